@@ -1,0 +1,1 @@
+"""The built-in sources, connectors and filters. Guests: they import `relay.api` and nothing else of relay."""

@@ -1,0 +1,49 @@
+"""Everything a plugin may import. What is not exported here is not part of the API."""
+
+from relay.api.batch import Batch, Block
+from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings
+from relay.api.event import Event, Kind
+from relay.api.filter import Filter, FilterSettings
+from relay.api.hooks import hookimpl, hookspec
+from relay.api.outcome import DELIVERED, Delivered, Outcome, Reject, Retry, Unauthorized, check, retry_after
+from relay.api.plugin import Plugin
+from relay.api.settings import ByteSize, Duration, EventSelection, HttpUrl, Secret, Settings, UrlPath
+from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, check_utf8
+
+__all__ = [
+    "DELIVERED",
+    "Batch",
+    "BatchSettings",
+    "Block",
+    "ByteSize",
+    "Connector",
+    "ConnectorSettings",
+    "Decoded",
+    "Delivered",
+    "Denied",
+    "Duration",
+    "Event",
+    "EventSelection",
+    "Filter",
+    "FilterSettings",
+    "HttpUrl",
+    "Kind",
+    "Malformed",
+    "Outcome",
+    "Plugin",
+    "Reject",
+    "Retry",
+    "RetrySettings",
+    "Secret",
+    "Settings",
+    "Source",
+    "SourceSettings",
+    "Unauthorized",
+    "Unreadable",
+    "UrlPath",
+    "check",
+    "check_utf8",
+    "hookimpl",
+    "hookspec",
+    "retry_after",
+]

@@ -1,0 +1,171 @@
+"""Events in numbers: `Block`, a stretch of the journal as it lies on disk, and `Batch`, what a connector is handed.
+
+Both keep the events' bytes joined by single commas, so that what passes through untouched is never split, copied
+event by event or encoded again: `[` + `batch.joined()` + `]` is a JSON array of the exact bytes that came in.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import overload
+
+from relay.api.event import Event, Kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """A stretch of events: their offsets, kinds and bytes. `body` is the events' bytes joined by commas."""
+
+    offsets: Sequence[int]
+    received: float
+    kinds: tuple[Kind, ...]
+    index: Sequence[int]
+    """For each event the place of its kind in `kinds`."""
+    ends: Sequence[int]
+    """For each event where it ends in `body`; the next one starts one byte (the comma) later."""
+    body: bytes
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> "Block":
+        """Make a block of events that a filter has changed or picked."""
+        table: dict[Kind, int] = {}
+        index = [table.setdefault(event.kind, len(table)) for event in events]
+        return cls(
+            [event.offset for event in events],
+            events[0].received if events else 0.0,
+            tuple(table),
+            index,
+            ends_of([event.body for event in events]),
+            b",".join([event.body for event in events]),
+        )
+
+    def start(self, i: int) -> int:
+        """Where event number i starts in `body`."""
+        return self.ends[i - 1] + 1 if i else 0
+
+    def bodies(self) -> list[bytes]:
+        """The bytes of each event."""
+        if len(self.index) == 1:
+            return [self.body]
+        body, start, found = self.body, 0, []
+        for end in self.ends:
+            found.append(body[start:end])
+            start = end + 1
+        return found
+
+    def events(self) -> list[Event]:
+        """The events as objects; their content is decoded only when looked at."""
+        kinds, received = self.kinds, self.received
+        return [
+            Event(body, kinds[kind], offset, received)
+            for body, kind, offset in zip(self.bodies(), self.index, self.offsets, strict=True)
+        ]
+
+    def slice(self, start: int, stop: int) -> "Block":
+        """The events from number `start` up to but without `stop`, as a block; at least one."""
+        if start == 0 and stop >= len(self):
+            return self
+        first = self.start(start)
+        ends = [end - first for end in self.ends[start:stop]]
+        body = self.body[first : self.ends[stop - 1]]
+        return Block(self.offsets[start:stop], self.received, self.kinds, self.index[start:stop], ends, body)
+
+    def pick(self, numbers: Sequence[int]) -> "Block":
+        """The events with these numbers (ascending), as a block."""
+        body, ends, offsets, index = self.body, self.ends, self.offsets, self.index
+        bodies = [body[ends[i - 1] + 1 if i else 0 : ends[i]] for i in numbers]
+        return Block(
+            [offsets[i] for i in numbers],
+            self.received,
+            self.kinds,
+            [index[i] for i in numbers],
+            ends_of(bodies),
+            b",".join(bodies),
+        )
+
+
+def ends_of(bodies: Iterable[bytes | memoryview]) -> list[int]:
+    """Where each of the bodies ends once they are joined by commas."""
+    ends, end = [], -1
+    for body in bodies:
+        end += len(body) + 1
+        ends.append(end)
+    return ends
+
+
+class Batch(Sequence[Event]):
+    """The events of one delivery, in the order of the journal. Iterate it for `Event`s, or pass the bytes through.
+
+    A delivery that is tried again hands over an equal batch with `attempt` counted up.
+    """
+
+    def __init__(self, blocks: Sequence[Block], attempt: int = 1) -> None:
+        self.blocks = tuple(blocks)
+        self.attempt = attempt
+        self._len = sum(map(len, self.blocks))
+
+    def __len__(self) -> int:
+        return self._len
+
+    @overload
+    def __getitem__(self, at: int) -> Event: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Event]: ...
+    def __getitem__(self, at: int | slice) -> Event | Sequence[Event]:
+        return self._events[at]
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
+
+    @cached_property
+    def _events(self) -> list[Event]:
+        return [event for block in self.blocks for event in block.events()]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all events, with a comma between each two."""
+        return sum(len(block.body) for block in self.blocks) + len(self.blocks) - 1
+
+    @cached_property
+    def id(self) -> str:
+        """32 hex digits that are the same whenever the same events are sent again, and otherwise unique."""
+        return blake2b(self.joined(), digest_size=16).hexdigest()
+
+    def bodies(self) -> list[bytes]:
+        """The bytes of each event."""
+        return [body for block in self.blocks for body in block.bodies()]
+
+    def joined(self) -> bytes:
+        """All events joined by commas: the inside of a JSON array."""
+        return self.blocks[0].body if len(self.blocks) == 1 else b",".join([block.body for block in self.blocks])
+
+    def lines(self) -> bytes:
+        """All events as NDJSON. Line breaks between the tokens of an event become spaces: inside JSON strings
+        there can be none. Every other byte is as it came."""
+        return b"\n".join([one_line(body) for body in self.bodies()]) + b"\n"
+
+    def pick(self, numbers: Sequence[int]) -> "Batch":
+        """The events with these numbers (ascending), as a first attempt of their own."""
+        blocks, base, rest = [], 0, list(numbers)
+        for block in self.blocks:
+            mine = [number - base for number in rest if number < base + len(block)]
+            if mine:
+                blocks.append(block if len(mine) == len(block) else block.pick(mine))
+            rest, base = rest[len(mine) :], base + len(block)
+        return Batch(blocks)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Two batches of half the events each, for finding the one that a destination refuses."""
+        middle = self._len // 2
+        return self.pick(range(middle)), self.pick(range(middle, self._len))
+
+
+def one_line(body: bytes) -> bytes:
+    """An event's bytes without line breaks; see `Batch.lines`."""
+    if b"\n" in body or b"\r" in body:
+        return body.replace(b"\n", b" ").replace(b"\r", b" ")
+    return body

@@ -1,0 +1,97 @@
+"""The base of every connector: one class, one settings model, one method that matters.
+
+Batching, selection, filters, retries, pace, parking and the cursor are the lane's; a connector only delivers.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import aiohttp
+import structlog
+from pydantic import Field
+
+from relay.api.batch import Batch
+from relay.api.outcome import Outcome
+from relay.api.plugin import Plugin
+from relay.api.settings import ByteSize, Duration, EventSelection, Settings
+
+
+class BatchSettings(Settings):
+    """When a batch is full: at `events` events or `size` bytes, or once its first event has waited for `age`."""
+
+    events: int = Field(1000, ge=1, le=100_000)
+    size: ByteSize = Field(1 << 20, ge=1)
+    age: Duration = Field(0.005, le=3600)
+
+
+class RetrySettings(Settings):
+    """Full jitter: before attempt n + 1 a random wait of 0 to min(`max`, `first` * 2^(n-1))."""
+
+    first: Duration = Field(1.0, gt=0)
+    max: Duration = Field(300.0, gt=0)
+
+
+class ConnectorSettings(Settings):
+    """Settings of every connector; a connector type adds its own."""
+
+    type: str
+    enabled: bool = True
+    events: EventSelection = ("*",)
+    """Groups, channels, exact types or globs; a leading ! excludes; left out: everything."""
+    filters: tuple[str, ...] = ()
+    """Names of [filter.*] tables, in the order in which they are applied."""
+    batch: BatchSettings = BatchSettings()
+    retry: RetrySettings = RetrySettings()
+    timeout: Duration = Field(30.0, gt=0, le=3600)
+    """After so long a delivery without an answer counts as failed and is tried again."""
+    concurrency: int = Field(4, ge=1, le=256)
+    """Batches on their way at the same time."""
+    window: int = Field(10_000, ge=1)
+    """Events at most beyond the saved cursor: what can be sent again after a crash."""
+    rate: float = Field(0, ge=0)
+    """Events per second at most; 0 is no limit."""
+
+
+class Connector(Plugin):
+    """A named destination. Subclass it with a type name and write `deliver`."""
+
+    Settings: ClassVar[type[Settings]] = ConnectorSettings
+
+    def __init__(self, name: str, settings: ConnectorSettings, *, folder: Path) -> None:
+        self.name = name
+        self.settings: Any = settings
+        self.folder = folder
+        """relay's state folder; relative paths in settings start here."""
+        self.log = structlog.stdlib.get_logger().bind(connector=name)
+
+    @cached_property
+    def http(self) -> aiohttp.ClientSession:
+        """An HTTP session of the connector's own: pooled connections, no cookies, no environment proxies."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.settings.concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
+            headers={"User-Agent": "relay"},
+        )
+
+    async def open(self) -> None:
+        """Get ready; called once before the first delivery. An exception stops the daemon's start with its text."""
+
+    async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
+        """Hand the batch to the destination.
+
+        Return None if all was delivered, or one outcome per event; raise `Retry`, `Reject` or `Unauthorized` for the
+        whole batch. Called for up to `concurrency` batches at a time; may be cancelled at any await.
+        """
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of everything; called once after the last delivery."""
+
+    async def release(self) -> None:
+        """Close the connector and then its HTTP session. relay calls this; a connector overrides `close`."""
+        await self.close()
+        if "http" in vars(self):
+            await self.http.close()

@@ -1,0 +1,94 @@
+"""An event: one JSON object, kept as the exact bytes that came, read only when somebody looks inside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """What many events have in common: the source they came by, their type, and where they keep id and time."""
+
+    source: str
+    type: str
+    id_field: str = "id"
+    time_field: str = "time"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Event:
+    """One event at its position in the journal.
+
+    `body` holds the event's own bytes. Everything read out of them (`data`, `id`, `time`, `user`, `properties`)
+    is decoded at the first look, once, and shared by all who look: treat it as read-only and use
+    `with_data()` to make a changed event.
+    """
+
+    body: bytes
+    kind: Kind
+    offset: int
+    received: float
+    """Unix seconds at which relay had the event on disk."""
+    _data: dict[str, Any] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def type(self) -> str:
+        """The event type, for instance `users.messages.email.Open`."""
+        return self.kind.type
+
+    @property
+    def source(self) -> str:
+        """The name of the source the event came by."""
+        return self.kind.source
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The whole event, decoded. Raises ValueError if orjson cannot read it (for instance the number 1e999)."""
+        data = self._data
+        if data is None:
+            data = orjson.loads(self.body)
+            object.__setattr__(self, "_data", data)
+        return data
+
+    @property
+    def id(self) -> str:
+        """The sender's id of the event, unique per event; the idempotency key towards destinations."""
+        return str(self.data[self.kind.id_field])
+
+    @property
+    def time(self) -> float | None:
+        """When it happened, in Unix seconds; None if the event does not say. Milliseconds and ISO 8601 are read too."""
+        return _seconds(self.data.get(self.kind.time_field))
+
+    @property
+    def user(self) -> Mapping[str, Any]:
+        """The object under `user`; empty if there is none."""
+        return _mapping(self.data.get("user"))
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The object under `properties`; empty if there is none."""
+        return _mapping(self.data.get("properties"))
+
+    def with_data(self, data: Mapping[str, Any]) -> "Event":
+        """Return this event with other content: same position and kind, new bytes."""
+        return replace(self, body=orjson.dumps(data))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, str):
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value / 1000 if value >= 1e11 else float(value)  # 1e11 s would be the year 5138: so it is milliseconds

@@ -1,0 +1,168 @@
+"""Types for settings: what an admin writes in conf.d, checked and turned into plain numbers and strings."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+from yarl import URL
+
+
+class Settings(BaseModel):
+    """Base of all settings models: unknown keys are refused, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+
+SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+BYTES_DECIMAL: Final = {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
+
+
+def _quantity(value: object, units: Mapping[str, float], what: str, example: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
+        return 0.0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError(f'expected a {what} such as "{example}" (units: {", ".join(units)}), got {value!r}')
+    return float(match[1]) * units[match[2]]
+
+
+def parse_duration(value: object) -> float:
+    """Read "30s", "5m", "1.5h" as seconds. Raises ValueError for anything else but 0."""
+    return _quantity(value, SECONDS, "duration", "30s")
+
+
+def parse_size(value: object) -> int:
+    """Read "64MiB", "10GB" as bytes. Raises ValueError for anything else but 0."""
+    return int(_quantity(value, BYTES | BYTES_DECIMAL, "size", "64MiB"))
+
+
+def _default_or(parse: Any) -> Any:
+    """Parse what an admin wrote; defaults in the code are numbers already and are not validated."""
+    return BeforeValidator(parse, json_schema_input_type=str)
+
+
+Duration = Annotated[float, _default_or(parse_duration)]
+"""Seconds; written as a string with a unit: "500ms", "30s", "5m", "1h", "7d"."""
+
+ByteSize = Annotated[int, _default_or(parse_size)]
+"""Bytes; written as a string with a unit: "64KiB", "8MiB", "10GB"."""
+
+
+def _http_url(value: object) -> str:
+    try:
+        url = URL(value) if isinstance(value, str) else None
+    except ValueError:
+        url = None
+    if url is None or url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f'expected a URL such as "https://host/path", got {value!r}')
+    if url.user or url.password:
+        raise ValueError("a URL must not hold user or password: they would show up in logs")
+    return str(url)
+
+
+HttpUrl = Annotated[str, BeforeValidator(_http_url, json_schema_input_type=str)]
+"""An http or https URL without credentials in it."""
+
+
+def _url_path(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"/[A-Za-z0-9._~/-]+", value):
+        raise ValueError(f'expected a path such as "/currents", got {value!r}')
+    return value
+
+
+UrlPath = Annotated[str, BeforeValidator(_url_path, json_schema_input_type=str)]
+"""The path of a URL, from its leading slash on."""
+
+
+def _selection(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, str) and entry.strip("! ") for entry in value):
+        raise ValueError('expected a list such as ["message_engagement", "users.behaviors.*", "!email"]')
+    if not value:
+        raise ValueError('an empty list selects nothing: leave `events` out, or write ["*"], to select everything')
+    return tuple(entry.strip() for entry in value)
+
+
+EventSelection = Annotated[tuple[str, ...], BeforeValidator(_selection, json_schema_input_type=list[str])]
+"""Which events are wanted: groups, channels, exact types, globs; a leading `!` excludes. `("*",)` is everything."""
+
+
+SECRET_FORMS: Final = '{ credential = "name" }, { file = "/path" } or { env = "NAME" }'
+
+
+class Secret:
+    """A reference to a secret and, if it could be read, its value. Printing it shows the reference only.
+
+    Written as `{ credential = "name" }` (systemd's LoadCredential), `{ file = "/path" }` or `{ env = "NAME" }`.
+    It is read when the configuration is loaded, so a rotated secret takes a reload (a systemd credential: a restart).
+    """
+
+    def __init__(self, how: str, name: str) -> None:
+        self.how = how
+        self.name = name
+        self.problem: str | None = None
+        """Why the value could not be read; None if it could."""
+        self._value = ""
+        try:
+            self._value = self._read()
+        except (OSError, LookupError, ValueError) as error:
+            self.problem = f"{self} cannot be read: {error}"
+
+    def reveal(self) -> str:
+        """The secret itself. Raises LookupError if it could not be read."""
+        if self.problem is not None:
+            raise LookupError(self.problem)
+        return self._value
+
+    def __repr__(self) -> str:
+        return f'{{ {self.how} = "{self.name}" }}'
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.how, self.name))
+
+    def _read(self) -> str:
+        if self.how == "env":
+            if self.name not in os.environ:
+                raise LookupError(f"the environment has no variable {self.name}")
+            value = os.environ[self.name]
+        else:
+            path = Path(self.name) if self.how == "file" else _credential(self.name)
+            value = path.read_text("utf-8").rstrip("\r\n")
+        if not value:
+            raise ValueError("it is empty")
+        return value
+
+    @classmethod
+    def parse(cls, value: object) -> "Secret":
+        """Make a secret of what an admin wrote. Raises ValueError, never repeating a value that may be a secret."""
+        if isinstance(value, Secret):
+            return value
+        if isinstance(value, dict) and len(value) == 1:
+            ((how, name),) = value.items()
+            if how in ("credential", "file", "env") and isinstance(name, str) and name:
+                return cls(how, name)
+        raise ValueError(f"a secret is a reference, never the secret itself: {SECRET_FORMS}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse,
+            json_schema_input_schema=core_schema.dict_schema(core_schema.str_schema(), core_schema.str_schema()),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+def _credential(name: str) -> Path:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder is None:
+        raise LookupError("CREDENTIALS_DIRECTORY is not set; systemd sets it from LoadCredential=")
+    if "/" in name:
+        raise ValueError("a credential's name has no slash")
+    return Path(folder) / name

@@ -1,0 +1,95 @@
+"""The base of every source: who may send (`authorize`), and what a body means (`decode`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Any, ClassVar, Final
+
+from relay.api.event import Kind
+from relay.api.plugin import Plugin
+from relay.api.settings import Secret, Settings, UrlPath
+
+KINDS_REMEMBERED: Final = 4096
+"""Distinct event types a source keeps in memory; a sender that invents types for ever costs no more than this."""
+
+
+class Malformed(Exception):
+    """The body as a whole is not of the agreed shape: the answer is 400 and nothing of it is kept."""
+
+
+class Denied(Exception):
+    """The sender's credentials are missing or wrong: the answer is 401."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """One entry of a good body that is no event: it is parked under the source with its reason."""
+
+    body: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The events of one body: their kinds, their bytes (anything with the buffer interface), and what is unreadable."""
+
+    kinds: Sequence[Kind]
+    bodies: Sequence[Any]
+    unreadable: Sequence[Unreadable] = ()
+
+
+class SourceSettings(Settings):
+    """Settings of every source; a source type adds its own."""
+
+    type: str
+    enabled: bool = True
+    path: UrlPath
+    """Where on the ingest listener the sender posts to; each source has its own."""
+    tokens: tuple[Secret, ...] = ()
+    """Bearer tokens, any of which is accepted (several: for rotation); none: everybody may send."""
+
+
+class Source(Plugin):
+    """A named HTTP intake with its own path and credentials."""
+
+    Settings: ClassVar[type[Settings]] = SourceSettings
+
+    def __init__(self, name: str, settings: SourceSettings) -> None:
+        self.name = name
+        self.settings: Any = settings
+        self._tokens = [b"Bearer " + token.reveal().encode() for token in settings.tokens]
+        self._kinds: dict[str, Kind] = {}
+
+    def authorize(self, headers: Mapping[str, str]) -> None:
+        """Raise `Denied` unless the request carries one of the source's bearer tokens (RFC 6750)."""
+        if not self._tokens:
+            return
+        given = headers.get("Authorization", "")
+        scheme, _, token = given.partition(" ")
+        offered = b"Bearer " + token.strip().encode("utf-8", "surrogateescape")
+        matches = [compare_digest(offered, known) for known in self._tokens]  # all of them: no early exit
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Denied("wrong bearer token" if given else "a bearer token is required")
+
+    def decode(self, body: bytes) -> Decoded:
+        """Split a request body into events. Raises `Malformed`. Must be quick: it runs on the event loop."""
+        raise NotImplementedError
+
+    def kind(self, type: str, id_field: str = "id", time_field: str = "time") -> Kind:
+        """The kind of this source's events of that type; one object per type, so use it rather than `Kind(...)`."""
+        kind = self._kinds.get(type)
+        if kind is None:
+            if len(self._kinds) >= KINDS_REMEMBERED:
+                self._kinds.clear()
+            kind = self._kinds[type] = Kind(self.name, type, id_field, time_field)
+        return kind
+
+
+def check_utf8(body: bytes) -> None:
+    """Raise `Malformed` unless the body is UTF-8. msgspec does not look into the parts it skips."""
+    if body.isascii():
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
