@@ -1,0 +1,78 @@
+"""How far a lane has come, and what became of the events it has settled. Pure."""
+
+from bisect import insort
+from dataclasses import dataclass, field, fields, replace
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events per outcome."""
+
+    delivered: int = 0
+    unselected: int = 0
+    filtered: int = 0
+    parked: int = 0
+    expired: int = 0
+    erased: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in OUTCOMES))
+
+    @property
+    def total(self) -> int:
+        """Events that have an outcome."""
+        return sum(getattr(self, name) for name in OUTCOMES)
+
+
+OUTCOMES = tuple(column.name for column in fields(Counts))
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The books of one lane: accepted = delivered + unselected + filtered + parked + expired + erased + pending."""
+
+    accepted: int
+    counts: Counts
+
+    @property
+    def pending(self) -> int:
+        """Events that have no outcome yet."""
+        return self.accepted - self.counts.total
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Everything below `position` is settled, and so are the ranges `ahead` above it (start, stop), ascending."""
+
+    start: int
+    """Where the lane began; older events were never its business."""
+    position: int
+    ahead: list[tuple[int, int]] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    def settle(self, start: int, stop: int, counts: Counts) -> None:
+        """Mark a range as settled, in any order; it must not have been settled before."""
+        self.counts += counts
+        insort(self.ahead, (start, stop))
+        while self.ahead and self.ahead[0][0] == self.position:
+            self.position = self.ahead.pop(0)[1]
+        self.ahead = _merged(self.ahead)
+
+    def copy(self) -> "Cursor":
+        """The cursor as it is now."""
+        return replace(self, ahead=list(self.ahead), counts=replace(self.counts))
+
+    def ledger(self, head: int) -> Ledger:
+        """The books when the journal's head is there."""
+        return Ledger(head - self.start, replace(self.counts))
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Adjoining ranges as one: what stays apart is bounded by the batches on their way."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], stop)
+        else:
+            merged.append((start, stop))
+    return merged

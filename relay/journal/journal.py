@@ -1,0 +1,188 @@
+"""The journal as the rest of relay sees it: append a batch, read from an offset, say what is still needed.
+
+All that arrives while one commit is under way forms the next group: one record, one sync, one future for all who wait.
+"""
+
+import asyncio
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from relay.api import Block, Kind
+from relay.journal.retention import Limits
+from relay.journal.segment import READ_BYTES, Segment, SegmentReader
+from relay.journal.tail import Tail
+from relay.journal.writer import Writer
+
+log = structlog.stdlib.get_logger()
+
+GROUP_BYTES: Final = 8 << 20
+"""A group that has reached this size takes no more; the next one begins."""
+
+
+class Unavailable(Exception):
+    """The journal cannot take events now: it is full, or the disk refuses. Nothing of the batch counts."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """What is committed together."""
+
+    done: asyncio.Future[int]
+    kinds: list[Kind] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+    size: int = 0
+
+
+class Journal:
+    """The durable log of one state folder. Use it from the event loop that opened it."""
+
+    def __init__(self, folder: Path, limits: Limits, memory: int) -> None:
+        """Open and, if need be, repair the journal. Blocking. Raises OSError and segment.Corrupt."""
+        self._writer = Writer(folder, limits)
+        self._thread = ThreadPoolExecutor(1, "journal-writer")
+        self._tail = Tail(memory)
+        self._groups: deque[Group] = deque()
+        self._committing = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._readers: set[Reader] = set()
+        self.head = self._writer.head
+        """The offset that the next event gets; everything below is on disk."""
+
+    @property
+    def oldest(self) -> int:
+        """The oldest offset that can still be read."""
+        segments = self._writer.segments
+        return segments[0].base if segments else self.head
+
+    @property
+    def size(self) -> int:
+        """Bytes that the journal takes on disk."""
+        return self._writer.size
+
+    async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable."""
+        group = self._group()
+        before = len(group.bodies)
+        group.kinds += kinds
+        group.bodies += bodies
+        group.size += sum(map(len, bodies))
+        if not self._committing:
+            self._commit()
+        return await asyncio.shield(group.done) + before  # shielded: others wait for the same future
+
+    def _group(self) -> Group:
+        if not self._groups or self._groups[-1].size >= GROUP_BYTES:
+            self._groups.append(Group(asyncio.get_running_loop().create_future()))
+        return self._groups[-1]
+
+    def _commit(self) -> None:
+        group = self._groups.popleft()
+        self._committing = True
+        loop = asyncio.get_running_loop()
+        written = loop.run_in_executor(self._thread, self._writer.write, group.kinds, group.bodies)
+        written.add_done_callback(lambda future: self._committed(group, future))
+
+    def _committed(self, group: Group, written: asyncio.Future[Block]) -> None:
+        self._committing = False
+        error = written.exception()
+        if error is None:
+            self._accepted(group, written.result())
+        else:
+            group.done.set_exception(Unavailable(str(error)))
+            group.done.exception()  # seen, even if every sender has gone
+            if not isinstance(error, OSError):
+                log.error("commit failed by a bug", exc_info=error)
+        if self._groups:
+            self._commit()
+
+    def _accepted(self, group: Group, block: Block) -> None:
+        self.head = block.offsets[-1] + 1
+        self._tail.add(block)
+        group.done.set_result(block.offsets[0])
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def grown(self, offset: int) -> None:
+        """Wait until the event with this offset is there."""
+        while self.head <= offset:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+
+    def reader(self) -> "Reader":
+        """A reader with a place of its own; close it when done."""
+        return Reader(self, self._writer, self._tail, self._readers)
+
+    async def keep(self, offset: int) -> None:
+        """Events from this offset on are still needed; those before may go when retention says so."""
+        self._writer.keep = offset
+        places = [reader.offset for reader in self._readers if reader.offset >= (self._tail.start or 0)]
+        self._tail.drop(min(places, default=self.head))
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.tidy)
+
+    async def close(self) -> None:
+        """Finish the commits under way and seal the journal."""
+        while self._groups or self._committing:
+            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
+        self._thread.shutdown()
+
+
+class Reader:
+    """Reads on from an offset: out of memory where it can, else from the segments in a thread."""
+
+    def __init__(self, journal: Journal, writer: Writer, tail: Tail, readers: set["Reader"]) -> None:
+        self._journal, self._writer, self._tail, self._readers = journal, writer, tail, readers
+        self._segment: SegmentReader | None = None
+        self._lock = threading.Lock()
+        self.offset = journal.head
+        """How far it has read."""
+        readers.add(self)
+
+    async def read(self, offset: int) -> list[Block]:
+        """The next blocks from this offset on, about a MiB of them; waits until there is one.
+
+        If retention has removed the offset, the first block starts later. Raises segment.Corrupt and OSError.
+        """
+        await self._journal.grown(offset)
+        blocks = self._tail.read(offset, READ_BYTES) or await asyncio.to_thread(self._from_disk, offset)
+        self.offset = blocks[-1].offsets[-1] + 1
+        return blocks
+
+    def _from_disk(self, offset: int) -> list[Block]:
+        with self._lock:
+            segment, end = self._locate(offset)
+            if self._segment is None or self._segment.path != segment.path:
+                self._close()
+                self._segment = SegmentReader(segment.path)
+            blocks = self._segment.read(max(offset, segment.base), end)
+        inside = offset - blocks[0].offsets[0]
+        return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks
+
+    def _locate(self, offset: int) -> tuple[Segment, int]:
+        """The segment that holds the offset, or the oldest one, and where what may be read of it ends."""
+        segments = self._writer.segments
+        place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
+        following = segments[place + 1].base if place + 1 < len(segments) else self._journal.head
+        return segments[place], min(following, self._journal.head)
+
+    def _close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def close(self) -> None:
+        """Let go of the file and of the place."""
+        self._readers.discard(self)
+        with self._lock:
+            self._close()

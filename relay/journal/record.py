@@ -1,0 +1,100 @@
+"""One commit group as bytes: what a block looks like on disk. Pure.
+
+    header   crc32, events, meta bytes, body bytes, first offset, received (microseconds), little-endian
+    meta     table bytes, table (JSON: the kinds), index and ends (4 bytes an event each)
+    body     the events' own bytes, joined by commas
+
+The CRC covers all that follows it and is seeded with the salt of the segment, so neither stale bytes nor an event
+that imitates a record can pass for one. A header that says 0 events is the end.
+"""
+
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, count
+from operator import add
+from typing import Any, Final
+
+import orjson
+
+from relay.api import Block, Kind
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # 13 times slower, the same polynomial
+    from zlib import crc32
+
+HEADER: Final = struct.Struct("<IIIIQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fixed part of a record, and so where the next one starts."""
+
+    crc: int
+    events: int
+    meta_bytes: int
+    body_bytes: int
+    offset: int
+    received_us: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole record."""
+        return HEADER.size + self.meta_bytes + self.body_bytes
+
+
+def header_at(data: bytes | memoryview, at: int) -> Header | None:
+    """The header at this place; None if it is cut off or marks the end."""
+    if len(data) - at < HEADER.size:
+        return None
+    header = Header(*HEADER.unpack_from(data, at))
+    return header if header.events else None
+
+
+class _Table(dict[Kind, int]):
+    """Kinds in the order of their first use."""
+
+    def __missing__(self, kind: Kind) -> int:
+        self[kind] = number = len(self)
+        return number
+
+
+def make_block(offset: int, received_us: int, kinds: Sequence[Kind], bodies: Sequence[Any]) -> Block:
+    """Join the events of one commit group into the block that is written and then read by the lanes."""
+    table = _Table()
+    index = array("I", [table[kind] for kind in kinds])
+    ends = array("I", map(add, accumulate(map(len, bodies)), count()))
+    offsets = range(offset, offset + len(bodies))
+    return Block(offsets, received_us / 1e6, tuple(table), index, ends, b",".join(bodies))
+
+
+def meta_of(block: Block) -> bytes:
+    """The kinds of a block and where its events lie."""
+    table = orjson.dumps([[kind.source, kind.type, kind.id_field, kind.time_field] for kind in block.kinds])
+    return b"".join((len(table).to_bytes(4, "little"), table, array("I", block.index), array("I", block.ends)))
+
+
+def header_of(block: Block, meta: bytes, received_us: int, salt: int) -> bytes:
+    """The header that makes meta and body a record of the segment with this salt."""
+    fixed = (len(block), len(meta), len(block.body), block.offsets[0], received_us)
+    crc = crc32(block.body, crc32(meta, crc32(HEADER.pack(0, *fixed)[4:], salt)))
+    return HEADER.pack(crc, *fixed)
+
+
+def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Block | None:
+    """The block whose header is at this place; None if it is cut off or its checksum is wrong."""
+    end = at + header.size
+    if end > len(data) or crc32(memoryview(data)[at + 4 : end], salt) != header.crc:
+        return None
+    meta = at + HEADER.size
+    table_end = meta + 4 + int.from_bytes(data[meta : meta + 4], "little")
+    index_end = table_end + 4 * header.events
+    body = meta + header.meta_bytes
+    index, ends = array("I"), array("I")
+    index.frombytes(data[table_end:index_end])
+    ends.frombytes(data[index_end:body])
+    kinds = tuple(Kind(*fields) for fields in orjson.loads(data[meta + 4 : table_end]))
+    offsets = range(header.offset, header.offset + header.events)
+    return Block(offsets, header.received_us / 1e6, kinds, index, ends, bytes(data[body:end]))

@@ -1,0 +1,183 @@
+"""One file of the journal: created, written and sealed by the writer; read by anybody.
+
+A segment is named by the offset of its first event. It is allocated in full when it is created, so a full disk shows
+before an event is accepted, and cut to its used size when it is sealed.
+"""
+
+import os
+import secrets
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+from relay.api import Block
+from relay.journal.record import HEADER, Header, decode, header_at
+
+MAGIC: Final = b"relayjn1"
+PREFIX: Final = struct.Struct("<8sIQI")  # magic, salt, first offset, crc of these
+SUFFIX: Final = ".log"
+READ_BYTES: Final = 1 << 20
+
+
+class Corrupt(Exception):
+    """A segment that should be whole is not. Nothing is guessed: what lies behind the damage is not delivered."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """What is known of a segment file without opening it. `end` is the offset behind its last event."""
+
+    path: Path
+    base: int
+    end: int
+    size: int
+    """Bytes it takes on disk."""
+    written: float
+    """Unix seconds of the last event in it."""
+
+
+def path_of(folder: Path, base: int) -> Path:
+    """The file of the segment whose first event has this offset."""
+    return folder / f"{base:020d}{SUFFIX}"
+
+
+def base_of(path: Path) -> int:
+    """The first offset that a segment file's name tells."""
+    return int(path.name.removesuffix(SUFFIX))
+
+
+def create(folder: Path, base: int, size: int) -> tuple[int, int]:
+    """Make a segment of `size` bytes; return its file descriptor and salt. Raises OSError, and then there is no file.
+
+    File and folder are synced before the first record counts.
+    """
+    path, salt = path_of(folder, base), secrets.randbits(32)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+        _write_prefix(fd, salt, base)
+        os.fsync(fd)
+        sync_folder(folder)
+    except OSError:
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        raise
+    return fd, salt
+
+
+def _write_prefix(fd: int, salt: int, base: int) -> None:
+    head = PREFIX.pack(MAGIC, salt, base, 0)[:-4]
+    write_all(fd, [head + crc32(head).to_bytes(4, "little")], 0)
+
+
+def read_salt(fd: int, base: int) -> int | None:
+    """The salt of an open segment; None if the file does not start as the segment of that offset should."""
+    prefix = os.pread(fd, PREFIX.size, 0)
+    if len(prefix) < PREFIX.size:
+        return None
+    magic, salt, first, check = PREFIX.unpack(prefix)
+    whole = magic == MAGIC and first == base and check == crc32(prefix[:-4])
+    return int(salt) if whole else None
+
+
+def write_all(fd: int, parts: list[bytes], at: int) -> int:
+    """Write the parts at this place, whole. A full disk first shows as a short count, not as an error."""
+    total = sum(map(len, parts))
+    done = os.pwritev(fd, parts, at)
+    while done < total:
+        wrote = os.pwrite(fd, b"".join(parts)[done:], at + done)
+        done += wrote
+    return total
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class SegmentReader:
+    """Reads records one after the other from a position in a segment; keeps its place between calls."""
+
+    def __init__(self, path: Path) -> None:
+        self.base = base_of(path)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        salt = read_salt(self.fd, self.base)
+        if salt is None:
+            self.close()
+            raise Corrupt(f"{path}: not a segment of this journal")
+        self.path, self.salt = path, salt
+        self.at, self.offset = PREFIX.size, self.base
+
+    def read(self, offset: int, end: int, max_bytes: int = READ_BYTES) -> list[Block]:
+        """The blocks from the one that holds `offset` on, as far as `max_bytes` reach and below `end`; one at least.
+
+        Raises Corrupt if a record below `end` is damaged or missing.
+        """
+        if offset < self.offset:
+            self.at, self.offset = PREFIX.size, self.base
+        while self.offset < end:
+            found = [block for block in self._chunk(end, max_bytes, offset) if block.offsets[-1] >= offset]
+            if found:
+                return found
+        return []
+
+    def _chunk(self, end: int, max_bytes: int, wanted: int) -> Iterator[Block]:
+        """The records of one read; those wholly below `wanted` are passed over unread."""
+        data = os.pread(self.fd, max_bytes, self.at)
+        first = header_at(data, 0)
+        if first is not None and len(data) < first.size <= os.fstat(self.fd).st_size:
+            data = os.pread(self.fd, first.size, self.at)
+        at = 0
+        while self.offset < end:
+            header = header_at(data, at)
+            if header is None or at + header.size > len(data):
+                break
+            if header.offset + header.events > wanted:
+                yield self._block(data, at, header)
+            at += header.size
+            self.at, self.offset = self.at + header.size, header.offset + header.events
+        if at == 0:
+            raise Corrupt(f"{self.path}: no record for offset {self.offset} at byte {self.at}")
+
+    def _block(self, data: bytes, at: int, header: Header) -> Block:
+        block = decode(data, at, header, self.salt) if header.offset == self.offset else None
+        if block is None:
+            raise Corrupt(f"{self.path}: bad record at byte {self.at} (offset {self.offset})")
+        return block
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self.fd)
+
+
+def find_end(path: Path) -> tuple[int, int, float]:
+    """Read a segment to its last whole record: (offset behind it, byte behind it, when it was received)."""
+    reader = SegmentReader(path)
+    received = 0.0
+    try:
+        while True:
+            for block in reader.read(reader.offset, 1 << 63):
+                received = block.received
+    except Corrupt:
+        return reader.offset, reader.at, received
+    finally:
+        reader.close()
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a segment without a readable prefix holds nothing behind it either."""
+    return not is_torn(path, PREFIX.size)
+
+
+def is_torn(path: Path, at: int) -> bool:
+    """Whether anything but zeros follows the last whole record."""
+    with path.open("rb") as file:
+        file.seek(at)
+        return any(file.read(HEADER.size))

@@ -1,0 +1,61 @@
+"""The newest blocks, kept in memory so that lanes that keep up never read a file. Bounded in bytes."""
+
+from bisect import bisect_right
+
+from relay.api import Block
+
+
+class Tail:
+    """Blocks without a gap, the oldest dropped first: when all have read them, or beyond `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size = 0
+        self._bases: list[int] = []
+        self._blocks: list[Block] = []
+
+    @property
+    def start(self) -> int | None:
+        """The oldest offset held; None if nothing is."""
+        return self._bases[0] if self._bases else None
+
+    def add(self, block: Block) -> None:
+        """Keep a block; it follows the newest one."""
+        self._bases.append(block.offsets[0])
+        self._blocks.append(block)
+        self.size += len(block.body)
+        if self.size > self.max_bytes:
+            self._shrink()
+
+    def read(self, offset: int, max_bytes: int) -> list[Block]:
+        """The blocks from this offset on, about `max_bytes` of them; none if the offset is not held."""
+        first = bisect_right(self._bases, offset) - 1
+        if first < 0:
+            return []
+        last, size = first, 0
+        while last < len(self._blocks) and (size := size + len(self._blocks[last].body)) <= max_bytes:
+            last += 1
+        blocks = self._blocks[first : max(last, first + 1)]
+        inside = offset - self._bases[first]
+        if inside >= len(blocks[0]):
+            return blocks[1:]
+        return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]]
+
+    def drop(self, before: int) -> None:
+        """Forget the blocks that lie wholly below this offset."""
+        count = bisect_right(self._bases, before) - 1
+        if count >= 0 and self._blocks[count].offsets[-1] < before:
+            count += 1
+        if count > 0:
+            self._forget(count)
+
+    def _shrink(self) -> None:
+        count, size = 0, self.size
+        while size > self.max_bytes and count < len(self._blocks):
+            size -= len(self._blocks[count].body)
+            count += 1
+        self._forget(count)
+
+    def _forget(self, count: int) -> None:
+        self.size -= sum(len(block.body) for block in self._blocks[:count])
+        del self._blocks[:count], self._bases[:count]

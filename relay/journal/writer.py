@@ -1,0 +1,168 @@
+"""The one that writes segments. Blocking: the journal runs it on a thread of its own.
+
+How it fails and recovers:
+
+- A group counts once its record is written and synced; only then does `head` move and may anybody be told.
+- Any error while writing or syncing abandons the segment where it stands (a failed sync must not be repeated: the
+  kernel may have dropped the pages and say yes the second time). The group fails, the next one goes to a new segment.
+  Its first offset is the head, so whatever the abandoned tail holds lies at offsets that another segment owns and is
+  never read.
+- On start the last segment is read to its last whole record and cut there: that is where a crash tore it. What was torn
+  was never acknowledged. Files are not appended to again; the first group opens a new segment.
+- A bad record below the first offset of a later segment is damage, not a torn tail: reading it raises Corrupt.
+- The sender of a group that failed may find it delivered after all (the record was whole, only the sync failed, and the
+  process died before a new segment began): at least once, never lost.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from relay.api import Block, Kind
+from relay.journal.record import HEADER, header_of, make_block, meta_of
+from relay.journal.retention import Limits, expendable
+from relay.journal.segment import (
+    PREFIX,
+    SUFFIX,
+    Corrupt,
+    Segment,
+    base_of,
+    create,
+    find_end,
+    is_blank,
+    is_torn,
+    path_of,
+    sync_folder,
+    write_all,
+)
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(slots=True)
+class Open:
+    """The segment that is being written."""
+
+    fd: int
+    salt: int
+    at: int
+    """Where the next record goes: behind the last one that is synced."""
+
+
+class Writer:
+    """The segments of one journal folder. `segments` is replaced, never changed in place: readers look at it freely."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder = folder
+        self.limits = limits
+        self.keep = 0
+        """Events from this offset on are still needed by somebody."""
+        self._open: Open | None = None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.segments = recover(folder)
+        self.head = self.segments[-1].end if self.segments else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that the segments take on disk."""
+        return sum(segment.size for segment in self.segments)
+
+    def write(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> Block:
+        """Put a group on disk and return it as a block. Raises OSError, and then none of it counts."""
+        received_us = time.time_ns() // 1000
+        block = make_block(self.head, received_us, kinds, bodies)
+        meta = meta_of(block)
+        opened = self._room(HEADER.size + len(meta) + len(block.body))
+        try:
+            header = header_of(block, meta, received_us, opened.salt)
+            opened.at += write_all(opened.fd, [header, meta, block.body], opened.at)
+            os.fdatasync(opened.fd)
+        except OSError:
+            self._abandon()
+            raise
+        self.head += len(block)
+        active = self.segments[-1]
+        active.end, active.written = self.head, received_us / 1e6
+        return block
+
+    def tidy(self) -> None:
+        """Remove the segments that retention no longer wants and nobody needs."""
+        self._remove(expendable(self.segments, self.limits, self.keep, time.time(), 0))
+
+    def close(self) -> None:
+        """Seal the segment that is being written."""
+        if self._open is not None:
+            self._seal(self._open)
+
+    def _room(self, needed: int) -> Open:
+        """The open segment if the record fits, else a new one."""
+        if self._open is not None and self._open.at + needed <= self.segments[-1].size:
+            return self._open
+        size = max(self.limits.segment_size, needed + PREFIX.size)
+        self._remove(expendable(self.segments, self.limits, self.keep, time.time(), size))
+        if self.size + size > self.limits.max_size:
+            raise OSError(errno.ENOSPC, "the journal has reached its max_size and every event in it is still needed")
+        fd, salt = create(self.folder, self.head, size)
+        if self._open is not None:
+            self._seal(self._open)
+        self._open = Open(fd, salt, PREFIX.size)
+        fresh = Segment(path_of(self.folder, self.head), self.head, self.head, size, time.time())
+        self.segments = [segment for segment in self.segments if segment.base != self.head] + [fresh]
+        return self._open
+
+    def _seal(self, opened: Open) -> None:
+        """Cut the open segment to its used size. If that fails it is merely longer than need be."""
+        self._open = None
+        with suppress(OSError):
+            os.ftruncate(opened.fd, opened.at)
+            os.fsync(opened.fd)
+        self.segments[-1].size = os.fstat(opened.fd).st_size
+        os.close(opened.fd)
+
+    def _abandon(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            os.close(opened.fd)
+
+    def _remove(self, segments: Sequence[Segment]) -> None:
+        if not segments:
+            return
+        self.segments = self.segments[len(segments) :]
+        for segment in segments:
+            segment.path.unlink(missing_ok=True)
+        log.info("journal segments removed", segments=len(segments), up_to_offset=segments[-1].end)
+
+
+def recover(folder: Path) -> list[Segment]:
+    """Look at the segments of a folder and cut what a crash tore off the last one. Raises Corrupt."""
+    paths = sorted(folder.glob(f"[0-9]*{SUFFIX}"), key=base_of)
+    segments = []
+    for path, following in pairwise(paths):
+        stat = path.stat()
+        segments.append(Segment(path, base_of(path), base_of(following), stat.st_size, stat.st_mtime))
+    return segments + ([last] if paths and (last := _recover_last(folder, paths[-1])) else [])
+
+
+def _recover_last(folder: Path, path: Path) -> Segment | None:
+    try:
+        end, at, written = find_end(path)
+    except Corrupt:
+        if not is_blank(path):
+            raise
+        path.unlink()  # the crash came between the creation of the file and its first sync: it never held an event
+        sync_folder(folder)
+        return None
+    if is_torn(path, at):
+        log.warning("journal cut at its last whole record", file=path.name, byte=at, next_offset=end)
+    with path.open("r+b") as file:
+        file.truncate(at)
+        os.fsync(file.fileno())
+    return Segment(path, base_of(path), end, at, written or path.stat().st_mtime)

@@ -1,0 +1,263 @@
+"""The journal through its own door, on a real disk; damage is done to its files by hand."""
+
+import asyncio
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from relay.api import Block, Kind
+from relay.journal import Corrupt, Journal, Limits, Unavailable
+from relay.journal import writer as writer_module
+
+KIND = Kind("braze", "users.messages.email.Open")
+OTHER = Kind("shop", "order", "uuid", "ts")
+LIMITS = Limits(max_size=64 << 20, retention=3600)
+
+
+def open_journal(folder: Path, limits: Limits = LIMITS, memory: int = 1 << 20) -> Journal:
+    return Journal(folder, limits, memory)
+
+
+async def append(journal: Journal, *bodies: bytes, kind: Kind = KIND) -> int:
+    return await journal.append([kind] * len(bodies), list(bodies))
+
+
+async def read_all(journal: Journal, offset: int = 0) -> list[tuple[int, str, bytes]]:
+    reader, found = journal.reader(), []
+    while offset < journal.head:
+        for block in await reader.read(offset):
+            found += [(event.offset, event.type, event.body) for event in block.events()]
+            offset = block.offsets[-1] + 1
+    reader.close()
+    return found
+
+
+def segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.log"))
+
+
+async def test_appended_events_come_back_byte_for_byte_from_memory_and_from_disk(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    assert await append(journal, b'{"a": 1}', b'{\n "b":2}') == 0
+    assert await append(journal, b'{"c":3}', kind=OTHER) == 2
+    expected = [(0, KIND.type, b'{"a": 1}'), (1, KIND.type, b'{\n "b":2}'), (2, "order", b'{"c":3}')]
+    assert await read_all(journal) == expected
+    assert await read_all(journal, 1) == expected[1:]
+    await journal.close()
+    reopened = open_journal(tmp_path)
+    assert reopened.head == 3
+    assert await read_all(reopened) == expected
+    assert await read_all(reopened, 2) == expected[2:]
+    (event,) = (await reopened.reader().read(2))[0].events()
+    assert (event.source, event.kind.id_field, event.kind.time_field) == ("shop", "uuid", "ts")
+    assert abs(event.received - time.time()) < 60
+    await reopened.close()
+
+
+async def test_what_arrives_during_a_commit_forms_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = []
+    real = os.fdatasync
+    monkeypatch.setattr(writer_module.os, "fdatasync", lambda fd: (syncs.append(fd), real(fd)))
+    journal = open_journal(tmp_path)
+    offsets = await asyncio.gather(*[append(journal, b'{"n":%d}' % n) for n in range(500)])
+    assert sorted(offsets) == list(range(500))
+    assert len(syncs) < 10
+    assert [int(body[5:-1]) for _, _, body in await read_all(journal)] == offsets
+    await journal.close()
+
+
+async def test_a_reader_waits_for_the_next_event(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    reader = journal.reader()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiting = group.create_task(reader.read(0))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await append(journal, b"{}")
+    assert [len(block) for block in waiting.result()] == [1]
+    await journal.close()
+
+
+async def test_several_readers_each_have_their_own_place_while_segments_roll(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, memory=0)
+    body = b'{"x":"' + b"y" * 50_000 + b'"}'
+    for _ in range(120):
+        await append(journal, body, b"{}")
+    assert len(segments(tmp_path)) > 1
+    slow, fast = journal.reader(), journal.reader()
+    slow_at = fast_at = 0
+    while fast_at < journal.head:
+        fast_at = (await fast.read(fast_at))[-1].offsets[-1] + 1
+        if slow_at < 20:
+            slow_at = (await slow.read(slow_at))[0].offsets[0] + 1
+    assert fast_at == 240
+    assert (await slow.read(7))[0].offsets[0] == 7
+    assert len(await read_all(journal, 33)) == 207
+    await journal.close()
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40, 60])
+async def test_a_torn_tail_is_cut_off_on_start(tmp_path: Path, cut: int) -> None:
+    journal = open_journal(tmp_path)
+    await append(journal, b'{"first":1}')
+    await append(journal, b'{"second":2}')
+    await journal.close()
+    (path,) = segments(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - cut)
+    reopened = open_journal(tmp_path)
+    assert reopened.head == 1
+    assert await append(reopened, b'{"third":3}') == 1
+    assert [body for _, _, body in await read_all(reopened)] == [b'{"first":1}', b'{"third":3}']
+    await reopened.close()
+
+
+async def test_flipping_any_byte_of_the_last_record_never_yields_a_wrong_event(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "good")
+    await append(journal, b'{"first":1}')
+    whole = 24 + 32 + 4
+    await append(journal, b'{"second":2}')
+    await journal.close()
+    (path,) = segments(tmp_path / "good")
+    data = path.read_bytes()
+    second = data.rindex(b"users") - 20
+    for at in range(second, len(data), 3):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        damaged = data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+        (folder / path.name).write_bytes(damaged)
+        reopened = open_journal(folder)
+        found = [body for _, _, body in await read_all(reopened)]
+        assert found in ([b'{"first":1}'], [b'{"first":1}', b'{"second":2}'])
+        await reopened.close()
+    assert second > whole
+
+
+async def test_damage_in_an_older_segment_is_loud(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    await append(journal, b'{"first":1}')
+    await journal.close()
+    journal = open_journal(tmp_path)
+    await append(journal, b'{"second":2}')
+    await journal.close()
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0xFF
+    path.write_bytes(data)
+    reopened = open_journal(tmp_path)
+    with pytest.raises(Corrupt, match=rf"{path.name}.*offset 0"):
+        await read_all(reopened)
+    assert [body for _, _, body in await read_all(reopened, 1)] == [b'{"second":2}']
+    await reopened.close()
+
+
+async def test_a_segment_that_a_crash_left_empty_is_removed_but_damage_to_its_head_is_not(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    await append(journal, b"{}")
+    await journal.close()
+    blank = tmp_path / f"{1:020d}.log"
+    blank.write_bytes(bytes(100_000))
+    reopened = open_journal(tmp_path)
+    assert (reopened.head, blank.exists()) == (1, False)
+    await append(reopened, b"{}")
+    await reopened.close()
+    last = segments(tmp_path)[-1]
+    last.write_bytes(b"XX" + last.read_bytes()[2:])
+    with pytest.raises(Corrupt, match=last.name):
+        open_journal(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
+async def test_a_failed_write_or_sync_refuses_the_group_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    journal = open_journal(tmp_path)
+    await append(journal, b'{"first":1}')
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "the disk says no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="the disk says no"):
+                await append(journal, b'{"refused":1}')
+    assert journal.head == 1
+    assert await append(journal, b'{"second":2}') == 1
+    expected = [b'{"first":1}', b'{"second":2}']
+    assert [body for _, _, body in await read_all(journal)] == expected
+    await journal.close()
+    reopened = open_journal(tmp_path)
+    assert [body for _, _, body in await read_all(reopened)] == expected
+    await reopened.close()
+
+
+async def test_a_short_write_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda fd, parts, at: real(fd, [b"".join(parts)[:7]], at))
+    journal = open_journal(tmp_path, memory=0)
+    await append(journal, b'{"first":1}', b'{"second":2}')
+    assert len(await read_all(journal)) == 2
+    await journal.close()
+
+
+async def test_the_journal_is_full_when_all_is_needed_and_goes_on_when_it_is_not(tmp_path: Path) -> None:
+    limits = Limits(max_size=16 << 20, retention=3600)
+    journal = open_journal(tmp_path, limits)
+    body = b'{"x":"' + b"y" * 500_000 + b'"}'
+    with pytest.raises(Unavailable, match="max_size"):
+        for _ in range(100):
+            await append(journal, body)
+    assert journal.head > 20
+    assert journal.size <= limits.max_size
+    assert len(await read_all(journal)) == journal.head
+    await journal.keep(journal.head)
+    head = journal.head
+    assert await append(journal, body) == head
+    assert 0 < journal.oldest < head  # retained as far as the size allows
+    assert journal.size <= limits.max_size
+    await journal.close()
+
+
+async def test_retention_by_age_keeps_what_a_lane_still_needs(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, Limits(max_size=1 << 30, retention=0))
+    body = b'{"x":"' + b"y" * 30_000_000 + b'"}'
+    for _ in range(6):
+        await append(journal, body)
+    await journal.keep(1)
+    assert journal.oldest <= 1
+    assert len(await read_all(journal, 1)) == 5
+    await journal.keep(journal.head)
+    assert journal.oldest > 1
+    assert len(segments(tmp_path)) == 1
+    await journal.close()
+
+
+async def test_a_record_larger_than_a_segment_has_one_of_its_own(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, memory=0)
+    body = b'{"x":"' + b"y" * (9 << 20) + b'"}'
+    await append(journal, b"{}")
+    await append(journal, body)
+    await append(journal, b"{}")
+    assert [len(found) for _, _, found in await read_all(journal)] == [2, len(body), 2]
+    await journal.close()
+
+
+def test_slicing_and_picking_a_block_keeps_bytes_and_offsets() -> None:
+    from relay.journal.record import make_block
+
+    bodies = [b'{"n":%d}' % n for n in range(10)]
+    block = make_block(100, 1, [KIND, OTHER] * 5, bodies)
+    assert block.body == b",".join(bodies)
+    for start in range(10):
+        for stop in range(start + 1, 11):
+            piece = block.slice(start, stop)
+            assert piece.bodies() == bodies[start:stop]
+            assert list(piece.offsets) == list(range(100 + start, 100 + stop))
+    odd = block.pick([1, 3, 9])
+    assert (odd.bodies(), list(odd.offsets)) == ([bodies[1], bodies[3], bodies[9]], [101, 103, 109])
+    assert {event.type for event in odd.events()} == {"order"}
+    assert Block.of(odd.events()).bodies() == odd.bodies()
