@@ -1,6 +1,6 @@
 """The durable log and the state that goes with it: append, read, park, cursors with the ledger, retention."""
 
-from relay.journal.cursor import Counts, Cursor, Ledger
+from relay.journal.cursor import Counts, Cursor, Ledger, unsettled
 from relay.journal.journal import Journal, Reader, Unavailable
 from relay.journal.retention import Limits
 from relay.journal.segment import Corrupt
@@ -19,4 +19,5 @@ __all__ = [
     "Unavailable",
     "ledger",
     "parked",
+    "unsettled",
 ]

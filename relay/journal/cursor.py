@@ -1,6 +1,7 @@
 """How far a lane has come, and what became of the events it has settled. Pure."""
 
 from bisect import insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 
@@ -65,6 +66,17 @@ class Cursor:
     def ledger(self, head: int) -> Ledger:
         """The books when the journal's head is there."""
         return Ledger(head - self.start, replace(self.counts))
+
+
+def unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What of the range from `start` up to `stop` lies in none of the (ascending) ranges."""
+    rest = []
+    for first, last in ahead:
+        if last > start and first < stop:
+            if first > start:
+                rest.append((start, first))
+            start = last
+    return [*rest, (start, stop)] if start < stop else rest
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

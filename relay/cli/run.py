@@ -1,0 +1,60 @@
+"""`relay run`: the daemon, in the foreground."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay.cli.check import FOLDER
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
+
+
+@click.command
+@click.option("--conf", metavar="DIR", type=FOLDER, help="The configuration (default: /etc/relay/conf.d).")
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
+    help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
+)
+@click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
+@click.pass_context
+def run(ctx: click.Context, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...]) -> None:
+    """Take events in and deliver them, until SIGTERM or SIGINT.
+
+    Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
+    """
+    from relay.runtime import StartError, run, set_up_logs  # the other commands do without aiohttp's server
+
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    loaded = load([conf] if conf else CONF_FOLDERS, registry)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    set_up_logs(loaded.config.log)
+    try:
+        _run(run, loaded.config, state.resolve())
+    except StartError as error:
+        click.echo(f"relay cannot start: {error}", err=True)
+        ctx.exit(1)
+
+
+def _run(daemon: Callable[[Config, Path], Coroutine[Any, Any, None]], config: Config, state: Path) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(daemon(config, state))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (`currents-relay[speed]`)."""
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

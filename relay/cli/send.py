@@ -1,0 +1,107 @@
+"""`relay send`: posts events from a file to a running relay."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
+from typing import IO, Any, Final
+
+import aiohttp
+import click
+import orjson
+
+from relay.api import retry_after
+
+TRIES: Final = 8
+TIMEOUT_S: Final = 60.0
+ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",", b"]"), "ndjson": (b"", b"\n", b"\n")}
+
+
+@click.command
+@click.argument("file", type=click.File("rb"))
+@click.option("--url", default="http://127.0.0.1:8080/currents", show_default=True, help="The source to send to.")
+@click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with the token.")
+@click.option("--batch", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Events per request.")
+@click.option(
+    "--as", "shape", default="events", show_default=True, type=click.Choice(list(ENVELOPES)), help="Body form."
+)
+def send(file: IO[bytes], url: str, token_env: str, batch: int, shape: str) -> None:
+    """Post the events in FILE (- for standard input) to a running relay.
+
+    FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again.
+    Exits with 1 if relay refuses a batch; what was accepted before stays accepted.
+    """
+    token = os.environ.get(token_env)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    size = None if file.isatty() or not file.seekable() else os.fstat(file.fileno()).st_size
+    with click.progressbar(length=size or 0, label="sending", file=sys.stderr) as bar:
+        kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, bar))
+    click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable")
+
+
+async def _send(
+    batches: Iterable[list[bytes]], url: str, headers: dict[str, str], shape: str, bar: Any
+) -> dict[str, int]:
+    total = {"accepted": 0, "parked": 0}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        for events in batches:
+            start, between, end = ENVELOPES[shape]
+            kept = await _post(session, url, start + between.join(events) + end)
+            total = {key: total[key] + kept.get(key, 0) for key in total}
+            bar.update(sum(map(len, events)) + len(events))
+    return total
+
+
+async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> dict[str, int]:
+    for attempt in range(TRIES):
+        said, wait = "", None
+        try:
+            async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+                said = f"HTTP {answer.status}: {(await answer.text())[:300]}"
+                if answer.ok:
+                    return dict(await answer.json())
+                if answer.status != 429 and answer.status < 500:
+                    raise click.ClickException(said)
+                wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            said = f"{type(error).__name__}: {error}"
+        if attempt + 1 < TRIES:
+            await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
+    raise click.ClickException(f"{url} does not take the events after {TRIES} tries; the last said {said}")
+
+
+def _batches(file: IO[bytes], size: int) -> Iterator[list[bytes]]:
+    events = _events(file)
+    while batch := list(islice(events, size)):
+        yield batch
+
+
+def _events(file: IO[bytes]) -> Iterator[bytes]:
+    """The events of a file. NDJSON is read line by line; any other form is read whole."""
+    first = b""
+    while not first and (line := file.readline()):
+        first = line.strip()
+    with suppress(orjson.JSONDecodeError):
+        document = orjson.loads(first) if first else []
+        if isinstance(document, dict) and "events" not in document:
+            yield first
+            yield from (line.strip() for line in file if line.strip())
+            return
+    yield from map(orjson.dumps, _whole(first + b"\n" + file.read()))
+
+
+def _whole(text: bytes) -> list[Any]:
+    if not text.strip():
+        return []
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise click.ClickException(f"neither NDJSON nor JSON: {error}") from None
+    events = document.get("events", [document]) if isinstance(document, dict) else document
+    if not isinstance(events, list):
+        raise click.ClickException("expected a list of events")
+    return events

@@ -1,0 +1,87 @@
+"""Reads a lane's part of the journal and cuts it into spans: what to deliver together, what is settled as it is."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from relay.api import BatchSettings, Block
+from relay.deliver.forming import Forming, Span
+from relay.journal import Counts, Cursor, Journal, unsettled
+from relay.route import Routed
+
+
+class Collector:
+    """Gives the spans of a lane one after the other, from its cursor on."""
+
+    def __init__(
+        self, journal: Journal, cursor: Cursor, route: Callable[[Block], Routed], limits: BatchSettings
+    ) -> None:
+        self._journal, self._route, self._limits = journal, route, limits
+        self._reader = journal.reader()
+        self._position = cursor.position
+        self._ahead = list(cursor.ahead)
+        """Ranges that were settled before the start: they are not delivered again."""
+        self._forming = Forming(cursor.position, limits)
+        self._due = 0.0
+        self._pieces: deque[Block] = deque()
+        self._expired: deque[tuple[int, int]] = deque()
+
+    async def next(self) -> Span:
+        """The next span; waits until there is one."""
+        while not self._forming.full:
+            if self._expired and self._forming.empty:
+                start, stop = self._expired.popleft()
+                return Span(start, stop, None, (), Counts(expired=stop - start))
+            if self._expired or (not self._pieces and not await self._fetch()):
+                break
+            if self._pieces and not self._take_piece():
+                break
+        span = self._forming.take()
+        self._start_age()
+        return span
+
+    def _take_piece(self) -> bool:
+        """Route the next piece into the forming batch; False if it does not adjoin what is there."""
+        start = self._pieces[0].offsets[0]
+        if start != self._forming.stop:
+            if not self._forming.empty:
+                return False
+            self._forming = Forming(start, self._limits)
+        piece = self._pieces.popleft()
+        fresh = not self._forming.events
+        self._forming.add(start + len(piece), self._route(piece))
+        if fresh:
+            self._start_age()
+        return True
+
+    def _start_age(self) -> None:
+        if self._forming.events:
+            self._due = asyncio.get_running_loop().time() + self._limits.age
+
+    async def _fetch(self) -> bool:
+        """Read on; False if the forming batch should not wait for more."""
+        if self._forming.empty or self._journal.head > self._position:
+            self._sort(await self._reader.read(self._position))
+            return True
+        if not self._forming.events:
+            return False
+        try:
+            async with asyncio.timeout_at(self._due):
+                blocks = await self._reader.read(self._position)
+        except TimeoutError:
+            return False
+        self._sort(blocks)
+        return True
+
+    def _sort(self, blocks: list[Block]) -> None:
+        """Leave out what is settled already; a gap before a block is what retention has removed."""
+        for block in blocks:
+            start, stop = block.offsets[0], block.offsets[-1] + 1
+            self._expired += unsettled(self._position, start, self._ahead)
+            rest = unsettled(start, stop, self._ahead)
+            self._pieces += [block.slice(first - start, last - start) for first, last in rest]
+            self._position = stop
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self._reader.close()

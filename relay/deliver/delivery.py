@@ -1,0 +1,129 @@
+"""Takes batches to a connector until every event has an outcome.
+
+How it fails and recovers: whatever the destination does, an event stays here until it is delivered or parked; only a
+stop of the lane ends that earlier, and then the event is not settled and comes again after the next start.
+"""
+
+import asyncio
+import random
+import sqlite3
+import time
+from contextlib import suppress
+
+import structlog
+
+from relay.api import Batch, Connector, ConnectorSettings
+from relay.deliver.health import Health
+from relay.deliver.pace import Pace
+from relay.deliver.schedule import retry_delay
+from relay.deliver.verdict import Verdict, judge
+from relay.journal import Counts, Parked, State
+
+PARK_AGAIN_S = 5.0
+log = structlog.stdlib.get_logger()
+
+
+class Stopped(Exception):
+    """The lane was stopped before the batch had its outcome."""
+
+
+class Delivery:
+    """The way to one destination: attempts, retries, pauses, splitting, parking."""
+
+    def __init__(self, connector: Connector, settings: ConnectorSettings, state: State) -> None:
+        self._connector, self._settings, self._state = connector, settings, state
+        self._health = Health(connector.name)
+        self._pace = Pace(settings.rate)
+        self._stop = asyncio.Event()
+        self._closed_until = 0.0
+        """Monotonic time before which nothing is sent: the destination asked for it, or does not accept us."""
+
+    def stop(self) -> None:
+        """Begin no further attempt; those under way may end."""
+        self._stop.set()
+
+    async def finish(self, batch: Batch) -> Counts:
+        """Deliver or park every event of the batch. Raises Stopped."""
+        counts = Counts()
+        while True:
+            verdict = await self._attempt(batch)
+            counts.delivered += verdict.delivered
+            if verdict.split:
+                return await self._split(batch, counts)
+            if verdict.refused:
+                await self._refuse(batch, verdict)
+                counts.parked += len(verdict.refused)
+            if not verdict.again:
+                return counts
+            await self._sleep(self._delay(verdict, batch.attempt))
+            partly = len(verdict.again) < len(batch)
+            batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
+
+    async def _split(self, batch: Batch, counts: Counts) -> Counts:
+        """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
+        for half in batch.halves():
+            counts += await self.finish(half)
+        return counts
+
+    async def _attempt(self, batch: Batch) -> Verdict:
+        await self._clearance(len(batch))
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                answer = await self._connector.deliver(batch)
+            verdict = judge(len(batch), answer)
+        except Exception as error:
+            verdict = judge(len(batch), error)
+            if verdict.reason.startswith("bug"):
+                log.error("connector raised", connector=self._connector.name, exc_info=error)
+        if verdict.delivered or verdict.refused:
+            self._health.worked()
+        return verdict
+
+    async def _clearance(self, events: int) -> None:
+        """Wait for the pace, and for as long as the destination is to be left alone."""
+        if wait := self._pace.delay(events, time.monotonic()):
+            await self._sleep(wait)
+        while (wait := self._closed_until - time.monotonic()) > 0:
+            await self._sleep(wait)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _delay(self, verdict: Verdict, attempt: int) -> float:
+        retry = self._settings.retry
+        delay = retry_delay(attempt, first=retry.first, longest=retry.max, after=verdict.after, chance=random.Random())
+        if verdict.after is not None or verdict.pause:
+            self._closed_until = max(self._closed_until, time.monotonic() + delay)
+        if verdict.pause:
+            self._health.paused(verdict.reason, delay)
+        else:
+            self._health.failed(verdict.reason)
+        return delay
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        if self._stop.is_set():
+            raise Stopped
+
+    async def _refuse(self, batch: Batch, verdict: Verdict) -> None:
+        name = self._connector.name
+        parked = []
+        for number, reason in verdict.refused:
+            event = batch[number]
+            parked.append(
+                Parked(event.source, name, event.offset, event.type, "refused", reason, batch.attempt, event.body)
+            )
+        log.warning(
+            "event parked: the destination refuses it", connector=name, events=len(parked), reason=parked[0].reason
+        )
+        await self.park(parked)
+
+    async def park(self, parked: list[Parked]) -> None:
+        """Put events aside, trying until the state database takes them. Raises Stopped."""
+        while True:
+            try:
+                return await self._state.park(parked)
+            except sqlite3.Error as error:
+                log.error("parking failed, will be tried again", connector=self._connector.name, error=str(error))
+                await self._sleep(PARK_AGAIN_S)

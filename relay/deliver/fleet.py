@@ -1,0 +1,131 @@
+"""All lanes: started together, stopped together, their cursors saved together.
+
+Cursors are saved every SAVE_S, and sooner when a lane's window is full, in one transaction for all lanes. If saving
+fails, lanes go on until their windows are full and then wait: what could be sent twice stays bounded.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
+from relay.catalogue import Selection
+from relay.config import Config, Configured
+from relay.deliver.lane import Lane
+from relay.journal import Cursor, Journal, State
+from relay.route import Route
+
+SAVE_S: Final = 0.25
+RELEASE_S: Final = 5.0
+log = structlog.stdlib.get_logger()
+
+
+class Fleet:
+    """The lanes of a configuration."""
+
+    def __init__(self, journal: Journal, state: State, folder: Path) -> None:
+        self._journal, self._state, self._folder = journal, state, folder
+        self.lanes: list[Lane] = []
+        self._stopping = asyncio.Event()
+        self._save_now = asyncio.Event()
+        self._saved: dict[str, tuple[Cursor, int]] = {}
+        self._kept = -1
+
+    async def open(self, config: Config) -> None:
+        """Make and open the connectors, and give each lane its cursor. Raises what a connector's `open` raises."""
+        for configured in config.connectors.values():
+            cursor = await self._cursor(configured.name)
+            self.lanes.append(self._lane(configured, config.filters, cursor))
+            await self.lanes[-1].connector.open()
+        await self.save()
+
+    def _lane(
+        self,
+        configured: Configured[Connector, ConnectorSettings],
+        filters: Mapping[str, Configured[Filter, FilterSettings]],
+        cursor: Cursor,
+    ) -> Lane:
+        settings = configured.settings
+        steps = [filters[name].plugin(name, filters[name].settings) for name in settings.filters]
+        connector = configured.plugin(configured.name, settings, folder=self._folder)
+        route = Route(Selection(settings.events), steps)
+        return Lane(
+            connector, settings, route, cursor, journal=self._journal, state=self._state, save_soon=self._save_now.set
+        )
+
+    async def _cursor(self, connector: str) -> Cursor:
+        head = self._journal.head
+        cursor = await self._state.cursor(connector)
+        if cursor is None:
+            return Cursor(head, head)
+        if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
+            log.error("the journal is older than the cursor; starting at its head", connector=connector, head=head)
+            return Cursor(head, head)
+        return cursor
+
+    async def run(self) -> None:
+        """Run all lanes until `stop`, then until their deliveries under way have ended; cancel it to end those too.
+
+        At the end the cursors are saved and the connectors closed."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                saving = group.create_task(self._keep_saving(), name="save cursors")
+                async with asyncio.TaskGroup() as lanes:
+                    for lane in self.lanes:
+                        lanes.create_task(lane.run(), name=f"lane {lane.name}")
+                    await self._stopping.wait()
+                saving.cancel()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self.save()
+        finally:
+            for lane in self.lanes:
+                await self._release(lane.connector)
+
+    async def _release(self, connector: Connector) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_S):
+                await connector.release()
+        except Exception as error:
+            log.error("connector did not close", connector=connector.name, exc_info=error)
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._stopping.set()
+        for lane in self.lanes:
+            lane.stop()
+
+    async def _keep_saving(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_S):
+                    await self._save_now.wait()
+            self._save_now.clear()
+            try:
+                await self.save()
+            except (sqlite3.Error, OSError) as error:
+                log.error("saving the cursors failed, will be tried again", error=str(error))
+                await asyncio.sleep(SAVE_S)
+
+    async def save(self) -> None:
+        """Save the cursors that have moved, and tell the journal what is still needed."""
+        head = self._journal.head
+        snapshots = {lane: lane.snapshot() for lane in self.lanes}
+        changed = {lane.name: now for lane, (now, _) in snapshots.items() if self._saved.get(lane.name) != (now, head)}
+        if changed:
+            await self._state.save(changed, head)
+            self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
+        for lane, (_, events) in snapshots.items():
+            lane.saved(events)
+        needed = min((cursor.position for cursor, _ in snapshots.values()), default=head)
+        if needed != self._kept:
+            await self._journal.keep(needed)
+            self._kept = needed

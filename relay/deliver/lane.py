@@ -1,0 +1,133 @@
+"""What runs one connector: cursor -> selection -> filters -> batch -> deliver -> ack.
+
+How it fails and recovers:
+
+- The journal is cut into spans. A span is settled when every event in it has an outcome; only settled spans move the
+  cursor, in any order. A crash delivers again what was sent but not yet saved as settled: at most `window` events.
+- A slow or dead destination holds `concurrency` batches in memory and reads no further: its backlog is on disk.
+- An error that is not the destination's (a damaged segment, a bug) stops this lane alone; it starts again from its
+  cursor after RESTART_S, for as long as it takes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from relay.api import Connector, ConnectorSettings
+from relay.deliver.collect import Collector
+from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.forming import Span
+from relay.journal import Counts, Cursor, Journal, Parked, State
+from relay.route import Failed, Route
+
+RESTART_S: Final = 10.0
+log = structlog.stdlib.get_logger()
+
+
+class Lane:
+    """One connector's way through the journal."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        settings: ConnectorSettings,
+        route: Route,
+        cursor: Cursor,
+        *,
+        journal: Journal,
+        state: State,
+        save_soon: Callable[[], None],
+    ) -> None:
+        self.name = connector.name
+        self.connector = connector
+        self.cursor = cursor
+        self._settings, self._route, self._journal = settings, route, journal
+        self._save_soon = save_soon
+        self._delivery = Delivery(connector, settings, state)
+        self._stop = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._exposed = 0
+        """Events sent, or on their way, that would be sent again after a crash."""
+        self._unsaved = 0
+        """Those of them that are settled and only wait for the cursor to be saved."""
+
+    async def run(self) -> None:
+        """Deliver until stopped; end when the deliveries under way have ended."""
+        while not self._stop.is_set():
+            try:
+                await self._run()
+            except Exception as error:
+                log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exc_info=error)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RESTART_S):
+                        await self._stop.wait()
+
+    async def _run(self) -> None:
+        self._exposed = self._unsaved
+        async with asyncio.TaskGroup() as group:
+            collecting = group.create_task(self._collect(group), name=f"lane {self.name}: collect")
+            await self._stop.wait()
+            collecting.cancel()
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._stop.set()
+        self._delivery.stop()
+
+    def snapshot(self) -> tuple[Cursor, int]:
+        """The cursor to save, and what to hand to `saved` once it is."""
+        return self.cursor.copy(), self._unsaved
+
+    def saved(self, events: int) -> None:
+        """A snapshot is on disk: its events will not be sent again."""
+        self._unsaved -= events
+        self._exposed -= events
+        self._moved.set()
+
+    async def _collect(self, group: asyncio.TaskGroup) -> None:
+        slots = asyncio.Semaphore(self._settings.concurrency)
+        collector = Collector(self._journal, self.cursor, self._route, self._settings.batch)
+        try:
+            while True:
+                span = await collector.next()
+                if span.batch is None and not span.failed:
+                    self.cursor.settle(span.start, span.stop, span.counts)
+                    continue
+                await slots.acquire()
+                await self._keep_within_window(len(span))
+                group.create_task(self._deliver(span, slots), name=f"lane {self.name}: deliver")
+        finally:
+            collector.close()
+
+    async def _keep_within_window(self, events: int) -> None:
+        """Wait until so many events more can be sent without more than `window` being sent again after a crash."""
+        while self._exposed and self._exposed + events > self._settings.window:
+            self._moved.clear()
+            if self._unsaved:
+                self._save_soon()
+            await self._moved.wait()
+        self._exposed += events
+
+    async def _deliver(self, span: Span, slots: asyncio.Semaphore) -> None:
+        counts = span.counts
+        try:
+            if span.failed:
+                await self._delivery.park([self._parked(failed) for failed in span.failed])
+                counts += Counts(parked=len(span.failed))
+            if span.batch is not None:
+                counts += await self._delivery.finish(span.batch)
+        except Stopped:
+            return
+        finally:
+            slots.release()
+        self.cursor.settle(span.start, span.stop, counts)
+        self._unsaved += len(span)
+        self._moved.set()
+
+    def _parked(self, failed: Failed) -> Parked:
+        event = failed.event
+        log.warning("event parked: a filter failed", connector=self.name, offset=event.offset, reason=failed.reason)
+        return Parked(event.source, self.name, event.offset, event.type, "filter", failed.reason, 0, event.body)

@@ -1,0 +1,31 @@
+"""Answers that say no, as RFC 9457 problem bodies."""
+
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+
+
+class Problem(Exception):
+    """A request that is not accepted, with the reason for the person who reads it."""
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def response(self) -> web.Response:
+        """The answer to send."""
+        body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
+        return web.Response(
+            status=self.status,
+            body=orjson.dumps(body),
+            content_type="application/problem+json",
+            headers=self.headers,
+        )
+
+
+def busy(detail: str, retry_after_s: int) -> Problem:
+    """503: nothing is wrong with the request, it should come again."""
+    return Problem(503, detail, Retry_After=str(retry_after_s))

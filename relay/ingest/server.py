@@ -1,0 +1,113 @@
+"""The ingest listener: one path per source, health, readiness, and the contract itself."""
+
+import socket
+import stat
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from relay.api import Source
+from relay.config import Address, IngestSettings, UnixAddress
+from relay.ingest.intake import Intake
+from relay.ingest.pressure import Pressure
+from relay.ingest.problem import Problem
+from relay.journal import Journal, State
+
+STOP_S: Final = 5.0
+"""Seconds that requests under way have to end once the listener is closed."""
+
+
+class Ingest:
+    """HTTP in, for all sources of a configuration."""
+
+    def __init__(self, sources: Sequence[Source], settings: IngestSettings, journal: Journal, state: State) -> None:
+        pressure = Pressure(settings.max_in_flight)
+        self._settings = settings
+        self._sources = sources
+        self._intakes = [Intake(source, settings, pressure, journal, state) for source in sources]
+        self._ready = False
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> list[str]:
+        """Bind all listeners; return their addresses. Raises OSError if one is taken."""
+        self._runner = web.AppRunner(
+            self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
+        )
+        await self._runner.setup()
+        for address in self._settings.listen:
+            await _site(self._runner, address).start()
+        self._ready = True
+        return [_show(address) for address in self._runner.addresses]
+
+    def drain(self) -> None:
+        """Say not ready, and 503 to whoever sends from now on."""
+        self._ready = False
+        for intake in self._intakes:
+            intake.draining = True
+
+    async def stop(self) -> None:
+        """Stop listening, and answer the requests under way."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._readiness)
+        app.router.add_get("/openapi.yaml", self._contract)
+        for source, intake in zip(self._sources, self._intakes, strict=True):
+            app.router.add_route("*", source.settings.path, intake.handle)
+        app.router.add_route("*", "/{rest:.*}", _unknown)
+        return app
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def _readiness(self, _: web.Request) -> web.Response:
+        if not self._ready:
+            return Problem(503, "relay is stopping", Retry_After="5").response()
+        return web.json_response({"status": "ready"})
+
+    async def _contract(self, _: web.Request) -> web.Response:
+        text = contract([source.settings.path for source in self._sources])
+        return web.Response(text=text, content_type="application/yaml")
+
+
+def contract(paths: Sequence[str]) -> str:
+    """The OpenAPI document, with the paths that the sources really have."""
+    text = files("relay.ingest").joinpath("openapi.yaml").read_text("utf-8")
+    return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/source"\n' for path in paths)
+
+
+async def _unknown(request: web.Request) -> web.Response:
+    return Problem(404, f"no source has the path {request.path}").response()
+
+
+def _site(runner: web.AppRunner, address: Address) -> web.BaseSite:
+    if isinstance(address, UnixAddress):
+        _remove_stale_socket(address.path)
+        return web.UnixSite(runner, str(address.path))
+    return web.TCPSite(runner, address.host, address.port, backlog=1024)
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """A socket file that nobody listens on is left over from a crash."""
+    if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+
+
+def _show(address: object) -> str:
+    match address:
+        case str():
+            return f"unix:{address}"
+        case (str() as host, int() as port, *_):
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return str(address)

@@ -1,0 +1,90 @@
+"""A connector's route: selection and filter chain compiled once, then applied block by block. Pure.
+
+The cost is per event only where it must be: a block that is wanted whole passes through as it is, one that is not
+wanted at all is never looked into.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from relay.api import Block, Event, Filter
+from relay.catalogue import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An event that a filter could not handle."""
+
+    event: Event
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What a route makes of a block: the wanted events, and the offsets of those that filters dropped or choked on.
+    All others are unselected."""
+
+    wanted: Block | None
+    filtered: Sequence[int] = ()
+    failed: Sequence[Failed] = ()
+
+
+NOTHING = Routed(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Call it with a block."""
+
+    selection: Selection
+    filters: Sequence[Filter] = field(default=())
+
+    def __call__(self, block: Block) -> Routed:
+        """Route a block."""
+        selected = self._select(block)
+        if selected is None:
+            return NOTHING
+        return self._filter(selected) if self.filters else Routed(selected)
+
+    def _select(self, block: Block) -> Block | None:
+        wants = [self.selection.wants(kind.type) for kind in block.kinds]
+        if all(wants):
+            return block
+        if not any(wants):
+            return None
+        numbers = [number for number, kind in enumerate(block.index) if wants[kind]]
+        if len(numbers) == len(block):
+            return block
+        return block.pick(numbers) if numbers else None
+
+    def _filter(self, block: Block) -> Routed:
+        kept: list[Event] = []
+        filtered: list[int] = []
+        failed: list[Failed] = []
+        changed = False
+        for event in block.events():
+            outcome = self._chain(event)
+            if isinstance(outcome, Failed):
+                failed.append(outcome)
+            elif outcome is None:
+                filtered.append(event.offset)
+            else:
+                kept.append(outcome)
+                changed = changed or outcome is not event
+        if len(kept) == len(block) and not changed:
+            return Routed(block)
+        return Routed(Block.of(kept) if kept else None, filtered, failed)
+
+    def _chain(self, event: Event) -> Event | Failed | None:
+        """One event through all filters. A filter that raises is a filter's bug or a strange event: either way it costs
+        this one event here, and nothing else."""
+        current = event
+        for step in self.filters:
+            try:
+                following = step.apply(current)
+            except Exception as error:
+                return Failed(event, f"filter {step.name}: {type(error).__name__}: {error}")
+            if following is None:
+                return None
+            current = following
+        return current

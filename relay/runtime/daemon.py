@@ -1,0 +1,101 @@
+"""Wires everything together, in the order of the flow; takes it apart in the same order.
+
+Start: journal, state, connectors and their lanes, and last the listener, so that nothing is accepted that could not be
+kept. Stop: no new events, lanes finish what is under way, cursors are saved, the journal is sealed. A second signal, or
+the end of the drain budget, cuts the deliveries short: what was not settled is delivered after the next start.
+"""
+
+import asyncio
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from relay import __version__
+from relay.config import Config
+from relay.deliver import Fleet
+from relay.ingest import Ingest
+from relay.journal import Corrupt, Journal, Limits, State
+
+log = structlog.stdlib.get_logger()
+
+
+class StartError(Exception):
+    """The daemon cannot start, and why."""
+
+
+async def run(config: Config, folder: Path) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError."""
+    stop = asyncio.Event()
+    _on_signal(stop.set)
+    async with _journal(config, folder) as (journal, state):
+        fleet = Fleet(journal, state, folder)
+        sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
+        ingest = Ingest(sources, config.ingest, journal, state)
+        addresses = await _open(fleet, ingest, config)
+        async with asyncio.TaskGroup() as group:
+            lanes = group.create_task(fleet.run(), name="fleet")
+            try:
+                _tell_start(config, journal, addresses)
+                await stop.wait()
+                log.info("relay stops", drain_s=config.runtime.drain)
+            finally:
+                ingest.drain()
+                await ingest.stop()
+            await _end(fleet, lanes, config.runtime.drain)
+    log.info("relay stopped")
+
+
+async def _open(fleet: Fleet, ingest: Ingest, config: Config) -> list[str]:
+    try:
+        await fleet.open(config)
+    except Exception as error:
+        raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
+    try:
+        return await ingest.start()
+    except OSError as error:
+        raise StartError(f"ingest.listen: {error}") from error
+
+
+@asynccontextmanager
+async def _journal(config: Config, folder: Path) -> AsyncIterator[tuple[Journal, State]]:
+    settings = config.journal
+    limits = Limits(settings.max_size, settings.retention)
+    try:
+        state = await asyncio.to_thread(State, folder)
+        journal = await asyncio.to_thread(Journal, folder / settings.path, limits, settings.memory)
+    except (OSError, sqlite3.Error, Corrupt) as error:
+        raise StartError(f"the state folder {folder} cannot be used: {error}") from error
+    try:
+        yield journal, state
+    finally:
+        await journal.close()
+        await asyncio.to_thread(state.close)
+
+
+def _tell_start(config: Config, journal: Journal, addresses: list[str]) -> None:
+    log.info(
+        "relay runs",
+        version=__version__,
+        listen=addresses,
+        sources=sorted(config.sources),
+        connectors=sorted(config.connectors),
+        events_in_journal=journal.head - journal.oldest,
+    )
+
+
+async def _end(fleet: Fleet, lanes: asyncio.Task[None], budget: float) -> None:
+    fleet.stop()
+    _on_signal(lanes.cancel)
+    done, _ = await asyncio.wait([lanes], timeout=budget)
+    if not done:
+        log.warning("drain budget used up: deliveries under way are cut short and made again after the next start")
+        lanes.cancel()
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, act)
