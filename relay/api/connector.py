@@ -6,9 +6,8 @@ Batching, selection, filters, retries, pace, parking and the cursor are the lane
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import aiohttp
 import structlog
 from pydantic import Field
 
@@ -16,6 +15,9 @@ from relay.api.batch import Batch
 from relay.api.outcome import Outcome
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Duration, EventSelection, Settings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class BatchSettings(Settings):
@@ -67,8 +69,10 @@ class Connector(Plugin):
         self.log = structlog.stdlib.get_logger().bind(connector=name)
 
     @cached_property
-    def http(self) -> aiohttp.ClientSession:
+    def http(self) -> "aiohttp.ClientSession":
         """An HTTP session of the connector's own: pooled connections, no cookies, no environment proxies."""
+        import aiohttp  # late: `relay check` does without
+
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.settings.concurrency),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
+from relay import runtime
 from relay.cli.check import FOLDER
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
 
@@ -29,29 +28,25 @@ def run(ctx: click.Context, conf: Path | None, state: Path, plugin_folders: tupl
 
     Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
     """
-    from relay.runtime import StartError, run, set_up_logs  # the other commands do without aiohttp's server
-
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     loaded = load([conf] if conf else CONF_FOLDERS, registry)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    set_up_logs(loaded.config.log)
+    runtime.set_up_logs(loaded.config.log)
     try:
-        _run(run, loaded.config, state.resolve())
-    except StartError as error:
+        _run(loaded.config, state.resolve())
+    except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
         ctx.exit(1)
 
 
-def _run(daemon: Callable[[Config, Path], Coroutine[Any, Any, None]], config: Config, state: Path) -> None:
+def _run(config: Config, state: Path) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(daemon(config, state))
+        runner.run(runtime.run(config, state))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop where it is installed (`currents-relay[speed]`)."""
-    if sys.platform == "win32":
-        return None
     try:
         import uvloop
     except ImportError:

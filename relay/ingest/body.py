@@ -62,7 +62,7 @@ class Body(AbstractContextManager["Body"]):
                 unpacked = await asyncio.to_thread(decompress, raw, window_bits, limit)
             else:
                 unpacked = decompress(raw, window_bits, limit)
-        except (zlib.error, EOFError) as error:
+        except (zlib.error, fast_zlib.error, EOFError) as error:
             raise Problem(400, f"the compressed body is broken: {error}") from None
         except OverflowError:
             raise self._too_large() from None

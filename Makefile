@@ -1,0 +1,43 @@
+# Everything runs out of .venv, which the first target that needs it sets up.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: demo test test-quick lint bench bench-quick clean
+
+demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
+	$(BIN)/relay sandbox
+
+test: lint  ## lint, types, import rules, and every test
+	$(BIN)/pytest
+
+test-quick: .venv/dev.done  ## the tests without the long ones
+	$(BIN)/pytest -m "not slow"
+
+lint: .venv/dev.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: .venv/dev.done  ## measure throughput, CPU per event, latency and memory
+	$(BIN)/python tests/bench
+
+bench-quick: .venv/dev.done
+	$(BIN)/python tests/bench --quick
+
+clean:
+	rm -rf .venv
+
+.venv/pip.done:
+	$(PYTHON) -m venv .venv || { echo "relay needs Python >= 3.11 with venv; on Debian: apt install python3-venv"; exit 1; }
+	$(PIP) install --upgrade "pip>=25.1"
+	touch $@
+
+.venv/run.done: .venv/pip.done pyproject.toml
+	$(PIP) install --editable ".[speed,zstd]"
+	touch $@
+
+.venv/dev.done: .venv/run.done
+	$(PIP) install --group dev
+	touch $@

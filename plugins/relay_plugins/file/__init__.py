@@ -1,0 +1,170 @@
+"""The connector type `file`: events as NDJSON in files, on disk before they count as delivered."""
+
+import asyncio
+import gzip
+import re
+import string
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Final, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from relay.api import (
+    DELIVERED,
+    Batch,
+    BatchSettings,
+    Block,
+    ByteSize,
+    Connector,
+    ConnectorSettings,
+    Duration,
+    Kind,
+    Outcome,
+    Retry,
+)
+from relay_plugins.file.appending import Files
+
+NAME_LENGTH: Final = 128
+"""Characters of an event type that go into a file's name; a name may have 255 bytes."""
+GZIP_LEVEL: Final = 2
+ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+PLACEHOLDERS: Final = ("date", "hour", "type", "source")
+
+
+class FileBatch(BatchSettings):
+    """One fsync per batch and file: larger batches than over a network."""
+
+    events: int = Field(10_000, ge=1, le=100_000)
+    size: ByteSize = Field(8 << 20, ge=1)
+    age: Duration = Field(0.1, le=3600)
+
+
+class File(Connector, type="file"):
+    """Appends events to files, one per line; what was delivered is on disk (fdatasync) and readable.
+
+    Compressed files grow by one complete gzip member or zstd frame per batch, which zcat and zstdcat read as one
+    file. After a crash in the middle of a write, plain files are cut back to their last whole line when they are next
+    opened. Compressed files cannot be cut, so one that relay finds and does not hold open is set aside under the next
+    number: a torn member is then at a file's end, where it hides nothing, and its events are written again.
+    A file that something else renames or deletes is created again at the next batch.
+    """
+
+    class Settings(ConnectorSettings):
+        """Where the files are, and when the next one begins."""
+
+        path: str
+        """May hold {date} and {hour} (UTC, when relay received the event), {type} and {source}."""
+        max_size: ByteSize = 0
+        """A file that would grow beyond is set aside first, as name.1.ndjson, name.2.ndjson; 0: never."""
+        max_age: Duration = 0
+        """The same for a file opened this long ago, looked at when there is something to write; 0: never."""
+        compress: Literal["none", "gzip", "zstd"] = "none"
+        """Adds .gz or .zst to the name."""
+        batch: FileBatch = FileBatch()
+        concurrency: int = Field(1, ge=1, le=1)
+        """One batch at a time keeps the lines whole."""
+
+        @field_validator("path")
+        @classmethod
+        def _known_placeholders(cls, path: str) -> str:
+            for _, name, spec, conversion in string.Formatter().parse(path):
+                if name is not None and (name not in PLACEHOLDERS or spec or conversion):
+                    raise ValueError(f"{{{name}}} is none of " + ", ".join(f"{{{known}}}" for known in PLACEHOLDERS))
+            if not PurePath(path).name or path.endswith("/"):
+                raise ValueError(f'expected the path of a file such as "archive/{{date}}.ndjson", got {path!r}')
+            return path
+
+        @model_validator(mode="after")
+        def _can_compress(self) -> Self:
+            _compressor(self.compress)
+            return self
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
+        super().__init__(name, settings, folder=folder)
+        suffix = PurePath(settings.path).suffix
+        ending = ("" if "{" in suffix else suffix) + ENDINGS[settings.compress]
+        self._compress = _compressor(settings.compress)
+        self._files = Files(
+            max_size=settings.max_size,
+            max_age=settings.max_age,
+            ending=ending,
+            plain=settings.compress == "none",
+            warn=lambda what, path: self.log.warning(what, path=str(path)),
+        )
+
+    async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
+        """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
+        return await asyncio.to_thread(self._write, batch)
+
+    async def close(self) -> None:
+        """Close all files."""
+        await asyncio.to_thread(self._files.close)
+
+    def _write(self, batch: Batch) -> list[Outcome]:
+        outcomes: list[Outcome] = [DELIVERED] * len(batch)
+        for path, share in self._shares(batch).items():
+            try:
+                self._files.append(path, self._compress(Batch(share.blocks).lines()))
+            except OSError as error:
+                retry = Retry(f"{error.filename or path}: {error.strerror}")
+                for number in share.numbers:
+                    outcomes[number] = retry
+        return outcomes
+
+    def _shares(self, batch: Batch) -> dict[Path, "Share"]:
+        """What of the batch goes into which file."""
+        shares: dict[Path, Share] = {}
+        base = 0
+        for block in batch.blocks:
+            paths = {kind: self._path(block.received, block.kinds[kind]) for kind in set(block.index)}
+            numbers: dict[Path, list[int]] = {}
+            for number, kind in enumerate(block.index):
+                numbers.setdefault(paths[kind], []).append(number)
+            for path, mine in numbers.items():
+                share = shares.setdefault(path, Share([], []))
+                share.blocks.append(block if len(mine) == len(block) else block.pick(mine))
+                share.numbers.extend(base + number for number in mine)
+            base += len(block)
+        return shares
+
+    def _path(self, received: float, kind: Kind) -> Path:
+        moment = datetime.fromtimestamp(received, UTC)
+        name = self.settings.path.format(
+            date=f"{moment:%Y-%m-%d}", hour=f"{moment:%H}", type=file_name(kind.type), source=file_name(kind.source)
+        )
+        return self.folder / (name + ENDINGS[self.settings.compress])
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of a batch goes into one file: blocks, and the numbers that their events have in the batch."""
+
+    blocks: list[Block]
+    numbers: list[int]
+
+
+def file_name(text: str) -> str:
+    """A sender's text as part of a file's name: it can neither name another folder nor a hidden file."""
+    return re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", text)[:NAME_LENGTH]
+
+
+def _compressor(how: str) -> Callable[[bytes], bytes]:
+    """The function that makes one member or frame. Raises ValueError if it is not installed."""
+    if how == "none":
+        return lambda data: data
+    if how == "gzip":
+        return lambda data: gzip.compress(data, GZIP_LEVEL, mtime=0)
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        raise ValueError('compress = "zstd" needs a package: install currents-relay[zstd]') from None
+    return zstd.compress

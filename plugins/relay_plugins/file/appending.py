@@ -1,0 +1,152 @@
+"""Files that are only ever appended to: whole writes or none, on disk when they return, a bounded number open."""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+OPEN_FILES: Final = 128
+"""Files kept open; there are fewer Currents event types than that."""
+CHUNK_BYTES: Final = 64 << 10
+
+
+class Files:
+    """The files that are open. An append is on disk when it returns, and leaves nothing behind when it fails."""
+
+    def __init__(
+        self, *, max_size: int, max_age: float, ending: str, plain: bool, warn: Callable[[str, Path], None]
+    ) -> None:
+        self._max_size = max_size
+        self._max_age = max_age
+        self._ending = ending
+        self._plain = plain
+        self._warn = warn
+        self._open: OrderedDict[Path, OpenFile] = OrderedDict()
+        self._lock = threading.Lock()  # a cancelled delivery's thread goes on
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Add whole lines, or a whole compressed member, to the file. Raises OSError."""
+        with self._lock:
+            file = self._at(path)
+            if self._is_full(file, len(data)):
+                self._close(path)
+                self._set_aside(path)
+                file = self._at(path)
+            try:
+                file.append(data)
+            except OSError:
+                self._close(path)
+                raise
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._lock:
+            for path in list(self._open):
+                self._close(path)
+
+    def _at(self, path: Path) -> "OpenFile":
+        file = self._open.get(path)
+        if file is not None and not file.is_still_at(path):
+            self._close(path)
+            file = None
+        if file is None:
+            file = self._open[path] = self._opened(path)
+        self._open.move_to_end(path)
+        if len(self._open) > OPEN_FILES:
+            self._close(next(iter(self._open)))
+        return file
+
+    def _opened(self, path: Path) -> "OpenFile":
+        make_folder(path.parent)
+        if not self._plain and path.exists() and path.stat().st_size:
+            self._set_aside(path)
+        file = OpenFile(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), time.monotonic())
+        try:
+            if file.cut_torn_line():
+                self._warn("cut off a line that was not completely written; its event is written again", path)
+            sync_folder(path.parent)
+        except OSError:
+            os.close(file.fd)
+            raise
+        return file
+
+    def _is_full(self, file: "OpenFile", more: int) -> bool:
+        size = file.size()
+        too_large = 0 < self._max_size < size + more
+        too_old = 0 < self._max_age <= time.monotonic() - file.since
+        return size > 0 and (too_large or too_old)
+
+    def _set_aside(self, path: Path) -> None:
+        stem = path.name.removesuffix(self._ending)
+        names = (path.with_name(f"{stem}.{number}{self._ending}") for number in count(1))
+        path.rename(next(name for name in names if not name.exists()))
+
+    def _close(self, path: Path) -> None:
+        os.close(self._open.pop(path).fd)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that is appended to."""
+
+    fd: int
+    since: float
+    """Monotonic seconds at which it was opened."""
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self.fd).st_size
+
+    def is_still_at(self, path: Path) -> bool:
+        """Whether the path still leads to this file: logrotate may have moved it."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), path.stat())
+        except FileNotFoundError:
+            return False
+
+    def append(self, data: bytes) -> None:
+        """Write and sync. Raises OSError, after which the file ends where it did before."""
+        good, rest = self.size(), memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
+            os.fdatasync(self.fd)
+        except OSError:
+            os.ftruncate(self.fd, good)
+            raise
+
+    def cut_torn_line(self) -> int:
+        """Truncate behind the last line break; return how many bytes that took."""
+        size = end = self.size()
+        while end > 0:
+            start = max(0, end - CHUNK_BYTES)
+            found = os.pread(self.fd, end - start, start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            os.ftruncate(self.fd, end)
+        return size - end
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on disk when this returns. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o750, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

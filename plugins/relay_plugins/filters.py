@@ -1,0 +1,200 @@
+"""The filter types `redact`, `keep`, `drop` and `sample`. All of them name a field by its dotted path."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b, sha256
+from typing import Annotated, Any, Final, Literal, Self
+
+import orjson
+from pydantic import BeforeValidator, Field, model_validator
+
+from relay.api import Event, Filter, FilterSettings, Secret
+
+
+def _steps(value: object) -> tuple[str, ...]:
+    steps = tuple(value.split(".")) if isinstance(value, str) else ()
+    if not all(steps) or not steps:
+        raise ValueError(f'expected a dotted path such as "properties.email_address", got {value!r}')
+    return steps
+
+
+FieldPath = Annotated[tuple[str, ...], BeforeValidator(_steps, json_schema_input_type=str)]
+"""Where a field is: names joined by dots; `*` stands for any name, or for any element of a list."""
+
+
+def _keys(value: Any, step: str) -> Iterable[Any]:
+    """The keys of an object or the numbers of a list that a step of a path leads to."""
+    if isinstance(value, dict):
+        return list(value) if step == "*" else [step] if step in value else []
+    return range(len(value)) if step == "*" and isinstance(value, list) else []
+
+
+def values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """All values that a path leads to."""
+    if not path:
+        yield value
+        return
+    for key in _keys(value, path[0]):
+        yield from values_at(value[key], path[1:])
+
+
+GONE: Final = object()
+"""In place of a value: there is none any more."""
+
+
+def replaced(value: Any, path: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
+    """A copy of `value` with what the path leads to changed (or left out, for GONE); `value` itself if nothing is."""
+    if not path:
+        return change(value)
+    new = {key: replaced(value[key], path[1:], change) for key in _keys(value, path[0])}
+    new = {key: item for key, item in new.items() if item is not value[key]}
+    if not new:
+        return value
+    if isinstance(value, dict):
+        return {key: item for key, item in (value | new).items() if item is not GONE}
+    return [item for number, old in enumerate(value) if (item := new.get(number, old)) is not GONE]
+
+
+def _needle(path: tuple[str, ...]) -> bytes:
+    """Bytes without which an event cannot hold the path, unless it writes names with \\u escapes."""
+    name = next((step for step in reversed(path) if step != "*"), "")
+    has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
+    return f'"{name}"'.encode() if has_only_one_spelling else b""
+
+
+class Redact(Filter, type="redact"):
+    """Removes, masks or hashes fields. An event that has none of them passes with the bytes it came with."""
+
+    class Settings(FilterSettings):
+        """Which fields, and what becomes of them."""
+
+        fields: tuple[FieldPath, ...] = Field(min_length=1)
+        action: Literal["remove", "mask", "hash"] = "remove"
+        mask: str = "[REDACTED]"
+        """What `mask` puts in place of the value; Braze's own redaction writes the same."""
+        salt: Secret | None = None
+        """What `hash` (SHA-256 in hex) puts before the value: without it, hashes of e-mail addresses can be guessed."""
+
+        @model_validator(mode="after")
+        def _fits_action(self) -> Self:
+            for option, action in (("mask", "mask"), ("salt", "hash")):
+                if option in self.model_fields_set and self.action != action:
+                    raise ValueError(f'{option} is for action = "{action}" only, and action is "{self.action}"')
+            return self
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        self._needles = {_needle(path) for path in settings.fields}
+        salt = settings.salt.reveal().encode() if settings.salt else b""
+        actions: dict[str, Callable[[Any], Any]] = {
+            "remove": lambda value: GONE,
+            "mask": lambda value: settings.mask,
+            "hash": lambda value: sha256(salt + _text(value)).hexdigest(),
+        }
+        self._change = actions[settings.action]
+
+    def apply(self, event: Event) -> Event:
+        """Return the event without the fields' content. Raises ValueError for an event that cannot be decoded."""
+        body = event.body
+        if not any(needle in body for needle in self._needles) and b"\\u" not in body:
+            return event
+        data = event.data
+        for path in self.settings.fields:
+            data = replaced(data, path, self._change)
+        return event if data is event.data else event.with_data(data)
+
+
+def _text(value: Any) -> bytes:
+    """What is hashed of a value: a string's own characters, the JSON of anything else."""
+    return value.encode() if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+Scalar = str | bool | int | float
+
+
+class Condition(FilterSettings):
+    """A field and one test of it. A path with `*` passes the test if any of its values does."""
+
+    field: FieldPath
+    """`event_type`, or a dotted path."""
+    equals: Scalar | None = None
+    in_: tuple[Scalar, ...] | None = Field(None, alias="in", min_length=1)
+    """Equal to one of these."""
+    glob: str | None = None
+    """A string such as "*@example.com"; upper and lower case differ."""
+    exists: bool | None = None
+    """true: the field is there and not null; false: it is not."""
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        given = [test for test in (self.equals, self.in_, self.glob, self.exists) if test is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of equals, in, glob or exists, not {len(given)}")
+        return self
+
+    def holds(self) -> Callable[[Event], bool]:
+        """The condition as a function of an event."""
+        values = self._values
+        if self.exists is not None:
+            return lambda event: any(value is not None for value in values(event)) is self.exists
+        if self.glob is not None:
+            match = re.compile(fnmatch.translate(self.glob)).match
+            return lambda event: any(isinstance(value, str) and match(value) is not None for value in values(event))
+        wanted = {_typed(value) for value in ((self.equals,) if self.in_ is None else self.in_)}
+        return lambda event: any(_typed(value) in wanted for value in values(event))
+
+    def _values(self, event: Event) -> Iterator[Any]:
+        return iter((event.type,)) if self.field == ("event_type",) else values_at(event.data, self.field)
+
+
+def _typed(value: Any) -> tuple[bool, Any]:
+    """A value to compare by: in JSON true is not 1, and objects and lists equal nothing here."""
+    return isinstance(value, bool), None if isinstance(value, dict | list) else value
+
+
+class Keep(Filter, type="keep"):
+    """Keeps the events for which the condition holds, and drops the others."""
+
+    Settings = Condition
+
+    def __init__(self, name: str, settings: Condition) -> None:
+        super().__init__(name, settings)
+        self._holds = settings.holds()
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        return event if self._holds(event) else None
+
+
+class Drop(Keep, type="drop"):
+    """Drops the events for which the condition holds, and keeps the others."""
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        return None if self._holds(event) else event
+
+
+class Sample(Filter, type="sample"):
+    """Keeps a share of the events, and of one key all or none: by default the same users, event after event."""
+
+    class Settings(FilterSettings):
+        """How much, and by what."""
+
+        rate: float = Field(ge=0, le=1)
+        """The share that is kept: 0 nothing, 1 everything."""
+        key: FieldPath = ("user", "user_id")
+        """What decides. Events without it are sampled one by one, by their id."""
+        seed: str = ""
+        """Samples with different seeds choose independently of each other."""
+
+    settings: Settings
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        found = (value for value in values_at(event.data, self.settings.key) if value is not None)
+        key = next(found, None)
+        digest = blake2b(f"{self.settings.seed}\0{event.id if key is None else key}".encode(), digest_size=8).digest()
+        return event if int.from_bytes(digest, "big") < self.settings.rate * 2**64 else None

@@ -1,0 +1,208 @@
+"""The connector type `http`: events as webhooks, in one request per batch or one per event."""
+
+import asyncio
+import base64
+import gzip
+import hmac
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from pydantic import Field, PlainValidator, model_validator
+
+from relay.api import (
+    DELIVERED,
+    Batch,
+    Connector,
+    ConnectorSettings,
+    Event,
+    HttpUrl,
+    Outcome,
+    Reject,
+    Retry,
+    Secret,
+    Unauthorized,
+    check,
+)
+
+try:
+    from isal import igzip
+
+    compress: Callable[..., bytes] = igzip.compress
+except ImportError:
+    compress = gzip.compress
+
+THREAD_BYTES: Final = 256 << 10
+"""From here on compressing takes longer than handing it to a thread."""
+ANSWER_BYTES: Final = 64 << 10
+ANSWER_SECONDS: Final = 1.0
+"""What of a good answer is read at most to keep the connection; the rest is not worth the wait."""
+SINGLY_SHARE: Final = 0.9
+"""Of `timeout`; what was delivered one by one must be reported before the whole delivery counts as failed."""
+
+
+def _header(value: object) -> str | Secret:
+    if not isinstance(value, str):
+        return Secret.parse(value)
+    if not value.isprintable():
+        raise ValueError("a header's value has no line breaks or control characters")
+    return value
+
+
+HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_type=str | dict[str, str])]
+"""A string or, if it is secret, a reference."""
+
+
+class Http(Connector, type="http"):
+    """Sends events to a URL. Every request carries an `Idempotency-Key`, the same whenever it is sent again."""
+
+    class Settings(ConnectorSettings):
+        """Where to send what, and how to prove that it comes from here."""
+
+        url: HttpUrl
+        method: Literal["POST", "PUT", "PATCH"] = "POST"
+        headers: dict[str, HeaderValue] = Field(default_factory=dict)
+        """Added to every request; `{ credential = "name" }` instead of a string for what is secret."""
+        token: Secret | None = None
+        """Sent as `Authorization: Bearer ...`."""
+        body: Literal["events", "array", "single", "ndjson"] = "events"
+        """`{"events": [...]}`, `[...]`, one request per event, or one event per line."""
+        gzip: bool = False
+        """Send `Content-Encoding: gzip`."""
+        signing_secret: Secret | None = None
+        """Adds the headers of Standard Webhooks; `whsec_` and base64. Signed is the body before it is compressed."""
+
+        @model_validator(mode="after")
+        def _headers_and_secret(self) -> Self:
+            for name in self.headers:
+                if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                    raise ValueError(f"headers: {name!r} cannot be the name of a header")
+                if name.lower() == "authorization" and self.token:
+                    raise ValueError("headers: Authorization is already set by token; leave one of them out")
+            if self.signing_secret and not self.signing_secret.problem:
+                _signing_key(self.signing_secret)
+            return self
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
+        super().__init__(name, settings, folder=folder)
+        media_type = "application/x-ndjson" if settings.body == "ndjson" else "application/json"
+        self._headers = {"content-type": media_type} | {
+            name.lower(): value if isinstance(value, str) else value.reveal()
+            for name, value in settings.headers.items()
+        }
+        if settings.token:
+            self._headers["authorization"] = f"Bearer {settings.token.reveal()}"
+        self._key = _signing_key(settings.signing_secret) if settings.signing_secret else None
+
+    async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
+        """Send the batch in one request or, with `body = "single"`, each event in its own."""
+        if self.settings.body == "single":
+            return await self._deliver_singly(batch)
+        await self._send(self._body(batch), batch.id)
+        return None
+
+    def _body(self, batch: Batch) -> bytes:
+        match self.settings.body:
+            case "ndjson":
+                return batch.lines()
+            case "array":
+                return b"[" + batch.joined() + b"]"
+        return b'{"events":[' + batch.joined() + b"]}"
+
+    async def _deliver_singly(self, batch: Batch) -> list[Outcome]:
+        """One after the other; the first that has to be tried again ends it, so that none before it is sent twice."""
+        deadline = asyncio.get_running_loop().time() + SINGLY_SHARE * self.settings.timeout
+        outcomes: list[Outcome] = []
+        for event in batch:
+            outcome = await self._deliver_one(event, deadline)
+            if isinstance(outcome, Unauthorized):
+                if not outcomes:
+                    raise outcome
+                outcome = Retry(outcome.reason)  # the next attempt starts here, and pauses the lane
+            if isinstance(outcome, Retry):
+                return outcomes + [outcome] * (len(batch) - len(outcomes))
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _deliver_one(self, event: Event, deadline: float) -> Outcome | Unauthorized:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._send(event.body, _key_of(event))
+        except (Retry, Reject, Unauthorized) as outcome:
+            return outcome
+        except TimeoutError:
+            return Retry(f"not all of the batch could be sent within {SINGLY_SHARE:.0%} of `timeout`")
+        return DELIVERED
+
+    async def _send(self, body: bytes, key: str) -> None:
+        headers = self._headers | {"idempotency-key": key} | self._signature(body, key)
+        if self.settings.gzip:
+            headers["content-encoding"] = "gzip"
+            body = await _gzip(body)
+        try:
+            async with self.http.request(
+                self.settings.method, self.settings.url, data=BytesIO(body), headers=headers, allow_redirects=False
+            ) as answer:
+                check(answer)
+                await _read_rest(answer)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retry(_reason(self.settings.url, error)) from None
+
+    def _signature(self, body: bytes, key: str) -> dict[str, str]:
+        """The headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
+        if self._key is None:
+            return {}
+        now = int(time.time())
+        digest = hmac.digest(self._key, f"{key}.{now}.".encode() + body, "sha256")
+        return {
+            "webhook-id": key,
+            "webhook-timestamp": str(now),
+            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        }
+
+
+def _signing_key(secret: Secret) -> bytes:
+    """The bytes behind `whsec_...`. Raises ValueError without repeating them."""
+    text = secret.reveal().removeprefix("whsec_").rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ValueError(f"signing_secret: {secret} does not hold whsec_ and base64 (Standard Webhooks)") from None
+
+
+def _key_of(event: Event) -> str:
+    """The event's id, or a digest of the event if it has none that a header can hold."""
+    with suppress(ValueError, LookupError):
+        if event.id.isascii() and event.id.isprintable():
+            return event.id
+    return blake2b(event.body, digest_size=16).hexdigest()
+
+
+async def _gzip(body: bytes) -> bytes:
+    squeeze = partial(compress, body, compresslevel=1, mtime=0)
+    return squeeze() if len(body) < THREAD_BYTES else await asyncio.to_thread(squeeze)
+
+
+async def _read_rest(answer: aiohttp.ClientResponse) -> None:
+    """Read a good answer to its end, so that the connection can be used again. How that goes changes nothing."""
+    with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await answer.content.readexactly(ANSWER_BYTES)
+
+
+def _reason(url: str, error: Exception) -> str:
+    """What went wrong, in words that hold no secret: of the URL the host alone."""
+    if isinstance(error, TimeoutError):
+        return f"{urlsplit(url).netloc} did not answer in time"
+    detail = getattr(error, "strerror", None)
+    return f"{urlsplit(url).netloc}: {type(error).__name__}" + (f" ({detail})" if detail else "")

@@ -1,0 +1,71 @@
+"""Selections: which events a connector wants, by group, channel, type and glob."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import translate
+from typing import Final
+
+from relay.catalogue.types import TYPES
+
+TYPES_REMEMBERED: Final = 4096
+"""Event types whose answer a selection keeps; a sender that invents types for ever costs no more memory than this."""
+
+NAMES: Final = sorted({*TYPES, *(t.group for t in TYPES.values()), *(t.channel for t in TYPES.values())})
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """An entry that matches no catalogued type, and the name that was perhaps meant."""
+
+    entry: str
+    suggestion: str | None
+
+
+class Selection:
+    """Which event types are wanted.
+
+    An entry is a group (`message_engagement`), a channel (`email`), an exact type, or a glob over the type
+    (`users.behaviors.*`; case matters); a leading `!` excludes. A type is wanted if a positive entry matches it and no
+    `!` entry does; a list of `!` entries only starts from everything.
+
+    Groups and channels hold catalogued types only, retired ones included. An unknown type (a new one, one from before
+    mid-2021 without the `users.` prefix, one of your own) belongs to none: `*`, another glob or its exact name take it.
+    """
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        negative = [entry for entry in entries if entry.startswith("!")]
+        positive = [entry for entry in entries if not entry.startswith("!")] or ["*"]
+        self._deciding = [(entry, _matcher(entry.removeprefix("!"))) for entry in negative + positive]
+        self._remembered: dict[str, bool] = {}
+
+    def wants(self, type: str) -> bool:
+        """Tell whether events of this type are wanted."""
+        wanted = self._remembered.get(type)
+        if wanted is None:
+            if len(self._remembered) >= TYPES_REMEMBERED:
+                self._remembered.clear()
+            decided = self.explain(type)
+            wanted = self._remembered[type] = decided is not None and not decided.startswith("!")
+        return wanted
+
+    def explain(self, type: str) -> str | None:
+        """Name the entry that decides over this type; None if none matches it, so that it is not wanted."""
+        return next((entry for entry, matches in self._deciding if matches(type)), None)
+
+    def warnings(self) -> list[Unmatched]:
+        """List the entries that match nothing known. No mistakes: a type may be newer than the catalogue."""
+        return [_unmatched(entry) for entry, matches in self._deciding if entry != "*" and not any(map(matches, TYPES))]
+
+
+def _matcher(entry: str) -> Callable[[str], object]:
+    if any(char in entry for char in "*?["):
+        return re.compile(translate(entry)).match
+    listed = {name for name, known in TYPES.items() if entry in (known.group, known.channel)}
+    return frozenset({entry, *listed}).__contains__
+
+
+def _unmatched(entry: str) -> Unmatched:
+    close = get_close_matches(entry.removeprefix("!"), NAMES, n=1)
+    return Unmatched(entry, close[0] if close else None)

@@ -1,0 +1,64 @@
+"""`relay check`: every mistake of the configuration at once, before the daemon meets it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load
+
+BAD_CONFIGURATION: Final = 78
+"""The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
+
+FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
+@click.pass_context
+def check(ctx: click.Context, folder: Path | None, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+    """Check the configuration in DIR (default: /etc/relay/conf.d and what packages add to it).
+
+    Exits with 0 if relay would start with it, else with 78.
+    """
+    config, mistakes, warnings = _checked([folder] if folder else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
+    if as_json:
+        found = {"ok": not mistakes, "mistakes": [*map(asdict, mistakes)], "warnings": [*map(asdict, warnings)]}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(report(mistakes, warnings) + (f"\n{_summary(config)}" if config else ""))
+    ctx.exit(BAD_CONFIGURATION if mistakes else 0)
+
+
+def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
+    """Write mistakes and then warnings, each with its line of the file, as compilers do, and how many there are."""
+    lines = [_told(mistake) for mistake in mistakes] + [f"warning: {_told(warning)}" for warning in warnings]
+    return "\n".join([*lines, f"{_count(len(mistakes), 'mistake')}, {_count(len(warnings), 'warning')}"])
+
+
+def _checked(
+    folders: Sequence[Path], plugin_folders: Sequence[Path]
+) -> tuple[Config | None, Sequence[Mistake], Sequence[Mistake]]:
+    try:
+        loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
+    except ConfigError as error:
+        return None, error.mistakes, error.warnings
+    return loaded.config, (), loaded.warnings
+
+
+def _told(mistake: Mistake) -> str:
+    return f"{mistake}\n{mistake.line:>6} | {mistake.excerpt}" if mistake.excerpt else str(mistake)
+
+
+def _summary(config: Config) -> str:
+    tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
+    return "good: " + ", ".join(_count(len(named), kind) for kind, named in tables.items())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,45 @@
+"""The group `relay`, its commands, and those that plugins add."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from relay import __version__
+from relay.cli.check import BAD_CONFIGURATION, report
+from relay.config import ConfigError, Registry
+
+COMMANDS: Final = ("check", "plugins", "run", "sandbox", "send")
+"""Each is the function of that name in the module of that name, imported when it is asked for."""
+
+
+class _Commands(click.Group):
+    """Loads plugins only when it is asked for a command that is not relay's own, or for all of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        added = [command.name for command in Registry.discover().commands if command.name]
+        return sorted({*COMMANDS, *added})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            command: click.Command = getattr(import_module(f"relay.cli.{cmd_name}"), cmd_name)
+            return command
+        return next((command for command in Registry.discover().commands if command.name == cmd_name), None)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(report(error.mistakes, error.warnings), err=True)
+            ctx.exit(BAD_CONFIGURATION)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="relay")
+def relay() -> None:
+    """Take Braze Currents events over HTTP, keep them on disk, and fan them out to connectors."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 78 for a bad configuration, 2 for wrong usage, 1 for other failures."""
+    relay()

@@ -1,0 +1,24 @@
+"""`relay plugins`: what is installed or dropped in, what it provides, and what is broken."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from relay.cli.check import FOLDER
+from relay.config import PLUGIN_FOLDERS, PluginInfo, Registry
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
+def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+    """List the plugins: name, version, origin, and what they provide or why they cannot be used."""
+    found = Registry.discover(plugin_folders or PLUGIN_FOLDERS).plugins
+    click.echo(json.dumps([asdict(info) for info in found], indent=2) if as_json else "\n".join(map(_told, found)))
+
+
+def _told(info: PluginInfo) -> str:
+    what = f"BROKEN: {info.error}" if info.error else ", ".join(info.provides) or "nothing"
+    return f"{info.name:<16} {info.version or '-':<10} {info.origin}\n    {what}"

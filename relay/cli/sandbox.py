@@ -1,0 +1,78 @@
+"""`relay sandbox`: see relay at work between stand-ins of Braze and Heap, and see the books balance."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import click
+
+from relay.sandbox.daemon import SandboxError
+from relay.sandbox.demo import Demo
+from relay.sandbox.report import Result, table
+
+TERMINAL_SECONDS: Final = 0.2
+PLAIN_SECONDS: Final = 1.0
+
+
+@click.command
+@click.option("--events", default=20_000, show_default=True, type=click.IntRange(1), help="How many events to send.")
+@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Events per second at most; 0: no limit.")
+@click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Work in this new folder and keep it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
+def sandbox(ctx: click.Context, events: int, rate: float, keep: Path | None, as_json: bool) -> None:
+    """Send made-up Currents events through relay to a file and to a stand-in of Heap, and count what arrives.
+
+    Everything is local and temporary. Exits with 0 if all events are accounted for, else with 1.
+    """
+    terminal = sys.stderr.isatty()
+    show = _rewrite if terminal else _write
+    interval = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
+    try:
+        with _folder(keep) as folder:
+            demo = Demo(folder=folder, events=events, rate=rate, show=show, interval=interval)
+            result = asyncio.run(demo.run())
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        if terminal:
+            _rewrite("")
+    click.echo(json.dumps(_plain(result), indent=2) if as_json else table(result))
+    ctx.exit(0 if result.all_balance else 1)
+
+
+def _rewrite(line: str) -> None:
+    click.echo(f"\r{line}\033[K", nl=False, err=True)
+
+
+def _write(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with TemporaryDirectory(prefix="relay-sandbox-") as folder:
+            yield Path(folder)
+        return
+    try:
+        keep.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise click.BadParameter(f"{keep} exists already: name a new folder", param_hint="--keep") from None
+    yield keep.resolve()
+
+
+def _plain(result: Result) -> dict[str, object]:
+    return {
+        "sent": result.sent,
+        "accepted": result.accepted,
+        "unreadable": result.unreadable,
+        "parked_at_source": result.parked_at_source,
+        "connectors": result.rows(),
+        "balances": result.all_balance,
+    }

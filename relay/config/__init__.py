@@ -1,0 +1,29 @@
+"""Turns conf.d into one typed `Config`, or into every mistake at once, and finds the plugins it may use."""
+
+from relay.config.address import Address, TcpAddress, UnixAddress
+from relay.config.discovery import PLUGIN_FOLDERS
+from relay.config.files import CONF_FOLDERS
+from relay.config.load import Loaded, load
+from relay.config.mistake import ConfigError, Mistake
+from relay.config.model import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config.registry import PluginInfo, Registry
+
+__all__ = [
+    "CONF_FOLDERS",
+    "PLUGIN_FOLDERS",
+    "Address",
+    "Config",
+    "ConfigError",
+    "Configured",
+    "IngestSettings",
+    "JournalSettings",
+    "Loaded",
+    "LogSettings",
+    "Mistake",
+    "PluginInfo",
+    "Registry",
+    "RuntimeSettings",
+    "TcpAddress",
+    "UnixAddress",
+    "load",
+]

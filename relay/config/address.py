@@ -1,0 +1,58 @@
+"""Where relay listens: `host:port`, `[v6]:port` or `unix:/path`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
+
+EXPECTED: Final = 'expected an address such as "127.0.0.1:8080", "[::1]:8080" or "unix:/run/relay/ingest.sock"'
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host (name or IP address, IPv6 without brackets) and a port; port 0 is any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a unix socket."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_address(value: object) -> Address:
+    """Read what an admin wrote. Raises ValueError."""
+    if isinstance(value, TcpAddress | UnixAddress):
+        return value
+    text = value if isinstance(value, str) else ""
+    if re.fullmatch(r"unix:/[^\0]+", text):
+        return UnixAddress(Path(text.removeprefix("unix:")))
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"{EXPECTED}, got {value!r}")
+    return TcpAddress(match[1] or match[2], int(match[3]))
+
+
+def _parse_listen(value: object) -> tuple[Address, ...]:
+    several = value if isinstance(value, list | tuple) else [value]
+    if not several:
+        raise ValueError(EXPECTED)
+    return tuple(map(parse_address, several))
+
+
+Listen = Annotated[tuple[Address, ...], BeforeValidator(_parse_listen, json_schema_input_type=str | list[str])]
+"""One address, or several in a list."""

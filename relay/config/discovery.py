@@ -1,0 +1,77 @@
+"""Finds plugins: drop-in files and folders, and the entry points of installed distributions."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plugin that was found but not loaded yet. `load` may raise anything, as plugins do."""
+
+    name: str
+    origin: str
+    version: str
+    load: Callable[[], ModuleType]
+    is_drop_in: bool
+
+
+def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
+    """Find all plugins: drop-ins first, for they may replace what is installed."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if _is_plugin(path):
+                found.setdefault(path.stem, path)
+    for name, path in found.items():
+        yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
+    for point in sorted(set(entry_points(group="relay"))):
+        yield _of_entry_point(point)
+
+
+def _of_entry_point(point: EntryPoint) -> Candidate:
+    origin = point.dist.name if point.dist else point.value
+    version = point.dist.version if point.dist else ""
+    return Candidate(point.name, origin, version, point.load, is_drop_in=False)
+
+
+def _is_plugin(path: Path) -> bool:
+    return path.name[0] not in "_." and (path.suffix == ".py" or (path / "__init__.py").exists())
+
+
+def _load_drop_in(path: Path) -> ModuleType:
+    """Load a module by its location, under a name of its own that no installed package can have."""
+    for part in (path.parent, path, *path.rglob("*")):
+        _check_owner(part)
+    name = f"relay_dropin_{path.stem}"
+    spec = spec_from_file_location(name, path / "__init__.py" if path.is_dir() else path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python module")
+    for loaded in [loaded for loaded in sys.modules if loaded == name or loaded.startswith(f"{name}.")]:
+        del sys.modules[loaded]
+    module = sys.modules[name] = module_from_spec(spec)  # before it runs: dataclasses look themselves up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse code that somebody else could have written. Raises PermissionError."""
+    about = path.stat()
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path} can be written by others: chmod go-w {path}")
+    if about.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{path} belongs to neither root nor the user that runs relay")

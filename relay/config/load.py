@@ -1,0 +1,138 @@
+"""Loads conf.d: read, merge, check each table, check the tables against each other; every mistake at once."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from relay.api import Plugin, Settings
+from relay.config import crosscheck
+from relay.config.files import read
+from relay.config.merge import KeyPath, Merged
+from relay.config.mistake import ConfigError, Mistake, closest
+from relay.config.model import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config.registry import KINDS, Registry
+from relay.config.translate import translate
+
+TABLES: Final = ("ingest", "journal", "runtime", "log", *KINDS)
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid configuration, and what is allowed but probably not meant in it."""
+
+    config: Config
+    warnings: tuple[Mistake, ...]
+
+
+def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool = True) -> Loaded:
+    """Load the configuration from conf.d folders, of which the first wins where two have a file of the same name.
+
+    With `secrets_required=False` a systemd credential that cannot be read is only a warning where systemd did not start
+    this process. Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
+    """
+    reading = read(folders)
+    merged = Merged()
+    clashes = [mistake for document in reading.documents for mistake in merged.add(document)]
+    check = _Check(merged, registry, [*reading.mistakes, *clashes], reading.warnings)
+    check.unknown_tables()
+    sources, connectors, filters = (check.named_tables(kind) for kind in KINDS)
+    if not reading.mistakes:  # what seems to be missing may be in the file that could not be read
+        check.between_tables(sources, connectors)
+    check.secrets({"source": sources, "connector": connectors, "filter": filters}, required=secrets_required)
+    config = Config(
+        ingest=check.own_table("ingest", IngestSettings),
+        journal=check.own_table("journal", JournalSettings),
+        runtime=check.own_table("runtime", RuntimeSettings),
+        log=check.own_table("log", LogSettings),
+        sources=crosscheck.active(sources),
+        connectors=crosscheck.active(connectors),
+        filters=filters,
+    )
+    if check.mistakes:
+        raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
+    return Loaded(config, tuple(sorted(check.warnings, key=_place)))
+
+
+def _place(mistake: Mistake) -> tuple[str, int]:
+    return mistake.file, mistake.line or 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One load under way: what is looked at, and what has been found."""
+
+    merged: Merged
+    registry: Registry
+    mistakes: list[Mistake]
+    warnings: list[Mistake]
+
+    def unknown_tables(self) -> None:
+        for name in self.merged.table.keys() - set(TABLES):
+            self._wrong((name,), f"unknown table; known: {', '.join(TABLES)}", closest(name, TABLES))
+
+    def own_table(self, name: str, model: type[S]) -> S:
+        """Check one of the daemon's tables; if it is wrong, the defaults stand in until `load` raises."""
+        return self._settings((name,), self.merged.table.get(name, {}), model) or model()
+
+    def named_tables(self, kind: str) -> dict[str, Configured[Any, Any]]:
+        """Check all tables of a kind; those that are wrong are left out."""
+        if not isinstance(self.merged.table.get(kind, {}), dict):
+            self._wrong((kind,), f"expected named tables, such as [{kind}.example]")
+        configured = [self._named_table(kind, name, table) for name, table in self.merged.named(kind).items()]
+        return {table.name: table for table in configured if table}
+
+    def _named_table(self, kind: str, name: str, table: object) -> Configured[Any, Any] | None:
+        if not isinstance(table, dict):
+            self._wrong((kind, name), f"expected a named table, such as [{kind}.example]")
+            return None
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            self._wrong((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
+        plugin = self._plugin(kind, name, table)
+        settings = self._settings((kind, name), table, plugin.Settings) if plugin else None
+        return Configured(name, plugin, settings) if plugin and settings else None
+
+    def _plugin(self, kind: str, name: str, table: dict[str, Any]) -> type[Plugin] | None:
+        known = self.registry.types(kind)
+        wanted = table.get("type")
+        listed = f"known {kind} types: {', '.join(sorted(known)) or 'none'}"
+        if wanted is None:
+            self._wrong((kind, name, "type"), f"is missing; {listed}")
+            return None
+        if not isinstance(wanted, str) or wanted not in known:
+            broken = "".join(f"; plugin {info.name} is broken: {info.error}" for info in self.registry.suspects(wanted))
+            reason = f'there is no {kind} type "{wanted}"; {listed}{broken}'
+            self._wrong((kind, name, "type"), reason, closest(wanted, known))
+            return None
+        return known[wanted]
+
+    def _settings(self, path: KeyPath, table: object, model: type[S]) -> S | None:
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            self.mistakes.extend(translate(error, model, path, self.merged))
+        except Exception as error:  # a plugin's own validator; it must not hide the other mistakes
+            self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
+        return None
+
+    def between_tables(self, sources: crosscheck.Tables, connectors: crosscheck.Tables) -> None:
+        self.mistakes.extend(crosscheck.missing_filters(connectors, self.merged))
+        self.mistakes.extend(crosscheck.path_clashes(sources, self.merged))
+        self.warnings.extend(crosscheck.unmatched_entries(connectors, self.merged))
+        self.warnings.extend(crosscheck.idle(self.merged))
+
+    def secrets(self, named: dict[str, crosscheck.Tables], *, required: bool) -> None:
+        """Report unread secrets; in a table that is switched off they do no harm yet."""
+        for kind, tables in named.items():
+            enabled = crosscheck.active(tables)
+            for name, secret, mistake in crosscheck.unread_secrets(kind, tables, self.merged):
+                harmless = name not in enabled or (not required and crosscheck.is_only_elsewhere(secret))
+                (self.warnings if harmless else self.mistakes).append(mistake)
+
+    def _wrong(self, path: KeyPath, reason: str, suggestion: str | None = None) -> None:
+        self.mistakes.append(self.merged.mistake(path, reason, suggestion))

@@ -1,0 +1,69 @@
+"""Puts the tables of all files together, and remembers which file each key came from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+
+from relay.config.files import Document
+from relay.config.mistake import Mistake
+
+SECRET_KEYS: Final = ("credential", "file", "env")
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The tables of all files as one."""
+
+    table: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, Document] = field(default_factory=dict)
+    """For each key the file that says its value, for each table the one that opens it first."""
+
+    def named(self, kind: str) -> dict[str, Any]:
+        """What stands under `kind` by its name; nothing if that is no table."""
+        tables = self.table.get(kind)
+        return tables if isinstance(tables, dict) else {}
+
+    def add(self, document: Document) -> list[Mistake]:
+        """Merge one more file. A key that another file sets too is a mistake, unless this file overrides that one."""
+        mistakes: list[Mistake] = []
+        self._merge(self.table, document.table, document, (), mistakes)
+        return mistakes
+
+    def _merge(
+        self, into: dict[str, Any], table: Mapping[str, Any], document: Document, path: KeyPath, found: list[Mistake]
+    ) -> None:
+        for key, value in table.items():
+            here = (*path, key)
+            origin = self.origins.setdefault(here, document)
+            if _is_table(value) and _is_table(into.setdefault(key, {})):
+                self._merge(into[key], value, document, here, found)
+            elif origin.base == document.base:
+                into[key], self.origins[here] = value, document
+            else:
+                found.append(_twice(here, origin, document))
+
+    def mistake(
+        self, path: Sequence[str | int], reason: str, suggestion: str | None = None, *, private: bool = False
+    ) -> Mistake:
+        """Make a mistake of something about this key, located in the file that says it."""
+        for length in range(len(path), 0, -1):
+            if origin := self.origins.get(tuple(path[:length])):
+                return origin.mistake(path, reason, suggestion, private=private)
+        return Mistake(reason=reason, suggestion=suggestion)
+
+
+def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a value merges key by key. A reference to a secret is one value, replaced as a whole."""
+    if not isinstance(value, dict):
+        return False
+    return not any(len(value) == 1 and isinstance(value.get(key), str) for key in SECRET_KEYS)
+
+
+def _twice(path: KeyPath, first: Document, second: Document) -> Mistake:
+    reason = (
+        f"is set already at {first.name}:{first.line(path)}; keep one of them, "
+        f"or move this one to {first.base}.d/ to override it"
+    )
+    return second.mistake(path, reason, None, private=True)

@@ -1,0 +1,45 @@
+"""A mistake in the configuration, told so that a person finds and mends it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One mistake, or, among warnings, one thing that is allowed but probably not meant.
+
+    `file` is relative to its conf.d folder and "" if no one file is to blame; `line` counts from 1. `excerpt` is the
+    line itself, without values that may be secrets.
+    """
+
+    file: str = ""
+    line: int | None = None
+    key: str = ""
+    reason: str
+    suggestion: str | None = None
+    excerpt: str = ""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        meant = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
+        return ": ".join(part for part in (place, self.key, self.reason) if part) + meant
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `mistakes` holds everything that is wrong with it."""
+
+    def __init__(self, mistakes: Sequence[Mistake], warnings: Sequence[Mistake] = ()) -> None:
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes = tuple(mistakes)
+        self.warnings = tuple(warnings)
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """Write a key path as in `source.braze.tokens[0]`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+
+
+def closest(word: object, known: Iterable[str]) -> str | None:
+    """Return the known word that was perhaps meant."""
+    return next(iter(get_close_matches(str(word), list(known), n=1)), None)

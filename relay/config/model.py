@@ -1,0 +1,99 @@
+"""The daemon's own settings tables, and `Config`: everything that conf.d says, checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from relay.api import (
+    ByteSize,
+    Connector,
+    ConnectorSettings,
+    Duration,
+    Filter,
+    FilterSettings,
+    Plugin,
+    Settings,
+    Source,
+    SourceSettings,
+)
+from relay.config.address import Listen, TcpAddress
+
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+DAY_SECONDS: Final = 86400.0
+
+
+class IngestSettings(Settings):
+    """[ingest]: HTTP in."""
+
+    listen: Listen = (TcpAddress("127.0.0.1", 8080),)
+    """One address or a list: "host:port", "[v6]:port", "unix:/path"."""
+    max_body: ByteSize = Field(8 * MIB, ge=1)
+    """Bytes of a request body after decompression; 413 beyond."""
+    max_in_flight: ByteSize = Field(64 * MIB, ge=1)
+    """Bytes of request bodies held in memory at a time; 503 beyond."""
+    read_timeout: Duration = Field(30.0, gt=0)
+    """Seconds a sender may take to send its body."""
+
+    @model_validator(mode="after")
+    def _a_body_fits(self) -> Self:
+        if self.max_body > self.max_in_flight:
+            raise ValueError("max_in_flight must be at least max_body, or no large body could ever be taken")
+        return self
+
+
+class JournalSettings(Settings):
+    """[journal]: the durable log."""
+
+    path: Path = Path("journal")
+    """The journal's folder; a relative path starts at the state folder."""
+    max_size: ByteSize = Field(10 * GIB, ge=16 * MIB)
+    """Bytes on disk; when they are used up, senders get 503 and Retry-After."""
+    retention: Duration = 7 * DAY_SECONDS
+    """Seconds that settled events stay replayable, within `max_size`."""
+    memory: ByteSize = 64 * MIB
+    """Bytes of recent events kept in memory, so that lanes need not read them from disk."""
+
+
+class RuntimeSettings(Settings):
+    """[runtime]: start, reload, stop."""
+
+    drain: Duration = 10.0
+    """Seconds a stop may take to finish the deliveries under way; what is left is delivered after the next start."""
+
+
+class LogSettings(Settings):
+    """[log]: what goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is console on a terminal and json elsewhere."""
+
+
+P = TypeVar("P", bound=Plugin)
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Configured(Generic[P, S]):
+    """A named table of conf.d: the plugin class it asks for and the settings to make one with."""
+
+    name: str
+    plugin: type[P]
+    settings: S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole, valid configuration. Sources and connectors with `enabled = false` are not in it."""
+
+    ingest: IngestSettings
+    journal: JournalSettings
+    runtime: RuntimeSettings
+    log: LogSettings
+    sources: Mapping[str, Configured[Source, SourceSettings]]
+    connectors: Mapping[str, Configured[Connector, ConnectorSettings]]
+    filters: Mapping[str, Configured[Filter, FilterSettings]]

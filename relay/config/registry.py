@@ -1,0 +1,142 @@
+"""What plugins provide: connector, source and filter types, and commands. One broken plugin stops nothing."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, cast
+
+import click
+import pluggy
+
+from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Plugin, Settings, Source, SourceSettings
+from relay.api import hooks as hookspecs
+from relay.config.discovery import PLUGIN_FOLDERS, Candidate, candidates
+
+KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
+    "source": (Source, SourceSettings),
+    "connector": (Connector, ConnectorSettings),
+    "filter": (Filter, FilterSettings),
+}
+"""The kinds of plugin classes, each with its base and the base of its settings."""
+
+Thing = type[Plugin] | click.Command
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A plugin that was found. `provides` lists things like "connector heap"; `error` says why it cannot be used."""
+
+    name: str
+    origin: str
+    version: str
+    provides: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Registry:
+    """All plugins of a process."""
+
+    def __init__(self) -> None:
+        self.plugins: list[PluginInfo] = []
+        self._provided: dict[tuple[str, str], tuple[Thing, Candidate]] = {}
+
+    @classmethod
+    def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
+        """Load the plugins in drop-in folders and the installed ones (entry points of the group `relay`).
+
+        A drop-in may replace a type of an installed plugin. What cannot be loaded is in `plugins` with its error.
+        """
+        registry = cls()
+        for candidate in candidates(folders):
+            registry.plugins.append(registry._add(candidate))
+        return registry
+
+    def types(self, kind: str) -> dict[str, type[Plugin]]:
+        """All classes of a kind (`source`, `connector`, `filter`) by their type name."""
+        return {name: cast("type[Plugin]", thing) for (of, name), (thing, _) in self._provided.items() if of == kind}
+
+    def connector(self, name: str) -> type[Connector] | None:
+        """The connector class of this type, if there is one."""
+        return cast("type[Connector] | None", self.types("connector").get(name))
+
+    def source(self, name: str) -> type[Source] | None:
+        """The source class of this type, if there is one."""
+        return cast("type[Source] | None", self.types("source").get(name))
+
+    def filter(self, name: str) -> type[Filter] | None:
+        """The filter class of this type, if there is one."""
+        return cast("type[Filter] | None", self.types("filter").get(name))
+
+    @property
+    def commands(self) -> list[click.Command]:
+        """The commands that plugins add to `relay`."""
+        return [cast("click.Command", thing) for (kind, _), (thing, _) in self._provided.items() if kind == "command"]
+
+    def suspects(self, type: object) -> list[PluginInfo]:
+        """The broken plugins that might provide this type: the one of that name, else all."""
+        broken = [info for info in self.plugins if info.error]
+        return [info for info in broken if info.name == type] or broken
+
+    def _add(self, candidate: Candidate) -> PluginInfo:
+        name, origin, version = candidate.name, candidate.origin, candidate.version
+        try:
+            module = candidate.load()
+            things = {_key(thing): thing for thing in _things(module)}
+            provided = self._claim(things, candidate)
+        except (Exception, SystemExit) as error:  # whatever a plugin does while it is imported
+            return PluginInfo(name, origin, version, error=" ".join(f"{type(error).__name__}: {error}".split()))
+        version = version or str(getattr(module, "__version__", ""))
+        return PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
+
+    def _claim(self, things: Mapping[tuple[str, str], Thing], candidate: Candidate) -> list[tuple[str, str]]:
+        """Take over all that a plugin provides, or nothing. Raises ValueError if another provides it already."""
+        fresh = []
+        for key in things:
+            _, owner = self._provided.get(key, (None, None))
+            if owner and owner.is_drop_in == candidate.is_drop_in:
+                raise ValueError(f"{key[0]} {key[1]} is already provided by plugin {owner.name} ({owner.origin})")
+            if not owner:
+                fresh.append(key)
+        self._provided |= {key: (things[key], candidate) for key in fresh}
+        return fresh
+
+
+def _things(module: ModuleType) -> Iterator[Thing]:
+    """Ask a module's hooks what it provides, else look for its classes.
+
+    Each plugin has a pluggy manager of its own: what one gets wrong touches no other, and every answer has an owner.
+    """
+    manager = pluggy.PluginManager("relay")
+    manager.add_hookspecs(hookspecs)
+    manager.register(module)
+    manager.check_pending()
+    hooks = manager.get_hookcallers(module) or []
+    for hook in hooks:
+        if any(inspect.iscoroutinefunction(implementation.function) for implementation in hook.get_hookimpls()):
+            raise TypeError(f"{hook.name} must be a plain function, not async")
+        for answer in hook():
+            yield from answer
+    if not any(hook.name == "relay_types" for hook in hooks):
+        yield from _own_classes(module)
+
+
+def _own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
+    """The plugin classes with a type name that the module, or a module of its package, defines."""
+    for thing in vars(module).values():
+        is_named = isinstance(thing, type) and issubclass(thing, Plugin) and vars(thing).get("type")
+        if is_named and f"{thing.__module__}.".startswith(f"{module.__name__}."):
+            yield thing
+
+
+def _key(thing: Any) -> tuple[str, str]:
+    """The kind and the name of what a plugin provides. Raises TypeError if it is nothing that a plugin can provide."""
+    if isinstance(thing, click.Command) and thing.name:
+        return "command", thing.name
+    for kind, (base, settings) in KINDS.items():
+        if isinstance(thing, type) and issubclass(thing, base) and thing.type:
+            if not issubclass(thing.Settings, settings):
+                raise TypeError(f"{thing.__name__}.Settings must be a subclass of {settings.__name__}")
+            return kind, thing.type
+    raise TypeError(f"{thing!r} is no connector, source or filter class with a type name, and no command")

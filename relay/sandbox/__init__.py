@@ -1,0 +1,1 @@
+"""Stand-ins for Braze and Heap, and the demonstration that runs relay between them."""

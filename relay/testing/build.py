@@ -1,0 +1,37 @@
+"""Events and batches as a lane would hand them over."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from relay.api import Batch, Block, Event, Kind
+
+
+def make_event(
+    type: str = "users.messages.email.Open", *, user: dict[str, Any] | None = None, **properties: Any
+) -> bytes:
+    """Make the bytes of an event of now, with an id of its own and the given properties."""
+    if user is None:
+        user = {"user_id": "639a35d192b0df004d06514c", "external_user_id": "customer-1"}
+    event = {"event_type": type, "id": str(uuid4()), "time": int(time.time()), "user": user, "properties": properties}
+    return orjson.dumps(event)
+
+
+def make_batch(bodies: Sequence[bytes], *, source: str = "braze") -> Batch:
+    """Make a batch, as if these events had just come by that source; at least one.
+
+    Raises ValueError if one of them is not a JSON object with `event_type`.
+    """
+    now = time.time()
+    kinds = {name: Kind(source, name) for name in map(_type, bodies)}
+    return Batch([Block.of([Event(body, kinds[_type(body)], offset, now) for offset, body in enumerate(bodies)])])
+
+
+def _type(body: bytes) -> str:
+    event = orjson.loads(body)
+    if not isinstance(event, dict) or "event_type" not in event:
+        raise ValueError(f'expected an object with "event_type", got {body[:80]!r}')
+    return str(event["event_type"])

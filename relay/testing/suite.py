@@ -1,0 +1,86 @@
+"""What every connector that speaks HTTP must show: subclass `ConnectorSuite` in a test module."""
+# ruff: noqa: S101 - these are tests, only that they live in the package
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from relay.api import Batch, Connector, Delivered, Outcome, Reject, Secret, Unauthorized
+from relay.testing.build import make_batch, make_event
+from relay.testing.destination import Answer, Destination
+
+TOKEN = "a-secret-that-nobody-may-see"
+
+
+class ConnectorSuite:
+    """Behaviours of a connector; needs pytest with pytest-asyncio in auto mode.
+
+    class TestChat(ConnectorSuite):
+        def make(self, url, token, folder):
+            return Chat("chat", Chat.Settings(type="chat", url=url, token=token), folder=folder)
+    """
+
+    def make(self, url: str, token: Secret, folder: Path) -> Connector:
+        """Make the connector under test, towards that URL and with that token if it uses one."""
+        raise NotImplementedError
+
+    async def test_delivers_a_batch(self, tmp_path: Path) -> None:
+        async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
+            outcomes = await connector.deliver(_batch())
+            assert outcomes is None or all(isinstance(outcome, Delivered) for outcome in outcomes)
+            assert destination.requests
+
+    async def test_retries_when_the_connection_is_refused(self, tmp_path: Path) -> None:
+        async with self._opened(_closed_port(), tmp_path) as connector:
+            _assert_retried(await _deliver(connector))
+
+    async def test_retries_when_the_destination_is_unavailable(self, tmp_path: Path) -> None:
+        async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
+            destination.behaviour = 503
+            _assert_retried(await _deliver(connector))
+
+    async def test_keeps_its_secret_out_of_what_it_says(self, tmp_path: Path) -> None:
+        async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
+            for status in (400, 401, 503):
+                destination.behaviour = Answer(status=status, body=b"no")
+                assert TOKEN not in repr(await _deliver(connector))
+
+    async def test_can_be_closed_twice(self, tmp_path: Path) -> None:
+        async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
+            await connector.close()
+
+    @asynccontextmanager
+    async def _opened(self, url: str, folder: Path) -> AsyncIterator[Connector]:
+        token = folder / "token"
+        token.write_text(TOKEN)
+        connector = self.make(url, Secret("file", str(token)), folder)
+        await connector.open()
+        try:
+            yield connector
+        finally:
+            await connector.release()
+
+
+async def _deliver(connector: Connector) -> Exception | Sequence[Outcome] | None:
+    """Deliver and return what came of it, raised or returned."""
+    try:
+        return await connector.deliver(_batch())
+    except Exception as error:  # any exception is an outcome to a lane
+        return error
+
+
+def _assert_retried(said: Exception | Sequence[Outcome] | None) -> None:
+    outcomes = said if isinstance(said, Sequence) else [said]
+    for outcome in outcomes:
+        assert isinstance(outcome, Exception), f"events that did not arrive count as delivered: {said!r}"
+        assert not isinstance(outcome, Reject | Unauthorized), f"a passing trouble is taken for a lasting one: {said!r}"
+
+
+def _batch() -> Batch:
+    return make_batch([make_event(), make_event("users.behaviors.CustomEvent", name="basket")])
+
+
+def _closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}/"

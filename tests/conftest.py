@@ -1,0 +1,142 @@
+"""A real relay in a subprocess, as its users run it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from relay.journal import Ledger, Parked, ledger, parked
+
+SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
+
+
+class Daemon:
+    """relay with a conf.d, a state folder and a plugin folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.conf, self.state, self.plugins = folder / "conf.d", folder / "state", folder / "plugins"
+        for place in (self.conf, self.plugins):
+            place.mkdir(parents=True)
+        self.stdout = folder / "stdout"
+        self.logs: list[dict[str, Any]] = []
+        self.stderr: list[str] = []
+        self.url = ""
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self.configure("00-ingest", '[ingest]\nlisten = "127.0.0.1:0"')
+
+    def configure(self, name: str, text: str) -> None:
+        (self.conf / f"{name}.toml").write_text(text)
+
+    async def start(self) -> None:
+        await self.launch()
+        async with asyncio.timeout(20):
+            while not (runs := self.logged("relay runs")[self._starts :]):
+                assert self._process is not None
+                assert self._process.returncode is None, "\n".join(self.stderr)
+                await asyncio.sleep(0.01)
+        self.url = runs[-1]["listen"][0]
+
+    async def launch(self) -> None:
+        """Start the process without waiting until it is ready."""
+        self._starts = len(self.logged("relay runs"))
+        arguments = ["run", "--conf", str(self.conf), "--state", str(self.state), "--plugins", str(self.plugins)]
+        with self.stdout.open("ab") as out:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "relay", *arguments, stdout=out, stderr=asyncio.subprocess.PIPE, limit=1 << 20
+            )
+        self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of relay")
+
+    async def _read_stderr(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.stderr.append(line.decode().rstrip())
+            if line.startswith(b"{"):
+                self.logs.append(json.loads(line))
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.logs if line["event"] == event]
+
+    async def ended(self) -> int:
+        assert self._process is not None
+        assert self._reading is not None
+        async with asyncio.timeout(30):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
+    async def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        await self.ended()
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def post(
+        self, body: bytes | aiohttp.Payload, path: str = "/currents", **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with aiohttp.ClientSession() as session, session.post(self.url + path, data=body, headers=given) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    def ledger(self) -> dict[str, Ledger]:
+        return ledger(self.state)
+
+    def parked(self) -> list[Parked]:
+        return parked(self.state)
+
+    async def settled(self, connector: str, accepted: int, *, within: float = 30) -> Ledger:
+        """Wait until the lane has an outcome for so many accepted events."""
+        return await self.until(
+            lambda: self.ledger()[connector], lambda books: books.accepted >= accepted and not books.pending, within
+        )
+
+    async def until(self, look: Callable[[], Any], good: Callable[[Any], bool], within: float = 30) -> Any:
+        deadline = time.monotonic() + within
+        while not good(seen := look()):
+            assert time.monotonic() < deadline, f"last seen: {seen}\n" + "\n".join(self.stderr[-20:])
+            await asyncio.sleep(0.02)
+        return seen
+
+    def memory_kib(self) -> int:
+        assert self._process is not None
+        text = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0])
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    yield daemon
+    if daemon._process is not None and daemon._process.returncode is None:
+        await daemon.kill()
+
+
+@pytest.fixture
+def samples() -> Iterator[list[dict[str, Any]]]:
+    """The real Custom HTTP sample events."""
+    if not SAMPLES.is_dir():
+        pytest.skip(f"the real samples are not here: {SAMPLES}")
+    yield [json.loads(path.read_text()) for path in sorted(SAMPLES.glob("*.json"))]
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RELAY_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    assert "CREDENTIALS_DIRECTORY" not in os.environ

@@ -1,0 +1,115 @@
+from contextlib import suppress
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.api import Malformed, SourceSettings
+from relay_plugins.currents import Currents
+
+
+def currents():
+    return Currents("braze", SourceSettings(type="currents", path="/currents"))
+
+
+def taken(decoded):
+    return [(kind.type, bytes(body)) for kind, body in zip(decoded.kinds, decoded.bodies, strict=True)]
+
+
+GOOD = b'{ "event_type" : "users.New", "id":"1", "later": {"n": 1e999, "\xc3\xa9":[18446744073709551617]} }'
+
+
+def test_real_events_come_out_byte_for_byte_in_one_batch_and_alone(samples):
+    source, events = currents(), [body.strip() for body in samples.values()]
+    together = source.decode(b'{"events": [' + b" ,\n".join(events) + b"]}")
+    assert [bytes(body) for body in together.bodies] == events
+    assert [kind.type for kind in together.kinds] == [name.removesuffix(".json") for name in samples]
+    assert not together.unreadable
+    for body, alone in zip(events, samples.values(), strict=True):
+        assert [bytes(found) for found in source.decode(alone).bodies] == [body]
+
+
+@pytest.mark.parametrize("probe", [b"", b" \n", b'{"events":[]}', b'{ "events" : [ ] }\n'])
+def test_credential_probes_bring_nothing(probe):
+    assert taken(currents().decode(probe)) == []
+
+
+def test_unknown_types_fields_and_odd_numbers_pass_as_they_came():
+    assert taken(currents().decode(b'{"events":[' + GOOD + b"]}")) == [("users.New", GOOD)]
+    assert taken(currents().decode(GOOD)) == [("users.New", GOOD)]
+
+
+def test_one_kind_object_per_type():
+    kinds = currents().decode(b'{"events":[' + b",".join([GOOD] * 3) + b"]}").kinds
+    assert kinds[0] is kinds[1] is kinds[2]
+    assert (kinds[0].source, kinds[0].id_field, kinds[0].time_field) == ("braze", "id", "time")
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (b"7", "Expected `object`, got `int`"),
+        (b"null", "got `null`"),
+        (b'{"id":"1"}', "`event_type`"),
+        (b'{"event_type":"a"}', "`id`"),
+        (b'{"event_type":"a","id":1}', "$.id"),
+        (b'{"event_type":"","id":"1"}', "$.event_type"),
+        (b'{"event_type":"a","id":"' + b"x" * 257 + b'"}', "length <= 256"),
+    ],
+)
+def test_a_bad_entry_is_unreadable_and_the_rest_goes_on(entry, why):
+    decoded = currents().decode(b'{"events":[' + GOOD + b"," + entry + b"," + GOOD + b"]}")
+    assert taken(decoded) == [("users.New", GOOD)] * 2
+    (unreadable,) = decoded.unreadable
+    assert unreadable.body == entry
+    assert "entry 2" in unreadable.reason
+    assert why in unreadable.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"[" + GOOD + b"]", "got `array`"),
+        (b'"x"', "got `str`"),
+        (b"{}", "neither"),
+        (b'{"events":{}}', "$.events"),
+        (b'{"events":null}', "$.events"),
+        (b'{"event_type":"a"}', "`id`"),
+        (b'{"events":[}', "byte 11"),
+        (b'{"events":[]} {}', "not JSON"),
+        (b'{"events":[' + GOOD, "not JSON"),
+        (b'{"events":[{"event_type":"a","id":"1","x":"\xff"}]}', "byte 43"),
+        (b'{"events":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "nested too deep"),
+    ],
+)
+def test_a_body_of_another_shape_is_malformed_and_says_why(body, why):
+    with pytest.raises(Malformed, match=why.replace("$", r"\$")):
+        currents().decode(body)
+
+
+names = st.text(min_size=1, max_size=30)
+events = st.builds(
+    lambda name, number, rest: orjson.dumps(rest | {"event_type": name, "id": number}),
+    names,
+    names,
+    st.dictionaries(st.text(), st.floats(allow_nan=False) | st.text() | st.lists(st.booleans())),
+)
+
+
+@given(st.lists(events))
+def test_what_came_goes_on(bodies):
+    decoded = currents().decode(b'{"events":[' + b",".join(bodies) + b"]}")
+    assert [bytes(body) for body in decoded.bodies] == bodies
+    assert [kind.type for kind in decoded.kinds] == [orjson.loads(body)["event_type"] for body in bodies]
+
+
+@given(
+    st.binary()
+    | st.text().map(str.encode)
+    | st.lists(st.binary()).map(lambda junk: b'{"events":[%b]}' % b",".join(junk))
+)
+def test_junk_is_malformed_at_worst(junk):
+    with suppress(Malformed):
+        decoded = currents().decode(junk)
+        assert len(decoded.kinds) == len(decoded.bodies)

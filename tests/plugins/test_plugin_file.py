@@ -1,0 +1,295 @@
+import errno
+import gzip
+import io
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from relay.api import DELIVERED, Batch, Block, Kind, Retry
+from relay_plugins.file import File, appending, file_name
+
+NOON = 1795348800.0  # 2026-11-22 12:00 UTC
+
+
+def unpacked(path):
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        return gzip.decompress(data)
+    if path.suffix == ".zst":
+        zstd = pytest.importorskip("backports.zstd")
+        with zstd.ZstdFile(io.BytesIO(data)) as file:
+            return file.read()
+    return data
+
+
+def ids(path):
+    return [orjson.loads(line)["id"] for line in unpacked(path).splitlines()]
+
+
+async def test_events_are_lines_with_the_bytes_that_came(connect, make_batch, make_event, tmp_path):
+    file = connect(File, path="out/events.ndjson")
+    pretty = b'{\n  "id" : "1",\r\n "n":1e999 }'
+    assert set(await file.deliver(make_batch(make_event(pretty), make_event(b'{"id":2}')))) == {DELIVERED}
+    assert (tmp_path / "out/events.ndjson").read_bytes() == b'{   "id" : "1",   "n":1e999 }\n{"id":2}\n'
+
+
+async def test_real_events_are_one_line_each(connect, make_batch, make_event, tmp_path, samples):
+    await connect(File, path="x.ndjson").deliver(make_batch(*(make_event(body) for body in samples.values())))
+    lines = (tmp_path / "x.ndjson").read_bytes().splitlines()
+    assert [orjson.loads(line) for line in lines] == [orjson.loads(body) for body in samples.values()]
+
+
+async def test_the_path_says_when_what_and_from_where(connect, make_batch, make_event, tmp_path):
+    file = connect(File, path="{source}/{date}/{hour}-{type}.ndjson")
+    web, open_ = Kind("web", "Visit"), Kind("braze", "users.messages.email.Open")
+    one = [make_event({"id": 1}, web, NOON), make_event({"id": 2}, open_, NOON), make_event({"id": 3}, web, NOON)]
+    late = Block.of([make_event({"id": 4}, web, NOON + 12 * 3600)])
+    assert (
+        list(await file.deliver(Batch([Block.of(one).slice(0, 1), Block.of(one).slice(1, 3), late]))) == [DELIVERED] * 4
+    )
+    assert {str(path.relative_to(tmp_path)): ids(path) for path in tmp_path.rglob("*.ndjson")} == {
+        "web/2026-11-22/12-Visit.ndjson": [1, 3],
+        "braze/2026-11-22/12-users.messages.email.Open.ndjson": [2],
+        "web/2026-11-23/00-Visit.ndjson": [4],
+    }
+
+
+async def test_dates_are_utc_wherever_the_machine_is(connect, make_batch, make_event, tmp_path):
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        await connect(File, path="{date}T{hour}").deliver(make_batch(make_event({"id": 1}, received=NOON)))
+    time.tzset()
+    assert ids(tmp_path / "2026-11-22T12") == [1]
+
+
+async def test_hostile_types_do_not_leave_the_folder(connect, make_batch, make_event, tmp_path):
+    file = connect(File, path="in/{type}/{type}")
+    types = ["../../etc/passwd", "..", ".", "/abs", "a\0b", "x" * 256, "é\n", "-rf", "{date}"]
+    events = [make_event({"id": hostile}, Kind("s", hostile)) for hostile in types]
+    assert set(await file.deliver(make_batch(*events))) == {DELIVERED}
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(
+        path.relative_to(tmp_path).parts[0] == "in" and len(path.relative_to(tmp_path).parts) == 3 for path in paths
+    )
+    assert sorted(found for path in paths for found in ids(path)) == sorted(types)
+
+
+@given(st.text(min_size=1, max_size=256))
+def test_a_file_name_is_one_plain_visible_step(text):
+    name = file_name(text)
+    assert name.isascii()
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert 0 < len(name) <= 128
+
+
+async def test_files_and_folders_are_not_for_everybody(connect, make_batch, tmp_path):
+    await connect(File, path="a/b.ndjson").deliver(make_batch(1))
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) & 0o027 == 0
+    assert stat.S_IMODE((tmp_path / "a/b.ndjson").stat().st_mode) & 0o137 == 0
+
+
+@pytest.mark.parametrize("compress", ["none", "gzip", "zstd"])
+async def test_a_full_file_is_set_aside_and_none_is_overwritten(connect, make_batch, tmp_path, compress):
+    ending = {"none": "", "gzip": ".gz", "zstd": ".zst"}[compress]
+    (tmp_path / f"2026-11-22.1.ndjson{ending}").write_bytes(b"mine")
+    file = connect(File, path="2026-11-22.ndjson", max_size="1B", compress=compress)
+    for number in (1, 2, 3):
+        await file.deliver(make_batch(number))
+    assert (tmp_path / f"2026-11-22.1.ndjson{ending}").read_bytes() == b"mine"
+    assert [ids(tmp_path / f"2026-11-22{n}.ndjson{ending}") for n in (".2", ".3", "")] == [["id-1"], ["id-2"], ["id-3"]]
+
+
+async def test_a_file_below_its_size_goes_on_after_a_restart_and_one_above_does_not(connect, make_batch, tmp_path):
+    for number in (1, 2, 3):
+        await connect(File, path="x.ndjson", max_size="120B").deliver(make_batch(number))
+    assert (ids(tmp_path / "x.1.ndjson"), ids(tmp_path / "x.ndjson")) == (["id-1", "id-2"], ["id-3"])
+
+
+async def test_an_old_file_is_set_aside(connect, make_batch, tmp_path):
+    file = connect(File, path="x", max_age="0.000001ms")
+    await file.deliver(make_batch(1))
+    await file.deliver(make_batch(2))
+    assert (ids(tmp_path / "x.1"), ids(tmp_path / "x")) == (["id-1"], ["id-2"])
+
+
+@pytest.mark.parametrize(("compress", "tool"), [("gzip", "zcat"), ("zstd", "zstdcat")])
+async def test_batches_make_one_file_for_the_usual_tools(connect, make_batch, tmp_path, compress, tool):
+    file = connect(File, path="x.ndjson", compress=compress)
+    await file.deliver(make_batch(1))
+    await file.deliver(make_batch(2, 3))
+    (path,) = tmp_path.iterdir()
+    assert ids(path) == ["id-1", "id-2", "id-3"]
+    try:
+        shown = subprocess.run([tool, path], check=True, capture_output=True).stdout
+    except FileNotFoundError:
+        pytest.skip(f"{tool} is not installed")
+    assert shown == unpacked(path)
+
+
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [
+        (b'{"id":0}\n{"id":"to', [0]),
+        (b'{"id":"to', []),
+        (b'{"id":0}\n' + b"x" * 200_000, [0]),
+        (b"x" * 200_000, []),
+        (b'{"id":0}\n' * 20_000 + b"x" * 70_000, [0] * 20_000),
+    ],
+)
+async def test_a_torn_line_is_cut_off_when_the_file_is_opened(connect, make_batch, tmp_path, left, kept):
+    (tmp_path / "x.ndjson").write_bytes(left)
+    with structlog.testing.capture_logs() as logs:
+        await connect(File, path="x.ndjson").deliver(make_batch(1))
+    assert ids(tmp_path / "x.ndjson") == [*kept, "id-1"]
+    assert [(line["log_level"], line["path"]) for line in logs] == [("warning", str(tmp_path / "x.ndjson"))]
+
+
+async def test_a_torn_member_hides_nothing_that_comes_later(connect, make_batch, tmp_path):
+    await connect(File, path="x.ndjson", compress="gzip").deliver(make_batch(1))
+    with (tmp_path / "x.ndjson.gz").open("ab") as torn:
+        torn.write(gzip.compress(b"torn")[:12])
+    await connect(File, path="x.ndjson", compress="gzip").deliver(make_batch(2))
+    assert ids(tmp_path / "x.ndjson.gz") == ["id-2"]
+    with gzip.open(tmp_path / "x.1.ndjson.gz") as readable:
+        assert orjson.loads(readable.readline())["id"] == "id-1"
+
+
+def fill_disk(monkeypatch):
+    """From now on the disk takes 10 bytes and then nothing, as a full one does: a short write first, then the error."""
+    real, taken = os.write, []
+
+    def write(fd, data):
+        if taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken.append(fd)
+        return real(fd, bytes(data[:10]))
+
+    monkeypatch.setattr(appending.os, "write", write)
+
+
+@pytest.mark.parametrize("compress", ["none", "gzip"])
+async def test_a_full_disk_leaves_nothing_torn_and_the_next_attempt_succeeds(connect, make_batch, tmp_path, compress):
+    file = connect(File, path="x.ndjson", compress=compress)
+    await file.deliver(make_batch(1))
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patched:
+        fill_disk(patched)
+        outcomes = await file.deliver(make_batch(2, 3))
+    assert [type(outcome) for outcome in outcomes] == [Retry, Retry]
+    assert outcomes[0].reason == f"{path}: No space left on device"
+    assert path.read_bytes() == before
+    assert set(await file.deliver(make_batch(2, 3))) == {DELIVERED}
+    assert sorted(found for part in tmp_path.iterdir() for found in ids(part)) == ["id-1", "id-2", "id-3"]
+
+
+async def test_a_failed_sync_is_not_trusted(connect, make_batch, tmp_path):
+    file = connect(File, path="x.ndjson")
+
+    def fdatasync(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(appending.os, "fdatasync", fdatasync)
+        (outcome,) = await file.deliver(make_batch(1))
+    assert isinstance(outcome, Retry)
+    await file.deliver(make_batch(1))
+    assert ids(tmp_path / "x.ndjson") == ["id-1"]
+
+
+async def test_everything_is_synced_before_it_counts_as_delivered(connect, make_batch, tmp_path, monkeypatch):
+    synced = []
+
+    def recorded(name):
+        real = getattr(os, name)
+
+        def sync(fd):
+            synced.append((name, Path(f"/proc/self/fd/{fd}").readlink().relative_to(tmp_path), os.fstat(fd).st_size))
+            real(fd)
+
+        monkeypatch.setattr(appending.os, name, sync)
+
+    recorded("fsync")
+    recorded("fdatasync")
+    await connect(File, path="a/b/x.ndjson").deliver(make_batch(1))
+    assert [(name, str(path)) for name, path, _ in synced] == [
+        ("fsync", "."),
+        ("fsync", "a"),
+        ("fsync", "a/b"),
+        ("fdatasync", "a/b/x.ndjson"),
+    ]
+    assert synced[-1][2] == (tmp_path / "a/b/x.ndjson").stat().st_size
+
+
+async def test_one_file_that_cannot_be_written_holds_up_only_its_own_events(connect, make_batch, make_event, tmp_path):
+    (tmp_path / "b").mkdir()
+    file = connect(File, path="{type}")
+    good, bad = (make_event({"id": name}, Kind("s", name)) for name in "ab")
+    outcomes = await file.deliver(Batch([Block.of([good, bad]), Block.of([good]), Block.of([bad, good])]))
+    assert [isinstance(outcome, Retry) for outcome in outcomes] == [False, True, False, True, False]
+    assert "Is a directory" in outcomes[1].reason
+    assert ids(tmp_path / "a") == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize("take_away", [lambda path: path.rename(path.with_name("old")), lambda path: path.unlink()])
+async def test_a_file_that_was_moved_or_deleted_is_created_again(connect, make_batch, tmp_path, take_away):
+    file = connect(File, path="x.ndjson")
+    await file.deliver(make_batch(1))
+    take_away(tmp_path / "x.ndjson")
+    await file.deliver(make_batch(2))
+    assert ids(tmp_path / "x.ndjson") == ["id-2"]
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_the_number_of_open_files_is_bounded(connect, make_batch, make_event, tmp_path, monkeypatch):
+    monkeypatch.setattr(appending, "OPEN_FILES", 3)
+    file = connect(File, path="{type}")
+    before = open_files()
+    for _ in range(2):
+        await file.deliver(make_batch(*(make_event({"id": n}, Kind("s", str(n))) for n in range(20))))
+    assert open_files() - before <= 3
+    assert all(ids(tmp_path / str(n)) == [n, n] for n in range(20))
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        ({"path": "{campaign}.ndjson"}, r"\{campaign\} is none of \{date\}, \{hour\}, \{type\}, \{source\}"),
+        ({"path": "{date:%Y}"}, "is none of"),
+        ({"path": "{"}, "Single '{' encountered"),
+        ({"path": "folder/"}, "the path of a file"),
+        ({"path": ""}, "the path of a file"),
+        ({"concurrency": 2}, "less than or equal to 1"),
+        ({"compress": "lz4"}, "'none', 'gzip' or 'zstd'"),
+    ],
+)
+def test_mistakes_in_the_settings(settings, mistake):
+    with pytest.raises(ValidationError, match=mistake):
+        File.Settings(**{"type": "file", "path": "x", **settings})
+
+
+def test_zstd_that_is_not_installed_says_what_to_install(monkeypatch):
+    for name in ("backports", "compression"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValidationError, match=r"install currents-relay\[zstd\]"):
+        File.Settings(type="file", path="x", compress="zstd")
+
+
+def test_batches_stay_large_when_one_of_their_settings_is_given():
+    settings = File.Settings(type="file", path="x", batch={"age": "1s"})
+    assert (settings.batch.events, settings.batch.size, settings.batch.age) == (10_000, 8 << 20, 1)

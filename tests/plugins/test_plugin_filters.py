@@ -1,0 +1,202 @@
+from hashlib import sha256
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from relay_plugins.filters import Drop, Keep, Redact, Sample
+
+
+def make(cls, **settings):
+    return cls("f", cls.Settings(type=cls.type, **settings))
+
+
+@pytest.fixture
+def redacted(make_event):
+    def run(data, fields, **settings):
+        return make(Redact, fields=fields, **settings).apply(make_event(data)).data
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("field", "data", "expected"),
+    [
+        ("a", {"a": 1, "b": 2}, {"b": 2}),
+        ("a.b", {"a": {"b": 1, "c": 2}}, {"a": {"c": 2}}),
+        ("a.*", {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {}, "d": 3}),
+        ("*.b", {"a": {"b": 1}, "c": {"b": 2, "d": 3}, "e": 4}, {"a": {}, "c": {"d": 3}, "e": 4}),
+        ("a.*.b", {"a": [{"b": 1}, {"c": 2}, 3, [4]]}, {"a": [{}, {"c": 2}, 3, [4]]}),
+        ("a.*", {"a": [1, {"b": 2}]}, {"a": []}),
+        ("*", {"a": 1}, {}),
+        ("käse", {"käse": 1}, {}),
+        ("a/b", {"a/b": 1}, {}),
+        ('a"b', {'a"b': 1}, {}),
+        ("a.0", {"a": [1]}, {"a": [1]}),
+    ],
+)
+def test_redact_removes_what_the_path_leads_to(redacted, field, data, expected):
+    assert redacted(data, [field]) == expected
+
+
+def test_redact_masks_and_hashes(redacted, monkeypatch):
+    monkeypatch.setenv("RELAY_TEST_SALT", "pepper")
+    data = {"p": {"e": "a@b.c", "n": [1, {"x": None}]}, "q": 1}
+    assert redacted(data, ["p.*"], action="mask") == {"p": {"e": "[REDACTED]", "n": "[REDACTED]"}, "q": 1}
+    assert redacted(data, ["p.e"], action="mask", mask="-")["p"]["e"] == "-"
+    assert redacted(data, ["p.e"], action="hash")["p"]["e"] == sha256(b"a@b.c").hexdigest()
+    salted = redacted(data, ["p.e", "p.n"], action="hash", salt={"env": "RELAY_TEST_SALT"})
+    assert salted["p"]["e"] == sha256(b"peppera@b.c").hexdigest()
+    assert salted["p"]["n"] == sha256(b'pepper[1,{"x":null}]').hexdigest()
+
+
+@pytest.mark.parametrize("body", [b'{"em\\u0061il": "x"}', b'{"\\u0065mail" :"x"}', b'{ "email":"x"}'])
+def test_redact_finds_names_however_they_are_spelled(redacted, body):
+    assert redacted(body, ["email"]) == {}
+
+
+@pytest.mark.parametrize("body", [b'{"a\\/b":1}', b'{"a/b":1}', b'{"a\\u002fb":1}'])
+def test_redact_finds_names_that_json_may_escape(redacted, body):
+    assert redacted(body, ["a/b"]) == {}
+
+
+@pytest.mark.parametrize("body", [b'{ "n": 1e999 }', b'{ "x": {"email": 1} }', b'{ "x": "\\u0065mail" }'])
+def test_redact_hands_on_the_same_event_if_there_is_nothing_to_do(make_event, body):
+    event = make_event(body)
+    assert make(Redact, fields=["email", "user.email"]).apply(event) is event
+
+
+def test_redact_leaves_the_shared_content_alone(make_event):
+    event = make_event({"a": {"b": [{"c": 1}]}, "id": "1"})
+    seen = event.data
+    changed = make(Redact, fields=["a.b.*.c"]).apply(event)
+    assert seen == event.data == {"a": {"b": [{"c": 1}]}, "id": "1"}
+    assert (changed.data, changed.kind, changed.offset) == ({"a": {"b": [{}]}, "id": "1"}, event.kind, event.offset)
+
+
+def test_redact_of_an_event_that_cannot_be_decoded_lets_nothing_through(make_event):
+    with pytest.raises(ValueError, match="number"):
+        make(Redact, fields=["email"]).apply(make_event(b'{"email":"x","n":1e999}'))
+
+
+names = st.sampled_from(["a", "b", "c", 'd"', "é"])
+leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
+trees = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=12
+)
+paths = st.lists(names | st.just("*"), min_size=1, max_size=3)
+
+
+def leaves_of(value, at=()):
+    items = value.items() if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else None
+    if not items:
+        return {at: value}
+    return {path: leaf for key, item in items for path, leaf in leaves_of(item, (*at, key)).items()}
+
+
+def leads_to(path, at):
+    """Whether the path leads to a value at or above a leaf."""
+    fits = (step == key or step == "*" for step, key in zip(path, at, strict=False))
+    return len(at) >= len(path) and all(fits)
+
+
+@given(st.dictionaries(names, trees, max_size=4), st.lists(paths, min_size=1, max_size=3))
+def test_redact_changes_nothing_else(make_event, data, fields):
+    event = make_event(data)
+    changed = make(Redact, fields=[".".join(path) for path in fields], action="mask").apply(event)
+    before, after = leaves_of(orjson.loads(event.body)), leaves_of(orjson.loads(changed.body))
+    hit = {at for at in before if any(leads_to(path, at) for path in fields)}
+    assert {at: leaf for at, leaf in before.items() if at not in hit} == {
+        at: leaf for at, leaf in after.items() if leaf != "[REDACTED]"
+    }
+    assert (changed is event) == (not hit)
+
+
+EVENT = {
+    "event_type": "users.messages.email.Open",
+    "id": "1",
+    "user": {"user_id": "u", "external_user_id": None},
+    "properties": {"n": 1, "yes": True, "email": "a@example.com", "tags": ["x", "y"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ({"field": "event_type", "equals": "users.messages.email.Open"}, True),
+        ({"field": "event_type", "glob": "users.messages.email.*"}, True),
+        ({"field": "event_type", "glob": "Users.*"}, False),
+        ({"field": "properties.n", "equals": 1}, True),
+        ({"field": "properties.n", "equals": 1.0}, True),
+        ({"field": "properties.n", "equals": "1"}, False),
+        ({"field": "properties.n", "equals": True}, False),
+        ({"field": "properties.yes", "equals": True}, True),
+        ({"field": "properties.yes", "equals": 1}, False),
+        ({"field": "properties.n", "in": [3, 1]}, True),
+        ({"field": "properties.n", "in": [3, True]}, False),
+        ({"field": "properties.tags", "equals": "x"}, False),
+        ({"field": "properties.tags.*", "equals": "y"}, True),
+        ({"field": "properties.email", "glob": "*@example.com"}, True),
+        ({"field": "properties.n", "glob": "*"}, False),
+        ({"field": "user.user_id", "exists": True}, True),
+        ({"field": "user.user_id", "exists": False}, False),
+        ({"field": "user.external_user_id", "exists": True}, False),
+        ({"field": "user.device_id.x", "exists": False}, True),
+        ({"field": "nothing", "equals": "x"}, False),
+    ],
+)
+def test_keep_and_drop(make_event, condition, holds):
+    event = make_event(EVENT)
+    assert make(Keep, **condition).apply(event) is (event if holds else None)
+    assert make(Drop, **condition).apply(event) is (None if holds else event)
+
+
+def test_keep_by_type_does_not_look_into_the_event(make_event):
+    event = make_event(b'{"n":1e999}')
+    assert make(Keep, field="event_type", glob="users.*").apply(event) is event
+
+
+def kept(make_event, data, **settings):
+    sample = make(Sample, **settings)
+    return [number for number, item in enumerate(data) if sample.apply(make_event(item))]
+
+
+def test_sample_keeps_all_or_nothing_of_a_user(make_event):
+    users = [{"id": str(n), "user": {"user_id": f"u{n % 200}"}} for n in range(1000)]
+    numbers = kept(make_event, users, rate=0.3)
+    assert {n % 200 for n in numbers} == {n for n in numbers if n < 200}
+    assert len(numbers) == 5 * len({n % 200 for n in numbers})
+    assert numbers == kept(make_event, users, rate=0.3)
+    assert 30 < len(numbers) / 5 < 90
+    assert set(numbers) <= set(kept(make_event, users, rate=0.5))
+
+
+def test_sample_by_seed_by_another_key_and_without_a_key(make_event):
+    events = [{"id": str(n), "p": {"k": n}, "user": {}} for n in range(300)]
+    by_id = kept(make_event, events, rate=0.5)
+    assert 0 < len(by_id) < 300
+    assert by_id != kept(make_event, events, rate=0.5, seed="b")
+    assert by_id == kept(make_event, events, rate=0.5, key="p.k")
+    assert kept(make_event, events, rate=0) == []
+    assert len(kept(make_event, events, rate=1)) == 300
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "mistake"),
+    [
+        (Redact, {"fields": []}, "at least 1"),
+        (Redact, {"fields": ["a..b"]}, "expected a dotted path"),
+        (Redact, {"fields": ["a"], "mask": "x"}, 'mask is for action = "mask" only'),
+        (Redact, {"fields": ["a"], "action": "mask", "salt": {"env": "X"}}, 'salt is for action = "hash" only'),
+        (Keep, {"field": "a"}, "exactly one of equals, in, glob or exists, not 0"),
+        (Keep, {"field": "a", "equals": 1, "glob": "x"}, "not 2"),
+        (Drop, {"field": "a", "in": []}, "at least 1"),
+        (Sample, {"rate": 1.1}, "less than or equal to 1"),
+        (Sample, {"rate": -0.1}, "greater than or equal to 0"),
+    ],
+)
+def test_mistakes_in_the_settings(cls, settings, mistake):
+    with pytest.raises(ValidationError, match=mistake):
+        make(cls, **settings)

@@ -1,0 +1,88 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from relay.api import Malformed
+from relay_plugins.json_source import Json
+
+
+def source(**settings):
+    return Json("web", Json.Settings(type="json", path="/web", **settings))
+
+
+A, B = b'{"event_type":"a","id":"1"}', b'{"id":2, "event_type":"b"}'
+PRETTY = b'{\n  "event_type": "p",\n  "id": 3\n}'
+
+
+def taken(decoded):
+    return [(kind.type, bytes(body)) for kind, body in zip(decoded.kinds, decoded.bodies, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b"[]", []),
+        (A, [("a", A)]),
+        (b"\n" + PRETTY + b"\n", [("p", PRETTY)]),
+        (b" [" + A + b", " + PRETTY + b"]", [("a", A), ("p", PRETTY)]),
+        (A + b"\n" + B, [("a", A), ("b", B)]),
+        (A + b"\r\n\r\n" + B + b"\r\n", [("a", A), ("b", B)]),
+    ],
+)
+def test_the_shape_shows_in_the_body(body, expected):
+    assert taken(source().decode(body)) == expected
+
+
+def test_the_fields_have_the_names_of_the_settings():
+    decoded = source(type_field="kind", id_field="uuid", time_field="at").decode(b'{"kind":"x","uuid":"1","at":5}')
+    (kind,) = decoded.kinds
+    assert (kind.type, kind.id_field, kind.time_field) == ("x", "uuid", "at")
+
+
+def test_a_bad_entry_or_line_is_unreadable_and_the_rest_goes_on():
+    for body, where in ((b"[" + A + b",7]", "entry 2"), (A + b"\n7", "line 2"), (A + b'\n\n{"event_type', "line 3")):
+        decoded = source().decode(body)
+        assert taken(decoded) == [("a", A)]
+        assert [where in unreadable.reason for unreadable in decoded.unreadable] == [True]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"7", "got `int`"),
+        (b"{}", "missing required field"),
+        (b'{"event_type":"a","id":""}', r"length >= 1"),
+        (b'{"event_type":"a","id":18446744073709551617}', r"\$.id"),
+        (b'{"event_type":', "not JSON"),
+        (b"[" + A, "not JSON"),
+        (b"hello\nworld", "line 1"),
+        (b"\xff", "UTF-8"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+        (b"{" + b'"a":{' * 100_000, "nested too deep"),
+    ],
+)
+def test_a_body_without_an_event_is_malformed_and_says_why(body, why):
+    with pytest.raises(Malformed, match=why):
+        source().decode(body)
+
+
+def test_type_and_id_are_two_fields():
+    with pytest.raises(ValidationError, match="the same field"):
+        source(type_field="id")
+
+
+@given(st.lists(st.sampled_from([A, B]), min_size=1), st.booleans())
+def test_what_came_goes_on(bodies, as_lines):
+    decoded = source().decode(b"\n".join(bodies) if as_lines else b"[" + b",".join(bodies) + b"]")
+    assert [bytes(body) for body in decoded.bodies] == bodies
+
+
+@given(st.binary() | st.text().map(str.encode) | st.lists(st.binary()).map(lambda junk: b"[%b]" % b",".join(junk)))
+def test_junk_is_malformed_at_worst(junk):
+    with suppress(Malformed):
+        decoded = source().decode(junk)
+        assert len(decoded.kinds) == len(decoded.bodies)

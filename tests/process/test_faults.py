@@ -1,0 +1,141 @@
+"""kill -9, and destinations that hang or die: nothing accepted is lost, duplicates stay within the window."""
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from relay.testing import Answer, Destination, make_event
+
+WINDOW = 400
+TABLES = """
+[source.braze]
+type = "currents"
+path = "/currents"
+
+[connector.hook]
+type = "http"
+url = "%s"
+window = %d
+batch = { events = 50 }
+
+[connector.file]
+type = "file"
+path = "out.ndjson"
+events = ["email"]
+window = %d
+batch = { events = 50, age = "1ms" }
+"""
+TYPES = ["users.messages.email.Open", "users.behaviors.Purchase"]
+
+
+async def flood(daemon: Any, acknowledged: list[bytes], chance: random.Random) -> None:
+    """Post batches until the daemon is gone; remember what was answered with 2xx."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            events = [make_event(chance.choice(TYPES)) for _ in range(chance.randint(1, 40))]
+            try:
+                async with session.post(daemon.url + "/currents", data=b'{"events":[%s]}' % b",".join(events)) as answer:
+                    if answer.status == 202:
+                        acknowledged += events
+            except aiohttp.ClientError:
+                return
+
+
+def ids(bodies: list[bytes]) -> Counter[str]:
+    return Counter(orjson.loads(body)["id"] for body in bodies)
+
+
+@pytest.mark.slow
+async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Any) -> None:
+    rounds, chance = 20, random.Random(7)
+    acknowledged: list[bytes] = []
+    async with Destination() as hook:
+        daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW))
+        for _ in range(rounds):
+            await daemon.start()
+            async with asyncio.TaskGroup() as group:
+                for sender in range(4):
+                    group.create_task(flood(daemon, acknowledged, chance), name=f"sender {sender}")
+                await asyncio.sleep(chance.uniform(0.05, 0.6))
+                await daemon.kill()
+        await daemon.start()
+        head = daemon.ledger()["hook"].accepted
+        for connector in ("hook", "file"):
+            await daemon.settled(connector, head)
+        assert await daemon.stop() == 0
+
+        sent, in_file = ids(acknowledged), ids((daemon.state / "out.ndjson").read_bytes().splitlines())
+        at_hook = ids(hook.bodies())
+        emails = ids([body for body in acknowledged if b"email" in body])
+        assert len(sent) > rounds * 40
+        assert not sent.keys() - at_hook.keys()
+        assert not emails.keys() - in_file.keys()
+        for arrived in (at_hook, in_file):
+            assert arrived.total() - len(arrived) <= rounds * WINDOW
+            assert max(arrived.values()) <= rounds
+
+
+async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_the_end(daemon: Any) -> None:
+    events = [make_event(number=number) for number in range(30_000)]
+    body = [b'{"events":[' + b",".join(events[at : at + 500]) + b"]}" for at in range(0, len(events), 500)]
+    async with Destination() as hanging, Destination() as well:
+        hanging.behaviour = Answer(hang=True, status=503)
+        daemon.configure("10-all", TABLES % (hanging.url, 10_000, 10_000))
+        daemon.configure("20-well", f'[connector.well]\ntype="http"\nurl="{well.url}"')
+        daemon.configure("30-journal", '[journal]\nmemory = "1MiB"')
+        await daemon.start()
+        for one in body[:20]:
+            assert (await daemon.post(one))[0] == 202
+        await daemon.settled("well", 10_000)
+        memory = daemon.memory_kib()
+        for one in body[20:]:
+            assert (await daemon.post(one))[0] == 202
+        for connector in ("well", "file"):
+            await daemon.settled(connector, len(events))
+        assert daemon.memory_kib() - memory < 25 * 1024
+        assert daemon.ledger()["hook"].pending == len(events)
+        assert len(hanging.requests) <= 4
+
+        hanging.behaviour = 200
+        hanging.release()
+        await daemon.settled("hook", len(events))
+        assert await daemon.stop() == 0
+        assert ids(hanging.bodies()) == ids(well.bodies()) == ids(events)
+
+
+async def test_sigterm_under_load_sends_nothing_twice(daemon: Any) -> None:
+    acknowledged: list[bytes] = []
+    async with Destination() as hook:
+        hook.behaviour = Answer(delay=0.02)
+        daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW))
+        for _ in range(3):
+            await daemon.start()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(flood(daemon, acknowledged, random.Random(1)), name="sender")
+                await daemon.until(lambda: len(hook.requests), lambda seen, least=len(hook.requests): seen > least + 3)
+                assert await daemon.stop() == 0
+        await daemon.start()
+        await daemon.settled("hook", len(acknowledged))
+        assert await daemon.stop() == 0
+        assert ids(hook.bodies()) == ids(acknowledged)
+
+
+async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain_budget(daemon: Any) -> None:
+    async with Destination() as hook:
+        hook.behaviour = Answer(hang=True)
+        daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW) + '[runtime]\ndrain = "300ms"')
+        await daemon.start()
+        event = make_event()
+        assert (await daemon.post(b'{"events":[%s]}' % event))[0] == 202
+        await hook.requested(1)
+        assert await daemon.stop() == 0
+        assert daemon.logged("relay stopped")
+        hook.behaviour = 200
+        await daemon.start()
+        await daemon.settled("hook", 1)
+        assert hook.bodies()[-1] == event

@@ -1,0 +1,165 @@
+"""What senders must not be able to do to relay."""
+
+import asyncio
+import gzip
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from relay.testing import make_event
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def relay(daemon: Any, tmp_path: Path) -> Any:
+    (tmp_path / "token").write_text("right")
+    daemon.configure(
+        "10-all",
+        f'[source.braze]\ntype="currents"\npath="/currents"\ntokens=[{{ file="{tmp_path / "token"}" }}]\n'
+        '[connector.file]\ntype="file"\npath="out.ndjson"\n',
+    )
+    await daemon.start()
+    return daemon
+
+
+async def post(relay: Any, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+    return await relay.post(body, **{"Authorization": "Bearer right", **headers})
+
+
+def lines(relay: Any) -> list[bytes]:
+    return (relay.state / "out.ndjson").read_bytes().splitlines()
+
+
+async def still_healthy(relay: Any) -> None:
+    """The next good event is accepted and delivered, and it is the only one that is."""
+    event = make_event()
+    assert await post(relay, b'{"events":[%s]}' % event) == (202, {"accepted": 1, "parked": 0})
+    await relay.settled("file", 1)
+    assert lines(relay) == [event]
+    assert await relay.stop() == 0
+
+
+async def big(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // MIB):
+        yield b" " * MIB
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"Authorization": "Basic x"}])
+@pytest.mark.parametrize("body", [b"", b'{"events":[]}', b"nonsense"])
+async def test_a_wrong_token_is_401_whatever_the_body(relay: Any, headers: dict[str, str], body: bytes) -> None:
+    status, problem = await post(relay, body, **headers)
+    assert (status, problem["status"]) == (401, 401)
+    assert "right" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"events", "not JSON"),
+        (b'{"events":[{"event_type":"x","id":"\xff"}]}', "not UTF-8"),
+        (b'{"events":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deep"),
+        (b'{"events":[{"event_type":"x","id":"1","p":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}]}", "nested"),
+        (b'{"events":{}}', "events"),
+        (b'{"event":[]}', "event_type"),
+        (b"[]", "neither"),
+    ],
+)
+async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Any, body: bytes, said: str) -> None:
+    status, problem = await post(relay, body)
+    assert status == 400
+    assert said in problem["detail"]
+    await still_healthy(relay)
+
+
+async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Any) -> None:
+    before = relay.memory_kib()
+    assert (await post(relay, big(200 * MIB)))[0] == 413
+    assert (await post(relay, b" " * 200 * MIB))[0] == 413
+    assert relay.memory_kib() - before < 60 * 1024
+    await still_healthy(relay)
+
+
+async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Any) -> None:
+    bomb = gzip.compress(b" " * 400 * MIB, 9)
+    before = relay.memory_kib()
+    assert len(bomb) < MIB
+    for _ in range(3):
+        assert (await post(relay, bomb, Content_Encoding="gzip"))[0] == 413
+    assert relay.memory_kib() - before < 60 * 1024
+    await still_healthy(relay)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(b'{"events":[]}'), "gzip", 200),
+        (gzip.compress(b'{"even') + gzip.compress(b'ts":[]}'), "gzip", 200),
+        (gzip.compress(b'{"events":[]}')[:-9], "gzip", 400),
+        (b"not gzip at all", "gzip", 400),
+        (b'{"events":[]}', "br", 415),
+    ],
+)
+async def test_compressed_bodies(relay: Any, body: bytes, encoding: str, status: int) -> None:
+    assert (await post(relay, body, Content_Encoding=encoding))[0] == status
+
+
+async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay: Any) -> None:
+    events = [make_event() for _ in range(99)]
+    bad = b'{"event_type":"users.messages.email.Open","id":17,"time":1}'
+    body = b'{"events":[' + b",".join([*events[:50], bad, *events[50:]]) + b"]}"
+    assert await post(relay, body) == (202, {"accepted": 99, "parked": 1})
+    await relay.settled("file", 99)
+    assert lines(relay) == events
+    (parked,) = relay.parked()
+    assert (parked.source, parked.connector, parked.cause, parked.body) == ("braze", None, "unreadable", bad)
+    assert "entry 51" in parked.reason
+    assert "`$.id`" in parked.reason
+
+
+async def test_slow_clients_hold_up_nobody(relay: Any) -> None:
+    host, port = relay.url.removeprefix("http://").split(":")
+    slow = [await asyncio.open_connection(host, int(port)) for _ in range(200)]
+    for _, writer in slow:
+        writer.write(b"POST /currents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer right\r\nContent-Length: 1000\r\n\r\n{")
+        await writer.drain()
+    await still_healthy(relay)
+    for _, writer in slow:
+        writer.close()
+
+
+async def test_paths_and_methods_that_do_not_exist(relay: Any) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.get(relay.url + "/currents") as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+        async with session.post(relay.url + "/curents", data=b"") as answer:
+            assert (answer.status, answer.content_type) == (404, "application/problem+json")
+        async with session.post(
+            relay.url + '/currents?your_app_group_key="Brand A"', data=b"", headers={"Authorization": "bearer right"}
+        ) as answer:
+            assert answer.status == 200
+
+
+async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(daemon: Any) -> None:
+    daemon.configure("00-ingest", '[ingest]\nlisten="127.0.0.1:0"\nmax_body="1MiB"\nmax_in_flight="2MiB"')
+    daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"\n')
+    await daemon.start()
+    host, port = daemon.url.removeprefix("http://").split(":")
+    held = [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+    for _, writer in held:
+        writer.write(b"POST /currents HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b" " * 900_000)
+        await writer.drain()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        answers = [group.create_task(reader.readline()) for reader, _ in held]
+        done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+        assert [answer.result() for answer in done] == [b"HTTP/1.1 503 Service Unavailable\r\n"]
+        for _, writer in held:
+            writer.close()
+    assert (await daemon.post(orjson.dumps({"events": []})))[0] == 200
+    assert os.listdir(daemon.state / "journal") == []

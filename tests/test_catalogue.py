@@ -1,0 +1,89 @@
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.catalogue import TYPES, Selection, Unmatched
+from relay.catalogue.selection import NAMES, TYPES_REMEMBERED
+
+SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
+OPEN = "users.messages.email.Open"
+PURCHASE = "users.behaviors.Purchase"
+
+
+def test_the_catalogue_has_the_types_that_braze_documents():
+    current = [kind.group for kind in TYPES.values() if kind.status == "current"]
+    counts = {group: current.count(group) for group in set(current)}
+    assert counts == {"message_engagement": 86, "customer_behavior": 10, "user": 4}
+    assert sum(kind.status == "retired" for kind in TYPES.values()) == 8
+
+
+def test_group_and_channel_names_differ_so_that_an_entry_means_one_thing():
+    assert not {kind.group for kind in TYPES.values()} & {kind.channel for kind in TYPES.values()}
+
+
+def test_every_real_sample_is_catalogued():
+    if not SAMPLES.is_dir():
+        pytest.skip(f"no samples of Braze events at {SAMPLES}")
+    assert {path.stem for path in SAMPLES.glob("*.json")} <= set(TYPES)
+
+
+@pytest.mark.parametrize(
+    ("entries", "type", "decided"),
+    [
+        (["message_engagement"], OPEN, "message_engagement"),
+        (["message_engagement"], PURCHASE, None),
+        (["message_engagement"], "users.behaviors.Uninstall", "message_engagement"),
+        (["message_engagement"], "users.canvas.Abort", "message_engagement"),
+        (["message_engagement"], "users.messages.email.BrandNew", None),
+        (["email"], OPEN, "email"),
+        (["email"], "email", "email"),
+        (["email"], "messages.email.Open", None),
+        ([OPEN], OPEN, OPEN),
+        (["brand.New"], "brand.New", "brand.New"),
+        (["users.*.email.*"], "users.messages.email.BrandNew", "users.*.email.*"),
+        (["users.messages.email.o*"], OPEN, None),
+        (["users.messages.[es]m*"], OPEN, "users.messages.[es]m*"),
+        (["*"], "whatever", "*"),
+        (["!email"], OPEN, "!email"),
+        (["!email"], PURCHASE, "*"),
+        (["email", f"!{OPEN}"], OPEN, f"!{OPEN}"),
+        ([f"!{OPEN}", OPEN], OPEN, f"!{OPEN}"),
+        (["email", "!users.messages.email.C*"], OPEN, "email"),
+    ],
+)
+def test_a_selection_wants_what_its_entries_say(entries, type, decided):
+    selection = Selection(entries)
+    assert selection.explain(type) == decided
+    assert selection.wants(type) is (decided is not None and not decided.startswith("!"))
+    assert selection.wants(type) is selection.wants(type)
+
+
+@settings(deadline=None)
+@given(st.text("*?[ab]!.-", min_size=1), st.text("abc.-!", max_size=8))
+def test_globs_mean_what_fnmatch_means(glob, type):
+    assert Selection(["nothing", "*" + glob]).wants(type) is fnmatchcase(type, "*" + glob)
+
+
+def test_an_endless_stream_of_new_types_is_answered_in_bounded_memory():
+    selection = Selection(["a*"])
+    for number in range(2 * TYPES_REMEMBERED + 10):
+        assert selection.wants(f"a{number}")
+        assert not selection.wants(f"b{number}")
+    assert len(selection._remembered) <= TYPES_REMEMBERED
+
+
+def test_entries_that_match_nothing_known_are_told_with_a_suggestion():
+    entries = ["emial", "users.messages.email.open", "!messages.email.Send", "users.fancy.*", "email", "*", "users.*"]
+    assert sorted(Selection(entries).warnings(), key=lambda unmatched: entries.index(unmatched.entry)) == [
+        Unmatched("emial", "email"),
+        Unmatched("users.messages.email.open", OPEN),
+        Unmatched("!messages.email.Send", "users.messages.email.Send"),
+        Unmatched("users.fancy.*", None),
+    ]
+
+
+def test_every_name_of_the_catalogue_can_be_selected():
+    assert Selection(NAMES).warnings() == []

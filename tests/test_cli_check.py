@@ -1,0 +1,126 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import relay.config.registry
+from relay import __version__
+from relay.cli.main import relay as command
+
+PLUGIN = """
+import click
+from relay.api import *
+
+class Hook(Source, type="hook"):
+    pass
+
+class Post(Connector, type="post"):
+    pass
+
+@click.command
+def greet():
+    click.echo("hello")
+
+@hookimpl
+def relay_types():
+    return [Hook, Post]
+
+@hookimpl
+def relay_commands():
+    return [greet]
+"""
+GOOD = "[source.s]\ntype = 'hook'\npath = '/s'\n[connector.c]\ntype = 'post'\nevents = ['email']\n"
+
+
+@pytest.fixture
+def conf(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "tiny.py").write_text(PLUGIN)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.toml").write_text(GOOD)
+    return tmp_path / "conf.d"
+
+
+def run(*words):
+    return CliRunner().invoke(command, [str(word) for word in words])
+
+
+def check(conf, *more):
+    return run("check", conf, "--plugins", conf.parent / "plugins", *more)
+
+
+def test_a_good_configuration_passes(conf):
+    answer = check(conf)
+    assert (answer.exit_code, answer.output) == (
+        0,
+        "0 mistakes, 0 warnings\ngood: 1 source, 1 connector, 0 filters\n",
+    )
+
+
+def test_every_mistake_is_shown_with_its_line_then_the_warnings(conf):
+    (conf / "a.toml").write_text(GOOD.replace("email", "emial") + "evnts = 'hunter2'\nrate = -1\n")
+    answer = check(conf)
+    assert (answer.exit_code, answer.output.splitlines()) == (
+        78,
+        [
+            "a.toml:7: connector.c.evnts: unknown key (did you mean events?)",
+            "     7 | evnts = ...",
+            "a.toml:8: connector.c.rate: must be at least 0",
+            "     8 | rate = -1",
+            "2 mistakes, 0 warnings",
+        ],
+    )
+
+
+def test_warnings_do_not_fail_the_check(conf):
+    (conf / "a.toml").write_text(GOOD.replace("email", "emial"))
+    answer = check(conf)
+    assert answer.exit_code == 0
+    assert answer.output.splitlines()[0].startswith("warning: a.toml:6: connector.c.events[0]: ")
+
+
+def test_outside_systemd_a_credential_is_not_missed(conf, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (conf / "a.toml").write_text(GOOD.replace("[connector", "tokens = [{ credential = 'x' }]\n[connector"))
+    assert check(conf).exit_code == 0
+
+
+def test_machines_get_json(conf):
+    assert json.loads(check(conf, "--json").output) == {"ok": True, "mistakes": [], "warnings": []}
+    (conf / "a.toml").write_text(GOOD + "rate = -1\n")
+    answer = check(conf, "--json")
+    found = json.loads(answer.output)
+    assert (answer.exit_code, found["ok"]) == (78, False)
+    assert {"file": "a.toml", "line": 7, "key": "connector.c.rate"}.items() <= found["mistakes"][0].items()
+
+
+def test_every_command_says_what_is_wrong_with_the_configuration(conf):
+    (conf / "a.toml").write_text("[log]\nlevel = 'loud'\n")
+    answer = run("run", "--conf", conf)
+    assert answer.exit_code == 78
+    assert answer.stderr.startswith("a.toml:2: log.level: expected 'debug', 'info', 'warning' or 'error'\n     2 | ")
+
+
+def test_a_folder_that_is_not_there_is_wrong_usage(conf):
+    assert check(conf / "no").exit_code == 2
+
+
+def test_plugins_are_listed_with_what_they_provide_or_why_not(conf):
+    (conf.parent / "plugins" / "bad.py").write_text("1 / 0")
+    answer = run("plugins", "--plugins", conf.parent / "plugins")
+    assert answer.exit_code == 0
+    assert "BROKEN: ZeroDivisionError: division by zero" in answer.output
+    assert "source hook, connector post" in answer.output
+    found = json.loads(run("plugins", "--json", "--plugins", conf.parent / "plugins").output)
+    assert [plugin["name"] for plugin in found][:2] == ["bad", "tiny"]
+
+
+def test_commands_of_plugins_are_commands_of_relay(conf, monkeypatch):
+    discover = relay.config.registry.Registry.discover
+    monkeypatch.setattr(relay.config.registry.Registry, "discover", lambda: discover([conf.parent / "plugins"]))
+    assert run("greet").output == "hello\n"
+    assert "greet" in run("--help").output
+
+
+def test_the_version_is_told():
+    assert run("--version").output == f"relay, version {__version__}\n"

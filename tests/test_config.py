@@ -1,0 +1,259 @@
+from pathlib import Path
+
+import pytest
+
+from relay.config import ConfigError, Registry, TcpAddress, UnixAddress, load
+
+PLUGINS = """
+from relay.api import *
+
+class Hook(Source, type="hook"):
+    pass
+
+class Post(Connector, type="post"):
+    class Settings(ConnectorSettings):
+        url: HttpUrl = "https://a.example"
+        token: Secret | None = None
+        keys: dict[str, Secret] = {}
+
+class Shout(Filter, type="shout"):
+    class Settings(FilterSettings):
+        fields: tuple[str, ...] = ()
+
+class Odd(Filter, type="odd"):
+    class Settings(FilterSettings):
+        @classmethod
+        def model_validate(cls, table):
+            raise KeyError("oops")
+"""
+
+SOURCE = '[source.s]\ntype = "hook"\npath = "/s"\n'
+CONNECTOR = '[connector.c]\ntype = "post"\n'
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "tiny.py").write_text(PLUGINS)
+    return Registry.discover([folder])
+
+
+@pytest.fixture(autouse=True)
+def outside_systemd(monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        path = folder / (name.replace("__", "/").replace("_", "-") + ".toml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def mistakes(folder, registry, **options):
+    with pytest.raises(ConfigError) as error:
+        load([folder], registry, **options)
+    return [str(mistake) for mistake in error.value.mistakes]
+
+
+def warnings(folder, registry, **options):
+    return [str(warning) for warning in load([folder], registry, **options).warnings]
+
+
+def test_defaults_stand_where_nothing_is_written(tmp_path, registry):
+    config = load([write(tmp_path, a=SOURCE + CONNECTOR)], registry).config
+    assert config.ingest.listen == (TcpAddress("127.0.0.1", 8080),)
+    assert (config.ingest.max_body, config.ingest.max_in_flight, config.ingest.read_timeout) == (8 << 20, 64 << 20, 30)
+    assert (config.journal.path, config.journal.max_size) == (Path("journal"), 10 << 30)
+    assert (config.journal.retention, config.journal.memory) == (7 * 86400, 64 << 20)
+    assert (config.runtime.drain, config.log.level, config.log.format) == (10, "info", "auto")
+    assert config.sources["s"].plugin is registry.source("hook")
+    assert config.connectors["c"].plugin("c", config.connectors["c"].settings, folder=tmp_path).settings.timeout == 30
+
+
+def test_equal_files_make_equal_configurations_and_a_change_shows(tmp_path, registry):
+    write(tmp_path, a=SOURCE, b=CONNECTOR)
+    before = load([tmp_path], registry).config
+    assert load([tmp_path], registry).config == before
+    write(tmp_path, b=CONNECTOR + "rate = 5")
+    after = load([tmp_path], registry).config
+    assert after.sources == before.sources
+    assert after.connectors != before.connectors
+
+
+@pytest.mark.parametrize(
+    ("listen", "addresses"),
+    [
+        ('"0.0.0.0:80"', ["0.0.0.0:80"]),
+        (
+            '["localhost:0", "[::1]:8080", "unix:/run/relay.sock"]',
+            ["localhost:0", "[::1]:8080", "unix:/run/relay.sock"],
+        ),
+    ],
+)
+def test_listen_takes_one_address_or_several(tmp_path, registry, listen, addresses):
+    write(tmp_path, a=f"{SOURCE}{CONNECTOR}[ingest]\nlisten = {listen}")
+    assert [str(address) for address in load([tmp_path], registry).config.ingest.listen] == addresses
+
+
+def test_a_unix_address_is_a_path(tmp_path, registry):
+    write(tmp_path, a='[ingest]\nlisten = "unix:/run/relay.sock"')
+    assert load([tmp_path], registry).config.ingest.listen == (UnixAddress(Path("/run/relay.sock")),)
+
+
+def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
+    write(
+        tmp_path,
+        **{
+            "00_relay": '[journal]\nmax_size = "10 gigs"\n\n[jurnal]\npath = "x"\n',
+            "20_braze": '[source.braze]\ntype = "hook"\npath = "/currents"\ntokens = ["hunter2"]\n',
+            "60_heap": '[connector.heap]\ntype = "pots"\n\n[connector.two]\ntype = "post"\n# why\nevnts = ["email"]\n',
+        },
+    )
+    first, *others = mistakes(tmp_path, registry)
+    assert first.startswith('00-relay.toml:2: journal.max_size: expected a size such as "64MiB" (units: B, KiB, ')
+    assert first.endswith("got '10 gigs'")
+    assert others[:2] == [
+        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, runtime, log, source, connector, filter "
+        "(did you mean journal?)",
+        "20-braze.toml:4: source.braze.tokens[0]: a secret is a reference, never the secret itself: "
+        '{ credential = "name" }, { file = "/path" } or { env = "NAME" }',
+    ]
+    assert others[2].startswith('60-heap.toml:2: connector.heap.type: there is no connector type "pots"; known ')
+    assert others[2].endswith("(did you mean post?)")
+    assert others[3:] == ["60-heap.toml:7: connector.two.evnts: unknown key (did you mean events?)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = 1\nb = = 2\n", "2: not TOML: Invalid value (at line 2, column 5)"),
+        ('a = """\n\n', "2: not TOML: Unterminated string (at end of document)"),
+        ("ingest = 5", "1: ingest: expected a table"),
+        ("source = 5", "1: source: expected named tables, such as [source.example]"),
+        ("[source]\npath = 1", "2: source.path: expected a named table, such as [source.example]"),
+        ("[[connector.c]]", "1: connector.c: expected a named table, such as [connector.example]"),
+        ("[filter.x]\ntype = 5", "2: filter.x.type: there is no filter type"),
+        ("[filter.x]\n", "1: filter.x.type: is missing; known filter types: "),
+        ("[filter.No]\ntype = 'shout'", "1: filter.No: a name is made of a-z, 0-9, _ and -,"),
+        ("[filter.o]\ntype = 'odd'", "1: filter.o: could not be checked, which is a bug of its plugin: KeyError"),
+        ("[source.s]\ntype = 'hook'", "1: source.s.path: is missing"),
+        ("[log]\nlevel = 'loud'", "2: log.level: expected 'debug', 'info', 'warning' or 'error'"),
+        ("[ingest]\nlisten = ':80'", "2: ingest.listen: expected an address such as "),
+        ("[ingest]\nlisten = ['::1:80']", "2: ingest.listen: expected an address such as "),
+        ("[ingest]\nlisten = 'host:70000'", "2: ingest.listen: expected an address such as "),
+        ("[ingest]\nlisten = []", "2: ingest.listen: expected an address such as "),
+        ("[ingest]\nmax_body = '1GiB'", "1: ingest: max_in_flight must be at least max_body"),
+        ("[ingest]\nread_timeout = 30", '2: ingest.read_timeout: expected a duration such as "30s"'),
+        ("[journal]\nmax_size = '1MiB'", "2: journal.max_size: must be at least 16MiB"),
+        (CONNECTOR + "timeout = '2h'", "3: connector.c.timeout: must be at most 1h"),
+        (CONNECTOR + "concurrency = 0", "3: connector.c.concurrency: must be at least 1"),
+        (CONNECTOR + "concurrency = 'x'", "3: connector.c.concurrency: expected a whole number"),
+        (CONNECTOR + "enabled = 'perhaps'", "3: connector.c.enabled: expected true or false"),
+        (CONNECTOR + "filters = 'x'", "3: connector.c.filters: expected a list"),
+        (CONNECTOR + "filters = [1]", "3: connector.c.filters[0]: expected a text in quotes"),
+        (CONNECTOR + "batch = 5", "3: connector.c.batch: expected a table"),
+        (
+            CONNECTOR + "[connector.c.batch]\nsze = 5",
+            "4: connector.c.batch.sze: unknown key (did you mean size?)",
+        ),
+        (
+            CONNECTOR + "filters = ['shot']\n[filter.shout]\ntype = 'shout'",
+            "3: connector.c.filters[0]: there is no [filter.shot] (did you mean shout?)",
+        ),
+        (SOURCE + SOURCE.replace("s]", "t]"), "6: source.t.path: /s is taken already by [source.s]"),
+        (SOURCE.replace("/s", "/healthz"), "3: source.s.path: /healthz is taken already by relay itself"),
+        (
+            CONNECTOR + "token = { env = 'RELAY_NOT_SET' }",
+            '3: connector.c.token: { env = "RELAY_NOT_SET" } cannot be read',
+        ),
+        (
+            CONNECTOR + "keys.x = { file = '/not/there' }",
+            '3: connector.c.keys.x: { file = "/not/there" } cannot be read',
+        ),
+        (SOURCE + "tokens = [{ credential = 'x' }]", '4: source.s.tokens[0]: { credential = "x" } cannot be read'),
+    ],
+)
+def test_each_kind_of_mistake_is_told_with_its_place(tmp_path, registry, text, expected):
+    told = mistakes(write(tmp_path, a=text), registry)
+    assert len(told) == 1
+    assert told[0].startswith(f"a.toml:{expected}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'pasword = "hunter2"',
+        'token = "hunter2"',
+        'token = { file = "/x", value = "hunter2" }',
+        'token = "hunter2',
+        'token = ["x"\n"hunter2"]',
+        'token = """\nhunter2',
+        'url = "https://me:hunter2@host"',
+        'url = "htps://me:hunter2@host"',
+    ],
+)
+def test_no_mistake_repeats_a_secret(tmp_path, registry, text):
+    with pytest.raises(ConfigError) as error:
+        load([write(tmp_path, a=CONNECTOR + text)], registry)
+    assert error.value.mistakes[0].line
+    assert "hunter2" not in repr(error.value.mistakes)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_broken_file_hides_no_mistake_of_another_and_invents_none(tmp_path, registry):
+    write(tmp_path, a="[filter.x\n", b=CONNECTOR + "filters = ['x']\n[log]\nlevel = 1\n")
+    assert [told.split(":")[:2] for told in mistakes(tmp_path, registry)] == [["a.toml", "1"], ["b.toml", "5"]]
+
+
+def test_a_missing_or_unreadable_configuration_is_a_mistake(tmp_path, registry):
+    assert mistakes(tmp_path / "no", registry) == [f"there is no configuration folder; looked for {tmp_path / 'no'}"]
+    (tmp_path / "a.toml").symlink_to(tmp_path / "gone")
+    (tmp_path / "b.toml").write_bytes(b'a = "\xff"')
+    assert mistakes(tmp_path, registry) == ["a.toml: cannot be read: No such file or directory", "b.toml: is not UTF-8"]
+
+
+def test_filters_of_which_there_is_no_table_are_missing(tmp_path, registry):
+    write(tmp_path, a="filter = 5\n" + CONNECTOR + "filters = ['x']")
+    assert mistakes(tmp_path, registry)[1] == "a.toml:4: connector.c.filters[0]: there is no [filter.x]"
+
+
+def test_a_file_that_anybody_may_write_is_refused(tmp_path, registry):
+    write(tmp_path, a=SOURCE)
+    (tmp_path / "a.toml").chmod(0o666)
+    assert mistakes(tmp_path, registry) == [f"a.toml: anybody may write it: chmod o-w {tmp_path}/a.toml"]
+
+
+def test_an_unread_credential_is_a_warning_only_where_systemd_is_not_at_work(tmp_path, registry, monkeypatch):
+    write(tmp_path, a=SOURCE + "tokens = [{ credential = 'x' }]\n" + CONNECTOR)
+    assert len(mistakes(tmp_path, registry)) == 1
+    assert len(warnings(tmp_path, registry, secrets_required=False)) == 1
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert len(mistakes(tmp_path, registry, secrets_required=False)) == 1
+    (tmp_path / "x").write_text("secret")
+    assert warnings(tmp_path, registry) == []
+
+
+def test_what_is_switched_off_is_checked_but_not_active(tmp_path, registry):
+    off = CONNECTOR + "enabled = false\ntoken = { env = 'RELAY_NOT_SET' }\n"
+    write(tmp_path, a=SOURCE + off, b=SOURCE.replace("s]", "t]") + "enabled = false")
+    loaded = load([tmp_path], registry)
+    assert (list(loaded.config.sources), list(loaded.config.connectors)) == (["s"], [])
+    assert [warning.key for warning in loaded.warnings] == ["", "connector.c.token"]
+    write(tmp_path, a=SOURCE + off + "rate = 'x'")
+    assert mistakes(tmp_path, registry) == ["a.toml:8: connector.c.rate: expected a number"]
+
+
+def test_a_selection_of_nothing_known_is_a_warning(tmp_path, registry):
+    write(tmp_path, a=SOURCE + CONNECTOR + 'events = [\n  "email",\n  "emial",\n]')
+    assert warnings(tmp_path, registry) == [
+        'a.toml:6: connector.c.events[1]: "emial" matches no known event type (did you mean email?)'
+    ]
+
+
+def test_a_configuration_that_does_nothing_is_a_warning(tmp_path, registry):
+    assert warnings(tmp_path, registry) == [
+        "no [source.NAME] is enabled: relay will take no events",
+        "no [connector.NAME] is enabled: relay will deliver no events",
+    ]

@@ -1,0 +1,81 @@
+import tomllib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.config.locate import locate
+
+TEXT = '''\
+# a comment
+title = """
+[connector.heap]
+token = 1
+"""
+
+[source.braze]
+type = "currents"
+tokens = [
+  { env = "A" },
+  { env = "B" },
+]
+
+# about heap
+[connector.heap]
+batch.events = 5
+[[list]]
+a = 1
+[[list]]
+a = 2
+'''
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("title",), 2),
+        (("source",), 7),
+        (("source", "braze", "type"), 8),
+        (("source", "braze", "tokens", 1, "env"), 9),
+        (("source", "braze", "nothing"), 7),
+        (("connector", "heap"), 15),
+        (("connector", "heap", "batch", "events"), 16),
+        (("connector", "heap", "batch", "age"), 16),
+        (("list", 1, "a"), 20),
+        (("nothing",), None),
+        ((), None),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_key_is_found_at_its_line(path, line, newline):
+    assert locate(TEXT.replace("\n", newline), path) == line
+
+
+VALUES = st.sampled_from(
+    [
+        "1",
+        '"text"',
+        "[\n  1,\n  # [b]\n  2,\n]",
+        '"""\n[a]\na = 1\n"""',
+        "'''\n\na = 2'''",
+        "{ a = 1, b = 2 }",
+        '"a\u2028b"',
+    ]
+)
+KEYS = st.lists(st.sampled_from(["a", "b", "c.d", '"e f"']), unique=True, max_size=4)
+BETWEEN = st.sampled_from(["", "\n", "# a = 1\n", "\n# [a]\n\n", "# a\u2028\x85b\n"])
+
+
+@settings(deadline=None)
+@given(st.data(), st.lists(st.sampled_from(["x", "x.y", "z", "w.a"]), unique=True, max_size=4))
+def test_every_key_of_a_written_file_is_found_where_it_was_written(data, tables):
+    text, expected = "", {}
+    for table in tables:
+        text += data.draw(BETWEEN)
+        text += f"[{table}]\n"
+        for key in data.draw(KEYS):
+            text += data.draw(BETWEEN)
+            expected[(*table.split("."), *key.strip('"').split("."))] = text.count("\n") + 1
+            text += f"{key} = {data.draw(VALUES)}\n"
+    tomllib.loads(text)
+    assert {path: locate(text, path) for path in expected} == expected

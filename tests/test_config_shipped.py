@@ -1,0 +1,57 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from relay.config import Registry, load
+
+SHIPPED = Path(__file__).parents[1] / "conf.d"
+SETTING = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return Registry.discover([])
+
+
+@pytest.fixture
+def conf(tmp_path):
+    for path in SHIPPED.glob("*.toml"):
+        (tmp_path / path.name).write_text(path.read_text())
+    return tmp_path
+
+
+def test_the_shipped_configuration_is_good(registry):
+    loaded = load([SHIPPED], registry)
+    assert loaded.warnings == ()
+    assert (list(loaded.config.sources), list(loaded.config.connectors)) == (["braze"], ["archive"])
+
+
+def test_what_is_commented_out_are_all_the_settings_with_their_defaults(conf, registry):
+    before = load([conf], registry).config
+    text = SETTING.sub("", (conf / "00-relay.toml").read_text())
+    (conf / "00-relay.toml").write_text(text)
+    after = load([conf], registry).config
+    assert after == before
+    for table in (after.ingest, after.journal, after.runtime, after.log):
+        assert table.model_fields_set == set(type(table).model_fields)
+
+
+def test_an_override_switches_heap_on(conf, registry):
+    (conf / "60-heap.toml.d").mkdir()
+    (conf / "60-heap.toml.d" / "site.toml").write_text(
+        '[connector.heap]\nenabled = true\nendpoint = "http://127.0.0.1:9/heap"\ntoken = { env = "PATH" }\n'
+    )
+    heap = load([conf], registry).config.connectors["heap"]
+    assert heap.settings.endpoint == "http://127.0.0.1:9/heap"
+    assert heap.settings.filters == ("no_emails",)
+
+
+@pytest.mark.parametrize("example", sorted(SHIPPED.glob("*.example")), ids=lambda path: path.name)
+def test_an_example_works_once_it_is_renamed_and_shows_the_defaults(conf, registry, example):
+    copy = conf / example.name.removesuffix(".example")
+    copy.write_text(example.read_text())
+    before = load([conf], registry)
+    copy.write_text(SETTING.sub("", example.read_text()))
+    assert load([conf], registry) == before
+    assert before.warnings == ()

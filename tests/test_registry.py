@@ -1,0 +1,198 @@
+import os
+import sys
+
+import pytest
+
+from relay.config import ConfigError, Registry, load
+
+CONNECTOR = "from relay.api import *\nclass C(Connector, type={type!r}):\n    here = __file__\n"
+FOREIGN = "class Foreign(Connector, type='foreign'):\n    __module__ = 'elsewhere'\n"
+COMMAND = """
+import click
+from relay.api import hookimpl
+
+@click.command
+def greet():
+    click.echo("hello")
+
+@hookimpl
+def relay_commands():
+    return [greet]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    return tmp_path / "plugins"
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs a distribution with these modules as entry points, in a folder on the path."""
+
+    def install(name, **modules):
+        about = tmp_path / "site" / f"{name}-1.5.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        lines = [f"{module} = relay_test_{module}\n" for module in modules]
+        (about / "entry_points.txt").write_text("[relay]\n" + "".join(lines))
+        for module, text in modules.items():
+            (tmp_path / "site" / f"relay_test_{module}.py").write_text(text)
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    yield install
+    for name in [name for name in sys.modules if name.startswith("relay_test_")]:
+        del sys.modules[name]
+
+
+def info(registry, name):
+    (found,) = [plugin for plugin in registry.plugins if plugin.name == name]
+    return found
+
+
+def test_a_drop_in_file_provides_its_own_classes(folder):
+    text = "from dataclasses import dataclass\n@dataclass\nclass D:\n    x: 'int'\n" + CONNECTOR.format(type="chat")
+    (folder / "talk.py").write_text(
+        f"__version__ = '2.0'\n{text}\nclass Base(Connector): pass\nclass Sub(C): pass\n{FOREIGN}"
+    )
+    registry = Registry.discover([folder])
+    found = info(registry, "talk")
+    assert (found.origin, found.version, found.provides) == (str(folder / "talk.py"), "2.0", ("connector chat",))
+    assert registry.connector("chat").__module__ == "relay_dropin_talk"
+    assert (registry.source("chat"), registry.filter("chat")) == (None, None)
+
+
+def test_a_drop_in_package_may_import_its_own_modules(folder):
+    (folder / "talk").mkdir()
+    (folder / "talk" / "__init__.py").write_text("from .inner import C\n")
+    (folder / "talk" / "inner.py").write_text(CONNECTOR.format(type="chat"))
+    assert Registry.discover([folder]).connector("chat").here == str(folder / "talk" / "inner.py")
+
+
+def test_a_changed_drop_in_is_loaded_anew(folder):
+    (folder / "talk.py").write_text(CONNECTOR.format(type="chat"))
+    assert Registry.discover([folder]).connector("chat")
+    (folder / "talk.py").write_text(CONNECTOR.format(type="chatter"))
+    assert Registry.discover([folder]).connector("chatter")
+
+
+def test_a_changed_module_of_a_drop_in_package_is_loaded_anew(folder):
+    (folder / "talk").mkdir()
+    (folder / "talk" / "__init__.py").write_text("from .inner import C\n")
+    for name in ("chat", "chatter"):
+        (folder / "talk" / "inner.py").write_text(CONNECTOR.format(type=name))
+        assert Registry.discover([folder]).connector(name)
+
+
+def test_of_two_drop_ins_with_one_name_the_first_folder_has_its_way(folder, tmp_path):
+    (tmp_path / "later").mkdir()
+    (folder / "talk.py").write_text(CONNECTOR.format(type="chat"))
+    (tmp_path / "later" / "talk.py").write_text(CONNECTOR.format(type="other"))
+    assert info(Registry.discover([folder, tmp_path / "later"]), "talk").provides == ("connector chat",)
+
+
+def test_names_with_an_underscore_or_a_dot_and_other_files_are_no_plugins(folder):
+    for name in ("_off.py", ".swp.py", "notes.txt"):
+        (folder / name).write_text("1 / 0")
+    (folder / "empty").mkdir()
+    assert {plugin.name for plugin in Registry.discover([folder, folder / "no"]).plugins} == {
+        plugin.name for plugin in Registry.discover([]).plugins
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("def (", "SyntaxError: invalid syntax"),
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("from relay.api import *\n@hookimpl\ndef relay_typos(): return []", "PluginValidationError: unknown hook"),
+        ("from relay.api import *\n@hookimpl\ndef relay_types(events): return []", "PluginValidationError: Plugin"),
+        ("from relay.api import *\n@hookimpl\nasync def relay_types(): return []", "TypeError: relay_types must be a"),
+        ("from relay.api import *\n@hookimpl\ndef relay_types(): return [int]", "TypeError: <class 'int'> is no"),
+        ("from relay.api import *\n@hookimpl\ndef relay_types(): return [Connector]", "TypeError: <class 'relay"),
+        (CONNECTOR.format(type="x") + "    Settings = Settings", "TypeError: C.Settings must be a subclass of Conn"),
+    ],
+)
+def test_a_broken_plugin_is_recorded_and_stops_nothing(folder, text, error):
+    (folder / "bad.py").write_text(text)
+    (folder / "good.py").write_text(CONNECTOR.format(type="chat"))
+    registry = Registry.discover([folder])
+    assert info(registry, "bad").error.startswith(error)
+    assert info(registry, "bad").provides == ()
+    assert registry.connector("chat")
+
+
+def test_a_type_that_a_broken_plugin_might_provide_is_explained_by_its_error(folder, tmp_path):
+    (folder / "chat.py").write_text("import not_there_at_all")
+    (folder / "other.py").write_text("1 / 0")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "a.toml").write_text("[connector.c]\ntype = 'chat'\n[filter.f]\ntype = 'whatever'\n")
+    with pytest.raises(ConfigError) as error:
+        load([tmp_path / "conf"], Registry.discover([folder]))
+    named, unnamed = map(str, error.value.mistakes)
+    assert "plugin chat is broken: ModuleNotFoundError: No module named 'not_there_at_all'" in named
+    assert "other" not in named
+    assert "plugin other is broken: ZeroDivisionError" in unnamed
+
+
+def test_the_second_provider_of_a_type_is_in_error_and_provides_nothing(folder):
+    (folder / "a.py").write_text(CONNECTOR.format(type="chat"))
+    (folder / "b.py").write_text(CONNECTOR.format(type="chat") + "class F(Filter, type='free'): pass\n")
+    registry = Registry.discover([folder])
+    assert info(registry, "b").error == f"ValueError: connector chat is already provided by plugin a ({folder}/a.py)"
+    assert registry.connector("chat").here == str(folder / "a.py")
+    assert registry.filter("free") is None
+
+
+@pytest.mark.parametrize("part", ["talk", "talk/__init__.py", "talk/inner.py", "."])
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+def test_a_drop_in_that_others_may_write_is_refused(folder, part, mode):
+    (folder / "talk").mkdir()
+    (folder / "talk" / "__init__.py").write_text(CONNECTOR.format(type="chat"))
+    (folder / "talk" / "inner.py").touch()
+    (folder / part).chmod((folder / part).stat().st_mode | mode)
+    registry = Registry.discover([folder])
+    assert info(registry, "talk").error == (
+        f"PermissionError: {folder / part} can be written by others: chmod go-w {folder / part}"
+    )
+    assert registry.connector("chat") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_drop_in_of_another_user_is_refused(folder):
+    (folder / "talk.py").write_text(CONNECTOR.format(type="chat"))
+    os.chown(folder / "talk.py", 65534, 65534)
+    assert "belongs to neither root nor" in info(Registry.discover([folder]), "talk").error
+
+
+def test_installed_plugins_are_loaded_one_by_one(installed):
+    installed("relay-chat", chat=CONNECTOR.format(type="chat"), broken="1 / 0")
+    registry = Registry.discover([])
+    found = info(registry, "chat")
+    assert (found.origin, found.version, found.provides) == ("relay-chat", "1.5", ("connector chat",))
+    assert info(registry, "broken").error == "ZeroDivisionError: division by zero"
+
+
+def test_a_drop_in_replaces_one_type_of_an_installed_plugin(installed, folder):
+    more = CONNECTOR.format(type="more").replace("class C", "class More")
+    installed("relay-chat", chat=CONNECTOR.format(type="chat") + more)
+    (folder / "mine.py").write_text(CONNECTOR.format(type="chat"))
+    registry = Registry.discover([folder])
+    assert registry.connector("chat").here == str(folder / "mine.py")
+    assert (info(registry, "chat").provides, info(registry, "chat").error) == (("connector more",), None)
+
+
+def test_hooks_provide_types_made_in_another_way_and_commands(folder):
+    made = "from relay.api import *\nmade = type('C', (Connector,), {}, type='chat')\n"
+    (folder / "talk.py").write_text(f"{COMMAND}\n{made}\n@hookimpl\ndef relay_types():\n    return [made]\n")
+    registry = Registry.discover([folder])
+    assert info(registry, "talk").error is None
+    assert set(info(registry, "talk").provides) == {"connector chat", "command greet"}
+    assert [command.name for command in registry.commands] == ["greet"]
+
+
+def test_a_module_that_only_adds_commands_still_provides_its_classes(folder):
+    (folder / "talk.py").write_text(COMMAND + CONNECTOR.format(type="chat"))
+    assert set(info(Registry.discover([folder]), "talk").provides) == {"connector chat", "command greet"}

@@ -1,0 +1,80 @@
+import json
+import time
+from pathlib import Path
+from random import Random
+
+import orjson
+import pytest
+
+from relay.catalogue import TYPES
+from relay.sandbox.shapes import make_event, types
+
+SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
+CURRENT = sorted(name for name, known in TYPES.items() if known.status == "current")
+
+
+def some_events(type: str) -> list[dict]:
+    rng = Random(type)
+    return [make_event(type, rng, time.time()) for _ in range(300)]
+
+
+def test_every_current_type_of_the_catalogue_has_a_shape_and_no_other():
+    assert sorted(types()) == CURRENT
+
+
+@pytest.mark.parametrize("type", CURRENT)
+def test_events_have_the_envelope_that_braze_documents(type):
+    before = int(time.time())
+    events = some_events(type)
+    assert len({event["id"] for event in events}) == len(events)
+    for event in events:
+        assert orjson.loads(orjson.dumps(event)) == event
+        assert list(event) == ["event_type", "id", "time", "user", "properties"]
+        assert event["event_type"] == type
+        assert isinstance(event["time"], int)
+        assert before - 3600 < event["time"] <= time.time()
+
+
+def test_events_of_a_type_differ_in_what_receivers_stumble_over():
+    events = some_events("users.messages.email.Open")
+    properties = [event["properties"] for event in events]
+    assert any("external_user_id" not in event["user"] for event in events)
+    assert any(found["campaign_name"] is None for found in properties if "campaign_name" in found)
+    assert any("campaign_id" not in found for found in properties)
+    assert any("canvas_id" not in found for found in properties)
+    assert any(found["email_address"] == "[REDACTED]" for found in properties)
+    assert any("field_of_a_later_release" in found for found in properties)
+    assert any(event["user"] == {} for event in some_events("users.messages.sms.InboundReceive"))
+
+
+def test_the_same_user_and_campaign_come_again():
+    events = some_events("users.messages.email.Open") + some_events("users.messages.email.Click")
+    names = {event["properties"].get("campaign_id"): event["properties"].get("campaign_name") for event in events}
+    assert len(names) < 40
+    assert len({event["user"]["user_id"] for event in events}) < len(events)
+
+
+def test_fields_and_kinds_of_value_are_those_of_the_samples():
+    if not SAMPLES.is_dir():
+        pytest.skip(f"no sample events at {SAMPLES}")
+    samples = [json.loads(path.read_bytes()) for path in sorted(SAMPLES.glob("*.json"))]
+    for sample in samples:
+        if sample["event_type"] not in CURRENT:
+            continue
+        plain = next(event for event in some_events(sample["event_type"]) if _fields(event) == _fields(sample))
+        kinds = {field: _kind(value) for field, value in plain["properties"].items()}
+        assert kinds == {field: _kind(value) for field, value in sample["properties"].items()}
+
+
+def _fields(event):
+    """Which fields the event fills."""
+    return event["user"].keys(), {field for field, value in event["properties"].items() if value is not None}
+
+
+def _kind(value):
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def test_a_type_without_a_shape_is_refused():
+    with pytest.raises(KeyError):
+        make_event("users.messages.pigeon.Send", Random(), time.time())
