@@ -10,12 +10,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
-import aiohttp
 from pydantic import Field, PlainValidator, model_validator
 
 from relay.api import (
@@ -30,7 +27,6 @@ from relay.api import (
     Retry,
     Secret,
     Unauthorized,
-    check,
 )
 
 try:
@@ -42,9 +38,6 @@ except ImportError:
 
 THREAD_BYTES: Final = 256 << 10
 """From here on compressing takes longer than handing it to a thread."""
-ANSWER_BYTES: Final = 64 << 10
-ANSWER_SECONDS: Final = 1.0
-"""What of a good answer is read at most to keep the connection; the rest is not worth the wait."""
 SINGLY_SHARE: Final = 0.9
 """Of `timeout`; what was delivered one by one must be reported before the whole delivery counts as failed."""
 
@@ -125,16 +118,12 @@ class Http(Connector, type="http"):
         outcomes: list[Outcome] = []
         for event in batch:
             outcome = await self._deliver_one(event, deadline)
-            if isinstance(outcome, Unauthorized):
-                if not outcomes:
-                    raise outcome
-                outcome = Retry(outcome.reason)  # the next attempt starts here, and pauses the lane
-            if isinstance(outcome, Retry):
+            if isinstance(outcome, Retry | Unauthorized):
                 return outcomes + [outcome] * (len(batch) - len(outcomes))
             outcomes.append(outcome)
         return outcomes
 
-    async def _deliver_one(self, event: Event, deadline: float) -> Outcome | Unauthorized:
+    async def _deliver_one(self, event: Event, deadline: float) -> Outcome:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._send(event.body, _key_of(event))
@@ -149,14 +138,7 @@ class Http(Connector, type="http"):
         if self.settings.gzip:
             headers["content-encoding"] = "gzip"
             body = await _gzip(body)
-        try:
-            async with self.http.request(
-                self.settings.method, self.settings.url, data=BytesIO(body), headers=headers, allow_redirects=False
-            ) as answer:
-                check(answer)
-                await _read_rest(answer)
-        except (aiohttp.ClientError, OSError) as error:
-            raise Retry(_reason(self.settings.url, error)) from None
+        await self.post(self.settings.url, body, headers, method=self.settings.method)
 
     def _signature(self, body: bytes, key: str) -> dict[str, str]:
         """The headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
@@ -191,18 +173,3 @@ def _key_of(event: Event) -> str:
 async def _gzip(body: bytes) -> bytes:
     squeeze = partial(compress, body, compresslevel=1, mtime=0)
     return squeeze() if len(body) < THREAD_BYTES else await asyncio.to_thread(squeeze)
-
-
-async def _read_rest(answer: aiohttp.ClientResponse) -> None:
-    """Read a good answer to its end, so that the connection can be used again. How that goes changes nothing."""
-    with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await answer.content.readexactly(ANSWER_BYTES)
-
-
-def _reason(url: str, error: Exception) -> str:
-    """What went wrong, in words that hold no secret: of the URL the host alone."""
-    if isinstance(error, TimeoutError):
-        return f"{urlsplit(url).netloc} did not answer in time"
-    detail = getattr(error, "strerror", None)
-    return f"{urlsplit(url).netloc}: {type(error).__name__}" + (f" ({detail})" if detail else "")

@@ -4,11 +4,12 @@ Both keep the events' bytes joined by single commas, so that what passes through
 event by event or encoded again: `[` + `batch.joined()` + `]` is a JSON array of the exact bytes that came in.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from typing import overload
+from zlib import crc32
 
 from relay.api.event import Event, Kind
 
@@ -132,8 +133,11 @@ class Batch(Sequence[Event]):
 
     @cached_property
     def id(self) -> str:
-        """32 hex digits that are the same whenever the same events are sent again, and otherwise unique."""
-        return blake2b(self.joined(), digest_size=16).hexdigest()
+        """The same whenever the same events are sent again, and otherwise unique: offsets and a checksum."""
+        checksum = 0
+        for block in self.blocks:
+            checksum = crc32(block.body, checksum)
+        return f"{self.blocks[0].offsets[0]:x}-{self.blocks[-1].offsets[-1]:x}-{len(self):x}-{checksum:08x}"
 
     def bodies(self) -> list[bytes]:
         """The bytes of each event."""
@@ -150,12 +154,14 @@ class Batch(Sequence[Event]):
 
     def pick(self, numbers: Sequence[int]) -> "Batch":
         """The events with these numbers (ascending), as a first attempt of their own."""
-        blocks, base, rest = [], 0, list(numbers)
+        blocks, base, first = [], 0, 0
         for block in self.blocks:
-            mine = [number - base for number in rest if number < base + len(block)]
-            if mine:
-                blocks.append(block if len(mine) == len(block) else block.pick(mine))
-            rest, base = rest[len(mine) :], base + len(block)
+            last = bisect_left(numbers, base + len(block), first)
+            if last - first == len(block):
+                blocks.append(block)
+            elif last > first:
+                blocks.append(block.pick([number - base for number in numbers[first:last]]))
+            base, first = base + len(block), last
         return Batch(blocks)
 
     def halves(self) -> tuple["Batch", "Batch"]:

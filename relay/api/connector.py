@@ -3,7 +3,7 @@
 Batching, selection, filters, retries, pace, parking and the cursor are the lane's; a connector only delivers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -71,14 +71,18 @@ class Connector(Plugin):
     @cached_property
     def http(self) -> "aiohttp.ClientSession":
         """An HTTP session of the connector's own: pooled connections, no cookies, no environment proxies."""
-        import aiohttp  # late: `relay check` does without
+        from relay.api.http import make_session  # late: `relay check` does without aiohttp
 
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.settings.concurrency),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
-            headers={"User-Agent": "relay"},
-        )
+        return make_session(self.settings.concurrency, self.settings.timeout)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST") -> None:
+        """Send a request; return for a 2xx answer, raise `Retry`, `Reject` or `Unauthorized` for all else (`check`).
+
+        Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed.
+        """
+        from relay.api.http import send
+
+        await send(self.http, method, url, body, headers)
 
     async def open(self) -> None:
         """Get ready; called once before the first delivery. An exception stops the daemon's start with its text."""

@@ -49,7 +49,7 @@ class Unauthorized(Exception):
         self.reason = reason
 
 
-Outcome = Delivered | Retry | Reject
+Outcome = Delivered | Retry | Reject | Unauthorized
 
 
 def check(answer: "aiohttp.ClientResponse") -> None:

@@ -48,11 +48,14 @@ def _judge_each(size: int, outcomes: Sequence[Outcome]) -> Verdict:
     if len(outcomes) != size:
         said = f"bug in the connector: {len(outcomes)} outcomes for {size} events"
         return Verdict(again=range(size), reason=said)
-    retries = [outcome for outcome in outcomes if isinstance(outcome, Retry)]
+    again = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)]
+    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Retry | Unauthorized)]
+    waits = [outcome.after for outcome in outcomes if isinstance(outcome, Retry) and outcome.after is not None]
     return Verdict(
         delivered=sum(isinstance(outcome, Delivered) for outcome in outcomes),
-        again=[number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retry)],
+        again=again,
         refused=[(number, outcome.reason) for number, outcome in enumerate(outcomes) if isinstance(outcome, Reject)],
-        reason=next((outcome.reason for outcome in retries), ""),
-        after=max((outcome.after for outcome in retries if outcome.after is not None), default=None),
+        reason=next(iter(reasons), ""),
+        after=max(waits, default=None),
+        pause=any(isinstance(outcome, Unauthorized) for outcome in outcomes),
     )

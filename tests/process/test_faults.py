@@ -39,7 +39,9 @@ async def flood(daemon: Any, acknowledged: list[bytes], chance: random.Random) -
         while True:
             events = [make_event(chance.choice(TYPES)) for _ in range(chance.randint(1, 40))]
             try:
-                async with session.post(daemon.url + "/currents", data=b'{"events":[%s]}' % b",".join(events)) as answer:
+                async with session.post(
+                    daemon.url + "/currents", data=b'{"events":[%s]}' % b",".join(events)
+                ) as answer:
                     if answer.status == 202:
                         acknowledged += events
             except aiohttp.ClientError:
@@ -117,7 +119,7 @@ async def test_sigterm_under_load_sends_nothing_twice(daemon: Any) -> None:
             await daemon.start()
             async with asyncio.TaskGroup() as group:
                 group.create_task(flood(daemon, acknowledged, random.Random(1)), name="sender")
-                await daemon.until(lambda: len(hook.requests), lambda seen, least=len(hook.requests): seen > least + 3)
+                await hook.requested(len(hook.requests) + 3)
                 assert await daemon.stop() == 0
         await daemon.start()
         await daemon.settled("hook", len(acknowledged))

@@ -37,7 +37,9 @@ async def test_all_samples_reach_each_connector_that_wants_them_byte_for_byte(
     bodies = [json.dumps(event, indent=2 if number % 2 else None).encode() for number, event in enumerate(events)]
     by_type = {event["event_type"]: body for event, body in zip(events, bodies, strict=True)}
     async with Destination() as hook, Destination() as masked:
-        daemon.configure("20-hook", f'[connector.hook]\ntype="heap"\nendpoint="{hook.url}"\nevents=["message_engagement"]')
+        daemon.configure(
+            "20-hook", f'[connector.hook]\ntype="heap"\nendpoint="{hook.url}"\nevents=["message_engagement"]'
+        )
         daemon.configure("30-file", '[connector.file]\ntype="file"\npath="out.ndjson"\nevents=["*", "!email"]')
         daemon.configure("40-out", '[connector.out]\ntype="stdout"\nevents=["customer_behavior"]')
         daemon.configure(
@@ -47,7 +49,10 @@ async def test_all_samples_reach_each_connector_that_wants_them_byte_for_byte(
         )
         await daemon.start()
         body = b'{"events": [' + b" ,\n".join(bodies) + b"]}"
-        assert await daemon.post(body, Authorization="Bearer new-token") == (202, {"accepted": len(events), "parked": 0})
+        assert await daemon.post(body, Authorization="Bearer new-token") == (
+            202,
+            {"accepted": len(events), "parked": 0},
+        )
         assert (await daemon.post(body, Authorization="Bearer stolen"))[0] == 401
         assert (await daemon.post(b"", Authorization="Bearer old-token")) == (200, {"accepted": 0, "parked": 0})
         for connector in ("hook", "file", "out", "masked"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,9 @@ async def big(size: int) -> AsyncIterator[bytes]:
         yield b" " * MIB
 
 
-@pytest.mark.parametrize("headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"Authorization": "Basic x"}])
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"Authorization": "Basic x"}]
+)
 @pytest.mark.parametrize("body", [b"", b'{"events":[]}', b"nonsense"])
 async def test_a_wrong_token_is_401_whatever_the_body(relay: Any, headers: dict[str, str], body: bytes) -> None:
     status, problem = await post(relay, body, **headers)
@@ -127,7 +128,9 @@ async def test_slow_clients_hold_up_nobody(relay: Any) -> None:
     host, port = relay.url.removeprefix("http://").split(":")
     slow = [await asyncio.open_connection(host, int(port)) for _ in range(200)]
     for _, writer in slow:
-        writer.write(b"POST /currents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer right\r\nContent-Length: 1000\r\n\r\n{")
+        writer.write(
+            b"POST /currents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer right\r\nContent-Length: 1000\r\n\r\n{"
+        )
         await writer.drain()
     await still_healthy(relay)
     for _, writer in slow:
@@ -162,4 +165,4 @@ async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(d
         for _, writer in held:
             writer.close()
     assert (await daemon.post(orjson.dumps({"events": []})))[0] == 200
-    assert os.listdir(daemon.state / "journal") == []
+    assert list((daemon.state / "journal").iterdir()) == []

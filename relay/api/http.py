@@ -1,0 +1,57 @@
+"""One HTTP request of a connector; whatever goes wrong becomes an outcome."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from relay.api.outcome import Retry, check
+
+LARGE_BYTES: Final = 1 << 20
+"""aiohttp wants larger bodies as a file: it writes them in pieces."""
+ANSWER_BYTES: Final = 64 << 10
+ANSWER_SECONDS: Final = 1.0
+"""What of a good answer is read at most to keep the connection; the rest is not worth the wait."""
+
+
+def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
+    """A session with pooled connections, no cookies, no environment proxies."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        headers={"User-Agent": "relay"},
+    )
+
+
+async def send(session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send a request and return for a 2xx answer. Raises Retry, Reject, Unauthorized: see `check`.
+
+    Reasons hold no secret: of the URL they name the host alone. Redirects are not followed.
+    """
+    data = body if len(body) <= LARGE_BYTES else BytesIO(body)
+    try:
+        async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
+            check(answer)
+            if not answer.content.is_eof():
+                await _read_rest(answer)
+    except (aiohttp.ClientError, OSError) as error:
+        raise Retry(_reason(url, error)) from None
+
+
+async def _read_rest(answer: aiohttp.ClientResponse) -> None:
+    """Read a good answer to its end, so that the connection can be used again. How that goes changes nothing."""
+    with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await answer.content.readexactly(ANSWER_BYTES)
+
+
+def _reason(url: str, error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"{urlsplit(url).netloc} did not answer in time"
+    detail = getattr(error, "strerror", None)
+    return f"{urlsplit(url).netloc}: {type(error).__name__}" + (f" ({detail})" if detail else "")

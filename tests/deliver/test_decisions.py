@@ -1,0 +1,100 @@
+"""The pure decisions of a lane: when to try again, how fast, what an answer means, how far the cursor is."""
+
+import random
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.api import DELIVERED, Reject, Retry, Unauthorized, retry_after
+from relay.deliver.pace import Pace
+from relay.deliver.schedule import MAX_RETRY_AFTER_S, retry_delay
+from relay.deliver.verdict import Verdict, judge
+from relay.journal import Counts, Cursor, unsettled
+
+
+def test_retries_back_off_exponentially_with_full_jitter_up_to_the_longest() -> None:
+    chance = random.Random(1)
+    for attempt, ceiling in [(1, 1.0), (2, 2.0), (5, 16.0), (9, 60.0), (5000, 60.0)]:
+        delays = [retry_delay(attempt, first=1, longest=60, after=None, chance=chance) for _ in range(500)]
+        assert 0 <= min(delays) < ceiling * 0.1
+        assert ceiling * 0.9 < max(delays) <= ceiling
+
+
+@pytest.mark.parametrize(("after", "least"), [(30.0, 30.0), (1e9, MAX_RETRY_AFTER_S), (0.0, 0.0)])
+def test_a_retry_never_comes_before_retry_after(after: float, least: float) -> None:
+    assert retry_delay(1, first=1, longest=5, after=after, chance=random.Random(1)) >= least
+
+
+NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("Sun, 22 Nov 2026 10:01:30 GMT", 90),
+        ("Sun, 22 Nov 2026 09:00:00 GMT", 0),
+        (None, None),
+        ("soon", None),
+        ("-5", None),
+    ],
+)
+def test_retry_after_in_both_forms(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
+
+
+def test_the_pace_is_kept_on_average_with_a_burst_of_one_second() -> None:
+    pace = Pace(100)
+    now = 1000.0
+    waits = [pace.delay(50, now) for _ in range(6)]
+    assert waits == [0, 0, 0, 0.5, 1.0, 1.5]
+    assert pace.delay(50, now + 100) == 0
+    assert Pace(0).delay(10**9, now) == 0
+
+
+ALL = range(3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (None, Verdict(delivered=3)),
+        (Retry("busy", after=5), Verdict(again=ALL, reason="busy", after=5)),
+        (Unauthorized("401"), Verdict(again=ALL, reason="401", pause=True)),
+        (Reject("no"), Verdict(refused=[(0, "no"), (1, "no"), (2, "no")], split=True)),
+        (TimeoutError(), Verdict(again=ALL, reason="no answer in time")),
+        (ZeroDivisionError("x"), Verdict(again=ALL, reason="bug in the connector: ZeroDivisionError: x")),
+        ([DELIVERED], Verdict(again=ALL, reason="bug in the connector: 1 outcomes for 3 events")),
+        (
+            [Retry("later", after=2), DELIVERED, Reject("no")],
+            Verdict(delivered=1, again=[0], refused=[(2, "no")], reason="later", after=2),
+        ),
+    ],
+)
+def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict) -> None:
+    assert judge(3, answer) == verdict
+
+
+def test_a_refused_event_that_is_alone_is_to_be_parked() -> None:
+    assert judge(1, Reject("no")) == Verdict(refused=[(0, "no")], split=False)
+
+
+@given(cuts=st.sets(st.integers(1, 99), max_size=12), order=st.randoms())
+def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: Any) -> None:
+    edges = [0, *sorted(cuts), 100]
+    ranges = list(pairwise(edges))
+    order.shuffle(ranges)
+    cursor = Cursor(0, 0)
+    for done, (start, stop) in enumerate(ranges, 1):
+        cursor.settle(start, stop, Counts(delivered=stop - start))
+        settled = {n for first, last in ranges[:done] for n in range(first, last)}
+        assert set(range(cursor.position)) <= settled
+        open_ranges = unsettled(0, 100, [(0, cursor.position), *cursor.ahead])
+        assert {n for first, last in open_ranges for n in range(first, last)} == set(range(100)) - settled
+        assert cursor.ledger(100).pending == 100 - len(settled)
+    assert (cursor.position, cursor.ahead) == (100, [])

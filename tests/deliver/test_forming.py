@@ -1,0 +1,110 @@
+"""Cutting the journal into spans: whatever the limits and the route, every event is in exactly one span."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.api import BatchSettings, Block, Event, Filter, Kind
+from relay.catalogue import Selection
+from relay.deliver.forming import Forming, Span
+from relay.journal.record import make_block
+from relay.route import Route, Routed
+
+KINDS = {name: Kind("s", name) for name in ("users.messages.email.Open", "users.behaviors.Purchase", "mine")}
+
+
+class Picky(Filter):
+    """Drops events that say drop, chokes on those that say choke, changes those that say change."""
+
+    def apply(self, event: Event) -> Event | None:
+        match event.data["do"]:
+            case "drop":
+                return None
+            case "choke":
+                raise KeyError("choke")
+            case "change":
+                return event.with_data(event.data | {"changed": True})
+        return event
+
+
+def block(offset: int, events: list[tuple[str, str]]) -> Block:
+    bodies = [b'{"do":"%s","n":%d}' % (what.encode(), offset + n) for n, (_, what) in enumerate(events)]
+    return make_block(offset, 1, [KINDS[kind] for kind, _ in events], bodies)
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(list(KINDS)), st.sampled_from(["keep", "drop", "choke", "change"])),
+    min_size=1,
+    max_size=20,
+)
+SELECTIONS = st.sampled_from([["*"], ["email"], ["!email"], ["mine", "users.behaviors.*"], ["nothing.at.all"]])
+
+
+def spans_of(blocks: list[Block], route: Any, limits: BatchSettings) -> list[Span]:
+    forming, spans = Forming(0, limits), []
+    for one in blocks:
+        forming.add(one.offsets[-1] + 1, route(one))
+        while forming.full:
+            spans.append(forming.take())
+    return spans if forming.empty else [*spans, forming.take()]
+
+
+@given(
+    parts=st.lists(EVENTS, min_size=1, max_size=6),
+    selection=SELECTIONS,
+    picky=st.booleans(),
+    events=st.integers(1, 12),
+    size=st.integers(20, 200),
+)
+def test_spans_cover_the_journal_once_and_keep_the_limits(
+    parts: list[list[tuple[str, str]]], selection: list[str], picky: bool, events: int, size: int
+) -> None:
+    blocks, flat = [], [event for part in parts for event in part]
+    for part in parts:
+        blocks.append(block(blocks[-1].offsets[-1] + 1 if blocks else 0, part))
+    route = Route(Selection(selection), [Picky("picky", None)] if picky else [])  # type: ignore[arg-type]
+    limits = BatchSettings.model_construct(events=events, size=size, age=0.0)
+    spans = spans_of(blocks, route, limits)
+
+    assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
+    assert spans[-1].stop == len(flat)
+    delivered: list[int] = []
+    for span in spans:
+        batch = list(span.batch or ())
+        assert len(batch) <= events
+        assert span.batch is None or span.batch.size <= size or len(batch) == 1
+        assert all(span.start <= event.offset < span.stop for event in [*batch, *(f.event for f in span.failed)])
+        assert len(batch) + len(span.failed) + span.counts.total == len(span)
+        delivered += [event.offset for event in batch]
+    wanted = [n for n, (kind, _) in enumerate(flat) if Selection(selection).wants(kind)]
+    kept = [n for n in wanted if not picky or flat[n][1] in ("keep", "change")]
+    assert delivered == kept
+    assert sum(span.counts.filtered for span in spans) == sum(picky and flat[n][1] == "drop" for n in wanted)
+    assert sum(len(span.failed) for span in spans) == sum(picky and flat[n][1] == "choke" for n in wanted)
+
+
+def test_a_block_that_is_wanted_whole_is_passed_on_and_not_copied() -> None:
+    whole = block(0, [("mine", "keep"), ("mine", "keep")])
+    assert Route(Selection(["mine"]))(whole).wanted is whole
+    (span,) = spans_of([whole], Route(Selection(["*"])), BatchSettings())
+    assert span.batch is not None
+    assert span.batch.joined() is whole.body
+
+
+def test_a_changed_event_keeps_its_place_and_the_others_their_bytes() -> None:
+    mixed = block(5, [("mine", "keep"), ("mine", "change"), ("mine", "drop")])
+    routed = Route(Selection(["*"]), [Picky("p", None)])(mixed)  # type: ignore[arg-type]
+    assert routed == Routed(routed.wanted, [7], [])
+    assert routed.wanted is not None
+    assert routed.wanted.bodies() == [mixed.bodies()[0], b'{"do":"change","n":6,"changed":true}']
+    assert list(routed.wanted.offsets) == [5, 6]
+
+
+def test_a_filter_that_fails_costs_its_event_and_says_why() -> None:
+    routed = Route(Selection(["*"]), [Picky("picky", None)])(block(0, [("mine", "choke"), ("mine", "keep")]))  # type: ignore[arg-type]
+    assert [(failed.event.offset, failed.reason) for failed in routed.failed] == [
+        (0, "filter picky: KeyError: 'choke'")
+    ]
+    assert routed.wanted is not None
+    assert list(routed.wanted.offsets) == [1]

@@ -1,0 +1,282 @@
+"""Lanes over a real journal, to connectors and destinations that misbehave."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry, Unauthorized
+from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.deliver import Fleet
+from relay.deliver import lane as lane_module
+from relay.journal import Journal, Limits, State, parked
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open")
+Answer = Callable[[Batch], Sequence[Outcome] | None]
+
+
+class Scripted(Connector, type="scripted"):
+    """Answers as the test says; remembers what it was given."""
+
+    batches: list[list[bytes]]
+    answer: Answer
+
+    async def open(self) -> None:
+        self.batches, self.delivered = [], Counter[bytes]()
+        self.most_at_once = self.at_once = 0
+        self.answer = lambda batch: None
+
+    async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            await asyncio.sleep(0)
+            self.batches.append(batch.bodies())
+            outcomes = self.answer(batch)
+            taken = [body for n, body in enumerate(batch.bodies()) if outcomes is None or outcomes[n] is DELIVERED]
+            self.delivered.update(taken)
+            return outcomes
+        finally:
+            self.at_once -= 1
+
+
+class Bench:
+    """A journal, a state database and a fleet of one lane in a folder."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.state = State(folder)
+        self.fleet = Fleet(self.journal, self.state, folder)
+        quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
+        made = Scripted.Settings.model_validate({"type": "scripted"} | quick | settings)
+        self.config = Config(
+            ingest=IngestSettings(),
+            journal=JournalSettings(),
+            runtime=RuntimeSettings(),
+            log=LogSettings(),
+            sources={},
+            connectors={"it": Configured("it", Scripted, made)},  # type: ignore[dict-item,arg-type]
+            filters={},
+        )
+
+    @property
+    def connector(self) -> Scripted:
+        connector = self.fleet.lanes[0].connector
+        assert isinstance(connector, Scripted)
+        return connector
+
+    async def send(self, count: int) -> list[bytes]:
+        bodies = [make_event(n=n) for n in range(count)]
+        await self.journal.append([KIND] * count, bodies)
+        return bodies
+
+    async def settled(self) -> None:
+        async with asyncio.timeout(10):
+            while self.fleet.lanes[0].cursor.position < self.journal.head:
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
+    it = Bench(folder, settings)
+    await it.fleet.open(it.config)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(it.fleet.run(), name="fleet")
+        try:
+            yield it
+        finally:
+            it.fleet.stop()
+            async with asyncio.timeout(10):
+                await asyncio.wait([running])
+    await it.journal.close()
+    it.state.close()
+
+
+async def test_all_is_delivered_once_in_batches_within_the_limits(tmp_path: Path) -> None:
+    async with bench(tmp_path, concurrency=3) as it:
+        bodies = await it.send(95)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
+        assert max(map(len, it.connector.batches)) == 10
+        assert it.connector.most_at_once <= 3
+        assert it.fleet.lanes[0].cursor.counts.delivered == 95
+
+
+async def test_a_poison_event_is_found_by_halves_and_parked_and_the_rest_goes_through(tmp_path: Path) -> None:
+    async with bench(tmp_path, batch={"events": 1000, "age": "0ms"}) as it:
+        poison = make_event(poison=True)
+
+        def refuse(batch: Batch) -> None:
+            if poison in batch.bodies():
+                raise Reject("HTTP 400: poison")
+
+        it.connector.answer = refuse
+        bodies = [make_event(n=n) for n in range(1000)]
+        bodies[617] = poison
+        await it.journal.append([KIND] * 1000, bodies)
+        await it.settled()
+        assert it.connector.delivered == Counter(body for body in bodies if body != poison)
+        assert len(it.connector.batches) <= 1 + 2 * 10
+        assert it.fleet.lanes[0].cursor.counts.parked == 1
+    (one,) = parked(tmp_path)
+    assert (one.connector, one.offset, one.cause, one.reason, one.body) == (
+        "it",
+        617,
+        "refused",
+        "HTTP 400: poison",
+        poison,
+    )
+
+
+async def test_outcomes_per_event_are_each_kept(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        tries: Counter[int] = Counter()
+
+        def each(batch: Batch) -> list[Outcome]:
+            def one(n: int) -> Outcome:
+                tries[n] += 1
+                if n == 3:
+                    return Reject("not you")
+                return Retry("later") if n % 2 and tries[n] < 4 else DELIVERED
+
+            return [one(event.properties["n"]) for event in batch]
+
+        it.connector.answer = each
+        bodies = await it.send(8)
+        await it.settled()
+        assert it.connector.delivered == Counter(body for n, body in enumerate(bodies) if n != 3)
+        assert [tries[n] for n in range(8)] == [1, 4, 1, 1, 1, 4, 1, 4]
+        counts = it.fleet.lanes[0].cursor.counts
+        assert (counts.delivered, counts.parked) == (7, 1)
+
+
+@pytest.mark.parametrize("trouble", [Retry("busy"), Unauthorized("HTTP 401"), ZeroDivisionError("bug"), TimeoutError()])
+async def test_whatever_is_not_a_refusal_is_tried_until_it_works(tmp_path: Path, trouble: Exception) -> None:
+    async with bench(tmp_path) as it:
+        left = 5
+
+        def fail(batch: Batch) -> None:
+            nonlocal left
+            left -= 1
+            if left > 0:
+                raise trouble
+
+        it.connector.answer = fail
+        bodies = await it.send(10)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
+        assert len(it.connector.batches) == 5
+
+
+async def test_a_delivery_without_an_answer_is_given_up_after_the_timeout_and_tried_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, timeout="20ms") as it:
+        real, hung = it.connector.deliver, []
+
+        async def hang_once(batch: Batch) -> Sequence[Outcome] | None:
+            if not hung:
+                hung.append(batch)
+                await asyncio.get_running_loop().create_future()
+            return await real(batch)
+
+        it.connector.deliver = hang_once  # type: ignore[method-assign]
+        bodies = await it.send(3)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
+        assert len(hung) == 1
+
+
+async def test_no_more_than_the_window_would_be_sent_again_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, window=50, concurrency=8) as it:
+        saved = asyncio.Event()
+        real = it.state.save
+
+        async def slow_save(*args: Any) -> None:
+            await saved.wait()
+            await real(*args)
+
+        monkeypatch.setattr(it.state, "save", slow_save)
+        bodies = await it.send(500)
+        async with asyncio.timeout(5):
+            while it.connector.delivered.total() < 50:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert it.connector.delivered.total() == 50
+        saved.set()
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
+
+
+async def test_what_was_settled_out_of_order_is_not_sent_again_after_a_restart(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        stuck: list[bytes] = []
+
+        def stick(batch: Batch) -> None:
+            if batch.bodies()[0] in stuck:
+                raise Retry("stuck")
+
+        it.connector.answer = stick
+        stuck += (await it.send(30))[10:11]
+        async with asyncio.timeout(5):
+            while it.connector.delivered.total() < 20:
+                await asyncio.sleep(0.001)
+        assert it.fleet.lanes[0].cursor.ahead == [(20, 30)]
+    async with bench(tmp_path) as it:
+        await it.settled()
+        assert it.connector.delivered.total() == 10
+        assert it.connector.batches[0][0] == stuck[0]
+        assert it.fleet.lanes[0].cursor.counts.delivered == 30
+
+
+def stuck(batch: Batch) -> None:
+    raise Retry("stuck")
+
+
+async def test_events_that_are_gone_from_the_journal_are_counted_as_expired(tmp_path: Path) -> None:
+    for count in (10, 5):
+        async with bench(tmp_path) as it:
+            it.connector.answer = stuck
+            bodies = await it.send(count)
+    min((tmp_path / "journal").glob("*.log")).unlink()
+    async with bench(tmp_path) as it:
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
+        counts = it.fleet.lanes[0].cursor.counts
+        assert (counts.expired, counts.delivered) == (10, 5)
+
+
+async def test_a_journal_younger_than_its_cursor_is_read_from_its_head_on(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        await it.send(10)
+        await it.settled()
+    for segment in (tmp_path / "journal").glob("*.log"):
+        segment.unlink()
+    async with bench(tmp_path) as it:
+        bodies = await it.send(3)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
+
+
+async def test_a_lane_that_fails_starts_again_and_the_others_do_not_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "RESTART_S", 0.01)
+    async with bench(tmp_path) as it:
+        real, failures = it.fleet.lanes[0]._route, iter([True, True, False])
+
+        def fail_twice(block: Any) -> Any:
+            if next(failures, False):
+                raise RuntimeError("a bug of ours")
+            return real(block)
+
+        it.fleet.lanes[0]._route = fail_twice  # type: ignore[assignment]
+        bodies = await it.send(5)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies)
