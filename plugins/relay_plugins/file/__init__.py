@@ -106,16 +106,15 @@ class File(Connector, type="file"):
         """Close all files."""
         await asyncio.to_thread(self._files.close)
 
-    def _write(self, batch: Batch) -> list[Outcome]:
-        outcomes: list[Outcome] = [DELIVERED] * len(batch)
+    def _write(self, batch: Batch) -> list[Outcome] | None:
+        failed: dict[int, Outcome] = {}
         for path, share in self._shares(batch).items():
             try:
                 self._files.append(path, self._compress(Batch(share.blocks).lines()))
             except OSError as error:
                 retry = Retry(f"{error.filename or path}: {error.strerror}")
-                for number in share.numbers:
-                    outcomes[number] = retry
-        return outcomes
+                failed |= dict.fromkeys(share.numbers, retry)
+        return [failed.get(number, DELIVERED) for number in range(len(batch))] if failed else None
 
     def _shares(self, batch: Batch) -> dict[Path, "Share"]:
         """What of the batch goes into which file."""
