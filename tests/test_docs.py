@@ -65,7 +65,7 @@ def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     for name, written in rows(title).items():
         if written:
-            kind: Any = Annotated[fields[name].annotation, *fields[name].metadata]
+            kind: Any = Annotated[fields[name].annotation, "a setting", *fields[name].metadata]
             value = TypeAdapter(kind).validate_python(tomllib.loads(f"value = {written}")["value"])
             assert value == fields[name].get_default(call_default_factory=True), f"{title} {name}"
 

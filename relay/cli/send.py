@@ -61,9 +61,10 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> dict[s
         said, wait = "", None
         try:
             async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
-                said = f"HTTP {answer.status}: {(await answer.text())[:300]}"
+                body = await answer.read()
+                said = f"HTTP {answer.status}: {body[:300].decode(errors='replace')}"
                 if answer.ok:
-                    return dict(await answer.json())
+                    return _kept(url, body)
                 if answer.status != 429 and answer.status < 500:
                     raise click.ClickException(said)
                 wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
@@ -72,6 +73,13 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> dict[s
         if attempt + 1 < TRIES:
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
     raise click.ClickException(f"{url} does not take the events after {TRIES} tries; the last said {said}")
+
+
+def _kept(url: str, body: bytes) -> dict[str, int]:
+    try:
+        return {key: int(count) for key, count in orjson.loads(body).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise click.ClickException(f"{url} takes the events, but it is no relay") from None
 
 
 def _batches(file: IO[bytes], size: int) -> Iterator[list[bytes]]:

@@ -6,6 +6,7 @@ fails, lanes go on until their windows are full and then wait: what could be sen
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from relay.route import Route
 
 SAVE_S: Final = 0.25
 RELEASE_S: Final = 5.0
+TIDY_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 
 
@@ -34,7 +36,7 @@ class Fleet:
         self._stopping = asyncio.Event()
         self._save_now = asyncio.Event()
         self._saved: dict[str, tuple[Cursor, int]] = {}
-        self._kept = -1
+        self._kept, self._kept_at = -1, 0.0
 
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises what a connector's `open` raises."""
@@ -125,7 +127,11 @@ class Fleet:
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
         for lane, (_, events) in snapshots.items():
             lane.saved(events)
-        needed = min((cursor.position for cursor, _ in snapshots.values()), default=head)
-        if needed != self._kept:
+        await self._keep(min((cursor.position for cursor, _ in snapshots.values()), default=head))
+
+    async def _keep(self, needed: int) -> None:
+        """Tell the journal, if there is news or something may have grown old."""
+        now = time.monotonic()
+        if needed != self._kept or now - self._kept_at > TIDY_S:
             await self._journal.keep(needed)
-            self._kept = needed
+            self._kept, self._kept_at = needed, now

@@ -1,0 +1,145 @@
+"""The served OpenAPI document is valid, and every answer is one that it describes."""
+
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from relay.api import Secret, Source
+from relay.config import IngestSettings, Registry, TcpAddress
+from relay.ingest import Ingest
+from relay.journal import Journal, Limits, State, Unavailable, parked
+from relay.testing import make_event
+
+
+class Bench:
+    """An ingest listener of its own, with one source of each type."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "token").write_text("right")
+        types, token = Registry.discover(()).types("source"), Secret("file", str(folder / "token"))
+        settings = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), max_body="100kB", read_timeout="200ms")  # type: ignore[arg-type]
+        sources: list[Source] = []
+        for name, path in (("currents", "/braze"), ("json", "/any")):
+            sources.append(types[name](name, types[name].Settings(type=name, path=path, tokens=(token,))))  # type: ignore[call-arg,arg-type]
+        self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.state = State(folder)
+        self.ingest = Ingest(sources, settings, self.journal, self.state)
+        self.url = ""
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any, "aiohttp.ClientResponse"]:
+        given = {"Authorization": "Bearer right"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        async with aiohttp.request(method, self.url + path, data=body, headers=given) as answer:
+            text = await answer.text()
+            return answer.status, yaml.safe_load(text), answer
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    (bench.url,) = await bench.ingest.start()
+    yield bench
+    await bench.ingest.stop()
+    await bench.journal.close()
+    bench.state.close()
+
+
+def resolve(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        found: Any = document
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        node = found
+    return node
+
+
+def assert_described(document: dict[str, Any], path: str, seen: tuple[int, Any, aiohttp.ClientResponse]) -> None:
+    status, body, answer = seen
+    operation = next(iter(resolve(document, document["paths"][path]).values()))
+    described = resolve(document, operation["responses"][str(status)])
+    schema = described["content"][answer.content_type]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(body)
+    for name in described.get("headers", {}):
+        assert int(answer.headers[name]) > 0
+
+
+async def slow() -> AsyncIterator[bytes]:
+    import asyncio
+
+    yield b"{"
+    await asyncio.sleep(5)
+
+
+EVENTS = b'{"events":[%s]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (200, b"", {}),
+        (200, EVENTS % b"", {}),
+        (202, EVENTS % make_event(), {}),
+        (202, gzip.compress(EVENTS % make_event()), {"Content_Encoding": "gzip"}),
+        (202, make_event(), {"Content_Type": "text/plain"}),
+        (400, b"nonsense", {}),
+        (401, b"", {"Authorization": "Bearer wrong"}),
+        (408, slow, {}),
+        (413, b" " * 100_001, {}),
+        (415, b"x", {"Content_Encoding": "zstd"}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/braze", "/any"])
+async def test_every_answer_is_described(
+    bench: Bench, path: str, status: int, body: Any, headers: dict[str, str]
+) -> None:
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    given = body() if callable(body) else body
+    if path == "/any" and isinstance(body, bytes) and body.startswith(b'{"events"'):
+        given = body.replace(b'{"events":', b"")[:-1]
+    seen = await bench.ask("POST", path, given, **headers)
+    if not (
+        path == "/any" and "Content_Encoding" in headers and status == 202
+    ):  # a batch is one json event without type
+        assert seen[0] == status
+    assert_described(document, path, seen)
+
+
+async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -> None:
+    _, document, answer = await bench.ask("GET", "/openapi.yaml")
+    validate(document)
+    assert answer.content_type == "application/yaml"
+    assert set(document["paths"]) == {"/healthz", "/readyz", "/openapi.yaml", "/braze", "/any"}
+    for path in ("/healthz", "/readyz"):
+        assert_described(document, path, await bench.ask("GET", path))
+
+
+async def test_a_stopping_relay_is_alive_but_not_ready_and_refuses_with_retry_after(bench: Bench) -> None:
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    bench.ingest.drain()
+    assert (await bench.ask("GET", "/healthz"))[0] == 200
+    for method, path in (("GET", "/readyz"), ("POST", "/braze")):
+        seen = await bench.ask(method, path, b"" if method == "POST" else None)
+        assert seen[0] == 503
+        assert_described(document, path, seen)
+    assert (await bench.ask("POST", "/braze", b"", Authorization="Bearer wrong"))[0] == 401
+
+
+async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def full(*_: Any) -> int:
+        raise Unavailable("the journal is full")
+
+    monkeypatch.setattr(bench.journal, "append", full)
+    status, problem, answer = await bench.ask("POST", "/braze", EVENTS % (make_event() + b",{}"))
+    assert (status, problem["detail"]) == (503, "the journal is full")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert parked(tmp_path) == []
