@@ -40,4 +40,4 @@ class Heap(Connector, type="heap"):
 
     async def deliver(self, batch: Batch) -> None:
         """Post the batch as `{"events": [...]}`."""
-        await self.post(self.settings.endpoint, b'{"events":[' + batch.joined() + b"]}", self._headers)
+        await self.post(self.settings.endpoint, batch.joined(b'{"events":[', b"]}"), self._headers)

@@ -109,8 +109,8 @@ class Http(Connector, type="http"):
             case "ndjson":
                 return batch.lines()
             case "array":
-                return b"[" + batch.joined() + b"]"
-        return b'{"events":[' + batch.joined() + b"]}"
+                return batch.joined(b"[", b"]")
+        return batch.joined(b'{"events":[', b"]}")
 
     async def _deliver_singly(self, batch: Batch) -> list[Outcome]:
         """One after the other; the first that has to be tried again ends it, so that none before it is sent twice."""

@@ -9,9 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
-from zlib import crc32
 
 from relay.api.event import Event, Kind
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # 13 times slower, the same polynomial
+    from zlib import crc32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,9 +147,13 @@ class Batch(Sequence[Event]):
         """The bytes of each event."""
         return [body for block in self.blocks for body in block.bodies()]
 
-    def joined(self) -> bytes:
-        """All events joined by commas: the inside of a JSON array."""
-        return self.blocks[0].body if len(self.blocks) == 1 else b",".join([block.body for block in self.blocks])
+    def joined(self, before: bytes = b"", after: bytes = b"") -> bytes:
+        """All events joined by commas: the inside of a JSON array, between `before` and `after`, copied once."""
+        parts = [before]
+        for block in self.blocks:
+            parts += (block.body, b",")
+        parts[-1] = after
+        return b"".join(parts)
 
     def lines(self) -> bytes:
         """All events as NDJSON. Line breaks between the tokens of an event become spaces: inside JSON strings

@@ -1,7 +1,6 @@
 """The batch that is forming: takes routed blocks, gives spans that keep within the batch limits. Pure."""
 
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,15 +35,17 @@ class Forming:
         self._blocks: list[Block] = []
         self._filtered: list[int] = []
         self._failed: list[Failed] = []
-        self._over: deque[Block] = deque()
+        self._over: Block | None = None
+        """The last block that was added, if not all of it fitted."""
+        self._at = 0
+        """The first event of it that did not."""
 
     def add(self, stop: int, routed: Routed) -> None:
-        """Take what a route made of the events up to (without) offset `stop`."""
+        """Take what a route made of the events up to (without) offset `stop`; not while `full`."""
         self.stop = stop
         self._filtered += routed.filtered
         self._failed += routed.failed
-        if routed.wanted is not None:
-            self._over.append(routed.wanted)
+        self._over, self._at = routed.wanted, 0
         self._fill()
 
     @property
@@ -55,27 +56,33 @@ class Forming:
     @property
     def full(self) -> bool:
         """Whether a limit is reached."""
-        return bool(self._over) or self.events >= self.limits.events or self._size >= self.limits.size
+        return self._over is not None or self.events >= self.limits.events or self._size >= self.limits.size
 
     def _fill(self) -> None:
-        while self._over and (room := self._room(self._over[0])):
-            block = self._over.popleft()
-            if room < len(block):
-                self._over.appendleft(block.slice(room, len(block)))
-            taken = block.slice(0, room)
-            self._blocks.append(taken)
-            self.events += len(taken)
-            self._size += len(taken.body) + 1
+        """Move what fits of the block; it is cut only as far as it is taken."""
+        block = self._over
+        if block is None or not (room := self._room(block)):
+            return
+        taken = block.slice(self._at, self._at + room)
+        self._blocks.append(taken)
+        self.events += room
+        self._size += len(taken.body) + 1
+        self._at += room
+        if self._at == len(block):
+            self._over = None
 
     def _room(self, block: Block) -> int:
-        """How many of the block's events still fit; an event larger than all limits goes alone."""
-        fit = min(self.limits.events - self.events, bisect_right(block.ends, self.limits.size - self._size))
+        """How many of the block's next events still fit; an event larger than all limits goes alone."""
+        end = block.start(self._at) + self.limits.size - self._size
+        by_size = bisect_right(block.ends, end, lo=self._at) - self._at
+        fit = min(self.limits.events - self.events, by_size, len(block) - self._at)
         return max(fit, 0 if self._blocks else 1)
 
     def take(self) -> Span:
         """Close the span behind the last event that fitted, and begin the next one there."""
-        stop = self._over[0].offsets[0] if self._over else self.stop
-        filtered, failed = bisect_left(self._filtered, stop), self._failures_before(stop)
+        stop = self.stop if self._over is None else self._over.offsets[self._at]
+        filtered = bisect_left(self._filtered, stop)
+        failed = bisect_left(self._failed, stop, key=lambda failed: failed.event.offset)
         rest = stop - self.start - self.events - filtered - failed
         counts = Counts(unselected=rest, filtered=filtered)
         batch = Batch(self._blocks) if self._blocks else None
@@ -84,6 +91,3 @@ class Forming:
         self._filtered, self._failed = self._filtered[filtered:], self._failed[failed:]
         self._fill()
         return span
-
-    def _failures_before(self, offset: int) -> int:
-        return bisect_left(self._failed, offset, key=lambda failed: failed.event.offset)

@@ -42,18 +42,23 @@ class Body(AbstractContextManager["Body"]):
         return raw if encoding == "identity" or not raw else await self._unpack(raw, WINDOW_BITS[encoding])
 
     async def _receive(self) -> bytes:
-        chunks = []
         content = self._request.content
+        if content.is_eof():  # it came with the headers, as small bodies do: nothing to wait for
+            return self._taken_in(content.read_nowait())
+        chunks = []
         try:
             async with asyncio.timeout(self._settings.read_timeout):
                 while chunk := await content.readany():
-                    self._take(len(chunk))
-                    if self._taken > self._settings.max_body:
-                        raise self._too_large()
-                    chunks.append(chunk)
+                    chunks.append(self._taken_in(chunk))
         except TimeoutError:
             raise Problem(408, "the body did not arrive in time (ingest.read_timeout)", Connection="close") from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return b"".join(chunks)
+
+    def _taken_in(self, chunk: bytes) -> bytes:
+        self._take(len(chunk))
+        if self._taken > self._settings.max_body:
+            raise self._too_large()
+        return chunk
 
     async def _unpack(self, raw: bytes, window_bits: int) -> bytes:
         limit = self._settings.max_body

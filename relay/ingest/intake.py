@@ -15,6 +15,7 @@ from relay.journal import Journal, Parked, State, Unavailable
 
 FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
+JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
 
 
@@ -73,4 +74,4 @@ class Intake:
 def _accepted(accepted: int, parked: int) -> web.Response:
     """202 if anything was kept; 200 for a probe."""
     body = b'{"accepted":%d,"parked":%d}' % (accepted, parked)
-    return web.Response(status=202 if accepted or parked else 200, body=body, content_type="application/json")
+    return web.Response(status=202 if accepted or parked else 200, body=body, headers=JSON)

@@ -1,6 +1,6 @@
 """The journal as the rest of relay sees it: append a batch, read from an offset, say what is still needed.
 
-All that arrives while one commit is under way forms the next group: one record, one sync, one future for all who wait.
+All that arrives while one commit is under way forms the next group: one record, one sync.
 """
 
 import asyncio
@@ -35,10 +35,23 @@ class Unavailable(Exception):
 class Group:
     """What is committed together."""
 
-    done: asyncio.Future[int]
     kinds: list[Kind] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
     size: int = 0
+    waiting: list[tuple[int, asyncio.Future[int]]] = field(default_factory=list)
+    """Who waits, and for which of the group's events."""
+
+    def done(self, offset: int) -> None:
+        """Tell all who wait that the group is on disk, from this offset on."""
+        for place, future in self.waiting:
+            if not future.done():
+                future.set_result(offset + place)
+
+    def failed(self, error: Exception) -> None:
+        """Tell all who wait that nothing of the group counts."""
+        for _, future in self.waiting:
+            if not future.done():
+                future.set_exception(error)
 
 
 class Journal:
@@ -70,17 +83,19 @@ class Journal:
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable."""
         group = self._group()
-        before = len(group.bodies)
+        future = asyncio.get_running_loop().create_future()
+        group.waiting.append((len(group.bodies), future))
         group.kinds += kinds
         group.bodies += bodies
         group.size += sum(map(len, bodies))
         if not self._committing:
             self._commit()
-        return await asyncio.shield(group.done) + before  # shielded: others wait for the same future
+        offset: int = await future
+        return offset
 
     def _group(self) -> Group:
         if not self._groups or self._groups[-1].size >= GROUP_BYTES:
-            self._groups.append(Group(asyncio.get_running_loop().create_future()))
+            self._groups.append(Group())
         return self._groups[-1]
 
     def _commit(self) -> None:
@@ -96,8 +111,7 @@ class Journal:
         if error is None:
             self._accepted(group, written.result())
         else:
-            group.done.set_exception(Unavailable(str(error)))
-            group.done.exception()  # seen, even if every sender has gone
+            group.failed(Unavailable(str(error)))
             if not isinstance(error, OSError):
                 log.error("commit failed by a bug", exc_info=error)
         if self._groups:
@@ -106,7 +120,7 @@ class Journal:
     def _accepted(self, group: Group, block: Block) -> None:
         self.head = block.offsets[-1] + 1
         self._tail.add(block)
-        group.done.set_result(block.offsets[0])
+        group.done(block.offsets[0])
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():

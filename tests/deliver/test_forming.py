@@ -89,7 +89,8 @@ def test_a_block_that_is_wanted_whole_is_passed_on_and_not_copied() -> None:
     assert Route(Selection(["mine"]))(whole).wanted is whole
     (span,) = spans_of([whole], Route(Selection(["*"])), BatchSettings())
     assert span.batch is not None
-    assert span.batch.joined() is whole.body
+    assert span.batch.blocks == (whole,)
+    assert span.batch.joined(b"[", b"]") == b"[" + whole.body + b"]"
 
 
 def test_a_changed_event_keeps_its_place_and_the_others_their_bytes() -> None:

@@ -1,0 +1,99 @@
+"""The destination: answers 200 to every request at once and remembers which events came, when, on which path.
+
+Usage: destination.py PORT. Commands: {"do": "cpu"}, {"do": "account", "paths": [...], "events": N},
+{"do": "times", "path": P, "first": N, "events": N}.
+"""
+
+import asyncio
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from numbering import digits_in, numbers
+from worker import Command, serve
+
+OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+SEEN_AT_MOST: Final = 255
+
+Arrivals = dict[str, list[tuple[float, bytes]]]
+"""By path: when a request was whole (monotonic seconds), and the digits of its events' ids."""
+
+
+class Receiver(asyncio.Protocol):
+    """One connection of a sender that waits for each answer."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._head = b""
+        self._chunks: list[bytes] = []
+        self._missing = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._missing:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n") + 4
+            if end < 4:
+                return
+            length = LENGTH.search(self._head, 0, end)
+            assert length is not None, "a request without Content-Length"
+            self._missing, data = int(length[1]), self._head[end:]
+        self._chunks.append(data)
+        self._missing -= len(data)
+        if not self._missing:
+            self._whole()
+
+    def _whole(self) -> None:
+        path = self._head.split(b" ", 2)[1].decode()
+        self._arrivals[path].append((time.monotonic(), digits_in(b"".join(self._chunks))))
+        self._transport.write(OK)
+        self._head, self._chunks = b"", []
+
+
+def account(arrived: Iterable[tuple[float, bytes]], events: int) -> dict[str, Any]:
+    """Compare what came with the events 0 to `events` - 1, all of which should have."""
+    seen, last = bytearray(events), 0.0
+    for at, joined in arrived:
+        last = at
+        for number in numbers(joined):
+            if seen[number] < SEEN_AT_MOST:
+                seen[number] += 1
+    lost = seen.count(0)
+    return {"lost": lost, "duplicates": sum(seen) - (events - lost), "last": last}
+
+
+def times(arrived: Iterable[tuple[float, bytes]], first: int, events: int) -> list[float | None]:
+    """When each of these events came for the first time; None if it never did."""
+    found: dict[int, float] = {}
+    for at, joined in arrived:
+        for number in numbers(joined):
+            found.setdefault(number, at)
+    return [found.get(number) for number in range(first, first + events)]
+
+
+async def start() -> Any:
+    """Listen on the port."""
+    arrivals: Arrivals = defaultdict(list)
+    await asyncio.get_running_loop().create_server(lambda: Receiver(arrivals), "127.0.0.1", int(sys.argv[1]))
+
+    async def answer(command: Command) -> Any:
+        match command:
+            case {"do": "cpu"}:
+                return time.process_time()
+            case {"do": "account", "paths": paths, "events": events}:
+                return [account(arrivals[path], events) for path in paths]
+            case {"do": "times", "path": path, "first": first, "events": events}:
+                return times(arrivals[path], first, events)
+        raise ValueError(command)
+
+    return answer
+
+
+if __name__ == "__main__":
+    serve(start)
