@@ -28,7 +28,7 @@ class Tail:
             self._shrink()
 
     def read(self, offset: int, max_bytes: int) -> list[Block]:
-        """The blocks from this offset on, about `max_bytes` of them; none if the offset is not held."""
+        """The blocks from this offset on, about `max_bytes` of them; none if it is older than what is held."""
         first = bisect_right(self._bases, offset) - 1
         if first < 0:
             return []
@@ -36,10 +36,7 @@ class Tail:
         while last < len(self._blocks) and (size := size + len(self._blocks[last].body)) <= max_bytes:
             last += 1
         blocks = self._blocks[first : max(last, first + 1)]
-        inside = offset - self._bases[first]
-        if inside >= len(blocks[0]):
-            return blocks[1:]
-        return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]]
+        return [blocks[0].slice(offset - self._bases[first], len(blocks[0])), *blocks[1:]]
 
     def drop(self, before: int) -> None:
         """Forget the blocks that lie wholly below this offset."""

@@ -94,6 +94,7 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
         cursor.settle(start, stop, Counts(delivered=stop - start))
         settled = {n for first, last in ranges[:done] for n in range(first, last)}
         assert set(range(cursor.position)) <= settled
+        assert all(stop < start for (_, stop), (start, _) in pairwise([(0, cursor.position), *cursor.ahead]))
         open_ranges = unsettled(0, 100, [(0, cursor.position), *cursor.ahead])
         assert {n for first, last in open_ranges for n in range(first, last)} == set(range(100)) - settled
         assert cursor.ledger(100).pending == 100 - len(settled)

@@ -174,6 +174,29 @@ async def test_whatever_is_not_a_refusal_is_tried_until_it_works(tmp_path: Path,
         assert len(it.connector.batches) == 5
 
 
+@pytest.mark.parametrize(("trouble", "least"), [(Retry("busy", after=0.3), 0.3), (Unauthorized("HTTP 401"), 0.0)])
+async def test_a_destination_that_asks_for_peace_gets_it_from_all_batches(
+    tmp_path: Path, trouble: Exception, least: float
+) -> None:
+    async with bench(tmp_path, concurrency=4) as it:
+        times: list[float] = []
+
+        def once(batch: Batch) -> None:
+            times.append(asyncio.get_running_loop().time())
+            if len(times) == 1:
+                raise trouble
+
+        it.connector.answer = once
+        await it.send(10)
+        async with asyncio.timeout(5):
+            while not times:
+                await asyncio.sleep(0.001)
+        await it.send(30)
+        await it.settled()
+        assert it.connector.delivered.total() == 40
+        assert min(times[1:]) - times[0] >= least
+
+
 async def test_a_delivery_without_an_answer_is_given_up_after_the_timeout_and_tried_again(tmp_path: Path) -> None:
     async with bench(tmp_path, timeout="20ms") as it:
         real, hung = it.connector.deliver, []

@@ -141,3 +141,36 @@ async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain
         await daemon.start()
         await daemon.settled("hook", 1)
         assert hook.bodies()[-1] == event
+
+
+async def test_a_destination_that_does_not_accept_us_is_told_once_and_its_events_wait(
+    daemon: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "secret").write_text("hush-hush")
+    async with Destination() as hook:
+        hook.behaviour = Answer(status=401, body=b"go away")
+        daemon.configure(
+            "10-all",
+            f"""
+            [source.braze]
+            type = "currents"
+            path = "/currents"
+            [connector.hook]
+            type = "heap"
+            endpoint = "{hook.url}?key=hush-hush"
+            token = {{ file = "{tmp_path / "secret"}" }}
+            retry = {{ first = "5ms", max = "20ms" }}
+            """,
+        )
+        await daemon.start()
+        event = make_event()
+        assert (await daemon.post(b'{"events":[%s]}' % event))[0] == 202
+        await hook.requested(5)
+        hook.behaviour = 200
+        await daemon.settled("hook", 1)
+        assert hook.requests[0].headers["Authorization"] == "Bearer hush-hush"
+        assert await daemon.stop() == 0
+    assert [line["reason"] for line in daemon.logged("lane paused")] == ["HTTP 401: go away"]
+    assert len(daemon.logged("deliveries work again")) == 1
+    assert [line["event"] for line in daemon.logs if line["level"] != "info"] == ["lane paused"]
+    assert "hush-hush" not in "".join(daemon.stderr)
