@@ -65,7 +65,7 @@ class Daemon:
                 self.logs.append(json.loads(line))
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        return [line for line in self.logs if line["event"] == event]
+        return [line for line in self.logs if line["message"] == event]
 
     async def ended(self) -> int:
         assert self._process is not None

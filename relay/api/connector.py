@@ -5,6 +5,7 @@ Batching, selection, filters, retries, pace, parking and the cursor are the lane
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,6 +61,11 @@ class Connector(Plugin):
     """A named destination. Subclass it with a type name and write `deliver`."""
 
     Settings: ClassVar[type[Settings]] = ConnectorSettings
+
+    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
+        super().__init_subclass__(type=type, **options)
+        if type and (cls.deliver is Connector.deliver or not iscoroutinefunction(cls.deliver)):
+            raise TypeError(f"connector type {type}: {cls.__name__} needs a method `async def deliver(self, batch)`")
 
     def __init__(self, name: str, settings: ConnectorSettings, *, folder: Path) -> None:
         self.name = name

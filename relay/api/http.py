@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from io import BytesIO
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
 ANSWER_BYTES: Final = 64 << 10
 ANSWER_SECONDS: Final = 1.0
-"""What of a good answer is read at most to keep the connection; the rest is not worth the wait."""
+"""What of an answer is read at most; the rest is not worth the wait."""
 
 
 def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
@@ -36,18 +35,21 @@ async def send(session: aiohttp.ClientSession, method: str, url: str, body: byte
     data = body if len(body) <= LARGE_BYTES else BytesIO(body)
     try:
         async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
-            check(answer)
-            if not answer.content.is_eof():
-                await _read_rest(answer)
+            rest = await _read_rest(answer) if not answer.ok or not answer.content.is_eof() else b""
+            check(answer, rest)
     except (aiohttp.ClientError, OSError) as error:
         raise Retry(_reason(url, error)) from None
 
 
-async def _read_rest(answer: aiohttp.ClientResponse) -> None:
-    """Read a good answer to its end, so that the connection can be used again. How that goes changes nothing."""
-    with suppress(aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+async def _read_rest(answer: aiohttp.ClientResponse) -> bytes | None:
+    """Read an answer to its end, for its connection to be used again and its reason known; None if it stalls."""
+    try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            await answer.content.readexactly(ANSWER_BYTES)
+            return await answer.content.readexactly(ANSWER_BYTES)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+    except (aiohttp.ClientError, OSError):
+        return None
 
 
 def _reason(url: str, error: Exception) -> str:

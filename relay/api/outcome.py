@@ -52,18 +52,19 @@ class Unauthorized(Exception):
 Outcome = Delivered | Retry | Reject | Unauthorized
 
 
-def check(answer: "aiohttp.ClientResponse") -> None:
+def check(answer: "aiohttp.ClientResponse", body: bytes | None = None) -> None:
     """Turn an HTTP answer into an outcome: return for 2xx, raise for the rest.
 
     401, 403, 404 and redirects raise `Unauthorized` (a redirected POST loses its body: configure the final address);
-    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After; other 4xx raise `Reject`.
+    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After; other 4xx raise `Reject`. The reason has
+    the first bytes of `body`, or of what has arrived of it.
     """
     status = answer.status
     if 200 <= status < 300 and not answer.history:
         return
     if answer.history:
         raise Unauthorized(f"redirected to {answer.url.with_query(None)}: configure the final address")
-    said = f"HTTP {status}{_excerpt(answer)}"
+    said = f"HTTP {status}{_target(answer)}{_excerpt(_arrived(answer) if body is None else body)}"
     if status in (401, 403, 404) or 300 <= status < 400:
         raise Unauthorized(said)
     if 400 <= status < 500 and status not in (408, 425, 429):
@@ -84,11 +85,20 @@ def retry_after(header: str | None, now: datetime) -> float | None:
     return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds())
 
 
-def _excerpt(answer: "aiohttp.ClientResponse") -> str:
-    """The first bytes of the body as far as they have arrived; `check` does not wait for more."""
+def _target(answer: "aiohttp.ClientResponse") -> str:
+    """Where a redirect leads, without its query, which may hold a secret."""
+    location = answer.headers.get("Location", "").partition("?")[0]
+    return f" to {location}" if location and 300 <= answer.status < 400 else ""
+
+
+def _arrived(answer: "aiohttp.ClientResponse") -> bytes:
+    """The first bytes of the body, without waiting for them."""
     try:
-        body = answer.content.read_nowait(EXCERPT_BYTES)
+        return answer.content.read_nowait(EXCERPT_BYTES)
     except Exception:  # whatever ails the connection, the status is the news
-        return ""
-    text = " ".join(body.decode("utf-8", "replace").split())
+        return b""
+
+
+def _excerpt(body: bytes) -> str:
+    text = " ".join(body[:EXCERPT_BYTES].decode("utf-8", "replace").split())
     return f": {text}" if text else ""

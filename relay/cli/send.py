@@ -66,13 +66,27 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> dict[s
                 if answer.ok:
                     return _kept(url, body)
                 if answer.status != 429 and answer.status < 500:
-                    raise click.ClickException(said)
+                    raise click.ClickException(said + _advice(answer.status))
                 wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+        except aiohttp.InvalidURL:
+            raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             said = f"{type(error).__name__}: {error}"
         if attempt + 1 < TRIES:
+            click.echo(f"\n{said or url}; trying again", err=True)
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
     raise click.ClickException(f"{url} does not take the events after {TRIES} tries; the last said {said}")
+
+
+def _advice(status: int) -> str:
+    match status:
+        case 401:
+            return (
+                "\nThe token is taken from the environment: set RELAY_TOKEN, or name another variable by --token-env."
+            )
+        case 400:
+            return "\nThe body was sent in the form that --as says; a source of type json takes array or ndjson."
+    return ""
 
 
 def _kept(url: str, body: bytes) -> dict[str, int]:

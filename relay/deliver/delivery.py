@@ -55,7 +55,7 @@ class Delivery:
                 counts.parked += len(verdict.refused)
             if not verdict.again:
                 return counts
-            await self._sleep(self._delay(verdict, batch.attempt))
+            await self._sleep(self._delay(verdict, batch))
             partly = len(verdict.again) < len(batch)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
 
@@ -88,15 +88,16 @@ class Delivery:
         if self._stop.is_set():
             raise Stopped
 
-    def _delay(self, verdict: Verdict, attempt: int) -> float:
-        retry = self._settings.retry
-        delay = retry_delay(attempt, first=retry.first, longest=retry.max, after=verdict.after, chance=random.Random())
+    def _delay(self, verdict: Verdict, batch: Batch) -> float:
+        first, longest = self._settings.retry.first, self._settings.retry.max
+        delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
         if verdict.after is not None or verdict.pause:
             self._closed_until = max(self._closed_until, time.monotonic() + delay)
         if verdict.pause:
             self._health.paused(verdict.reason, delay)
         else:
-            self._health.failed(verdict.reason)
+            again, wait = len(verdict.again), round(delay, 3)
+            self._health.failed(verdict.reason, events=again, attempt=batch.attempt, next_try_s=wait)
         return delay
 
     async def _sleep(self, seconds: float) -> None:
@@ -114,8 +115,14 @@ class Delivery:
             parked.append(
                 Parked(event.source, name, event.offset, event.type, "refused", reason, batch.attempt, event.body)
             )
+        first = parked[0]
         log.warning(
-            "event parked: the destination refuses it", connector=name, events=len(parked), reason=parked[0].reason
+            "event parked: the destination refuses it",
+            connector=name,
+            events=len(parked),
+            offset=first.offset,
+            type=first.type,
+            reason=first.reason,
         )
         await self.park(parked)
 

@@ -24,6 +24,8 @@ from relay.route import Route
 SAVE_S: Final = 0.25
 RELEASE_S: Final = 5.0
 TIDY_S: Final = 60.0
+NEARLY_FULL: Final = 0.8
+FULL_ADVICE: Final = "this connector holds its events; once the journal is full, senders are refused with 503"
 log = structlog.stdlib.get_logger()
 
 
@@ -44,7 +46,18 @@ class Fleet:
             cursor = await self._cursor(configured.name)
             self.lanes.append(self._lane(configured, config.filters, cursor))
             await self.lanes[-1].connector.open()
+        await self._tell_abandoned()
         await self.save()
+
+    async def _tell_abandoned(self) -> None:
+        """Say which connectors are no longer configured but have events to come: the journal does not wait for them."""
+        running = {lane.name for lane in self.lanes}
+        for connector, pending in (await self._state.pending(self._journal.head)).items():
+            if connector not in running and pending:
+                advice = "configure it again under this name to have them delivered; they expire when space is needed"
+                log.warning(
+                    "connector is gone but has events to come", connector=connector, pending=pending, advice=advice
+                )
 
     def _lane(
         self,
@@ -129,8 +142,17 @@ class Fleet:
             lane.saved(events)
         await self._keep(min((cursor.position for cursor, _ in snapshots.values()), default=head))
 
+    def _tell_if_full(self, needed: int) -> None:
+        fill = self._journal.fill(needed)
+        if fill > NEARLY_FULL:
+            slowest = min(self.lanes, key=lambda lane: lane.cursor.position).name
+            pending = self._journal.head - needed
+            log.error("journal fills up", used=f"{fill:.0%}", connector=slowest, pending=pending, advice=FULL_ADVICE)
+
     async def _keep(self, needed: int) -> None:
         """Tell the journal, if there is news or something may have grown old."""
+        if self.lanes:
+            self._tell_if_full(needed)
         now = time.monotonic()
         if needed != self._kept or now - self._kept_at > TIDY_S:
             await self._journal.keep(needed)

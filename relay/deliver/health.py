@@ -16,15 +16,17 @@ class Health:
         self._log = structlog.stdlib.get_logger().bind(connector=connector)
         self._since: float | None = None
         self._told: float | None = None
+        self._kind = ""
         self._paused = False
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, **details: object) -> None:
         """A delivery did not get through and will be tried again."""
         now = time.monotonic()
         self._since = self._since or now
-        if self._told is None or now - self._told > QUIET_S:
-            self._told = now
-            self._log.warning("delivery failed, will be tried again", reason=reason)
+        kind = reason.partition(":")[0]  # the rest may differ every time
+        if self._told is None or now - self._told > QUIET_S or kind != self._kind:
+            self._told, self._kind = now, kind
+            self._log.warning("delivery failed, will be tried again", reason=reason, **details)
 
     def paused(self, reason: str, seconds: float) -> None:
         """The destination does not accept us at all."""

@@ -94,13 +94,19 @@ class Lane:
             while True:
                 span = await collector.next()
                 if span.batch is None and not span.failed:
-                    self.cursor.settle(span.start, span.stop, span.counts)
+                    self._settle_at_once(span)
                     continue
                 await slots.acquire()
                 await self._keep_within_window(len(span))
                 group.create_task(self._deliver(span, slots), name=f"lane {self.name}: deliver")
         finally:
             collector.close()
+
+    def _settle_at_once(self, span: Span) -> None:
+        if expired := span.counts.expired:
+            why = "they had to leave the journal before they were delivered"
+            log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
+        self.cursor.settle(span.start, span.stop, span.counts)
 
     async def _keep_within_window(self, events: int) -> None:
         """Wait until so many events more can be sent without more than `window` being sent again after a crash."""

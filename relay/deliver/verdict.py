@@ -44,10 +44,19 @@ def judge(size: int, answer: Sequence[Outcome] | BaseException | None) -> Verdic
     return _judge_each(size, answer)
 
 
-def _judge_each(size: int, outcomes: Sequence[Outcome]) -> Verdict:
+def _wrong(size: int, outcomes: object) -> str | None:
+    """What of a connector's answer is no answer."""
+    if not isinstance(outcomes, Sequence) or isinstance(outcomes, str | bytes):
+        return f"deliver returned {type(outcomes).__name__}, not None or a list of outcomes"
     if len(outcomes) != size:
-        said = f"bug in the connector: {len(outcomes)} outcomes for {size} events"
-        return Verdict(again=range(size), reason=said)
+        return f"{len(outcomes)} outcomes for {size} events"
+    strangers = (outcome for outcome in outcomes if not isinstance(outcome, Outcome))
+    return next((f"{stranger!r:.80} is no outcome" for stranger in strangers), None)
+
+
+def _judge_each(size: int, outcomes: Sequence[Outcome]) -> Verdict:
+    if wrong := _wrong(size, outcomes):
+        return Verdict(again=range(size), reason=f"bug in the connector: {wrong}")
     again = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)]
     reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Retry | Unauthorized)]
     waits = [outcome.after for outcome in outcomes if isinstance(outcome, Retry) and outcome.after is not None]

@@ -41,12 +41,17 @@ class Intake:
                 decoded = self._source.decode(await body.read())
                 await self._keep(decoded)
         except Denied as denied:
-            return Problem(401, str(denied), WWW_Authenticate="Bearer").response()
+            return self._refuse(Problem(401, str(denied), WWW_Authenticate="Bearer"))
         except Malformed as malformed:
-            return Problem(400, str(malformed)).response()
+            return self._refuse(Problem(400, str(malformed)))
         except Problem as problem:
-            return problem.response()
+            return self._refuse(problem)
         return _accepted(len(decoded.bodies), len(decoded.unreadable))
+
+    def _refuse(self, problem: Problem) -> web.Response:
+        if not self.draining:
+            log.warning("request refused", source=self._source.name, status=problem.status, reason=problem.detail)
+        return problem.response()
 
     async def _keep(self, decoded: Decoded) -> None:
         """Put everything on disk. Raises Problem (503), and then the sender has to send again."""
@@ -56,7 +61,7 @@ class Intake:
             if decoded.unreadable:
                 await self._park(decoded)
         except (Unavailable, sqlite3.Error) as error:
-            log.warning("batch refused with 503", source=self._source.name, reason=str(error))
+            log.error("the journal takes no events", reason=str(error))
             raise busy(str(error), FULL_RETRY_AFTER_S) from None
 
     async def _park(self, decoded: Decoded) -> None:

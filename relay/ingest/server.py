@@ -39,6 +39,8 @@ class Ingest:
         await self._runner.setup()
         for address in self._settings.listen:
             await _site(self._runner, address).start()
+            if isinstance(address, UnixAddress):
+                address.path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
         self._ready = True
         return [_show(address) for address in self._runner.addresses]
 

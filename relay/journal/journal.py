@@ -80,6 +80,11 @@ class Journal:
         """Bytes that the journal takes on disk."""
         return self._writer.size
 
+    def fill(self, offset: int) -> float:
+        """Which part of `max_size` the events from this offset on take up: at 1 the journal is full."""
+        needed = sum(segment.size for segment in self._writer.segments if segment.end > offset)
+        return needed / self._writer.limits.max_size
+
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable."""
         group = self._group()

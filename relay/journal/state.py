@@ -7,6 +7,7 @@ settled is delivered once more.
 
 import asyncio
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from relay.journal.cursor import OUTCOMES, Counts, Cursor, Ledger
+from relay.journal.lock import lock
 
 FILE_NAME: Final = "relay.db"
 T = TypeVar("T")
@@ -41,8 +43,10 @@ class State:
     """The state database of one state folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the database. Blocking. Raises sqlite3.Error."""
+        """Open the database. Blocking. Raises OSError (another relay has the folder), sqlite3.Error."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = lock(folder)
+        (folder / FILE_NAME).touch(mode=0o600)  # parked events are personal data
         self._db = sqlite3.connect(folder / FILE_NAME, check_same_thread=False, isolation_level=None, timeout=10)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -58,6 +62,11 @@ class State:
             return None
         start, position, ahead, *counts = row
         return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
+
+    async def pending(self, head: int) -> dict[str, int]:
+        """For every connector that ever ran, the events that had no outcome when the journal's head is there."""
+        query = f"SELECT connector, ? - start - {' - '.join(OUTCOMES)} FROM cursor"  # noqa: S608
+        return dict(await self._run(lambda db: db.execute(query, (head,)).fetchall()))
 
     async def save(self, cursors: Mapping[str, Cursor], head: int) -> None:
         """Save cursors with their counts, all or none."""
@@ -106,6 +115,7 @@ class State:
         """Finish what is under way and close. Blocking."""
         self._thread.shutdown()
         self._db.close()
+        os.close(self._lock)
 
 
 def ledger(folder: Path) -> dict[str, Ledger]:

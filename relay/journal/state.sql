@@ -26,3 +26,10 @@ CREATE TABLE IF NOT EXISTS parked (
     body      BLOB    NOT NULL,
     UNIQUE (connector, offset)    -- an event sent again after a crash is parked once
 ) STRICT;
+
+-- For people: the books of every connector.
+CREATE VIEW IF NOT EXISTS ledger AS
+SELECT connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, erased,
+       head - start - delivered - unselected - filtered - parked - expired - erased AS pending,
+       datetime(saved, 'unixepoch') AS saved
+FROM cursor;

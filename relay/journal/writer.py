@@ -27,6 +27,7 @@ from typing import Any
 import structlog
 
 from relay.api import Block, Kind
+from relay.journal.lock import lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of
 from relay.journal.retention import Limits, expendable
 from relay.journal.segment import (
@@ -67,7 +68,12 @@ class Writer:
         """Events from this offset on are still needed by somebody."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.segments = recover(folder)
+        self._lock = lock(folder)
+        try:
+            self.segments = recover(folder)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self.head = self.segments[-1].end if self.segments else 0
 
     @property
@@ -98,9 +104,10 @@ class Writer:
         self._remove(expendable(self.segments, self.limits, self.keep, time.time(), 0))
 
     def close(self) -> None:
-        """Seal the segment that is being written."""
+        """Seal the segment that is being written, and let go of the folder."""
         if self._open is not None:
             self._seal(self._open)
+        os.close(self._lock)
 
     def _room(self, needed: int) -> Open:
         """The open segment if the record fits, else a new one."""

@@ -86,5 +86,9 @@ class Route:
                 return Failed(event, f"filter {step.name}: {type(error).__name__}: {error}")
             if following is None:
                 return None
+            if not isinstance(following, Event):
+                return Failed(
+                    event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None"
+                )
             current = following
         return current

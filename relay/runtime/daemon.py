@@ -1,8 +1,9 @@
 """Wires everything together, in the order of the flow; takes it apart in the same order.
 
 Start: journal, state, connectors and their lanes, and last the listener, so that nothing is accepted that could not be
-kept. Stop: no new events, lanes finish what is under way, cursors are saved, the journal is sealed. A second signal, or
-the end of the drain budget, cuts the deliveries short: what was not settled is delivered after the next start.
+kept. Stop: senders are told to come again, lanes finish what is under way, cursors are saved, the listener closes, the
+journal is sealed. A second signal, or the end of the drain budget, cuts the deliveries short: what was not settled is
+delivered after the next start.
 """
 
 import asyncio
@@ -42,10 +43,10 @@ async def run(config: Config, folder: Path) -> None:
                 _tell_start(config, journal, addresses)
                 await stop.wait()
                 log.info("relay stops", drain_s=config.runtime.drain)
-            finally:
                 ingest.drain()
+                await _end(fleet, lanes, config.runtime.drain)
+            finally:
                 await ingest.stop()
-            await _end(fleet, lanes, config.runtime.drain)
     log.info("relay stopped")
 
 
@@ -88,12 +89,17 @@ def _tell_start(config: Config, journal: Journal, addresses: list[str]) -> None:
 
 
 async def _end(fleet: Fleet, lanes: asyncio.Task[None], budget: float) -> None:
+    """Let the deliveries under way end within the budget; a second signal does not wait for them."""
+
+    def cut_short(why: str) -> None:
+        log.warning("deliveries under way are cut short and made again after the next start", reason=why)
+        lanes.cancel()
+
     fleet.stop()
-    _on_signal(lanes.cancel)
+    _on_signal(lambda: cut_short("another signal"))
     done, _ = await asyncio.wait([lanes], timeout=budget)
     if not done:
-        log.warning("drain budget used up: deliveries under way are cut short and made again after the next start")
-        lanes.cancel()
+        cut_short("the drain budget is used up")
 
 
 def _on_signal(act: Callable[[], object]) -> None:

@@ -2,12 +2,40 @@
 
 import logging
 import sys
-from typing import Any
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
 
 import orjson
 import structlog
 
 from relay.config import LogSettings
+
+QUIET_S: Final = 60.0
+KEYS: Final = ("event", "source", "connector", "status")
+FIRST: Final = ("timestamp", "level", "message")
+
+
+class Repeats:
+    """Lets the same warning through once a minute; the next one says how many were held back in between."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: dict[tuple[object, ...], tuple[float, int]] = {}
+
+    def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if level not in ("warning", "error"):
+            return line
+        key = tuple(line.get(name) for name in KEYS)
+        now = self._clock()
+        since, held = self._told.get(key, (-QUIET_S, 0))
+        if now - since < QUIET_S:
+            self._told[key] = (since, held + 1)
+            raise structlog.DropEvent
+        self._told[key] = (now, 0)
+        if held:
+            line["repeated"] = held
+        return line
 
 
 def set_up_logs(settings: LogSettings) -> None:
@@ -19,8 +47,9 @@ def set_up_logs(settings: LogSettings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    repeats: list[Any] = [Repeats()]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*repeats, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -34,7 +63,8 @@ def _formatter(shared: list[Any], *, console: bool) -> logging.Formatter:
     if console:
         last: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        renamer = structlog.processors.EventRenamer("message")  # an event is something else here
+        last = [structlog.processors.format_exc_info, renamer, structlog.processors.JSONRenderer(serializer=_json)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
@@ -42,4 +72,5 @@ def _formatter(shared: list[Any], *, console: bool) -> logging.Formatter:
 
 
 def _json(line: dict[str, Any], default: Any = str, **_: Any) -> str:
-    return orjson.dumps(line, default=default).decode()
+    ordered = {name: line[name] for name in FIRST if name in line} | line
+    return orjson.dumps(ordered, default=default).decode()

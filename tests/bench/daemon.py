@@ -113,7 +113,7 @@ async def _address(process: Process) -> str:
     async with asyncio.timeout(START_SECONDS):
         async for line in process.stderr:
             said += line
-            if line.startswith(b"{") and (told := json.loads(line))["event"] == "relay runs":
+            if line.startswith(b"{") and (told := json.loads(line))["message"] == "relay runs":
                 return str(told["listen"][0]).removeprefix("http://")
     raise RuntimeError(f"relay did not start:\n{said.decode()}")
 

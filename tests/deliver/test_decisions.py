@@ -70,6 +70,12 @@ ALL = range(3)
         (TimeoutError(), Verdict(again=ALL, reason="no answer in time")),
         (ZeroDivisionError("x"), Verdict(again=ALL, reason="bug in the connector: ZeroDivisionError: x")),
         ([DELIVERED], Verdict(again=ALL, reason="bug in the connector: 1 outcomes for 3 events")),
+        ([None, True, "x"], Verdict(again=ALL, reason="bug in the connector: None is no outcome")),
+        ([DELIVERED, DELIVERED, Reject], Verdict(again=ALL, reason=f"bug in the connector: {Reject!r} is no outcome")),
+        (
+            True,
+            Verdict(again=ALL, reason="bug in the connector: deliver returned bool, not None or a list of outcomes"),
+        ),
         (
             [Retry("later", after=2), DELIVERED, Reject("no")],
             Verdict(delivered=1, again=[0], refused=[(2, "no")], reason="later", after=2),

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.api import BatchSettings, Block, Event, Filter, Kind
+from relay.api import BatchSettings, Block, Connector, Event, Filter, Kind
 from relay.catalogue import Selection
 from relay.deliver.forming import Forming, Span
 from relay.journal.record import make_block
@@ -109,3 +110,27 @@ def test_a_filter_that_fails_costs_its_event_and_says_why() -> None:
     ]
     assert routed.wanted is not None
     assert list(routed.wanted.offsets) == [1]
+
+
+@pytest.mark.parametrize("returned", ["x", True, b"{}"])
+def test_a_filter_that_returns_no_event_costs_only_the_event(returned: Any) -> None:
+    class Wrong(Filter):
+        def apply(self, event: Event) -> Any:
+            return returned
+
+    routed = Route(Selection(["*"]), [Wrong("wrong", None)])(block(0, [("mine", "keep")]))  # type: ignore[arg-type]
+    (failed,) = routed.failed
+    assert failed.reason == f"filter wrong: apply returned {type(returned).__name__}, not an event or None"
+
+
+def test_a_connector_without_a_proper_deliver_is_refused_when_it_is_defined() -> None:
+    with pytest.raises(TypeError, match="connector type idle: Idle needs a method `async def deliver"):
+
+        class Idle(Connector, type="idle"):
+            pass
+
+    with pytest.raises(TypeError, match="async def deliver"):
+
+        class Blocking(Connector, type="blocking"):
+            def deliver(self, batch: Any) -> None:  # type: ignore[override]
+                pass

@@ -328,3 +328,27 @@ async def test_aioresponses_still_needs_the_shim(connect, make_batch, monkeypatc
         mocked.post("https://hook.example/")
         with pytest.raises(TypeError, match="stream_writer"):
             await http.deliver(make_batch(1))
+
+
+@pytest.mark.parametrize("connector", [Heap, Http])
+async def test_the_reason_has_what_the_destination_said_even_if_it_comes_late(connector, connect, peer, make_batch):
+    async def late(request):
+        answer = web.StreamResponse(status=400, headers={"Content-Length": "13"})
+        await answer.prepare(request)
+        await asyncio.sleep(0.02)
+        await answer.write(b"because I say")
+        return answer
+
+    peer.answer = late
+    address = {"endpoint": peer.url} if connector is Heap else {"url": peer.url}
+    with pytest.raises(Reject, match=r"^HTTP 400: because I say$"):
+        await connect(connector, **address).deliver(make_batch(1))
+
+
+async def test_the_reason_says_where_a_redirect_leads_but_not_its_query(connect, peer, make_batch):
+    async def moved(request):
+        return web.Response(status=308, headers={"Location": "https://elsewhere.example/in?key=hush"})
+
+    peer.answer = moved
+    with pytest.raises(Unauthorized, match=r"^HTTP 308 to https://elsewhere\.example/in$"):
+        await connect(Http, url=peer.url).deliver(make_batch(1))

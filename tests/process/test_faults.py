@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import signal
+import sys
 from collections import Counter
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from relay.testing import Answer, Destination, make_event
 
 WINDOW = 400
+CUT_SHORT = "deliveries under way are cut short and made again after the next start"
 TABLES = """
 [source.braze]
 type = "currents"
@@ -172,5 +175,81 @@ async def test_a_destination_that_does_not_accept_us_is_told_once_and_its_events
         assert await daemon.stop() == 0
     assert [line["reason"] for line in daemon.logged("lane paused")] == ["HTTP 401: go away"]
     assert len(daemon.logged("deliveries work again")) == 1
-    assert [line["event"] for line in daemon.logs if line["level"] != "info"] == ["lane paused"]
+    assert [line["message"] for line in daemon.logs if line["level"] != "info"] == ["lane paused"]
     assert "hush-hush" not in "".join(daemon.stderr)
+
+
+async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Any) -> None:
+    daemon.configure("10-all", TABLES % ("http://127.0.0.1:1/", WINDOW, WINDOW))
+    await daemon.start()
+    arguments = ["run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
+    second = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *arguments, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(20):
+        _, said = await second.communicate()
+    assert second.returncode == 1
+    assert f"in use by another relay (process {daemon._process.pid})".encode() in said
+    assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+
+
+async def test_while_it_stops_senders_are_told_to_come_again(daemon: Any) -> None:
+    async with Destination() as hook:
+        hook.behaviour = Answer(hang=True)
+        daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW))
+        await daemon.start()
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await hook.requested(1)
+        daemon.signal(signal.SIGTERM)
+        await daemon.until(lambda: len(daemon.logged("relay stops")), bool)
+        async with aiohttp.ClientSession() as session, session.post(daemon.url + "/currents", data=b"") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        daemon.signal(signal.SIGTERM)
+        assert await daemon.ended() == 0
+        assert [line["reason"] for line in daemon.logged(CUT_SHORT)] == ["another signal"]
+
+
+async def test_a_connector_that_is_gone_is_missed_and_what_expires_is_told(daemon: Any) -> None:
+    daemon.configure("00-journal", '[journal]\nmax_size = "16MiB"')
+    events = [make_event(filling="x" * 2000) for _ in range(100)]
+    async with Destination() as hook:
+        hook.behaviour = 500
+        daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW))
+        await daemon.start()
+        while (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202:
+            pass
+        (full,) = daemon.logged("journal fills up")
+        assert (full["connector"], full["level"]) == ("hook", "error")
+        assert daemon.logged("the journal takes no events")
+        assert await daemon.stop() == 0
+
+        whole = TABLES % (hook.url, WINDOW, WINDOW)
+        daemon.configure("10-all", whole.replace("[connector.hook]", "[connector.other]"))
+        await daemon.start()
+        (gone,) = daemon.logged("connector is gone but has events to come")
+        assert (gone["connector"], gone["pending"]) == ("hook", daemon.ledger()["hook"].pending)
+        for _ in range(40):
+            assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] in (202, 503)
+        assert await daemon.stop() == 0
+
+        hook.behaviour = 200
+        daemon.configure("10-all", whole)
+        await daemon.start()
+        books = await daemon.settled("hook", daemon.ledger()["hook"].accepted)
+        (expired,) = daemon.logged("events expired")
+        assert (expired["connector"], expired["events"]) == ("hook", books.counts.expired)
+        assert books.counts.expired > 0
+
+
+async def test_a_unix_socket_can_be_listened_on_and_a_stale_one_does_not_matter(daemon: Any, tmp_path: Any) -> None:
+    path = tmp_path / "ingest.sock"
+    daemon.configure("00-ingest", f'[ingest]\nlisten = ["unix:{path}", "127.0.0.1:0"]')
+    daemon.configure("10-all", '[source.braze]\ntype = "currents"\npath = "/currents"')
+    for _ in range(2):
+        await daemon.start()
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
+            session.post("http://relay/currents", data=b"") as answer,
+        ):
+            assert answer.status == 200
+        await daemon.kill()

@@ -124,6 +124,15 @@ async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay:
     assert "`$.id`" in parked.reason
 
 
+async def test_refusals_are_told_in_the_log_once_a_minute_and_kind(relay: Any) -> None:
+    for _ in range(5):
+        await post(relay, b"", Authorization="Bearer wrong")
+        await post(relay, b"nonsense")
+    await still_healthy(relay)
+    told = [(line["source"], line["status"], line["level"]) for line in relay.logged("request refused")]
+    assert told == [("braze", 401, "warning"), ("braze", 400, "warning")]
+
+
 async def test_slow_clients_hold_up_nobody(relay: Any) -> None:
     host, port = relay.url.removeprefix("http://").split(":")
     slow = [await asyncio.open_connection(host, int(port)) for _ in range(200)]
@@ -166,4 +175,4 @@ async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(d
             writer.close()
     for _ in range(5):
         assert (await daemon.post(b" " * 900_000 + orjson.dumps({"events": []})))[0] == 200
-    assert list((daemon.state / "journal").iterdir()) == []
+    assert list((daemon.state / "journal").glob("*.log")) == []

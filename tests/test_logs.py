@@ -1,0 +1,43 @@
+"""The log is for people: no flood, the message first."""
+
+import json
+from typing import Any
+
+import pytest
+import structlog
+
+from relay.config import LogSettings
+from relay.runtime import set_up_logs
+from relay.runtime.logs import QUIET_S, Repeats
+
+
+def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+
+    def say(level: str, **line: Any) -> dict[str, Any] | None:
+        try:
+            return dict(repeats(None, level, line))
+        except structlog.DropEvent:
+            return None
+
+    assert say("warning", event="refused", source="a") == {"event": "refused", "source": "a"}
+    assert say("warning", event="refused", source="b") == {"event": "refused", "source": "b"}
+    now = QUIET_S - 1
+    assert [say("warning", event="refused", source="a") for _ in range(3)] == [None] * 3
+    assert say("info", event="refused", source="a") is not None
+    now = QUIET_S
+    assert say("warning", event="refused", source="a") == {"event": "refused", "source": "a", "repeated": 3}
+    now = 2 * QUIET_S
+    assert say("warning", event="refused", source="a") == {"event": "refused", "source": "a"}
+
+
+def test_a_line_is_json_that_begins_with_when_how_bad_and_what(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        set_up_logs(LogSettings())
+        structlog.stdlib.get_logger().warning("it happened", connector="x", events=3)
+        line = json.loads(capsys.readouterr().err)
+    finally:
+        structlog.reset_defaults()
+    assert list(line)[:3] == ["timestamp", "level", "message"]
+    assert (line["message"], line["connector"], line["events"]) == ("it happened", "x", 3)
