@@ -1,6 +1,8 @@
 """The README tells what the code does: settings with their defaults, commands, files."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,3 +83,20 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 
 def test_nothing_is_left_to_fill_in() -> None:
     assert not re.search(r"DEMO_OUTPUT|^PERFORMANCE$|TODO|FIXME", README, re.MULTILINE)
+
+
+def test_the_examples_run(tmp_path: Path) -> None:
+    chat, outcomes, tests = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = "from relay.api import DELIVERED, Event, Outcome, Reject, Retry, Unauthorized\n"
+    one_by_one = (
+        chat.split("    async def deliver")[0].replace("Chat", "OneByOne").replace('"chat"', '"one"') + outcomes
+    )
+    suite = tests.split("async def test_")[0].replace("Chat", "OneByOne").replace("from chat", "from one")
+    (tmp_path / "chat.py").write_text(chat)
+    (tmp_path / "one.py").write_text(names + one_by_one)
+    (tmp_path / "test_chat.py").write_text(tests)
+    (tmp_path / "test_one.py").write_text(suite)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\npythonpath = .\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    result = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
