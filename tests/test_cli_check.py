@@ -12,9 +12,14 @@ import click
 from relay.api import *
 
 class Hook(Source, type="hook"):
-    pass
+    def authorize(self, headers):
+        pass
 
 class Post(Connector, type="post"):
+    async def deliver(self, batch):
+        pass
+
+class All(Filter, type="all"):
     pass
 
 @click.command
@@ -23,7 +28,7 @@ def greet():
 
 @hookimpl
 def relay_types():
-    return [Hook, Post]
+    return [Hook, Post, All]
 
 @hookimpl
 def relay_commands():
@@ -58,7 +63,7 @@ def test_a_good_configuration_passes(conf):
 
 
 def test_every_mistake_is_shown_with_its_line_then_the_warnings(conf):
-    (conf / "a.toml").write_text(GOOD.replace("email", "emial") + "evnts = 'hunter2'\nrate = -1\n")
+    (conf / "a.toml").write_text(GOOD + "evnts = 'hunter2'\nrate = -1\n")
     answer = check(conf)
     assert (answer.exit_code, answer.output.splitlines()) == (
         78,
@@ -67,6 +72,7 @@ def test_every_mistake_is_shown_with_its_line_then_the_warnings(conf):
             "     7 | evnts = ...",
             "a.toml:8: connector.c.rate: must be at least 0",
             "     8 | rate = -1",
+            "(... stands for what is not shown because it may be secret)",
             "2 mistakes, 0 warnings",
         ],
     )
@@ -101,8 +107,22 @@ def test_every_command_says_what_is_wrong_with_the_configuration(conf):
     assert answer.stderr.startswith("a.toml:2: log.level: expected 'debug', 'info', 'warning' or 'error'\n     2 | ")
 
 
-def test_a_folder_that_is_not_there_is_wrong_usage(conf):
-    assert check(conf / "no").exit_code == 2
+@pytest.mark.parametrize("words", [("check",), ("check", "--conf"), ("run", "--conf")])
+def test_a_folder_that_is_not_there_is_a_wrong_configuration(conf, words):
+    answer = run(*words, conf / "no")
+    assert answer.exit_code == 78
+    assert f"there is no configuration folder; looked for {conf / 'no'}" in answer.output
+
+
+def test_the_folder_can_be_given_in_two_ways_but_not_in_both(conf):
+    assert run("check", "--conf", conf, "--plugins", conf.parent / "plugins").output == check(conf).output
+    assert run("check", conf, "--conf", conf).exit_code == 2
+
+
+def test_what_is_switched_off_is_counted_by_itself(conf):
+    off = "[connector.off]\ntype = 'post'\nenabled = false\n"
+    (conf / "a.toml").write_text(f"{GOOD}filters = ['f']\n{off}[filter.f]\ntype = 'all'\n")
+    assert check(conf).output.splitlines()[-1] == "good: 1 source, 1 connector (1 disabled), 1 filter"
 
 
 def test_plugins_are_listed_with_what_they_provide_or_why_not(conf):
@@ -110,9 +130,17 @@ def test_plugins_are_listed_with_what_they_provide_or_why_not(conf):
     answer = run("plugins", "--plugins", conf.parent / "plugins")
     assert answer.exit_code == 0
     assert "BROKEN: ZeroDivisionError: division by zero" in answer.output
-    assert "source hook, connector post" in answer.output
+    assert "source hook, connector post, filter all" in answer.output
     found = json.loads(run("plugins", "--json", "--plugins", conf.parent / "plugins").output)
     assert [plugin["name"] for plugin in found][:2] == ["bad", "tiny"]
+
+
+def test_what_one_plugin_replaces_of_another_is_listed_with_both(conf):
+    drop_in = conf.parent / "plugins" / "mine.py"
+    drop_in.write_text("from relay.api import *\nclass F(Filter, type='redact'): pass\n")
+    told = run("plugins", "--plugins", drop_in.parent).output
+    assert f"{drop_in}\n    filter redact\n    replaces filter redact of currents-relay\n" in told
+    assert f"    filter redact is replaced by {drop_in}\n" in told
 
 
 def test_commands_of_plugins_are_commands_of_relay(conf, monkeypatch):

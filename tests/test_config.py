@@ -5,9 +5,14 @@ import pytest
 from relay.config import ConfigError, Registry, TcpAddress, UnixAddress, load
 
 PLUGINS = """
+from pathlib import Path
 from relay.api import *
 
 class Hook(Source, type="hook"):
+    def authorize(self, headers):
+        pass
+
+class Open(Source, type="open"):
     pass
 
 class Post(Connector, type="post"):
@@ -15,6 +20,13 @@ class Post(Connector, type="post"):
         url: HttpUrl = "https://a.example"
         token: Secret | None = None
         keys: dict[str, Secret] = {}
+        headers: dict[str, str] = {}
+        loud: bool = False
+        ends: tuple[str, ...] = ()
+        folder: Path = Path(".")
+
+    async def deliver(self, batch):
+        pass
 
 class Shout(Filter, type="shout"):
     class Settings(FilterSettings):
@@ -23,7 +35,7 @@ class Shout(Filter, type="shout"):
 class Odd(Filter, type="odd"):
     class Settings(FilterSettings):
         @classmethod
-        def model_validate(cls, table):
+        def model_validate_json(cls, text, *, strict):
             raise KeyError("oops")
 """
 
@@ -130,6 +142,15 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
     [
         ("a = 1\nb = = 2\n", "2: not TOML: Invalid value (at line 2, column 5)"),
         ('a = """\n\n', "2: not TOML: Unterminated string (at end of document)"),
+        ("[filter.f]\ntype = http", "2: not TOML: Invalid value (at line 2, column 8); strings need quotes"),
+        ("path = /x", "1: not TOML: Invalid value (at line 1, column 8); strings need quotes"),
+        (
+            "a = 30s",
+            "1: not TOML: Expected newline or end of document after a statement (at line 1, column 7); "
+            "strings need quotes",
+        ),
+        ("a = [\n  email,\n]", "2: not TOML: Invalid value (at line 2, column 3); strings need quotes"),
+        ("a = True", "1: not TOML: Invalid value (at line 1, column 5); true and false are lower case"),
         ("ingest = 5", "1: ingest: expected a table"),
         ("source = 5", "1: source: expected named tables, such as [source.example]"),
         ("[source]\npath = 1", "2: source.path: expected a named table, such as [source.example]"),
@@ -154,6 +175,15 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
         (CONNECTOR + "filters = 'x'", "3: connector.c.filters: expected a list"),
         (CONNECTOR + "filters = [1]", "3: connector.c.filters[0]: expected a text in quotes"),
         (CONNECTOR + "batch = 5", "3: connector.c.batch: expected a table"),
+        (CONNECTOR + "loud = 'yes'", "3: connector.c.loud: expected true or false"),
+        (CONNECTOR + "enabled = 'no'", "3: connector.c.enabled: expected true or false"),
+        (CONNECTOR + "concurrency = '4'", "3: connector.c.concurrency: expected a whole number"),
+        (CONNECTOR + "window = 10.0", "3: connector.c.window: expected a whole number"),
+        (CONNECTOR + "window = 1" + 30 * "0" + ".5", "3: connector.c.window: expected a whole number"),
+        (CONNECTOR + "concurrency = 1" + 30 * "0", "3: connector.c.concurrency: must be at most 256"),
+        (CONNECTOR + "rate = '100'", "3: connector.c.rate: expected a number"),
+        (CONNECTOR + "folder = 5", "3: connector.c.folder: expected a text in quotes"),
+        (CONNECTOR + "retry.first = '10m'", "3: connector.c.retry: first (600s) must be at most max (300s)"),
         (
             CONNECTOR + "[connector.c.batch]\nsze = 5",
             "4: connector.c.batch.sze: unknown key (did you mean size?)",
@@ -181,6 +211,12 @@ def test_each_kind_of_mistake_is_told_with_its_place(tmp_path, registry, text, e
     assert told[0].startswith(f"a.toml:{expected}")
 
 
+@pytest.mark.parametrize("text", ["a = 1 b", "a = = 2", "a b = 1", "[a", "[a b]", "a = 'x' y"])
+def test_only_where_quotes_seem_to_be_missing_they_are_asked_for(tmp_path, registry, text):
+    (told,) = mistakes(write(tmp_path, a=text), registry)
+    assert told.endswith(")")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -192,6 +228,9 @@ def test_each_kind_of_mistake_is_told_with_its_place(tmp_path, registry, text, e
         'token = """\nhunter2',
         'url = "https://me:hunter2@host"',
         'url = "htps://me:hunter2@host"',
+        'url = "htps://host?key=hunter2"',
+        'headers = { Authorization = "Bearer hunter2", x = 5 }',
+        'keys = { token = "hunter2", "x" = 5 }',
     ],
 )
 def test_no_mistake_repeats_a_secret(tmp_path, registry, text):
@@ -200,6 +239,69 @@ def test_no_mistake_repeats_a_secret(tmp_path, registry, text):
     assert error.value.mistakes[0].line
     assert "hunter2" not in repr(error.value.mistakes)
     assert "hunter2" not in str(error.value)
+
+
+def test_what_is_strictly_right_is_taken(tmp_path, registry):
+    right = "rate = 5\nloud = true\nends = ['.a']\nfolder = 'x'\nretry = { first = '5m' }\nheaders = { env = 'prod' }\n"
+    settings = load([write(tmp_path, a=CONNECTOR + right)], registry).config.connectors["c"].settings
+    assert (settings.rate, settings.loud, settings.ends, settings.folder) == (5, True, (".a",), Path("x"))
+    assert settings.headers == {"env": "prod"}
+
+
+def test_a_mistake_hides_no_other_in_its_table(tmp_path, registry):
+    source = (
+        "[source.s]\ntype = 'open'\npath = '/healthz'\ntokens = [{ file = '/no/a' }, 'hunter2', { file = '/no/b' }]\n"
+    )
+    connector = CONNECTOR + (
+        "url = 'nowhere'\nfilters = ['gone', 5]\ntoken = { file = '/no/c' }\nevents = ['emial', '']\n"
+        "keys = { x = { env = 'RELAY_NOT_SET' }, y = 'hunter2' }\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        load([write(tmp_path, a=source, b=connector)], registry)
+    assert [mistake.key for mistake in error.value.mistakes] == [
+        "source.s.path",
+        "source.s.tokens[0]",
+        "source.s.tokens[1]",
+        "source.s.tokens[2]",
+        "connector.c.url",
+        "connector.c.filters[0]",
+        "connector.c.filters[1]",
+        "connector.c.token",
+        "connector.c.events",
+        "connector.c.keys.x",
+        "connector.c.keys.y",
+    ]
+    assert [warning.key for warning in error.value.warnings] == ["connector.c.events[0]"]
+    assert "hunter2" not in repr(error.value.mistakes)
+
+
+@pytest.mark.parametrize("type", ["", "type = 'nothing'\n", "type = 5\n"])
+def test_without_a_known_type_the_common_settings_are_checked(tmp_path, registry, type):
+    text = (
+        f"[source.s]\n{type}path = '/healthz'\ntokens = ['hunter2']\nother = 1\n"
+        f"[connector.c]\n{type}rate = 'x'\nbatch = {{ sze = 1 }}\nfilters = ['gone']\ntoken = {{ file = '/no' }}\n"
+    )
+    assert {told.split(": ")[1] for told in mistakes(write(tmp_path, a=text), registry)} == {
+        "source.s.type",
+        "source.s.path",
+        "source.s.tokens[0]",
+        "connector.c.type",
+        "connector.c.rate",
+        "connector.c.batch.sze",
+        "connector.c.filters[0]",
+        "connector.c.token",
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["tokens = { file = '/no' }", "tokens = [{ env = '' }]", "token = { file = '/no' }", "path = 'healthz'"],
+)
+def test_no_mistake_is_told_twice(tmp_path, registry, wrong):
+    text = "[source.r]\ntype = 'hook'\npath = 'healthz'\n" + SOURCE.replace('path = "/s"\n', "")
+    text += wrong if "path" in wrong else f"path = '/s'\n{wrong}"
+    keys = [told.split(": ")[1] for told in mistakes(write(tmp_path, a=text), registry)]
+    assert len(keys) == len(set(keys)) == 2
 
 
 def test_a_broken_file_hides_no_mistake_of_another_and_invents_none(tmp_path, registry):
@@ -236,13 +338,13 @@ def test_an_unread_credential_is_a_warning_only_where_systemd_is_not_at_work(tmp
 
 
 def test_what_is_switched_off_is_checked_but_not_active(tmp_path, registry):
-    off = CONNECTOR + "enabled = false\ntoken = { env = 'RELAY_NOT_SET' }\n"
+    off = CONNECTOR + "enabled = false\nevents = ['emial']\ntoken = { env = 'RELAY_NOT_SET' }\n"
     write(tmp_path, a=SOURCE + off, b=SOURCE.replace("s]", "t]") + "enabled = false")
     loaded = load([tmp_path], registry)
     assert (list(loaded.config.sources), list(loaded.config.connectors)) == (["s"], [])
     assert [warning.key for warning in loaded.warnings] == ["", "connector.c.token"]
     write(tmp_path, a=SOURCE + off + "rate = 'x'")
-    assert mistakes(tmp_path, registry) == ["a.toml:8: connector.c.rate: expected a number"]
+    assert mistakes(tmp_path, registry) == ["a.toml:9: connector.c.rate: expected a number"]
 
 
 def test_a_selection_of_nothing_known_is_a_warning(tmp_path, registry):
@@ -250,6 +352,49 @@ def test_a_selection_of_nothing_known_is_a_warning(tmp_path, registry):
     assert warnings(tmp_path, registry) == [
         'a.toml:6: connector.c.events[1]: "emial" matches no known event type (did you mean email?)'
     ]
+
+
+def test_a_source_that_anybody_may_send_to_is_a_warning(tmp_path, registry):
+    for name, more in {"a": "", "b": "tokens = []", "c": "tokens = [{ env = 'PATH' }]", "d": "enabled = false"}.items():
+        write(tmp_path, **{name: f"[source.{name}]\ntype = 'open'\npath = '/{name}'\n{more}\n"})
+    write(tmp_path, e=SOURCE + CONNECTOR)
+    assert warnings(tmp_path, registry) == [
+        f"{name}.toml:1: source.{name}: has no `tokens`: everybody who reaches relay may send to it" for name in "ab"
+    ]
+
+
+def test_a_filter_that_no_connector_uses_is_a_warning(tmp_path, registry):
+    filters = "[filter.used]\ntype = 'shout'\n[filter.spare]\ntype = 'shout'\n"
+    write(
+        tmp_path,
+        a=SOURCE + CONNECTOR,
+        b=CONNECTOR.replace(".c]", ".d]") + "enabled = false\nfilters = ['used']",
+        c=filters,
+    )
+    assert warnings(tmp_path, registry) == ["c.toml:3: filter.spare: no connector uses this filter"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("headers = { Authorization = 'Bearer hunter2' }", "headers.Authorization"),
+        ("[connector.c.headers]\nX-Api-Key = 'hunter2'", "headers.X-Api-Key"),
+        ("url = 'https://a.example/x?a=1&api_key=hunter2'", "url"),
+        ("url = 'https://a.example/?token=hunter2#x'", "url"),
+    ],
+)
+def test_what_looks_like_a_secret_in_plain_text_is_a_warning_that_does_not_repeat_it(tmp_path, registry, text, key):
+    found = load([write(tmp_path, a=SOURCE + CONNECTOR + text)], registry).warnings
+    assert [warning.key for warning in found] == [f"connector.c.{key}"]
+    assert "looks like a secret" in found[0].reason
+    assert "hunter2" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["headers = { X-Team = 'a' }", "url = 'https://a.example/?monkey=b'", "ends = ['?key=x']"]
+)
+def test_what_does_not_look_like_a_secret_is_no_warning(tmp_path, registry, text):
+    assert warnings(write(tmp_path, a=SOURCE + CONNECTOR + text), registry) == []
 
 
 def test_a_configuration_that_does_nothing_is_a_warning(tmp_path, registry):

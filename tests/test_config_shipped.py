@@ -23,7 +23,8 @@ def conf(tmp_path):
 
 def test_the_shipped_configuration_is_good(registry):
     loaded = load([SHIPPED], registry)
-    assert loaded.warnings == ()
+    assert [warning.key for warning in loaded.warnings] == ["source.braze"]
+    assert loaded.disabled == ("connector.heap",)
     assert (list(loaded.config.sources), list(loaded.config.connectors)) == (["braze"], ["archive"])
 
 
@@ -54,4 +55,10 @@ def test_an_example_works_once_it_is_renamed_and_shows_the_defaults(conf, regist
     before = load([conf], registry)
     copy.write_text(SETTING.sub("", example.read_text()))
     assert load([conf], registry) == before
-    assert before.warnings == ()
+    assert [warning.key for warning in before.warnings] == ["source.braze"]
+
+
+def test_secrets_are_kept_where_the_unit_looks_for_them():
+    unit = (SHIPPED.parent / "systemd" / "relay.service").read_text()
+    (told,) = re.findall(r"LoadCredential=\S+", (SHIPPED / "20-braze.toml").read_text())
+    assert f"# {told}\n" in unit

@@ -5,8 +5,12 @@ import pytest
 
 from relay.config import ConfigError, Registry, load
 
-CONNECTOR = "from relay.api import *\nclass C(Connector, type={type!r}):\n    here = __file__\n"
-FOREIGN = "class Foreign(Connector, type='foreign'):\n    __module__ = 'elsewhere'\n"
+CONNECTOR = """from relay.api import *
+class C(Connector, type={type!r}):
+    here = __file__
+    async def deliver(self, batch): pass
+"""
+FOREIGN = "class Foreign(C, type='foreign'):\n    __module__ = 'elsewhere'\n"
 COMMAND = """
 import click
 from relay.api import hookimpl
@@ -126,7 +130,7 @@ def test_a_broken_plugin_is_recorded_and_stops_nothing(folder, text, error):
 
 def test_a_type_that_a_broken_plugin_might_provide_is_explained_by_its_error(folder, tmp_path):
     (folder / "chat.py").write_text("import not_there_at_all")
-    (folder / "other.py").write_text("1 / 0")
+    (folder / "other.py").write_text("raise ValueError('first line\\nsecond line')")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "a.toml").write_text("[connector.c]\ntype = 'chat'\n[filter.f]\ntype = 'whatever'\n")
     with pytest.raises(ConfigError) as error:
@@ -134,7 +138,7 @@ def test_a_type_that_a_broken_plugin_might_provide_is_explained_by_its_error(fol
     named, unnamed = map(str, error.value.mistakes)
     assert "plugin chat is broken: ModuleNotFoundError: No module named 'not_there_at_all'" in named
     assert "other" not in named
-    assert "plugin other is broken: ZeroDivisionError" in unnamed
+    assert unnamed.endswith("; plugin other is broken: ValueError: first line")
 
 
 def test_the_second_provider_of_a_type_is_in_error_and_provides_nothing(folder):
@@ -182,14 +186,28 @@ def test_a_drop_in_replaces_one_type_of_an_installed_plugin(installed, folder):
     registry = Registry.discover([folder])
     assert registry.connector("chat").here == str(folder / "mine.py")
     assert (info(registry, "chat").provides, info(registry, "chat").error) == (("connector more",), None)
+    assert info(registry, "chat").notes == (f"connector chat is replaced by {folder}/mine.py",)
+    assert info(registry, "mine").notes == ("replaces connector chat of relay-chat",)
+
+
+def test_a_drop_in_of_classes_without_a_type_name_is_told_what_they_lack(folder):
+    (folder / "talk.py").write_text(
+        "from relay.api import *\nclass Chat(Connector): pass\nclass Mute(Filter, type=''): pass\n"
+    )
+    registry = Registry.discover([folder])
+    assert info(registry, "talk").provides == ()
+    assert info(registry, "talk").notes == (
+        'class Chat has no type: write class Chat(Connector, type="chat")',
+        'class Mute has no type: write class Mute(Filter, type="mute")',
+    )
 
 
 def test_hooks_provide_types_made_in_another_way_and_commands(folder):
-    made = "from relay.api import *\nmade = type('C', (Connector,), {}, type='chat')\n"
+    made = "from relay.api import *\nmade = type('F', (Filter,), {}, type='chat')\n"
     (folder / "talk.py").write_text(f"{COMMAND}\n{made}\n@hookimpl\ndef relay_types():\n    return [made]\n")
     registry = Registry.discover([folder])
     assert info(registry, "talk").error is None
-    assert set(info(registry, "talk").provides) == {"connector chat", "command greet"}
+    assert set(info(registry, "talk").provides) == {"filter chat", "command greet"}
     assert [command.name for command in registry.commands] == ["greet"]
 
 

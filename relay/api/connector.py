@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import structlog
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from relay.api.batch import Batch
 from relay.api.outcome import Outcome
@@ -34,6 +34,12 @@ class RetrySettings(Settings):
 
     first: Duration = Field(1.0, gt=0)
     max: Duration = Field(300.0, gt=0)
+
+    @model_validator(mode="after")
+    def _first_is_not_the_longest(self) -> Self:
+        if self.first > self.max:
+            raise ValueError(f"first ({self.first:g}s) must be at most max ({self.max:g}s)")
+        return self
 
 
 class ConnectorSettings(Settings):

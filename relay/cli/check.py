@@ -8,56 +8,73 @@ from typing import Final
 
 import click
 
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load
+from relay.config import CONF_FOLDERS, HIDDEN, PLUGIN_FOLDERS, ConfigError, Loaded, Mistake, Registry, load
 
 BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
+
+CONF: Final = click.Path(path_type=Path)
+"""A folder of the configuration; that it is missing is for `load` to say."""
 
 FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command
-@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@click.argument("folder", metavar="[DIR]", required=False, type=CONF)
+@click.option("--conf", metavar="DIR", type=CONF, help="The same as DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
 @click.pass_context
-def check(ctx: click.Context, folder: Path | None, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+def check(
+    ctx: click.Context, folder: Path | None, conf: Path | None, as_json: bool, plugin_folders: tuple[Path, ...]
+) -> None:
     """Check the configuration in DIR (default: /etc/relay/conf.d and what packages add to it).
 
     Exits with 0 if relay would start with it, else with 78.
     """
-    config, mistakes, warnings = _checked([folder] if folder else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
+    if folder and conf:
+        raise click.UsageError("the folder is given twice: as DIR and as --conf")
+    given = folder or conf
+    loaded, mistakes, warnings = _checked([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
     if as_json:
         found = {"ok": not mistakes, "mistakes": [*map(asdict, mistakes)], "warnings": [*map(asdict, warnings)]}
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo(report(mistakes, warnings) + (f"\n{_summary(config)}" if config else ""))
+        click.echo(report(mistakes, warnings) + (f"\n{_summary(loaded)}" if loaded else ""))
     ctx.exit(BAD_CONFIGURATION if mistakes else 0)
 
 
 def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
     """Write mistakes and then warnings, each with its line of the file, as compilers do, and how many there are."""
     lines = [_told(mistake) for mistake in mistakes] + [f"warning: {_told(warning)}" for warning in warnings]
+    if any(HIDDEN in found.excerpt for found in (*mistakes, *warnings)):
+        lines.append(f"({HIDDEN} stands for what is not shown because it may be secret)")
     return "\n".join([*lines, f"{_count(len(mistakes), 'mistake')}, {_count(len(warnings), 'warning')}"])
 
 
 def _checked(
     folders: Sequence[Path], plugin_folders: Sequence[Path]
-) -> tuple[Config | None, Sequence[Mistake], Sequence[Mistake]]:
+) -> tuple[Loaded | None, Sequence[Mistake], Sequence[Mistake]]:
     try:
         loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
     except ConfigError as error:
         return None, error.mistakes, error.warnings
-    return loaded.config, (), loaded.warnings
+    return loaded, (), loaded.warnings
 
 
 def _told(mistake: Mistake) -> str:
     return f"{mistake}\n{mistake.line:>6} | {mistake.excerpt}" if mistake.excerpt else str(mistake)
 
 
-def _summary(config: Config) -> str:
+def _summary(loaded: Loaded) -> str:
+    config = loaded.config
     tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
-    return "good: " + ", ".join(_count(len(named), kind) for kind, named in tables.items())
+    return "good: " + ", ".join(_count(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
+
+
+def _off(kind: str, loaded: Loaded) -> str:
+    number = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
+    return f" ({number} disabled)" if number else ""
 
 
 def _count(number: int, noun: str) -> str:

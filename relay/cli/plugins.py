@@ -20,5 +20,5 @@ def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
 
 
 def _told(info: PluginInfo) -> str:
-    what = f"BROKEN: {info.error}" if info.error else ", ".join(info.provides) or "nothing"
-    return f"{info.name:<16} {info.version or '-':<10} {info.origin}\n    {what}"
+    what = f"BROKEN: {' '.join(info.error.split())}" if info.error else ", ".join(info.provides) or "nothing"
+    return "\n    ".join([f"{info.name:<16} {info.version or '-':<10} {info.origin}", what, *info.notes])

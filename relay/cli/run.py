@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from relay import runtime
-from relay.cli.check import FOLDER
+from relay.cli.check import CONF, FOLDER
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
 
 
 @click.command
-@click.option("--conf", metavar="DIR", type=FOLDER, help="The configuration (default: /etc/relay/conf.d).")
+@click.option("--conf", metavar="DIR", type=CONF, help="The configuration (default: /etc/relay/conf.d).")
 @click.option(
     "--state",
     metavar="DIR",

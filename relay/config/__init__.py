@@ -6,10 +6,12 @@ from relay.config.files import CONF_FOLDERS
 from relay.config.load import Loaded, load
 from relay.config.mistake import ConfigError, Mistake
 from relay.config.model import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config.private import HIDDEN
 from relay.config.registry import PluginInfo, Registry
 
 __all__ = [
     "CONF_FOLDERS",
+    "HIDDEN",
     "PLUGIN_FOLDERS",
     "Address",
     "Config",

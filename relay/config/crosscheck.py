@@ -1,4 +1,7 @@
-"""What one table says about another, about the catalogue, and about secrets outside the configuration."""
+"""What one table says about another, about the catalogue, and about secrets outside the configuration.
+
+Most of it is read from the tables as they were written, so that a mistake elsewhere in a table hides nothing.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,69 +9,86 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from relay.api import Secret
+from relay.api import Secret, Source
 from relay.catalogue import Selection
-from relay.config.merge import KeyPath, Merged
+from relay.config.merge import KeyPath, Merged, is_reference
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured
+from relay.config.private import plain_secret
 
 RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
 """What the ingest listener itself answers."""
 
-Tables = Mapping[str, Configured[Any, Any]]
+
+def is_off(table: object) -> bool:
+    """Tell whether `enabled = false` switches a table off."""
+    return isinstance(table, dict) and table.get("enabled") is False
 
 
-def active(tables: Tables) -> dict[str, Configured[Any, Any]]:
-    """Leave out what `enabled = false` switches off."""
-    return {name: table for name, table in tables.items() if getattr(table.settings, "enabled", True)}
-
-
-def missing_filters(connectors: Tables, merged: Merged) -> Iterator[Mistake]:
+def missing_filters(merged: Merged) -> Iterator[Mistake]:
     """Find connectors that name a filter for which there is no table."""
     known = merged.named("filter")
-    for connector in connectors.values():
-        for number, name in enumerate(connector.settings.filters):
-            if name not in known:
-                path = ("connector", connector.name, "filters", number)
-                yield merged.mistake(path, f"there is no [filter.{name}]", closest(name, known))
+    for path, name in _used_filters(merged):
+        if name not in known:
+            yield merged.mistake(path, f"there is no [filter.{name}]", closest(name, known))
 
 
-def path_clashes(sources: Tables, merged: Merged) -> Iterator[Mistake]:
+def unused_filters(merged: Merged) -> Iterator[Mistake]:
+    """Find filters that no connector names; one that is switched off counts too."""
+    used = {name for _, name in _used_filters(merged)}
+    for name in merged.named("filter"):
+        if name not in used:
+            yield merged.mistake(("filter", name), "no connector uses this filter")
+
+
+def path_clashes(merged: Merged) -> Iterator[Mistake]:
     """Find sources on a path that another source or relay itself answers."""
     taken = dict.fromkeys(RESERVED_PATHS, "relay itself")
-    for source in active(sources).values():
-        path = source.settings.path
-        if path in taken:
-            yield merged.mistake(("source", source.name, "path"), f"{path} is taken already by {taken[path]}")
-        taken.setdefault(path, f"[source.{source.name}]")
+    for name, table in _tables(merged, "source"):
+        path = table.get("path")
+        if isinstance(path, str) and not is_off(table):
+            if path in taken:
+                yield merged.mistake(("source", name, "path"), f"{path} is taken already by {taken[path]}")
+            taken.setdefault(path, f"[source.{name}]")
 
 
-def unmatched_entries(connectors: Tables, merged: Merged) -> Iterator[Mistake]:
+def open_sources(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find sources that ask for no token, unless their type has a way of its own to know its senders."""
+    for name, source in sources.items():
+        if source.settings.enabled and not source.settings.tokens and source.plugin.authorize is Source.authorize:
+            yield merged.mistake(("source", name), "has no `tokens`: everybody who reaches relay may send to it")
+
+
+def unmatched_entries(merged: Merged) -> Iterator[Mistake]:
     """Find entries of `events` that match nothing known; a warning, for new types come monthly."""
-    for connector in active(connectors).values():
-        events = connector.settings.events
-        for unmatched in Selection(events).warnings():
-            path = ("connector", connector.name, "events", events.index(unmatched.entry))
-            yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
+    for name, table in _tables(merged, "connector"):
+        for number, entry in [] if is_off(table) else _texts(table.get("events")):
+            for unmatched in Selection([entry.strip()]).warnings() if entry.strip("! ") else ():
+                path = ("connector", name, "events", number)
+                yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
 
 
 def idle(merged: Merged) -> Iterator[Mistake]:
     """Notice that nothing comes in, or nothing goes out, even if all tables were right."""
     for kind, lack in (("source", "take"), ("connector", "deliver")):
-        if all(_is_off(table) for table in merged.named(kind).values()):
+        if all(is_off(table) for table in merged.named(kind).values()):
             yield Mistake(reason=f"no [{kind}.NAME] is enabled: relay will {lack} no events")
 
 
-def _is_off(table: object) -> bool:
-    return isinstance(table, dict) and table.get("enabled") is False
+def plain_secrets(merged: Merged) -> Iterator[Mistake]:
+    """Find what looks like a secret that is written out."""
+    for path, text in _leaves((), merged.table):
+        if isinstance(text, str) and (reason := plain_secret(path, text)):
+            yield merged.mistake(path, reason, private=True)
 
 
-def unread_secrets(kind: str, tables: Tables, merged: Merged) -> Iterator[tuple[str, Secret, Mistake]]:
-    """Find secrets that could not be read, each with the name of its table."""
-    for table in tables.values():
-        for path, secret in _secrets((kind, table.name), table.settings):
-            if secret.problem is not None:
-                yield table.name, secret, merged.mistake(path, secret.problem)
+def unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tuple[Secret, Mistake]]:
+    """Find secrets that cannot be read: those of settings, or, in a table that is none for its mistakes, all that
+    looks like a reference."""
+    for place, leaf in _leaves(path, table):
+        secret = Secret.parse(leaf) if isinstance(table, dict) and is_reference(leaf) else leaf
+        if isinstance(secret, Secret) and secret.problem is not None:
+            yield secret, merged.mistake(place, secret.problem, private=True)
 
 
 def is_only_elsewhere(secret: Secret) -> bool:
@@ -76,14 +96,32 @@ def is_only_elsewhere(secret: Secret) -> bool:
     return secret.how == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ
 
 
-def _secrets(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, Secret]]:
-    if isinstance(value, Secret):
-        yield path, value
-    elif isinstance(value, BaseModel):
-        yield from _secrets(path, vars(value))
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _secrets((*path, key), inner)
+def _tables(merged: Merged, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, table) for name, table in merged.named(kind).items() if isinstance(table, dict)]
+
+
+def _used_filters(merged: Merged) -> Iterator[tuple[KeyPath, str]]:
+    for connector, table in _tables(merged, "connector"):
+        for number, name in _texts(table.get("filters")):
+            yield ("connector", connector, "filters", number), name
+
+
+def _texts(value: object) -> list[tuple[int, str]]:
+    """The texts of a list with their numbers; other entries are mistakes that the settings report."""
+    entries = enumerate(value) if isinstance(value, list) else ()
+    return [(number, entry) for number, entry in entries if isinstance(entry, str)]
+
+
+def _leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
+    """All values in a table or in settings, a reference to a secret being one value."""
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    if isinstance(value, Mapping) and not is_reference(value):
+        inner = list(value.items())
     elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _secrets((*path, number), inner)
+        inner = list(enumerate(value))
+    else:
+        yield path, value
+        return
+    for key, item in inner:
+        yield from _leaves((*path, key), item)

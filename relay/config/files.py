@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from relay.config.locate import locate
 from relay.config.mistake import Mistake, dotted
+from relay.config.private import excerpt, without_secrets
 
 CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))
 
@@ -42,7 +43,7 @@ class Document:
             file=self.name,
             line=line,
             key=dotted(path),
-            reason=_without_password(reason),
+            reason=without_secrets(reason),
             suggestion=suggestion,
             excerpt=_excerpt(self.text, line, private=private),
         )
@@ -111,21 +112,24 @@ def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
 
 
 def _syntax_mistake(name: str, text: str, said: str) -> Mistake:
-    match = re.search(r"at line (\d+), column \d+", said)
-    line = int(match[1]) if match else None  # what has no line is the end of the file
-    excerpt = _excerpt(text, line, private=True)
-    return Mistake(file=name, line=line or len(text.splitlines()), reason=f"not TOML: {said}", excerpt=excerpt)
+    match = re.search(r"at line (\d+), column (\d+)", said)
+    if not match:  # the end of the file
+        return Mistake(file=name, line=len(text.splitlines()), reason=f"not TOML: {said}")
+    line, column = int(match[1]), int(match[2])
+    reason = f"not TOML: {said}" + _hint(text.split("\n")[line - 1], column, said)
+    return Mistake(file=name, line=line, reason=reason, excerpt=_excerpt(text, line, private=True))
+
+
+def _hint(line: str, column: int, said: str) -> str:
+    """What to do about a bare word, as in `type = http` or `timeout = 30s`; nothing if there is none."""
+    before, word = line[: column - 1], re.match(r"[^\s\"'=,#\[\]{}]*", line[column - 1 :])
+    if not word or not word[0] or not (said.startswith("Invalid value") or re.search(r"=\s*[\w.:+-]+$", before)):
+        return ""
+    return "; true and false are lower case" if word[0] in ("True", "False") else "; strings need quotes"
 
 
 def _excerpt(text: str, line: int | None, *, private: bool) -> str:
-    if line is None:
-        return ""
-    excerpt = text.split("\n")[line - 1].rstrip()
-    return re.sub(r"(?<==).*|[\"'].*", " ...", excerpt) if private else _without_password(excerpt)
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"://[^/\s\"']*@", "://...@", text)
+    return "" if line is None else excerpt(text.split("\n")[line - 1].rstrip(), private=private)
 
 
 def _pointless_overrides(folders: Sequence[Path], names: set[str]) -> Iterator[Mistake]:

@@ -1,7 +1,8 @@
 """Loads conf.d: read, merge, check each table, check the tables against each other; every mistake at once."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +21,7 @@ from relay.config.translate import translate
 TABLES: Final = ("ingest", "journal", "runtime", "log", *KINDS)
 
 S = TypeVar("S", bound=Settings)
+Tables = Mapping[str, Configured[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Loaded:
 
     config: Config
     warnings: tuple[Mistake, ...]
+    disabled: tuple[str, ...]
+    """The sources and connectors that are switched off, such as "connector.heap"."""
 
 
 def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool = True) -> Loaded:
@@ -41,26 +45,31 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     clashes = [mistake for document in reading.documents for mistake in merged.add(document)]
     check = _Check(merged, registry, [*reading.mistakes, *clashes], reading.warnings)
     check.unknown_tables()
-    sources, connectors, filters = (check.named_tables(kind) for kind in KINDS)
+    named = {kind: check.named_tables(kind) for kind in KINDS}
+    sources, connectors = named["source"], named["connector"]
     if not reading.mistakes:  # what seems to be missing may be in the file that could not be read
-        check.between_tables(sources, connectors)
-    check.secrets({"source": sources, "connector": connectors, "filter": filters}, required=secrets_required)
+        check.between_tables(sources)
+    for kind, tables in named.items():
+        check.secrets(kind, tables, required=secrets_required)
+    check.warnings.extend(crosscheck.plain_secrets(merged))
     config = Config(
         ingest=check.own_table("ingest", IngestSettings),
         journal=check.own_table("journal", JournalSettings),
         runtime=check.own_table("runtime", RuntimeSettings),
         log=check.own_table("log", LogSettings),
-        sources=crosscheck.active(sources),
-        connectors=crosscheck.active(connectors),
-        filters=filters,
+        sources={name: source for name, source in sources.items() if source.settings.enabled},
+        connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
+        filters=named["filter"],
     )
     if check.mistakes:
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
-    return Loaded(config, tuple(sorted(check.warnings, key=_place)))
+    disabled = [f"source.{name}" for name in sources if name not in config.sources]
+    disabled += [f"connector.{name}" for name in connectors if name not in config.connectors]
+    return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled))
 
 
-def _place(mistake: Mistake) -> tuple[str, int]:
-    return mistake.file, mistake.line or 0
+def _place(mistake: Mistake) -> tuple[str, int, str]:
+    return mistake.file, mistake.line or 0, mistake.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class _Check:
         """Check one of the daemon's tables; if it is wrong, the defaults stand in until `load` raises."""
         return self._settings((name,), self.merged.table.get(name, {}), model) or model()
 
-    def named_tables(self, kind: str) -> dict[str, Configured[Any, Any]]:
+    def named_tables(self, kind: str) -> Tables:
         """Check all tables of a kind; those that are wrong are left out."""
         if not isinstance(self.merged.table.get(kind, {}), dict):
             self._wrong((kind,), f"expected named tables, such as [{kind}.example]")
@@ -94,8 +103,17 @@ class _Check:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             self._wrong((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
         plugin = self._plugin(kind, name, table)
-        settings = self._settings((kind, name), table, plugin.Settings) if plugin else None
-        return Configured(name, plugin, settings) if plugin and settings else None
+        if plugin is None:
+            self._common_settings(kind, name, table)
+            return None
+        settings = self._settings((kind, name), table, plugin.Settings)
+        return Configured(name, plugin, settings) if settings else None
+
+    def _common_settings(self, kind: str, name: str, table: dict[str, Any]) -> None:
+        """Check what tables of a kind have in common; which other keys there are, only the type would tell."""
+        _, model = KINDS[kind]
+        common = {key: value for key, value in table.items() if key in model.model_fields}
+        self._settings((kind, name), common | {"type": ""}, model)
 
     def _plugin(self, kind: str, name: str, table: dict[str, Any]) -> type[Plugin] | None:
         known = self.registry.types(kind)
@@ -105,34 +123,41 @@ class _Check:
             self._wrong((kind, name, "type"), f"is missing; {listed}")
             return None
         if not isinstance(wanted, str) or wanted not in known:
-            broken = "".join(f"; plugin {info.name} is broken: {info.error}" for info in self.registry.suspects(wanted))
-            reason = f'there is no {kind} type "{wanted}"; {listed}{broken}'
+            broken = [f"; plugin {info.name} is broken: {info.reason}" for info in self.registry.suspects(wanted)]
+            reason = f'there is no {kind} type "{wanted}"; {listed}{"".join(broken)}'
             self._wrong((kind, name, "type"), reason, closest(wanted, known))
             return None
         return known[wanted]
 
     def _settings(self, path: KeyPath, table: object, model: type[S]) -> S | None:
-        try:
-            return model.model_validate(table)
+        try:  # as JSON, because that is strict ("4" is no number) and still has lists for tuples and texts for paths
+            return model.model_validate_json(json.dumps(table, default=str), strict=True)
         except ValidationError as error:
             self.mistakes.extend(translate(error, model, path, self.merged))
         except Exception as error:  # a plugin's own validator; it must not hide the other mistakes
             self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
         return None
 
-    def between_tables(self, sources: crosscheck.Tables, connectors: crosscheck.Tables) -> None:
-        self.mistakes.extend(crosscheck.missing_filters(connectors, self.merged))
-        self.mistakes.extend(crosscheck.path_clashes(sources, self.merged))
-        self.warnings.extend(crosscheck.unmatched_entries(connectors, self.merged))
+    def between_tables(self, sources: Tables) -> None:
+        self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
+        self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
+        self.warnings.extend(crosscheck.unused_filters(self.merged))
+        self.warnings.extend(crosscheck.unmatched_entries(self.merged))
+        self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 
-    def secrets(self, named: dict[str, crosscheck.Tables], *, required: bool) -> None:
+    def secrets(self, kind: str, tables: Tables, *, required: bool) -> None:
         """Report unread secrets; in a table that is switched off they do no harm yet."""
-        for kind, tables in named.items():
-            enabled = crosscheck.active(tables)
-            for name, secret, mistake in crosscheck.unread_secrets(kind, tables, self.merged):
-                harmless = name not in enabled or (not required and crosscheck.is_only_elsewhere(secret))
-                (self.warnings if harmless else self.mistakes).append(mistake)
+        for name, table in self.merged.named(kind).items():
+            read_from = tables[name].settings if name in tables else table
+            for secret, mistake in crosscheck.unread_secrets((kind, name), read_from, self.merged):
+                harmless = crosscheck.is_off(table) or (not required and crosscheck.is_only_elsewhere(secret))
+                (self.warnings if harmless else self.mistakes).extend(self._unless_wrong([mistake]))
+
+    def _unless_wrong(self, found: Iterable[Mistake]) -> list[Mistake]:
+        """Leave out what is about a key of which a mistake is known already."""
+        known = {mistake.key for mistake in self.mistakes}
+        return [mistake for mistake in found if mistake.key not in known]
 
     def _wrong(self, path: KeyPath, reason: str, suggestion: str | None = None) -> None:
         self.mistakes.append(self.merged.mistake(path, reason, suggestion))

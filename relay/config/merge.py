@@ -54,11 +54,17 @@ class Merged:
         return Mistake(reason=reason, suggestion=suggestion)
 
 
+def is_reference(value: object) -> bool:
+    """Tell whether a value is written like a reference to a secret."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((how, name),) = value.items()
+    return how in SECRET_KEYS and isinstance(name, str) and name != ""
+
+
 def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
     """Tell whether a value merges key by key. A reference to a secret is one value, replaced as a whole."""
-    if not isinstance(value, dict):
-        return False
-    return not any(len(value) == 1 and isinstance(value.get(key), str) for key in SECRET_KEYS)
+    return isinstance(value, dict) and not is_reference(value)
 
 
 def _twice(path: KeyPath, first: Document, second: Document) -> Mistake:

@@ -1,8 +1,9 @@
 """What plugins provide: connector, source and filter types, and commands. One broken plugin stops nothing."""
 
 import inspect
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
@@ -26,13 +27,20 @@ Thing = type[Plugin] | click.Command
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """A plugin that was found. `provides` lists things like "connector heap"; `error` says why it cannot be used."""
+    """A plugin that was found. `provides` lists things like "connector heap"; `error` says why it cannot be used;
+    `notes` what its author or an admin may not expect."""
 
     name: str
     origin: str
     version: str
     provides: tuple[str, ...] = ()
     error: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The first line of `error`."""
+        return self.error.partition("\n")[0] if self.error else ""
 
 
 class Registry:
@@ -41,6 +49,8 @@ class Registry:
     def __init__(self) -> None:
         self.plugins: list[PluginInfo] = []
         self._provided: dict[tuple[str, str], tuple[Thing, Candidate]] = {}
+        self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        """By name and origin of a plugin."""
 
     @classmethod
     def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
@@ -51,6 +61,8 @@ class Registry:
         registry = cls()
         for candidate in candidates(folders):
             registry.plugins.append(registry._add(candidate))
+        for number, info in enumerate(registry.plugins):
+            registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
         return registry
 
     def types(self, kind: str) -> dict[str, type[Plugin]]:
@@ -86,21 +98,27 @@ class Registry:
             things = {_key(thing): thing for thing in _things(module)}
             provided = self._claim(things, candidate)
         except (Exception, SystemExit) as error:  # whatever a plugin does while it is imported
-            return PluginInfo(name, origin, version, error=" ".join(f"{type(error).__name__}: {error}".split()))
+            return PluginInfo(name, origin, version, error=f"{type(error).__name__}: {error}".strip())
         version = version or str(getattr(module, "__version__", ""))
+        for note in () if things else _nameless(module):
+            self._note(candidate, note)
         return PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
 
     def _claim(self, things: Mapping[tuple[str, str], Thing], candidate: Candidate) -> list[tuple[str, str]]:
         """Take over all that a plugin provides, or nothing. Raises ValueError if another provides it already."""
-        fresh = []
-        for key in things:
-            _, owner = self._provided.get(key, (None, None))
-            if owner and owner.is_drop_in == candidate.is_drop_in:
-                raise ValueError(f"{key[0]} {key[1]} is already provided by plugin {owner.name} ({owner.origin})")
-            if not owner:
-                fresh.append(key)
+        owners = {key: self._provided[key][1] for key in things if key in self._provided}
+        for (kind, name), owner in owners.items():
+            if owner.is_drop_in == candidate.is_drop_in:
+                raise ValueError(f"{kind} {name} is already provided by plugin {owner.name} ({owner.origin})")
+        for (kind, name), owner in owners.items():
+            self._note(owner, f"replaces {kind} {name} of {candidate.origin}")
+            self._note(candidate, f"{kind} {name} is replaced by {owner.origin}")
+        fresh = [key for key in things if key not in owners]
         self._provided |= {key: (things[key], candidate) for key in fresh}
         return fresh
+
+    def _note(self, plugin: Candidate, note: str) -> None:
+        self._notes[plugin.name, plugin.origin].append(note)
 
 
 def _things(module: ModuleType) -> Iterator[Thing]:
@@ -119,15 +137,26 @@ def _things(module: ModuleType) -> Iterator[Thing]:
         for answer in hook():
             yield from answer
     if not any(hook.name == "relay_types" for hook in hooks):
-        yield from _own_classes(module)
+        yield from filter(_is_named, _own_classes(module))
 
 
 def _own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
-    """The plugin classes with a type name that the module, or a module of its package, defines."""
+    """The plugin classes that the module, or a module of its package, defines, with a type name or without."""
     for thing in vars(module).values():
-        is_named = isinstance(thing, type) and issubclass(thing, Plugin) and vars(thing).get("type")
-        if is_named and f"{thing.__module__}.".startswith(f"{module.__name__}."):
+        is_plugin = isinstance(thing, type) and issubclass(thing, Plugin)
+        if is_plugin and f"{thing.__module__}.".startswith(f"{module.__name__}."):
             yield thing
+
+
+def _is_named(plugin: type[Plugin]) -> bool:
+    return bool(vars(plugin).get("type"))
+
+
+def _nameless(module: ModuleType) -> Iterator[str]:
+    """What to do about the classes of a module that provides nothing."""
+    for plugin in _own_classes(module):
+        name, base = plugin.__name__, plugin.__bases__[0].__name__
+        yield f'class {name} has no type: write class {name}({base}, type="{name.lower()}")'
 
 
 def _key(thing: Any) -> tuple[str, str]:

@@ -11,16 +11,12 @@ from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest
 
 REASONS: Final[Mapping[str, str]] = {
-    "bool_parsing": "expected true or false",
     "bool_type": "expected true or false",
     "dict_type": "expected a table",
     "extra_forbidden": "unknown key",
-    "float_parsing": "expected a number",
     "float_type": "expected a number",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
-    "int_from_float": "expected a whole number",
-    "int_parsing": "expected a whole number",
     "int_type": "expected a whole number",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",

@@ -1,0 +1,39 @@
+"""What may be secret in a configuration, and how a line of it is shown without that."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from relay.api.settings import SECRET_FORMS
+
+HIDDEN: Final = "..."
+"""Stands in an excerpt for what is not shown."""
+
+HEADERS: Final = ("authorization", "x-api-key", "api-key", "cookie")
+"""Request headers whose values are secrets, in lower case."""
+
+_PASSWORD: Final = re.compile(r"://[^/\s\"']*@")
+_IN_QUERY: Final = re.compile(r"(?i)([?&](?:(?:api|access|client)?[_-]?(?:key|token|secret)|password)=)[^&#\s\"']+")
+_NAMED: Final = re.compile(r"(?i)((?:authorization|cookie|api[_-]?key|tokens?|secrets?|salt|password)[\"']?\s*=).*")
+"""A key named like a secret, and all that follows it."""
+
+
+def plain_secret(path: Sequence[str | int], text: str) -> str | None:
+    """Say what is wrong with a text at this key path that looks like a secret written out; None if it does not."""
+    if path[-2:-1] == ("headers",) and str(path[-1]).lower() in HEADERS:
+        return f"looks like a secret in plain text: write a reference instead, {SECRET_FORMS}"
+    if "://" in text and _IN_QUERY.search(text):
+        return f"looks like a secret in a URL: if the receiver takes it in a header, refer to it there, {SECRET_FORMS}"
+    return None
+
+
+def without_secrets(text: str) -> str:
+    """Hide what is secret in the URLs of a text."""
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(f"://{HIDDEN}@", text))
+
+
+def excerpt(line: str, *, private: bool) -> str:
+    """Show a line of TOML: without any value if it is private, else without what looks like a secret."""
+    if private:
+        return re.sub(r"(?<==).*|[\"'].*", f" {HIDDEN}", line)
+    return _NAMED.sub(rf"\1 {HIDDEN}", without_secrets(line))
