@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import overload
 
 from relay.api.event import Event, Kind
@@ -172,9 +173,12 @@ class Batch(Sequence[Event]):
             base, first = base + len(block), last
         return Batch(blocks)
 
-    def halves(self) -> tuple["Batch", "Batch"]:
-        """Two batches of half the events each, for finding the one that a destination refuses."""
+    def halves(self, *, by_size: bool = False) -> tuple["Batch", "Batch"]:
+        """Two batches of half the events, or about half the bytes; for finding what a destination refuses."""
         middle = self._len // 2
+        if by_size:
+            sizes = list(accumulate(map(len, self.bodies())))
+            middle = min(max(bisect_left(sizes, sizes[-1] / 2), 1), self._len - 1)
         return self.pick(range(middle)), self.pick(range(middle, self._len))
 
 

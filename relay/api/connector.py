@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import structlog
 from pydantic import Field, model_validator
 
 from relay.api.batch import Batch
-from relay.api.outcome import Outcome
+from relay.api.outcome import Outcome, check
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Duration, EventSelection, Settings
 
 if TYPE_CHECKING:
     import aiohttp
+
+
+Status = Annotated[str, Field(pattern=r"^[1-5]\d\d$")]
 
 
 class BatchSettings(Settings):
@@ -34,6 +37,9 @@ class RetrySettings(Settings):
 
     first: Duration = Field(1.0, gt=0)
     max: Duration = Field(300.0, gt=0)
+    give_up_after: Duration = Field(0.0, ge=0)
+    """Events that could not be delivered for so long are parked; 0: never, they are tried for ever. A destination that
+    does not accept us at all (a pause) does not count."""
 
     @model_validator(mode="after")
     def _first_is_not_the_longest(self) -> Self:
@@ -59,6 +65,8 @@ class ConnectorSettings(Settings):
     """Batches on their way at the same time."""
     window: int = Field(10_000, ge=1)
     """Events at most beyond the saved cursor: what can be sent again after a crash."""
+    answers: dict[Status, Literal["deliver", "retry", "reject", "pause"]] = Field(default_factory=dict)
+    """What the destination's HTTP statuses mean, where it is not the usual."""
     rate: float = Field(0, ge=0)
     """Events per second at most; 0 is no limit."""
 
@@ -94,7 +102,11 @@ class Connector(Plugin):
         """
         from relay.api.http import send
 
-        await send(self.http, method, url, body, headers)
+        await send(self.http, method, url, body, headers, self.settings.answers)
+
+    def check(self, answer: "aiohttp.ClientResponse") -> None:
+        """`relay.api.check` with what the connector's setting `answers` says."""
+        check(answer, answers=self.settings.answers)
 
     async def open(self) -> None:
         """Get ready; called once before the first delivery. An exception stops the daemon's start with its text."""

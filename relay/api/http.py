@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from relay.api.outcome import Retry, check
+from relay.api.outcome import Answers, Retry, check
 
 LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
@@ -27,8 +27,10 @@ def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
     )
 
 
-async def send(session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """Send a request and return for a 2xx answer. Raises Retry, Reject, Unauthorized: see `check`.
+async def send(
+    session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: Mapping[str, str], answers: Answers
+) -> None:
+    """Send a request and return for a good answer. Raises Retry, Reject, Unauthorized: see `check`.
 
     Reasons hold no secret: of the URL they name the host alone. Redirects are not followed.
     """
@@ -36,7 +38,7 @@ async def send(session: aiohttp.ClientSession, method: str, url: str, body: byte
     try:
         async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
             rest = await _read_rest(answer) if not answer.ok or not answer.content.is_eof() else b""
-            check(answer, rest)
+            check(answer, rest, answers)
     except (aiohttp.ClientError, OSError) as error:
         raise Retry(_reason(url, error)) from None
 

@@ -4,10 +4,12 @@ Returning None means that all were delivered. Any exception that is not of this 
 bug and is treated as `Retry`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     import aiohttp  # a third of a second that `relay check` does not need
@@ -34,11 +36,13 @@ class Retry(Exception):
 
 class Reject(Exception):
     """Never: the destination refuses these events for what they are. The lane splits a refused batch until it holds
-    the refused event alone, parks that one with `reason`, and delivers the rest."""
+    the refused event alone, parks that one with `reason`, and delivers the rest. `too_large`: what is refused is the
+    size; the batch is split into halves of equal size then."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, too_large: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.too_large = too_large
 
 
 class Unauthorized(Exception):
@@ -52,24 +56,36 @@ class Unauthorized(Exception):
 Outcome = Delivered | Retry | Reject | Unauthorized
 
 
-def check(answer: "aiohttp.ClientResponse", body: bytes | None = None) -> None:
+Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]
+"""What a status, as a string such as "409", means; for the others the usual applies."""
+
+
+def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: Answers = MappingProxyType({})) -> None:
     """Turn an HTTP answer into an outcome: return for 2xx, raise for the rest.
 
     401, 403, 404 and redirects raise `Unauthorized` (a redirected POST loses its body: configure the final address);
     408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After; other 4xx raise `Reject`. The reason has
     the first bytes of `body`, or of what has arrived of it.
     """
-    status = answer.status
-    if 200 <= status < 300 and not answer.history:
-        return
     if answer.history:
         raise Unauthorized(f"redirected to {answer.url.with_query(None)}: configure the final address")
-    said = f"HTTP {status}{_target(answer)}{_excerpt(_arrived(answer) if body is None else body)}"
-    if status in (401, 403, 404) or 300 <= status < 400:
+    meaning = answers.get(str(answer.status)) or _usual(answer.status)
+    if meaning == "deliver":
+        return
+    said = f"HTTP {answer.status}{_target(answer)}{_excerpt(_arrived(answer) if body is None else body)}"
+    if meaning == "pause":
         raise Unauthorized(said)
-    if 400 <= status < 500 and status not in (408, 425, 429):
-        raise Reject(said)
+    if meaning == "reject":
+        raise Reject(said, too_large=answer.status == 413)
     raise Retry(said, after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)))
+
+
+def _usual(status: int) -> str:
+    if 200 <= status < 300:
+        return "deliver"
+    if status in (401, 403, 404) or 300 <= status < 400:
+        return "pause"
+    return "reject" if 400 <= status < 500 and status not in (408, 425, 429) else "retry"
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 import structlog
 
 from relay.api import Batch, Connector, ConnectorSettings
+from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
 from relay.deliver.pace import Pace
 from relay.deliver.schedule import retry_delay
@@ -35,8 +36,7 @@ class Delivery:
         self._health = Health(connector.name)
         self._pace = Pace(settings.rate)
         self._stop = asyncio.Event()
-        self._closed_until = 0.0
-        """Monotonic time before which nothing is sent: the destination asked for it, or does not accept us."""
+        self._breaker = Breaker()
 
     def stop(self) -> None:
         """Begin no further attempt; those under way may end."""
@@ -44,12 +44,14 @@ class Delivery:
 
     async def finish(self, batch: Batch) -> Counts:
         """Deliver or park every event of the batch. Raises Stopped."""
-        counts = Counts()
+        counts, since = Counts(), time.monotonic()
         while True:
             verdict = await self._attempt(batch)
             counts.delivered += verdict.delivered
             if verdict.split:
-                return await self._split(batch, counts)
+                return await self._split(batch, verdict, counts)
+            if self._gives_up(verdict, time.monotonic() - since):
+                verdict = verdict.given_up()
             if verdict.refused:
                 await self._refuse(batch, verdict)
                 counts.parked += len(verdict.refused)
@@ -59,9 +61,14 @@ class Delivery:
             partly = len(verdict.again) < len(batch)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
 
-    async def _split(self, batch: Batch, counts: Counts) -> Counts:
+    def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
+        """Never for a destination that does not accept us at all: that is not the events' fault."""
+        limit = self._settings.retry.give_up_after
+        return bool(limit and verdict.again and not verdict.pause and seconds >= limit)
+
+    async def _split(self, batch: Batch, verdict: Verdict, counts: Counts) -> Counts:
         """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
-        for half in batch.halves():
+        for half in batch.halves(by_size=verdict.too_large):
             counts += await self.finish(half)
         return counts
 
@@ -73,9 +80,13 @@ class Delivery:
             verdict = judge(len(batch), answer)
         except Exception as error:
             verdict = judge(len(batch), error)
-            if verdict.reason.startswith("bug"):
+            if verdict.bug:
                 log.error("connector raised", connector=self._connector.name, exc_info=error)
+        except BaseException:
+            self._breaker.given_up()
+            raise
         if verdict.delivered or verdict.refused:
+            self._breaker.worked()
             self._health.worked()
         return verdict
 
@@ -83,16 +94,16 @@ class Delivery:
         """Wait for the pace, and for as long as the destination is to be left alone."""
         if wait := self._pace.delay(events, time.monotonic()):
             await self._sleep(wait)
-        while (wait := self._closed_until - time.monotonic()) > 0:
+        while (wait := self._breaker.wait(time.monotonic())) > 0:
             await self._sleep(wait)
         if self._stop.is_set():
+            self._breaker.given_up()
             raise Stopped
 
     def _delay(self, verdict: Verdict, batch: Batch) -> float:
         first, longest = self._settings.retry.first, self._settings.retry.max
         delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
-        if verdict.after is not None or verdict.pause:
-            self._closed_until = max(self._closed_until, time.monotonic() + delay)
+        self._breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
         if verdict.pause:
             self._health.paused(verdict.reason, delay)
         else:
@@ -110,16 +121,17 @@ class Delivery:
     async def _refuse(self, batch: Batch, verdict: Verdict) -> None:
         name = self._connector.name
         parked = []
-        for number, reason in verdict.refused:
+        for number, reason, cause in verdict.refused:
             event = batch[number]
             parked.append(
-                Parked(event.source, name, event.offset, event.type, "refused", reason, batch.attempt, event.body)
+                Parked(event.source, name, event.offset, event.type, cause, reason, batch.attempt, event.body)
             )
         first = parked[0]
         log.warning(
-            "event parked: the destination refuses it",
+            "event parked",
             connector=name,
             events=len(parked),
+            cause=first.cause,
             offset=first.offset,
             type=first.type,
             reason=first.reason,

@@ -1,9 +1,18 @@
 """What an attempt came to: a connector's answer, of whatever form, in terms of event numbers. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from relay.api import Delivered, Outcome, Reject, Retry, Unauthorized
+
+
+class Refusal(NamedTuple):
+    """An event that is never to be tried again."""
+
+    number: int
+    reason: str
+    cause: str = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +22,25 @@ class Verdict:
     delivered: int = 0
     again: Sequence[int] = ()
     """To be tried again."""
-    refused: Sequence[tuple[int, str]] = ()
-    """Never to be tried again, each with the reason."""
+    refused: Sequence[Refusal] = ()
     split: bool = False
     """The batch was refused as a whole: which event is to blame is not known yet."""
+    too_large: bool = False
+    """It was refused for its size."""
     reason: str = ""
     """Why anything is to be tried again."""
     after: float | None = None
     """Seconds that the destination asks to be left alone."""
     pause: bool = False
     """The destination is reached in the wrong way: no event can get through until that is mended."""
+    bug: bool = False
+    """The connector did what it should not; that is neither the destination's nor the events' fault."""
+
+    def given_up(self) -> "Verdict":
+        """The same with nothing to be tried again."""
+        cause = "bug" if self.bug else "gave_up"
+        refused = [*self.refused, *(Refusal(number, self.reason, cause) for number in self.again)]
+        return replace(self, again=(), refused=refused)
 
 
 def judge(size: int, answer: Sequence[Outcome] | BaseException | None) -> Verdict:
@@ -36,12 +54,21 @@ def judge(size: int, answer: Sequence[Outcome] | BaseException | None) -> Verdic
         case Unauthorized():
             return Verdict(again=everything, reason=answer.reason, pause=True)
         case Reject():
-            return Verdict(refused=[(number, answer.reason) for number in everything], split=size > 1)
+            refused = [_refusal(number, answer) for number in everything]
+            return Verdict(refused=refused, split=size > 1, too_large=answer.too_large)
         case TimeoutError():
             return Verdict(again=everything, reason="no answer in time")
         case BaseException():
-            return Verdict(again=everything, reason=f"bug in the connector: {type(answer).__name__}: {answer}")
+            return _bug(size, f"{type(answer).__name__}: {answer}")
     return _judge_each(size, answer)
+
+
+def _bug(size: int, what: str) -> Verdict:
+    return Verdict(again=range(size), reason=f"bug in the connector: {what}", bug=True)
+
+
+def _refusal(number: int, outcome: Reject) -> Refusal:
+    return Refusal(number, outcome.reason, "too_large" if outcome.too_large else "refused")
 
 
 def _wrong(size: int, outcomes: object) -> str | None:
@@ -56,14 +83,14 @@ def _wrong(size: int, outcomes: object) -> str | None:
 
 def _judge_each(size: int, outcomes: Sequence[Outcome]) -> Verdict:
     if wrong := _wrong(size, outcomes):
-        return Verdict(again=range(size), reason=f"bug in the connector: {wrong}")
+        return _bug(size, wrong)
     again = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)]
     reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Retry | Unauthorized)]
     waits = [outcome.after for outcome in outcomes if isinstance(outcome, Retry) and outcome.after is not None]
     return Verdict(
         delivered=sum(isinstance(outcome, Delivered) for outcome in outcomes),
         again=again,
-        refused=[(number, outcome.reason) for number, outcome in enumerate(outcomes) if isinstance(outcome, Reject)],
+        refused=[_refusal(number, outcome) for number, outcome in enumerate(outcomes) if isinstance(outcome, Reject)],
         reason=next(iter(reasons), ""),
         after=max(waits, default=None),
         pause=any(isinstance(outcome, Unauthorized) for outcome in outcomes),

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Reject, Retry, Unauthorized, retry_after
+from relay.deliver.breaker import FAILURES, PROBE_WAIT_S, Breaker
 from relay.deliver.pace import Pace
 from relay.deliver.schedule import MAX_RETRY_AFTER_S, retry_delay
-from relay.deliver.verdict import Verdict, judge
+from relay.deliver.verdict import Refusal, Verdict, judge
 from relay.journal import Counts, Cursor, unsettled
 
 
@@ -66,19 +67,28 @@ ALL = range(3)
         (None, Verdict(delivered=3)),
         (Retry("busy", after=5), Verdict(again=ALL, reason="busy", after=5)),
         (Unauthorized("401"), Verdict(again=ALL, reason="401", pause=True)),
-        (Reject("no"), Verdict(refused=[(0, "no"), (1, "no"), (2, "no")], split=True)),
-        (TimeoutError(), Verdict(again=ALL, reason="no answer in time")),
-        (ZeroDivisionError("x"), Verdict(again=ALL, reason="bug in the connector: ZeroDivisionError: x")),
-        ([DELIVERED], Verdict(again=ALL, reason="bug in the connector: 1 outcomes for 3 events")),
-        ([None, True, "x"], Verdict(again=ALL, reason="bug in the connector: None is no outcome")),
-        ([DELIVERED, DELIVERED, Reject], Verdict(again=ALL, reason=f"bug in the connector: {Reject!r} is no outcome")),
+        (Reject("no"), Verdict(refused=[Refusal(n, "no") for n in ALL], split=True)),
         (
-            True,
-            Verdict(again=ALL, reason="bug in the connector: deliver returned bool, not None or a list of outcomes"),
+            Reject("fat", too_large=True),
+            Verdict(refused=[Refusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
+        ),
+        (TimeoutError(), Verdict(again=ALL, reason="no answer in time")),
+        (ZeroDivisionError("x"), Verdict(again=ALL, reason="bug in the connector: ZeroDivisionError: x", bug=True)),
+        ([DELIVERED], Verdict(again=ALL, reason="bug in the connector: 1 outcomes for 3 events", bug=True)),
+        ([None, True, "x"], Verdict(again=ALL, reason="bug in the connector: None is no outcome", bug=True)),
+        (
+            [DELIVERED, DELIVERED, Reject],
+            Verdict(again=ALL, reason=f"bug in the connector: {Reject!r} is no outcome", bug=True),
+        ),
+        (
+            7,
+            Verdict(
+                again=ALL, reason="bug in the connector: deliver returned int, not None or a list of outcomes", bug=True
+            ),
         ),
         (
             [Retry("later", after=2), DELIVERED, Reject("no")],
-            Verdict(delivered=1, again=[0], refused=[(2, "no")], reason="later", after=2),
+            Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later", after=2),
         ),
     ],
 )
@@ -87,7 +97,7 @@ def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict
 
 
 def test_a_refused_event_that_is_alone_is_to_be_parked() -> None:
-    assert judge(1, Reject("no")) == Verdict(refused=[(0, "no")], split=False)
+    assert judge(1, Reject("no")) == Verdict(refused=[Refusal(0, "no")], split=False)
 
 
 @given(cuts=st.sets(st.integers(1, 99), max_size=12), order=st.randoms())
@@ -105,3 +115,41 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
         assert {n for first, last in open_ranges for n in range(first, last)} == set(range(100)) - settled
         assert cursor.ledger(100).pending == 100 - len(settled)
     assert (cursor.position, cursor.ahead) == (100, [])
+
+
+def test_what_is_given_up_is_refused_with_the_cause() -> None:
+    some = Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later")
+    assert some.given_up() == Verdict(
+        delivered=1, refused=[Refusal(2, "no"), Refusal(0, "later", "gave_up")], reason="later"
+    )
+    assert judge(1, KeyError("x")).given_up().refused == [Refusal(0, "bug in the connector: KeyError: 'x'", "bug")]
+
+
+def test_the_breaker_opens_after_some_failures_in_a_row_and_lets_one_attempt_find_out() -> None:
+    breaker = Breaker()
+    for failure in range(FAILURES - 1):
+        breaker.failed(100.0 + failure, at_once=False)
+        assert breaker.wait(10.0) == 0
+    breaker.failed(130.0, at_once=False)
+    assert [breaker.wait(now) for now in (100.0, 129.0)] == [30.0, 1.0]
+    assert breaker.wait(130.0) == 0  # half-open: this one goes
+    assert [breaker.wait(131.0) for _ in range(3)] == [PROBE_WAIT_S] * 3
+    breaker.failed(150.0, at_once=False)
+    assert breaker.wait(131.0) == 19.0
+    assert breaker.wait(150.0) == 0
+    breaker.given_up()
+    assert breaker.wait(150.0) == 0
+    breaker.worked()
+    assert [breaker.wait(150.0) for _ in range(3)] == [0, 0, 0]
+
+
+def test_the_breaker_opens_at_once_if_the_destination_asks_for_it_and_success_starts_the_count_anew() -> None:
+    breaker = Breaker()
+    breaker.failed(20.0, at_once=True)
+    assert breaker.wait(15.0) == 5.0
+    breaker.worked()
+    for _ in range(FAILURES - 1):
+        breaker.failed(99.0, at_once=False)
+    breaker.worked()
+    breaker.failed(99.0, at_once=False)
+    assert breaker.wait(15.0) == 0

@@ -303,3 +303,48 @@ async def test_a_lane_that_fails_starts_again_and_the_others_do_not_notice(
         bodies = await it.send(5)
         await it.settled()
         assert it.connector.delivered == Counter(bodies)
+
+
+async def test_what_could_not_be_delivered_for_too_long_is_parked_only_if_the_admin_says_so(tmp_path: Path) -> None:
+    async with bench(tmp_path, retry={"first": "1ms", "max": "5ms", "give_up_after": "50ms"}) as it:
+        it.connector.answer = stuck
+        bodies = await it.send(3)
+        await it.settled()
+        assert it.fleet.lanes[0].cursor.counts.parked == 3
+        assert len(it.connector.batches) > 1
+    assert [(one.cause, one.reason, one.body) for one in parked(tmp_path)] == [("gave_up", "stuck", b) for b in bodies]
+    assert parked(tmp_path)[0].attempts > 1
+
+
+async def test_a_batch_too_large_is_split_by_bytes(tmp_path: Path) -> None:
+    async with bench(tmp_path, batch={"events": 100, "age": "0ms"}) as it:
+
+        def small_only(batch: Batch) -> None:
+            if batch.size > 3000:
+                raise Reject("HTTP 413", too_large=True)
+
+        it.connector.answer = small_only
+        bodies = [make_event(filling="x" * (2000 if n == 9 else 10)) for n in range(10)]
+        bodies.append(make_event(filling="y" * 9000))
+        await it.journal.append([KIND] * len(bodies), bodies)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies[:-1])
+        assert len(it.connector.batches) <= 5
+    assert [(one.cause, one.body) for one in parked(tmp_path)] == [("too_large", bodies[-1])]
+
+
+async def test_a_dead_destination_is_tried_by_one_batch_at_a_time(tmp_path: Path) -> None:
+    async with bench(tmp_path, concurrency=8, retry={"first": "20ms", "max": "20ms"}) as it:
+        it.connector.answer = stuck
+        await it.send(80)
+        async with asyncio.timeout(10):
+            while len(it.connector.batches) < 20:
+                await asyncio.sleep(0.001)
+        it.connector.most_at_once = 0
+        async with asyncio.timeout(10):
+            while len(it.connector.batches) < 26:
+                await asyncio.sleep(0.001)
+        assert it.connector.most_at_once == 1
+        it.connector.answer = lambda batch: None
+        await it.settled()
+        assert it.connector.delivered.total() == 80

@@ -352,3 +352,32 @@ async def test_the_reason_says_where_a_redirect_leads_but_not_its_query(connect,
     peer.answer = moved
     with pytest.raises(Unauthorized, match=r"^HTTP 308 to https://elsewhere\.example/in$"):
         await connect(Http, url=peer.url).deliver(make_batch(1))
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning", "outcome"),
+    [
+        (409, "retry", Retry),
+        (500, "reject", Reject),
+        (422, "pause", Unauthorized),
+        (404, "deliver", None),
+        (200, "retry", Retry),
+    ],
+)
+async def test_what_a_status_means_can_be_set(connect, peer, make_batch, status, meaning, outcome):
+    async def answer(request):
+        return web.Response(status=status)
+
+    peer.answer = answer
+    http = connect(Http, url=peer.url, answers={str(status): meaning})
+    if outcome is None:
+        assert await http.deliver(make_batch(1)) is None
+    else:
+        with pytest.raises(outcome, match=str(status)):
+            await http.deliver(make_batch(1))
+
+
+def test_only_statuses_and_known_meanings_can_be_set(connect):
+    for answers in ({"99": "retry"}, {"teapot": "retry"}, {"418": "ignore"}):
+        with pytest.raises(ValueError, match="answers"):
+            connect(Http, url="http://x/", answers=answers)

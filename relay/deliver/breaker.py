@@ -1,0 +1,47 @@
+"""When a destination is left alone. Pure: the caller reads the clock.
+
+Closed: everybody goes. Open: nobody goes until a time. Half-open: that time is over, one attempt goes ahead, and the
+others wait for what it finds.
+"""
+
+from typing import Final
+
+FAILURES: Final = 5
+"""Attempts that fail one after the other, with none between that gets through, open the breaker."""
+PROBE_WAIT_S: Final = 0.1
+
+
+class Breaker:
+    """The breaker of one lane."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._open = False
+        self._until = 0.0
+        self._probing = False
+
+    def wait(self, now: float) -> float:
+        """Seconds to wait before asking again; 0: go ahead. Whoever goes ahead says how it went."""
+        if not self._open:
+            return 0.0
+        if now < self._until:
+            return self._until - now
+        if self._probing:
+            return PROBE_WAIT_S
+        self._probing = True
+        return 0.0
+
+    def worked(self) -> None:
+        """An attempt got an answer that settles events."""
+        self._failures, self._open, self._probing = 0, False, False
+
+    def failed(self, until: float, *, at_once: bool) -> None:
+        """An attempt did not get through and comes again at that time; `at_once`: the destination asked for peace."""
+        self._failures += 1
+        self._probing = False
+        if at_once or self._failures >= FAILURES:
+            self._open, self._until = True, max(self._until, until)
+
+    def given_up(self) -> None:
+        """An attempt ended without a result; another may take its place."""
+        self._probing = False
