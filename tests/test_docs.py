@@ -22,7 +22,7 @@ REGISTRY = Registry.discover(())
 def own(kind: str, name: str, base: type[Settings]) -> tuple[type[Settings], set[str]]:
     """A plugin type's settings model, and the fields that every plugin of its kind has."""
     plugin = REGISTRY.types(kind)[name]
-    return plugin.Settings, set(base.model_fields)
+    return plugin.Settings, {field.alias or name for name, field in base.model_fields.items()}
 
 
 TABLES: dict[str, tuple[type[Settings], set[str]]] = {

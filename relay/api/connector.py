@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from relay.api.batch import Batch
 from relay.api.outcome import Outcome, check
 from relay.api.plugin import Plugin
-from relay.api.settings import ByteSize, Duration, EventSelection, Settings
+from relay.api.settings import ByteSize, Duration, EventSelection, Settings, StartAt
 
 if TYPE_CHECKING:
     import aiohttp
@@ -53,6 +53,8 @@ class ConnectorSettings(Settings):
 
     type: str
     enabled: bool = True
+    from_: StartAt = Field("now", alias="from")
+    """Where a connector that never ran before begins."""
     events: EventSelection = ("*",)
     """Groups, channels, exact types or globs; a leading ! excludes; left out: everything."""
     filters: tuple[str, ...] = ()

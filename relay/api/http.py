@@ -37,16 +37,18 @@ async def send(
     data = body if len(body) <= LARGE_BYTES else BytesIO(body)
     try:
         async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
-            rest = await _read_rest(answer) if not answer.ok or not answer.content.is_eof() else b""
-            check(answer, rest, answers)
+            complete = answer.ok and answer.content.is_eof()
+            check(answer, b"" if complete else await _read_rest(answer, session.timeout.total), answers)
     except (aiohttp.ClientError, OSError) as error:
         raise Retry(_reason(url, error)) from None
 
 
-async def _read_rest(answer: aiohttp.ClientResponse) -> bytes | None:
-    """Read an answer to its end, for its connection to be used again and its reason known; None if it stalls."""
+async def _read_rest(answer: aiohttp.ClientResponse, timeout: float | None) -> bytes | None:
+    """Read an answer to its end, for its connection to be used again and its reason known; None if it stalls.
+
+    Long before the whole delivery counts as failed: what was answered 2xx is not to be sent again for a slow body."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(min(ANSWER_SECONDS, (timeout or ANSWER_SECONDS) / 4)):
             return await answer.content.readexactly(ANSWER_BYTES)
     except asyncio.IncompleteReadError as whole:
         return whole.partial

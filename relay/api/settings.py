@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -89,6 +90,22 @@ def _selection(value: object) -> tuple[str, ...]:
 
 EventSelection = Annotated[tuple[str, ...], BeforeValidator(_selection, json_schema_input_type=list[str])]
 """Which events are wanted: groups, channels, exact types, globs; a leading `!` excludes. `("*",)` is everything."""
+
+
+def _start(value: object) -> str | float:
+    if value in ("now", "oldest"):
+        return str(value)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise ValueError(f'expected "now", "oldest" or a time such as "2026-11-01T00:00Z", got {value!r}')
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+StartAt = Annotated[str | float, BeforeValidator(_start, json_schema_input_type=str)]
+"""Where a connector that never ran begins: "now", "oldest", or a time (UTC if not said), kept as Unix seconds."""
 
 
 SECRET_FORMS: Final = '{ credential = "name" }, { file = "/path" } or { env = "NAME" }'

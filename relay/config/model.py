@@ -51,7 +51,11 @@ class JournalSettings(Settings):
     path: Path = Path("journal")
     """The journal's folder; a relative path starts at the state folder."""
     max_size: ByteSize = Field(10 * GIB, ge=16 * MIB)
-    """Bytes on disk; when they are used up, senders get 503 and Retry-After."""
+    """Bytes on disk; when they are used up, `on_full` says what happens."""
+    min_free: ByteSize = 256 * MIB
+    """Bytes of the file system that the journal leaves to others (and to relay.db); 0: it does not look."""
+    on_full: Literal["refuse", "expire_oldest"] = "refuse"
+    """When space is lacking and all is still needed: senders get 503 and Retry-After, or the oldest events go."""
     retention: Duration = 7 * DAY_SECONDS
     """Seconds that settled events stay replayable, within `max_size`."""
     memory: ByteSize = 64 * MIB

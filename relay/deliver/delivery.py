@@ -123,9 +123,7 @@ class Delivery:
         parked = []
         for number, reason, cause in verdict.refused:
             event = batch[number]
-            parked.append(
-                Parked(event.source, name, event.offset, event.type, cause, reason, batch.attempt, event.body)
-            )
+            parked.append(Parked.of(event, name, cause, reason, batch.attempt))
         first = parked[0]
         log.warning(
             "event parked",

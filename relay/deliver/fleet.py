@@ -18,10 +18,12 @@ from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver.lane import Lane
-from relay.journal import Cursor, Journal, State
+from relay.journal import Cursor, Journal, State, unsettled
 from relay.route import Route
 
 SAVE_S: Final = 0.25
+LOOK_S: Final = 0.5
+"""How soon it is noticed that an admin wants parked events replayed."""
 RELEASE_S: Final = 5.0
 TIDY_S: Final = 60.0
 NEARLY_FULL: Final = 0.8
@@ -43,7 +45,7 @@ class Fleet:
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises what a connector's `open` raises."""
         for configured in config.connectors.values():
-            cursor = await self._cursor(configured.name)
+            cursor = await self._cursor(configured.name, configured.settings.from_)
             self.lanes.append(self._lane(configured, config.filters, cursor))
             await self.lanes[-1].connector.open()
         await self._tell_abandoned()
@@ -73,15 +75,22 @@ class Fleet:
             connector, settings, route, cursor, journal=self._journal, state=self._state, save_soon=self._save_now.set
         )
 
-    async def _cursor(self, connector: str) -> Cursor:
+    async def _cursor(self, connector: str, start: str | float) -> Cursor:
         head = self._journal.head
         cursor = await self._state.cursor(connector)
         if cursor is None:
-            return Cursor(head, head)
+            offset = await self._journal.offset_of(start)
+            return Cursor(offset, offset)
         if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
             log.error("the journal is older than the cursor; starting at its head", connector=connector, head=head)
             return Cursor(head, head)
+        await self._unpark_pending(connector, cursor)
         return cursor
+
+    async def _unpark_pending(self, connector: str, cursor: Cursor) -> None:
+        """What was parked right before a crash, and is not settled by the saved cursor, is about to be tried again."""
+        oldest = max(cursor.position, self._journal.oldest)
+        await self._state.unpark(connector, unsettled(oldest, self._journal.head, cursor.ahead))
 
     async def run(self) -> None:
         """Run all lanes until `stop`, then until their deliveries under way have ended; cancel it to end those too.
@@ -90,17 +99,22 @@ class Fleet:
         try:
             async with asyncio.TaskGroup() as group:
                 saving = group.create_task(self._keep_saving(), name="save cursors")
+                looking = group.create_task(self._keep_looking(), name="look for parked events to replay")
                 async with asyncio.TaskGroup() as lanes:
                     for lane in self.lanes:
                         lanes.create_task(lane.run(), name=f"lane {lane.name}")
                     await self._stopping.wait()
                 saving.cancel()
+                looking.cancel()
         finally:
             await self._close()
 
     async def _close(self) -> None:
         try:
             await self.save()
+        except (sqlite3.Error, OSError) as error:
+            advice = "what was delivered since the last save is delivered again after the next start"
+            log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
         finally:
             for lane in self.lanes:
                 await self._release(lane.connector)
@@ -130,17 +144,33 @@ class Fleet:
                 log.error("saving the cursors failed, will be tried again", error=str(error))
                 await asyncio.sleep(SAVE_S)
 
+    async def _keep_looking(self) -> None:
+        """Have the lanes look for parked events to replay whenever another process has changed the database."""
+        seen = -1
+        while True:
+            try:
+                seen, before = await self._state.version(), seen
+            except sqlite3.Error as error:
+                log.error("looking for parked events failed, will be tried again", error=str(error))
+            else:
+                if seen != before:
+                    for lane in self.lanes:
+                        lane.look_for_parked()
+            await asyncio.sleep(LOOK_S)
+
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""
         head = self._journal.head
         snapshots = {lane: lane.snapshot() for lane in self.lanes}
-        changed = {lane.name: now for lane, (now, _) in snapshots.items() if self._saved.get(lane.name) != (now, head)}
+        cursors = {lane.name: snapshot.cursor for lane, snapshot in snapshots.items()}
+        changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
         if changed:
-            await self._state.save(changed, head)
+            replayed = [one for snapshot in snapshots.values() for one in snapshot.replayed]
+            await self._state.save(changed, head, replayed)
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
-        for lane, (_, events) in snapshots.items():
-            lane.saved(events)
-        await self._keep(min((cursor.position for cursor, _ in snapshots.values()), default=head))
+        for lane, snapshot in snapshots.items():
+            lane.saved(snapshot)
+        await self._keep(min((cursor.position for cursor in cursors.values()), default=head))
 
     def _tell_if_full(self, needed: int) -> None:
         fill = self._journal.fill(needed)

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from relay.api import Source
 from relay.config import Address, IngestSettings, UnixAddress
-from relay.ingest.intake import Intake
+from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.pressure import Pressure
-from relay.ingest.problem import Problem
+from relay.ingest.problem import Problem, busy
 from relay.journal import Journal, State
 
 STOP_S: Final = 5.0
@@ -25,7 +25,7 @@ class Ingest:
 
     def __init__(self, sources: Sequence[Source], settings: IngestSettings, journal: Journal, state: State) -> None:
         pressure = Pressure(settings.max_in_flight)
-        self._settings = settings
+        self._settings, self._journal = settings, journal
         self._sources = sources
         self._intakes = [Intake(source, settings, pressure, journal, state) for source in sources]
         self._ready = False
@@ -70,7 +70,9 @@ class Ingest:
 
     async def _readiness(self, _: web.Request) -> web.Response:
         if not self._ready:
-            return Problem(503, "relay is stopping", Retry_After="5").response()
+            return busy("relay is stopping", DRAIN_RETRY_AFTER_S).response()
+        if reason := self._journal.refusing:
+            return busy(reason, FULL_RETRY_AFTER_S).response()
         return web.json_response({"status": "ready"})
 
     async def _contract(self, _: web.Request) -> web.Response:

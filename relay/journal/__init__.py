@@ -2,9 +2,10 @@
 
 from relay.journal.cursor import Counts, Cursor, Ledger, unsettled
 from relay.journal.journal import Journal, Reader, Unavailable
+from relay.journal.parked import Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked, parked
 from relay.journal.retention import Limits
 from relay.journal.segment import Corrupt
-from relay.journal.state import Parked, State, ledger, parked
+from relay.journal.state import State, ledger
 
 __all__ = [
     "Corrupt",
@@ -17,7 +18,12 @@ __all__ = [
     "Reader",
     "State",
     "Unavailable",
+    "Which",
+    "count_parked",
+    "drop_parked",
     "ledger",
+    "look_at_parked",
+    "mark_parked",
     "parked",
     "unsettled",
 ]

@@ -5,6 +5,7 @@ All that arrives while one commit is under way forms the next group: one record,
 
 import asyncio
 import threading
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import structlog
 
 from relay.api import Block, Kind
 from relay.journal.retention import Limits
+from relay.journal.seek import offset_at
 from relay.journal.segment import READ_BYTES, Segment, SegmentReader
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
@@ -25,6 +27,8 @@ log = structlog.stdlib.get_logger()
 
 GROUP_BYTES: Final = 8 << 20
 """A group that has reached this size takes no more; the next one begins."""
+REFUSING_S: Final = 30.0
+"""Seconds after a failed commit until senders may find out whether the next one works."""
 
 
 class Unavailable(Exception):
@@ -66,6 +70,7 @@ class Journal:
         self._committing = False
         self._waiting: list[asyncio.Future[None]] = []
         self._readers: set[Reader] = set()
+        self._refused: tuple[str, float] | None = None
         self.head = self._writer.head
         """The offset that the next event gets; everything below is on disk."""
 
@@ -79,6 +84,16 @@ class Journal:
     def size(self) -> int:
         """Bytes that the journal takes on disk."""
         return self._writer.size
+
+    @property
+    def refusing(self) -> str | None:
+        """Why the last commit failed; None if it did not.
+
+        After REFUSING_S it is None, too: if nobody sent because we are not ready, we would never be ready again.
+        """
+        if self._refused is None or time.monotonic() > self._refused[1] + REFUSING_S:
+            return None
+        return self._refused[0]
 
     def fill(self, offset: int) -> float:
         """Which part of `max_size` the events from this offset on take up: at 1 the journal is full."""
@@ -116,6 +131,7 @@ class Journal:
         if error is None:
             self._accepted(group, written.result())
         else:
+            self._refused = str(error), time.monotonic()
             group.failed(Unavailable(str(error)))
             if not isinstance(error, OSError):
                 log.error("commit failed by a bug", exc_info=error)
@@ -124,6 +140,9 @@ class Journal:
 
     def _accepted(self, group: Group, block: Block) -> None:
         self.head = block.offsets[-1] + 1
+        if self._refused:
+            log.info("the journal takes events again")
+            self._refused = None
         self._tail.add(block)
         group.done(block.offsets[0])
         waiting, self._waiting = self._waiting, []
@@ -137,6 +156,12 @@ class Journal:
             future = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
             await future
+
+    async def offset_of(self, start: str | float) -> int:
+        """The offset that "now", "oldest" or a Unix time stands for."""
+        if isinstance(start, float):
+            return await asyncio.to_thread(offset_at, self._writer.segments, self.head, start)
+        return self.oldest if start == "oldest" else self.head
 
     def reader(self) -> "Reader":
         """A reader with a place of its own; close it when done."""
@@ -180,13 +205,23 @@ class Reader:
 
     def _from_disk(self, offset: int) -> list[Block]:
         with self._lock:
-            segment, end = self._locate(offset)
-            if self._segment is None or self._segment.path != segment.path:
-                self._close()
-                self._segment = SegmentReader(segment.path)
-            blocks = self._segment.read(max(offset, segment.base), end)
+            reader, start, end = self._open(offset)
+            blocks = reader.read(start, end)
         inside = offset - blocks[0].offsets[0]
         return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks
+
+    def _open(self, offset: int) -> tuple[SegmentReader, int, int]:
+        """The reader of the segment that holds the offset, or of the oldest one, and what may be read of it."""
+        while True:
+            segment, end = self._locate(offset)
+            if self._segment is not None and self._segment.path == segment.path:
+                return self._segment, max(offset, segment.base), end
+            self._close()
+            try:
+                self._segment = SegmentReader(segment.path)
+            except FileNotFoundError:
+                if segment in self._writer.segments:  # else it expired between the look and the opening
+                    raise
 
     def _locate(self, offset: int) -> tuple[Segment, int]:
         """The segment that holds the offset, or the oldest one, and where what may be read of it ends."""
@@ -194,6 +229,10 @@ class Reader:
         place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
         following = segments[place + 1].base if place + 1 < len(segments) else self._journal.head
         return segments[place], min(following, self._journal.head)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._close()
 
     def _close(self) -> None:
         if self._segment is not None:
@@ -203,5 +242,4 @@ class Reader:
     def close(self) -> None:
         """Let go of the file and of the place."""
         self._readers.discard(self)
-        with self._lock:
-            self._close()
+        self._let_go()

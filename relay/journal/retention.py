@@ -16,6 +16,10 @@ class Limits:
 
     max_size: int
     retention: float
+    min_free: int = 0
+    """Bytes that a new segment leaves free on the file system; 0: the file system is not asked."""
+    expire_oldest: bool = False
+    """When space is lacking, events that are still needed go, too."""
 
     @property
     def segment_size(self) -> int:
@@ -23,14 +27,19 @@ class Limits:
         return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, self.max_size // 16))
 
 
-def expendable(segments: Sequence[Segment], limits: Limits, keep: int, now: float, needed: int) -> list[Segment]:
-    """The oldest segments that may be removed: nobody needs an event in them (`keep` is the first needed offset), and
-    they are older than the retention or in the way of `needed` more bytes. The last segment always stays."""
-    size, found = sum(segment.size for segment in segments), []
-    for segment in segments[:-1]:
-        old = now - segment.written > limits.retention
-        if segment.end > keep or not (old or size + needed > limits.max_size):
+def expendable(segments: Sequence[Segment], limits: Limits, keep: int, now: float, lacking: float) -> list[Segment]:
+    """The oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes. They go
+    while nobody needs an event in them (`keep` is the first needed offset) or, to make room, if the limits say so.
+
+    The last segment with events always stays: it tells a restart how far the journal has come."""
+    found = []
+    for segment in [segment for segment in segments if segment.end > segment.base][:-1]:
+        if segment.end > keep:
+            may_go = limits.expire_oldest and lacking > 0
+        else:
+            may_go = lacking > 0 or now - segment.written > limits.retention
+        if not may_go:
             break
         found.append(segment)
-        size -= segment.size
+        lacking -= segment.size
     return found

@@ -123,10 +123,28 @@ class SegmentReader:
         if offset < self.offset:
             self.at, self.offset = PREFIX.size, self.base
         while self.offset < end:
-            found = [block for block in self._chunk(end, max_bytes, offset) if block.offsets[-1] >= offset]
+            found = []
+            try:
+                for block in self._chunk(end, max_bytes, offset):
+                    if block.offsets[-1] >= offset:
+                        found.append(block)  # noqa: PERF401  what comes before the damage is good
+            except Corrupt:
+                if not found:
+                    raise
             if found:
                 return found
         return []
+
+    def goes_on(self) -> bool:
+        """Whether a whole record follows the bad one that the reader stands before: then it is damage, no torn tail."""
+        header = header_at(os.pread(self.fd, HEADER.size, self.at), 0)
+        if header is None:
+            return False
+        at = self.at + header.size
+        following = header_at(os.pread(self.fd, HEADER.size, at), 0) if at < os.fstat(self.fd).st_size else None
+        if following is None or at + following.size > os.fstat(self.fd).st_size:
+            return False
+        return decode(os.pread(self.fd, following.size, at), 0, following, self.salt) is not None
 
     def _chunk(self, end: int, max_bytes: int, wanted: int) -> Iterator[Block]:
         """The records of one read; those wholly below `wanted` are passed over unread."""
@@ -158,7 +176,10 @@ class SegmentReader:
 
 
 def find_end(path: Path) -> tuple[int, int, float]:
-    """Read a segment to its last whole record: (offset behind it, byte behind it, when it was received)."""
+    """Read a segment to its last whole record: (offset behind it, byte behind it, when it was received).
+
+    Raises Corrupt if whole records follow a bad one: that is no torn tail.
+    """
     reader = SegmentReader(path)
     received = 0.0
     try:
@@ -166,6 +187,8 @@ def find_end(path: Path) -> tuple[int, int, float]:
             for block in reader.read(reader.offset, 1 << 63):
                 received = block.received
     except Corrupt:
+        if reader.goes_on():
+            raise
         return reader.offset, reader.at, received
     finally:
         reader.close()

@@ -13,30 +13,40 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple
 from importlib.resources import files
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from relay.journal.cursor import OUTCOMES, Counts, Cursor, Ledger
 from relay.journal.lock import lock
+from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked, connect
 
-FILE_NAME: Final = "relay.db"
 T = TypeVar("T")
 
+MIGRATIONS: Final = (
+    """
+    ALTER TABLE parked RENAME COLUMN parked TO first;
+    ALTER TABLE parked ADD COLUMN last REAL NOT NULL DEFAULT 0;
+    ALTER TABLE parked ADD COLUMN again REAL;
+    ALTER TABLE parked ADD COLUMN id_field TEXT NOT NULL DEFAULT 'id';
+    ALTER TABLE parked ADD COLUMN time_field TEXT NOT NULL DEFAULT 'time';
+    ALTER TABLE parked ADD COLUMN received REAL NOT NULL DEFAULT 0;
+    UPDATE parked SET last = first, received = first;
+    """,
+)
+"""The step from each version of the tables to the next."""
 
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """An event that was put aside, and why."""
-
-    source: str
-    connector: str | None
-    offset: int | None
-    type: str | None
-    cause: str
-    reason: str
-    attempts: int
-    body: bytes
+_STORED: Final = [name for name in FIELDS if name != "number"]
+_PARK: Final = f"""
+    INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
+    ON CONFLICT (connector, offset) DO UPDATE SET attempts = attempts + excluded.attempts,
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in ("attempts", "first"))}
+"""  # noqa: S608
+_MARKED: Final = f"""
+    SELECT {", ".join(FIELDS)} FROM parked WHERE connector = ? AND again IS NOT NULL ORDER BY offset LIMIT ?
+"""  # noqa: S608
 
 
 class State:
@@ -47,10 +57,10 @@ class State:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
         (folder / FILE_NAME).touch(mode=0o600)  # parked events are personal data
-        self._db = sqlite3.connect(folder / FILE_NAME, check_same_thread=False, isolation_level=None, timeout=10)
+        self._db = sqlite3.connect(folder / FILE_NAME, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(files("relay.journal").joinpath("state.sql").read_text("utf-8"))
+        _make_tables(self._db)
         self._thread = ThreadPoolExecutor(1, "state")
 
     async def cursor(self, connector: str) -> Cursor | None:
@@ -68,33 +78,57 @@ class State:
         query = f"SELECT connector, ? - start - {' - '.join(OUTCOMES)} FROM cursor"  # noqa: S608
         return dict(await self._run(lambda db: db.execute(query, (head,)).fetchall()))
 
-    async def save(self, cursors: Mapping[str, Cursor], head: int) -> None:
-        """Save cursors with their counts, all or none."""
+    async def save(self, cursors: Mapping[str, Cursor], head: int, replayed: Sequence[Parked] = ()) -> None:
+        """Save cursors with their counts and let go of the parked events that those now count otherwise, all or none.
+
+        A parked event stays if it has failed since it was looked up (`marked`)."""
         rows = [
             (connector, head, cursor.start, cursor.position, json.dumps(cursor.ahead), *astuple(cursor.counts))
             for connector, cursor in cursors.items()
         ]
         marks = ", ".join("?" * (5 + len(OUTCOMES)))
         query = f"REPLACE INTO cursor VALUES ({marks}, {time.time()})"  # noqa: S608
-        await self._run(lambda db: db.executemany(query, rows))
+        gone = [(one.connector, one.offset, one.attempts) for one in replayed]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(query, rows)
+            db.executemany("DELETE FROM parked WHERE connector = ? AND offset = ? AND attempts = ?", gone)
+
+        await self._run(write)
 
     async def park(self, parked: Sequence[Parked]) -> None:
-        """Put events aside."""
-        rows = [
-            (
-                one.source,
-                one.connector,
-                one.offset,
-                one.type,
-                one.cause,
-                one.reason,
-                one.attempts,
-                time.time(),
-                one.body,
-            )
-            for one in parked
-        ]
-        query = "REPLACE INTO parked VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        """Put events aside. One that lies there already keeps its number; its attempts add up."""
+        now = time.time()
+        rows = [asdict(one) | {"first": now, "last": now} for one in parked]
+        await self._run(lambda db: db.executemany(_PARK, rows))
+
+    async def marked(self, connector: str, events: int, size: int) -> list[Parked]:
+        """Parked events of a connector that are to be replayed, in the journal's order: as many as have room in `size`
+        bytes, but at least one and at most `events`."""
+
+        def read(db: sqlite3.Connection) -> list[Parked]:
+            found: list[Parked] = []
+            room = size
+            for one in starmap(Parked, db.execute(_MARKED, (connector, events))):
+                room -= len(one.body)
+                if found and room < 0:
+                    break
+                found.append(one)
+            return found
+
+        return await self._run(read)
+
+    async def version(self) -> int:
+        """A number that changes when another process has written to the database."""
+        query = self._db.execute
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: int(query("PRAGMA data_version").fetchone()[0])
+        )
+
+    async def unpark(self, connector: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """Forget what is parked for a connector at the offsets of these ranges."""
+        rows = [(connector, start, stop) for start, stop in ranges]
+        query = "DELETE FROM parked WHERE connector = ? AND offset >= ? AND offset < ?"
         await self._run(lambda db: db.executemany(query, rows))
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -119,22 +153,26 @@ class State:
 
 
 def ledger(folder: Path) -> dict[str, Ledger]:
-    """The books of every lane as last saved in a state folder, whether relay runs or not."""
+    """The books of every lane as last saved in a state folder, whether relay runs or not.
+
+    Raises FileNotFoundError, sqlite3.Error."""
     columns = ", ".join(OUTCOMES)
     query = f"SELECT connector, head - start, {columns} FROM cursor ORDER BY connector"  # noqa: S608
     return {name: Ledger(accepted, Counts(*counts)) for name, accepted, *counts in _look(folder, query)}
 
 
-def parked(folder: Path) -> list[Parked]:
-    """All parked events of a state folder, the oldest first, whether relay runs or not."""
-    query = "SELECT source, connector, offset, type, cause, reason, attempts, body FROM parked ORDER BY number"
-    return [Parked(*row) for row in _look(folder, query)]
+def _make_tables(db: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an older relay up to date, all or nothing."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise sqlite3.DatabaseError(f"{FILE_NAME} was written by a newer relay (version {version} of its tables)")
+    fresh = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'parked'").fetchone() is None
+    steps = "" if fresh else "".join(MIGRATIONS[version:])
+    tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")
+    db.executescript(f"BEGIN IMMEDIATE; {steps} {tables} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 def _look(folder: Path, query: str) -> list[tuple[Any, ...]]:
     """Ask the database without a right to change it. Raises FileNotFoundError, sqlite3.Error."""
-    path = folder / FILE_NAME
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no relay has run with this state folder")
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+    with closing(connect(folder, "ro")) as db:
         return db.execute(query).fetchall()

@@ -3,10 +3,12 @@
 How it fails and recovers:
 
 - A group counts once its record is written and synced; only then does `head` move and may anybody be told.
-- Any error while writing or syncing abandons the segment where it stands (a failed sync must not be repeated: the
-  kernel may have dropped the pages and say yes the second time). The group fails, the next one goes to a new segment.
-  Its first offset is the head, so whatever the abandoned tail holds lies at offsets that another segment owns and is
-  never read.
+- Any error while writing or syncing ends the segment behind its last good record (a failed sync must not be repeated:
+  the kernel may have dropped the pages and say yes the second time). The group fails, the next one goes to a new
+  segment. Its first offset is the head, so whatever a tail that could not be cut off holds lies at offsets that another
+  segment owns and is never read.
+- If there is no room for a new segment the group fails, and each group after it looks for room again. The open segment
+  stays: what fits into its rest is still taken. Nothing is removed in vain, for a group that is refused all the same.
 - On start the last segment is read to its last whole record and cut there: that is where a crash tore it. What was torn
   was never acknowledged. Files are not appended to again; the first group opens a new segment.
 - A bad record below the first offset of a later segment is damage, not a torn tail: reading it raises Corrupt.
@@ -15,6 +17,7 @@ How it fails and recovers:
 """
 
 import errno
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -22,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -45,6 +48,7 @@ from relay.journal.segment import (
     write_all,
 )
 
+MIB: Final = 1 << 20
 log = structlog.stdlib.get_logger()
 
 
@@ -92,7 +96,7 @@ class Writer:
             opened.at += write_all(opened.fd, [header, meta, block.body], opened.at)
             os.fdatasync(opened.fd)
         except OSError:
-            self._abandon()
+            self._seal(opened)
             raise
         self.head += len(block)
         active = self.segments[-1]
@@ -101,7 +105,8 @@ class Writer:
 
     def tidy(self) -> None:
         """Remove the segments that retention no longer wants and nobody needs."""
-        self._remove(expendable(self.segments, self.limits, self.keep, time.time(), 0))
+        lacking = self.size - self.limits.max_size
+        self._remove(expendable(self.segments, self.limits, self.keep, time.time(), lacking))
 
     def close(self) -> None:
         """Seal the segment that is being written, and let go of the folder."""
@@ -114,19 +119,34 @@ class Writer:
         if self._open is not None and self._open.at + needed <= self.segments[-1].size:
             return self._open
         size = max(self.limits.segment_size, needed + PREFIX.size)
-        self._remove(expendable(self.segments, self.limits, self.keep, time.time(), size))
-        if self.size + size > self.limits.max_size:
-            raise OSError(errno.ENOSPC, "the journal has reached its max_size and every event in it is still needed")
+        self._make_room(size)
+        self.segments = [segment for segment in self.segments if segment.base != self.head]  # it held no event
         fd, salt = create(self.folder, self.head, size)
         if self._open is not None:
             self._seal(self._open)
         self._open = Open(fd, salt, PREFIX.size)
         fresh = Segment(path_of(self.folder, self.head), self.head, self.head, size, time.time())
-        self.segments = [segment for segment in self.segments if segment.base != self.head] + [fresh]
+        self.segments = [*self.segments, fresh]
         return self._open
 
+    def _make_room(self, size: int) -> None:
+        """Remove what is in the way of a segment of so many bytes. Raises OSError if it would not fit all the same."""
+        limits, free = self.limits, self._free()
+        lacking = size + max(self.size - limits.max_size, limits.min_free - free)
+        going = expendable(self.segments, limits, self.keep, time.time(), lacking)
+        if lacking > sum(segment.size for segment in going):
+            raise OSError(errno.ENOSPC, _full(size, limits, free))
+        self._remove(going)
+
+    def _free(self) -> float:
+        """Bytes that the file system has for us."""
+        if not self.limits.min_free:
+            return math.inf
+        system = os.statvfs(self.folder)
+        return system.f_bavail * system.f_frsize
+
     def _seal(self, opened: Open) -> None:
-        """Cut the open segment to its used size. If that fails it is merely longer than need be."""
+        """Cut the open segment behind its last good record. If that fails it is merely longer than need be."""
         self._open = None
         with suppress(OSError):
             os.ftruncate(opened.fd, opened.at)
@@ -134,18 +154,25 @@ class Writer:
         self.segments[-1].size = os.fstat(opened.fd).st_size
         os.close(opened.fd)
 
-    def _abandon(self) -> None:
-        opened, self._open = self._open, None
-        if opened is not None:
-            os.close(opened.fd)
-
     def _remove(self, segments: Sequence[Segment]) -> None:
         if not segments:
             return
         self.segments = self.segments[len(segments) :]
         for segment in segments:
             segment.path.unlink(missing_ok=True)
-        log.info("journal segments removed", segments=len(segments), up_to_offset=segments[-1].end)
+        first, end = segments[0].base, segments[-1].end
+        log.info("journal segments removed", segments=len(segments), events=end - first, up_to_offset=end)
+        if end > self.keep:
+            reason = "no room, and journal.on_full is expire_oldest"
+            log.error("events removed that were still needed", events=end - max(first, self.keep), reason=reason)
+
+
+def _full(size: int, limits: Limits, free: float) -> str:
+    """Why there is no room, and what to do."""
+    if free - size < limits.min_free:
+        numbers = f"{free / MIB:.0f} MiB free, {size / MIB:.0f} MiB wanted, {limits.min_free / MIB:.0f} MiB kept free"
+        return f"the journal's file system is full ({numbers}): free some space, or lower journal.min_free"
+    return "the journal has reached its max_size and every event in it is still needed"
 
 
 def recover(folder: Path) -> list[Segment]:

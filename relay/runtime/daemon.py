@@ -64,7 +64,8 @@ async def _open(fleet: Fleet, ingest: Ingest, config: Config) -> list[str]:
 @asynccontextmanager
 async def _journal(config: Config, folder: Path) -> AsyncIterator[tuple[Journal, State]]:
     settings = config.journal
-    limits = Limits(settings.max_size, settings.retention)
+    expire_oldest = settings.on_full == "expire_oldest"
+    limits = Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
     try:
         state = await asyncio.to_thread(State, folder)
         journal = await asyncio.to_thread(Journal, folder / settings.path, limits, settings.memory)

@@ -348,3 +348,36 @@ async def test_a_dead_destination_is_tried_by_one_batch_at_a_time(tmp_path: Path
         it.connector.answer = lambda batch: None
         await it.settled()
         assert it.connector.delivered.total() == 80
+
+
+async def test_what_was_parked_right_before_a_crash_is_not_parked_and_delivered(tmp_path: Path) -> None:
+    def refuse(batch: Batch) -> None:
+        raise Reject("not today")
+
+    async with bench(tmp_path) as it:
+        saved = await it.state.cursor("it")
+        assert saved is not None
+        it.connector.answer = refuse
+        await it.send(2)
+        await it.settled()
+    assert len(parked(tmp_path)) == 2
+    state = State(tmp_path)
+    await state.save({"it": saved}, 2)  # the crash came before the cursor was saved
+    state.close()
+    async with bench(tmp_path) as it:
+        await it.settled()
+        assert it.connector.delivered.total() == 2
+    assert parked(tmp_path) == []
+
+
+@pytest.mark.parametrize(("start", "arrives"), [("now", 2), ("oldest", 5), ("2000-01-01", 5), ("2100-01-01T00:00Z", 2)])
+async def test_a_new_connector_begins_where_it_is_told(tmp_path: Path, start: str, arrives: int) -> None:
+    journal = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0)
+    await journal.append([KIND] * 3, [make_event() for _ in range(3)])
+    await journal.close()
+    async with bench(tmp_path, **{"from": start}) as it:
+        await it.send(2)
+        await it.settled()
+        assert it.connector.delivered.total() == arrives
+        ledger = it.fleet.lanes[0].cursor.ledger(it.journal.head)
+        assert (ledger.accepted, ledger.pending) == (arrives, 0)

@@ -220,6 +220,27 @@ async def test_flipping_any_byte_of_the_last_record_never_yields_a_wrong_event(t
     assert second > whole
 
 
+async def test_a_bad_record_with_good_ones_behind_it_is_damage_and_no_torn_tail(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, memory=0)
+    for n in range(4):
+        await append(journal, b'{"n":%d}' % n)
+    await journal.close()
+    (path,) = segments(tmp_path)
+    data = path.read_bytes()
+    at = data.index(b'{"n":2}')
+    path.write_bytes(data[:at] + b'{"n":9}' + data[at + 7 :])
+    with pytest.raises(Corrupt, match="offset 2"):
+        open_journal(tmp_path)
+    path.write_bytes(data)
+    journal = open_journal(tmp_path, memory=0)
+    path.write_bytes(data[:at] + b'{"n":9}' + data[at + 7 :])
+    reader = journal.reader()
+    assert sum(map(len, await reader.read(0))) == 2  # what comes before the damage is delivered
+    with pytest.raises(Corrupt, match="offset 2"):
+        await reader.read(2)
+    await journal.close()
+
+
 async def test_damage_in_an_older_segment_is_loud(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     await append(journal, b'{"first":1}')

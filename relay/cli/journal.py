@@ -1,0 +1,174 @@
+"""`relay journal`: is the journal whole, and what is in it. Changes nothing and needs no lock."""
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from relay.api import Event
+from relay.api.batch import one_line
+from relay.catalogue import Selection
+from relay.cli.check import CONF, FOLDER
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
+from relay.journal.inspect import Books, Inspected, acknowledged, blocks, books, inspect, segments
+
+OPTIONS: Final = (
+    click.option("--conf", metavar="DIR", type=CONF, help="The configuration (default: /etc/relay/conf.d)."),
+    click.option(
+        "--state",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
+        help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
+    ),
+    click.option(
+        "--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here."
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the options name: a state folder, the journal that goes with it, and the configuration if it is valid."""
+
+    state: Path
+    journal: Path
+    config: Config | None
+
+
+def places(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a state folder, and hand what they mean to the command as its first argument."""
+
+    @wraps(command)
+    def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:
+        with told():
+            command(_place(conf, state, plugin_folders), **options)
+
+    for option in reversed(OPTIONS):
+        option(placed)
+    return placed
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell what cannot be read without a traceback."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, PermissionError, sqlite3.Error) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _place(conf: Path | None, state: Path, plugin_folders: Sequence[Path]) -> Place:
+    try:
+        registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+        config = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False).config
+    except ConfigError as error:
+        if conf:
+            click.echo(f"warning: {conf} is left out of account: {error.mistakes[0]} (see relay check)", err=True)
+        return Place(state, state / "journal", None)
+    return Place(state, state / config.journal.path, config)
+
+
+def lanes(state: Path) -> list[Books]:
+    """The books of all lanes; none if no connector has run yet."""
+    try:
+        return books(state)
+    except FileNotFoundError:
+        return []
+
+
+def moment(unix_seconds: float | None) -> str:
+    """Write a time for people: UTC, to the second."""
+    return "-" if unix_seconds is None else f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@click.group
+def journal() -> None:
+    """Look into the journal, of a relay that runs or one that does not."""
+
+
+@journal.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@places
+def check(place: Place, as_json: bool) -> None:
+    """Read the whole journal, verify every checksum and that no offset is missing.
+
+    A torn tail of the last segment is good: a crash leaves it, and nothing in it was acknowledged. Exits with 0 if the
+    journal is good, else with 1.
+    """
+    needed = acknowledged(lanes(place.state))  # first: what is acknowledged now is in the journal that is then read
+    found = inspect(place.journal, needed)
+    is_whole = all(segment.is_whole for segment in found)
+    if as_json:
+        click.echo(json.dumps({"ok": is_whole, "segments": [*map(_plain, found)]}, indent=2))
+    else:
+        click.echo("\n".join([*map(_line, found), "good" if is_whole else "DAMAGED: see above"]))
+    raise SystemExit(0 if is_whole else 1)
+
+
+def _plain(segment: Inspected) -> dict[str, Any]:
+    fields = asdict(segment) | {"path": str(segment.path), "events": segment.end - segment.base, "said": str(segment)}
+    return {name: value for name, value in fields.items() if name not in ("stop", "needed")}
+
+
+def _line(segment: Inspected) -> str:
+    events = segment.end - segment.base
+    times = f"{moment(segment.first)} to {moment(segment.last)}" if events else "-"
+    return (
+        f"{segment.path.name}  offsets {segment.base} to {segment.end}  {events} events  {segment.used} bytes"
+        f"  {times}  {segment}"
+    )
+
+
+@journal.command
+@click.option("--from", "start", metavar="OFFSET", default=0, type=click.IntRange(0), help="Begin with this offset.")
+@click.option("--until", "stop", metavar="OFFSET", type=click.IntRange(0), help="End before this offset.")
+@click.option("--events", "entries", metavar="SELECTION", multiple=True, help="Only these, as in conf.d; repeatable.")
+@click.option("--limit", metavar="N", type=click.IntRange(0), help="So many at most.")
+@places
+def dump(place: Place, start: int, stop: int | None, entries: tuple[str, ...], limit: int | None) -> None:
+    """Print events as NDJSON, each with its offset, source, type and when it was received (Unix seconds).
+
+    The event is as it came, but for line breaks between its tokens. Exits with 1 if any part is damaged; the rest is
+    printed all the same.
+    """
+    listed = segments(place.journal, acknowledged(lanes(place.state)))
+    out = sys.stdout.buffer
+    for number, event in enumerate(_events(listed, start, stop, Selection(entries))):
+        if number == limit:
+            break
+        out.write(_dumped(event))
+    out.flush()
+    raise SystemExit(tell_damage(listed))
+
+
+def _events(listed: Sequence[Inspected], start: int, stop: int | None, selection: Selection) -> Iterator[Event]:
+    for _, block in blocks(listed, start):
+        for event in block.events():
+            if stop is not None and event.offset >= stop:
+                return
+            if event.offset >= start and selection.wants(event.type):
+                yield event
+
+
+def _dumped(event: Event) -> bytes:
+    head = {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
+    return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"
+
+
+def tell_damage(listed: Sequence[Inspected]) -> int:
+    """Name the damaged segments on standard error; return the exit code."""
+    damaged = [segment for segment in listed if segment.condition in ("damaged", "gap")]
+    for segment in damaged:
+        click.echo(f"{segment.path}: {segment}; relay journal check looks at all of it", err=True)
+    return 1 if damaged else 0

@@ -1,0 +1,220 @@
+"""`relay parked`: look at parked events, take them out, drop them, have them replayed."""
+
+import functools
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from relay.api.batch import one_line
+from relay.api.settings import parse_duration
+from relay.journal import Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked
+
+Command = Callable[..., None]
+_NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a duration back from now, or a time, as Unix seconds."""
+    if value is None:
+        return None
+    with suppress(ValueError):
+        return time.time() - parse_duration(value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        expected = 'neither a duration such as "2h" nor a time such as 2026-01-31T12:00 (UTC)'
+        raise click.BadParameter(f"{value!r} is {expected}", ctx, param) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@click.group
+def parked() -> None:
+    """Events that were put aside: look at them, export, replay or drop them.
+
+    Works on the database in the state folder, whether relay runs or not. Every command exits with 1 if no parked event
+    is meant or there is no state.
+    """
+
+
+def _on_state(command: Command) -> Command:
+    """Add --state, and say in one sentence why the database cannot be used."""
+
+    @click.option(
+        "--state",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
+        help="The state folder of relay run (default: $STATE_DIRECTORY, or /var/lib/relay).",
+    )
+    @functools.wraps(command)
+    def wrapped(*, state: Path, **options: Any) -> None:
+        try:
+            command(state=state, **options)
+        except (OSError, sqlite3.Error) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+def _selecting(command: Command) -> Command:
+    """Add the options that select parked events, handed on as `which`."""
+
+    @click.option("--connector", metavar="NAME", help="Only those of this connector.")
+    @click.option("--source", metavar="NAME", help="Only those that came by this source.")
+    @click.option("--cause", help="Only those with this cause: unreadable, refused, filter, ...")
+    @click.option(
+        "--since",
+        metavar="DURATION|TIME",
+        callback=_moment,
+        help="Only those that failed since: 2h ago, or 2026-01-31T12:00 (UTC).",
+    )
+    @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the oldest N.")
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        connector: str | None,
+        source: str | None,
+        cause: str | None,
+        since: float | None,
+        limit: int | None,
+        numbers: tuple[int, ...] = (),
+        **options: Any,
+    ) -> None:
+        which = Which(numbers=numbers, connector=connector, source=source, cause=cause, since=since, limit=limit)
+        command(which=which, **options)
+
+    return wrapped
+
+
+@parked.command("list")
+@_selecting
+@_JSON
+@_on_state
+def list_(state: Path, which: Which, as_json: bool) -> None:
+    """List parked events, the oldest first, without their content."""
+    _check_some(state, which)
+    if as_json:
+        click.echo(json.dumps([_fields(one) for one in look_at_parked(state, which)], indent=2))
+        return
+    click.echo(_LINE.format("number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"))
+    for one in look_at_parked(state, which):
+        click.echo(_line(one))
+
+
+_LINE = "{:>7}  {:<20}  {:<16}  {:<10}  {:>5}  {:<36}  {}"
+
+
+def _line(one: Parked) -> str:
+    whose = one.connector or f"source {one.source}"
+    reason = f"{one.reason} (to be replayed)" if one.again else one.reason
+    return _printable(
+        _LINE.format(one.number, _time(one.last), whose, one.cause, one.attempts, one.type or "-", reason)
+    )
+
+
+@parked.command
+@click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
+@_JSON
+@_on_state
+def show(state: Path, number: int, as_json: bool) -> None:
+    """Show all that is known of one parked event, and its content."""
+    one = next(look_at_parked(state, Which(numbers=[number])), None)
+    if one is None:
+        raise click.ClickException(f"no parked event has the number {number}")
+    try:
+        body = json.loads(one.body)
+    except ValueError:
+        body = one.body.decode(errors="replace")
+    if as_json:
+        click.echo(json.dumps(_fields(one) | {"body": body}, indent=2))
+        return
+    for name, value in _fields(one).items():
+        click.echo(f"{name + ':':<12}{'-' if value is None else _printable(str(value))}")
+    click.echo("\n" + json.dumps(body, indent=2))
+
+
+@parked.command
+@_selecting
+@click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
+@_on_state
+def export(state: Path, which: Which, file: IO[bytes]) -> None:
+    """Write the content of parked events to FILE (default: standard output), one per line, for `relay send`.
+
+    They stay parked. Events that the destination refused are written as the connector's filters left them.
+    """
+    number = _check_some(state, which)
+    for one in look_at_parked(state, which):
+        file.write(one_line(one.body) + b"\n")
+    click.echo(f"{number} exported", err=True)
+
+
+@parked.command
+@_NUMBERS
+@_selecting
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_on_state
+def drop(state: Path, which: Which, yes: bool) -> None:
+    """Remove parked events for good, by number or by selection. The ledger goes on counting them as parked."""
+    _check_given(which)
+    number = _check_some(state, which)
+    if not (yes or which.numbers):
+        click.confirm(f"Drop {number} parked events for good?", abort=True)
+    click.echo(f"{drop_parked(state, which)} dropped")
+
+
+@parked.command
+@_NUMBERS
+@_selecting
+@_on_state
+def replay(state: Path, which: Which) -> None:
+    """Have parked events delivered once more, by number or by selection, each to the connector that it is parked for.
+
+    A running relay begins within a second, a stopped one after its next start. What fails again stays parked. Events
+    that a filter failed on go through the connector's selection and filters again, others are sent as they are.
+    """
+    _check_given(which)
+    number = _check_some(state, which)
+    marked = mark_parked(state, which)
+    if marked < number:
+        advice = "were unreadable at their source: export them, mend them, and send them with relay send"
+        click.echo(f"{number - marked} cannot be replayed, they {advice}", err=True)
+    if not marked:
+        raise click.exceptions.Exit(1)
+    click.echo(f"{marked} to be replayed")
+
+
+def _check_given(which: Which) -> None:
+    if which == Which():
+        raise click.UsageError("say which: numbers, or a selection such as --connector NAME")
+
+
+def _check_some(state: Path, which: Which) -> int:
+    if number := count_parked(state, which):
+        return number
+    raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
+
+
+def _fields(one: Parked) -> dict[str, Any]:
+    """All but the content, for people and programs."""
+    known = {name: value for name, value in asdict(one).items() if name not in ("body", "id_field", "time_field")}
+    times = {name: _time(known[name]) for name in ("received", "first", "last", "again")}
+    return {"number": one.number} | known | times
+
+
+def _time(seconds: float | None) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
+
+
+def _printable(text: str) -> str:
+    """Text from outside must not command the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

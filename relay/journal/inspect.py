@@ -1,0 +1,219 @@
+"""The journal and the books as a bystander sees them: read only, without the lock, whether relay runs or not.
+
+While relay runs, the last segment grows and the oldest ones go. So the books are read before the journal: what they
+call accepted was on disk then. And a segment that is gone when its turn comes was removed by retention, as were all
+before it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.api import Block
+from relay.journal.cursor import OUTCOMES, Counts, Cursor, Ledger, unsettled
+from relay.journal.record import HEADER
+from relay.journal.segment import READ_BYTES, SUFFIX, Corrupt, SegmentReader, base_of
+from relay.journal.state import _look
+
+ENDLESS: Final = 1 << 63
+
+Range = tuple[int, int]
+"""Offsets from the first number up to but without the second."""
+
+Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
+
+
+@dataclass(slots=True)
+class Inspected:
+    """A segment file, and what was found in it once its `blocks` have been read."""
+
+    path: Path
+    base: int
+    stop: int | None
+    """Where the next segment begins; None for the last one."""
+    needed: int
+    """Events below this offset were acknowledged: they must be there."""
+    condition: Condition = "unread"
+    end: int = field(init=False)
+    """The offset behind the last good event."""
+    used: int = 0
+    """The byte behind the last good record."""
+    behind: int = 0
+    """Bytes that hold anything after that."""
+    first: float | None = None
+    """When the first event was received, in Unix seconds."""
+    last: float | None = None
+
+    def __post_init__(self) -> None:
+        self.end = self.base
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing acknowledged is missing; a torn tail never was acknowledged."""
+        return self.condition in ("good", "open", "torn")
+
+    def __str__(self) -> str:
+        match self.condition:
+            case "torn":
+                return f"torn tail of {self.behind} bytes at byte {self.used}"
+            case "damaged":
+                return f"damaged at byte {self.used} offset {self.end}"
+            case "gap":
+                return f"gap from {self.end} to {self.limit}"
+        return self.condition
+
+    @property
+    def limit(self) -> int:
+        """The offset up to which the segment has to be good."""
+        return self.needed if self.stop is None else self.stop
+
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        """The blocks from the one that holds `start` on, up to the end or the first damage.
+
+        Raises FileNotFoundError if retention has removed the segment.
+        """
+        reader = self._opened()
+        if reader is not None:
+            try:
+                yield from self._read(reader, start)
+            finally:
+                reader.close()
+
+    def _opened(self) -> SegmentReader | None:
+        for _ in range(2):  # the first time it may just have been created
+            with suppress(Corrupt):
+                return SegmentReader(self.path)
+        with self.path.open("rb") as file:
+            self._judge(file.fileno(), file.read(HEADER.size))
+        if self.condition == "torn":
+            self.condition = "damaged"  # a file that does not begin as a segment is no crash's work
+        return None
+
+    def _read(self, reader: SegmentReader, start: int) -> Iterator[Block]:
+        """Read in large pieces, and record by record from where one has something bad in it.
+
+        What is still bad at a second look is not a record that was just being written.
+        """
+        stop = ENDLESS if self.stop is None else self.stop
+        piece, bad_at = READ_BYTES, -1
+        self.used = reader.at
+        while reader.offset < stop:
+            try:
+                found = reader.read(max(start, reader.offset), stop, piece)
+            except Corrupt:
+                header = os.pread(reader.fd, HEADER.size, self.used)
+                if bad_at == self.used or not any(header):
+                    self._judge(reader.fd, header)
+                    return
+                reader.at, reader.offset, bad_at = self.used, self.end, self.used
+                piece = HEADER.size
+                continue
+            self._passed(reader, found)
+            yield from found
+        self.condition = "good"
+
+    def _passed(self, reader: SegmentReader, found: Sequence[Block]) -> None:
+        self.used, self.end = reader.at, reader.offset
+        if found:
+            self.first = found[0].received if self.first is None else self.first
+            self.last = found[-1].received
+
+    def _judge(self, fd: int, header: bytes) -> None:
+        """Name what the good records end with, by the bytes behind them, of which `header` are the first."""
+        if any(header):
+            self.behind = len(os.pread(fd, os.fstat(fd).st_size - self.used, self.used).rstrip(b"\0"))
+        if self.end < self.limit:
+            self.condition = "damaged" if self.behind else "gap"
+        elif self.behind:
+            self.condition = "torn"
+        else:
+            self.condition = "open" if header else "good"
+
+
+def segments(folder: Path, needed: int = 0) -> list[Inspected]:
+    """The segments of a journal folder, the oldest first, still unread. Raises FileNotFoundError.
+
+    Events below `needed` are known to be acknowledged (`acknowledged`): without it, damage in the last segment looks
+    like the torn tail that a crash leaves.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no journal")
+    paths = sorted(folder.glob(f"[0-9]*{SUFFIX}"), key=base_of)
+    bases = [base_of(path) for path in paths]
+    return [
+        Inspected(path, base, stop, needed) for path, base, stop in zip(paths, bases, [*bases[1:], None], strict=False)
+    ]
+
+
+def inspect(folder: Path, needed: int = 0) -> list[Inspected]:
+    """Read all segments of a journal from the first to the last byte. Raises FileNotFoundError, OSError."""
+    found: list[Inspected] = []
+    for segment in segments(folder, needed):
+        try:
+            for _ in segment.blocks():
+                pass
+        except FileNotFoundError:
+            found.clear()
+        else:
+            found.append(segment)
+    return found
+
+
+def blocks(listed: Sequence[Inspected], start: int = 0) -> Iterator[tuple[Inspected, Block]]:
+    """The good blocks of all segments from the one that holds `start` on, each with its segment."""
+    for segment in listed:
+        if segment.stop is None or segment.stop > start:
+            with suppress(FileNotFoundError):
+                for block in segment.blocks(start):
+                    yield segment, block
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """A lane as last saved: its cursor, and the journal's head at that moment."""
+
+    connector: str
+    head: int
+    cursor: Cursor
+
+    @property
+    def ledger(self) -> Ledger:
+        """The count of each outcome."""
+        return self.cursor.ledger(self.head)
+
+    @property
+    def unsettled(self) -> list[Range]:
+        """The offsets that have no outcome yet."""
+        return unsettled(self.cursor.position, self.head, self.cursor.ahead)
+
+    def is_settled(self, offset: int) -> bool:
+        """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
+        return offset < self.cursor.position or any(start <= offset < stop for start, stop in self.cursor.ahead)
+
+
+def books(folder: Path) -> list[Books]:
+    """All lanes of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
+    columns = ", ".join(OUTCOMES)
+    query = f"SELECT connector, head, start, position, ahead, {columns} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
+    return [
+        Books(name, head, Cursor(start, position, [(low, high) for low, high in json.loads(ahead)], Counts(*counts)))
+        for name, head, start, position, ahead, *counts in _look(folder, query)
+    ]
+
+
+def acknowledged(lanes: Sequence[Books]) -> int:
+    """The offset below which all events were acknowledged: the head that was saved last.
+
+    Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.
+    """
+    return lanes[0].head if lanes else 0
+
+
+def parked_offsets(folder: Path) -> list[tuple[str, int]]:
+    """Connector and offset of every event that a lane has parked. Raises FileNotFoundError, sqlite3.Error."""
+    query = "SELECT connector, offset FROM parked WHERE connector IS NOT NULL AND offset IS NOT NULL ORDER BY offset"
+    return [(connector, offset) for connector, offset in _look(folder, query)]

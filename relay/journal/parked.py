@@ -1,0 +1,150 @@
+"""Parked events: what is kept of each, and how admins look at them, drop them and have them replayed.
+
+The functions here work on the database of a state folder whether relay runs or not; they raise FileNotFoundError (no
+relay has run there), sqlite3.Error.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from relay.api import Event, Kind
+
+FILE_NAME: Final = "relay.db"
+VERSION: Final = 1
+"""Of the database's tables (PRAGMA user_version)."""
+LOCKED_S: Final = 10.0
+"""How long to wait for another process's transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An event that was put aside, and why."""
+
+    source: str
+    connector: str | None
+    """None: parked at the source, it never got into the journal."""
+    offset: int | None
+    type: str | None
+    cause: str
+    """unreadable (at its source), filter (one failed), or what came of the delivery: refused and others."""
+    reason: str
+    """Of the last failure."""
+    attempts: int
+    body: bytes
+    id_field: str = "id"
+    time_field: str = "time"
+    received: float = 0.0
+    """Unix seconds at which relay had the event on disk."""
+    number: int = 0
+    """By which admins name it; the database gives it."""
+    first: float = 0.0
+    """Unix seconds of the first failure."""
+    last: float = 0.0
+    """Unix seconds of the last failure."""
+    again: float | None = None
+    """Unix seconds at which a replay was asked for; None if it was not."""
+
+    @classmethod
+    def of(cls, event: Event, connector: str, cause: str, reason: str, attempts: int) -> "Parked":
+        """Put an event aside for one connector."""
+        kind = event.kind
+        return cls(
+            kind.source, connector, event.offset, kind.type, cause, reason, attempts, event.body,
+            kind.id_field, kind.time_field, event.received,
+        )  # fmt: skip
+
+    @property
+    def event(self) -> Event:
+        """The event as the connector's lane had it. Raises ValueError for what was parked at a source."""
+        if self.offset is None or self.type is None:
+            raise ValueError("what was unreadable at its source is no event")
+        kind = Kind(self.source, self.type, self.id_field, self.time_field)
+        return Event(self.body, kind, self.offset, self.received)
+
+
+FIELDS: Final = tuple(field.name for field in fields(Parked))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which parked events: those for which everything holds that is given."""
+
+    numbers: Sequence[int] = ()
+    connector: str | None = None
+    source: str | None = None
+    cause: str | None = None
+    since: float | None = None
+    """Unix seconds: the last failure was then or later."""
+    limit: int | None = None
+    """The oldest so many."""
+
+    def condition(self) -> tuple[str, list[Any]]:
+        """The WHERE, ORDER and LIMIT of a query over `parked`, and its parameters."""
+        equal = {"connector": self.connector, "source": self.source, "cause": self.cause}
+        parts: list[tuple[str, Any]] = [(f"{name} = ?", value) for name, value in equal.items() if value is not None]
+        if self.since is not None:
+            parts.append(("last >= ?", self.since))
+        if self.numbers:
+            parts.append(("number IN (SELECT value FROM json_each(?))", f"[{','.join(map(str, self.numbers))}]"))
+        where = " AND ".join(text for text, _ in parts) or "TRUE"
+        limit = -1 if self.limit is None else self.limit
+        return f"WHERE {where} ORDER BY number LIMIT ?", [*(value for _, value in parts), limit]
+
+
+def parked(folder: Path) -> list[Parked]:
+    """All parked events of a state folder, the oldest first."""
+    return list(look_at_parked(folder, Which()))
+
+
+def look_at_parked(folder: Path, which: Which) -> Iterator[Parked]:
+    """Parked events one after the other, the oldest first."""
+    condition, values = which.condition()
+    with closing(connect(folder, "ro")) as db:
+        for row in db.execute(f"SELECT {', '.join(FIELDS)} FROM parked {condition}", values):  # noqa: S608
+            yield Parked(*row)
+
+
+def count_parked(folder: Path, which: Which) -> int:
+    """How many parked events that are."""
+    condition, values = which.condition()
+    with closing(connect(folder, "ro")) as db:
+        (number,) = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM parked {condition})", values).fetchone()  # noqa: S608
+    return int(number)
+
+
+def drop_parked(folder: Path, which: Which) -> int:
+    """Remove parked events for good; return how many. In the ledger they stay parked."""
+    return _change(folder, "DELETE FROM parked WHERE", which, [])
+
+
+def mark_parked(folder: Path, which: Which) -> int:
+    """Ask for a replay of parked events; return how many. Those parked at a source are left alone."""
+    return _change(folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()])
+
+
+def connect(folder: Path, mode: str) -> sqlite3.Connection:
+    """Open the database of a state folder that some relay has run with: "ro" to look, "rw" to change."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no relay has run with this state folder")
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, timeout=LOCKED_S, isolation_level=None)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        db.close()
+        age = "an older relay; start this one with it once" if version < VERSION else "a newer relay"
+        raise sqlite3.DatabaseError(f"{path} is of {age}")
+    return db
+
+
+def _change(folder: Path, what: str, which: Which, values: Sequence[float]) -> int:
+    condition, more = which.condition()
+    with closing(connect(folder, "rw")) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        query = f"{what} number IN (SELECT number FROM parked {condition})"  # noqa: S608
+        return db.execute(query, [*values, *more]).rowcount

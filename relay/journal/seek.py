@@ -1,0 +1,30 @@
+"""Finds the place in the journal where a time begins."""
+
+from collections.abc import Sequence
+
+from relay.journal.segment import Segment, SegmentReader
+
+
+def offset_at(segments: Sequence[Segment], head: int, received: float) -> int:
+    """The offset of the first event that was received at this Unix time or later; the head if there is none.
+
+    Blocking: reads the segment in which the time lies, and perhaps the one before. Raises Corrupt, OSError.
+    """
+    for segment in segments:
+        if segment.written >= received and (found := _offset_in(segment, min(segment.end, head), received)) is not None:
+            return found
+    return head
+
+
+def _offset_in(segment: Segment, end: int, received: float) -> int | None:
+    reader = SegmentReader(segment.path)
+    offset = segment.base
+    try:
+        while offset < end:
+            for block in reader.read(offset, end):
+                if block.received >= received:
+                    return block.offsets[0]
+                offset = block.offsets[-1] + 1
+    finally:
+        reader.close()
+    return None

@@ -1,0 +1,243 @@
+"""Parked events that are replayed: by the filters or as they are, in the lane's batches, the books in step."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from relay.api import Batch, Connector, Event, Filter, Kind, Reject
+from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.deliver import Fleet
+from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, ledger, mark_parked, parked
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open", "uuid", "at")
+
+
+class Picky(Connector, type="picky"):
+    """Refuses a batch with an event in it that it does not like."""
+
+    likes: Callable[[Event], bool]
+
+    async def open(self) -> None:
+        self.likes = lambda event: True
+        self.taken: list[list[Event]] = []
+        self.at_once = self.most_at_once = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def deliver(self, batch: Batch) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        await self.gate.wait()
+        self.at_once -= 1
+        if not all(map(self.likes, batch)):
+            raise Reject("HTTP 400: not liked")
+        self.taken.append(list(batch))
+
+
+class Moody(Filter, type="moody"):
+    """Fails on, drops or marks events as the test says."""
+
+    mood = "fail"
+
+    def apply(self, event: Event) -> Event | None:
+        if self.mood == "fail":
+            raise LookupError("no mood")
+        return None if self.mood == "drop" else event.with_data({"marked": True})
+
+
+class Bench:
+    """A fleet of one lane that can be started and stopped."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
+        made = Picky.Settings.model_validate({"type": "picky"} | quick | settings)
+        self.config = Config(
+            ingest=IngestSettings(),
+            journal=JournalSettings(),
+            runtime=RuntimeSettings(),
+            log=LogSettings(),
+            sources={},
+            connectors={"it": Configured("it", Picky, made)},  # type: ignore[dict-item,arg-type]
+            filters={"moody": Configured("moody", Moody, Moody.Settings(type="moody"))},  # type: ignore[dict-item,arg-type]
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Picky]:
+        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.state = State(self.folder)
+        fleet = Fleet(self.journal, self.state, self.folder)
+        await fleet.open(self.config)
+        connector = fleet.lanes[0].connector
+        assert isinstance(connector, Picky)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(fleet.run(), name="fleet")
+            try:
+                yield connector
+            finally:
+                fleet.stop()
+                async with asyncio.timeout(10):
+                    await asyncio.wait([running])
+        await self.journal.close()
+        self.state.close()
+
+    async def send(self, count: int) -> None:
+        await self.journal.append([KIND] * count, [make_event(n=n) for n in range(count)])
+
+    async def until(self, **counts: int) -> None:
+        """Wait until the saved books say so."""
+        async with asyncio.timeout(10):
+            while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
+                await asyncio.sleep(0.005)
+
+    async def until_parked(self, good: Callable[[list[Parked]], bool]) -> list[Parked]:
+        async with asyncio.timeout(10):
+            while not good(found := parked(self.folder)):
+                await asyncio.sleep(0.005)
+        return found
+
+
+async def test_refused_events_are_sent_as_they_are_in_batches_beside_new_ones(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, concurrency=1)
+    async with bench.running() as it:
+        it.likes = lambda event: False
+        await bench.send(25)
+        await bench.until(parked=25)
+        before = parked(tmp_path)
+        it.likes = lambda event: True
+        it.gate.clear()
+        assert mark_parked(tmp_path, Which()) == 25
+        async with asyncio.timeout(10):
+            while not it.at_once:
+                await asyncio.sleep(0.005)
+        await bench.send(30)
+        await asyncio.sleep(0.05)  # time to do wrong: the one slot is taken
+        it.gate.set()
+        await bench.until(delivered=55)
+        assert max(map(len, it.taken)) <= 10
+        assert it.most_at_once == 1
+        again = [event for batch in it.taken for event in batch if event.offset < 25]
+        assert [(event.offset, event.body) for event in again] == [(one.offset, one.body) for one in before]
+        assert again[0].received == before[0].received > 0
+        assert (again[0].kind.id_field, again[0].kind.time_field) == ("uuid", "at")
+    assert parked(tmp_path) == []
+
+
+async def test_what_is_refused_again_stays_and_is_not_tried_until_asked_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running() as it:
+        it.likes = lambda event: False
+        await bench.send(4)
+        await bench.until(parked=4)
+        it.likes = lambda event: event.offset != 2
+        mark_parked(tmp_path, Which())
+        await bench.until(parked=1, delivered=3)
+        (one,) = parked(tmp_path)
+        assert (one.offset, one.attempts, one.again) == (2, 2, None)
+        it.likes = lambda event: True
+        await bench.send(1)
+        await bench.until(parked=1, delivered=4)
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=5)
+    assert [event.offset for batch in it.taken for event in batch].count(2) == 1
+
+
+async def test_what_a_filter_failed_on_goes_through_the_filters_again(tmp_path: Path, monkeypatch: Any) -> None:
+    bench = Bench(tmp_path, filters=["moody"])
+    async with bench.running() as it:
+        await bench.send(3)
+        await bench.until(parked=3)
+        mark_parked(tmp_path, Which(numbers=[1]))
+        (first, *_) = await bench.until_parked(lambda found: found[0].attempts == 1)
+        assert (first.cause, first.again) == ("filter", None)
+        monkeypatch.setattr(Moody, "mood", "drop")
+        mark_parked(tmp_path, Which(numbers=[2]))
+        await bench.until(parked=2, filtered=1)
+        monkeypatch.setattr(Moody, "mood", "mark")
+        it.likes = lambda event: False
+        mark_parked(tmp_path, Which(numbers=[3]))
+        (_, third) = await bench.until_parked(lambda found: found[-1].cause == "refused")
+        assert third.body == b'{"marked":true}'
+        it.likes = lambda event: True
+        monkeypatch.setattr(Moody, "mood", "fail")
+        mark_parked(tmp_path, Which(numbers=[3]))
+        await bench.until(parked=1, filtered=1, delivered=1)
+        assert [event.body for batch in it.taken for event in batch] == [b'{"marked":true}']
+
+
+async def test_a_stopped_relay_replays_after_its_next_start(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running() as it:
+        it.likes = lambda event: False
+        await bench.send(2)
+        await bench.until(parked=2)
+    mark_parked(tmp_path, Which())
+    async with bench.running() as it:
+        await bench.until(delivered=2)
+        assert [event.offset for batch in it.taken for event in batch] == [0, 1]
+
+
+async def test_until_the_books_are_saved_a_replayed_event_stays_parked(tmp_path: Path, monkeypatch: Any) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running() as it:
+        it.likes = lambda event: False
+        await bench.send(1)
+        await bench.until(parked=1)
+        it.likes = lambda event: True
+        save, broken = bench.state.save, asyncio.Event()
+
+        async def fail(*arguments: Any) -> None:
+            if it.taken:
+                broken.set()
+                raise OSError("no space")
+            await save(*arguments)
+
+        monkeypatch.setattr(bench.state, "save", fail)
+        mark_parked(tmp_path, Which())
+        async with asyncio.timeout(10):
+            await broken.wait()
+        (one,) = parked(tmp_path)
+        assert one.again
+        assert ledger(tmp_path)["it"].counts == Counts(parked=1)
+        monkeypatch.setattr(bench.state, "save", save)
+        await bench.until(delivered=1)
+        assert parked(tmp_path) == []
+        assert len(it.taken) == 1
+
+
+async def test_what_is_replayed_while_the_books_are_being_saved_is_sent_once(tmp_path: Path, monkeypatch: Any) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running() as it:
+        it.likes = lambda event: False
+        await bench.send(1)
+        await bench.until(parked=1)
+        it.likes = lambda event: True
+        save = bench.state.save
+
+        async def slow(*arguments: Any) -> None:
+            while not any(event.offset == 0 for batch in it.taken for event in batch):
+                await asyncio.sleep(0.001)
+            await save(*arguments)
+
+        monkeypatch.setattr(bench.state, "save", slow)
+        await bench.send(1)
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=2)
+    assert parked(tmp_path) == []
+    assert sorted(event.offset for batch in it.taken for event in batch) == [0, 1]
+
+
+async def test_dropped_events_stay_parked_in_the_books(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running() as it:
+        it.likes = lambda event: False
+        await bench.send(2)
+        await bench.until(parked=2)
+        assert drop_parked(tmp_path, Which(numbers=[1])) == 1
+        it.likes = lambda event: True
+        mark_parked(tmp_path, Which())
+        await bench.until(parked=1, delivered=1)
+    assert parked(tmp_path) == []

@@ -1,0 +1,31 @@
+"""Where in the journal a time begins."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind
+from relay.journal import Journal, Limits
+from relay.journal import writer as writer_module
+from relay.journal.seek import offset_at
+
+KIND = Kind("s", "t")
+
+
+async def test_a_time_leads_to_the_first_event_that_came_then_or_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, now = Limits(1 << 30, 3600), 1000
+    monkeypatch.setattr(writer_module.time, "time_ns", lambda: now * 10**9)
+    for _ in range(3):  # three segments
+        journal = Journal(tmp_path, limits, 1 << 20)
+        for _ in range(4):
+            await journal.append([KIND] * 2, [b"{}", b"{}"])
+            now += 10
+        if now < 1120:
+            await journal.close()
+    segments = journal._writer.segments
+    assert len(segments) == 3
+    for received, offset in [(0, 0), (1000, 0), (1001, 2), (1010, 2), (1035, 8), (1040, 8), (1110, 22), (1111, 24)]:
+        assert offset_at(segments, journal.head, received) == offset, received
+    await journal.close()

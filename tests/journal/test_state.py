@@ -1,0 +1,151 @@
+"""The state database: parked events, their numbers and times, and the tables of an older relay."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relay.journal import (
+    Counts,
+    Cursor,
+    Parked,
+    State,
+    Which,
+    count_parked,
+    drop_parked,
+    ledger,
+    look_at_parked,
+    mark_parked,
+    parked,
+)
+
+OLD = """
+CREATE TABLE cursor (connector TEXT PRIMARY KEY, head INTEGER NOT NULL, start INTEGER NOT NULL,
+    position INTEGER NOT NULL, ahead TEXT NOT NULL, delivered INTEGER NOT NULL, unselected INTEGER NOT NULL,
+    filtered INTEGER NOT NULL, parked INTEGER NOT NULL, expired INTEGER NOT NULL, erased INTEGER NOT NULL,
+    saved REAL NOT NULL) STRICT;
+CREATE TABLE parked (number INTEGER PRIMARY KEY, source TEXT NOT NULL, connector TEXT, offset INTEGER, type TEXT,
+    cause TEXT NOT NULL, reason TEXT NOT NULL, attempts INTEGER NOT NULL, parked REAL NOT NULL, body BLOB NOT NULL,
+    UNIQUE (connector, offset)) STRICT;
+INSERT INTO cursor VALUES ('heap', 9, 0, 9, '[]', 8, 0, 0, 1, 0, 0, 1e9);
+INSERT INTO parked VALUES (4, 'braze', 'heap', 7, 'a.b', 'refused', 'HTTP 400', 2, 1e9, x'7b7d');
+"""
+
+
+def refused(offset: int, connector: str = "heap", source: str = "braze", cause: str = "refused") -> Parked:
+    return Parked(source, connector, offset, "a.b", cause, "HTTP 400", 1, b'{"n":%d}' % offset)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path)
+
+
+async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what_it_has(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(OLD)
+    with pytest.raises(sqlite3.Error, match="older relay"):
+        parked(tmp_path)
+    for _ in range(2):  # the second start finds it up to date
+        state = State(tmp_path)
+        await state.park([refused(8)])
+        state.close()
+    old, new = parked(tmp_path)
+    assert (old.number, old.offset, old.first, old.last, old.again, old.body) == (4, 7, 1e9, 1e9, None, b"{}")
+    assert (new.number, new.attempts) == (5, 2)
+    assert ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
+
+
+def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(sqlite3.Error, match="newer relay"):
+        State(tmp_path)
+    with pytest.raises(sqlite3.Error, match="newer relay"):
+        parked(tmp_path)
+
+
+async def test_an_event_that_is_parked_again_keeps_number_and_first_time_and_loses_its_mark(
+    state: State, tmp_path: Path
+) -> None:
+    await state.park([refused(1), refused(2)])
+    before = parked(tmp_path)[0]
+    assert mark_parked(tmp_path, Which(numbers=[1])) == 1
+    await state.park([Parked("braze", "heap", 1, "a.b", "refused", "HTTP 413", 3, b"{}")])
+    after = parked(tmp_path)[0]
+    assert (after.number, after.first, after.attempts, after.reason) == (1, before.first, 4, "HTTP 413")
+    assert after.last >= before.last
+    assert after.again is None
+    state.close()
+
+
+async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path: Path) -> None:
+    await state.park([refused(1), refused(2, "file"), refused(3, source="shop"), refused(4, cause="filter")])
+    await state.park([Parked("braze", None, None, None, "unreadable", "no object", 0, b"7")])
+    state.close()
+
+    def numbers(**given: object) -> list[int]:
+        which = Which(**given)  # type: ignore[arg-type]
+        found = [one.number for one in look_at_parked(tmp_path, which)]
+        assert count_parked(tmp_path, which) == len(found)
+        return found
+
+    last = parked(tmp_path)[-1].last
+    assert numbers() == [1, 2, 3, 4, 5]
+    assert numbers(connector="heap") == [1, 3, 4]
+    assert numbers(connector="heap", source="braze") == [1, 4]
+    assert numbers(connector="heap", source="braze", cause="filter") == [4]
+    assert numbers(since=last) == [5]
+    assert numbers(numbers=[5, 2, 77]) == [2, 5]
+    assert numbers(limit=2) == [1, 2]
+    assert mark_parked(tmp_path, Which()) == 4
+    assert [one.number for one in parked(tmp_path) if one.again] == [1, 2, 3, 4]
+    assert drop_parked(tmp_path, Which(connector="heap", limit=2)) == 2
+    assert numbers() == [2, 4, 5]
+
+
+async def test_marked_events_come_in_order_and_within_the_limits_but_one_at_least(state: State, tmp_path: Path) -> None:
+    await state.park([refused(offset) for offset in (5, 3, 4, 1)] + [refused(2, "file")])
+    assert await state.marked("heap", 10, 1000) == []
+    mark_parked(tmp_path, Which(numbers=[1, 2, 3, 5]))
+
+    async def offsets(events: int, size: int) -> list[int | None]:
+        return [one.offset for one in await state.marked("heap", events, size)]
+
+    assert await offsets(10, 1000) == [3, 4, 5]
+    assert await offsets(2, 1000) == [3, 4]
+    assert await offsets(10, 14) == [3, 4]
+    assert await offsets(10, 1) == [3]
+    state.close()
+
+
+async def test_a_replayed_event_goes_with_the_cursor_that_counts_it_unless_it_failed_meanwhile(
+    state: State, tmp_path: Path
+) -> None:
+    await state.park([refused(1), refused(2)])
+    mark_parked(tmp_path, Which())
+    marked = await state.marked("heap", 10, 1000)
+    await state.park([refused(2)])
+    await state.save({"heap": Cursor(0, 3, [], Counts(delivered=2, parked=1))}, 3, marked)
+    assert [one.offset for one in parked(tmp_path)] == [2]
+    assert ledger(tmp_path)["heap"].counts == Counts(delivered=2, parked=1)
+    state.close()
+
+
+async def test_the_version_changes_with_the_writes_of_others_only(state: State, tmp_path: Path) -> None:
+    before = await state.version()
+    await state.park([refused(1)])
+    assert await state.version() == before
+    mark_parked(tmp_path, Which())
+    assert await state.version() != before
+    state.close()
+
+
+async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None:
+    await state.park([refused(1)])
+    drop_parked(tmp_path, Which(numbers=[1]))
+    await state.park([refused(2)])
+    assert [one.number for one in parked(tmp_path)] == [2]
+    state.close()

@@ -1,0 +1,299 @@
+"""`relay audit`, `journal` and `trace`, on a relay that runs and on state that was damaged by hand."""
+
+import asyncio
+import json
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.api import Kind
+from relay.cli.audit import Seen, journal_problems, lane_problems, ranges
+from relay.cli.main import relay
+from relay.journal import Counts, Cursor, Journal, Limits, Parked, State
+from relay.journal.inspect import Books, Inspected
+from relay.journal.segment import path_of
+from relay.testing import Destination, make_event
+
+OPEN, ORDER = Kind("braze", "users.messages.email.Open"), Kind("shop", "order", "number")
+CONF = """
+[source.braze]
+type = "currents"
+path = "/currents"
+[connector.all]
+type = "http"
+url = "http://127.0.0.1:9/"
+[connector.mail]
+type = "http"
+url = "http://127.0.0.1:9/"
+events = ["email", "!users.messages.email.Delivery"]
+filters = ["mask", "only_ads"]
+[connector.new]
+type = "stdout"
+events = ["push"]
+[filter.mask]
+type = "redact"
+fields = ["properties.email_address"]
+[filter.only_ads]
+type = "drop"
+field = "properties.kind"
+equals = "invoice"
+"""
+
+
+def event(offset: int) -> bytes:
+    kind = "invoice" if offset == 1 else "ad"
+    return make_event(OPEN.type, n=offset, kind=kind, email_address="a@b.example").replace(
+        b'"id":"', b'"id":"event-%d-' % offset
+    )
+
+
+EVENTS = [event(offset) for offset in range(9)] + [b'{"number": 77,\n "total": 1}']
+IDS = [orjson.loads(body).get("id") for body in EVENTS]
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> Path:
+    """Ten events in three segments; lane `all` lacks 4, 5 and 9, `mail` has parked 2, and everything balances."""
+    conf, folder = tmp_path / "conf.d", tmp_path / "state"
+    conf.mkdir()
+    (conf / "10.toml").write_text(CONF)
+    for events in (EVENTS[:3], EVENTS[3:7], EVENTS[7:]):
+        journal = Journal(folder / "journal", Limits(64 << 20, 3600), 1 << 20)
+        for group in [events] if events == EVENTS[:3] else [[body] for body in events]:
+            await journal.append([ORDER if body == EVENTS[9] else OPEN for body in group], group)
+        await journal.close()
+    books = State(folder)
+    await books.park([Parked("braze", "mail", 2, OPEN.type, "refused", "HTTP 422", 3, EVENTS[2])])
+    await books.park([Parked("braze", None, None, None, "unreadable", "no event_type", 0, b'{"id":"typeless"}')])
+    mail = Cursor(2, 10, [], Counts(delivered=6, parked=1, unselected=1))
+    await books.save({"all": Cursor(0, 4, [(6, 9)], Counts(delivered=7)), "mail": mail}, 10)
+    books.close()
+    return folder
+
+
+def run(state: Path, *command: str) -> Result:
+    return CliRunner().invoke(relay, [*command, "--state", str(state), "--conf", str(state.parent / "conf.d")])
+
+
+def audited(state: Path) -> tuple[int, list[str]]:
+    result = run(state, "audit", "--json")
+    return result.exit_code, json.loads(result.stdout)["problems"]
+
+
+def edit(state: Path, change: str) -> None:
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        db.execute(change)
+
+
+def flip(path: Path, text: bytes) -> None:
+    path.write_bytes(path.read_bytes().replace(text, text[:-1] + b"?"))
+
+
+async def test_whole_books_balance(state: Path) -> None:
+    result = run(state, "audit")
+    assert result.exit_code == 0, result.output
+    assert "Everything balances." in result.stdout
+    rows = json.loads(run(state, "audit", "--json").stdout)["connectors"]
+    assert [(row["connector"], row["accepted"], row["pending"], row["unsettled"]) for row in rows] == [
+        ("all", 10, 3, 3),
+        ("mail", 8, 0, 0),
+    ]
+
+
+async def test_a_segment_that_is_gone_is_found_with_its_offsets(state: Path) -> None:
+    path_of(state / "journal", 3).unlink()
+    code, problems = audited(state)
+    assert code == 1
+    assert any("gap from 3 to 7" in problem for problem in problems)
+    assert "journal: offsets 3-6 cannot be read, of 0 to 9" in problems
+    assert "all: unsettled offsets 4-5 cannot be read in the journal" in problems
+    result = run(state, "journal", "check")
+    assert (result.exit_code, "gap from 3 to 7" in result.stdout) == (1, True)
+
+
+async def test_the_whole_journal_being_gone_is_found(state: Path) -> None:
+    for path in (state / "journal").glob("*.log"):
+        path.unlink()
+    code, problems = audited(state)
+    assert code == 1
+    assert problems == [
+        "journal: offsets 0-9 cannot be read, of 0 to 9",
+        "all: unsettled offsets 4-5, 9 cannot be read in the journal",
+    ]
+
+
+async def test_a_flipped_record_is_found_with_its_offset(state: Path) -> None:
+    flip(path_of(state / "journal", 7), b"event-8-")
+    code, problems = audited(state)
+    assert code == 1
+    assert "damaged at byte" in problems[0]
+    assert "offset 8" in problems[0]
+    assert "all: unsettled offsets 9 cannot be read in the journal" in problems
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE cursor SET delivered = 6 WHERE connector = 'all'", "4 pending, but the cursor leaves 3 unsettled"),
+        ("UPDATE cursor SET position = 5 WHERE connector = 'all'", "3 pending, but the cursor leaves 2 unsettled"),
+        ("UPDATE cursor SET ahead = '[[6, 8]]' WHERE connector = 'all'", "4 unsettled: 4-5, 8-9"),
+        ("UPDATE cursor SET position = 11, delivered = 7 WHERE connector = 'mail'", "the cursor is out of order"),
+        ("UPDATE cursor SET parked = 0, delivered = 7 WHERE connector = 'mail'", "1 events are parked, but 0 counted"),
+    ],
+)
+async def test_books_that_were_tampered_with_do_not_balance(state: Path, change: str, told: str) -> None:
+    edit(state, change)
+    code, problems = audited(state)
+    assert code == 1
+    assert any(told in problem for problem in problems), problems
+
+
+async def test_an_event_that_was_parked_but_not_yet_counted_is_no_fault(state: Path) -> None:
+    books = State(state)
+    await books.park([Parked("braze", "all", 5, OPEN.type, "refused", "HTTP 422", 1, EVENTS[5])])
+    books.close()
+    assert audited(state) == (0, [])
+
+
+async def test_events_of_a_connector_that_is_gone_may_have_left_the_journal(state: Path) -> None:
+    path_of(state / "journal", 0).unlink()
+    edit(state, "UPDATE cursor SET position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE connector = 'all'")
+    assert audited(state)[0] == 1
+    edit(state, "UPDATE cursor SET connector = 'gone' WHERE connector = 'all'")
+    assert audited(state) == (0, [])
+
+
+async def test_events_that_left_a_full_journal_may_be_missing_if_that_is_configured(state: Path) -> None:
+    path_of(state / "journal", 0).unlink()
+    edit(state, "UPDATE cursor SET position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE connector = 'all'")
+    (state.parent / "conf.d" / "20.toml").write_text('[journal]\non_full = "expire_oldest"')
+    assert audited(state) == (0, [])
+    path_of(state / "journal", 3).unlink()
+    assert audited(state)[0] == 0
+    path_of(state / "journal", 7).unlink()
+    assert audited(state)[0] == 1
+
+
+async def test_check_tells_each_segment(state: Path) -> None:
+    result = run(state, "journal", "check", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["ok"]) == (0, True)
+    assert [(one["base"], one["end"], one["events"], one["condition"]) for one in found["segments"]] == [
+        (0, 3, 3, "good"),
+        (3, 7, 4, "good"),
+        (7, 10, 3, "good"),
+    ]
+    assert run(state / "nowhere", "journal", "check").exit_code == 1
+
+
+async def test_dump_passes_the_events_on_as_they_are(state: Path) -> None:
+    lines = run(state, "journal", "dump", "--from", "8").stdout_bytes.splitlines()
+    assert [line.split(b'"event":')[1] for line in lines] == [EVENTS[8] + b"}", b'{"number": 77,  "total": 1}}']
+    last = json.loads(lines[1])
+    assert (last["offset"], last["source"], last["type"]) == (9, "shop", "order")
+
+    def offsets(*options: str) -> list[int]:
+        return [json.loads(line)["offset"] for line in run(state, "journal", "dump", *options).stdout.splitlines()]
+
+    assert offsets("--from", "1", "--until", "3") == [1, 2]
+    assert offsets("--events", "!email") == [9]
+    assert offsets("--events", "email", "--from", "2", "--until", "8", "--limit", "3") == [2, 3, 4]
+    assert offsets("--limit", "0") == []
+
+
+async def test_dump_prints_what_is_good_and_says_that_not_all_is(state: Path) -> None:
+    flip(path_of(state / "journal", 3), b"event-4-")
+    result = run(state, "journal", "dump")
+    assert [json.loads(line)["offset"] for line in result.stdout.splitlines()] == [0, 1, 2, 3, 7, 8, 9]
+    assert result.exit_code == 1
+    assert "offset 4" in result.stderr
+
+
+def traced(state: Path, id: str) -> dict[str, tuple[str | None, str | None, str]]:
+    (found,) = json.loads(run(state, "trace", id, "--json").stdout)["journal"]
+    return {way["connector"]: (way["entry"], way["filters"], way["state"]) for way in found["connectors"]}
+
+
+async def test_trace_tells_the_way_of_an_event_in_every_connector(state: Path) -> None:
+    assert traced(state, IDS[1]) == {
+        "all": ("*", None, "settled"),
+        "mail": ("email", "dropped by only_ads", "before the lane began"),
+        "new": (None, None, "never ran"),
+    }
+    assert traced(state, IDS[2])["mail"] == ("email", "changed by mask", "parked (refused: HTTP 422)")
+    assert traced(state, IDS[4])["all"] == ("*", None, "pending")
+    assert traced(state, "77")["mail"] == (None, None, "settled")
+    text = run(state, "trace", IDS[2]).stdout
+    assert f"offset 2: {OPEN.type} from braze, received 20" in text
+    assert 'mail: wanted by "email"; changed by mask; parked (refused: HTTP 422)' in text
+    assert "new: not wanted: no entry matches; never ran" in text
+    (state.parent / "conf.d" / "20.toml").write_text('[connector.new]\ntype = "file"')
+    result = run(state, "trace", IDS[2])
+    assert "all: no valid configuration to tell if it is wanted (relay check); settled" in result.stdout
+    assert "20.toml" in result.stderr
+
+
+async def test_trace_finds_what_is_parked_only_and_says_if_there_is_nothing(state: Path) -> None:
+    path_of(state / "journal", 0).unlink()
+    assert "parked under connector mail, offset 2 (no longer in the journal)" in run(state, "trace", IDS[2]).stdout
+    assert "parked under source braze: unreadable: no event_type" in run(state, "trace", "typeless").stdout
+    nothing = run(state, "trace", "event-1")
+    assert (nothing.exit_code, nothing.stdout) == (1, "event-1: not found\n")
+
+
+async def relay_command(daemon: Any, *command: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *command, "--state", str(daemon.state), "--conf", str(daemon.conf),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def test_a_relay_under_load_audits_as_balanced(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"')
+    daemon.configure("11-journal", '[journal]\npath = "elsewhere"\nmax_size = "16MiB"\nretention = "0s"')
+    body = b'{"events":[' + b",".join(make_event(text="x" * 5000) for _ in range(20)) + b"]}"
+    done = asyncio.Event()
+
+    async def send() -> None:
+        while not done.is_set():
+            assert (await daemon.post(body))[0] == 202
+
+    async with Destination() as hook:
+        daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"')
+        await daemon.start()
+        await daemon.post(body)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            for command in (["audit"], ["journal", "check"], ["audit"], ["trace", "nothing"]):
+                code, out = await relay_command(daemon, *command)
+                assert code == (1 if command[0] == "trace" else 0), out
+                assert "damaged" not in out, out
+            done.set()
+        assert await daemon.stop() == 0
+    code, out = await relay_command(daemon, "audit")
+    assert (code, "Everything balances." in out) == (0, True), out
+
+
+def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> None:
+    segment = Inspected(Path("7.log"), 7, None, 10, "good", used=99)
+    segment.end = 10
+    before = Books("all", 10, Cursor(0, 4, [], Counts(delivered=4)))
+    after = Books("all", 15, Cursor(0, 8, [], Counts(delivered=8)))
+    seen = Seen(before=[before], parked=[], journal=[segment], after=[after])
+    assert [*journal_problems(seen), *lane_problems(before, seen, may_expire=False)] == []
+    stuck = Seen(before=[before], parked=[], journal=[segment], after=[before])
+    assert [*lane_problems(before, stuck, may_expire=False)] == ["unsettled offsets 4-6 cannot be read in the journal"]
+
+
+def test_many_ranges_are_cut_short() -> None:
+    assert ranges([(start, start + 2) for start in range(0, 60, 5)]).endswith("40-41, 45-46 and 2 more ranges")

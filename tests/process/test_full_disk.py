@@ -1,0 +1,176 @@
+"""A real relay on a real file system that somebody else fills."""
+
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from relay.testing import Destination, make_event
+
+MIB = 1 << 20
+TABLES = """
+[source.braze]
+type = "currents"
+path = "/currents"
+
+[journal]
+max_size = "16MiB"
+%s
+
+[connector.hook]
+type = "http"
+url = "%s"
+retry = { first = "5ms", max = "20ms" }
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a tmpfs cannot be mounted here (that takes root): {error}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
+
+
+@pytest.fixture
+async def small(disk: Path, daemon: Any) -> AsyncIterator[Any]:
+    """A relay whose state folder is on the small file system; it ends before that is unmounted."""
+    daemon.state = disk / "state"
+    yield daemon
+    if daemon._process is not None and daemon._process.returncode is None:
+        await daemon.kill()
+
+
+def fill(disk: Path) -> Path:
+    """Write a stranger's file until the disk is full to the last byte."""
+    path = disk / "strange"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return path
+    raise AssertionError("the disk did not fill up")
+
+
+def make_events(number: int, events: int = 50) -> list[bytes]:
+    return [make_event(number=number * events + n, filling="x" * 4000) for n in range(events)]
+
+
+async def post_until_refused(daemon: Any, acknowledged: list[bytes]) -> None:
+    """Send and remember what is acknowledged; the refusal has to ask for another try."""
+    async with aiohttp.ClientSession() as session:
+        for number in range(1000):
+            events = make_events(number)
+            body = b'{"events":[%s]}' % b",".join(events)
+            async with session.post(daemon.url + "/currents", data=body) as answer:
+                if answer.status == 202:
+                    acknowledged += events
+                    continue
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "30"), await answer.text()
+                return
+    raise AssertionError("never refused")
+
+
+async def ready(daemon: Any) -> int:
+    async with aiohttp.request("GET", daemon.url + "/readyz") as answer:
+        return answer.status
+
+
+def ids(bodies: list[bytes]) -> set[str]:
+    return {orjson.loads(body)["id"] for body in bodies}
+
+
+@pytest.mark.parametrize("min_free", ["0", '"6MiB"'])
+async def test_a_full_disk_refuses_senders_and_loses_nothing(small: Any, disk: Path, min_free: str) -> None:
+    acknowledged: list[bytes] = []
+    async with Destination() as hook:
+        hook.behaviour = 500
+        small.configure("10-all", TABLES % (f"min_free = {min_free}", hook.url))
+        await small.start()
+        assert await ready(small) == 200
+        assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        stranger = fill(disk)
+        await post_until_refused(small, acknowledged)
+        assert await ready(small) == 503
+        stranger.unlink()
+        more = make_events(2000)
+        assert (await small.post(b'{"events":[%s]}' % b",".join(more)))[0] == 202
+        assert await ready(small) == 200
+        hook.behaviour = 200
+        await small.settled("hook", len(acknowledged) + len(more) + 1)
+        assert await small.stop() == 0
+        assert ids(acknowledged + more) <= ids(hook.bodies())
+    assert len(small.logged("the journal takes events again")) == 1
+    told = small.logged("the journal takes no events")
+    assert ("No space left" if min_free == "0" else "6 MiB kept free") in told[0]["reason"]
+
+
+async def test_with_a_full_disk_the_state_database_fails_and_recovers(small: Any, disk: Path) -> None:
+    async with Destination() as hook:
+        small.configure("10-all", TABLES % ("min_free = 0", hook.url))
+        await small.start()
+        assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await small.settled("hook", 1)
+        stranger = fill(disk)
+        unreadable = b'{"events":[%s]}' % b",".join([b'"%s"' % (b"z" * 100_000)] * 10)
+        assert (await small.post(unreadable))[0] == 503
+        for _ in range(3):
+            assert (await small.post(b'{"events":[%s]}' % b",".join(make_events(1, 10))))[0] == 202
+        await hook.requested(2)
+        await small.until(lambda: small.logged("saving the cursors failed, will be tried again"), bool)
+        stranger.unlink()
+        await small.settled("hook", 31)
+        assert (await small.post(unreadable))[0] == 202
+        assert len(small.parked()) == 10
+        assert await small.stop() == 0
+
+
+async def test_relay_stops_cleanly_while_the_disk_is_full(small: Any, disk: Path) -> None:
+    async with Destination() as hook:
+        small.configure("10-all", TABLES % ("min_free = 0", hook.url))
+        await small.start()
+        assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await small.settled("hook", 1)
+        stranger = fill(disk)
+        for number in range(3):
+            assert (await small.post(b'{"events":[%s]}' % b",".join(make_events(number, 10))))[0] == 202
+        await small.until(lambda: small.logged("saving the cursors failed, will be tried again"), bool)
+        assert await small.stop() == 0
+        assert "Traceback" not in "".join(small.stderr)
+        stranger.unlink()
+        await small.start()
+        await small.settled("hook", 31)
+
+
+async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_missed(small: Any) -> None:
+    async with Destination() as hook:
+        hook.behaviour = 500
+        small.configure("10-all", TABLES % ('min_free = "4MiB"\non_full = "expire_oldest"\nmemory = "1MiB"', hook.url))
+        await small.start()
+        accepted = 0
+        while accepted < 8000:
+            events = make_events(accepted)
+            assert (await small.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
+            accepted += len(events)
+        hook.behaviour = 200
+        books = await small.settled("hook", accepted)
+        assert await small.stop() == 0
+        assert books.counts.expired + books.counts.delivered == accepted
+        assert books.counts.expired > 0
+        removed = small.logged("journal segments removed")
+        (lost,) = small.logged("events removed that were still needed")
+        assert (lost["level"], lost["events"]) == ("error", removed[0]["events"])
+        assert small.logged("events expired")

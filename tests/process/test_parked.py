@@ -1,0 +1,118 @@
+"""`relay parked` beside a real daemon: look, export, replay, drop."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from relay.cli.main import relay as cli
+from relay.journal import Counts
+from relay.testing import Destination, make_event
+
+POISON = make_event("users.messages.email.Click", name="gift")
+
+
+def relay(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+    """Run a command in this process, which is not the daemon's."""
+    result = CliRunner().invoke(cli, [*map(str, arguments)], input=stdin)
+    return result.exit_code, result.stdout, result.stderr
+
+
+async def run_with_poison(daemon: Any, hook: Destination) -> None:
+    """Three good events and a poisonous one are sent; one entry of the body is no event at all."""
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nbody="single"')
+    hook.behaviour = 400
+    await daemon.start()
+    assert (await daemon.post(b'{"events":[%s]}' % POISON))[0] == 202
+    await daemon.settled("hook", 1)
+    hook.behaviour = 200
+    good = b",".join(make_event(n=n) for n in range(3))
+    assert (await daemon.post(b'{"events":[%s, 7]}' % good))[1] == {"accepted": 3, "parked": 1}
+    await daemon.settled("hook", 4)
+
+
+def times_taken(hook: Destination) -> int:
+    return [request.body for request in hook.requests].count(POISON)
+
+
+async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_balance(
+    daemon: Any, tmp_path: Path
+) -> None:
+    state = ("--state", daemon.state)
+    async with Destination() as hook:
+        await run_with_poison(daemon, hook)
+        refused = times_taken(hook)
+
+        code, out, _ = relay("parked", "list", *state)
+        header, first, second = out.splitlines()
+        assert code == 0
+        assert "reason" in header
+        assert all(word in first for word in ("hook", "refused", "users.messages.email.Click", "400"))
+        assert all(word in second for word in ("source braze", "unreadable"))
+        _, out, _ = relay("parked", "list", "--json", "--connector", "hook", "--since", "1h", *state)
+        (listed,) = json.loads(out)
+        assert (listed["number"], listed["attempts"], listed["offset"]) == (1, 1, 0)
+        code, out, _ = relay("parked", "show", 1, *state)
+        assert code == 0
+        assert '    "name": "gift"' in out
+        _, out, _ = relay("parked", "show", 1, "--json", *state)
+        assert json.loads(out) == listed | {"body": json.loads(POISON)}
+        code, _, err = relay("parked", "export", "--cause", "refused", *state, tmp_path / "mended")
+        assert (code, err) == (0, "1 exported\n")
+        assert (tmp_path / "mended").read_bytes() == POISON + b"\n"
+
+        code, out, err = relay("parked", "replay", 1, 2, *state)
+        assert (code, out) == (0, "1 to be replayed\n")
+        assert "1 cannot be replayed" in err
+        books = await daemon.until(lambda: daemon.ledger()["hook"], lambda books: not books.counts.parked)
+        assert (books.accepted, books.counts, books.pending) == (4, Counts(delivered=4), 0)
+        assert [one.cause for one in daemon.parked()] == ["unreadable"]
+        assert times_taken(hook) == refused + 1
+        assert await daemon.stop() == 0
+
+
+async def test_dropped_events_are_gone_and_stay_parked_in_the_books(daemon: Any) -> None:
+    state = ("--state", daemon.state)
+    async with Destination() as hook:
+        await run_with_poison(daemon, hook)
+        code, _, err = relay("parked", "drop", "--connector", "hook", *state, stdin="n\n")
+        assert (code, len(daemon.parked())) == (1, 2), err
+        code, out, _ = relay("parked", "drop", "--connector", "hook", "--yes", *state)
+        assert (code, out) == (0, "1 dropped\n")
+        assert relay("parked", "drop", 2, *state)[:2] == (0, "1 dropped\n")
+        for command in (["list"], ["export"], ["replay", 1], ["drop", 1], ["show", 1]):
+            code, out, _ = relay("parked", *command, *state)
+            assert (code, out) == (1, ""), command
+        assert await daemon.stop() == 0
+        books = daemon.ledger()["hook"]
+        assert (books.counts, books.pending) == (Counts(delivered=3, parked=1), 0)
+
+
+async def test_a_replay_that_is_killed_is_made_after_the_next_start(daemon: Any) -> None:
+    async with Destination() as hook:
+        await run_with_poison(daemon, hook)
+        hook.behaviour = 503
+        asked = len(hook.requests)
+        assert relay("parked", "replay", "--connector", "hook", "--state", daemon.state)[0] == 0
+        await daemon.until(lambda: len(hook.requests), lambda requests: requests > asked)
+        await daemon.kill()
+        assert len(daemon.parked()) == 2
+        hook.behaviour = 200
+        await daemon.start()
+        await daemon.until(lambda: daemon.ledger()["hook"].counts, lambda counts: counts == Counts(delivered=4))
+        assert await daemon.stop() == 0
+    assert [one.cause for one in daemon.parked()] == ["unreadable"]
+
+
+@pytest.mark.parametrize("command", [["replay"], ["drop", "--yes"], ["list", "--since", "soon"]])
+def test_a_command_that_does_not_say_which_is_refused(tmp_path: Path, command: list[str]) -> None:
+    assert relay("parked", *command, "--state", tmp_path)[0] == 2
+
+
+def test_a_folder_without_state_is_named(tmp_path: Path) -> None:
+    code, _, err = relay("parked", "list", "--state", tmp_path)
+    assert code == 1
+    assert err == f"Error: {tmp_path}/relay.db: no relay has run with this state folder\n"
