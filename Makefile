@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick lint bench bench-quick clean
+.PHONY: demo test test-quick faults lint bench bench-quick clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -13,6 +13,9 @@ test: lint  ## lint, types, import rules, and every test
 
 test-quick: .venv/dev.done  ## the tests without the long ones
 	$(BIN)/pytest -m "not slow"
+
+faults: .venv/dev.done  ## the long ones alone, with 200 rounds of kill -9
+	RELAY_KILL_ROUNDS=200 $(BIN)/pytest -m slow --timeout 1800
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .

@@ -1,14 +1,18 @@
 """Takes batches to a connector until every event has an outcome.
 
 How it fails and recovers: whatever the destination does, an event stays here until it is delivered or parked; only a
-stop of the lane ends that earlier, and then the event is not settled and comes again after the next start.
+stop of the lane ends that earlier. What of a batch has its outcome by then is noted, the rest comes after the next
+start.
 """
 
 import asyncio
 import random
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import structlog
 
@@ -28,6 +32,22 @@ class Stopped(Exception):
     """The lane was stopped before the batch had its outcome."""
 
 
+class Settled(NamedTuple):
+    """Events that have their outcome."""
+
+    batch: Batch
+    outcome: Literal["delivered", "parked"]
+
+    @property
+    def counts(self) -> Counts:
+        """The events, counted."""
+        return Counts(**{self.outcome: len(self.batch)})
+
+    def offsets(self) -> Iterator[int]:
+        """Where they are in the journal."""
+        return chain.from_iterable(block.offsets for block in self.batch.blocks)
+
+
 class Delivery:
     """The way to one destination: attempts, retries, pauses, splitting, parking."""
 
@@ -42,35 +62,44 @@ class Delivery:
         """Begin no further attempt; those under way may end."""
         self._stop.set()
 
-    async def finish(self, batch: Batch) -> Counts:
-        """Deliver or park every event of the batch. Raises Stopped."""
-        counts, since = Counts(), time.monotonic()
+    async def finish(self, batch: Batch, settled: list[Settled]) -> None:
+        """Deliver or park every event of the batch, and note in `settled` what has its outcome. Raises Stopped."""
+        since = time.monotonic()
         while True:
             verdict = await self._attempt(batch)
-            counts.delivered += verdict.delivered
             if verdict.split:
-                return await self._split(batch, verdict, counts)
+                return await self._split(batch, verdict, settled)
             if self._gives_up(verdict, time.monotonic() - since):
                 verdict = verdict.given_up()
-            if verdict.refused:
-                await self._refuse(batch, verdict)
-                counts.parked += len(verdict.refused)
+            await self._note(batch, verdict, settled)
             if not verdict.again:
-                return counts
+                return None
             await self._sleep(self._delay(verdict, batch))
             partly = len(verdict.again) < len(batch)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
+
+    async def _note(self, batch: Batch, verdict: Verdict, settled: list[Settled]) -> None:
+        if verdict.delivered == len(batch):
+            settled.append(Settled(batch, "delivered"))
+            return
+        refused = [refusal.number for refusal in verdict.refused]
+        if verdict.delivered:
+            others = {*verdict.again, *refused}
+            numbers = [number for number in range(len(batch)) if number not in others]
+            settled.append(Settled(batch.pick(numbers), "delivered"))
+        if refused:
+            await self._refuse(batch, verdict)
+            settled.append(Settled(batch.pick(refused), "parked"))
 
     def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
         """Never for a destination that does not accept us at all: that is not the events' fault."""
         limit = self._settings.retry.give_up_after
         return bool(limit and verdict.again and not verdict.pause and seconds >= limit)
 
-    async def _split(self, batch: Batch, verdict: Verdict, counts: Counts) -> Counts:
+    async def _split(self, batch: Batch, verdict: Verdict, settled: list[Settled]) -> None:
         """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
         for half in batch.halves(by_size=verdict.too_large):
-            counts += await self.finish(half)
-        return counts
+            await self.finish(half, settled)
 
     async def _attempt(self, batch: Batch) -> Verdict:
         await self._clearance(len(batch))

@@ -21,7 +21,7 @@ import structlog
 
 from relay.api import Connector, ConnectorSettings
 from relay.deliver.collect import Collector
-from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.replay import prepare
 from relay.journal import Counts, Cursor, Journal, Parked, State
@@ -145,20 +145,31 @@ class Lane:
         self._exposed += events
 
     async def _deliver(self, span: Span, slots: asyncio.Semaphore) -> None:
-        counts = span.counts
+        counts, settled = span.counts, list[Settled]()
         try:
             if span.failed:
                 await self._delivery.park([self._parked(failed) for failed in span.failed])
                 counts += Counts(parked=len(span.failed))
             if span.batch is not None:
-                counts += await self._delivery.finish(span.batch)
+                await self._delivery.finish(span.batch, settled)
         except Stopped:
-            return
+            return self._settle_partly(settled)
+        except asyncio.CancelledError:
+            self._settle_partly(settled)
+            raise
         finally:
             slots.release()
-        self.cursor.settle(span.start, span.stop, counts)
+        self.cursor.settle(span.start, span.stop, sum((each.counts for each in settled), counts))
         self._unsaved += len(span)
         self._moved.set()
+        return None
+
+    def _settle_partly(self, settled: Sequence[Settled]) -> None:
+        """The span is cut short: keep what of it has an outcome, so that it is not sent again."""
+        for each in settled:
+            for offset in each.offsets():
+                self.cursor.settle(offset, offset + 1, Counts(**{each.outcome: 1}))
+            self._unsaved += len(each.batch)
 
     async def _replay_marked(self, group: asyncio.TaskGroup, slots: asyncio.Semaphore) -> None:
         """Deliver the parked events that are to be replayed, batch after batch, each time there may be some."""
@@ -182,13 +193,14 @@ class Lane:
         return await self._state.marked(self.name, events, size)
 
     async def _deliver_again(self, marked: Sequence[Parked], slots: asyncio.Semaphore) -> None:
-        replay = prepare(marked, self._route)
+        replay, settled = prepare(marked, self._route), list[Settled]()
         counts = replay.counts
         try:
             if replay.failed:
                 await self._delivery.park([self._parked(failed, attempts=1) for failed in replay.failed])
             if replay.batch is not None:
-                counts += Counts(delivered=(await self._delivery.finish(replay.batch)).delivered)
+                await self._delivery.finish(replay.batch, settled)
+                counts += Counts(delivered=sum(each.counts.delivered for each in settled))
         except Stopped:
             return
         finally:

@@ -1,0 +1,186 @@
+"""Journal, lanes, parked events and their replay against a simple model, through restarts and crashes in any order.
+
+The model: what was appended is delivered, at least once, or parked; the books say which; nothing else happens.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from relay.api import Batch, Connector, Kind, Reject, Retry
+from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.deliver import Fleet
+from relay.journal import Journal, Limits, State, Which, mark_parked, parked
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open")
+WINDOW = 40
+
+
+class World:
+    """The destination as it is, whoever is connected to it."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.strict = True
+        self.delivered: Counter[bytes] = Counter()
+
+
+class Target(Connector, type="target"):
+    """Delivers to the world: poison is refused while it is strict."""
+
+    world: ClassVar[World]
+
+    async def deliver(self, batch: Batch) -> None:
+        await asyncio.sleep(0)
+        if self.world.busy:
+            raise Retry("busy")
+        if self.world.strict and any(b"poison" in body for body in batch.bodies()):
+            raise Reject("HTTP 400: poison")
+        self.world.delivered.update(batch.bodies())
+
+
+def configuration() -> Config:
+    table = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 7, "age": "0ms"}, "window": WINDOW}
+    made = Target.Settings.model_validate({"type": "target", "concurrency": 3} | table)
+    return Config(
+        ingest=IngestSettings(),
+        journal=JournalSettings(),
+        runtime=RuntimeSettings(),
+        log=LogSettings(),
+        sources={},
+        connectors={"it": Configured("it", Target, made)},  # type: ignore[dict-item,arg-type]
+        filters={},
+    )
+
+
+class Machine(RuleBasedStateMachine):
+    """Appends, moods of the destination, restarts, crashes, replays."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.scratch = Path(tempfile.mkdtemp())
+        self.folder = self.scratch / "0"
+        self.runner = asyncio.Runner()
+        self.world = Target.world = World()
+        self.appended: list[bytes] = []
+        self.crashes = self.replays = 0
+        self.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+    def start(self) -> None:
+        async def start() -> None:
+            self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 2000)
+            self.state = State(self.folder)
+            self.fleet = Fleet(self.journal, self.state, self.folder)
+            await self.fleet.open(configuration())
+            self.running = asyncio.get_running_loop().create_task(self.fleet.run(), name="fleet")
+
+        self.run(start())
+
+    def end(self, *, crash: bool) -> None:
+        async def end() -> None:
+            if crash:
+                self.running.cancel()
+            self.fleet.stop()
+            await asyncio.wait([self.running], timeout=10)
+            assert self.running.done()
+            await self.journal.close()
+            self.state.close()
+
+        self.run(end())
+
+    @rule(good=st.integers(0, 30), poison=st.integers(0, 2))
+    def append(self, good: int, poison: int) -> None:
+        bodies = [make_event(n=n) for n in range(good)] + [make_event(poison=True) for _ in range(poison)]
+        if bodies:
+            self.run(self.journal.append([KIND] * len(bodies), bodies))
+            self.appended += bodies
+
+    @rule(milliseconds=st.sampled_from([0, 1, 5, 300]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.run(asyncio.sleep(milliseconds / 1000))
+
+    @rule(busy=st.booleans(), strict=st.booleans())
+    def mood(self, busy: bool, strict: bool) -> None:
+        self.world.busy, self.world.strict = busy, strict
+
+    @rule()
+    def restart(self) -> None:
+        self.end(crash=False)
+        self.start()
+
+    @rule()
+    def crash(self) -> None:
+        """Go on from what is in the folder at this moment, as after kill -9."""
+        for thread in (self.journal._thread, self.state._thread):
+            thread.submit(lambda: None).result()
+        self.crashes += 1
+        following = self.scratch / str(self.crashes)
+        shutil.copytree(self.folder, following)
+        delivered = Counter(self.world.delivered)
+        self.end(crash=True)
+        self.world.delivered = delivered
+        self.folder = following
+        self.start()
+
+    @rule()
+    def replay(self) -> None:
+        self.replays += mark_parked(self.folder, Which())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        try:
+            self.finish()
+        finally:
+            self.end(crash=False)
+            self.runner.close()
+            shutil.rmtree(self.scratch)
+
+    def finish(self) -> None:
+        self.world.busy = False
+        self.run(self.until(lambda: not self.pending()))
+        self.check_books()
+        waiting = {one.body for one in parked(self.folder)}
+        assert waiting | self.world.delivered.keys() == set(self.appended)
+        self.world.strict = False
+        mark_parked(self.folder, Which())
+        self.run(self.until(lambda: not parked(self.folder)))
+        self.check_books()
+        assert self.world.delivered.keys() == set(self.appended)
+        again = self.world.delivered.total() - len(self.appended)
+        assert again <= self.crashes * WINDOW
+
+    def pending(self) -> int:
+        return self.journal.head - self.fleet.lanes[0].cursor.position
+
+    async def until(self, good: Any) -> None:
+        async with asyncio.timeout(20):
+            while not good():
+                await asyncio.sleep(0.005)
+
+    def check_books(self) -> None:
+        self.run(self.fleet.save())
+        books = self.fleet.lanes[0].cursor.ledger(self.journal.head)
+        assert (books.accepted, books.pending) == (len(self.appended), 0)
+        assert books.counts.parked == len(parked(self.folder))
+
+
+def test_nothing_vanishes_whatever_happens() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
