@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+
+from relay.api.settings import parse_time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +86,9 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _seconds(value: object) -> float | None:
     if isinstance(value, str):
         try:
-            parsed = datetime.fromisoformat(value)
+            return parse_time(value)
         except ValueError:
             return None
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value / 1000 if value >= 1e11 else float(value)  # 1e11 s would be the year 5138: so it is milliseconds

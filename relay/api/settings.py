@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -92,16 +93,19 @@ EventSelection = Annotated[tuple[str, ...], BeforeValidator(_selection, json_sch
 """Which events are wanted: groups, channels, exact types, globs; a leading `!` excludes. `("*",)` is everything."""
 
 
+def parse_time(text: str) -> float:
+    """Read an ISO 8601 time, UTC if it does not say, as Unix seconds. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def _start(value: object) -> str | float:
     if value in ("now", "oldest"):
         return str(value)
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise ValueError(f'expected "now", "oldest" or a time such as "2026-11-01T00:00Z", got {value!r}')
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    with suppress(ValueError):
+        if isinstance(value, str):
+            return parse_time(value)
+    raise ValueError(f'expected "now", "oldest" or a time such as "2026-11-01T00:00Z", got {value!r}')
 
 
 StartAt = Annotated[str | float, BeforeValidator(_start, json_schema_input_type=str)]

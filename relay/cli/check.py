@@ -8,22 +8,18 @@ from typing import Final
 
 import click
 
+from relay.cli.options import CONF, plugins_option
 from relay.config import CONF_FOLDERS, HIDDEN, PLUGIN_FOLDERS, ConfigError, Loaded, Mistake, Registry, load
 
 BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
-
-CONF: Final = click.Path(path_type=Path)
-"""A folder of the configuration; that it is missing is for `load` to say."""
-
-FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command
 @click.argument("folder", metavar="[DIR]", required=False, type=CONF)
 @click.option("--conf", metavar="DIR", type=CONF, help="The same as DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
+@plugins_option
 @click.pass_context
 def check(
     ctx: click.Context, folder: Path | None, conf: Path | None, as_json: bool, plugin_folders: tuple[Path, ...]

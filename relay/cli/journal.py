@@ -1,7 +1,6 @@
 """`relay journal`: is the journal whole, and what is in it. Changes nothing and needs no lock."""
 
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import orjson
@@ -18,23 +17,9 @@ import orjson
 from relay.api import Event
 from relay.api.batch import one_line
 from relay.catalogue import Selection
-from relay.cli.check import CONF, FOLDER
+from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.journal.inspect import Books, Inspected, acknowledged, blocks, books, inspect, segments
-
-OPTIONS: Final = (
-    click.option("--conf", metavar="DIR", type=CONF, help="The configuration (default: /etc/relay/conf.d)."),
-    click.option(
-        "--state",
-        metavar="DIR",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
-        help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
-    ),
-    click.option(
-        "--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here."
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +39,7 @@ def places(command: Callable[..., None]) -> Callable[..., None]:
         with told():
             command(_place(conf, state, plugin_folders), **options)
 
-    for option in reversed(OPTIONS):
-        option(placed)
-    return placed
+    return conf_option(state_option(plugins_option(placed)))
 
 
 @contextmanager

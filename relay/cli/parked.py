@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from typing import IO, Any
 import click
 
 from relay.api.batch import one_line
-from relay.api.settings import parse_duration
+from relay.api.settings import parse_duration, parse_time
+from relay.cli.options import state_option
 from relay.journal import Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked
 
 Command = Callable[..., None]
@@ -30,11 +30,10 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     with suppress(ValueError):
         return time.time() - parse_duration(value)
     try:
-        moment = datetime.fromisoformat(value)
+        return parse_time(value)
     except ValueError:
         expected = 'neither a duration such as "2h" nor a time such as 2026-01-31T12:00 (UTC)'
         raise click.BadParameter(f"{value!r} is {expected}", ctx, param) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @click.group
@@ -49,13 +48,7 @@ def parked() -> None:
 def _on_state(command: Command) -> Command:
     """Add --state, and say in one sentence why the database cannot be used."""
 
-    @click.option(
-        "--state",
-        metavar="DIR",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
-        help="The state folder of relay run (default: $STATE_DIRECTORY, or /var/lib/relay).",
-    )
+    @state_option
     @functools.wraps(command)
     def wrapped(*, state: Path, **options: Any) -> None:
         try:

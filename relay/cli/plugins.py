@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from relay.cli.check import FOLDER
+from relay.cli.options import plugins_option
 from relay.config import PLUGIN_FOLDERS, PluginInfo, Registry
 
 
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
-@click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
+@plugins_option
 def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     """List the plugins: name, version, origin, and what they provide or why they cannot be used."""
     found = Registry.discover(plugin_folders or PLUGIN_FOLDERS).plugins

@@ -1,27 +1,20 @@
 """`relay run`: the daemon, in the foreground."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from relay import runtime
-from relay.cli.check import CONF, FOLDER
+from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
 
 
 @click.command
-@click.option("--conf", metavar="DIR", type=CONF, help="The configuration (default: /etc/relay/conf.d).")
-@click.option(
-    "--state",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
-    help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
-)
-@click.option("--plugins", "plugin_folders", metavar="DIR", multiple=True, type=FOLDER, help="Look for plugins here.")
+@conf_option
+@state_option
+@plugins_option
 @click.pass_context
 def run(ctx: click.Context, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...]) -> None:
     """Take events in and deliver them, until SIGTERM or SIGINT.
