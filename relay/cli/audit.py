@@ -10,8 +10,9 @@ import click
 
 from relay.cli.journal import Place, places
 from relay.config import Config
-from relay.journal.cursor import unsettled
-from relay.journal.inspect import Books, Inspected, Range, acknowledged, books, inspect, parked_offsets
+from relay.journal import unsettled
+from relay.journal.books import Books, Range, acknowledged, books, parked_offsets
+from relay.journal.inspect import Inspected, inspect
 
 RANGES_SHOWN: Final = 10
 

@@ -19,7 +19,8 @@ from relay.api.batch import one_line
 from relay.catalogue import Selection
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
-from relay.journal.inspect import Books, Inspected, acknowledged, blocks, books, inspect, segments
+from relay.journal.books import Books, acknowledged, books
+from relay.journal.inspect import Inspected, blocks, inspect, segments
 
 
 @dataclass(frozen=True, slots=True)

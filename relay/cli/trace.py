@@ -13,7 +13,8 @@ from relay.catalogue import Selection
 from relay.cli.journal import Place, lanes, moment, places, tell_damage
 from relay.config import Config
 from relay.journal import Parked, Which, look_at_parked
-from relay.journal.inspect import Books, Inspected, acknowledged, blocks, segments
+from relay.journal.books import Books, acknowledged
+from relay.journal.inspect import Inspected, blocks, segments
 
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""

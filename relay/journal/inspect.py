@@ -1,11 +1,10 @@
-"""The journal and the books as a bystander sees them: read only, without the lock, whether relay runs or not.
+"""The journal as a bystander sees it: read only, without the lock, whether relay runs or not.
 
 While relay runs, the last segment grows and the oldest ones go. So the books are read before the journal: what they
 call accepted was on disk then. And a segment that is gone when its turn comes was removed by retention, as were all
 before it.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,15 +13,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.api import Block
-from relay.journal.cursor import OUTCOMES, Counts, Cursor, Ledger, unsettled
 from relay.journal.record import HEADER
 from relay.journal.segment import READ_BYTES, SUFFIX, Corrupt, SegmentReader, base_of
-from relay.journal.state import _look
 
 ENDLESS: Final = 1 << 63
-
-Range = tuple[int, int]
-"""Offsets from the first number up to but without the second."""
 
 Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
 
@@ -170,50 +164,3 @@ def blocks(listed: Sequence[Inspected], start: int = 0) -> Iterator[tuple[Inspec
             with suppress(FileNotFoundError):
                 for block in segment.blocks(start):
                     yield segment, block
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """A lane as last saved: its cursor, and the journal's head at that moment."""
-
-    connector: str
-    head: int
-    cursor: Cursor
-
-    @property
-    def ledger(self) -> Ledger:
-        """The count of each outcome."""
-        return self.cursor.ledger(self.head)
-
-    @property
-    def unsettled(self) -> list[Range]:
-        """The offsets that have no outcome yet."""
-        return unsettled(self.cursor.position, self.head, self.cursor.ahead)
-
-    def is_settled(self, offset: int) -> bool:
-        """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
-        return offset < self.cursor.position or any(start <= offset < stop for start, stop in self.cursor.ahead)
-
-
-def books(folder: Path) -> list[Books]:
-    """All lanes of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
-    columns = ", ".join(OUTCOMES)
-    query = f"SELECT connector, head, start, position, ahead, {columns} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
-    return [
-        Books(name, head, Cursor(start, position, [(low, high) for low, high in json.loads(ahead)], Counts(*counts)))
-        for name, head, start, position, ahead, *counts in _look(folder, query)
-    ]
-
-
-def acknowledged(lanes: Sequence[Books]) -> int:
-    """The offset below which all events were acknowledged: the head that was saved last.
-
-    Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.
-    """
-    return lanes[0].head if lanes else 0
-
-
-def parked_offsets(folder: Path) -> list[tuple[str, int]]:
-    """Connector and offset of every event that a lane has parked. Raises FileNotFoundError, sqlite3.Error."""
-    query = "SELECT connector, offset FROM parked WHERE connector IS NOT NULL AND offset IS NOT NULL ORDER BY offset"
-    return [(connector, offset) for connector, offset in _look(folder, query)]

@@ -12,18 +12,19 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, astuple
 from importlib.resources import files
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from relay.journal.cursor import OUTCOMES, Counts, Cursor, Ledger
+from relay.journal.cursor import OUTCOMES, Counts, Cursor
 from relay.journal.lock import lock
-from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked, connect
+from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
 
 T = TypeVar("T")
+
+CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
 
 MIGRATIONS: Final = (
     """
@@ -65,13 +66,9 @@ class State:
 
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
-        columns = ", ".join(OUTCOMES)
-        query = f"SELECT start, position, ahead, {columns} FROM cursor WHERE connector = ?"  # noqa: S608
+        query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
         row = await self._run(lambda db: db.execute(query, (connector,)).fetchone())
-        if row is None:
-            return None
-        start, position, ahead, *counts = row
-        return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
+        return None if row is None else read_cursor(*row)
 
     async def pending(self, head: int) -> dict[str, int]:
         """For every connector that ever ran, the events that had no outcome when the journal's head is there."""
@@ -152,13 +149,9 @@ class State:
         os.close(self._lock)
 
 
-def ledger(folder: Path) -> dict[str, Ledger]:
-    """The books of every lane as last saved in a state folder, whether relay runs or not.
-
-    Raises FileNotFoundError, sqlite3.Error."""
-    columns = ", ".join(OUTCOMES)
-    query = f"SELECT connector, head - start, {columns} FROM cursor ORDER BY connector"  # noqa: S608
-    return {name: Ledger(accepted, Counts(*counts)) for name, accepted, *counts in _look(folder, query)}
+def read_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
+    """The cursor that a row's `CURSOR_COLUMNS` hold."""
+    return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
 
 
 def _make_tables(db: sqlite3.Connection) -> None:
@@ -170,9 +163,3 @@ def _make_tables(db: sqlite3.Connection) -> None:
     steps = "" if fresh else "".join(MIGRATIONS[version:])
     tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")
     db.executescript(f"BEGIN IMMEDIATE; {steps} {tables} PRAGMA user_version = {VERSION}; COMMIT;")
-
-
-def _look(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    """Ask the database without a right to change it. Raises FileNotFoundError, sqlite3.Error."""
-    with closing(connect(folder, "ro")) as db:
-        return db.execute(query).fetchall()

@@ -7,7 +7,8 @@ import pytest
 
 from relay.api import Kind
 from relay.journal import Counts, Cursor, Journal, Limits, State
-from relay.journal.inspect import Inspected, acknowledged, blocks, books, inspect, segments
+from relay.journal.books import acknowledged, books
+from relay.journal.inspect import Inspected, blocks, inspect, segments
 from relay.journal.segment import PREFIX, path_of
 
 LIMITS = Limits(max_size=64 << 20, retention=3600)

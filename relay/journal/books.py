@@ -1,0 +1,68 @@
+"""The books of all lanes as last saved in a state folder: read only, whether relay runs or not."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relay.journal.cursor import Cursor, Ledger, unsettled
+from relay.journal.parked import connect
+from relay.journal.state import CURSOR_COLUMNS, read_cursor
+
+Range = tuple[int, int]
+"""Offsets from the first number up to but without the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """A lane as last saved: its cursor, and the journal's head at that moment."""
+
+    connector: str
+    head: int
+    cursor: Cursor
+
+    @property
+    def ledger(self) -> Ledger:
+        """The count of each outcome."""
+        return self.cursor.ledger(self.head)
+
+    @property
+    def unsettled(self) -> list[Range]:
+        """The offsets that have no outcome yet."""
+        return unsettled(self.cursor.position, self.head, self.cursor.ahead)
+
+    def is_settled(self, offset: int) -> bool:
+        """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
+        return offset < self.cursor.position or any(start <= offset < stop for start, stop in self.cursor.ahead)
+
+
+def books(folder: Path) -> list[Books]:
+    """All lanes of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
+    query = f"SELECT connector, head, {CURSOR_COLUMNS} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
+    return [Books(name, head, read_cursor(*columns)) for name, head, *columns in _look(folder, query)]
+
+
+def ledger(folder: Path) -> dict[str, Ledger]:
+    """The count of each outcome of every lane as last saved. Raises FileNotFoundError, sqlite3.Error."""
+    return {lane.connector: lane.ledger for lane in sorted(books(folder), key=lambda lane: lane.connector)}
+
+
+def acknowledged(lanes: Sequence[Books]) -> int:
+    """The offset below which all events were acknowledged: the head that was saved last.
+
+    Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.
+    """
+    return lanes[0].head if lanes else 0
+
+
+def parked_offsets(folder: Path) -> list[tuple[str, int]]:
+    """Connector and offset of every event that a lane has parked. Raises FileNotFoundError, sqlite3.Error."""
+    query = "SELECT connector, offset FROM parked WHERE connector IS NOT NULL AND offset IS NOT NULL ORDER BY offset"
+    return [(connector, offset) for connector, offset in _look(folder, query)]
+
+
+def _look(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """Ask the database without a right to change it. Raises FileNotFoundError, sqlite3.Error."""
+    with closing(connect(folder, "ro")) as db:
+        return db.execute(query).fetchall()
