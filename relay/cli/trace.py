@@ -15,6 +15,7 @@ from relay.config import Config
 from relay.journal import Parked, Which, look_at_parked
 from relay.journal.books import Books, acknowledged
 from relay.journal.inspect import Inspected, blocks, segments
+from relay.route import Failed, applied
 
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
@@ -121,10 +122,9 @@ def filtered(event: Event, steps: Sequence[Filter]) -> str:
     """Say what a chain of filters makes of an event."""
     current, changed = event, []
     for step in steps:
-        try:
-            following = step.apply(current)
-        except Exception as error:  # a filter is a guest: its bug parks the event, as it does in a lane
-            return f"parked by {step.name}: {type(error).__name__}: {error}"
+        following = applied(step, current)
+        if isinstance(following, Failed):
+            return f"parked by {following.reason.removeprefix('filter ')}"
         if following is None:
             return f"dropped by {step.name}"
         if following is not current:

@@ -80,15 +80,21 @@ class Route:
         this one event here, and nothing else."""
         current = event
         for step in self.filters:
-            try:
-                following = step.apply(current)
-            except Exception as error:
-                return Failed(event, f"filter {step.name}: {type(error).__name__}: {error}")
+            following = applied(step, current)
             if following is None:
                 return None
-            if not isinstance(following, Event):
-                return Failed(
-                    event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None"
-                )
+            if isinstance(following, Failed):
+                return Failed(event, following.reason)
             current = following
         return current
+
+
+def applied(step: Filter, event: Event) -> Event | Failed | None:
+    """What one filter makes of an event."""
+    try:
+        following = step.apply(event)
+    except Exception as error:
+        return Failed(event, f"filter {step.name}: {type(error).__name__}: {error}")
+    if following is None or isinstance(following, Event):
+        return following
+    return Failed(event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None")
