@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +14,7 @@ import click
 
 from relay.api.batch import one_line
 from relay.api.settings import parse_duration, parse_time
+from relay.cli.journal import moment
 from relay.cli.options import state_option
 from relay.journal import Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked
 
@@ -205,7 +205,7 @@ def _fields(one: Parked) -> dict[str, Any]:
 
 
 def _time(seconds: float | None) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
+    return moment(seconds) if seconds else None
 
 
 def _printable(text: str) -> str:

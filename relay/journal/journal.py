@@ -230,10 +230,6 @@ class Reader:
         following = segments[place + 1].base if place + 1 < len(segments) else self._journal.head
         return segments[place], min(following, self._journal.head)
 
-    def _let_go(self) -> None:
-        with self._lock:
-            self._close()
-
     def _close(self) -> None:
         if self._segment is not None:
             self._segment.close()
@@ -242,4 +238,5 @@ class Reader:
     def close(self) -> None:
         """Let go of the file and of the place."""
         self._readers.discard(self)
-        self._let_go()
+        with self._lock:
+            self._close()
