@@ -79,6 +79,7 @@ def test_defaults_stand_where_nothing_is_written(tmp_path, registry):
     assert (config.ingest.max_body, config.ingest.max_in_flight, config.ingest.read_timeout) == (8 << 20, 64 << 20, 30)
     assert (config.journal.path, config.journal.max_size) == (Path("journal"), 10 << 30)
     assert (config.journal.retention, config.journal.memory) == (7 * 86400, 64 << 20)
+    assert config.parked.retention == 90 * 86400
     assert (config.runtime.drain, config.log.level, config.log.format) == (10, "info", "auto")
     assert config.sources["s"].plugin is registry.source("hook")
     assert config.connectors["c"].plugin("c", config.connectors["c"].settings, folder=tmp_path).settings.timeout == 30
@@ -127,8 +128,8 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
     assert first.startswith('00-relay.toml:2: journal.max_size: expected a size such as "64MiB" (units: B, KiB, ')
     assert first.endswith("got '10 gigs'")
     assert others[:2] == [
-        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, runtime, log, source, connector, filter "
-        "(did you mean journal?)",
+        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, parked, runtime, log, source, connector, "
+        "filter (did you mean journal?)",
         "20-braze.toml:4: source.braze.tokens[0]: a secret is a reference, never the secret itself: "
         '{ credential = "name" }, { file = "/path" } or { env = "NAME" }',
     ]

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from relay.api import ConnectorSettings, Settings, SourceSettings
 from relay.cli.main import COMMANDS
-from relay.config import IngestSettings, JournalSettings, LogSettings, Registry, RuntimeSettings
+from relay.config import IngestSettings, JournalSettings, LogSettings, ParkedSettings, Registry, RuntimeSettings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,6 +28,7 @@ def own(kind: str, name: str, base: type[Settings]) -> tuple[type[Settings], set
 TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[ingest]`": (IngestSettings, set()),
     "`[journal]`": (JournalSettings, set()),
+    "`[parked]`": (ParkedSettings, set()),
     "`[runtime]`": (RuntimeSettings, set()),
     "`[log]`": (LogSettings, set()),
     "every source": (SourceSettings, set()),

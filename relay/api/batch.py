@@ -144,6 +144,10 @@ class Batch(Sequence[Event]):
             checksum = crc32(block.body, checksum)
         return f"{self.blocks[0].offsets[0]:x}-{self.blocks[-1].offsets[-1]:x}-{len(self):x}-{checksum:08x}"
 
+    def offsets(self) -> list[int]:
+        """The position of each event in the journal."""
+        return [offset for block in self.blocks for offset in block.offsets]
+
     def bodies(self) -> list[bytes]:
         """The bytes of each event."""
         return [body for block in self.blocks for body in block.bodies()]

@@ -4,6 +4,7 @@ Returning None means that all were delivered. Any exception that is not of this 
 bug and is treated as `Retry`.
 """
 
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import aiohttp  # a third of a second that `relay check` does not need
 
 EXCERPT_BYTES: Final = 200
+"""What is kept of a body."""
+_UTF8: Final = getincrementaldecoder("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +28,39 @@ class Delivered:
 DELIVERED: Final = Delivered()
 
 
-class Retry(Exception):
+class _Failure(Exception):
+    """What all that is not delivered has: `reason`, a sentence for people, and if the destination answered over HTTP
+    the `status` of that answer and the first bytes of its body."""
+
+    def __init__(self, reason: str, *, status: int | None = None, answer: str = "") -> None:
+        super().__init__(reason)
+        self.reason = str(reason)  # a connector may have given the exception that it caught
+        self.status = status
+        self.answer = answer
+
+
+class Retry(_Failure):
     """Not now: try the same events again, `after` seconds from now at the earliest if that is given."""
 
-    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(
+        self, reason: str = "", *, after: float | None = None, status: int | None = None, answer: str = ""
+    ) -> None:
+        super().__init__(reason, status=status, answer=answer)
         self.after = after
 
 
-class Reject(Exception):
+class Reject(_Failure):
     """Never: the destination refuses these events for what they are. The lane splits a refused batch until it holds
     the refused event alone, parks that one with `reason`, and delivers the rest. `too_large`: what is refused is the
     size; the batch is split into halves of equal size then."""
 
-    def __init__(self, reason: str, *, too_large: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: str, *, too_large: bool = False, status: int | None = None, answer: str = "") -> None:
+        super().__init__(reason, status=status, answer=answer)
         self.too_large = too_large
 
 
-class Unauthorized(Exception):
+class Unauthorized(_Failure):
     """Not like this: credentials or address are wrong. The lane pauses and raises an alarm; the queue stays."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 Outcome = Delivered | Retry | Reject | Unauthorized
@@ -64,20 +74,23 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
     """Turn an HTTP answer into an outcome: return for 2xx, raise for the rest.
 
     401, 403, 404 and redirects raise `Unauthorized` (a redirected POST loses its body: configure the final address);
-    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After; other 4xx raise `Reject`. The reason has
-    the first bytes of `body`, or of what has arrived of it.
+    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After; other 4xx raise `Reject`. What is raised
+    has the status and, beside the reason and in it, the first EXCERPT_BYTES of `body`, or of what has arrived of it.
     """
     if answer.history:
-        raise Unauthorized(f"redirected to {answer.url.with_query(None)}: configure the final address")
+        reason = f"redirected to {answer.url.with_query(None)}: configure the final address"
+        raise Unauthorized(reason, status=answer.history[-1].status)
     meaning = answers.get(str(answer.status)) or _usual(answer.status)
     if meaning == "deliver":
         return
-    said = f"HTTP {answer.status}{_target(answer)}{_excerpt(_arrived(answer) if body is None else body)}"
+    status, said = answer.status, _excerpt(_arrived(answer) if body is None else body)
+    reason = f"HTTP {status}{_target(answer)}" + (f": {said}" if said else "")
     if meaning == "pause":
-        raise Unauthorized(said)
+        raise Unauthorized(reason, status=status, answer=said)
     if meaning == "reject":
-        raise Reject(said, too_large=answer.status == 413)
-    raise Retry(said, after=retry_after(answer.headers.get("Retry-After"), datetime.now(UTC)))
+        raise Reject(reason, too_large=status == 413, status=status, answer=said)
+    after = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+    raise Retry(reason, after=after, status=status, answer=said)
 
 
 def _usual(status: int) -> str:
@@ -116,5 +129,5 @@ def _arrived(answer: "aiohttp.ClientResponse") -> bytes:
 
 
 def _excerpt(body: bytes) -> str:
-    text = " ".join(body[:EXCERPT_BYTES].decode("utf-8", "replace").split())
-    return f": {text}" if text else ""
+    """The first bytes as one line of text; a character that the cut goes through is left out."""
+    return " ".join(_UTF8("replace").decode(body[:EXCERPT_BYTES]).split())

@@ -32,9 +32,11 @@ class Selection:
 
     Groups and channels hold catalogued types only, retired ones included. An unknown type (a new one, one from before
     mid-2021 without the `users.` prefix, one of your own) belongs to none: `*`, another glob or its exact name take it.
+    Of what another selection wants, one `within` it wants no more than that.
     """
 
-    def __init__(self, entries: Sequence[str]) -> None:
+    def __init__(self, entries: Sequence[str], within: "Selection | None" = None) -> None:
+        self._within = within
         negative = [entry for entry in entries if entry.startswith("!")]
         positive = [entry for entry in entries if not entry.startswith("!")] or ["*"]
         self._deciding = [(entry, _matcher(entry.removeprefix("!"))) for entry in negative + positive]
@@ -52,6 +54,8 @@ class Selection:
 
     def explain(self, type: str) -> str | None:
         """Name the entry that decides over this type; None if none matches it, so that it is not wanted."""
+        if self._within is not None and not self._within.wants(type):
+            return self._within.explain(type)
         return next((entry for entry, matches in self._deciding if matches(type)), None)
 
     def warnings(self) -> list[Unmatched]:

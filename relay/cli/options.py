@@ -1,10 +1,17 @@
 """Options that several commands share."""
 
 import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
+
+from relay.api.settings import parse_duration, parse_time
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 CONF: Final = click.Path(path_type=Path)
@@ -21,3 +28,20 @@ state_option = click.option(
     default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
     help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
 )
+
+
+def moment_option(name: str, help: str) -> Callable[[F], F]:
+    """An option that takes a duration back from now, or a time, and hands on Unix seconds."""
+    return click.option(name, metavar="DURATION|TIME", callback=_moment, help=help)
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    with suppress(ValueError):
+        return time.time() - parse_duration(value)
+    try:
+        return parse_time(value)
+    except ValueError:
+        expected = 'neither a duration such as "2h" nor a time such as 2026-01-31T12:00 (UTC)'
+        raise click.BadParameter(f"{value!r} is {expected}", ctx, param) from None

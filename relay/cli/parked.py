@@ -3,9 +3,7 @@
 import functools
 import json
 import sqlite3
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -13,33 +11,20 @@ from typing import IO, Any
 import click
 
 from relay.api.batch import one_line
-from relay.api.settings import parse_duration, parse_time
 from relay.cli.journal import moment
-from relay.cli.options import state_option
-from relay.journal import Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.cli.options import moment_option, state_option
+from relay.journal import CAUSES, Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Read a duration back from now, or a time, as Unix seconds."""
-    if value is None:
-        return None
-    with suppress(ValueError):
-        return time.time() - parse_duration(value)
-    try:
-        return parse_time(value)
-    except ValueError:
-        expected = 'neither a duration such as "2h" nor a time such as 2026-01-31T12:00 (UTC)'
-        raise click.BadParameter(f"{value!r} is {expected}", ctx, param) from None
-
-
 @click.group
 def parked() -> None:
     """Events that were put aside: look at them, export, replay or drop them.
 
+    They stay for `parked.retention` after their last failure, those to be replayed for as long as that takes.
     Works on the database in the state folder, whether relay runs or not. Every command exits with 1 if no parked event
     is meant or there is no state.
     """
@@ -64,13 +49,8 @@ def _selecting(command: Command) -> Command:
 
     @click.option("--connector", metavar="NAME", help="Only those of this connector.")
     @click.option("--source", metavar="NAME", help="Only those that came by this source.")
-    @click.option("--cause", help="Only those with this cause: unreadable, refused, filter, ...")
-    @click.option(
-        "--since",
-        metavar="DURATION|TIME",
-        callback=_moment,
-        help="Only those that failed since: 2h ago, or 2026-01-31T12:00 (UTC).",
-    )
+    @click.option("--cause", "--reason", "cause", type=click.Choice(CAUSES), help="Only those with this cause.")
+    @moment_option("--since", "Only those that failed since: 2h ago, or 2026-01-31T12:00 (UTC).")
     @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the oldest N.")
     @functools.wraps(command)
     def wrapped(
@@ -132,7 +112,7 @@ def show(state: Path, number: int, as_json: bool) -> None:
         click.echo(json.dumps(_fields(one) | {"body": body}, indent=2))
         return
     for name, value in _fields(one).items():
-        click.echo(f"{name + ':':<12}{'-' if value is None else _printable(str(value))}")
+        click.echo(f"{name + ':':<12}{_printable(str(value)) if value not in (None, '') else '-'}")
     click.echo("\n" + json.dumps(body, indent=2))
 
 
@@ -179,8 +159,8 @@ def replay(state: Path, which: Which) -> None:
     number = _check_some(state, which)
     marked = mark_parked(state, which)
     if marked < number:
-        advice = "were unreadable at their source: export them, mend them, and send them with relay send"
-        click.echo(f"{number - marked} cannot be replayed, they {advice}", err=True)
+        advice = "unreadable at the source; export, mend, and send with relay send"
+        click.echo(f"{number - marked} cannot be replayed: {advice}", err=True)
     if not marked:
         raise click.exceptions.Exit(1)
     click.echo(f"{marked} to be replayed")
@@ -192,9 +172,12 @@ def _check_given(which: Which) -> None:
 
 
 def _check_some(state: Path, which: Which) -> int:
-    if number := count_parked(state, which):
-        return number
-    raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
+    number, named = count_parked(state, which), len({*which.numbers})
+    if not number:
+        raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
+    if which.limit is None and number < named:
+        click.echo(f"of {named} numbers only {number} name such a parked event", err=True)
+    return number
 
 
 def _fields(one: Parked) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from relay.api import Event, Filter
 from relay.catalogue import Selection
 from relay.cli.journal import Place, lanes, moment, places, tell_damage
 from relay.config import Config
-from relay.journal import Parked, Which, look_at_parked
+from relay.journal import Attempts, Parked, Which, look_at_parked
+from relay.journal.attempts import attempts_at
 from relay.journal.books import Books, acknowledged
 from relay.journal.inspect import Inspected, blocks, segments
 from relay.route import Failed, applied
@@ -36,7 +37,10 @@ def trace(place: Place, id: str, as_json: bool) -> None:
     matches = [*_matches(listed, id)]
     offsets = {event.offset for _, event in matches}
     aside = [one for one in _parked(place) if _is_of(one, id)]
-    found = [_told(segment, event, _ways(event, place.config, saved, aside)) for segment, event in matches]
+    found = [
+        _told(segment, event, _ways(event, place.config, saved, aside, _noted(place, event.offset)))
+        for segment, event in matches
+    ]
     only_parked = [_put_aside(one) for one in aside if one.offset not in offsets]
     if as_json:
         click.echo(json.dumps({"id": id, "journal": found, "parked": only_parked}, indent=2))
@@ -49,6 +53,12 @@ def trace(place: Place, id: str, as_json: bool) -> None:
 def _parked(place: Place) -> Iterator[Parked]:
     with suppress(FileNotFoundError):
         yield from look_at_parked(place.state, Which())
+
+
+def _noted(place: Place, offset: int) -> list[Attempts]:
+    with suppress(FileNotFoundError):
+        return attempts_at(place.state, offset)
+    return []
 
 
 def _matches(listed: Sequence[Inspected], id: str) -> Iterator[tuple[Inspected, Event]]:
@@ -91,19 +101,43 @@ def _told(segment: Inspected, event: Event, ways: Sequence[dict[str, Any]]) -> d
     }
 
 
-def _ways(event: Event, config: Config | None, saved: Sequence[Books], aside: Sequence[Parked]) -> list[dict[str, Any]]:
+def _ways(
+    event: Event, config: Config | None, saved: Sequence[Books], aside: Sequence[Parked], noted: Sequence[Attempts]
+) -> list[dict[str, Any]]:
     """What each connector makes of the event, whether it is configured or only known from its books."""
     known = {lane.connector: lane for lane in saved}
     reasons = {one.connector: f"{one.cause}: {one.reason}" for one in aside if one.offset == event.offset}
     names = sorted({*known, *(config.connectors if config else ())})
-    return [
-        {
-            "connector": name,
-            **_routed(event, name, config),
-            "state": _state(event.offset, known.get(name), reasons.get(name)),
-        }
-        for name in names
-    ]
+    ways = []
+    for name in names:
+        tried = [one for one in noted if one.connector == name]
+        way = {"connector": name, **_routed(event, name, config)}
+        state = _state(event.offset, known.get(name), reasons.get(name)) or _outcome(way, tried)
+        ways.append(way | {"state": state, "attempts": [_tried(one) for one in tried]})
+    return ways
+
+
+def _outcome(way: dict[str, Any], tried: Sequence[Attempts]) -> str:
+    """What became of a settled event that is not parked, if the configuration is the one it met."""
+    last = next((one for one in tried if not one.replay), None)
+    if last is not None and last.outcome == "parked":
+        return "was parked, and then dropped or delivered again"
+    if way["wanted"] is False:
+        return "unselected"
+    if str(way["filters"]).startswith("dropped"):
+        return "filtered"
+    return "settled" if way["wanted"] is None else "delivered" if tried else "delivered at the first attempt"
+
+
+def _tried(one: Attempts) -> dict[str, Any]:
+    times = {"first": moment(one.first), "last": moment(one.last)}
+    return {
+        "replay": one.replay or None,
+        "attempts": one.attempts,
+        "outcome": one.outcome,
+        "answer": one.answer,
+        **times,
+    }
 
 
 def _routed(event: Event, connector: str, config: Config | None) -> dict[str, Any]:
@@ -133,14 +167,15 @@ def filtered(event: Event, steps: Sequence[Filter]) -> str:
     return f"changed by {', '.join(changed)}" if changed else "kept"
 
 
-def _state(offset: int, lane: Books | None, reason: str | None) -> str:
+def _state(offset: int, lane: Books | None, reason: str | None) -> str | None:
+    """How far the lane is with the event; None if that is settled and not parked."""
     if lane is None:
         return "never ran"
     if offset < lane.cursor.start:
         return "before the lane began"
     if not lane.is_settled(offset):
         return "pending"
-    return f"parked ({reason})" if reason else "settled"
+    return f"parked ({reason})" if reason else None
 
 
 def _put_aside(one: Parked) -> dict[str, Any]:
@@ -155,7 +190,13 @@ def _lines(one: dict[str, Any]) -> str:
 
 def _way_line(way: dict[str, Any]) -> str:
     parts = [_wanted(way), way["filters"], way["state"]]
-    return f"  {way['connector']}: " + "; ".join(filter(None, parts))
+    return "\n".join([f"  {way['connector']}: " + "; ".join(filter(None, parts)), *map(_tried_line, way["attempts"])])
+
+
+def _tried_line(one: dict[str, Any]) -> str:
+    by = f"by replay {one['replay']}: " if one["replay"] else ""
+    answer = f", last refusal: {one['answer']}" if one["answer"] else ""
+    return f"    {by}{one['outcome']} after {one['attempts']} attempts, {one['first']} to {one['last']}{answer}"
 
 
 def _wanted(way: dict[str, Any]) -> str:

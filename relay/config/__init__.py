@@ -1,11 +1,20 @@
 """Turns conf.d into one typed `Config`, or into every mistake at once, and finds the plugins it may use."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress
+from relay.config.crosscheck import leaves
 from relay.config.discovery import PLUGIN_FOLDERS
 from relay.config.files import CONF_FOLDERS
 from relay.config.load import Loaded, load
 from relay.config.mistake import ConfigError, Mistake
-from relay.config.model import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config.model import (
+    Config,
+    Configured,
+    IngestSettings,
+    JournalSettings,
+    LogSettings,
+    ParkedSettings,
+    RuntimeSettings,
+)
 from relay.config.private import HIDDEN
 from relay.config.registry import PluginInfo, Registry
 
@@ -22,10 +31,12 @@ __all__ = [
     "Loaded",
     "LogSettings",
     "Mistake",
+    "ParkedSettings",
     "PluginInfo",
     "Registry",
     "RuntimeSettings",
     "TcpAddress",
     "UnixAddress",
+    "leaves",
     "load",
 ]

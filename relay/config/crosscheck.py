@@ -77,7 +77,7 @@ def idle(merged: Merged) -> Iterator[Mistake]:
 
 def plain_secrets(merged: Merged) -> Iterator[Mistake]:
     """Find what looks like a secret that is written out."""
-    for path, text in _leaves((), merged.table):
+    for path, text in leaves((), merged.table):
         if isinstance(text, str) and (reason := plain_secret(path, text)):
             yield merged.mistake(path, reason, private=True)
 
@@ -85,7 +85,7 @@ def plain_secrets(merged: Merged) -> Iterator[Mistake]:
 def unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tuple[Secret, Mistake]]:
     """Find secrets that cannot be read: those of settings, or, in a table that is none for its mistakes, all that
     looks like a reference."""
-    for place, leaf in _leaves(path, table):
+    for place, leaf in leaves(path, table):
         secret = Secret.parse(leaf) if isinstance(table, dict) and is_reference(leaf) else leaf
         if isinstance(secret, Secret) and secret.problem is not None:
             yield secret, merged.mistake(place, secret.problem, private=True)
@@ -94,6 +94,21 @@ def unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tup
 def is_only_elsewhere(secret: Secret) -> bool:
     """Tell whether systemd would give us the secret, and this process was not started by systemd."""
     return secret.how == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ
+
+
+def leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
+    """All values in a table or in settings, a reference to a secret being one value."""
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    if isinstance(value, Mapping) and not is_reference(value):
+        inner = list(value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = list(enumerate(value))
+    else:
+        yield path, value
+        return
+    for key, item in inner:
+        yield from leaves((*path, key), item)
 
 
 def _tables(merged: Merged, kind: str) -> list[tuple[str, dict[str, Any]]]:
@@ -110,18 +125,3 @@ def _texts(value: object) -> list[tuple[int, str]]:
     """The texts of a list with their numbers; other entries are mistakes that the settings report."""
     entries = enumerate(value) if isinstance(value, list) else ()
     return [(number, entry) for number, entry in entries if isinstance(entry, str)]
-
-
-def _leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
-    """All values in a table or in settings, a reference to a secret being one value."""
-    if isinstance(value, BaseModel):
-        value = vars(value)
-    if isinstance(value, Mapping) and not is_reference(value):
-        inner = list(value.items())
-    elif isinstance(value, list | tuple):
-        inner = list(enumerate(value))
-    else:
-        yield path, value
-        return
-    for key, item in inner:
-        yield from _leaves((*path, key), item)

@@ -14,11 +14,19 @@ from relay.config import crosscheck
 from relay.config.files import read
 from relay.config.merge import KeyPath, Merged
 from relay.config.mistake import ConfigError, Mistake, closest
-from relay.config.model import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config.model import (
+    Config,
+    Configured,
+    IngestSettings,
+    JournalSettings,
+    LogSettings,
+    ParkedSettings,
+    RuntimeSettings,
+)
 from relay.config.registry import KINDS, Registry
 from relay.config.translate import translate
 
-TABLES: Final = ("ingest", "journal", "runtime", "log", *KINDS)
+TABLES: Final = ("ingest", "journal", "parked", "runtime", "log", *KINDS)
 
 S = TypeVar("S", bound=Settings)
 Tables = Mapping[str, Configured[Any, Any]]
@@ -55,6 +63,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     config = Config(
         ingest=check.own_table("ingest", IngestSettings),
         journal=check.own_table("journal", JournalSettings),
+        parked=check.own_table("parked", ParkedSettings),
         runtime=check.own_table("runtime", RuntimeSettings),
         log=check.own_table("log", LogSettings),
         sources={name: source for name, source in sources.items() if source.settings.enabled},

@@ -1,7 +1,7 @@
 """The daemon's own settings tables, and `Config`: everything that conf.d says, checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Literal, Self, TypeVar
 
@@ -62,6 +62,13 @@ class JournalSettings(Settings):
     """Bytes of recent events kept in memory, so that lanes need not read them from disk."""
 
 
+class ParkedSettings(Settings):
+    """[parked]: events that were put aside."""
+
+    retention: Duration = 90 * DAY_SECONDS
+    """Seconds after its last failure that an event stays parked; 0: until somebody drops it."""
+
+
 class RuntimeSettings(Settings):
     """[runtime]: start, reload, stop."""
 
@@ -96,6 +103,7 @@ class Config:
 
     ingest: IngestSettings
     journal: JournalSettings
+    parked: ParkedSettings = field(default_factory=ParkedSettings)
     runtime: RuntimeSettings
     log: LogSettings
     sources: Mapping[str, Configured[Source, SourceSettings]]

@@ -3,22 +3,25 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from relay.api import BatchSettings, Block
 from relay.deliver.forming import Forming, Span
 from relay.journal import Counts, Cursor, Journal, unsettled
 from relay.route import Routed
 
+ENDLESS: Final = 1 << 63
+
 
 class Collector:
-    """Gives the spans of a lane one after the other, from its cursor on."""
+    """Gives the spans of a lane one after the other, from its cursor on up to offset `until`."""
 
     def __init__(
-        self, journal: Journal, cursor: Cursor, route: Callable[[Block], Routed], limits: BatchSettings
+        self, journal: Journal, cursor: Cursor, route: Callable[[Block], Routed], limits: BatchSettings, until: int
     ) -> None:
         self._journal, self._route, self._limits = journal, route, limits
         self._reader = journal.reader()
-        self._position = cursor.position
+        self._position, self._until = cursor.position, until
         self._ahead = list(cursor.ahead)
         """Ranges that were settled before the start: they are not delivered again."""
         self._forming = Forming(cursor.position, limits)
@@ -26,8 +29,10 @@ class Collector:
         self._pieces: deque[Block] = deque()
         self._expired: deque[tuple[int, int]] = deque()
 
-    async def next(self) -> Span:
-        """The next span; waits until there is one."""
+    async def next(self) -> Span | None:
+        """The next span; waits until there is one. None at the end."""
+        if self._position >= self._until and self._forming.empty and not self._pieces and not self._expired:
+            return None
         while not self._forming.full:
             if self._expired and self._forming.empty:
                 start, stop = self._expired.popleft()
@@ -60,6 +65,8 @@ class Collector:
 
     async def _fetch(self) -> bool:
         """Read on; False if the forming batch should not wait for more."""
+        if self._position >= self._until:
+            return False
         if self._forming.empty or self._journal.head > self._position:
             self._sort(await self._reader.read(self._position))
             return True
@@ -76,7 +83,7 @@ class Collector:
     def _sort(self, blocks: list[Block]) -> None:
         """Leave out what is settled already; a gap before a block is what retention has removed."""
         for block in blocks:
-            start, stop = block.offsets[0], block.offsets[-1] + 1
+            start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
             self._expired += unsettled(self._position, start, self._ahead)
             rest = unsettled(start, stop, self._ahead)
             self._pieces += [block.slice(first - start, last - start) for first, last in rest]

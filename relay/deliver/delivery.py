@@ -9,20 +9,25 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from itertools import chain
-from typing import Literal, NamedTuple
+from copy import copy
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
 from relay.api import Batch, Connector, ConnectorSettings
 from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
+from relay.deliver.notes import Notes
 from relay.deliver.pace import Pace
+from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
 from relay.journal import Counts, Parked, State
+from relay.route import Failed
 
 PARK_AGAIN_S = 5.0
 log = structlog.stdlib.get_logger()
@@ -43,20 +48,38 @@ class Settled(NamedTuple):
         """The events, counted."""
         return Counts(**{self.outcome: len(self.batch)})
 
-    def offsets(self) -> Iterator[int]:
-        """Where they are in the journal."""
-        return chain.from_iterable(block.offsets for block in self.batch.blocks)
-
 
 class Delivery:
     """The way to one destination: attempts, retries, pauses, splitting, parking."""
 
     def __init__(self, connector: Connector, settings: ConnectorSettings, state: State) -> None:
         self._connector, self._settings, self._state = connector, settings, state
+        self.name = connector.name
+        self.notes = Notes(connector.name)
+        self._clean = Redaction(settings).clean
         self._health = Health(connector.name)
-        self._pace = Pace(settings.rate)
+        self._pace, self._own_pace = Pace(settings.rate), Pace(0)
+        self._slots = asyncio.Semaphore(settings.concurrency)
         self._stop = asyncio.Event()
         self._breaker = Breaker()
+        self._replay: int | None = None
+
+    def beside(self, replay: int, rate: float) -> "Delivery":
+        """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
+        other = copy(self)
+        vars(other).update(_stop=asyncio.Event(), _replay=replay, _own_pace=Pace(rate))
+        return other
+
+    async def begin(
+        self, group: asyncio.TaskGroup, work: Callable[[], Coroutine[Any, Any, None]], what: str, events: int
+    ) -> asyncio.Task[None]:
+        """Start a task for so many events once one of the `concurrency` slots is free; its end frees it."""
+        if wait := self._own_pace.delay(events, time.monotonic()):
+            await asyncio.sleep(wait)
+        await self._slots.acquire()
+        task = group.create_task(work(), name=f"lane {self.name}: {what}")
+        task.add_done_callback(lambda _: self._slots.release())
+        return task
 
     def stop(self) -> None:
         """Begin no further attempt; those under way may end."""
@@ -70,8 +93,10 @@ class Delivery:
             if verdict.split:
                 return await self._split(batch, verdict, settled)
             if self._gives_up(verdict, time.monotonic() - since):
+                self._breaker.failed(time.monotonic(), at_once=False)
                 verdict = verdict.given_up()
             await self._note(batch, verdict, settled)
+            self.notes.add(batch, verdict, self._replay or 0)
             if not verdict.again:
                 return None
             await self._sleep(self._delay(verdict, batch))
@@ -106,11 +131,12 @@ class Delivery:
         try:
             async with asyncio.timeout(self._settings.timeout):
                 answer = await self._connector.deliver(batch)
-            verdict = judge(len(batch), answer)
+            verdict = judge(len(batch), answer, self._clean)
         except Exception as error:
-            verdict = judge(len(batch), error)
+            verdict = judge(len(batch), error, self._clean)
             if verdict.bug:
-                log.error("connector raised", connector=self._connector.name, exc_info=error)
+                told = self._clean("".join(traceback.format_exception(error)))
+                log.error("connector raised", connector=self.name, exception=told)
         except BaseException:
             self._breaker.given_up()
             raise
@@ -148,15 +174,14 @@ class Delivery:
             raise Stopped
 
     async def _refuse(self, batch: Batch, verdict: Verdict) -> None:
-        name = self._connector.name
-        parked = []
-        for number, reason, cause in verdict.refused:
-            event = batch[number]
-            parked.append(Parked.of(event, name, cause, reason, batch.attempt))
+        parked = [
+            Parked.of(batch[number], self.name, cause, reason, batch.attempt, status, answer)
+            for number, reason, cause, status, answer in verdict.refused
+        ]
         first = parked[0]
         log.warning(
             "event parked",
-            connector=name,
+            connector=self.name,
             events=len(parked),
             cause=first.cause,
             offset=first.offset,
@@ -165,8 +190,24 @@ class Delivery:
         )
         await self.park(parked)
 
+    async def park_failed(self, failed: Sequence[Failed], attempts: int = 0) -> None:
+        """Put events aside that a filter failed on. Raises Stopped."""
+        if not failed:
+            return
+        first = failed[0]
+        log.warning(
+            "events parked: a filter failed",
+            connector=self.name,
+            events=len(failed),
+            offset=first.event.offset,
+            reason=first.reason,
+        )
+        await self.park([Parked.of(each.event, self.name, "filter", each.reason, attempts) for each in failed])
+
     async def park(self, parked: list[Parked]) -> None:
         """Put events aside, trying until the state database takes them. Raises Stopped."""
+        if self._replay is not None:
+            parked = [replace(one, replay=self._replay) for one in parked]
         while True:
             try:
                 return await self._state.park(parked)

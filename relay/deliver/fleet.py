@@ -17,13 +17,14 @@ import structlog
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection
 from relay.config import Config, Configured
-from relay.deliver.lane import Lane
+from relay.deliver.lane import LiveLane, Snapshot
+from relay.deliver.replays import Replays
 from relay.journal import Cursor, Journal, State, unsettled
 from relay.route import Route
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
-"""How soon it is noticed that an admin wants parked events replayed."""
+"""How soon it is noticed that an admin wants events delivered once more."""
 RELEASE_S: Final = 5.0
 TIDY_S: Final = 60.0
 NEARLY_FULL: Final = 0.8
@@ -36,7 +37,8 @@ class Fleet:
 
     def __init__(self, journal: Journal, state: State, folder: Path) -> None:
         self._journal, self._state, self._folder = journal, state, folder
-        self.lanes: list[Lane] = []
+        self.lanes: list[LiveLane] = []
+        self._replays = Replays(state)
         self._stopping = asyncio.Event()
         self._save_now = asyncio.Event()
         self._saved: dict[str, tuple[Cursor, int]] = {}
@@ -48,6 +50,7 @@ class Fleet:
             cursor = await self._cursor(configured.name, configured.settings.from_)
             self.lanes.append(self._lane(configured, config.filters, cursor))
             await self.lanes[-1].connector.open()
+        await self._replays.look(self.lanes)
         await self._tell_abandoned()
         await self.save()
 
@@ -66,12 +69,12 @@ class Fleet:
         configured: Configured[Connector, ConnectorSettings],
         filters: Mapping[str, Configured[Filter, FilterSettings]],
         cursor: Cursor,
-    ) -> Lane:
+    ) -> LiveLane:
         settings = configured.settings
         steps = [filters[name].plugin(name, filters[name].settings) for name in settings.filters]
         connector = configured.plugin(configured.name, settings, folder=self._folder)
         route = Route(Selection(settings.events), steps)
-        return Lane(
+        return LiveLane(
             connector, settings, route, cursor, journal=self._journal, state=self._state, save_soon=self._save_now.set
         )
 
@@ -99,13 +102,13 @@ class Fleet:
         try:
             async with asyncio.TaskGroup() as group:
                 saving = group.create_task(self._keep_saving(), name="save cursors")
-                looking = group.create_task(self._keep_looking(), name="look for parked events to replay")
                 async with asyncio.TaskGroup() as lanes:
                     for lane in self.lanes:
                         lanes.create_task(lane.run(), name=f"lane {lane.name}")
+                    looking = lanes.create_task(self._keep_looking(lanes), name="look for what admins ask")
                     await self._stopping.wait()
+                    looking.cancel()
                 saving.cancel()
-                looking.cancel()
         finally:
             await self._close()
 
@@ -131,6 +134,7 @@ class Fleet:
         self._stopping.set()
         for lane in self.lanes:
             lane.stop()
+        self._replays.stop()
 
     async def _keep_saving(self) -> None:
         while True:
@@ -144,33 +148,46 @@ class Fleet:
                 log.error("saving the cursors failed, will be tried again", error=str(error))
                 await asyncio.sleep(SAVE_S)
 
-    async def _keep_looking(self) -> None:
-        """Have the lanes look for parked events to replay whenever another process has changed the database."""
+    async def _keep_looking(self, group: asyncio.TaskGroup) -> None:
+        """See what admins ask for whenever another process has changed the database."""
+        self._replays.start(group)
         seen = -1
         while True:
             try:
-                seen, before = await self._state.version(), seen
+                version = await self._state.version()
+                if version != seen:
+                    await self._look(group)
+                seen = version
             except sqlite3.Error as error:
-                log.error("looking for parked events failed, will be tried again", error=str(error))
-            else:
-                if seen != before:
-                    for lane in self.lanes:
-                        lane.look_for_parked()
+                log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        for lane in self.lanes:
+            lane.look_for_parked()
+        await self._replays.look(self.lanes)
+        self._replays.start(group)
 
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""
         head = self._journal.head
-        snapshots = {lane: lane.snapshot() for lane in self.lanes}
-        cursors = {lane.name: snapshot.cursor for lane, snapshot in snapshots.items()}
-        changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
-        if changed:
-            replayed = [one for snapshot in snapshots.values() for one in snapshot.replayed]
-            await self._state.save(changed, head, replayed)
-            self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
-        for lane, snapshot in snapshots.items():
+        live = {lane: lane.snapshot() for lane in self.lanes}
+        replays = self._replays.snapshots()
+        await self._write(head, live, replays)
+        for lane, snapshot in live.items():
             lane.saved(snapshot)
-        await self._keep(min((cursor.position for cursor in cursors.values()), default=head))
+        self._replays.saved(replays)
+        await self._keep(min((snapshot.cursor.position for snapshot in live.values()), default=head))
+
+    async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
+        cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
+        changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
+        again = [one for snapshot in live.values() for one in snapshot.delivered_again]
+        attempts = [one for snapshot in live.values() for one in snapshot.attempts]
+        if changed or replays or again or attempts:
+            others = {number: snapshot.cursor for number, snapshot in replays.items()}
+            await self._state.save(changed, head, again, others, attempts)
+            self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
 
     def _tell_if_full(self, needed: int) -> None:
         fill = self._journal.fill(needed)

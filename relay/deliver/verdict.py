@@ -1,6 +1,6 @@
 """What an attempt came to: a connector's answer, of whatever form, in terms of event numbers. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,6 +13,10 @@ class Refusal(NamedTuple):
     number: int
     reason: str
     cause: str = "refused"
+    status: int | None = None
+    """Of the destination's answer, if it gave one over HTTP."""
+    answer: str = ""
+    """The first bytes of its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,10 @@ class Verdict:
     """It was refused for its size."""
     reason: str = ""
     """Why anything is to be tried again."""
+    status: int | None = None
+    """What the destination answered to that, if it did over HTTP."""
+    answer: str = ""
+    """The first bytes of the answer's body."""
     after: float | None = None
     """Seconds that the destination asks to be left alone."""
     pause: bool = False
@@ -39,36 +47,55 @@ class Verdict:
     def given_up(self) -> "Verdict":
         """The same with nothing to be tried again."""
         cause = "bug" if self.bug else "gave_up"
-        refused = [*self.refused, *(Refusal(number, self.reason, cause) for number in self.again)]
-        return replace(self, again=(), refused=refused)
+        given_up = [Refusal(number, self.reason, cause, self.status, self.answer) for number in self.again]
+        return replace(self, again=(), refused=[*self.refused, *given_up])
 
 
-def judge(size: int, answer: Sequence[Outcome] | BaseException | None) -> Verdict:
-    """Read what `deliver` returned or raised for a batch of this size."""
-    everything = range(size)
+def judge(size: int, answer: Sequence[Outcome] | BaseException | None, clean: Callable[[str], str] = str) -> Verdict:
+    """Read what `deliver` returned or raised for a batch of this size.
+
+    `clean` takes out of the destination's and the connector's words what must not be logged or stored."""
     match answer:
         case None:
             return Verdict(delivered=size)
-        case Retry():
-            return Verdict(again=everything, reason=answer.reason or "retry", after=answer.after)
-        case Unauthorized():
-            return Verdict(again=everything, reason=answer.reason, pause=True)
+        case Retry() | Unauthorized():
+            return _again(range(size), [answer], clean)
         case Reject():
-            refused = [_refusal(number, answer) for number in everything]
+            first = _refusal(0, answer, clean)
+            refused = [first._replace(number=number) for number in range(size)]
             return Verdict(refused=refused, split=size > 1, too_large=answer.too_large)
         case TimeoutError():
-            return Verdict(again=everything, reason="no answer in time")
+            return Verdict(again=range(size), reason="no answer in time")
         case BaseException():
-            return _bug(size, f"{type(answer).__name__}: {answer}")
-    return _judge_each(size, answer)
+            return _bug(size, clean(f"{type(answer).__name__}: {answer}"))
+    if wrong := _wrong(size, answer):
+        return _bug(size, clean(wrong))
+    return _judge_each(answer, clean)
 
 
 def _bug(size: int, what: str) -> Verdict:
     return Verdict(again=range(size), reason=f"bug in the connector: {what}", bug=True)
 
 
-def _refusal(number: int, outcome: Reject) -> Refusal:
-    return Refusal(number, outcome.reason, "too_large" if outcome.too_large else "refused")
+def _again(numbers: Sequence[int], outcomes: Sequence[Retry | Unauthorized], clean: Callable[[str], str]) -> Verdict:
+    """What is to be tried again; of several reasons the first stands for all."""
+    if not outcomes:
+        return Verdict()
+    first = outcomes[0]
+    waits = [outcome.after for outcome in outcomes if isinstance(outcome, Retry) and outcome.after is not None]
+    return Verdict(
+        again=numbers,
+        reason=clean(first.reason) or "no reason given",
+        status=first.status,
+        answer=clean(first.answer),
+        after=max(waits, default=None),
+        pause=any(isinstance(outcome, Unauthorized) for outcome in outcomes),
+    )
+
+
+def _refusal(number: int, outcome: Reject, clean: Callable[[str], str]) -> Refusal:
+    cause = "too_large" if outcome.too_large else "refused"
+    return Refusal(number, clean(outcome.reason), cause, outcome.status, clean(outcome.answer))
 
 
 def _wrong(size: int, outcomes: object) -> str | None:
@@ -78,20 +105,13 @@ def _wrong(size: int, outcomes: object) -> str | None:
     if len(outcomes) != size:
         return f"{len(outcomes)} outcomes for {size} events"
     strangers = (outcome for outcome in outcomes if not isinstance(outcome, Outcome))
-    return next((f"{stranger!r:.80} is no outcome" for stranger in strangers), None)
+    return next((f"not an outcome: {stranger!r:.80}" for stranger in strangers), None)
 
 
-def _judge_each(size: int, outcomes: Sequence[Outcome]) -> Verdict:
-    if wrong := _wrong(size, outcomes):
-        return _bug(size, wrong)
-    again = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)]
-    reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Retry | Unauthorized)]
-    waits = [outcome.after for outcome in outcomes if isinstance(outcome, Retry) and outcome.after is not None]
-    return Verdict(
+def _judge_each(outcomes: Sequence[Outcome], clean: Callable[[str], str]) -> Verdict:
+    again = {n: outcome for n, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)}
+    return replace(
+        _again([*again], [*again.values()], clean),
         delivered=sum(isinstance(outcome, Delivered) for outcome in outcomes),
-        again=again,
-        refused=[_refusal(number, outcome) for number, outcome in enumerate(outcomes) if isinstance(outcome, Reject)],
-        reason=next(iter(reasons), ""),
-        after=max(waits, default=None),
-        pause=any(isinstance(outcome, Unauthorized) for outcome in outcomes),
+        refused=[_refusal(n, outcome, clean) for n, outcome in enumerate(outcomes) if isinstance(outcome, Reject)],
     )

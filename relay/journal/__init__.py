@@ -1,14 +1,19 @@
 """The durable log and the state that goes with it: append, read, park, cursors with the ledger, retention."""
 
+from relay.journal.attempts import Attempts
 from relay.journal.books import ledger
-from relay.journal.cursor import Counts, Cursor, Ledger, unsettled
+from relay.journal.cursor import Counts, Cursor, Ledger, merged, unsettled
 from relay.journal.journal import Journal, Reader, Unavailable
-from relay.journal.parked import Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked, parked
+from relay.journal.parked import CAUSES, Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked, parked
+from relay.journal.parking import tidy_parking
+from relay.journal.replays import Replay
 from relay.journal.retention import Limits
 from relay.journal.segment import Corrupt
 from relay.journal.state import State
 
 __all__ = [
+    "CAUSES",
+    "Attempts",
     "Corrupt",
     "Counts",
     "Cursor",
@@ -17,6 +22,7 @@ __all__ = [
     "Limits",
     "Parked",
     "Reader",
+    "Replay",
     "State",
     "Unavailable",
     "Which",
@@ -25,6 +31,8 @@ __all__ = [
     "ledger",
     "look_at_parked",
     "mark_parked",
+    "merged",
     "parked",
+    "tidy_parking",
     "unsettled",
 ]

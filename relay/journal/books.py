@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relay.journal.cursor import Cursor, Ledger, unsettled
+from relay.journal.cursor import CURSOR_COLUMNS, Cursor, Ledger, read_cursor, unsettled
 from relay.journal.parked import connect
-from relay.journal.state import CURSOR_COLUMNS, read_cursor
 
 Range = tuple[int, int]
 """Offsets from the first number up to but without the second."""
@@ -57,8 +56,11 @@ def acknowledged(lanes: Sequence[Books]) -> int:
 
 
 def parked_offsets(folder: Path) -> list[tuple[str, int]]:
-    """Connector and offset of every event that a lane has parked. Raises FileNotFoundError, sqlite3.Error."""
-    query = "SELECT connector, offset FROM parked WHERE connector IS NOT NULL AND offset IS NOT NULL ORDER BY offset"
+    """Connector and offset of every event that a lane has parked; what replays parked is in books of their own.
+
+    Raises FileNotFoundError, sqlite3.Error.
+    """
+    query = "SELECT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL ORDER BY offset"
     return [(connector, offset) for connector, offset in _look(folder, query)]
 
 

@@ -1,8 +1,10 @@
 """How far a lane has come, and what became of the events it has settled. Pure."""
 
+import json
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Final
 
 
 @dataclass(slots=True)
@@ -25,7 +27,9 @@ class Counts:
         return sum(getattr(self, name) for name in OUTCOMES)
 
 
-OUTCOMES = tuple(column.name for column in fields(Counts))
+OUTCOMES: Final = tuple(column.name for column in fields(Counts))
+CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
+"""How a cursor is kept in a database; `ahead` is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Cursor:
         insort(self.ahead, (start, stop))
         while self.ahead and self.ahead[0][0] == self.position:
             self.position = self.ahead.pop(0)[1]
-        self.ahead = _merged(self.ahead)
+        self.ahead = merged(self.ahead)
 
     def copy(self) -> "Cursor":
         """The cursor as it is now."""
@@ -66,6 +70,11 @@ class Cursor:
     def ledger(self, head: int) -> Ledger:
         """The books when the journal's head is there."""
         return Ledger(head - self.start, replace(self.counts))
+
+
+def read_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
+    """The cursor that a row's `CURSOR_COLUMNS` hold."""
+    return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
 
 
 def unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -79,12 +88,12 @@ def unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[t
     return [*rest, (start, stop)] if start < stop else rest
 
 
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Adjoining ranges as one: what stays apart is bounded by the batches on their way."""
-    merged: list[tuple[int, int]] = []
+def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Adjoining ranges (ascending) as one: what stays apart is bounded by the batches on their way."""
+    joined: list[tuple[int, int]] = []
     for start, stop in ranges:
-        if merged and merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], stop)
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
         else:
-            merged.append((start, stop))
-    return merged
+            joined.append((start, stop))
+    return joined

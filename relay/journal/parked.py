@@ -15,10 +15,13 @@ from typing import Any, Final
 from relay.api import Event, Kind
 
 FILE_NAME: Final = "relay.db"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """How long to wait for another process's transaction."""
+CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug")
+"""Why an event is parked: unreadable at its source, a filter failed, the destination refused it or its size, or the
+connector's `give_up_after` was over, with a destination that did not take it or a connector that has a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Parked:
     offset: int | None
     type: str | None
     cause: str
-    """unreadable (at its source), filter (one failed), or what came of the delivery: refused and others."""
+    """One of CAUSES."""
     reason: str
     """Of the last failure."""
     attempts: int
@@ -48,14 +51,31 @@ class Parked:
     """Unix seconds of the last failure."""
     again: float | None = None
     """Unix seconds at which a replay was asked for; None if it was not."""
+    status: int | None = None
+    """Of the destination's answer to the last attempt, if it gave one over HTTP."""
+    answer: str = ""
+    """The first bytes of that answer's body, without secrets."""
+    replay: int | None = None
+    """The replay that parked it; None: the lane itself, and so its ledger counts it."""
+    key: str | None = None
+    """What it has to stay in order with, where its connector keeps an order."""
 
     @classmethod
-    def of(cls, event: Event, connector: str, cause: str, reason: str, attempts: int) -> "Parked":
+    def of(
+        cls,
+        event: Event,
+        connector: str,
+        cause: str,
+        reason: str,
+        attempts: int,
+        status: int | None = None,
+        answer: str = "",
+    ) -> "Parked":
         """Put an event aside for one connector."""
         kind = event.kind
         return cls(
             kind.source, connector, event.offset, kind.type, cause, reason, attempts, event.body,
-            kind.id_field, kind.time_field, event.received,
+            kind.id_field, kind.time_field, event.received, status=status, answer=answer,
         )  # fmt: skip
 
     @property

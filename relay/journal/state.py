@@ -16,15 +16,16 @@ from dataclasses import asdict, astuple
 from importlib.resources import files
 from itertools import starmap
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
-from relay.journal.cursor import OUTCOMES, Counts, Cursor
+from relay.journal.attempts import Attempts, forget, note
+from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
+from relay.journal.replays import Replay, read_replays, save_replays
 
 T = TypeVar("T")
-
-CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
 
 MIGRATIONS: Final = (
     """
@@ -36,6 +37,12 @@ MIGRATIONS: Final = (
     ALTER TABLE parked ADD COLUMN received REAL NOT NULL DEFAULT 0;
     UPDATE parked SET last = first, received = first;
     """,
+    """
+    ALTER TABLE parked ADD COLUMN status INTEGER;
+    ALTER TABLE parked ADD COLUMN answer TEXT NOT NULL DEFAULT '';
+    ALTER TABLE parked ADD COLUMN replay INTEGER;
+    ALTER TABLE parked ADD COLUMN key TEXT;
+    """,
 )
 """The step from each version of the tables to the next."""
 
@@ -43,11 +50,17 @@ _STORED: Final = [name for name in FIELDS if name != "number"]
 _PARK: Final = f"""
     INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
     ON CONFLICT (connector, offset) DO UPDATE SET attempts = attempts + excluded.attempts,
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in ("attempts", "first"))}
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in ("attempts", "first", "replay"))}
 """  # noqa: S608
 _MARKED: Final = f"""
     SELECT {", ".join(FIELDS)} FROM parked WHERE connector = ? AND again IS NOT NULL ORDER BY offset LIMIT ?
 """  # noqa: S608
+
+_EXPIRE: Final = """
+    DELETE FROM parked
+    WHERE number IN (SELECT number FROM parked WHERE last < ? AND again IS NULL ORDER BY last LIMIT ?)
+    RETURNING coalesce(connector, 'source ' || source), last
+"""
 
 
 class State:
@@ -75,23 +88,39 @@ class State:
         query = f"SELECT connector, ? - start - {' - '.join(OUTCOMES)} FROM cursor"  # noqa: S608
         return dict(await self._run(lambda db: db.execute(query, (head,)).fetchall()))
 
-    async def save(self, cursors: Mapping[str, Cursor], head: int, replayed: Sequence[Parked] = ()) -> None:
-        """Save cursors with their counts and let go of the parked events that those now count otherwise, all or none.
-
-        A parked event stays if it has failed since it was looked up (`marked`)."""
+    async def save(
+        self,
+        cursors: Mapping[str, Cursor],
+        head: int,
+        delivered_again: Sequence[Parked] = (),
+        replays: Mapping[int, Cursor] = MappingProxyType({}),
+        attempts: Sequence[Attempts] = (),
+    ) -> None:
+        """Save cursors with their counts, let go of the parked events that those now count otherwise, and note what
+        attempts came to, all or none. A parked event stays if it has failed since it was looked up (`marked`)."""
         rows = [
             (connector, head, cursor.start, cursor.position, json.dumps(cursor.ahead), *astuple(cursor.counts))
             for connector, cursor in cursors.items()
         ]
         marks = ", ".join("?" * (5 + len(OUTCOMES)))
         query = f"REPLACE INTO cursor VALUES ({marks}, {time.time()})"  # noqa: S608
-        gone = [(one.connector, one.offset, one.attempts) for one in replayed]
+        gone = [(one.connector, one.offset, one.attempts) for one in delivered_again]
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany(query, rows)
             db.executemany("DELETE FROM parked WHERE connector = ? AND offset = ? AND attempts = ?", gone)
+            save_replays(db, replays)
+            note(db, attempts)
 
         await self._run(write)
+
+    async def replays(self) -> list[Replay]:
+        """The replays that are under way or wait, the last one first."""
+        return await self._run(lambda db: read_replays(db, "ended IS NULL AND cancelled IS NULL"))
+
+    async def forget_attempts(self, oldest: int) -> None:
+        """Let go of what was noted of events that have left the journal, whose oldest offset is given."""
+        await self._run(lambda db: forget(db, oldest))
 
     async def park(self, parked: Sequence[Parked]) -> None:
         """Put events aside. One that lies there already keeps its number; its attempts add up."""
@@ -128,6 +157,11 @@ class State:
         query = "DELETE FROM parked WHERE connector = ? AND offset >= ? AND offset < ?"
         await self._run(lambda db: db.executemany(query, rows))
 
+    async def expire_parked(self, before: float, limit: int) -> list[tuple[str, float]]:
+        """Remove up to `limit` parked events whose last failure was before that time (Unix seconds), the oldest first,
+        but none that is to be replayed. Of each: whose it was (a connector, or "source NAME"), and its last failure."""
+        return await self._run(lambda db: db.execute(_EXPIRE, (before, limit)).fetchall())
+
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
 
@@ -147,11 +181,6 @@ class State:
         self._thread.shutdown()
         self._db.close()
         os.close(self._lock)
-
-
-def read_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
-    """The cursor that a row's `CURSOR_COLUMNS` hold."""
-    return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
 
 
 def _make_tables(db: sqlite3.Connection) -> None:

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS parked (
     connector  TEXT,               -- NULL: parked at the source, it never got into the journal
     offset     INTEGER,
     type       TEXT,
-    cause      TEXT    NOT NULL,   -- unreadable, refused, filter
+    cause      TEXT    NOT NULL,   -- unreadable, filter, refused, too_large, gave_up, bug
     reason     TEXT    NOT NULL,   -- of the last failure
     attempts   INTEGER NOT NULL,
     first      REAL    NOT NULL,   -- Unix seconds of the first failure
@@ -29,10 +29,51 @@ CREATE TABLE IF NOT EXISTS parked (
     time_field TEXT    NOT NULL,   -- and their time
     received   REAL    NOT NULL,   -- Unix seconds at which the event was in the journal
     body       BLOB    NOT NULL,
+    status     INTEGER,            -- of the answer to the last attempt
+    answer     TEXT    NOT NULL DEFAULT '',  -- the first bytes of it
+    replay     INTEGER,            -- the replay that parked it; NULL: the lane itself
+    key        TEXT,               -- what it stays in order with
     UNIQUE (connector, offset)     -- an event sent again after a crash is parked once
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS parked_again ON parked (connector, offset) WHERE again IS NOT NULL;
+CREATE INDEX IF NOT EXISTS parked_last ON parked (last) WHERE again IS NULL;
+
+CREATE TABLE IF NOT EXISTS replay (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    connector  TEXT    NOT NULL,
+    start      INTEGER NOT NULL,  -- offsets from this one
+    stop       INTEGER NOT NULL,  -- up to but without this one
+    entries    TEXT    NOT NULL,  -- JSON: the selection
+    rate       REAL    NOT NULL,  -- events per second, 0: no limit
+    asked      REAL    NOT NULL,  -- Unix seconds
+    position   INTEGER NOT NULL,  -- this and the following as in cursor
+    ahead      TEXT    NOT NULL DEFAULT '[]',
+    delivered  INTEGER NOT NULL DEFAULT 0,
+    unselected INTEGER NOT NULL DEFAULT 0,
+    filtered   INTEGER NOT NULL DEFAULT 0,
+    parked     INTEGER NOT NULL DEFAULT 0,
+    expired    INTEGER NOT NULL DEFAULT 0,
+    erased     INTEGER NOT NULL DEFAULT 0,
+    saved      REAL,
+    ended      REAL,
+    cancelled  REAL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS attempt (
+    connector  TEXT    NOT NULL,
+    replay     INTEGER NOT NULL,  -- 0: the lane itself
+    start      INTEGER NOT NULL,  -- the first offset
+    stop       INTEGER NOT NULL,  -- the offset behind the last one
+    events     INTEGER NOT NULL,
+    ranges     TEXT    NOT NULL,  -- JSON: which offsets between them
+    attempts   INTEGER NOT NULL,
+    outcome    TEXT    NOT NULL,  -- pending, delivered, parked
+    answer     TEXT    NOT NULL,  -- of the last attempt that failed
+    first      REAL    NOT NULL,  -- Unix seconds of the first failure
+    last       REAL    NOT NULL,  -- Unix seconds of the last attempt
+    UNIQUE (connector, replay, start, stop, events)
+) STRICT;
 
 -- For people: the books of every connector.
 CREATE VIEW IF NOT EXISTS ledger AS

@@ -19,7 +19,7 @@ from relay import __version__
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.ingest import Ingest
-from relay.journal import Corrupt, Journal, Limits, State
+from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
 
 log = structlog.stdlib.get_logger()
 
@@ -39,6 +39,7 @@ async def run(config: Config, folder: Path) -> None:
         addresses = await _open(fleet, ingest, config)
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(fleet.run(), name="fleet")
+            tidying = group.create_task(tidy_parking(state, config.parked.retention), name="tidy parking")
             try:
                 _tell_start(config, journal, addresses)
                 await stop.wait()
@@ -46,6 +47,7 @@ async def run(config: Config, folder: Path) -> None:
                 ingest.drain()
                 await _end(fleet, lanes, config.runtime.drain)
             finally:
+                tidying.cancel()
                 await ingest.stop()
     log.info("relay stopped")
 

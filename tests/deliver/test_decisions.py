@@ -66,8 +66,15 @@ ALL = range(3)
     [
         (None, Verdict(delivered=3)),
         (Retry("busy", after=5), Verdict(again=ALL, reason="busy", after=5)),
+        (Retry("busy", status=503, answer="wait"), Verdict(again=ALL, reason="busy", status=503, answer="wait")),
+        (Retry(), Verdict(again=ALL, reason="no reason given")),
         (Unauthorized("401"), Verdict(again=ALL, reason="401", pause=True)),
+        (Unauthorized("no", status=401), Verdict(again=ALL, reason="no", status=401, pause=True)),
         (Reject("no"), Verdict(refused=[Refusal(n, "no") for n in ALL], split=True)),
+        (
+            Reject("no", status=400, answer="bad"),
+            Verdict(refused=[Refusal(n, "no", "refused", 400, "bad") for n in ALL], split=True),
+        ),
         (
             Reject("fat", too_large=True),
             Verdict(refused=[Refusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
@@ -75,10 +82,10 @@ ALL = range(3)
         (TimeoutError(), Verdict(again=ALL, reason="no answer in time")),
         (ZeroDivisionError("x"), Verdict(again=ALL, reason="bug in the connector: ZeroDivisionError: x", bug=True)),
         ([DELIVERED], Verdict(again=ALL, reason="bug in the connector: 1 outcomes for 3 events", bug=True)),
-        ([None, True, "x"], Verdict(again=ALL, reason="bug in the connector: None is no outcome", bug=True)),
+        ([None, True, "x"], Verdict(again=ALL, reason="bug in the connector: not an outcome: None", bug=True)),
         (
             [DELIVERED, DELIVERED, Reject],
-            Verdict(again=ALL, reason=f"bug in the connector: {Reject!r} is no outcome", bug=True),
+            Verdict(again=ALL, reason=f"bug in the connector: not an outcome: {Reject!r}", bug=True),
         ),
         (
             7,
@@ -90,10 +97,36 @@ ALL = range(3)
             [Retry("later", after=2), DELIVERED, Reject("no")],
             Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later", after=2),
         ),
+        (
+            [Retry("later", after=2, status=503), Retry("wait", after=3, answer="x"), Reject("no", status=422)],
+            Verdict(again=[0, 1], refused=[Refusal(2, "no", status=422)], reason="later", status=503, after=3),
+        ),
+        (
+            [DELIVERED, DELIVERED, Unauthorized("no")],
+            Verdict(delivered=2, again=[2], refused=[], reason="no", pause=True),
+        ),
     ],
 )
 def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict) -> None:
     assert judge(3, answer) == verdict
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Retry("key", answer="key"),
+        Unauthorized("key", answer="key"),
+        Reject("key", answer="key"),
+        KeyError("key"),
+        [Retry("key", answer="key"), Reject("key", answer="key")],
+        ["key", DELIVERED],
+    ],
+)
+def test_what_an_answer_says_is_cleaned(answer: Any) -> None:
+    verdict = judge(2, answer, lambda text: text.replace("key", "..."))
+    assert "..." in verdict.reason or verdict.refused
+    assert "key" not in str(verdict)
+    assert "key" in str(judge(2, answer))
 
 
 def test_a_refused_event_that_is_alone_is_to_be_parked() -> None:
@@ -118,10 +151,10 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
 
 
 def test_what_is_given_up_is_refused_with_the_cause() -> None:
-    some = Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later")
-    assert some.given_up() == Verdict(
-        delivered=1, refused=[Refusal(2, "no"), Refusal(0, "later", "gave_up")], reason="later"
-    )
+    some = Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later", status=503, answer="busy")
+    given_up = some.given_up()
+    assert (given_up.delivered, given_up.again) == (1, ())
+    assert given_up.refused == [Refusal(2, "no"), Refusal(0, "later", "gave_up", 503, "busy")]
     assert judge(1, KeyError("x")).given_up().refused == [Refusal(0, "bug in the connector: KeyError: 'x'", "bug")]
 
 

@@ -20,7 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from relay.api import Batch, Connector, Kind, Reject, Retry
 from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
 from relay.deliver import Fleet
-from relay.journal import Journal, Limits, State, Which, mark_parked, parked
+from relay.journal import Cursor, Journal, Limits, Replay, State, Which, mark_parked, parked
+from relay.journal.books import books
+from relay.journal.replays import ask_replay, cancel_replay, replays
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -74,7 +76,8 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.world = Target.world = World()
         self.appended: list[bytes] = []
-        self.crashes = self.replays = 0
+        self.crashes = 0
+        self.asked: dict[int, range] = {}
         self.start()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -137,8 +140,24 @@ class Machine(RuleBasedStateMachine):
         self.start()
 
     @rule()
-    def replay(self) -> None:
-        self.replays += mark_parked(self.folder, Which())
+    def deliver_parked_again(self) -> None:
+        mark_parked(self.folder, Which())
+
+    @rule(start=st.floats(0, 1), share=st.floats(0, 1), rate=st.sampled_from([0.0, 500.0]))
+    def replay(self, start: float, share: float, rate: float) -> None:
+        """Of what the lane has behind it, a part."""
+        end = next((lane.cursor.position for lane in books(self.folder)), 0)
+        first = int(end * start)
+        wanted = range(first, first + int((end - first) * share))
+        if wanted:
+            asked = Replay("it", Cursor(wanted.start, wanted.start), wanted.stop, rate=rate)
+            self.asked[ask_replay(self.folder, asked)] = wanted
+
+    @rule()
+    def cancel(self) -> None:
+        if self.asked:
+            number = max(self.asked)
+            cancel_replay(self.folder, number)
 
     def teardown(self) -> None:
         if not hasattr(self, "runner"):
@@ -152,8 +171,9 @@ class Machine(RuleBasedStateMachine):
 
     def finish(self) -> None:
         self.world.busy = False
-        self.run(self.until(lambda: not self.pending()))
+        self.run(self.until(lambda: not self.pending() and not self.under_way()))
         self.check_books()
+        self.check_replays()
         waiting = {one.body for one in parked(self.folder)}
         assert waiting | self.world.delivered.keys() == set(self.appended)
         self.world.strict = False
@@ -162,7 +182,25 @@ class Machine(RuleBasedStateMachine):
         self.check_books()
         assert self.world.delivered.keys() == set(self.appended)
         again = self.world.delivered.total() - len(self.appended)
-        assert again <= self.crashes * WINDOW
+        lanes = 1 + len(self.asked)
+        assert again <= self.crashes * WINDOW * lanes + sum(map(len, self.asked.values()))
+
+    def under_way(self) -> list[Replay]:
+        return [one for one in replays(self.folder) if one.status in ("waiting", "running")]
+
+    def check_replays(self) -> None:
+        """Each has an outcome for all of its range, and an event that is in order came once more for each."""
+        times = Counter[int]()
+        for one in replays(self.folder):
+            wanted = self.asked[one.number]
+            assert (one.cursor.start, one.stop) == (wanted.start, wanted.stop)
+            if one.status == "done":
+                assert one.cursor.counts.total == len(wanted)
+                times.update(wanted)
+        aside = {one.offset for one in parked(self.folder)}
+        for offset, body in enumerate(self.appended):
+            if b"poison" not in body and offset not in aside:
+                assert self.world.delivered[body] >= 1 + times[offset]
 
     def pending(self) -> int:
         return self.journal.head - self.fleet.lanes[0].cursor.position
@@ -174,9 +212,9 @@ class Machine(RuleBasedStateMachine):
 
     def check_books(self) -> None:
         self.run(self.fleet.save())
-        books = self.fleet.lanes[0].cursor.ledger(self.journal.head)
-        assert (books.accepted, books.pending) == (len(self.appended), 0)
-        assert books.counts.parked == len(parked(self.folder))
+        ledger = self.fleet.lanes[0].cursor.ledger(self.journal.head)
+        assert (ledger.accepted, ledger.pending) == (len(self.appended), 0)
+        assert ledger.counts.parked == len([one for one in parked(self.folder) if one.replay is None])
 
 
 @pytest.mark.slow

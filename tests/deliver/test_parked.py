@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.api import Batch, Connector, Event, Filter, Kind, Reject
+import pytest
+from structlog.testing import capture_logs
+
+from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
 from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
 from relay.deliver import Fleet
 from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, ledger, mark_parked, parked
@@ -18,10 +21,15 @@ KIND = Kind("braze", "users.messages.email.Open", "uuid", "at")
 class Picky(Connector, type="picky"):
     """Refuses a batch with an event in it that it does not like."""
 
+    class Settings(ConnectorSettings):
+        token: Secret | None = None
+
     likes: Callable[[Event], bool]
+    refuse: Callable[[], Exception]
 
     async def open(self) -> None:
         self.likes = lambda event: True
+        self.refuse = lambda: Reject("HTTP 400: not liked")
         self.taken: list[list[Event]] = []
         self.at_once = self.most_at_once = 0
         self.gate = asyncio.Event()
@@ -33,7 +41,7 @@ class Picky(Connector, type="picky"):
         await self.gate.wait()
         self.at_once -= 1
         if not all(map(self.likes, batch)):
-            raise Reject("HTTP 400: not liked")
+            raise self.refuse()
         self.taken.append(list(batch))
 
 
@@ -241,3 +249,57 @@ async def test_dropped_events_stay_parked_in_the_books(tmp_path: Path) -> None:
         mark_parked(tmp_path, Which())
         await bench.until(parked=1, delivered=1)
     assert parked(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("refuse", "cause", "reason", "status", "answer"),
+    [
+        (
+            lambda: Reject("HTTP 422: no hunter2", status=422, answer="no hunter2"),
+            "refused",
+            "HTTP 422: no ...",
+            422,
+            "no ...",
+        ),
+        (
+            lambda: Retry("HTTP 503: hunter2 is busy", status=503, answer="hunter2 is busy"),
+            "gave_up",
+            "HTTP 503: ... is busy",
+            503,
+            "... is busy",
+        ),
+        (lambda: Retry("db: connection refused"), "gave_up", "db: connection refused", None, ""),
+        (lambda: KeyError("hunter2"), "bug", "bug in the connector: KeyError: '...'", None, ""),
+    ],
+)
+async def test_the_last_answer_is_kept_and_what_is_secret_in_it_neither_kept_nor_logged(
+    tmp_path: Path,
+    monkeypatch: Any,
+    refuse: Callable[[], Exception],
+    cause: str,
+    reason: str,
+    status: int | None,
+    answer: str,
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    bench = Bench(tmp_path, token=Secret("env", "TOKEN"), retry={"first": "1ms", "max": "2ms", "give_up_after": "20ms"})
+    with capture_logs() as lines:
+        async with bench.running() as it:
+            it.likes, it.refuse = (lambda event: False), refuse
+            await bench.send(1)
+            await bench.until(parked=1)
+    (one,) = parked(tmp_path)
+    assert (one.cause, one.reason, one.status, one.answer) == (cause, reason, status, answer)
+    assert any(line.get("reason") == reason for line in lines)
+    assert "hunter2" not in str(lines)
+
+
+async def test_a_lane_goes_on_after_the_attempt_that_was_to_find_out_has_given_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, concurrency=1, retry={"first": "1ms", "max": "2ms", "give_up_after": "50ms"})
+    async with bench.running() as it:
+        it.likes, it.refuse = (lambda event: False), lambda: Retry("busy")
+        await bench.send(1)
+        await bench.until(parked=1)
+        it.likes = lambda event: True
+        await bench.send(1)
+        await bench.until(parked=1, delivered=1)

@@ -64,8 +64,9 @@ async def test_the_token_is_sent_and_the_urls_query_kept(connector, peer, make_b
 )
 async def test_the_status_decides(connector, peer, make_batch, status, outcome):
     peer.answers(status, text="because of this")
-    with pytest.raises(outcome, match=f"HTTP {status}: because of this"):
+    with pytest.raises(outcome, match=f"HTTP {status}: because of this") as raised:
         await connector().deliver(make_batch(1))
+    assert (raised.value.status, raised.value.answer) == (status, "because of this")
 
 
 async def test_413_for_a_large_body_is_a_reject(connector, peer, make_batch, make_event):

@@ -223,13 +223,13 @@ def traced(state: Path, id: str) -> dict[str, tuple[str | None, str | None, str]
 
 async def test_trace_tells_the_way_of_an_event_in_every_connector(state: Path) -> None:
     assert traced(state, IDS[1]) == {
-        "all": ("*", None, "settled"),
+        "all": ("*", None, "delivered at the first attempt"),
         "mail": ("email", "dropped by only_ads", "before the lane began"),
         "new": (None, None, "never ran"),
     }
     assert traced(state, IDS[2])["mail"] == ("email", "changed by mask", "parked (refused: HTTP 422)")
     assert traced(state, IDS[4])["all"] == ("*", None, "pending")
-    assert traced(state, "77")["mail"] == (None, None, "settled")
+    assert traced(state, "77")["mail"] == (None, None, "unselected")
     text = run(state, "trace", IDS[2]).stdout
     assert f"offset 2: {OPEN.type} from braze, received 20" in text
     assert 'mail: wanted by "email"; changed by mask; parked (refused: HTTP 422)' in text
@@ -267,7 +267,7 @@ async def test_a_relay_under_load_audits_as_balanced(daemon: Any) -> None:
 
     async def send() -> None:
         while not done.is_set():
-            assert (await daemon.post(body))[0] == 202
+            assert (await daemon.post(body))[0] in (202, 503)  # the destination may be slower than the sender
 
     async with Destination() as hook:
         daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"')

@@ -1,6 +1,8 @@
 """`relay parked` beside a real daemon: look, export, replay, drop."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.journal import Counts
-from relay.testing import Destination, make_event
+from relay.testing import Answer, Destination, make_event
 
 POISON = make_event("users.messages.email.Click", name="gift")
 
@@ -54,7 +56,7 @@ async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_b
         assert all(word in second for word in ("source braze", "unreadable"))
         _, out, _ = relay("parked", "list", "--json", "--connector", "hook", "--since", "1h", *state)
         (listed,) = json.loads(out)
-        assert (listed["number"], listed["attempts"], listed["offset"]) == (1, 1, 0)
+        assert (listed["number"], listed["attempts"], listed["offset"], listed["status"]) == (1, 1, 0, 400)
         code, out, _ = relay("parked", "show", 1, *state)
         assert code == 0
         assert '    "name": "gift"' in out
@@ -64,8 +66,9 @@ async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_b
         assert (code, err) == (0, "1 exported\n")
         assert (tmp_path / "mended").read_bytes() == POISON + b"\n"
 
-        code, out, err = relay("parked", "replay", 1, 2, *state)
+        code, out, err = relay("parked", "replay", 1, 2, 99, *state)
         assert (code, out) == (0, "1 to be replayed\n")
+        assert "of 3 numbers only 2 name" in err
         assert "1 cannot be replayed" in err
         books = await daemon.until(lambda: daemon.ledger()["hook"], lambda books: not books.counts.parked)
         assert (books.accepted, books.counts, books.pending) == (4, Counts(delivered=4), 0)
@@ -105,6 +108,63 @@ async def test_a_replay_that_is_killed_is_made_after_the_next_start(daemon: Any)
         await daemon.until(lambda: daemon.ledger()["hook"].counts, lambda counts: counts == Counts(delivered=4))
         assert await daemon.stop() == 0
     assert [one.cause for one in daemon.parked()] == ["unreadable"]
+
+
+@pytest.mark.parametrize("body", ["events", "single"])
+async def test_the_last_answer_is_shown_and_a_token_that_it_repeats_is_nowhere(
+    daemon: Any, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setenv("HOOK_TOKEN", "s3cr3t/token+1")
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    async with Destination() as hook:
+        settings = f'type="http"\nurl="{hook.url}"\nbody="{body}"\ntoken={{ env = "HOOK_TOKEN" }}'
+        daemon.configure("20-hook", f"[connector.hook]\n{settings}")
+        echo = b'{"error": "no field gift",\n "url": "/?t=s3cr3t%2Ftoken%2B1", "sent": "Bearer s3cr3t/token+1"'
+        hook.behaviour = Answer(status=422, body=echo + b" " * (191 - len(echo)) + b"s3cr3t/token+1")
+        await daemon.start()
+        assert (await daemon.post(b'{"events":[%s]}' % POISON))[0] == 202
+        await daemon.settled("hook", 1)
+        assert hook.requests[0].headers["Authorization"] == "Bearer s3cr3t/token+1"
+        _, out, _ = relay("parked", "list", "--json", "--reason", "refused", "--state", daemon.state)
+        (listed,) = json.loads(out)
+        said = '{"error": "no field gift", "url": "/?t=...", "sent": "Bearer ..." ...'
+        assert (listed["status"], listed["answer"], listed["reason"]) == (422, said, f"HTTP 422: {said}")
+        _, out, _ = relay("parked", "show", 1, "--state", daemon.state)
+        assert f"status:     422\nanswer:     {said}\n" in out
+        assert await daemon.stop() == 0
+    assert "s3cr3t" not in "\n".join(daemon.stderr)
+    assert all(b"s3cr3t" not in path.read_bytes() for path in daemon.state.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("retention", "left"), [("", [2]), ('"1d"', []), ("0", [1, 2])])
+async def test_parked_events_leave_after_their_retention_and_stay_in_the_books(
+    daemon: Any, retention: str, left: list[int]
+) -> None:
+    async with Destination() as hook:
+        await run_with_poison(daemon, hook)
+        assert await daemon.stop() == 0
+        with closing(sqlite3.connect(daemon.state / "relay.db")) as db, db:
+            db.execute("UPDATE parked SET last = last - 86400 * CASE connector WHEN 'hook' THEN 90 ELSE 89 END")
+        if retention:
+            daemon.configure("00-parked", f"[parked]\nretention = {retention}")
+        await daemon.start()
+        await daemon.until(daemon.parked, lambda found: len(found) == len(left))
+        assert [one.number for one in daemon.parked()] == left
+        code, out, _ = relay("audit", "--json", "--state", daemon.state)
+        assert code == 0, out
+        assert await daemon.stop() == 0
+    assert daemon.ledger()["hook"].counts == Counts(delivered=3, parked=1)
+    removed = daemon.logged("parked events removed")
+    assert [line["events"] for line in removed] == ([2 - len(left)] if len(left) < 2 else [])
+    if left == [2]:
+        assert removed[0]["counts"] == {"hook": 1}
+
+
+@pytest.mark.parametrize("option", ["--cause", "--reason"])
+def test_an_unknown_cause_is_refused_with_those_there_are(tmp_path: Path, option: str) -> None:
+    code, _, err = relay("parked", "list", option, "gaveup", "--state", tmp_path)
+    assert code == 2
+    assert "'gaveup' is not one of 'unreadable', 'filter', 'refused', 'too_large', 'gave_up', 'bug'" in err
 
 
 @pytest.mark.parametrize("command", [["replay"], ["drop", "--yes"], ["list", "--since", "soon"]])

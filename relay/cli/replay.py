@@ -1,0 +1,232 @@
+"""`relay replay`: have a range of the journal delivered once more to one connector."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from relay.catalogue import Selection
+from relay.cli.journal import Place, lanes, moment, places, tell_damage, told
+from relay.cli.options import moment_option, state_option
+from relay.journal import Cursor
+from relay.journal.books import Books, acknowledged
+from relay.journal.inspect import Inspected, blocks, segments
+from relay.journal.lock import is_locked
+from relay.journal.replays import Replay, ask_replay, cancel_replay, replays
+
+RATE: Final = 1000.0
+LOOK_S: Final = 0.5
+_NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a replay would take: the offsets from `start` up to `stop`, and how many events of them are wanted."""
+
+    start: int
+    stop: int
+    wanted: int
+
+    @property
+    def events(self) -> int:
+        """All events of the range."""
+        return self.stop - self.start
+
+
+@click.group(invoke_without_command=True)
+@click.option("--connector", metavar="NAME", help="Who gets the events.")
+@moment_option("--since", "Events that relay received since: 2h ago, or 2026-01-31T12:00 (UTC).")
+@moment_option("--until", "Events that relay received before: 2h ago, or 2026-01-31T12:00 (UTC).")
+@click.option("--events", "entries", metavar="SELECTION", multiple=True, help="Only these, as in conf.d; repeatable.")
+@click.option("--rate", metavar="N", default=RATE, show_default=True, help="Events per second at most; 0: no limit.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--detach", is_flag=True, help="Do not wait for the end.")
+@places
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    place: Place,
+    connector: str | None,
+    since: float | None,
+    until: float | None,
+    entries: tuple[str, ...],
+    rate: float,
+    dry_run: bool,
+    yes: bool,
+    detach: bool,
+) -> None:
+    """Have events that are still in the journal delivered once more to one connector.
+
+    Counts first, then asks. The connector gets them beside its live events, through its selection and filters as they
+    are now; its own position stays where it is. A replay goes on after a restart. What the connector has yet to get for
+    the first time is left out.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    lane = _lane(place, connector)
+    selection = Selection(entries or ["*"], within=_selection(place, lane.connector))
+    found = _find(place, lane, since, until, selection)
+    click.echo(_told(found, lane.connector, _pace(place, lane.connector, rate)))
+    if not found.wanted:
+        raise click.ClickException("there is nothing to replay")
+    if dry_run:
+        return
+    if not yes:
+        click.confirm(f"Send {found.wanted:,} events to {lane.connector} once more?", abort=True)
+    asked = Replay(lane.connector, Cursor(found.start, found.start), found.stop, entries or ("*",), rate)
+    number = ask_replay(place.state, asked)
+    click.echo(f"replay {number} asked for; relay replay cancel {number} ends it")
+    if not is_locked(place.state):
+        click.echo("relay does not run with this state folder: it begins after the next start")
+    elif not detach:
+        _follow(place.state, number)
+
+
+def _lane(place: Place, connector: str | None) -> Books:
+    if connector is None:
+        raise click.UsageError("say to whom: --connector NAME")
+    if place.config is not None and connector not in place.config.connectors:
+        known = ", ".join(sorted(place.config.connectors)) or "none"
+        raise click.ClickException(f"no connector {connector} is configured; there are: {known}")
+    lane = next((lane for lane in lanes(place.state) if lane.connector == connector), None)
+    if lane is None:
+        raise click.ClickException(f"connector {connector} has not run yet: set its `from` to begin in the past")
+    return lane
+
+
+def _selection(place: Place, connector: str) -> Selection | None:
+    return Selection(place.config.connectors[connector].settings.events) if place.config else None
+
+
+def _pace(place: Place, connector: str, rate: float) -> float:
+    """Events per second at most, by the replay's own limit and the connector's; 0: no limit."""
+    own = place.config.connectors[connector].settings.rate if place.config else 0.0
+    return min(filter(None, (rate, own)), default=0.0)
+
+
+def _find(place: Place, lane: Books, since: float | None, until: float | None, selection: Selection) -> Found:
+    listed = segments(place.journal, acknowledged(lanes(place.state)))
+    first, last, wanted = None, lane.cursor.position, 0
+    for block in _recent(listed, since or 0.0):
+        if block.received < (since or 0.0):
+            continue
+        start, stop = block.offsets[0], min(block.offsets[-1] + 1, lane.cursor.position)
+        if start >= stop or (until is not None and block.received >= until):
+            last = min(last, start)
+            break
+        first = start if first is None else first
+        wants = [selection.wants(kind.type) for kind in block.kinds]
+        wanted += sum(wants[kind] for kind in block.index[: stop - start])
+    tell_damage(listed)
+    return Found(last if first is None else first, last, wanted)
+
+
+def _recent(listed: Sequence[Inspected], since: float) -> Iterator[Any]:
+    """The blocks of all segments that were written to since then."""
+    recent = [segment for segment in listed if segment.path.stat().st_mtime >= since]
+    return (block for _, block in blocks(recent))
+
+
+def _told(found: Found, connector: str, pace: float) -> str:
+    paced = f"about {_duration(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
+    takes = paced or "as fast as the destination takes it"
+    return (
+        f"offsets {found.start} up to {found.stop}: {found.events:,} events, of which {connector} gets"
+        f" {found.wanted:,} before its filters; {takes}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"
+
+
+def _one(state: Path, number: int) -> Replay:
+    found = next((one for one in replays(state) if one.number == number), None)
+    if found is None:
+        raise click.ClickException(f"no replay has the number {number}")
+    return found
+
+
+def _follow(state: Path, number: int) -> None:
+    """Show how far it is until it has ended; Ctrl-C leaves it running."""
+    one = _one(state, number)
+    with click.progressbar(length=one.stop - one.cursor.start, label=f"replay {number}", file=sys.stderr) as bar:
+        try:
+            while (one := _one(state, number)).status in ("waiting", "running") and is_locked(state):
+                bar.update(one.cursor.counts.total - bar.pos)
+                time.sleep(LOOK_S)
+            bar.update(one.cursor.counts.total - bar.pos)
+        except KeyboardInterrupt:
+            click.echo(f"\nit goes on; relay replay cancel {number} ends it", err=True)
+            raise SystemExit(0) from None
+    click.echo(_line(one))
+    raise SystemExit(0 if one.status == "done" else 1)
+
+
+@replay.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@state_option
+def list_(state: Path, as_json: bool) -> None:
+    """List all replays, the last one first."""
+    with told():
+        found = replays(state)
+    if as_json:
+        click.echo(json.dumps([*map(_plain, found)], indent=2))
+    else:
+        click.echo("\n".join(map(_line, found)) or "no replay was ever asked for")
+
+
+@replay.command
+@_NUMBER
+@state_option
+def watch(state: Path, number: int) -> None:
+    """Show how far a replay is until it has ended. Exits with 0 if it is done, 1 if it was cancelled."""
+    with told():
+        _follow(state, number)
+
+
+@replay.command
+@_NUMBER
+@state_option
+def cancel(state: Path, number: int) -> None:
+    """End a replay where it is; what is on its way still arrives."""
+    with told():
+        if not cancel_replay(state, number):
+            raise click.ClickException(f"replay {number} is {_one(state, number).status}")
+    click.echo(f"replay {number} cancelled")
+
+
+def _plain(one: Replay) -> dict[str, Any]:
+    counts = one.cursor.counts
+    return {
+        "number": one.number,
+        "connector": one.connector,
+        "status": one.status,
+        "start": one.cursor.start,
+        "stop": one.stop,
+        "events": list(one.entries),
+        "rate": one.rate,
+        "asked": moment(one.asked),
+        "delivered": counts.delivered,
+        "unselected": counts.unselected,
+        "filtered": counts.filtered,
+        "parked": counts.parked,
+        "expired": counts.expired,
+        "to_come": one.stop - one.cursor.start - counts.total,
+    }
+
+
+def _line(one: Replay) -> str:
+    fields = _plain(one)
+    shown = ("delivered", "unselected", "filtered", "parked", "expired", "to_come")
+    counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
+    head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"
+    return f"{head}, asked {fields['asked']}: {one.status}; {counts or 'nothing yet'}"

@@ -1,0 +1,113 @@
+"""Parked events on their way again, when an admin asks for it.
+
+They stay parked until the cursor that counts them otherwise is saved: a crash before that delivers them once more.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+
+import structlog
+
+from relay.api import Batch, BatchSettings, Block
+from relay.deliver.delivery import Delivery, Settled, Stopped
+from relay.deliver.window import Window
+from relay.journal import Counts, Parked, State
+from relay.route import Failed, Routed
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch to deliver, events whose filter failed again, and the outcomes that are clear already."""
+
+    batch: Batch | None
+    failed: Sequence[Failed]
+    counts: Counts
+
+
+def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> Prepared:
+    """Route what a failed filter had parked; all else has been through the filters and is sent as it is."""
+    blocks = [Block.of([one.event]) for one in parked]  # one each: they came at different times
+    routed = [
+        route(block) if one.cause == "filter" else Routed(block) for one, block in zip(parked, blocks, strict=True)
+    ]
+    wanted = [each.wanted for each in routed if each.wanted]
+    failed = [failed for each in routed for failed in each.failed]
+    filtered = sum(len(each.filtered) for each in routed)
+    unselected = len(parked) - len(wanted) - len(failed) - filtered
+    return Prepared(Batch(wanted) if wanted else None, failed, Counts(filtered=filtered, unselected=unselected))
+
+
+class Again:
+    """Delivers the parked events of one lane that are marked for it."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        route: Callable[[Block], Routed],
+        limits: BatchSettings,
+        window: Window,
+        state: State,
+        count: Callable[[Counts], None],
+    ) -> None:
+        self._delivery, self._route, self._limits = delivery, route, limits
+        self._window, self._state, self._count = window, state, count
+        self._look = asyncio.Event()
+        self._done: list[Parked] = []
+
+    @property
+    def done(self) -> Sequence[Parked]:
+        """Those that have an outcome, and only wait for the cursor to be saved."""
+        return tuple(self._done)
+
+    def saved(self, number: int) -> None:
+        """So many of those that are done are on disk."""
+        del self._done[:number]
+
+    def look(self) -> None:
+        """There may be some."""
+        self._look.set()
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Batch after batch, each time there may be some."""
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            while marked := await self._marked():
+                await self._window.admit(len(marked))
+                task = await self._delivery.begin(group, partial(self._deliver, marked), "deliver again", len(marked))
+                await asyncio.wait([task])  # it goes on when this is cancelled
+
+    async def _marked(self) -> list[Parked]:
+        """Parked events to deliver, once those before them are off the list."""
+        while self._done:
+            self._window.save_soon()
+            await self._window.moved()
+        found = await self._state.marked(self._delivery.name, self._limits.events, self._limits.size)
+        return list(takewhile(lambda one: _is_counted(one) == _is_counted(found[0]), found))
+
+    async def _deliver(self, marked: Sequence[Parked]) -> None:
+        prepared, settled = prepare(marked, self._route), list[Settled]()
+        try:
+            await self._delivery.park_failed(prepared.failed, attempts=1)
+            if prepared.batch is not None:
+                await self._delivery.finish(prepared.batch, settled)
+        except Stopped:
+            return
+        delivered = sum(each.counts.delivered for each in settled)
+        counts = prepared.counts + Counts(delivered=delivered)
+        if _is_counted(marked[0]):
+            self._count(counts + Counts(parked=-counts.total))
+        self._done += marked
+        self._window.settled(len(marked))
+        name, again = self._delivery.name, len(marked) - counts.total
+        log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
+
+
+def _is_counted(one: Parked) -> bool:
+    """Whether the lane's ledger counts it as parked; what a replay had parked is in the replay's own books."""
+    return one.replay is None

@@ -1,0 +1,51 @@
+"""Keeps note of attempts that did not deliver all at once, until the notes are saved with the cursors."""
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+from relay.api import Batch
+from relay.deliver.verdict import Verdict
+from relay.journal import Attempts, merged
+
+
+class Notes:
+    """The attempts at one destination that are worth a note, the last one at the same events in place of the others."""
+
+    def __init__(self, connector: str) -> None:
+        self._connector = connector
+        self._noted: dict[tuple[str, int, int, int, int], Attempts] = {}
+
+    def add(self, batch: Batch, verdict: Verdict, replay: int) -> None:
+        """Note what came of an attempt: nothing, if it was the first one and delivered everything."""
+        refused = [refusal.number for refusal in verdict.refused]
+        self._put(batch, verdict.again, "pending", verdict.reason, replay)
+        self._put(batch, refused, "parked", verdict.refused[0].reason if refused else "", replay)
+        if verdict.delivered and batch.attempt > 1:
+            others = {*verdict.again, *refused}
+            self._put(batch, [n for n in range(len(batch)) if n not in others], "delivered", "", replay)
+
+    def _put(
+        self,
+        batch: Batch,
+        numbers: Sequence[int],
+        outcome: Literal["pending", "delivered", "parked"],
+        answer: str,
+        replay: int,
+    ) -> None:
+        if not numbers:
+            return
+        offsets, now = batch.offsets(), time.time()
+        ranges = merged([(offsets[number], offsets[number] + 1) for number in numbers])
+        made = Attempts(self._connector, replay, ranges, batch.attempt, outcome, answer, now, now)
+        self._noted[made.key] = made
+
+    def snapshot(self) -> tuple[Attempts, ...]:
+        """What is to be saved; hand it to `saved` once it is."""
+        return tuple(self._noted.values())
+
+    def saved(self, notes: Sequence[Attempts]) -> None:
+        """These are on disk."""
+        for one in notes:
+            if self._noted.get(one.key) is one:
+                del self._noted[one.key]

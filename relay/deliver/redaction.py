@@ -1,0 +1,47 @@
+"""Keeps a connector's secrets out of logs and of the state: a destination may repeat what it was sent. Pure."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import quote
+
+from relay.api import ConnectorSettings, Secret
+from relay.config import HIDDEN, leaves
+
+SHORTEST: Final = 4
+"""Characters of a secret at least, or of what a cut has left of it: hiding less would garble every text."""
+
+
+class Redaction:
+    """Hides the values of all secrets in a connector's settings, as they are or percent-encoded, in either case.
+
+    Secrets of fewer than SHORTEST characters are not hidden.
+    """
+
+    def __init__(self, settings: ConnectorSettings) -> None:
+        plain = {text for text in _texts(settings) if len(text) >= SHORTEST}
+        encoded = {quote(text, safe=safe) for text in plain for safe in ("", "/")}
+        self._secrets = sorted((text.lower() for text in plain | encoded), key=len, reverse=True)
+        self._whole = re.compile("|".join(map(re.escape, self._secrets)), re.IGNORECASE)
+        starts = "|".join(re.escape(secret[:SHORTEST]) for secret in self._secrets)
+        self._start = re.compile(f"(?={starts})", re.IGNORECASE)
+
+    def clean(self, text: str) -> str:
+        """The text with "..." for every secret, also for one that the end of the text cuts off."""
+        if not self._secrets:
+            return text
+        text = self._whole.sub(HIDDEN, text)
+        for start in self._start.finditer(text):
+            rest = text[start.start() :].lower()
+            if any(secret.startswith(rest) for secret in self._secrets):
+                return text[: start.start()] + HIDDEN
+        return text
+
+
+def _texts(settings: ConnectorSettings) -> Iterator[str]:
+    """The secrets as a destination may repeat them: also in one line, and without what comes before the last space
+    ("Bearer" in a header)."""
+    for _, leaf in leaves((), settings):
+        if isinstance(leaf, Secret) and leaf.problem is None:
+            value = leaf.reveal()
+            yield from (value, " ".join(value.split()), value.rpartition(" ")[2])

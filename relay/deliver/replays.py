@@ -1,0 +1,77 @@
+"""The replays under way: temporary lanes beside those of the connectors, over old ranges of the journal.
+
+How it fails and recovers: a replay's cursor is saved with the others, in the row in which it was asked for, so it goes
+on after a restart where it was. The live cursors know nothing of it. The journal waits for a replay no longer than
+until it needs the space: what is gone by then counts as expired in the replay's own books.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from relay.deliver.lane import Lane, LiveLane, Snapshot
+from relay.journal import Cursor, State
+
+log = structlog.stdlib.get_logger()
+
+
+class Replays:
+    """Those that admins have asked for, for the connectors that run."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._lanes: dict[int, Lane] = {}
+        self._started: set[int] = set()
+        self._over: set[int] = set()
+        """Those whose lane has ended."""
+        self._saved: dict[int, Cursor] = {}
+
+    async def look(self, live: Sequence[LiveLane]) -> None:
+        """Make lanes for new replays, stop those that were cancelled. Raises sqlite3.Error."""
+        lanes = {lane.name: lane for lane in live}
+        wanted = {replay.number: replay for replay in await self._state.replays() if replay.connector in lanes}
+        for number in self._lanes.keys() - wanted:
+            self._lanes[number].stop()
+        for number in sorted(wanted.keys() - self._lanes):
+            self._lanes[number] = lanes[wanted[number].connector].replay(wanted[number])
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Run those that do not run yet."""
+        for number in self._lanes.keys() - self._started:
+            self._started.add(number)
+            group.create_task(self._run(number, self._lanes[number]), name=f"replay {number}")
+
+    async def _run(self, number: int, lane: Lane) -> None:
+        told = log.bind(replay=number, connector=lane.name)
+        told.info("replay begins", offset=lane.cursor.position)
+        await lane.run()
+        self._over.add(number)
+        counts = lane.cursor.counts
+        done = {"delivered": counts.delivered, "parked": counts.parked, "expired": counts.expired}
+        told.info("replay is done" if lane.ended else "replay stopped", offset=lane.cursor.position, **done)
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        for lane in self._lanes.values():
+            lane.stop()
+
+    def snapshots(self) -> Mapping[int, Snapshot]:
+        """What is to be saved; hand it to `saved` once it is. What is over and saved is forgotten."""
+        found = {number: lane.snapshot() for number, lane in self._lanes.items()}
+        changed = {number: one for number, one in found.items() if one.cursor != self._saved.get(number)}
+        for number in self._over - changed.keys():
+            self._over.remove(number)
+            del self._lanes[number]
+        return changed
+
+    def saved(self, snapshots: Mapping[int, Snapshot]) -> None:
+        """These are on disk."""
+        for number, snapshot in snapshots.items():
+            self._saved[number] = snapshot.cursor
+            self._lanes[number].saved(snapshot)
+
+    @property
+    def position(self) -> int | None:
+        """The oldest offset that any of them still needs."""
+        return min((lane.cursor.position for lane in self._lanes.values()), default=None)

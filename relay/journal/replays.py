@@ -1,0 +1,98 @@
+"""Replays: the wish to have a range of the journal delivered once more, and how far that has come.
+
+An admin's command writes the wish, the lane that fulfils it saves its cursor here. The functions here work on the
+database of a state folder whether relay runs or not; they raise FileNotFoundError (no relay has run there),
+sqlite3.Error.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
+from relay.journal.parked import connect
+
+_COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, {CURSOR_COLUMNS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A range of the journal, from the cursor's start up to `stop`, that a connector is to get again."""
+
+    connector: str
+    cursor: Cursor
+    stop: int
+    entries: Sequence[str] = ("*",)
+    """Of these events those that the connector's own selection wants."""
+    rate: float = 0.0
+    """Events per second at most, beside the connector's own limit; 0: no limit."""
+    number: int = 0
+    """By which admins name it; the database gives it."""
+    asked: float = field(default_factory=time.time)
+    """Unix seconds."""
+    saved: float | None = None
+    ended: float | None = None
+    cancelled: float | None = None
+
+    @property
+    def status(self) -> Literal["waiting", "running", "done", "cancelled"]:
+        """How far it is; what runs goes on after a restart."""
+        if self.ended:
+            return "done"
+        if self.cancelled:
+            return "cancelled"
+        return "running" if self.saved else "waiting"
+
+
+def ask_replay(folder: Path, replay: Replay) -> int:
+    """Ask for a replay; return its number. A running relay begins within a second."""
+    query = "INSERT INTO replay (connector, start, position, stop, entries, rate, asked) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    start = replay.cursor.start
+    values = (replay.connector, start, start, replay.stop, json.dumps(replay.entries), replay.rate, replay.asked)
+    with closing(connect(folder, "rw")) as db:
+        return db.execute(query, values).lastrowid or 0
+
+
+def cancel_replay(folder: Path, number: int) -> bool:
+    """Have a replay end where it is; False if it is not under way."""
+    query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
+    with closing(connect(folder, "rw")) as db:
+        return db.execute(query, (time.time(), number)).rowcount > 0
+
+
+def replays(folder: Path) -> list[Replay]:
+    """All replays, the last one first."""
+    with closing(connect(folder, "ro")) as db:
+        return read_replays(db, "TRUE")
+
+
+def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
+    """The replays for which an SQL condition holds, the last one first."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM replay WHERE {condition} ORDER BY number DESC")  # noqa: S608
+    return [
+        Replay(connector, read_cursor(*cursor), stop, json.loads(entries), rate, number, *times)
+        for number, connector, stop, entries, rate, *times, cursor in (  # the cursor's columns are the last ones
+            (*row[:9], row[9:]) for row in rows
+        )
+    ]
+
+
+def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
+    """Save how far replays have come."""
+    now = time.time()
+    sets = ", ".join(f"{name} = ?" for name in OUTCOMES)
+    query = f"""
+        UPDATE replay SET position = ?, ahead = ?, {sets}, saved = ?, ended = iif(? >= stop, ?, NULL) WHERE number = ?
+    """  # noqa: S608
+    db.executemany(
+        query,
+        [
+            (one.position, json.dumps(one.ahead), *astuple(one.counts), now, one.position, now, number)
+            for number, one in cursors.items()
+        ],
+    )

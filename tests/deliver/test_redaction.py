@@ -1,0 +1,87 @@
+"""Secrets do not get into logs and parked events, however a destination repeats them."""
+
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from relay.api import ConnectorSettings, Secret, Settings
+from relay.deliver.redaction import SHORTEST, Redaction
+
+TOKEN, KEY, PASSWORD, IN_SET = "tok/en+Hunter2==", "Bearer k3y-Value", "p\u00e4ss  word", "9876"
+
+
+class Inner(Settings):
+    password: Secret
+
+
+class Chatty(ConnectorSettings):
+    token: Secret | None = None
+    headers: dict[str, str | Secret] = Field(default_factory=dict)
+    inner: tuple[Inner, ...] = ()
+    others: frozenset[Secret] = frozenset()
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def secret(name: str, value: str) -> Secret:
+        monkeypatch.setenv(name, value)
+        return Secret("env", name)
+
+    settings = Chatty(
+        type="chatty",
+        token=secret("A", TOKEN),
+        headers={"env": secret("B", KEY), "X-Plain": "plain text", "X-Short": secret("C", "abc")},
+        inner=(Inner(password=secret("D", PASSWORD)),),
+        others=frozenset({secret("E", IN_SET), Secret("env", "NOT_THERE")}),
+    )
+    return Redaction(settings).clean
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        (f"HTTP 403: no {TOKEN}, sorry", "HTTP 403: no ..., sorry"),
+        (f"{TOKEN}{TOKEN} {IN_SET}", "...... ..."),
+        (f"token={quote(TOKEN, safe='')}&x=1", "token=...&x=1"),
+        (f"token={quote(TOKEN)}&x=1", "token=...&x=1"),
+        (urlencode({"token": TOKEN}), "token=..."),
+        (f"TOKEN={TOKEN.upper()} {quote(TOKEN, safe='').lower()} ", "TOKEN=... ... "),
+        (f"you sent {KEY!r}", "you sent '...'"),
+        ("you sent k3y-Value", "you sent ..."),
+        (f"{PASSWORD}! p\u00e4ss word!", "...! ...!"),
+        ("plain text and abc stay", "plain text and abc stay"),
+        ("HTTP 500: tok/en", "HTTP 500: ..."),
+        ("HTTP 500: tok%2Fen", "HTTP 500: ..."),
+        ("HTTP 500: tok", "HTTP 500: tok"),
+        ("a tok/en like others", "a tok/en like others"),
+        ("9879879876", "987987..."),
+        ("", ""),
+    ],
+)
+def test_secrets_are_hidden_in_every_form(clean: Any, text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+@given(
+    secret=st.text(st.sampled_from("abA/ +%\u00e9"), min_size=SHORTEST, max_size=30),
+    before=st.text(st.sampled_from("abA/ +%\u00e9."), max_size=30),
+    encode=st.sampled_from([str, quote, lambda text: quote(text, safe="")]),
+    cut=st.integers(0, 100),
+)
+def test_no_cut_leaves_a_piece_of_a_secret(secret: str, before: str, encode: Any, cut: int) -> None:
+    assume(secret.strip())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("A", secret)
+        clean = Redaction(Chatty(type="chatty", token=Secret("env", "A"))).clean
+    echo = encode(secret)
+    cleaned = clean((before + echo)[: len(before) + SHORTEST + cut])
+    assert echo.lower() not in cleaned.lower()
+    assert not cleaned.lower().endswith(tuple(echo[:n].lower() for n in range(SHORTEST, len(echo) + 1)))
+
+
+def test_without_secrets_nothing_is_changed() -> None:
+    assert Redaction(ConnectorSettings(type="file")).clean("HTTP 400: ...") == "HTTP 400: ..."
