@@ -1,12 +1,14 @@
 """The source type `currents`: Braze Currents as the "Custom Currents Export" (also "Heap Export") sends it."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
 from relay.api import Decoded, Malformed, Source, Unreadable, check_utf8
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+DISABLED_AFTER_S: Final = 5 * 86400.0
+"""More than 5 days of failure, and Braze disables a Current. (Braze docs, Custom Currents Export.)"""
 
 
 class Head(msgspec.Struct, gc=False):
@@ -35,6 +37,8 @@ class Currents(Source, type="currents"):
     malformed. Unknown event types and fields pass. (Braze docs, Custom Currents Export.)
     """
 
+    disabled_after: ClassVar[float | None] = DISABLED_AFTER_S
+
     def decode(self, body: bytes) -> Decoded:
         """Split a request body into events. Raises `Malformed`."""
         entries = _entries(body)
@@ -43,17 +47,20 @@ class Currents(Source, type="currents"):
         except msgspec.ValidationError:
             return self._decode_good_ones(entries)
         known, kind = self._kinds, self.kind
-        return Decoded([known.get(head.event_type) or kind(head.event_type) for head in heads], entries)
+        kinds = [known.get(head.event_type) or kind(head.event_type) for head in heads]
+        return Decoded(kinds, entries, ids=[head.id for head in heads] if self.settings.dedupe else None)
 
     def _decode_good_ones(self, entries: list[msgspec.Raw]) -> Decoded:
-        kinds, bodies, unreadable = [], [], []
+        kinds, bodies, ids, unreadable = [], [], [], []
         for number, entry in enumerate(entries, 1):
             try:
-                kinds.append(self.kind(decode_head(entry).event_type))
+                head = decode_head(entry)
+                kinds.append(self.kind(head.event_type))
                 bodies.append(entry)
+                ids.append(head.id)
             except msgspec.ValidationError as error:
                 unreadable.append(Unreadable(bytes(entry), f"entry {number} is no Currents event: {error}"))
-        return Decoded(kinds, bodies, unreadable)
+        return Decoded(kinds, bodies, unreadable, ids)
 
 
 def _entries(body: bytes) -> list[msgspec.Raw]:

@@ -84,7 +84,7 @@ class Json(Source, type="json"):
 
     def _split(self, entries: Iterable[tuple[str, Any]]) -> Decoded:
         fields = self.settings.id_field, self.settings.time_field
-        kinds, bodies, unreadable = [], [], []
+        kinds, bodies, unreadable, ids = [], [], [], []
         for where, entry in entries:
             try:
                 kinds.append(self.kind(self._decode_head(entry).type, *fields))

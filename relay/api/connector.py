@@ -13,6 +13,7 @@ import structlog
 from pydantic import Field, model_validator
 
 from relay.api.batch import Batch
+from relay.api.event import Event
 from relay.api.outcome import Outcome, check
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Duration, EventSelection, Settings, StartAt
@@ -69,6 +70,10 @@ class ConnectorSettings(Settings):
     """Events at most beyond the saved cursor: what can be sent again after a crash."""
     answers: dict[Status, Literal["deliver", "retry", "reject", "pause"]] = Field(default_factory=dict)
     """What the destination's HTTP statuses mean, where it is not the usual."""
+    order_by: str = ""
+    """A field (a dotted path such as `user.user_id`): events that have the same value there are delivered in order."""
+    after_parked: Literal["deliver", "park"] = "deliver"
+    """What becomes of those behind one that had to be parked."""
     rate: float = Field(0, ge=0)
     """Events per second at most; 0 is no limit."""
 
@@ -109,6 +114,20 @@ class Connector(Plugin):
     def check(self, answer: "aiohttp.ClientResponse") -> None:
         """`relay.api.check` with what the connector's setting `answers` says."""
         check(answer, answers=self.settings.answers)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether any events have to stay in order: `order_by` is set, or the class has a `key` of its own."""
+        return bool(self.settings.order_by) or type(self).key is not Connector.key
+
+    def key(self, event: Event) -> str | None:
+        """What the event has to stay in order with: none of one key is sent before an earlier one is settled, or with
+        it in one batch. None: nothing. By default the value at `order_by`. A connector that answers per event must
+        not answer `Retry` for one and then deliver a later one of its key."""
+        value: Any = event.data
+        for name in self.settings.order_by.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return None if value is None else str(value)
 
     async def open(self) -> None:
         """Get ready; called once before the first delivery. An exception stops the daemon's start with its text."""

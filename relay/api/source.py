@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any, ClassVar, Final
 
+from pydantic import Field
+
 from relay.api.event import Kind
 from relay.api.plugin import Plugin
-from relay.api.settings import Secret, Settings, UrlPath
+from relay.api.settings import Duration, Secret, Settings, UrlPath
 
+WEEK_S: Final = 7 * 86400.0
 KINDS_REMEMBERED: Final = 4096
 """Distinct event types a source keeps in memory; a sender that invents types for ever costs no more than this."""
 
@@ -36,6 +39,8 @@ class Decoded:
     kinds: Sequence[Kind]
     bodies: Sequence[Any]
     unreadable: Sequence[Unreadable] = ()
+    ids: Sequence[str] | None = None
+    """Of the events, in their order; only needed with `settings.dedupe`, without them no duplicate can be told."""
 
 
 class SourceSettings(Settings):
@@ -47,12 +52,16 @@ class SourceSettings(Settings):
     """Where on the ingest listener the sender posts to; each source has its own."""
     tokens: tuple[Secret, ...] = ()
     """Bearer tokens, any of which is accepted (several: for rotation); none: everybody may send."""
+    dedupe: Duration = Field(0.0, ge=0, le=WEEK_S)
+    """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""
 
 
 class Source(Plugin):
     """A named HTTP intake with its own path and credentials."""
 
     Settings: ClassVar[type[Settings]] = SourceSettings
+    disabled_after: ClassVar[float | None] = None
+    """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name

@@ -4,7 +4,7 @@ They stay parked until the cursor that counts them otherwise is saved: a crash b
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -53,9 +53,10 @@ class Again:
         window: Window,
         state: State,
         count: Callable[[Counts], None],
+        after: Callable[[], Awaitable[None]],
     ) -> None:
         self._delivery, self._route, self._limits = delivery, route, limits
-        self._window, self._state, self._count = window, state, count
+        self._window, self._state, self._count, self._after = window, state, count, after
         self._look = asyncio.Event()
         self._done: list[Parked] = []
 
@@ -73,7 +74,7 @@ class Again:
         self._look.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Batch after batch, each time there may be some."""
+        """Batch after batch, each time there may be some, and what is to be done after that."""
         while True:
             await self._look.wait()
             self._look.clear()
@@ -81,6 +82,7 @@ class Again:
                 await self._window.admit(len(marked))
                 task = await self._delivery.begin(group, partial(self._deliver, marked), "deliver again", len(marked))
                 await asyncio.wait([task])  # it goes on when this is cancelled
+            await self._after()
 
     async def _marked(self) -> list[Parked]:
         """Parked events to deliver, once those before them are off the list."""
@@ -95,7 +97,7 @@ class Again:
         try:
             await self._delivery.park_failed(prepared.failed, attempts=1)
             if prepared.batch is not None:
-                await self._delivery.finish(prepared.batch, settled)
+                await self._delivery.finish(prepared.batch, settled.append)
         except Stopped:
             return
         delivered = sum(each.counts.delivered for each in settled)

@@ -14,14 +14,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import structlog
 
-from relay.api import Batch, Connector, ConnectorSettings
+from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Event
 from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
 from relay.deliver.notes import Notes
+from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
@@ -81,21 +83,31 @@ class Delivery:
         task.add_done_callback(lambda _: self._slots.release())
         return task
 
+    def order(self, limits: BatchSettings) -> Order | None:
+        """How events are kept in order, for a lane that begins; None if they need not be."""
+        if not self._connector.keeps_order:
+            return None
+        return Order(partial(key_of, self._connector), limits, park=self._keeps_behind)
+
+    @property
+    def _keeps_behind(self) -> bool:
+        return self._settings.after_parked == "park" and self._connector.keeps_order and self._replay is None
+
     def stop(self) -> None:
         """Begin no further attempt; those under way may end."""
         self._stop.set()
 
-    async def finish(self, batch: Batch, settled: list[Settled]) -> None:
-        """Deliver or park every event of the batch, and note in `settled` what has its outcome. Raises Stopped."""
+    async def finish(self, batch: Batch, note: Callable[[Settled], None]) -> None:
+        """Deliver or park every event of the batch; call `note` for those that have their outcome. Raises Stopped."""
         since = time.monotonic()
         while True:
             verdict = await self._attempt(batch)
             if verdict.split:
-                return await self._split(batch, verdict, settled)
+                return await self._split(batch, verdict, note)
             if self._gives_up(verdict, time.monotonic() - since):
                 self._breaker.failed(time.monotonic(), at_once=False)
                 verdict = verdict.given_up()
-            await self._note(batch, verdict, settled)
+            await self._note(batch, verdict, note)
             self.notes.add(batch, verdict, self._replay or 0)
             if not verdict.again:
                 return None
@@ -103,28 +115,28 @@ class Delivery:
             partly = len(verdict.again) < len(batch)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
 
-    async def _note(self, batch: Batch, verdict: Verdict, settled: list[Settled]) -> None:
+    async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None]) -> None:
         if verdict.delivered == len(batch):
-            settled.append(Settled(batch, "delivered"))
+            note(Settled(batch, "delivered"))
             return
         refused = [refusal.number for refusal in verdict.refused]
         if verdict.delivered:
             others = {*verdict.again, *refused}
             numbers = [number for number in range(len(batch)) if number not in others]
-            settled.append(Settled(batch.pick(numbers), "delivered"))
+            note(Settled(batch.pick(numbers), "delivered"))
         if refused:
             await self._refuse(batch, verdict)
-            settled.append(Settled(batch.pick(refused), "parked"))
+            note(Settled(batch.pick(refused), "parked"))
 
     def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
         """Never for a destination that does not accept us at all: that is not the events' fault."""
         limit = self._settings.retry.give_up_after
         return bool(limit and verdict.again and not verdict.pause and seconds >= limit)
 
-    async def _split(self, batch: Batch, verdict: Verdict, settled: list[Settled]) -> None:
+    async def _split(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None]) -> None:
         """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
         for half in batch.halves(by_size=verdict.too_large):
-            await self.finish(half, settled)
+            await self.finish(half, note)
 
     async def _attempt(self, batch: Batch) -> Verdict:
         await self._clearance(len(batch))
@@ -206,11 +218,27 @@ class Delivery:
 
     async def park(self, parked: list[Parked]) -> None:
         """Put events aside, trying until the state database takes them. Raises Stopped."""
-        if self._replay is not None:
-            parked = [replace(one, replay=self._replay) for one in parked]
+        parked = [self._labelled(one) for one in parked]
         while True:
             try:
                 return await self._state.park(parked)
             except sqlite3.Error as error:
                 log.error("parking failed, will be tried again", connector=self._connector.name, error=str(error))
                 await self._sleep(PARK_AGAIN_S)
+
+    def _labelled(self, one: Parked) -> Parked:
+        """With the replay that parks it or, where those behind it have to wait for it, with its key."""
+        if self._replay is not None:
+            return replace(one, replay=self._replay)
+        if self._keeps_behind:
+            return replace(one, key=key_of(self._connector, one.event))
+        return one
+
+
+def key_of(connector: Connector, event: Event) -> str | None:
+    """What a connector says the event stays in order with; None if it cannot say."""
+    try:
+        return connector.key(event)
+    except Exception as error:
+        log.error("connector gave no key", connector=connector.name, offset=event.offset, exc_info=error)
+        return None

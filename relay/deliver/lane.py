@@ -24,6 +24,7 @@ from relay.deliver.again import Again
 from relay.deliver.collect import ENDLESS, Collector
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
+from relay.deliver.ordered import Ordered
 from relay.deliver.pace import paced
 from relay.deliver.window import Window
 from relay.journal import Attempts, Counts, Cursor, Journal, Parked, Replay, State
@@ -66,6 +67,7 @@ class Lane:
         self._window = window
         self._stop = asyncio.Event()
         self._until = until
+        self._ordered: Ordered | None = None
 
     @property
     def ended(self) -> bool:
@@ -84,7 +86,7 @@ class Lane:
                         await self._stop.wait()
 
     async def _run(self) -> None:
-        self._window.begin()
+        await self._begin()
         async with asyncio.TaskGroup() as group:
             work = self._work(group)
             stopped = group.create_task(self._stop.wait(), name=f"lane {self.name}: stop")
@@ -92,8 +94,20 @@ class Lane:
             for task in (*work, stopped):
                 task.cancel()
 
+    async def _begin(self) -> None:
+        """Nothing is on its way."""
+        self._window.begin()
+        if order := self._delivery.order(self._limits):
+            self._ordered = Ordered(order, self._delivery, self.cursor, self._window, self.look_for_parked)
+
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
-        return [group.create_task(self._collect(group), name=f"lane {self.name}: collect")]
+        tasks = [group.create_task(self._collect(group), name=f"lane {self.name}: collect")]
+        if self._ordered:
+            tasks.append(group.create_task(self._ordered.run(group), name=f"lane {self.name}: send what waited"))
+        return tasks
+
+    def look_for_parked(self) -> None:
+        """There may be parked events to deliver again: that is for the live lane."""
 
     def stop(self) -> None:
         """Begin nothing new."""
@@ -116,9 +130,16 @@ class Lane:
                     self._settle_at_once(span)
                     continue
                 await self._window.admit(len(span))
-                await self._delivery.begin(group, partial(self._deliver, span), "deliver", _size(span))
+                await self._send(group, span)
         finally:
             collector.close()
+
+    async def _send(self, group: asyncio.TaskGroup, span: Span) -> None:
+        if self._ordered is not None:
+            await self._ordered.send(group, span)
+        else:
+            events = len(span.batch) if span.batch else 0
+            await self._delivery.begin(group, partial(self._deliver, span), "deliver", events)
 
     def _settle_at_once(self, span: Span) -> None:
         if expired := span.counts.expired:
@@ -132,7 +153,7 @@ class Lane:
             await self._delivery.park_failed(span.failed)
             counts += Counts(parked=len(span.failed))
             if span.batch is not None:
-                await self._delivery.finish(span.batch, settled)
+                await self._delivery.finish(span.batch, settled.append)
         except Stopped:
             return self._settle_partly(settled)
         except asyncio.CancelledError:
@@ -145,13 +166,8 @@ class Lane:
     def _settle_partly(self, settled: Sequence[Settled]) -> None:
         """The span is cut short: keep what of it has an outcome, so that it is not sent again."""
         for each in settled:
-            for offset in each.batch.offsets():
-                self.cursor.settle(offset, offset + 1, Counts(**{each.outcome: 1}))
+            self.cursor.settle_each([(offset, offset + 1) for offset in each.batch.offsets()], each.counts)
             self._window.settled(len(each.batch))
-
-
-def _size(span: Span) -> int:
-    return len(span.batch) if span.batch else 0
 
 
 class LiveLane(Lane):
@@ -172,7 +188,18 @@ class LiveLane(Lane):
         limits, window = paced(settings.batch, settings.rate), Window(settings.window, save_soon)
         super().__init__(delivery, limits, route, cursor, window=window, journal=journal)
         self.connector = connector
-        self._again = Again(delivery, route, limits, window, state, self._correct)
+        self._state = state
+        self._again = Again(delivery, route, limits, window, state, self._correct, self._read_keys)
+
+    async def _begin(self) -> None:
+        await super()._begin()
+        await self._read_keys()
+
+    async def _read_keys(self) -> None:
+        """See whose parked events others have to stay behind."""
+        if self._ordered is not None:
+            self._ordered.order.reading()
+            self._ordered.order.read(await self._state.parked_keys(self.name))
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
         self._again.look()

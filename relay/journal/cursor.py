@@ -2,7 +2,7 @@
 
 import json
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
@@ -62,6 +62,13 @@ class Cursor:
         while self.ahead and self.ahead[0][0] == self.position:
             self.position = self.ahead.pop(0)[1]
         self.ahead = merged(self.ahead)
+
+    def settle_each(self, ranges: Iterable[tuple[int, int]], counts: Counts) -> None:
+        """Mark many ranges as settled, in any order; none of them must have been settled before."""
+        self.counts += counts
+        self.ahead = merged(sorted([*self.ahead, *ranges]))
+        if self.ahead and self.ahead[0][0] == self.position:
+            self.position = self.ahead.pop(0)[1]
 
     def copy(self) -> "Cursor":
         """The cursor as it is now."""

@@ -19,9 +19,10 @@ VERSION: Final = 2
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """How long to wait for another process's transaction."""
-CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug")
+CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug", "order")
 """Why an event is parked: unreadable at its source, a filter failed, the destination refused it or its size, or the
-connector's `give_up_after` was over, with a destination that did not take it or a connector that has a bug."""
+connector's `give_up_after` was over, with a destination that did not take it or a connector that has a bug; or it came
+behind a parked one of its key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,9 @@ _PARK: Final = f"""
     {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in ("attempts", "first", "replay"))}
 """  # noqa: S608
 _MARKED: Final = f"""
-    SELECT {", ".join(FIELDS)} FROM parked WHERE connector = ? AND again IS NOT NULL ORDER BY offset LIMIT ?
+    SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ? AND (again IS NOT NULL OR cause = 'order')
+    AND NOT EXISTS (SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset < one.offset)
+    ORDER BY offset LIMIT ?
 """  # noqa: S608
 
 _EXPIRE: Final = """
@@ -129,8 +131,9 @@ class State:
         await self._run(lambda db: db.executemany(_PARK, rows))
 
     async def marked(self, connector: str, events: int, size: int) -> list[Parked]:
-        """Parked events of a connector that are to be replayed, in the journal's order: as many as have room in `size`
-        bytes, but at least one and at most `events`."""
+        """Parked events of a connector that are to be delivered again, in the journal's order: as many as have room in
+        `size` bytes, but at least one and at most `events`. Of those with a key each one's first: the others, and what
+        was parked only for coming behind it, follow once that is gone."""
 
         def read(db: sqlite3.Connection) -> list[Parked]:
             found: list[Parked] = []
@@ -143,6 +146,11 @@ class State:
             return found
 
         return await self._run(read)
+
+    async def parked_keys(self, connector: str) -> set[str]:
+        """The keys of a connector's parked events."""
+        query = "SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL"
+        return {key for (key,) in await self._run(lambda db: db.execute(query, (connector,)).fetchall())}
 
     async def version(self) -> int:
         """A number that changes when another process has written to the database."""

@@ -1,19 +1,21 @@
 """Lanes over a real journal, to connectors and destinations that misbehave."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry, Unauthorized
 from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
 from relay.deliver import Fleet
 from relay.deliver import lane as lane_module
-from relay.journal import Journal, Limits, State, parked
+from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, mark_parked, parked
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -381,3 +383,86 @@ async def test_a_new_connector_begins_where_it_is_told(tmp_path: Path, start: st
         assert it.connector.delivered.total() == arrives
         ledger = it.fleet.lanes[0].cursor.ledger(it.journal.head)
         assert (ledger.accepted, ledger.pending) == (arrives, 0)
+
+
+def by_key(it: Bench) -> dict[str, list[int]]:
+    """What was delivered, by user, in the order of its arrival."""
+    found: dict[str, list[int]] = {}
+    for body in it.connector.delivered:
+        properties = orjson.loads(body)["properties"]
+        found.setdefault(properties["who"], []).append(properties["n"])
+    return found
+
+
+async def send_by_key(it: Bench, users: Sequence[str]) -> None:
+    await it.journal.append([KIND] * len(users), [make_event(n=n, who=user) for n, user in enumerate(users)])
+
+
+async def test_events_of_one_key_stay_in_order_and_others_go_on(tmp_path: Path) -> None:
+    async with bench(tmp_path, order_by="properties.who", concurrency=4) as it:
+        stuck, chance = True, random.Random(7)
+
+        def each(batch: Batch) -> list[Outcome]:
+            """Retries some, and with them those of the same user that follow; one user's never get through for now."""
+            late = {"slow"} if stuck else set[str]()
+            for event in batch:
+                late |= {event.properties["who"]} if chance.random() < 0.2 else set()
+            return [Retry("later") if event.properties["who"] in late else DELIVERED for event in batch]
+
+        it.connector.answer = each
+        users = ["slow" if n % 50 == 0 else f"user-{n % 7}" for n in range(400)]
+        await send_by_key(it, users)
+        async with asyncio.timeout(20):
+            while it.connector.delivered.total() < 392:
+                await asyncio.sleep(0.001)
+        assert "slow" not in by_key(it)
+        stuck = False
+        await it.settled()
+        assert it.fleet.lanes[0].cursor.counts == Counts(delivered=400)
+        assert all(numbers == sorted(numbers) for numbers in by_key(it).values())
+        assert set(it.connector.delivered.values()) == {1}
+
+
+async def test_what_comes_behind_a_parked_event_is_parked_and_follows_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, order_by="properties.who", after_parked="park") as it:
+
+        def refuse(batch: Batch) -> None:
+            if any(event.properties["n"] == 3 for event in batch):
+                raise Reject("HTTP 400")
+
+        it.connector.answer = refuse
+        await send_by_key(it, [f"user-{n % 3}" for n in range(30)])
+        await it.settled()
+        assert by_key(it) == {"user-0": [0], "user-1": [*range(1, 30, 3)], "user-2": [*range(2, 30, 3)]}
+        assert [one.cause for one in parked(tmp_path)] == ["refused"] + ["order"] * 8
+        it.connector.answer = lambda batch: None
+        mark_parked(tmp_path, Which(cause="refused"))
+        async with asyncio.timeout(10):
+            while parked(tmp_path):
+                await asyncio.sleep(0.01)
+        assert by_key(it)["user-0"] == [*range(0, 30, 3)]
+        assert it.fleet.lanes[0].cursor.counts == Counts(delivered=30)
+        await it.journal.append([KIND], [make_event(n=30, who="user-0")])
+        await it.settled()
+        assert by_key(it)["user-0"][-1] == 30
+
+
+async def test_keys_of_parked_events_are_known_after_a_restart_and_free_once_those_are_dropped(tmp_path: Path) -> None:
+    settings = {"order_by": "properties.who", "after_parked": "park"}
+    async with bench(tmp_path, **settings) as it:
+
+        def refuse(batch: Batch) -> None:
+            raise Reject("HTTP 400")
+
+        it.connector.answer = refuse
+        await send_by_key(it, ["user"])
+        await it.settled()
+    async with bench(tmp_path, **settings) as it:
+        await it.journal.append([KIND] * 2, [make_event(n=1, who="user"), make_event(n=2, who="other")])
+        await it.settled()
+        assert by_key(it) == {"other": [2]}
+        drop_parked(tmp_path, Which(cause="refused"))
+        async with asyncio.timeout(10):
+            while parked(tmp_path):
+                await asyncio.sleep(0.01)
+        assert by_key(it) == {"other": [2], "user": [1]}

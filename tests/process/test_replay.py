@@ -86,7 +86,7 @@ async def test_a_replay_goes_on_after_a_kill_and_keeps_its_rate_out_of_the_live_
 
 
 async def test_a_replay_is_cancelled_and_listed(daemon: Any) -> None:
-    async with delivered(daemon, 80) as (hook, _):
+    async with delivered(daemon, 80) as (_, _):
         relay(daemon, "--connector", "hook", "--rate", 10, "--yes", "--detach")
         await daemon.until(lambda: one(daemon), lambda replay: replay.status == "running")
         code, out = CliRunner().invoke(cli, ["replay", "cancel", "1", "--state", str(daemon.state)]).exit_code, ""

@@ -1,0 +1,85 @@
+"""Which events may go now if those of one key are to stay in order. Pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from relay.api import BatchSettings, Event
+
+
+class Admitted(NamedTuple):
+    """Events that may go, batch by batch, and events to be parked because an earlier one of their key is. The rest
+    waits."""
+
+    going: list[list[Event]]
+    behind: list[Event]
+
+
+class Order:
+    """Events of one key go one after the other, or several together in their order; those of others beside them.
+
+    With `park`, events behind a parked one are parked too, so that none of a key is ever delivered before an earlier
+    one; then they go singly, for it is not known before whether one will be parked.
+    """
+
+    def __init__(self, key: Callable[[Event], str | None], limits: BatchSettings, *, park: bool) -> None:
+        self._key, self._limits, self._park = key, limits, park
+        self._under_way: dict[str, int] = {}
+        self._waiting: dict[str, list[Event]] = {}
+        self._parked: set[str] = set()
+        self._since: set[str] = set()
+        """Keys that were added to those since `reading`."""
+
+    def admit(self, events: Iterable[Event]) -> Admitted:
+        """Sort events, in the journal's order, that are new here."""
+        admitted = Admitted([], [])
+        together: set[str] = set()
+        """Keys of which the batch that is forming has events."""
+        size = 0
+        for event in events:
+            key = self._key(event)
+            if key in self._parked:
+                admitted.behind.append(event)
+                continue
+            if not admitted.going or self._is_full(admitted.going[-1], size + len(event.body)):
+                together, size = set(), 0
+            if key is not None and key in self._under_way and key not in together:
+                self._waiting.setdefault(key, []).append(event)
+                continue
+            if not size:
+                admitted.going.append([])
+            admitted.going[-1].append(event)
+            size += len(event.body) + 1
+            if key is not None:
+                self._under_way[key] = self._under_way.get(key, 0) + 1
+                together |= set() if self._park else {key}
+        return admitted
+
+    def _is_full(self, batch: Sequence[Event], size: int) -> bool:
+        return len(batch) >= self._limits.events or size > self._limits.size
+
+    def settled(self, events: Sequence[Event], *, parked: bool) -> Admitted:
+        """Those that went have their outcome; return what may go because of it."""
+        if parked:
+            self.parked(events)
+        freed: list[Event] = []
+        for key in filter(None, map(self._key, events)):
+            self._under_way[key] -= 1
+            if not self._under_way[key]:
+                del self._under_way[key]
+                freed += self._waiting.pop(key, [])
+        return self.admit(freed)
+
+    def parked(self, events: Iterable[Event]) -> None:
+        """These are parked, or about to be."""
+        if self._park:
+            keys = set(filter(None, map(self._key, events)))
+            self._parked |= keys
+            self._since |= keys
+
+    def reading(self) -> None:
+        """The keys of parked events are about to be read."""
+        self._since = set()
+
+    def read(self, keys: Iterable[str]) -> None:
+        """These are the keys of parked events."""
+        self._parked = {*keys, *self._since}

@@ -1,0 +1,107 @@
+"""Sends the spans of a lane whose events have to stay in order by a key.
+
+How it fails and recovers: events that wait for an earlier one of their key are held in memory, at most the lane's
+`window` of them. They have no outcome yet: a crash or a stop leaves them to the next start. Each event is settled for
+itself, so that a key whose deliveries fail for a while holds up no other.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from typing import Final
+
+import structlog
+
+from relay.api import Batch, Block, Event
+from relay.deliver.delivery import Delivery, Settled, Stopped
+from relay.deliver.forming import Span
+from relay.deliver.order import Admitted, Order
+from relay.deliver.window import Window
+from relay.journal import Counts, Cursor, Parked, unsettled
+from relay.route import Failed
+
+BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
+log = structlog.stdlib.get_logger()
+
+
+class Ordered:
+    """Sends spans so that no event overtakes an earlier one of its key."""
+
+    def __init__(
+        self,
+        order: Order,
+        delivery: Delivery,
+        cursor: Cursor,
+        window: Window,
+        look_for_parked: Callable[[], None],
+    ) -> None:
+        self.order = order
+        self._delivery, self._cursor, self._window = delivery, cursor, window
+        self._look_for_parked = look_for_parked
+        self._freed = Admitted([], [])
+        self._news = asyncio.Event()
+
+    async def send(self, group: asyncio.TaskGroup, span: Span) -> None:
+        """Begin with what may go; the rest follows."""
+        self._settle_clear(span)
+        self.order.parked(failed.event for failed in span.failed)
+        if span.failed:
+            await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
+        await self._begin(group, self.order.admit(span.batch or ()))
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Send what has waited for an earlier one, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            freed, self._freed = self._freed, Admitted([], [])
+            await self._begin(group, freed)
+
+    async def _begin(self, group: asyncio.TaskGroup, admitted: Admitted) -> None:
+        if admitted.behind:
+            await self._delivery.begin(group, partial(self._park_behind, admitted.behind), "park", 0)
+        for events in admitted.going:
+            batch = Batch([Block.of([event]) for event in events])  # one each: they came at different times
+            await self._delivery.begin(group, partial(self._deliver, batch), "deliver", len(batch))
+
+    async def _deliver(self, batch: Batch) -> None:
+        try:
+            await self._delivery.finish(batch, self._note)
+        except Stopped:
+            return
+
+    def _note(self, settled: Settled) -> None:
+        self._settle(settled.batch.offsets(), settled.counts)
+        freed = self.order.settled(settled.batch, parked=settled.outcome == "parked")
+        self._freed.going.extend(freed.going)
+        self._freed.behind.extend(freed.behind)
+        self._news.set()
+
+    async def _park_failed(self, failed: Sequence[Failed]) -> None:
+        try:
+            await self._delivery.park_failed(failed)
+        except Stopped:
+            return
+        self._settle([each.event.offset for each in failed], Counts(parked=len(failed)))
+
+    async def _park_behind(self, events: Sequence[Event]) -> None:
+        name = self._delivery.name
+        log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
+        try:
+            await self._delivery.park([Parked.of(event, name, "order", BEHIND, 0) for event in events])
+        except Stopped:
+            return
+        self._settle([event.offset for event in events], Counts(parked=len(events)))
+        self._look_for_parked()  # what they came behind may be gone by now
+
+    def _settle(self, offsets: Sequence[int], counts: Counts) -> None:
+        self._cursor.settle_each([(offset, offset + 1) for offset in offsets], counts)
+        self._window.settled(len(offsets))
+
+    def _settle_clear(self, span: Span) -> None:
+        """What of the span has its outcome already."""
+        to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
+        clear = unsettled(span.start, span.stop, [(offset, offset + 1) for offset in sorted(to_come)])
+        self._cursor.settle_each(clear, span.counts)
+        self._window.settled(span.counts.total)
