@@ -43,6 +43,7 @@ class Fleet:
         self._save_now = asyncio.Event()
         self._saved: dict[str, tuple[Cursor, int]] = {}
         self._kept, self._kept_at = -1, 0.0
+        self._tidied_at = 0.0
 
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises what a connector's `open` raises."""
@@ -202,5 +203,8 @@ class Fleet:
             self._tell_if_full(needed)
         now = time.monotonic()
         if needed != self._kept or now - self._kept_at > TIDY_S:
-            await self._journal.keep(needed)
+            await self._journal.keep(needed, min(needed, self._replays.position(needed)))
             self._kept, self._kept_at = needed, now
+        if now - self._tidied_at > TIDY_S:
+            self._tidied_at = now
+            await self._state.forget_attempts(self._journal.oldest)

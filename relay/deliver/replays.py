@@ -71,7 +71,6 @@ class Replays:
             self._saved[number] = snapshot.cursor
             self._lanes[number].saved(snapshot)
 
-    @property
-    def position(self) -> int | None:
-        """The oldest offset that any of them still needs."""
-        return min((lane.cursor.position for lane in self._lanes.values()), default=None)
+    def position(self, head: int) -> int:
+        """The oldest offset that any of them still needs; if none does, the journal's head."""
+        return min((lane.cursor.position for lane in self._lanes.values()), default=head)

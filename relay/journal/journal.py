@@ -167,9 +167,10 @@ class Journal:
         """A reader with a place of its own; close it when done."""
         return Reader(self, self._writer, self._tail, self._readers)
 
-    async def keep(self, offset: int) -> None:
-        """Events from this offset on are still needed; those before may go when retention says so."""
-        self._writer.keep = offset
+    async def keep(self, offset: int, liked: int | None = None) -> None:
+        """Events from this offset on are still needed; those before may go when retention says so, from `liked` on only
+        to make room."""
+        self._writer.keep, self._writer.liked = offset, offset if liked is None else liked
         places = [reader.offset for reader in self._readers if reader.offset >= (self._tail.start or 0)]
         self._tail.drop(min(places, default=self.head))
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.tidy)

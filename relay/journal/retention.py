@@ -27,9 +27,12 @@ class Limits:
         return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, self.max_size // 16))
 
 
-def expendable(segments: Sequence[Segment], limits: Limits, keep: int, now: float, lacking: float) -> list[Segment]:
+def expendable(
+    segments: Sequence[Segment], limits: Limits, keep: int, liked: int, now: float, lacking: float
+) -> list[Segment]:
     """The oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes. They go
     while nobody needs an event in them (`keep` is the first needed offset) or, to make room, if the limits say so.
+    Events from `liked` on are kept beyond the retention as long as there is room.
 
     The last segment with events always stays: it tells a restart how far the journal has come."""
     found = []
@@ -37,7 +40,7 @@ def expendable(segments: Sequence[Segment], limits: Limits, keep: int, now: floa
         if segment.end > keep:
             may_go = limits.expire_oldest and lacking > 0
         else:
-            may_go = lacking > 0 or now - segment.written > limits.retention
+            may_go = lacking > 0 or (segment.end <= liked and now - segment.written > limits.retention)
         if not may_go:
             break
         found.append(segment)

@@ -70,6 +70,8 @@ class Writer:
         self.limits = limits
         self.keep = 0
         """Events from this offset on are still needed by somebody."""
+        self.liked = 0
+        """Events from this offset on are not to grow too old, if there is room."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
@@ -106,7 +108,7 @@ class Writer:
     def tidy(self) -> None:
         """Remove the segments that retention no longer wants and nobody needs."""
         lacking = self.size - self.limits.max_size
-        self._remove(expendable(self.segments, self.limits, self.keep, time.time(), lacking))
+        self._remove(expendable(self.segments, self.limits, self.keep, self.liked, time.time(), lacking))
 
     def close(self) -> None:
         """Seal the segment that is being written, and let go of the folder."""
@@ -133,7 +135,7 @@ class Writer:
         """Remove what is in the way of a segment of so many bytes. Raises OSError if it would not fit all the same."""
         limits, free = self.limits, self._free()
         lacking = size + max(self.size - limits.max_size, limits.min_free - free)
-        going = expendable(self.segments, limits, self.keep, time.time(), lacking)
+        going = expendable(self.segments, limits, self.keep, self.liked, time.time(), lacking)
         if lacking > sum(segment.size for segment in going):
             raise OSError(errno.ENOSPC, _full(size, limits, free))
         self._remove(going)

@@ -15,7 +15,8 @@ from relay.api import Block, Kind
 from relay.journal import Corrupt, Journal, Limits, Unavailable
 from relay.journal import writer as writer_module
 from relay.journal.record import header_of, make_block, meta_of
-from relay.journal.segment import PREFIX, SegmentReader, create, path_of, write_all
+from relay.journal.retention import expendable
+from relay.journal.segment import PREFIX, Segment, SegmentReader, create, path_of, write_all
 
 KIND = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("shop", "order", "uuid", "ts")
@@ -366,3 +367,10 @@ def test_slicing_and_picking_a_block_keeps_bytes_and_offsets() -> None:
     assert (odd.bodies(), list(odd.offsets)) == ([bodies[1], bodies[3], bodies[9]], [101, 103, 109])
     assert {event.type for event in odd.events()} == {"order"}
     assert Block.of(odd.events()).bodies() == odd.bodies()
+
+
+def test_what_a_replay_would_like_to_keep_outlives_the_retention_but_not_the_need_for_room(tmp_path: Path) -> None:
+    old = [Segment(tmp_path / str(n), n, n + 1, 100, 0.0) for n in range(5)]
+    limits = Limits(1000, 60.0)
+    assert [one.base for one in expendable(old, limits, keep=4, liked=2, now=1000.0, lacking=0)] == [0, 1]
+    assert [one.base for one in expendable(old, limits, keep=4, liked=2, now=1000.0, lacking=250)] == [0, 1, 2]
