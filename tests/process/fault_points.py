@@ -1,0 +1,173 @@
+"""A journal and a lane that kill themselves before a given step. Run as a program: it forks once per line of its input.
+
+Each line is JSON: the folder, before which step to die (0: never), and whether to send anything or only to go on.
+The answer is a line of JSON: how the child ended, and the names of its steps.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from relay.api import Batch, Connector, Kind, Reject
+from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.deliver import Fleet, fleet
+from relay.journal import Journal, Limits, State, Which, mark_parked, parked
+
+KIND = Kind("braze", "users.messages.email.Open")
+WINDOW, GROUPS, EVENTS, BYTES = 20, 9, 5, 70_000
+write_line = os.write
+
+
+class Steps:
+    """Counts what touches the disk, and dies before one of it, or in the middle of a write."""
+
+    def __init__(self, die_at: int, log: int) -> None:
+        self.numbers, self.die_at, self.log = count(1), die_at, log
+
+    def __call__(self, name: str) -> None:
+        write_line(self.log, f"{name}\n".encode())
+        if next(self.numbers) == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self) -> None:
+        for name in ("fdatasync", "fsync", "posix_fallocate", "ftruncate", "unlink"):
+            setattr(os, name, self._before(name, getattr(os, name)))
+        os.pwritev, os.pwrite = self._torn("pwritev", os.pwritev), self._torn("pwrite", os.pwrite)
+        step = self
+
+        class Database(sqlite3.Connection):
+            def execute(self, query: str, *values: Any) -> sqlite3.Cursor:
+                step(f"sql {' '.join(query.split()[:3])}")
+                return super().execute(query, *values)
+
+            def executemany(self, query: str, *values: Any) -> sqlite3.Cursor:
+                step(f"sql {' '.join(query.split()[:3])}")
+                return super().executemany(query, *values)
+
+            def executescript(self, script: str) -> sqlite3.Cursor:
+                step("sql script")
+                return super().executescript(script)
+
+        connect = sqlite3.connect
+        sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Database)  # type: ignore[assignment]
+
+    def _before(self, name: str, real: Any) -> Any:
+        def stepped(*given: Any, **named: Any) -> Any:
+            self(name)
+            return real(*given, **named)
+
+        return stepped
+
+    def _torn(self, name: str, real: Any) -> Any:
+        """A write has two steps: before it, and when half of it is done."""
+
+        def stepped(fd: int, data: Any, at: int) -> Any:
+            self(name)
+            whole = b"".join(data) if name == "pwritev" else data
+            os_write(fd, whole[: len(whole) // 2], at)
+            self(f"{name}, half")
+            return real(fd, data, at)
+
+        os_write = os.pwrite if name == "pwrite" else PWRITE
+        return stepped
+
+
+PWRITE = os.pwrite
+
+
+class Target(Connector, type="target"):
+    """Writes down what it gets; refuses poison until it is told not to."""
+
+    delivered: int
+    strict = True
+
+    async def deliver(self, batch: Batch) -> None:
+        if self.strict and any(b"poison" in body for body in batch.bodies()):
+            raise Reject("HTTP 400: poison")
+        await asyncio.sleep(0.002)
+        for event in batch:
+            write_line(self.delivered, f"{event.id}\n".encode())
+
+
+def configuration() -> Config:
+    table = {"batch": {"events": 3, "age": "0ms"}, "window": WINDOW, "concurrency": 2}
+    made = Target.Settings.model_validate({"type": "target"} | table)
+    return Config(
+        ingest=IngestSettings(),
+        journal=JournalSettings(),
+        runtime=RuntimeSettings(),
+        log=LogSettings(),
+        sources={},
+        connectors={"it": Configured("it", Target, made)},  # type: ignore[dict-item,arg-type]
+        filters={},
+    )
+
+
+async def scenario(folder: Path, *, sends: bool) -> None:
+    """Groups that fill segments, a lane that delivers, parks, and is asked to deliver what it parked once more."""
+    journal = Journal(folder / "journal", Limits(16 << 20, 0.0), 1 << 20)
+    state = State(folder)
+    lanes = Fleet(journal, state, folder)
+    await lanes.open(configuration())
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        running = group.create_task(lanes.run(), name="fleet")
+        if sends:
+            await send(folder, journal, lanes)
+        Target.strict = False
+        mark_parked(folder, Which())
+        while parked(folder) or lanes.lanes[0].cursor.position < journal.head:
+            await asyncio.sleep(0.002)
+        lanes.stop()
+        await running
+    await journal.close()
+    state.close()
+
+
+async def send(folder: Path, journal: Journal, lanes: Fleet) -> None:
+    acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for group in range(GROUPS):
+        ids = [f"{group}-{number}" + ("-poison" if (group, number) == (4, 2) else "") for number in range(EVENTS)]
+        bodies = [orjson.dumps({"id": one, "filling": "x" * BYTES}) for one in ids]
+        await journal.append([KIND] * EVENTS, bodies)
+        write_line(acknowledged, "".join(f"{one}\n" for one in ids).encode())
+        await lanes.save()
+        while group % 3 == 2 and lanes.lanes[0].cursor.position < journal.head:  # else the lane lags behind
+            await asyncio.sleep(0.001)
+
+
+def child(order: dict[str, Any]) -> None:
+    sys.stdout = sys.stderr  # what is logged
+    folder = Path(order["folder"])
+    Target.delivered = os.open(folder / "delivered", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    steps = Steps(order["die_at"], os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT))
+    steps.watch()
+    fleet.LOOK_S = 0.005  # type: ignore[misc]
+    asyncio.run(scenario(folder, sends=order["sends"]))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                child(order)
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        steps = (Path(order["folder"]) / "steps").read_text().splitlines()
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "steps": steps}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

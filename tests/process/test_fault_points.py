@@ -1,0 +1,108 @@
+"""kill -9 between each pair of steps of a commit, a cursor save, a segment's making and removal, and the recovery."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.journal import ledger, parked
+from relay.journal.inspect import inspect
+
+pytestmark = pytest.mark.slow
+HARNESS = Path(__file__).with_name("fault_points.py")
+WINDOW = 20
+STEPS = {
+    "pwritev",
+    "pwritev, half",
+    "fdatasync",
+    "fsync",
+    "posix_fallocate",
+    "ftruncate",
+    "unlink",
+    "sql BEGIN IMMEDIATE",
+    "sql COMMIT",
+    "sql REPLACE INTO cursor",
+    "sql INSERT INTO parked",
+    "sql DELETE FROM parked",
+}
+"""What at least has to be among the places of death."""
+
+
+class Harness:
+    """The program that dies on demand."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, folder: Path, die_at: int = 0, *, sends: bool = True) -> tuple[bool, list[str]]:
+        """Whether it was killed, and its steps until then."""
+        folder.mkdir(exist_ok=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"folder": str(folder), "die_at": die_at, "sends": sends}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert answer["code"] in (0, -9), (die_at, answer["steps"][-5:])
+        return answer["code"] == -9, answer["steps"]
+
+
+@contextmanager
+def harness() -> Iterator[Harness]:
+    with subprocess.Popen(
+        [sys.executable, str(HARNESS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as it:
+        try:
+            yield Harness(it)
+        finally:
+            assert it.stdin is not None
+            it.stdin.close()
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def check(folder: Path, kills: int) -> None:
+    """Nothing acknowledged is lost, nothing appears from nowhere, and the books balance."""
+    delivered = Counter(lines(folder / "delivered"))
+    assert set(lines(folder / "acknowledged")) <= delivered.keys()
+    assert delivered.total() - len(delivered) <= WINDOW * kills
+    assert parked(folder) == []
+    books = ledger(folder)["it"]
+    assert books.pending == 0
+    assert books.accepted == books.counts.delivered == len(delivered)
+    assert all(segment.is_whole for segment in inspect(folder / "journal", books.accepted))
+
+
+def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
+    seen = Counter[str]()
+    with harness() as it:
+        die_at, killed = 0, True
+        while killed:
+            die_at += 1
+            folder = tmp_path / str(die_at)
+            killed, steps = it.run(folder, die_at)
+            seen[steps[-1]] += 1
+            it.run(folder, sends=False)
+            check(folder, kills=int(killed))
+    print(f"{die_at - 1} places of death: {dict(seen.most_common())}")
+    assert seen.keys() >= STEPS
+    assert die_at > 100
+
+
+def test_a_kill_between_any_two_steps_of_the_recovery_loses_nothing(tmp_path: Path) -> None:
+    with harness() as it:
+        _, steps = it.run(tmp_path / "whole")
+        for first in range(9, len(steps), len(steps) // 6):
+            folder = tmp_path / str(first)
+            it.run(folder, first)
+            kills = 1
+            while it.run(folder, kills, sends=False)[0]:
+                kills += 1
+            check(folder, kills)
