@@ -21,6 +21,8 @@ from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.journal.books import Books, acknowledged, books
 from relay.journal.inspect import Inspected, blocks, inspect, segments
+from relay.journal.repair import Repair, plan
+from relay.journal.repair import repair as mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def told() -> Iterator[None]:
     """Tell what cannot be read without a traceback."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, PermissionError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -112,6 +114,32 @@ def _line(segment: Inspected) -> str:
         f"{segment.path.name}  offsets {segment.base} to {segment.end}  {events} events  {segment.used} bytes"
         f"  {times}  {segment}"
     )
+
+
+@journal.command
+@click.option("--dry-run", is_flag=True, help="Only say what would be done; relay may run meanwhile.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@places
+def repair(place: Place, dry_run: bool, yes: bool) -> None:
+    """Save every event of a damaged journal whose record is whole, and mark what is lost.
+
+    relay must not run with it. The damaged files are kept beside, as NAME.log.damaged. Connectors that still needed a
+    lost event count it as expired. With --dry-run, exits with 1 if there is something to repair.
+    """
+    needed = acknowledged(lanes(place.state))
+    planned = plan(place.journal, needed)
+    click.echo("\n".join(map(_repair_line, planned)) or "good: there is nothing to repair")
+    if dry_run or not planned:
+        raise SystemExit(1 if planned else 0)
+    if not yes:
+        click.confirm("Repair the journal?", abort=True)
+    done = mend(place.journal, needed)
+    click.echo(f"{len(done)} segments repaired; relay journal check says what there is now")
+
+
+def _repair_line(one: Repair) -> str:
+    lost = ", ".join(f"{start} to {stop}" for start, stop in one.lost)
+    return f"{one.segment.path.name}: {one.segment}; {one.saved} events saved, {one.lost_events} lost: offsets {lost}"
 
 
 @journal.command

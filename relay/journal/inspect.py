@@ -41,6 +41,8 @@ class Inspected:
     first: float | None = None
     """When the first event was received, in Unix seconds."""
     last: float | None = None
+    lost: int = 0
+    """Events that an earlier repair could not save."""
 
     def __post_init__(self) -> None:
         self.end = self.base
@@ -58,7 +60,7 @@ class Inspected:
                 return f"damaged at byte {self.used} offset {self.end}"
             case "gap":
                 return f"gap from {self.end} to {self.limit}"
-        return self.condition
+        return f"{self.condition}, {self.lost} events were lost" if self.lost else self.condition
 
     @property
     def limit(self) -> int:
@@ -106,11 +108,13 @@ class Inspected:
                 reader.at, reader.offset, bad_at = self.used, self.end, self.used
                 piece = HEADER.size
                 continue
-            self._passed(reader, found)
+            self._passed(reader, found, whole=not start)
             yield from found
         self.condition = "good"
 
-    def _passed(self, reader: SegmentReader, found: Sequence[Block]) -> None:
+    def _passed(self, reader: SegmentReader, found: Sequence[Block], *, whole: bool) -> None:
+        if whole:
+            self.lost += reader.offset - self.end - sum(map(len, found))
         self.used, self.end = reader.at, reader.offset
         if found:
             self.first = found[0].received if self.first is None else self.first

@@ -199,17 +199,30 @@ class Reader:
 
         If retention has removed the offset, the first block starts later. Raises segment.Corrupt and OSError.
         """
-        await self._journal.grown(offset)
-        blocks = self._tail.read(offset, READ_BYTES) or await asyncio.to_thread(self._from_disk, offset)
+        blocks: list[Block] = []
+        while not blocks:
+            await self._journal.grown(offset)
+            blocks = self._tail.read(offset, READ_BYTES)
+            if not blocks:
+                blocks, offset = await asyncio.to_thread(self._from_disk, offset)
+            elif self._segment is not None:
+                await asyncio.to_thread(self._let_go)
         self.offset = blocks[-1].offsets[-1] + 1
         return blocks
 
-    def _from_disk(self, offset: int) -> list[Block]:
+    def _from_disk(self, offset: int) -> tuple[list[Block], int]:
+        """The blocks from this offset on, and what to go on with if a repair has found none to save."""
         with self._lock:
             reader, start, end = self._open(offset)
             blocks = reader.read(start, end)
-        inside = offset - blocks[0].offsets[0]
-        return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks
+            following = max(offset, reader.offset)
+        inside = offset - blocks[0].offsets[0] if blocks else 0
+        return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
+
+    def _let_go(self) -> None:
+        """Caught up with the tail: a file that is removed now must not go on taking space."""
+        with self._lock:
+            self._close()
 
     def _open(self, offset: int) -> tuple[SegmentReader, int, int]:
         """The reader of the segment that holds the offset, or of the oldest one, and what may be read of it."""
@@ -239,5 +252,4 @@ class Reader:
     def close(self) -> None:
         """Let go of the file and of the place."""
         self._readers.discard(self)
-        with self._lock:
-            self._close()
+        self._let_go()

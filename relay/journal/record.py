@@ -5,7 +5,8 @@
     body     the events' own bytes, joined by commas
 
 The CRC covers all that follows it and is seeded with the salt of the segment, so neither stale bytes nor an event
-that imitates a record can pass for one. A header that says 0 events is the end.
+that imitates a record can pass for one. A header that says 0 events is the end. A record without a body stands for
+events that a repair could not save.
 """
 
 import struct
@@ -26,6 +27,9 @@ except ImportError:  # 13 times slower, the same polynomial
     from zlib import crc32
 
 HEADER: Final = struct.Struct("<IIIIQQ")
+TABLE_BYTES: Final = 4
+"""Behind the header, before the table of the kinds: how long that is."""
+NO_KINDS: Final = b"[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,11 @@ class Header:
     def size(self) -> int:
         """Bytes of the whole record."""
         return HEADER.size + self.meta_bytes + self.body_bytes
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the record only says that its events are gone."""
+        return self.body_bytes == 0
 
 
 def header_at(data: bytes | memoryview, at: int) -> Header | None:
@@ -78,8 +87,17 @@ def meta_of(block: Block) -> bytes:
 
 def header_of(block: Block, meta: bytes, received_us: int, salt: int) -> bytes:
     """The header that makes meta and body a record of the segment with this salt."""
-    fixed = (len(block), len(meta), len(block.body), block.offsets[0], received_us)
-    crc = crc32(block.body, crc32(meta, crc32(HEADER.pack(0, *fixed)[4:], salt)))
+    return _header((len(block), len(meta), len(block.body), block.offsets[0], received_us), meta, block.body, salt)
+
+
+def lost_record(start: int, stop: int, salt: int) -> bytes:
+    """A record that says: the events from offset `start` up to `stop` are gone. It has no kinds and no body."""
+    meta = len(NO_KINDS).to_bytes(4, "little") + NO_KINDS
+    return _header((stop - start, len(meta), 0, start, 0), meta, b"", salt) + meta
+
+
+def _header(fixed: tuple[int, int, int, int, int], meta: bytes, body: bytes, salt: int) -> bytes:
+    crc = crc32(body, crc32(meta, crc32(HEADER.pack(0, *fixed)[4:], salt)))
     return HEADER.pack(crc, *fixed)
 
 
@@ -88,6 +106,8 @@ def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Bloc
     end = at + header.size
     if end > len(data) or crc32(memoryview(data)[at + 4 : end], salt) != header.crc:
         return None
+    if header.is_lost:
+        return Block((), 0.0, (), (), (), b"")
     meta = at + HEADER.size
     table_end = meta + 4 + int.from_bytes(data[meta : meta + 4], "little")
     index_end = table_end + 4 * header.events

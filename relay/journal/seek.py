@@ -24,7 +24,7 @@ def _offset_in(segment: Segment, end: int, received: float) -> int | None:
             for block in reader.read(offset, end):
                 if block.received >= received:
                     return block.offsets[0]
-                offset = block.offsets[-1] + 1
+            offset = reader.offset
     finally:
         reader.close()
     return None

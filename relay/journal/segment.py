@@ -58,7 +58,7 @@ def create(folder: Path, base: int, size: int) -> tuple[int, int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, size)
-        _write_prefix(fd, salt, base)
+        write_all(fd, [prefix_of(salt, base)], 0)
         os.fsync(fd)
         sync_folder(folder)
     except OSError:
@@ -68,9 +68,10 @@ def create(folder: Path, base: int, size: int) -> tuple[int, int]:
     return fd, salt
 
 
-def _write_prefix(fd: int, salt: int, base: int) -> None:
+def prefix_of(salt: int, base: int) -> bytes:
+    """How a segment begins."""
     head = PREFIX.pack(MAGIC, salt, base, 0)[:-4]
-    write_all(fd, [head + crc32(head).to_bytes(4, "little")], 0)
+    return head + crc32(head).to_bytes(4, "little")
 
 
 def read_salt(fd: int, base: int) -> int | None:
@@ -116,12 +117,14 @@ class SegmentReader:
         self.at, self.offset = PREFIX.size, self.base
 
     def read(self, offset: int, end: int, max_bytes: int = READ_BYTES) -> list[Block]:
-        """The blocks from the one that holds `offset` on, as far as `max_bytes` reach and below `end`; one at least.
+        """The blocks from the one that holds `offset` on, as far as `max_bytes` reach and below `end`: at least one,
+        unless what comes next was lost and left out by a repair.
 
         Raises Corrupt if a record below `end` is damaged or missing.
         """
         if offset < self.offset:
             self.at, self.offset = PREFIX.size, self.base
+        began = self.at
         while self.offset < end:
             found = []
             try:
@@ -129,8 +132,9 @@ class SegmentReader:
                     if block.offsets[-1] >= offset:
                         found.append(block)  # noqa: PERF401  what comes before the damage is good
             except Corrupt:
-                if not found:
+                if self.at == began:
                     raise
+                return found
             if found:
                 return found
         return []
@@ -157,7 +161,9 @@ class SegmentReader:
             header = header_at(data, at)
             if header is None or at + header.size > len(data):
                 break
-            if header.offset + header.events > wanted:
+            if header.is_lost:
+                self._block(data, at, header)
+            elif header.offset + header.events > wanted:
                 yield self._block(data, at, header)
             at += header.size
             self.at, self.offset = self.at + header.size, header.offset + header.events
