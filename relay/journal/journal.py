@@ -96,9 +96,11 @@ class Journal:
         return self._refused[0]
 
     def fill(self, offset: int) -> float:
-        """Which part of `max_size` the events from this offset on take up: at 1 the journal is full."""
-        needed = sum(segment.size for segment in self._writer.segments if segment.end > offset)
-        return needed / self._writer.limits.max_size
+        """Which part of what the journal may take the events from this offset on take up: at 1 it is full. It may take
+        `max_size`, and of the file system all but `min_free`."""
+        segments, limit = self._writer.segments, self._writer.limits.max_size
+        needed = sum(segment.size for segment in segments if segment.end > offset)
+        return needed / max(1, min(limit, self._writer.size + self._writer.room))
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable."""

@@ -72,6 +72,8 @@ class Writer:
         """Events from this offset on are still needed by somebody."""
         self.liked = 0
         """Events from this offset on are not to grow too old, if there is room."""
+        self.room: float = math.inf
+        """Bytes that the file system had to spare, beyond `min_free`, at the last look."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
@@ -107,6 +109,7 @@ class Writer:
 
     def tidy(self) -> None:
         """Remove the segments that retention no longer wants and nobody needs."""
+        self._free()
         lacking = self.size - self.limits.max_size
         self._remove(expendable(self.segments, self.limits, self.keep, self.liked, time.time(), lacking))
 
@@ -145,7 +148,9 @@ class Writer:
         if not self.limits.min_free:
             return math.inf
         system = os.statvfs(self.folder)
-        return system.f_bavail * system.f_frsize
+        free = system.f_bavail * system.f_frsize
+        self.room = free - self.limits.min_free
+        return free
 
     def _seal(self, opened: Open) -> None:
         """Cut the open segment behind its last good record. If that fails it is merely longer than need be."""

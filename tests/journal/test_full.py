@@ -197,3 +197,16 @@ async def test_after_a_while_senders_may_find_out_for_themselves(
     monkeypatch.setattr(journal_module, "REFUSING_S", -1)
     assert journal.refusing is None
     await journal.close()
+
+
+async def test_how_full_the_disk_is_shows_before_it_is(tmp_path: Path, disk: dict[str, int]) -> None:
+    journal = Journal(tmp_path, Limits(1 << 40, 3600, min_free=2 * MIB), 0)
+    disk["size"] = 1 << 40
+    await append(journal, b"{}")
+    await journal.keep(0)
+    assert journal.fill(0) < 0.5
+    disk["strange"] = disk["size"] - journal.size - 2 * MIB - journal.size // 10
+    await journal.keep(0)
+    assert 0.85 < journal.fill(0) < 1
+    assert journal.fill(1) == 0
+    await journal.close()
