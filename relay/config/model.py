@@ -101,11 +101,11 @@ class Configured(Generic[P, S]):
 class Config:
     """A whole, valid configuration. Sources and connectors with `enabled = false` are not in it."""
 
-    ingest: IngestSettings
-    journal: JournalSettings
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    journal: JournalSettings = field(default_factory=JournalSettings)
     parked: ParkedSettings = field(default_factory=ParkedSettings)
-    runtime: RuntimeSettings
-    log: LogSettings
-    sources: Mapping[str, Configured[Source, SourceSettings]]
-    connectors: Mapping[str, Configured[Connector, ConnectorSettings]]
-    filters: Mapping[str, Configured[Filter, FilterSettings]]
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
+    connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
+    filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)

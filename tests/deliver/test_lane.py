@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry, Unauthorized
-from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.deliver import lane as lane_module
 from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, mark_parked, parked
@@ -58,13 +58,7 @@ class Bench:
         quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
         made = Scripted.Settings.model_validate({"type": "scripted"} | quick | settings)
         self.config = Config(
-            ingest=IngestSettings(),
-            journal=JournalSettings(),
-            runtime=RuntimeSettings(),
-            log=LogSettings(),
-            sources={},
             connectors={"it": Configured("it", Scripted, made)},  # type: ignore[dict-item,arg-type]
-            filters={},
         )
 
     @property

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from relay.api import Batch, Connector, Kind, Reject, Retry
-from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.journal import Cursor, Journal, Limits, Replay, State, Which, mark_parked, parked
 from relay.journal.books import books
@@ -56,13 +56,7 @@ def configuration() -> Config:
     table = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 7, "age": "0ms"}, "window": WINDOW}
     made = Target.Settings.model_validate({"type": "target", "concurrency": 3} | table)
     return Config(
-        ingest=IngestSettings(),
-        journal=JournalSettings(),
-        runtime=RuntimeSettings(),
-        log=LogSettings(),
-        sources={},
         connectors={"it": Configured("it", Target, made)},  # type: ignore[dict-item,arg-type]
-        filters={},
     )
 
 

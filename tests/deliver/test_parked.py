@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
-from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, ledger, mark_parked, parked
 from relay.testing import make_event
@@ -64,11 +64,6 @@ class Bench:
         quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
         made = Picky.Settings.model_validate({"type": "picky"} | quick | settings)
         self.config = Config(
-            ingest=IngestSettings(),
-            journal=JournalSettings(),
-            runtime=RuntimeSettings(),
-            log=LogSettings(),
-            sources={},
             connectors={"it": Configured("it", Picky, made)},  # type: ignore[dict-item,arg-type]
             filters={"moody": Configured("moody", Moody, Moody.Settings(type="moody"))},  # type: ignore[dict-item,arg-type]
         )

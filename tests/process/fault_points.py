@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from relay.api import Batch, Connector, Kind, Reject
-from relay.config import Config, Configured, IngestSettings, JournalSettings, LogSettings, RuntimeSettings
+from relay.config import Config, Configured
 from relay.deliver import Fleet, fleet
 from relay.journal import Journal, Limits, State, Which, mark_parked, parked
 
@@ -101,13 +101,7 @@ def configuration() -> Config:
     table = {"batch": {"events": 3, "age": "0ms"}, "window": WINDOW, "concurrency": 2}
     made = Target.Settings.model_validate({"type": "target"} | table)
     return Config(
-        ingest=IngestSettings(),
-        journal=JournalSettings(),
-        runtime=RuntimeSettings(),
-        log=LogSettings(),
-        sources={},
         connectors={"it": Configured("it", Target, made)},  # type: ignore[dict-item,arg-type]
-        filters={},
     )
 
 
