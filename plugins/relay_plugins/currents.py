@@ -1,5 +1,6 @@
 """The source type `currents`: Braze Currents as the "Custom Currents Export" (also "Heap Export") sends it."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final
 
 import msgspec
@@ -46,21 +47,22 @@ class Currents(Source, type="currents"):
             heads = [decode_head(entry) for entry in entries]
         except msgspec.ValidationError:
             return self._decode_good_ones(entries)
-        known, kind = self._kinds, self.kind
-        kinds = [known.get(head.event_type) or kind(head.event_type) for head in heads]
-        return Decoded(kinds, entries, ids=[head.id for head in heads] if self.settings.dedupe else None)
+        return self._decoded(heads, entries)
 
     def _decode_good_ones(self, entries: list[msgspec.Raw]) -> Decoded:
-        kinds, bodies, ids, unreadable = [], [], [], []
+        heads, bodies, unreadable = [], [], []
         for number, entry in enumerate(entries, 1):
             try:
-                head = decode_head(entry)
-                kinds.append(self.kind(head.event_type))
+                heads.append(decode_head(entry))
                 bodies.append(entry)
-                ids.append(head.id)
             except msgspec.ValidationError as error:
                 unreadable.append(Unreadable(bytes(entry), f"entry {number} is no Currents event: {error}"))
-        return Decoded(kinds, bodies, unreadable, ids)
+        return self._decoded(heads, bodies, unreadable)
+
+    def _decoded(self, heads: list[Head], bodies: list[msgspec.Raw], unreadable: Sequence[Unreadable] = ()) -> Decoded:
+        known, kind = self._kinds, self.kind
+        kinds = [known.get(head.event_type) or kind(head.event_type) for head in heads]
+        return Decoded(kinds, bodies, unreadable, [head.id for head in heads] if self.settings.dedupe else None)
 
 
 def _entries(body: bytes) -> list[msgspec.Raw]:

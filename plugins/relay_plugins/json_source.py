@@ -83,15 +83,18 @@ class Json(Source, type="json"):
         return found
 
     def _split(self, entries: Iterable[tuple[str, Any]]) -> Decoded:
-        fields = self.settings.id_field, self.settings.time_field
-        kinds, bodies, unreadable, ids = [], [], [], []
+        settings, decode_head, kind = self.settings, self._decode_head, self.kind
+        heads, kinds, bodies, unreadable = [], [], [], []
         for where, entry in entries:
             try:
-                kinds.append(self.kind(self._decode_head(entry).type, *fields))
-                bodies.append(entry)
+                head = decode_head(entry)
             except NOT_JSON as error:
                 unreadable.append(Unreadable(bytes(entry), f"{where} is no event: {_why(error)}"))
-        return Decoded(kinds, bodies, unreadable)
+                continue
+            heads.append(head)
+            kinds.append(kind(head.type, settings.id_field, settings.time_field))
+            bodies.append(entry)
+        return Decoded(kinds, bodies, unreadable, [str(head.id) for head in heads] if settings.dedupe else None)
 
 
 def _head_decoder(type_field: str, id_field: str) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pydantic import Field
 
@@ -32,8 +32,7 @@ class Unreadable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and each request makes one
     """The events of one body: their kinds, their bytes (anything with the buffer interface), and what is unreadable."""
 
     kinds: Sequence[Kind]

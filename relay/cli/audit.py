@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import click
 
-from relay.cli.journal import Place, places
+from relay.cli.journal import Place, moment, places
 from relay.config import Config
 from relay.journal import unsettled
-from relay.journal.books import Books, Range, acknowledged, books, parked_offsets
+from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, parked_offsets, sources
 from relay.journal.inspect import Inspected, inspect
 
 RANGES_SHOWN: Final = 10
@@ -62,10 +62,11 @@ def audit(place: Place, as_json: bool) -> None:
         rows.append(_row(lane) | {"balances": not found})
         problems += [f"{lane.connector}: {problem}" for problem in found]
     if as_json:
-        result = {"balances": not problems, "oldest": seen.oldest, "head": seen.head}
-        click.echo(json.dumps(result | {"connectors": rows, "problems": problems}, indent=2))
+        result = {"balances": not problems, "oldest": seen.oldest, "head": seen.head, "connectors": rows}
+        counted = [asdict(one) for one in sources(place.state)]
+        click.echo(json.dumps(result | {"sources": counted, "problems": problems}, indent=2))
     else:
-        click.echo(_report(seen, rows, problems))
+        click.echo("\n".join([*_report(seen, rows), *map(_source, sources(place.state)), "", *_verdict(problems)]))
     raise SystemExit(1 if problems else 0)
 
 
@@ -132,10 +133,22 @@ def _row(lane: Books) -> dict[str, Any]:
     return {"connector": lane.connector, **figures, "unsettled": _size(lane.unsettled)}
 
 
-def _report(seen: Seen, rows: Sequence[dict[str, Any]], problems: Sequence[str]) -> str:
+def _report(seen: Seen, rows: Sequence[dict[str, Any]]) -> list[str]:
     journal = f"journal: {len(seen.journal)} segments, offsets from {seen.oldest} up to {seen.head}"
-    verdict = "NOT BALANCED: see above" if problems else "Everything balances."
-    return "\n".join([journal, "", *_table(rows), "", *problems, verdict])
+    return [journal, "", *_table(rows), ""]
+
+
+def _source(one: SourceBooks) -> str:
+    duplicates = f"source {one.source}: {one.duplicates:,} duplicates left out"
+    if one.refusals is None:
+        return duplicates
+    since, reason = moment(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"
+    until = f"; its sender stops for good at {moment(one.refusals.deadline)}" if one.refusals.deadline else ""
+    return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
+
+
+def _verdict(problems: Sequence[str]) -> list[str]:
+    return [*problems, "NOT BALANCED: see above" if problems else "Everything balances."]
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:

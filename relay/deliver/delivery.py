@@ -99,7 +99,7 @@ class Delivery:
 
     async def finish(self, batch: Batch, note: Callable[[Settled], None]) -> None:
         """Deliver or park every event of the batch; call `note` for those that have their outcome. Raises Stopped."""
-        since = time.monotonic()
+        since, began = time.monotonic(), time.time()
         while True:
             verdict = await self._attempt(batch)
             if verdict.split:
@@ -107,7 +107,7 @@ class Delivery:
             if self._gives_up(verdict, time.monotonic() - since):
                 self._breaker.failed(time.monotonic(), at_once=False)
                 verdict = verdict.given_up()
-            await self._note(batch, verdict, note)
+            await self._note(batch, verdict, note, began)
             self.notes.add(batch, verdict, self._replay or 0)
             if not verdict.again:
                 return None
@@ -115,7 +115,7 @@ class Delivery:
             partly = len(verdict.again) < len(batch)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
 
-    async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None]) -> None:
+    async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
         if verdict.delivered == len(batch):
             note(Settled(batch, "delivered"))
             return
@@ -125,7 +125,7 @@ class Delivery:
             numbers = [number for number in range(len(batch)) if number not in others]
             note(Settled(batch.pick(numbers), "delivered"))
         if refused:
-            await self._refuse(batch, verdict)
+            await self._refuse(batch, verdict, began)
             note(Settled(batch.pick(refused), "parked"))
 
     def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
@@ -185,7 +185,7 @@ class Delivery:
         if self._stop.is_set():
             raise Stopped
 
-    async def _refuse(self, batch: Batch, verdict: Verdict) -> None:
+    async def _refuse(self, batch: Batch, verdict: Verdict, began: float) -> None:
         parked = [
             Parked.of(batch[number], self.name, cause, reason, batch.attempt, status, answer)
             for number, reason, cause, status, answer in verdict.refused
@@ -200,7 +200,7 @@ class Delivery:
             type=first.type,
             reason=first.reason,
         )
-        await self.park(parked)
+        await self.park([replace(one, first=began) for one in parked])
 
     async def park_failed(self, failed: Sequence[Failed], attempts: int = 0) -> None:
         """Put events aside that a filter failed on. Raises Stopped."""

@@ -52,6 +52,8 @@ class Body(AbstractContextManager["Body"]):
                     chunks.append(self._taken_in(chunk))
         except TimeoutError:
             raise Problem(408, "the body did not arrive in time (ingest.read_timeout)", Connection="close") from None
+        except ConnectionError:  # nobody hears this answer, but it is in the log, and no mistake of ours
+            raise Problem(408, "the sender broke off before its body was complete", Connection="close") from None
         return b"".join(chunks)
 
     def _taken_in(self, chunk: bytes) -> bytes:

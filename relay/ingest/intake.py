@@ -1,6 +1,7 @@
 """One source's way from a request to the journal."""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -9,9 +10,11 @@ from aiohttp import web
 from relay.api import Decoded, Denied, Malformed, Source
 from relay.config import IngestSettings
 from relay.ingest.body import Body
+from relay.ingest.duplicates import Duplicates
+from relay.ingest.guard import Guard
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
-from relay.journal import Journal, Parked, State, Unavailable
+from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
 
 FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
@@ -23,46 +26,108 @@ class Intake:
     """Takes the requests of one source. 2xx leaves only after the events are on disk."""
 
     def __init__(
-        self, source: Source, settings: IngestSettings, pressure: Pressure, journal: Journal, state: State
+        self,
+        source: Source,
+        settings: IngestSettings,
+        pressure: Pressure,
+        journal: Journal,
+        state: State,
+        save_soon: Callable[[], None],
     ) -> None:
         self._source, self._settings, self._pressure = source, settings, pressure
-        self._journal, self._state = journal, state
+        self._journal, self._state, self._save_soon = journal, state, save_soon
+        window = source.settings.dedupe
+        self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window else None
+        self._left_out = 0
+        self._guard = Guard(source, save_soon)
         self.draining = False
+
+    @property
+    def books(self) -> SourceBooks:
+        """What the source counts."""
+        return SourceBooks(self._source.name, self._left_out, self._guard.lasting)
+
+    def restore(self, books: SourceBooks) -> None:
+        """Go on with what it counted before a restart."""
+        self._left_out = books.duplicates
+        self._guard.restore(books.refusals)
+
+    async def close(self) -> None:
+        """Let go of the files."""
+        if self._duplicates is not None:
+            await self._duplicates.close()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request on the source's path."""
+        if request.method != "POST":
+            return self._refuse(Problem(405, "events are sent by POST", Allow="POST"))
         try:
-            if request.method != "POST":
-                raise Problem(405, "events are sent by POST", Allow="POST")
-            self._source.authorize(request.headers)
-            if self.draining:
-                raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
-            with Body(request, self._settings, self._pressure) as body:
-                decoded = self._source.decode(await body.read())
-                await self._keep(decoded)
-        except Denied as denied:
-            return self._refuse(Problem(401, str(denied), WWW_Authenticate="Bearer"))
-        except Malformed as malformed:
-            return self._refuse(Problem(400, str(malformed)))
+            response = await self._take(request)
         except Problem as problem:
+            self._guard.refused(problem.status, problem.detail)
             return self._refuse(problem)
-        return _accepted(len(decoded.bodies), len(decoded.unreadable))
+        except Exception as bug:
+            self._guard.refused(500, f"{type(bug).__name__}, see the log")
+            raise
+        self._guard.accepted()
+        return response
 
     def _refuse(self, problem: Problem) -> web.Response:
         if not self.draining:
             log.warning("request refused", source=self._source.name, status=problem.status, reason=problem.detail)
         return problem.response()
 
-    async def _keep(self, decoded: Decoded) -> None:
-        """Put everything on disk. Raises Problem (503), and then the sender has to send again."""
+    async def _take(self, request: web.Request) -> web.Response:
+        """Keep what a request brings. Raises Problem."""
         try:
-            if decoded.bodies:
-                await self._journal.append(decoded.kinds, decoded.bodies)
+            self._source.authorize(request.headers)
+            if self.draining:
+                raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
+            with Body(request, self._settings, self._pressure) as body:
+                decoded = self._source.decode(await body.read())
+                accepted = await self._keep(decoded)
+        except Denied as denied:
+            raise Problem(401, str(denied), WWW_Authenticate="Bearer") from None
+        except Malformed as malformed:
+            raise Problem(400, str(malformed)) from None
+        return _accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
+
+    async def _keep(self, decoded: Decoded) -> int:
+        """Put everything on disk; return how many events were no duplicates.
+
+        Raises Problem (503), and then the sender has to send again.
+        """
+        try:
+            accepted = await self._append(decoded) if decoded.bodies else 0
             if decoded.unreadable:
                 await self._park(decoded)
         except (Unavailable, sqlite3.Error) as error:
             log.error("the journal takes no events", reason=str(error))
             raise busy(str(error), FULL_RETRY_AFTER_S) from None
+        return accepted
+
+    async def _append(self, decoded: Decoded) -> int:
+        events = len(decoded.bodies)
+        if self._duplicates is None or not self._has_ids(decoded):
+            await self._journal.append(decoded.kinds, decoded.bodies)
+            return events
+        async with self._duplicates.without(decoded) as fresh:
+            if fresh.bodies:
+                await self._journal.append(fresh.kinds, fresh.bodies)
+        accepted = len(fresh.bodies)
+        if accepted < events:
+            self._left_out += events - accepted
+            self._save_soon()
+        return accepted
+
+    def _has_ids(self, decoded: Decoded) -> bool:
+        if decoded.ids is not None and len(decoded.ids) == len(decoded.bodies):
+            return True
+        source = self._source
+        reason = f"sources of type {source.type} do not tell the ids of their events"
+        advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
+        log.error("duplicates cannot be told", source=source.name, reason=reason, advice=advice)
+        return False
 
     async def _park(self, decoded: Decoded) -> None:
         source = self._source.name
@@ -76,7 +141,7 @@ class Intake:
         log.warning("unreadable events parked", source=source, events=len(decoded.unreadable), reason=reason)
 
 
-def _accepted(accepted: int, parked: int) -> web.Response:
-    """202 if anything was kept; 200 for a probe."""
-    body = b'{"accepted":%d,"parked":%d}' % (accepted, parked)
-    return web.Response(status=202 if accepted or parked else 200, body=body, headers=JSON)
+def _accepted(accepted: int, parked: int, duplicates: int) -> web.Response:
+    """202 if anything came; 200 for a probe."""
+    body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
+    return web.Response(status=202 if accepted or parked or duplicates else 200, body=body, headers=JSON)

@@ -1,8 +1,10 @@
 """The ingest listener: one path per source, health, readiness, and the contract itself."""
 
+import asyncio
 import socket
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,8 @@ from relay.config import Address, IngestSettings, UnixAddress
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
-from relay.journal import Journal, State
+from relay.ingest.tally import Tally
+from relay.journal import Journal, SourceBooks, State, forget_seen
 
 STOP_S: Final = 5.0
 """Seconds that requests under way have to end once the listener is closed."""
@@ -25,14 +28,19 @@ class Ingest:
 
     def __init__(self, sources: Sequence[Source], settings: IngestSettings, journal: Journal, state: State) -> None:
         pressure = Pressure(settings.max_in_flight)
-        self._settings, self._journal = settings, journal
+        self._settings, self._journal, self._state = settings, journal, state
         self._sources = sources
-        self._intakes = [Intake(source, settings, pressure, journal, state) for source in sources]
+        self._tally = Tally(state, self._books)
+        self._intakes = {
+            source.name: Intake(source, settings, pressure, journal, state, self._tally.soon) for source in sources
+        }
+        self._gone: list[SourceBooks] = []
         self._ready = False
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> list[str]:
         """Bind all listeners; return their addresses. Raises OSError if one is taken."""
+        await self._restore()
         self._runner = web.AppRunner(
             self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
         )
@@ -44,24 +52,40 @@ class Ingest:
         self._ready = True
         return [_show(address) for address in self._runner.addresses]
 
+    async def _restore(self) -> None:
+        """Take up what the sources counted before, and let go of what no source here needs."""
+        for name, books in (await self._state.sources()).items():
+            if name in self._intakes:
+                self._intakes[name].restore(books)
+            else:
+                self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
+        dedupes = [source.name for source in self._sources if source.settings.dedupe]
+        await asyncio.to_thread(forget_seen, self._state.folder, dedupes)
+
+    def _books(self) -> list[SourceBooks]:
+        return [*(intake.books for intake in self._intakes.values()), *self._gone]
+
     def drain(self) -> None:
         """Say not ready, and 503 to whoever sends from now on."""
         self._ready = False
-        for intake in self._intakes:
+        for intake in self._intakes.values():
             intake.draining = True
 
     async def stop(self) -> None:
-        """Stop listening, and answer the requests under way."""
+        """Stop listening, answer the requests under way, and save what the sources count."""
         if self._runner is not None:
             await self._runner.cleanup()
+        for intake in self._intakes.values():
+            await intake.close()
+        await self._tally.close()
 
     def _app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
         app.router.add_get("/openapi.yaml", self._contract)
-        for source, intake in zip(self._sources, self._intakes, strict=True):
-            app.router.add_route("*", source.settings.path, intake.handle)
+        for source in self._sources:
+            app.router.add_route("*", source.settings.path, self._intakes[source.name].handle)
         app.router.add_route("*", "/{rest:.*}", _unknown)
         return app
 

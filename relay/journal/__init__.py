@@ -1,13 +1,14 @@
 """The durable log and the state that goes with it: append, read, park, cursors with the ledger, retention."""
 
 from relay.journal.attempts import Attempts
-from relay.journal.books import ledger
+from relay.journal.books import Refusals, SourceBooks, ledger
 from relay.journal.cursor import Counts, Cursor, Ledger, merged, unsettled
 from relay.journal.journal import Journal, Reader, Unavailable
 from relay.journal.parked import CAUSES, Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked, parked
 from relay.journal.parking import tidy_parking
 from relay.journal.replays import Replay
 from relay.journal.retention import Limits
+from relay.journal.seen import Seen, forget_seen
 from relay.journal.segment import Corrupt
 from relay.journal.state import State
 
@@ -22,12 +23,16 @@ __all__ = [
     "Limits",
     "Parked",
     "Reader",
+    "Refusals",
     "Replay",
+    "Seen",
+    "SourceBooks",
     "State",
     "Unavailable",
     "Which",
     "count_parked",
     "drop_parked",
+    "forget_seen",
     "ledger",
     "look_at_parked",
     "mark_parked",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relay.journal.cursor import CURSOR_COLUMNS, Cursor, Ledger, read_cursor, unsettled
 from relay.journal.parked import connect
@@ -34,6 +34,46 @@ class Books:
     def is_settled(self, offset: int) -> bool:
         """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
         return offset < self.cursor.position or any(start <= offset < stop for start, stop in self.cursor.ahead)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """That a source has refused every request, from `since` on."""
+
+    since: float
+    """Unix seconds of the first refusal after the last 2xx."""
+    last: float
+    """Unix seconds of the last one."""
+    status: int
+    """Of the last one."""
+    reason: str
+    deadline: float | None
+    """Unix seconds at which the sender stops for good; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBooks:
+    """What a source counts."""
+
+    source: str
+    duplicates: int = 0
+    """Events left out because they had come before."""
+    refusals: Refusals | None = None
+    """None: it takes requests, or has refused them only for a moment."""
+
+
+SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"
+
+
+def read_source(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceBooks:
+    """The books that a row's `SOURCE_COLUMNS` hold."""
+    return SourceBooks(name, duplicates, None if since is None else Refusals(since, *rest))
+
+
+def sources(folder: Path) -> list[SourceBooks]:
+    """What all sources count, by name; up to a minute old. Raises FileNotFoundError, sqlite3.Error."""
+    query = f"SELECT {SOURCE_COLUMNS} FROM source ORDER BY name"  # noqa: S608
+    return [read_source(*row) for row in _look(folder, query)]
 
 
 def books(folder: Path) -> list[Books]:

@@ -47,7 +47,7 @@ class Parked:
     number: int = 0
     """By which admins name it; the database gives it."""
     first: float = 0.0
-    """Unix seconds of the first failure."""
+    """Unix seconds since when it was tried in vain; 0: only now."""
     last: float = 0.0
     """Unix seconds of the last failure."""
     again: float | None = None

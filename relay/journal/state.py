@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from relay.journal.attempts import Attempts, forget, note
+from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
@@ -47,10 +48,13 @@ MIGRATIONS: Final = (
 """The step from each version of the tables to the next."""
 
 _STORED: Final = [name for name in FIELDS if name != "number"]
+_KEPT: Final = ("attempts", "first", "again", "replay")
+"""Of an event that is parked once more; it is still to be delivered again if that was asked for after it was tried."""
 _PARK: Final = f"""
     INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
     ON CONFLICT (connector, offset) DO UPDATE SET attempts = attempts + excluded.attempts,
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in ("attempts", "first", "replay"))}
+    again = iif(again > excluded.first, again, NULL),
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in _KEPT)}
 """  # noqa: S608
 _MARKED: Final = f"""
     SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ? AND (again IS NOT NULL OR cause = 'order')
@@ -71,6 +75,7 @@ class State:
     def __init__(self, folder: Path) -> None:
         """Open the database. Blocking. Raises OSError (another relay has the folder), sqlite3.Error."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
         self._lock = lock(folder)
         (folder / FILE_NAME).touch(mode=0o600)  # parked events are personal data
         self._db = sqlite3.connect(folder / FILE_NAME, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
@@ -125,9 +130,10 @@ class State:
         await self._run(lambda db: forget(db, oldest))
 
     async def park(self, parked: Sequence[Parked]) -> None:
-        """Put events aside. One that lies there already keeps its number; its attempts add up."""
+        """Put events aside, those that were tried since `first`. One that lies there already keeps its number; its
+        attempts add up."""
         now = time.time()
-        rows = [asdict(one) | {"first": now, "last": now} for one in parked]
+        rows = [asdict(one) | {"first": one.first or now, "last": now} for one in parked]
         await self._run(lambda db: db.executemany(_PARK, rows))
 
     async def marked(self, connector: str, events: int, size: int) -> list[Parked]:
@@ -170,6 +176,21 @@ class State:
         but none that is to be replayed. Of each: whose it was (a connector, or "source NAME"), and its last failure."""
         return await self._run(lambda db: db.execute(_EXPIRE, (before, limit)).fetchall())
 
+    async def sources(self) -> dict[str, SourceBooks]:
+        """What each source counted when it was saved last."""
+        rows = await self._run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
+        return {one.source: one for one in starmap(read_source, rows)}
+
+    def save_sources(self, books: Sequence[SourceBooks]) -> asyncio.Future[object]:
+        """Save what sources count. It begins at once; await it only to know how it ends."""
+        rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in books]
+        query = f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+
+        def write(db: sqlite3.Connection) -> object:
+            return db.executemany(query, rows)
+
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, write)
+
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
 
@@ -177,6 +198,8 @@ class State:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             result = work(self._db)
+            if isinstance(result, sqlite3.Cursor):  # it would be let go of in a thread that has no business here
+                result.close()
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:

@@ -77,6 +77,16 @@ CREATE TABLE IF NOT EXISTS attempt (
     UNIQUE (connector, replay, start, stop, events)
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS source (
+    name          TEXT    PRIMARY KEY,
+    duplicates    INTEGER NOT NULL,  -- events left out because they had come before
+    failing_since REAL,              -- Unix seconds of the first refusal since an answer was 2xx; NULL: it takes requests
+    last          REAL,              -- Unix seconds of the last refusal
+    status        INTEGER,           -- of the last refusal, and why
+    reason        TEXT,
+    deadline      REAL               -- Unix seconds at which the sender stops for good, where that is known
+) STRICT;
+
 -- For people: the books of every connector.
 CREATE VIEW IF NOT EXISTS ledger AS
 SELECT connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, erased,

@@ -1,7 +1,9 @@
 """The state database: parked events, their numbers and times, and the tables of an older relay."""
 
 import sqlite3
+import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,11 @@ async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None
     await state.park([refused(2)])
     assert [one.number for one in parked(tmp_path)] == [2]
     state.close()
+
+
+async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State, tmp_path: Path) -> None:
+    await state.park([refused(1), refused(2)])
+    began = time.time()
+    mark_parked(tmp_path, Which(numbers=[2]))
+    await state.park([replace(refused(1), first=began), replace(refused(2), first=began)])
+    assert [one.again is None for one in parked(tmp_path)] == [True, False]

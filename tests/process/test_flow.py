@@ -51,10 +51,13 @@ async def test_all_samples_reach_each_connector_that_wants_them_byte_for_byte(
         body = b'{"events": [' + b" ,\n".join(bodies) + b"]}"
         assert await daemon.post(body, Authorization="Bearer new-token") == (
             202,
-            {"accepted": len(events), "parked": 0},
+            {"accepted": len(events), "parked": 0, "duplicates": 0},
         )
         assert (await daemon.post(body, Authorization="Bearer stolen"))[0] == 401
-        assert (await daemon.post(b"", Authorization="Bearer old-token")) == (200, {"accepted": 0, "parked": 0})
+        assert (await daemon.post(b"", Authorization="Bearer old-token")) == (
+            200,
+            {"accepted": 0, "parked": 0, "duplicates": 0},
+        )
         for connector in ("hook", "file", "out", "masked"):
             await daemon.settled(connector, len(events))
         assert await daemon.stop() == 0

@@ -38,7 +38,7 @@ def lines(relay: Any) -> list[bytes]:
 async def still_healthy(relay: Any) -> None:
     """The next good event is accepted and delivered, and it is the only one that is."""
     event = make_event()
-    assert await post(relay, b'{"events":[%s]}' % event) == (202, {"accepted": 1, "parked": 0})
+    assert await post(relay, b'{"events":[%s]}' % event) == (202, {"accepted": 1, "parked": 0, "duplicates": 0})
     await relay.settled("file", 1)
     assert lines(relay) == [event]
     assert await relay.stop() == 0
@@ -115,7 +115,7 @@ async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay:
     events = [make_event() for _ in range(99)]
     bad = b'{"event_type":"users.messages.email.Open","id":17,"time":1}'
     body = b'{"events":[' + b",".join([*events[:50], bad, *events[50:]]) + b"]}"
-    assert await post(relay, body) == (202, {"accepted": 99, "parked": 1})
+    assert await post(relay, body) == (202, {"accepted": 99, "parked": 1, "duplicates": 0})
     await relay.settled("file", 99)
     assert lines(relay) == events
     (parked,) = relay.parked()

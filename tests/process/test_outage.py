@@ -162,7 +162,8 @@ async def test_a_destination_that_is_dead_for_hours_costs_disk_and_nothing_else(
             live = group.create_task(trickle(daemon, 5, others[0]))
             await daemon.until(lambda: daemon.ledger()["to2"].pending, lambda pending: pending < 1000, 300)
             drained = backlog / (time.monotonic() - began)
-        await daemon.settled("to2", 0)
+        await daemon.until(lambda: {len(sink.got) for sink in sinks}, lambda found: len(found) == 1)
+        await daemon.until(lambda: daemon.ledger()["to2"].accepted, lambda accepted: accepted == len(dead.got))
     accepted = daemon.ledger()["to2"].accepted
     for sink in sinks:
         assert sink.got.total() >= accepted

@@ -32,7 +32,7 @@ async def run_with_poison(daemon: Any, hook: Destination) -> None:
     await daemon.settled("hook", 1)
     hook.behaviour = 200
     good = b",".join(make_event(n=n) for n in range(3))
-    assert (await daemon.post(b'{"events":[%s, 7]}' % good))[1] == {"accepted": 3, "parked": 1}
+    assert (await daemon.post(b'{"events":[%s, 7]}' % good))[1] == {"accepted": 3, "parked": 1, "duplicates": 0}
     await daemon.settled("hook", 4)
 
 

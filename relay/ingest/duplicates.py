@@ -1,0 +1,60 @@
+"""Leaves out the events of a source that came before, and only those of which the earlier one is on disk."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from relay.api import Decoded
+from relay.journal import Seen
+
+
+class Duplicates:
+    """What one source has taken lately, and what it is about to take: the ids of requests under way.
+
+    A request claims its ids all at once, and only when no other request has one of them, so that nobody who holds some
+    waits for more. Its claim ends when its events are on disk and noted, or are not to be: whoever waited looks then.
+    """
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._claims: dict[str, asyncio.Future[None]] = {}
+
+    @asynccontextmanager
+    async def without(self, decoded: Decoded) -> AsyncIterator[Decoded]:
+        """The events that are no duplicates. When the block ends without an exception, they have to be on disk.
+
+        It waits as long as the commits of other requests with one of these ids take. Nothing is left out without ids.
+        """
+        ids = decoded.ids or ()
+        while others := {self._claims[one] for one in ids if one in self._claims}:
+            await asyncio.wait(others)
+        claim = asyncio.get_running_loop().create_future()
+        mine = dict.fromkeys(ids, claim)
+        self._claims |= mine
+        try:
+            fresh = first_ones(decoded, await self._seen.find(ids))
+            yield fresh
+            if fresh.ids:
+                await self._seen.note(fresh.ids)
+        finally:
+            for one in mine:
+                del self._claims[one]
+            claim.set_result(None)
+
+    async def close(self) -> None:
+        """Let go of the files."""
+        await self._seen.close()
+
+
+def first_ones(decoded: Decoded, seen: Collection[str]) -> Decoded:
+    """The events whose ids were not seen; of several with the same id the first."""
+    ids = decoded.ids or ()
+    taken, first = set(seen), []
+    for place, one in enumerate(ids):
+        if one not in taken:
+            taken.add(one)
+            first.append(place)
+    if len(first) == len(ids):
+        return decoded
+    kinds, bodies = ([entries[place] for place in first] for entries in (decoded.kinds, decoded.bodies))
+    return Decoded(kinds, bodies, decoded.unreadable, [ids[place] for place in first])

@@ -1,0 +1,91 @@
+"""Watches for a source that refuses everything, before its sender stops for good."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from relay.api import Source
+from relay.journal import Refusals
+
+MINUTE_S: Final = 60.0
+HOUR_S: Final = 3600.0
+WARN_H: Final = (1, 24, 72)
+ADVICE: Final = {
+    401: "give the sender one of the source's tokens",
+    413: "raise ingest.max_body",
+    503: "see why the journal takes no events, and make room",
+}
+OTHER_ADVICE: Final = "the reason says what is wrong with the requests"
+STOPS: Final = "; at the deadline the sender stops for good (Braze disables the Current) and what comes after is lost"
+log = structlog.stdlib.get_logger()
+
+
+class Guard:
+    """The clock of one source: the first refusal after a 2xx starts it, any 2xx stops it."""
+
+    def __init__(self, source: Source, save_soon: Callable[[], None], clock: Callable[[], float] = time.time) -> None:
+        self._source, self._save_soon, self._clock = source, save_soon, clock
+        self._refusals: Refusals | None = None
+
+    def restore(self, refusals: Refusals | None) -> None:
+        """Go on with a clock that ran when relay stopped."""
+        self._refusals = refusals
+
+    @property
+    def lasting(self) -> Refusals | None:
+        """The refusals so far, if they have gone on for a minute: a blip is not worth keeping."""
+        return self._refusals if self._refusals and _age(self._refusals) >= MINUTE_S else None
+
+    def refused(self, status: int, reason: str) -> None:
+        """A request was not answered 2xx."""
+        now, before = self._clock(), self._refusals
+        since = before.since if before else now
+        patience = self._source.disabled_after
+        deadline = None if patience is None else since + patience
+        self._refusals = Refusals(since, now, status, reason, deadline)
+        age_before = _age(before) if before else 0.0
+        if _marks(now - since) > _marks(age_before):
+            self._warn(self._refusals)
+        if (now - since) // MINUTE_S > age_before // MINUTE_S:
+            self._save_soon()
+
+    def accepted(self) -> None:
+        """A request was answered 2xx."""
+        if self._refusals is None:
+            return
+        refusals, lasting, self._refusals = self._refusals, self.lasting, None
+        if lasting:
+            self._save_soon()
+        if _marks(_age(refusals)):
+            hours = round((self._clock() - refusals.since) / HOUR_S, 1)
+            log.info("source takes events again", source=self._source.name, after_h=hours)
+
+    def _warn(self, refusals: Refusals) -> None:
+        """Say it so that whoever reads it knows what to do, and how much time there is."""
+        until = {} if refusals.deadline is None else {"deadline": _written(refusals.deadline)}
+        log.error(
+            "source has refused everything for too long",
+            source=self._source.name,
+            since=_written(refusals.since),
+            hours=round(_age(refusals) / HOUR_S, 1),
+            status=refusals.status,
+            reason=refusals.reason,
+            **until,
+            advice=ADVICE.get(refusals.status, OTHER_ADVICE) + (STOPS if until else ""),
+        )
+
+
+def _age(refusals: Refusals) -> float:
+    return refusals.last - refusals.since
+
+
+def _marks(age: float) -> int:
+    """How many of the moments to warn are over."""
+    return sum(age >= hours * HOUR_S for hours in WARN_H)
+
+
+def _written(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,45 @@
+"""Saves what the sources count. No request waits for it, and none fails if it fails."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from relay.journal import SourceBooks, State
+
+SAVE_S: Final = 1.0
+"""What was counted in the last so many seconds before a crash is not counted."""
+log = structlog.stdlib.get_logger()
+
+
+class Tally:
+    """Saves the books of all sources a moment after they have changed, and once more at the end."""
+
+    def __init__(self, state: State, books: Callable[[], Sequence[SourceBooks]]) -> None:
+        self._state, self._books = state, books
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """Something has changed."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SAVE_S, self._save)
+
+    def _save(self) -> None:
+        self._timer = None
+        self._state.save_sources(self._books()).add_done_callback(_tell_failure)
+
+    async def close(self) -> None:
+        """Save for the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        saving = self._state.save_sources(self._books())
+        saving.add_done_callback(_tell_failure)
+        await asyncio.wait([saving])
+
+
+def _tell_failure(saving: asyncio.Future[object]) -> None:
+    error = None if saving.cancelled() else saving.exception()
+    if error is not None:
+        advice = "what sources count is saved later; what they take is not affected"
+        log.error("saving what sources count failed", error=str(error), advice=advice)

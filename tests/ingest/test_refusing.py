@@ -1,0 +1,110 @@
+"""A source that refuses everything is told of before its sender gives up."""
+
+import sqlite3
+import time
+from contextlib import closing
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from relay.cli.main import relay
+from relay.ingest.guard import Guard
+from relay_plugins.currents import Currents
+
+HOUR = 3600.0
+MESSAGE = "source has refused everything for too long"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def guard(clock: Clock) -> Guard:
+    made = Currents.Settings.model_validate({"type": "currents", "path": "/currents"})
+    return Guard(Currents("braze", made), lambda: None, clock)
+
+
+def refuse_for(it: Guard, clock: Clock, hours: float) -> None:
+    """A refusal every ten minutes."""
+    for _ in range(round(hours * 6)):
+        clock.now += 600
+        it.refused(503, "the disk is full")
+
+
+@pytest.mark.parametrize(("hours", "warnings"), [(0.9, 0), (1.2, 1), (23, 1), (25, 2), (71, 2), (73, 3), (200, 3)])
+def test_it_warns_after_1_24_and_72_hours(hours: float, warnings: int) -> None:
+    clock = Clock()
+    it = guard(clock)
+    it.refused(401, "wrong bearer token")
+    with structlog.testing.capture_logs() as logs:
+        refuse_for(it, clock, hours)
+    told = [line for line in logs if line["event"] == MESSAGE]
+    assert len(told) == warnings
+    for line in told:
+        assert (line["log_level"], line["status"], line["reason"]) == ("error", 503, "the disk is full")
+        assert line["deadline"] == "2023-11-19T22:13:20Z"  # five days after the first refusal
+
+
+def test_any_2xx_starts_it_anew() -> None:
+    clock = Clock()
+    it = guard(clock)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(50):
+            refuse_for(it, clock, 0.9)
+            it.accepted()
+        assert logs == []
+        refuse_for(it, clock, 3)
+        it.accepted()
+    assert [line["event"] for line in logs] == [MESSAGE, "source takes events again"]
+    assert it.lasting is None
+
+
+def test_it_goes_on_after_a_restart_and_does_not_warn_twice() -> None:
+    clock = Clock()
+    before = guard(clock)
+    refuse_for(before, clock, 2)
+    after = guard(clock)
+    after.restore(before.lasting)
+    with structlog.testing.capture_logs() as logs:
+        refuse_for(after, clock, 21)
+        assert logs == []
+        refuse_for(after, clock, 2)
+    assert len(logs) == 1
+
+
+def test_a_blip_is_not_kept() -> None:
+    clock = Clock()
+    it = guard(clock)
+    it.refused(503, "busy")
+    clock.now += 30
+    it.refused(503, "busy")
+    assert it.lasting is None
+
+
+async def test_a_real_source_goes_on_with_its_clock_and_the_audit_shows_it(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    daemon.configure("20-out", '[connector.out]\ntype="stdout"')
+    await daemon.start()
+    assert await daemon.stop() == 0
+    now = time.time()
+    with closing(sqlite3.connect(daemon.state / "relay.db")) as db, db:
+        values = (now - 25 * HOUR, now - 23.9 * HOUR, now + 95 * HOUR)
+        db.execute("UPDATE source SET failing_since=?, last=?, status=503, reason='full', deadline=?", values)
+    await daemon.start()
+    assert (await daemon.post(b"no json"))[0] == 400
+    (line,) = daemon.logged(MESSAGE)
+    assert (line["source"], line["hours"], line["status"]) == ("braze", 25.0, 400)
+    assert await daemon.stop() == 0
+    where = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
+    out = CliRunner().invoke(relay, ["audit", *where]).output
+    assert "source braze: 0 duplicates left out; it has refused everything since" in out
+    await daemon.start()
+    assert (await daemon.post(b""))[0] == 200
+    assert await daemon.stop() == 0
+    assert "refused everything" not in CliRunner().invoke(relay, ["audit", *where]).output
