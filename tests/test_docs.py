@@ -33,6 +33,7 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[log]`": (LogSettings, set()),
     "every source": (SourceSettings, set()),
     "source type `json`": own("source", "json", SourceSettings),
+    "source type `heap_segments`": own("source", "heap_segments", SourceSettings),
     "every connector": (ConnectorSettings, set()),
     "connector type `heap`": own("connector", "heap", ConnectorSettings),
     "connector type `http`": own("connector", "http", ConnectorSettings),

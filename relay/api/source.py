@@ -59,6 +59,8 @@ class Source(Plugin):
     """A named HTTP intake with its own path and credentials."""
 
     Settings: ClassVar[type[Settings]] = SourceSettings
+    accepted_status: ClassVar[int] = 202
+    """The status that says to this sender that its events are kept."""
     disabled_after: ClassVar[float | None] = None
     """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
 
@@ -78,6 +80,10 @@ class Source(Plugin):
         matches = [compare_digest(offered, known) for known in self._tokens]  # all of them: no early exit
         if scheme.lower() != "bearer" or not any(matches):
             raise Denied("wrong bearer token" if given else "a bearer token is required")
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Raise `Denied` unless a signature in the headers fits the body, or `Malformed`; nothing is signed by default.
+        The body is as it came but for its Content-Encoding."""
 
     def decode(self, body: bytes) -> Decoded:
         """Split a request body into events. Raises `Malformed`. Must be quick: it runs on the event loop."""

@@ -84,13 +84,15 @@ class Intake:
             if self.draining:
                 raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
             with Body(request, self._settings, self._pressure) as body:
-                decoded = self._source.decode(await body.read())
+                content = await body.read()
+                self._source.verify(request.headers, content)
+                decoded = self._source.decode(content)
                 accepted = await self._keep(decoded)
         except Denied as denied:
             raise Problem(401, str(denied), WWW_Authenticate="Bearer") from None
         except Malformed as malformed:
             raise Problem(400, str(malformed)) from None
-        return _accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
+        return self._accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
 
     async def _keep(self, decoded: Decoded) -> int:
         """Put everything on disk; return how many events were no duplicates.
@@ -140,8 +142,8 @@ class Intake:
         reason = decoded.unreadable[0].reason
         log.warning("unreadable events parked", source=source, events=len(decoded.unreadable), reason=reason)
 
-
-def _accepted(accepted: int, parked: int, duplicates: int) -> web.Response:
-    """202 if anything came; 200 for a probe."""
-    body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
-    return web.Response(status=202 if accepted or parked or duplicates else 200, body=body, headers=JSON)
+    def _accepted(self, accepted: int, parked: int, duplicates: int) -> web.Response:
+        """202, or what else the source says, if anything came; 200 for a probe."""
+        body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
+        status = self._source.accepted_status if accepted or parked or duplicates else 200
+        return web.Response(status=status, body=body, headers=JSON)
