@@ -39,13 +39,14 @@ def send(file: IO[bytes], url: str, token_env: str, batch: int, shape: str) -> N
     size = None if file.isatty() or not file.seekable() else os.fstat(file.fileno()).st_size
     with click.progressbar(length=size or 0, label="sending", file=sys.stderr) as bar:
         kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, bar))
-    click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable")
+    left_out = f", {kept['duplicates']} duplicates left out" if kept["duplicates"] else ""
+    click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
 
 
 async def _send(
     batches: Iterable[list[bytes]], url: str, headers: dict[str, str], shape: str, bar: Any
 ) -> dict[str, int]:
-    total = {"accepted": 0, "parked": 0}
+    total = {"accepted": 0, "parked": 0, "duplicates": 0}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         for events in batches:
