@@ -27,7 +27,8 @@ class Bench:
         settings = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), max_body="100kB", read_timeout="200ms")  # type: ignore[arg-type]
         sources: list[Source] = []
         for name, path in (("currents", "/braze"), ("json", "/any")):
-            sources.append(types[name](name, types[name].Settings(type=name, path=path, tokens=(token,))))  # type: ignore[call-arg,arg-type]
+            given = {"type": name, "path": path, "tokens": (token,), "dedupe": "1h"}
+            sources.append(types[name](name, types[name].Settings.model_validate(given)))  # type: ignore[arg-type]
         self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
         self.state = State(folder)
         self.ingest = Ingest(sources, settings, self.journal, self.state)
@@ -110,6 +111,16 @@ async def test_every_answer_is_described(
     ):  # a batch is one json event without type
         assert seen[0] == status
     assert_described(document, path, seen)
+
+
+@pytest.mark.parametrize("path", ["/braze", "/any"])
+async def test_an_answer_tells_what_was_left_out(bench: Bench, path: str) -> None:
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    event = make_event()
+    for expected in ({"accepted": 1, "parked": 0, "duplicates": 0}, {"accepted": 0, "parked": 0, "duplicates": 1}):
+        seen = await bench.ask("POST", path, event)
+        assert seen[:2] == (202, expected)
+        assert_described(document, path, seen)
 
 
 async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -> None:

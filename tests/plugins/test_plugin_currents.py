@@ -9,8 +9,8 @@ from relay.api import Malformed, SourceSettings
 from relay_plugins.currents import Currents
 
 
-def currents():
-    return Currents("braze", SourceSettings(type="currents", path="/currents"))
+def currents(**settings):
+    return Currents("braze", SourceSettings(type="currents", path="/currents", **settings))
 
 
 def taken(decoded):
@@ -88,6 +88,14 @@ def test_a_body_of_another_shape_is_malformed_and_says_why(body, why):
         currents().decode(body)
 
 
+def test_ids_are_told_of_the_events_alone_and_only_to_whom_wants_them():
+    body = b'{"events":[' + GOOD + b',7,{"event_type":"a","id":"2"}]}'
+    assert currents(dedupe="1h").decode(body).ids == ["1", "2"]
+    assert currents(dedupe="1h").decode(GOOD).ids == ["1"]
+    assert currents(dedupe="1h").decode(b"").ids == []
+    assert currents().decode(body).ids is currents().decode(GOOD).ids is None
+
+
 names = st.text(min_size=1, max_size=30)
 events = st.builds(
     lambda name, number, rest: orjson.dumps(rest | {"event_type": name, "id": number}),
@@ -100,8 +108,9 @@ events = st.builds(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events))
 def test_what_came_goes_on(bodies):
-    decoded = currents().decode(b'{"events":[' + b",".join(bodies) + b"]}")
+    decoded = currents(dedupe="1h").decode(b'{"events":[' + b",".join(bodies) + b"]}")
     assert [bytes(body) for body in decoded.bodies] == bodies
+    assert decoded.ids == [orjson.loads(body)["id"] for body in bodies]
     assert [kind.type for kind in decoded.kinds] == [orjson.loads(body)["event_type"] for body in bodies]
 
 

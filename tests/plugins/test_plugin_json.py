@@ -43,6 +43,13 @@ def test_the_fields_have_the_names_of_the_settings():
     assert (kind.type, kind.id_field, kind.time_field) == ("x", "uuid", "at")
 
 
+@pytest.mark.parametrize("body", [b"[" + A + b",7," + B + b"]", A + b"\nno\n" + B])
+def test_ids_are_told_of_the_events_alone_and_only_to_whom_wants_them(body):
+    assert source(dedupe="1h").decode(body).ids == ["1", "2"]
+    assert source(dedupe="1h").decode(PRETTY).ids == ["3"]
+    assert source().decode(body).ids is None
+
+
 def test_a_bad_entry_or_line_is_unreadable_and_the_rest_goes_on():
     for body, where in ((b"[" + A + b",7]", "entry 2"), (A + b"\n7", "line 2"), (A + b'\n\n{"event_type', "line 3")):
         decoded = source().decode(body)

@@ -1,0 +1,217 @@
+"""What a source counts, and that nothing a sender does waits for the counting."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from relay.api import Decoded, Source, SourceSettings
+from relay.config import IngestSettings, TcpAddress
+from relay.ingest import Ingest, tally
+from relay.journal import Journal, Limits, Refusals, SourceBooks, State, parked
+from relay.journal.books import sources
+from relay.testing import make_event
+from relay_plugins.currents import Currents
+
+
+class Bare(Source):
+    """Has one event of every body, and does not tell its id."""
+
+    def decode(self, body: bytes) -> Decoded:
+        if body == b"bug":
+            raise ZeroDivisionError
+        return Decoded([self.kind("bare")], [body])
+
+
+class Relay:
+    """Ingest, journal and state of one folder, which can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names = ["braze", "bare"]
+
+    async def start(self) -> None:
+        settings = SourceSettings.model_validate({"type": "any", "path": "/any", "dedupe": "1h"})
+        made = {"braze": Currents, "bare": Bare}
+        all_of_them = [
+            made[name](name, settings.model_copy(update={"path": f"/{name}", "type": name})) for name in self.names
+        ]
+        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.state = State(self.folder)
+        listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),))
+        self.ingest = Ingest(all_of_them, listening, self.journal, self.state)
+        (self.url,) = await self.ingest.start()
+
+    async def stop(self) -> None:
+        await self.ingest.stop()
+        await self.journal.close()
+        self.state.close()
+
+    async def post(self, body: bytes, source: str = "braze") -> tuple[int, Any]:
+        async with aiohttp.request("POST", f"{self.url}/{source}", data=body) as answer:
+            return answer.status, await answer.json(content_type=None) if answer.status != 500 else None
+
+    @property
+    def refusals(self) -> Refusals | None:
+        """What the clock of braze says, however short it runs."""
+        return self.ingest._intakes["braze"]._guard._refusals
+
+
+@pytest.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
+    relay = Relay(tmp_path)
+    await relay.start()
+    yield relay
+    await relay.stop()
+
+
+def body_of(*events: bytes) -> bytes:
+    return b'{"events":[%s]}' % b",".join(events)
+
+
+EVENT = make_event()
+
+
+async def test_a_body_with_nothing_but_duplicates_is_202_and_costs_no_journal(relay: Relay) -> None:
+    assert await relay.post(body_of(EVENT)) == (202, {"accepted": 1, "parked": 0, "duplicates": 0})
+    for _ in range(2):
+        assert await relay.post(body_of(EVENT, EVENT)) == (202, {"accepted": 0, "parked": 0, "duplicates": 2})
+    assert relay.journal.head == 1
+
+
+async def test_duplicates_are_counted_over_restarts(relay: Relay) -> None:
+    await relay.post(body_of(EVENT, EVENT))
+    await relay.stop()
+    await relay.start()
+    await relay.post(body_of(EVENT))
+    await relay.stop()
+    assert sources(relay.folder) == [SourceBooks("bare"), SourceBooks("braze", 2)]
+    await relay.start()
+
+
+async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "SAVE_S", 0.01)
+    await relay.post(body_of(EVENT, EVENT))
+    async with asyncio.timeout(10):
+        while SourceBooks("braze", 1) not in sources(relay.folder):
+            await asyncio.sleep(0.01)
+
+
+async def test_events_in_the_journal_are_known_even_if_the_rest_of_their_body_could_not_be_parked(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(relay.state, "park", full)
+        assert (await relay.post(body_of(EVENT, b"{}")))[0] == 503
+    assert await relay.post(body_of(EVENT, b"{}")) == (202, {"accepted": 0, "parked": 1, "duplicates": 1})
+    assert relay.journal.head == len(parked(relay.folder)) == 1
+
+
+async def test_a_source_type_that_tells_no_ids_keeps_all_and_says_what_is_wrong(relay: Relay) -> None:
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert await relay.post(b"x", "bare") == (202, {"accepted": 1, "parked": 0, "duplicates": 0})
+    assert {(line["event"], line["log_level"], line["source"]) for line in logs} == {
+        ("duplicates cannot be told", "error", "bare")
+    }
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 200), (b'{"events":[]}', 200), (body_of(EVENT), 202)])
+async def test_any_2xx_stops_the_clock(relay: Relay, body: bytes, status: int) -> None:
+    assert (await relay.post(b"no json"))[0] == 400
+    assert relay.refusals is not None
+    assert (await relay.post(body))[0] == status
+    assert relay.refusals is None
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "headers", "status"),
+    [
+        ("POST", b"[", {}, 400),
+        ("POST", b" " * (9 << 20), {}, 413),
+        ("POST", b"x", {"Content-Encoding": "br"}, 415),
+        ("GET", None, {}, None),
+        ("PUT", b"", {}, None),
+    ],
+)
+async def test_every_refused_post_starts_the_clock_and_no_other_method(
+    relay: Relay, method: str, body: bytes | None, headers: dict[str, str], status: int | None
+) -> None:
+    async def chunks(whole: bytes) -> AsyncIterator[bytes]:
+        yield whole
+
+    sent = None if body is None else chunks(body)
+    async with aiohttp.request(method, f"{relay.url}/braze", data=sent, headers=headers) as answer:
+        assert answer.status == (status or 405)
+    assert (relay.refusals and relay.refusals.status) == status
+
+
+async def test_a_plugin_with_a_bug_starts_the_clock(relay: Relay) -> None:
+    assert (await relay.post(b"bug", "bare"))[0] == 500
+    refusals = relay.ingest._intakes["bare"]._guard._refusals
+    assert refusals is not None
+    assert (refusals.status, refusals.reason, refusals.deadline) == (500, "ZeroDivisionError, see the log", None)
+
+
+async def test_a_sender_that_breaks_off_is_told_of_without_a_traceback(relay: Relay) -> None:
+    host, port = relay.url.removeprefix("http://").split(":")
+    with capture_logs() as logs:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b'POST /braze HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"events":')
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            while not logs:
+                await asyncio.sleep(0.01)
+    assert [(line["event"], line["status"]) for line in logs] == [("request refused", 408)]
+
+
+async def test_a_database_that_cannot_be_written_fails_no_request(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "SAVE_S", 0)
+    assert (await relay.post(body_of(EVENT)))[0] == 202
+    with closing(sqlite3.connect(relay.folder / "relay.db")) as db, db:
+        db.execute("ALTER TABLE source RENAME TO elsewhere")
+    with capture_logs() as logs:
+        assert (await relay.post(body_of(EVENT)))[1]["duplicates"] == 1
+        async with asyncio.timeout(10):
+            while not logs:
+                await asyncio.sleep(0.01)
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("saving what sources count failed", "error")
+    with closing(sqlite3.connect(relay.folder / "relay.db")) as db, db:
+        db.execute("ALTER TABLE elsewhere RENAME TO source")
+    await relay.post(body_of(EVENT))
+    await relay.stop()
+    assert SourceBooks("braze", 2) in sources(relay.folder)
+    await relay.start()
+
+
+async def test_the_clock_of_a_source_that_is_gone_is_not_shown_for_ever_but_what_it_left_out_is(relay: Relay) -> None:
+    await relay.stop()
+    with closing(sqlite3.connect(relay.folder / "relay.db")) as db, db:
+        db.execute("REPLACE INTO source VALUES ('braze', 7, 1e9, 1000090000, 503, 'the journal is full', 1000432000)")
+    relay.names = ["bare"]
+    await relay.start()
+    await relay.stop()
+    assert sources(relay.folder)[1] == SourceBooks("braze", 7)
+    await relay.start()
+
+
+async def test_the_ids_of_a_source_that_no_longer_dedupes_leave_the_disk(relay: Relay) -> None:
+    await relay.post(body_of(EVENT))
+    assert [*(relay.folder / "seen").glob("braze.*")]
+    await relay.stop()
+    relay.names = ["bare"]
+    await relay.start()
+    assert not [*(relay.folder / "seen").glob("braze.*")]
