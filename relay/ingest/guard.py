@@ -14,7 +14,7 @@ MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
 WARN_H: Final = (1, 24, 72)
 ADVICE: Final = {
-    401: "give the sender one of the source's tokens",
+    401: "compare the credentials of the sender with those of the source",
     413: "raise ingest.max_body",
     503: "see why the journal takes no events, and make room",
 }

@@ -97,10 +97,11 @@ async def test_duplicates_are_counted_over_restarts(relay: Relay) -> None:
 
 async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tally, "SAVE_S", 0.01)
-    await relay.post(body_of(EVENT, EVENT))
-    async with asyncio.timeout(10):
-        while SourceBooks("braze", 1) not in sources(relay.folder):
-            await asyncio.sleep(0.01)
+    for duplicates in (1, 3):
+        await relay.post(body_of(EVENT, EVENT))
+        async with asyncio.timeout(10):
+            while SourceBooks("braze", duplicates) not in sources(relay.folder):
+                await asyncio.sleep(0.01)
 
 
 async def test_events_in_the_journal_are_known_even_if_the_rest_of_their_body_could_not_be_parked(
