@@ -40,13 +40,20 @@ class _Failure(Exception):
 
 
 class Retry(_Failure):
-    """Not now: try the same events again, `after` seconds from now at the earliest if that is given."""
+    """Not now: try the same events again, `after` seconds from now at the earliest if that is given. `alone`, for an
+    outcome of single events: the destination is well, only these have to wait, and others go meanwhile."""
 
     def __init__(
-        self, reason: str = "", *, after: float | None = None, status: int | None = None, answer: str = ""
+        self,
+        reason: str = "",
+        *,
+        after: float | None = None,
+        alone: bool = False,
+        status: int | None = None,
+        answer: str = "",
     ) -> None:
         super().__init__(reason, status=status, answer=answer)
-        self.after = after
+        self.after, self.alone = after, alone
 
 
 class Reject(_Failure):

@@ -62,6 +62,7 @@ class Delivery:
         self._health = Health(connector.name)
         self._pace, self._own_pace = Pace(settings.rate), Pace(0)
         self._slots = asyncio.Semaphore(settings.concurrency)
+        self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._breaker = Breaker()
         self._replay: int | None = None
@@ -75,13 +76,20 @@ class Delivery:
     async def begin(
         self, group: asyncio.TaskGroup, work: Callable[[], Coroutine[Any, Any, None]], what: str, events: int
     ) -> asyncio.Task[None]:
-        """Start a task for so many events once one of the `concurrency` slots is free; its end frees it."""
+        """Start a task for so many events once one of the `concurrency` slots is free; its end frees it, and so does
+        a wait of its events alone."""
         if wait := self._own_pace.delay(events, time.monotonic()):
             await asyncio.sleep(wait)
         await self._slots.acquire()
         task = group.create_task(work(), name=f"lane {self.name}: {what}")
-        task.add_done_callback(lambda _: self._slots.release())
+        self._holders.add(task)
+        task.add_done_callback(self._leave)
         return task
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        if task in self._holders:
+            self._holders.remove(task)
+            self._slots.release()
 
     def order(self, limits: BatchSettings) -> Order | None:
         """How events are kept in order, for a lane that begins; None if they need not be."""
@@ -111,9 +119,10 @@ class Delivery:
             self.notes.add(batch, verdict, self._replay or 0)
             if not verdict.again:
                 return None
-            await self._sleep(self._delay(verdict, batch))
+            await (self._aside(verdict) if verdict.alone else self._sleep(self._delay(verdict, batch)))
             partly = len(verdict.again) < len(batch)
-            batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, batch.attempt + 1)
+            attempt = batch.attempt + (not verdict.alone)
+            batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, attempt)
 
     async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
         if verdict.delivered == len(batch):
@@ -131,7 +140,7 @@ class Delivery:
     def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
         """Never for a destination that does not accept us at all: that is not the events' fault."""
         limit = self._settings.retry.give_up_after
-        return bool(limit and verdict.again and not verdict.pause and seconds >= limit)
+        return bool(limit and verdict.again and not (verdict.pause or verdict.alone) and seconds >= limit)
 
     async def _split(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None]) -> None:
         """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
@@ -177,6 +186,18 @@ class Delivery:
             again, wait = len(verdict.again), round(delay, 3)
             self._health.failed(verdict.reason, events=again, attempt=batch.attempt, next_try_s=wait)
         return delay
+
+    async def _aside(self, verdict: Verdict) -> None:
+        """Wait for what concerns these events alone, with the slot free for others. Raises Stopped."""
+        self._breaker.given_up()
+        task = asyncio.current_task()
+        held = task in self._holders
+        if task is not None:
+            self._leave(task)
+        await self._sleep(self._settings.retry.first if verdict.after is None else verdict.after)
+        if task is not None and held:
+            await self._slots.acquire()
+            self._holders.add(task)
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):

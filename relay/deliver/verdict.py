@@ -39,6 +39,8 @@ class Verdict:
     """The first bytes of the answer's body."""
     after: float | None = None
     """Seconds that the destination asks to be left alone."""
+    alone: bool = False
+    """Only these events have to wait; the destination takes others meanwhile."""
     pause: bool = False
     """The destination is reached in the wrong way: no event can get through until that is mended."""
     bug: bool = False
@@ -89,6 +91,7 @@ def _again(numbers: Sequence[int], outcomes: Sequence[Retry | Unauthorized], cle
         status=first.status,
         answer=clean(first.answer),
         after=max(waits, default=None),
+        alone=all(isinstance(outcome, Retry) and outcome.alone for outcome in outcomes),
         pause=any(isinstance(outcome, Unauthorized) for outcome in outcomes),
     )
 

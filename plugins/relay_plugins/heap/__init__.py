@@ -1,11 +1,16 @@
-"""The connector type `heap`: Currents events to the webhook URL that Heap gives its customers."""
+"""The connector type `heap`: Currents events to the webhook URL that Heap gives its customers, or to its server API."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, HttpUrl, Secret
+from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, HttpUrl, Outcome, Secret
+from relay_plugins.heap.api import MOST_ITEMS, Api
+
+API_RATE: Final = 245.0
+"""Events per second, with a burst of one second: below 15,000 in any minute."""
+API_ONLY: Final = frozenset({"app_id", "region", "identity", "prefix", "names"})
 
 
 class HeapBatch(BatchSettings):
@@ -17,18 +22,51 @@ class HeapBatch(BatchSettings):
 class Heap(Connector, type="heap"):
     """Sends events as Braze's own "Heap Export" Current would: the Custom HTTP payload with Braze's headers.
 
-    (Braze docs, Heap: the export is the Custom HTTP one; Heap docs, Braze: the URL comes from Heap.)
+    (Braze docs, Heap: the export is the Custom HTTP one; Heap docs, Braze: the URL comes from Heap.) In the mode `api`
+    it calls bulk track and bulk add user properties instead.
     """
 
     class Settings(ConnectorSettings):
-        """Where Heap takes the events."""
+        """Where Heap takes the events, and in what form."""
 
-        mode: Literal["webhook"] = "webhook"
-        endpoint: HttpUrl
-        """The webhook URL that Heap gave you."""
+        mode: Literal["webhook", "api"] = "webhook"
+        """The webhook that Heap set up for Braze, or Heap's server-side API."""
+        endpoint: HttpUrl | None = None
+        """The webhook URL that Heap gave you; in the mode `api` another host than the region's."""
         token: Secret | None = None
         """Sent as `Authorization: Bearer ...`, if Heap gave you one."""
+        app_id: str | None = Field(None, pattern=r"^\d+$")
+        """The id of the environment in Heap. It is in every page that Heap watches: no secret."""
+        region: Literal["us", "eu"] = "us"
+        identity: Literal["external_user_id", "user_id"] = "external_user_id"
+        """Which field of `user` is the identity in Heap."""
+        prefix: str = Field("", max_length=100)
+        """Put before the names of events and properties."""
+        names: dict[str, str] = Field(default_factory=dict)
+        """Heap's names of event types, where they are not to be the usual."""
         batch: HeapBatch = HeapBatch()
+
+        @model_validator(mode="after")
+        def _pace_of_the_api(self) -> Self:
+            if self.mode == "api" and "rate" not in self.model_fields_set:
+                vars(self)["rate"] = API_RATE  # a default that goes by another field: pydantic has no other way
+            return self
+
+        @model_validator(mode="after")
+        def _what_the_mode_needs(self) -> Self:
+            if self.mode == "webhook":
+                if self.endpoint is None:
+                    raise ValueError('endpoint is missing: the webhook URL that Heap gave you (or set mode = "api")')
+                if strange := sorted(API_ONLY & self.model_fields_set):
+                    raise ValueError(f'{strange[0]} is for mode = "api"; this is mode = "webhook"')
+                return self
+            if self.app_id is None:
+                raise ValueError("app_id is missing: in Heap under Account > Manage > Account Settings")
+            if self.token is not None:
+                raise ValueError("token is for the webhook; Heap's API goes by app_id alone")
+            if self.batch.events > MOST_ITEMS:
+                raise ValueError(f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {self.batch.events:,}")
+            return self
 
     settings: Settings
 
@@ -37,7 +75,11 @@ class Heap(Connector, type="heap"):
         self._headers = {"Content-Type": "application/json", "Braze-Currents-Version": "1"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token.reveal()}"
+        self._api = Api(settings, self.post) if settings.mode == "api" else None
 
-    async def deliver(self, batch: Batch) -> None:
-        """Post the batch as `{"events": [...]}`."""
-        await self.post(self.settings.endpoint, batch.joined(b'{"events":[', b"]}"), self._headers)
+    async def deliver(self, batch: Batch) -> list[Outcome] | None:
+        """Post the batch as `{"events": [...]}`, or hand its events to the API."""
+        if self._api is not None:
+            return await self._api.deliver(batch)
+        await self.post(str(self.settings.endpoint), batch.joined(b'{"events":[', b"]}"), self._headers)
+        return None

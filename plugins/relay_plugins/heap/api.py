@@ -1,0 +1,138 @@
+"""Heap's server-side API: bulk track for events, bulk add user properties for changed profiles.
+
+A request that Heap refuses is taken apart until the refused event stands alone. Events beyond Heap's limits are to be
+tried again when there is room; all others go meanwhile.
+"""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from relay.api import DELIVERED, Batch, Event, Outcome, Reject, Retry, Unauthorized
+from relay_plugins.heap.limits import shared
+from relay_plugins.heap.shape import identity_of, profile, readable, track
+
+HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
+MOST_ITEMS: Final = 1000
+"""Events or users of one request (Heap docs, Bulk Track)."""
+PROFILE: Final = "users.profile.Update"
+NAMED: Final = re.compile(r"\b(?:events|users)\[(\d+)\]")
+"""How Heap says which item it means: `postBody.events[3].properties should be object`."""
+HEADERS: Final = {"Content-Type": "application/json"}
+UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
+"""What an odd event may raise: it is that event's fault."""
+
+
+class Item(NamedTuple):
+    """One entry of a request, and the events of the batch that it stands for."""
+
+    numbers: Sequence[int]
+    identity: str
+    entry: dict[str, Any]
+
+
+class Api:
+    """One app at Heap."""
+
+    def __init__(self, settings: Any, post: Callable[..., Awaitable[None]]) -> None:
+        self._settings, self._post = settings, post
+        self._url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
+        self._limits = shared(urlsplit(self._url).netloc, settings.app_id)
+
+    async def deliver(self, batch: Batch) -> list[Outcome]:
+        """Send the events; return what became of each."""
+        outcomes: dict[int, Outcome] = {}
+        events, profiles = self._items(batch, outcomes)
+        await self._track(events, outcomes)
+        await self._send("add_user_properties", "users", profiles, outcomes)
+        return [outcomes[number] for number in range(len(batch))]
+
+    def _items(self, batch: Batch, outcomes: dict[int, Outcome]) -> tuple[list[Item], list[Item]]:
+        """What to track, and which profiles to set; what cannot be sent gets its outcome."""
+        events, changes = list[Item](), list[tuple[float, int, str, dict[str, Any]]]()
+        for number, event in enumerate(batch):
+            try:
+                identity = self._identity(event)
+                if event.type == PROFILE:
+                    changes.append((event.time or 0.0, number, identity, profile(event, self._settings.prefix)))
+                else:
+                    events.append(Item((number,), identity, self._tracked(event, identity)))
+            except Reject as refusal:
+                outcomes[number] = refusal
+            except UNFIT as error:
+                outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
+        return events, _newest(changes)
+
+    def _identity(self, event: Event) -> str:
+        field = self._settings.identity
+        if (identity := identity_of(event, field)) is None:
+            raise Reject(f"has no user.{field}, which is the identity in Heap")
+        return identity
+
+    def _tracked(self, event: Event, identity: str) -> dict[str, Any]:
+        name = self._settings.names.get(event.type) or readable(event.type)
+        return track(event, identity, name, self._settings.prefix)
+
+    async def _track(self, items: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
+        """Send as many as Heap's limits allow for now."""
+        now = time.monotonic()
+        booking, allowed = self._limits.book([item.identity for item in items], now)
+        for number in {*range(len(items))}.difference(allowed):
+            after = self._limits.delay(items[number].identity, now)
+            why = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
+            outcomes[items[number].numbers[0]] = Retry(why, after=after, alone=True)
+        try:
+            await self._send("track", "events", [items[number] for number in allowed], outcomes)
+        finally:
+            self._limits.answered(booking, time.monotonic())
+
+    async def _send(self, call: str, key: str, items: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
+        if not items:
+            return None
+        outcome: Outcome = DELIVERED
+        try:
+            await self._request(call, key, items)
+        except Reject as refusal:
+            if len(items) > 1:
+                return await self._send_apart(call, key, items, refusal, outcomes)
+            outcome = refusal
+        except (Retry, Unauthorized) as failure:
+            outcome = failure
+        outcomes.update((number, outcome) for item in items for number in item.numbers)
+        return None
+
+    async def _request(self, call: str, key: str, items: Sequence[Item]) -> None:
+        body = orjson.dumps({"app_id": self._settings.app_id, key: [item.entry for item in items]})
+        await self._post(f"{self._url}/api/{call}", body, HEADERS)
+
+    async def _send_apart(
+        self, call: str, key: str, items: Sequence[Item], refusal: Reject, outcomes: dict[int, Outcome]
+    ) -> None:
+        for part in _parts(items, refusal):
+            if call == "track":  # it counts anew
+                await self._track(part, outcomes)
+            else:
+                await self._send(call, key, part, outcomes)
+
+
+def _newest(changes: list[tuple[float, int, str, dict[str, Any]]]) -> list[Item]:
+    """One entry per identity; of each property the newest value."""
+    merged: dict[str, Item] = {}
+    for _, number, identity, properties in sorted(changes, key=lambda change: change[:2]):
+        before = merged.get(identity, Item((), identity, {"identity": identity, "properties": {}}))
+        entry = {"identity": identity, "properties": before.entry["properties"] | properties}
+        merged[identity] = Item((*before.numbers, number), identity, entry)
+    return [*merged.values()]
+
+
+def _parts(items: Sequence[Item], refusal: Reject) -> tuple[Sequence[Item], Sequence[Item]]:
+    """The item that the refusal names, and the others; or two halves."""
+    named = NAMED.search(refusal.answer)
+    if named and (number := int(named[1])) < len(items):
+        return items[number : number + 1], [*items[:number], *items[number + 1 :]]
+    middle = len(items) // 2
+    return items[:middle], items[middle:]

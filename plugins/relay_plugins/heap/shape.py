@@ -1,0 +1,108 @@
+"""Braze events in the form that Heap's server-side API takes: names, identities, flat properties. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from relay.api import Event, Reject
+
+MOST_CHARACTERS: Final = 1023
+"""Of event names, property names and values (Heap docs, Track)."""
+MOST_OF_IDENTITY: Final = 255
+DEEPEST: Final = 16
+"""Objects within objects; what is deeper goes as JSON."""
+EMAIL: Final = "email"
+WORDS: Final = {
+    "agentconsole": "Agent Console",
+    "campaigns": "Campaign",
+    "contentcard": "Content Card",
+    "contentoptimizer": "Content Optimizer",
+    "experimentstep": "Experiment Step",
+    "featureflag": "Feature Flag",
+    "inappmessage": "In-App Message",
+    "line": "LINE",
+    "liveactivity": "Live Activity",
+    "newsfeedcard": "News Feed Card",
+    "pushnotification": "Push Notification",
+    "rcs": "RCS",
+    "sms": "SMS",
+    "subscriptiongroup": "Subscription Group",
+    "whatsapp": "WhatsApp",
+}
+"""Parts of an event type that do not show where a word ends."""
+
+Scalar = str | int | float
+
+
+@cache
+def readable(event_type: str) -> str:
+    """An event type as people say it: `users.messages.email.Send` is "Email Send"."""
+    parts = re.sub(r"^users\.(messages\.|behaviors\.)?", "", event_type).split(".")
+    words = (WORDS.get(part) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", part) for part in parts)
+    return " ".join(word[:1].upper() + word[1:] for word in words if word)[:MOST_CHARACTERS]
+
+
+def identity_of(event: Event, field: str) -> str | None:
+    """The identity under a field of `user`; None if the event has none. Raises Reject if it is too long for Heap."""
+    found = event.user.get(field)
+    if found is None or found == "":
+        return None
+    if len(identity := str(found)) > MOST_OF_IDENTITY:
+        raise Reject(f"user.{field} has {len(identity)} characters; an identity has at most {MOST_OF_IDENTITY} in Heap")
+    return identity
+
+
+def track(event: Event, identity: str, name: str, prefix: str) -> dict[str, Any]:
+    """An entry of bulk track. (Heap docs, Bulk Track.)"""
+    entry = {
+        "identity": identity,
+        "event": (prefix + name)[:MOST_CHARACTERS],
+        "idempotency_key": event.id,
+        "properties": flat({**event.user, **event.properties}, prefix),
+    }
+    if (time := event.time) is not None:
+        entry["timestamp"] = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+    return entry
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """The values as Heap takes them, numbers and strings under names of their own; of two equal names the first stays.
+
+    Objects: `{"a": {"b": 1}}` becomes `a.b`; lists: joined by `||`; true and false: as words; null: left out. Names
+    and values are cut below 1,024 characters; `id`, which Heap keeps for itself in any case, becomes `id_`.
+    """
+    found: dict[str, Scalar] = {}
+    for path, value in _leaves(values, prefix, 1):
+        key = path[:MOST_CHARACTERS]
+        found.setdefault(key + "_" if len(key) == 2 and key.lower() == "id" else key, value)
+    return found
+
+
+def profile(event: Event, prefix: str) -> dict[str, Scalar]:
+    """The properties of a user; the e-mail address as `email`, which Heap knows, whatever the prefix.
+
+    (Heap docs, Add User Properties.)"""
+    names = {name: EMAIL if name.lower() in (EMAIL, "email_address") else prefix + name for name in event.properties}
+    return flat({names[name]: value for name, value in event.properties.items()})
+
+
+def _leaves(values: Mapping[str, Any], path: str, depth: int) -> Iterator[tuple[str, Scalar]]:
+    for name, value in values.items():
+        if type(value) is str:  # nearly all are
+            yield path + name, value[:MOST_CHARACTERS]
+        elif isinstance(value, dict) and depth < DEEPEST:
+            yield from _leaves(value, f"{path}{name}.", depth + 1)
+        elif value is not None:
+            yield path + name, _scalar(value)
+
+
+def _scalar(value: Any) -> Scalar:
+    if isinstance(value, list):
+        return "||".join(str(_scalar(entry)) for entry in value if entry is not None)[:MOST_CHARACTERS]
+    if isinstance(value, bool | dict):
+        return orjson.dumps(value).decode()[:MOST_CHARACTERS]
+    return value[:MOST_CHARACTERS] if isinstance(value, str) else value

@@ -1,0 +1,253 @@
+"""Heap: its webhook, and its server-side API with names, properties, identities and refusals."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Unauthorized
+from relay.testing import Answer, Destination
+from relay_plugins.heap import Heap
+from relay_plugins.heap.limits import Limits
+from relay_plugins.heap.shape import flat, readable
+
+Make = Callable[..., Heap]
+
+
+def event(number: int, type: str = "users.messages.email.Send", user: str | None = "anna", **more: Any) -> Event:
+    data = {
+        "event_type": type,
+        "id": f"id-{number}",
+        "time": 1_790_000_000 + number,
+        "user": {"external_user_id": user, "user_id": "5f"} if user else {"user_id": "5f"},
+        "properties": {"campaign_name": "Autumn"},
+    } | more
+    return Event(orjson.dumps(data), Kind("braze", type), number, 0.0)
+
+
+def batch_of(*events: Event) -> Batch:
+    return Batch([Block.of(events)])
+
+
+@pytest.fixture
+async def heap() -> AsyncIterator[Destination]:
+    async with Destination() as server:
+        yield server
+
+
+@pytest.fixture
+async def connect(heap: Destination, tmp_path: Path) -> AsyncIterator[Make]:
+    made: list[Heap] = []
+
+    def make(**settings: Any) -> Heap:
+        table = {"type": "heap", "mode": "api", "app_id": "17", "endpoint": heap.url} | settings
+        made.append(Heap("heap", Heap.Settings.model_validate(table), folder=tmp_path))
+        return made[-1]
+
+    yield make
+    for connector in made:
+        await connector.release()
+
+
+def sent(heap: Destination) -> list[dict[str, Any]]:
+    return [orjson.loads(request.body) for request in heap.requests]
+
+
+async def test_the_webhook_gets_what_braze_would_send(heap: Destination, tmp_path: Path) -> None:
+    settings = Heap.Settings.model_validate({"type": "heap", "endpoint": heap.url + "hook"})
+    connector = Heap("heap", settings, folder=tmp_path)
+    assert await connector.deliver(batch_of(event(1), event(2))) is None
+    await connector.release()
+    assert heap.bodies() == [event(1).body, event(2).body]
+    assert heap.requests[0].headers["Braze-Currents-Version"] == "1"
+
+
+async def test_events_are_tracked_in_bulk(heap: Destination, connect: Make) -> None:
+    connector = connect(prefix="braze-", names={"users.behaviors.Purchase": "Bought"})
+    batch = batch_of(event(1), event(2, "users.behaviors.Purchase"))
+    assert await connector.deliver(batch) == [DELIVERED, DELIVERED]
+    (body,) = sent(heap)
+    assert heap.requests[0].target == "/api/track"
+    assert body["app_id"] == "17"
+    assert body["events"][0] == {
+        "identity": "anna",
+        "event": "braze-Email Send",
+        "idempotency_key": "id-1",
+        "timestamp": "2026-09-21T14:13:21.000+00:00",
+        "properties": {
+            "braze-external_user_id": "anna",
+            "braze-user_id": "5f",
+            "braze-campaign_name": "Autumn",
+        },
+    }
+    assert body["events"][1]["event"] == "braze-Bought"
+
+
+async def test_events_without_the_identity_are_refused_and_the_others_go(heap: Destination, connect: Make) -> None:
+    outcomes = await connect().deliver(batch_of(event(1, user=None), event(2), event(3, user="x" * 256)))
+    assert outcomes is not None
+    assert [type(outcome) for outcome in outcomes] == [Reject, type(DELIVERED), Reject]
+    assert "user.external_user_id" in str(outcomes[0])
+    assert [entry["idempotency_key"] for entry in sent(heap)[0]["events"]] == ["id-2"]
+    assert await connect(identity="user_id").deliver(batch_of(event(1, user=None))) == [DELIVERED]
+
+
+async def test_an_event_that_has_no_form_in_heap_is_refused_alone(connect: Make) -> None:
+    outcomes = await connect().deliver(batch_of(event(1, time=1e18), event(2)))
+    assert outcomes is not None
+    assert isinstance(outcomes[0], Reject)
+    assert outcomes[1] == DELIVERED
+
+
+async def test_profiles_become_user_properties_and_the_newest_value_wins(heap: Destination, connect: Make) -> None:
+    changes = [{"plan": "pro", "Email": "a@example.com"}, {"plan": "basic", "city": "Graz"}, {"plan": "free"}]
+    events = [
+        event(number, "users.profile.Update", user, properties=properties)
+        for number, user, properties in zip((9, 1, 2), ("anna", "anna", "bert"), changes, strict=True)
+    ]
+    assert await connect().deliver(batch_of(*events)) == [DELIVERED] * 3
+    (body,) = sent(heap)
+    assert heap.requests[0].target == "/api/add_user_properties"
+    assert body["users"] == [
+        {"identity": "anna", "properties": {"plan": "pro", "city": "Graz", "email": "a@example.com"}},
+        {"identity": "bert", "properties": {"plan": "free"}},
+    ]
+
+
+@pytest.mark.parametrize("answer", [b"postBody.events[0].properties should be object", b"no"])
+async def test_of_a_refused_request_the_refused_event_stands_alone(
+    heap: Destination, connect: Make, answer: bytes
+) -> None:
+    bad = Answer(status=400, body=answer.replace(b"[0]", b"[2]"))
+    heap.script.extend([bad, 400] if b"[" in answer else [bad, 200, bad, Answer(status=400, body=b"no"), 200])
+    outcomes = await connect().deliver(batch_of(*(event(number) for number in range(4))))
+    assert outcomes is not None
+    assert [isinstance(outcome, Reject) for outcome in outcomes] == [False, False, True, False]
+
+
+async def test_a_busy_or_closed_heap_is_not_the_events_fault(heap: Destination, connect: Make) -> None:
+    heap.script.extend([Answer(status=429, headers={"Retry-After": "7"}), 401])
+    (busy,) = await connect().deliver(batch_of(event(1))) or ()
+    assert isinstance(busy, Retry)
+    assert (busy.after, busy.alone) == (7, False)
+    (closed,) = await connect().deliver(batch_of(event(1))) or ()
+    assert isinstance(closed, Unauthorized)
+
+
+async def test_what_a_busy_identity_has_too_much_waits_alone(heap: Destination, connect: Make) -> None:
+    hot = [event(number, user="busy") for number in range(1002)]
+    connector = connect(app_id="18", batch={"events": 1000})
+    first = await connector.deliver(batch_of(*hot[:1000]))
+    second = await connector.deliver(batch_of(*hot[1000:], event(2000)))
+    assert first == [DELIVERED] * 1000
+    assert second is not None
+    assert second[2] == DELIVERED
+    for waiting in second[:2]:
+        assert isinstance(waiting, Retry)
+        assert waiting.alone
+        assert 50 < (waiting.after or 0) <= 60
+    another = await connect(app_id="18").deliver(batch_of(event(3000, user="busy")))
+    assert another is not None
+    assert isinstance(another[0], Retry), "two connectors to one app share its limits"
+    assert len(heap.bodies()) == 1001
+
+
+@pytest.mark.parametrize(
+    ("event_type", "name"),
+    [
+        ("users.messages.email.Send", "Email Send"),
+        ("users.messages.email.MarkAsSpam", "Email Mark As Spam"),
+        ("users.messages.pushnotification.Open", "Push Notification Open"),
+        ("users.messages.inappmessage.Click", "In-App Message Click"),
+        ("users.behaviors.Purchase", "Purchase"),
+        ("users.behaviors.CustomEvent", "Custom Event"),
+        ("users.behaviors.app.SessionStart", "App Session Start"),
+        ("users.canvas.exit.MatchedAudience", "Canvas Exit Matched Audience"),
+        ("users.campaigns.Conversion", "Campaign Conversion"),
+        ("agentconsole.ToolInvocation", "Agent Console Tool Invocation"),
+        ("shop.checkout", "Shop Checkout"),
+    ],
+)
+def test_names_can_be_read(event_type: str, name: str) -> None:
+    assert readable(event_type) == name
+
+
+@pytest.mark.parametrize(
+    ("given_", "taken"),
+    [
+        ({"a": {"b": {"c": 1}}}, {"a.b.c": 1}),
+        ({"a": [1, "b", None, True]}, {"a": "1||b||true"}),
+        ({"a": True, "b": False, "c": None}, {"a": "true", "b": "false"}),
+        ({"id": 1, "ID": 2, "Id": "x"}, {"id_": 1, "ID_": 2, "Id_": "x"}),
+        ({"a.b": 1, "a": {"b": 2}}, {"a.b": 1}),
+        ({"a": [{"b": 1}]}, {"a": '{"b":1}'}),
+        ({"a": "x" * 2000}, {"a": "x" * 1023}),
+        ({"a": {}, "b": []}, {"b": ""}),
+    ],
+)
+def test_properties_are_flat(given_: dict[str, Any], taken: dict[str, Any]) -> None:
+    assert flat(given_) == taken
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["id", "iD"]), inner),
+)
+
+
+@given(st.dictionaries(st.text() | st.sampled_from(["id", "ID"]), JSON))
+def test_heap_takes_whatever_comes_out(values: dict[str, Any]) -> None:
+    for key, value in flat(values).items():
+        assert len(key) < 1025
+        assert key.lower() != "id"
+        assert isinstance(value, str | int | float)
+        assert not isinstance(value, bool)
+        assert not isinstance(value, str) or len(value) < 1024
+
+
+STEPS = st.lists(
+    st.tuples(st.floats(0, 40), st.lists(st.sampled_from("abc"), max_size=4), st.floats(0, 30), st.floats(0, 1))
+)
+
+
+@given(STEPS)
+def test_no_minute_ever_holds_more_than_the_limits(steps: list[tuple[float, list[str], float, float]]) -> None:
+    limits, now, arrived, open_ = Limits(app=5, identity=2), 0.0, list[tuple[float, str]](), list[tuple[float, Any]]()
+    for wait, identities, latency, share in steps:
+        now += wait
+        for answer, booking in sorted((each for each in open_ if each[0] <= now), key=lambda each: each[0]):
+            limits.answered(booking, answer)
+            open_.remove((answer, booking))
+        booking, numbers = limits.book(identities, now)
+        open_.append((now + latency, booking))
+        arrived += [(now + latency * share, identities[number]) for number in numbers]
+    for start, _ in arrived:
+        minute = [identity for moment, identity in arrived if start <= moment < start + 59.999]
+        assert len(minute) <= 5
+        assert all(minute.count(identity) <= 2 for identity in "abc")
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        ({}, "endpoint is missing"),
+        ({"endpoint": "https://heap.example", "region": "eu"}, 'region is for mode = "api"'),
+        ({"mode": "api"}, "app_id is missing"),
+        ({"mode": "api", "app_id": "x"}, "app_id"),
+        ({"mode": "api", "app_id": "1", "token": {"env": "PATH"}}, "token is for the webhook"),
+        ({"mode": "api", "app_id": "1", "batch": {"events": 1001}}, "1,000 at most"),
+    ],
+)
+def test_settings_of_the_other_mode_are_mistakes(settings: dict[str, Any], mistake: str) -> None:
+    with pytest.raises(ValidationError, match=mistake):
+        Heap.Settings.model_validate({"type": "heap"} | settings)
+
+
+def test_the_api_has_a_pace_of_its_own() -> None:
+    for given_, rate in (({}, 245), ({"rate": 10}, 10)):
+        assert Heap.Settings.model_validate({"type": "heap", "mode": "api", "app_id": "1"} | given_).rate == rate
