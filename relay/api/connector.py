@@ -102,14 +102,17 @@ class Connector(Plugin):
 
         return make_session(self.settings.concurrency, self.settings.timeout)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST") -> None:
-        """Send a request; return for a 2xx answer, raise `Retry`, `Reject` or `Unauthorized` for all else (`check`).
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
+    ) -> Mapping[str, str]:
+        """Send a request; return the headers of a 2xx answer, raise `Retry`, `Reject` or `Unauthorized` for all else
+        (`check`).
 
         Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed.
         """
         from relay.api.http import send
 
-        await send(self.http, method, url, body, headers, self.settings.answers)
+        return await send(self.http, method, url, body, headers, self.settings.answers)
 
     def check(self, answer: "aiohttp.ClientResponse") -> None:
         """`relay.api.check` with what the connector's setting `answers` says."""

@@ -29,8 +29,8 @@ def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
 
 async def send(
     session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: Mapping[str, str], answers: Answers
-) -> None:
-    """Send a request and return for a good answer. Raises Retry, Reject, Unauthorized: see `check`.
+) -> Mapping[str, str]:
+    """Send a request and return the headers of a good answer. Raises Retry, Reject, Unauthorized: see `check`.
 
     Reasons hold no secret: of the URL they name the host alone. Redirects are not followed.
     """
@@ -39,6 +39,7 @@ async def send(
         async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
             complete = answer.ok and answer.content.is_eof()
             check(answer, b"" if complete else await _read_rest(answer, session.timeout.total), answers)
+            return answer.headers
     except (aiohttp.ClientError, OSError) as error:
         raise Retry(_reason(url, error)) from None
 

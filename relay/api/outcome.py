@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EXCERPT_BYTES: Final = 200
 """What is kept of a body."""
+EARLIEST_RESET: Final = 1_000_000_000
+"""Smaller numbers in `x-ratelimit-reset` are no Unix seconds but something else."""
 _UTF8: Final = getincrementaldecoder("utf-8")
 
 
@@ -81,7 +83,8 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
     """Turn an HTTP answer into an outcome: return for 2xx, raise for the rest.
 
     401, 403, 404 and redirects raise `Unauthorized` (a redirected POST loses its body: configure the final address);
-    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After; other 4xx raise `Reject`. What is raised
+    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After or, for 429, `x-ratelimit-reset` (Unix
+    seconds, as Braze sends it: Braze docs, API limits); other 4xx raise `Reject`. What is raised
     has the status and, beside the reason and in it, the first EXCERPT_BYTES of `body`, or of what has arrived of it.
     """
     if answer.history:
@@ -96,7 +99,11 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
         raise Unauthorized(reason, status=status, answer=said)
     if meaning == "reject":
         raise Reject(reason, too_large=status == 413, status=status, answer=said)
-    after = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+    now = datetime.now(UTC)
+    after = retry_after(answer.headers.get("Retry-After"), now)
+    reset = answer.headers.get("x-ratelimit-reset", "")
+    if after is None and status == 429 and reset.isdecimal() and int(reset) > EARLIEST_RESET:
+        after = max(0.0, int(reset) - now.timestamp())
     raise Retry(reason, after=after, status=status, answer=said)
 
 

@@ -38,7 +38,7 @@ class Item(NamedTuple):
 class Api:
     """One app at Heap."""
 
-    def __init__(self, settings: Any, post: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, settings: Any, post: Callable[..., Awaitable[object]]) -> None:
         self._settings, self._post = settings, post
         self._url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
         self._limits = shared(urlsplit(self._url).netloc, settings.app_id)

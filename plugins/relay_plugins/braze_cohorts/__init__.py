@@ -1,0 +1,162 @@
+"""The connector type `braze_cohorts`: keeps Braze cohorts in step with segments, and the commands to look at them.
+
+Braze never creates a user for a cohort: ids it does not know are ignored, without a word. So are device ids of users
+who have an external id or alias by now (Braze docs, Cohort import): what Braze counts can be less than what is sent.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import click
+from pydantic import Field, model_validator
+
+from relay.api import (
+    DELIVERED,
+    Batch,
+    Connector,
+    ConnectorSettings,
+    Event,
+    EventSelection,
+    HttpUrl,
+    Outcome,
+    Reject,
+    Retry,
+    Secret,
+    Unauthorized,
+    hookimpl,
+)
+from relay_plugins.braze_cohorts.braze import HOUR_REQUESTS, Attributes, Budget, Partner, Request
+from relay_plugins.braze_cohorts.change import EVENT_TYPE, Change, Member, change_of, cohort_of, portions
+from relay_plugins.braze_cohorts.known import FOLDER, Known
+
+HOSTS: Final = {
+    **{f"US-0{number}": f"https://rest.iad-0{number}.braze.com" for number in range(1, 9)},
+    "EU-01": "https://rest.fra-01.braze.eu",
+    "EU-02": "https://rest.fra-02.braze.eu",
+    "AU-01": "https://rest.au-01.braze.com",
+    "ID-01": "https://rest.id-01.braze.com",
+    "JP-01": "https://rest.jp-01.braze.com",
+    "KR-01": "https://rest.kr-01.braze.com",
+}
+"""REST hosts by cluster (Braze docs, API overview)."""
+LOCKED: Final = "423"
+"""Somebody else writes to the cohort: no fault of the events (Braze docs, Cohort import)."""
+NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attribute": ("rest_key",)}
+
+
+class BrazeCohorts(Connector, type="braze_cohorts"):
+    """Takes `cohort.Change` events, in order per cohort, and tells Braze what it does not know yet."""
+
+    class Settings(ConnectorSettings):
+        """Which Braze, and in what way."""
+
+        events: EventSelection = (EVENT_TYPE,)
+        cluster: str | None = None
+        """Such as `US-01`: where your dashboard is."""
+        endpoint: HttpUrl | None = None
+        """The REST endpoint's URL, instead of the cluster."""
+        mode: Literal["cohort", "attribute"] = "cohort"
+        """`cohort`: the partner API, `attribute`: an attribute of the users, by a REST key."""
+        partner: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
+        """The partner's name in Braze's paths."""
+        partner_key: Secret | None = None
+        data_import_key: Secret | None = None
+        """Braze: Partner Integrations > Technology Partners > Heap."""
+        rest_key: Secret | None = None
+        """A REST key that may call users.track."""
+        attribute: str = Field("heap_cohort_{id}", min_length=1)
+        """The attribute of a cohort; `{id}` is the cohort's."""
+        style: Literal["boolean", "array"] = "boolean"
+        """True and false, or a list that has the ids of the user's cohorts."""
+
+        @model_validator(mode="after")
+        def _whole(self) -> Self:
+            if (self.cluster is None) == (self.endpoint is None):
+                raise ValueError("set either cluster or endpoint")
+            if self.cluster is not None and self.cluster not in HOSTS:
+                raise ValueError(f"cluster: there is no {self.cluster}; known are {', '.join(HOSTS)}")
+            for mode, fields in NEEDS.items():
+                for field in fields:
+                    if (getattr(self, field) is None) == (mode == self.mode):
+                        verb = "is missing: it is needed" if mode == self.mode else "is"
+                        raise ValueError(f'{field} {verb} for mode = "{mode}"; this is mode = "{self.mode}"')
+            if self.mode == "cohort" and {"attribute", "style"} & self.model_fields_set:
+                raise ValueError('attribute and style are for mode = "attribute"; this is mode = "cohort"')
+            return self
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
+        answers = {LOCKED: "retry"} | settings.answers
+        super().__init__(name, settings.model_copy(update={"answers": answers}), folder=folder)
+        self._url = (settings.endpoint or HOSTS[settings.cluster or ""]).rstrip("/")
+        self._braze = _braze(settings)
+        self._budget = Budget()
+        self._known = Known(folder / FOLDER / f"{name}.db")
+
+    def key(self, event: Event) -> str | None:
+        """Changes of one cohort stay in order."""
+        return cohort_of(event)
+
+    async def open(self) -> None:
+        """Open the database of what Braze knows. Raises OSError, sqlite3.Error."""
+        await self._known.run(self._known.open)
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await self._known.close()
+
+    async def deliver(self, batch: Batch) -> list[Outcome]:
+        """Tell Braze of each change; one that fails holds up no other cohort."""
+        return [await self._outcome(event) for event in batch]
+
+    async def _outcome(self, event: Event) -> Outcome:
+        try:
+            await self._apply(change_of(event))
+        except (Retry, Reject, Unauthorized) as outcome:
+            return outcome
+        except sqlite3.Error as error:
+            return Retry(f"what Braze knows of the cohorts cannot be kept: {error}")
+        return DELIVERED
+
+    async def _apply(self, change: Change) -> None:
+        known = self._known
+        plan = await known.run(partial(known.plan, change))
+        if plan.introduce:
+            if request := self._braze.introduce(change, plan.created):
+                await self._send(request)
+            await known.run(partial(known.introduced, change, plan.created))
+        await self._tell(change, plan.add, change.remove)
+        left = await known.run(partial(known.left, change))
+        await self._tell(change, (), left or ())
+        await known.run(partial(known.synced, change, complete=left is not None))
+
+    async def _tell(self, change: Change, add: Iterable[Member], remove: Iterable[Member]) -> None:
+        for portion in portions([*add], [*remove], self._braze.most):
+            await self._send(self._braze.change(change, portion))
+            await self._known.run(partial(self._known.sent, change, portion))
+
+    async def _send(self, request: Request) -> None:
+        if wait := self._budget.take(time.time()):
+            raise Retry(f"Braze's limit: {HOUR_REQUESTS:,} requests an hour", after=wait)
+        headers = await self.post(self._url + request.path, request.body, request.headers)
+        self._budget.told(headers, time.time())
+
+
+def _braze(settings: BrazeCohorts.Settings) -> Partner | Attributes:
+    if settings.partner and settings.partner_key and settings.data_import_key:
+        return Partner(settings.partner, settings.partner_key.reveal(), settings.data_import_key.reveal())
+    rest_key = settings.rest_key.reveal() if settings.rest_key else ""
+    return Attributes(rest_key, settings.attribute, listed=settings.style == "array")
+
+
+@hookimpl
+def relay_commands() -> list[click.Command]:
+    """`relay cohorts`."""
+    from relay_plugins.braze_cohorts.commands import cohorts
+
+    return [cohorts]

@@ -1,0 +1,124 @@
+"""The two ways to tell Braze who is in a cohort: requests as values, and how many may be sent."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from relay.api import Reject
+from relay_plugins.braze_cohorts.change import ALIAS, DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
+
+HOUR_S: Final = 3600
+HOUR_REQUESTS: Final = 250_000
+"""Of the cohort endpoints (Braze docs, Cohort import); the hour is the clock's (Braze docs, API limits)."""
+JSON: Final = {"Content-Type": "application/json"}
+
+
+class Request(NamedTuple):
+    """What to post."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Partner:
+    """The partner API for cohorts: `/partners/NAME/cohorts` and `.../cohorts/users`. (Braze docs, Cohort import.)"""
+
+    most: Final = 1000
+
+    def __init__(self, partner: str, partner_key: str, data_import_key: str) -> None:
+        self._path = f"/partners/{partner}/cohorts"
+        self._keys = {"partner_api_key": partner_key, "client_secret": data_import_key}
+
+    def introduce(self, change: Change, created: float) -> Request | None:
+        """Tell the cohort's name."""
+        moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
+        return self._request("", {"cohort_id": change.cohort, "name": change.name, "created_at": moment})
+
+    def change(self, change: Change, portion: Portion) -> Request:
+        """Tell who came and who left."""
+        changes = [
+            _users(members) | {"should_remove": removed}
+            for members, removed in ((portion.remove, True), (portion.add, False))
+            if members
+        ]
+        return self._request("/users", {"cohort_id": change.cohort, "cohort_changes": changes})
+
+    def _request(self, path: str, fields: dict[str, Any]) -> Request:
+        return Request(self._path + path, orjson.dumps(self._keys | fields), JSON)
+
+
+class Attributes:
+    """`/users/track`: one attribute per cohort, true or false, or one list of cohorts. (Braze docs, Track users.)"""
+
+    most: Final = 75
+
+    def __init__(self, rest_key: str, attribute: str, *, listed: bool) -> None:
+        self._attribute, self._listed = attribute, listed
+        self._headers = JSON | {"Authorization": f"Bearer {rest_key}"}
+
+    def introduce(self, change: Change, created: float) -> Request | None:
+        """Nothing: an attribute has no name but its own."""
+        return None
+
+    def change(self, change: Change, portion: Portion) -> Request:
+        """Set the attribute of existing users. Raises Reject for devices, which Braze does not find users by here."""
+        attributes = [
+            _user(member) | {"_update_existing_only": True, self._name(change): self._value(change, inside=inside)}
+            for members, inside in ((portion.remove, False), (portion.add, True))
+            for member in members
+        ]
+        return Request("/users/track", orjson.dumps({"attributes": attributes}), self._headers)
+
+    def _name(self, change: Change) -> str:
+        return self._attribute.replace("{id}", change.cohort)
+
+    def _value(self, change: Change, *, inside: bool) -> bool | dict[str, list[str]]:
+        if not self._listed:
+            return inside
+        return {"add" if inside else "remove": [change.cohort]}
+
+
+class Budget:
+    """How many requests may still be sent in this hour of the clock."""
+
+    def __init__(self) -> None:
+        self._hour, self._sent, self._closed_until = 0, 0, 0.0
+
+    def take(self, now: float) -> float:
+        """Book a request at this time (Unix seconds); return 0, or the seconds to wait until one may be sent."""
+        if int(now) // HOUR_S != self._hour:
+            self._hour, self._sent = int(now) // HOUR_S, 0
+        if now < self._closed_until:
+            return self._closed_until - now
+        if self._sent >= HOUR_REQUESTS:
+            return (self._hour + 1) * HOUR_S - now
+        self._sent += 1
+        return 0.0
+
+    def told(self, headers: Mapping[str, str], now: float) -> None:
+        """Heed what an answer says: `x-ratelimit-remaining`, `x-ratelimit-reset` (Unix seconds)."""
+        reset = headers.get("x-ratelimit-reset", "")
+        if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+            self._closed_until = min(float(reset), now + HOUR_S)
+
+
+def _users(members: Sequence[Member]) -> dict[str, Any]:
+    found = {
+        "user_ids": [member.id for member in members if member.kind == EXTERNAL_ID],
+        "device_ids": [member.id for member in members if member.kind == DEVICE_ID],
+        "aliases": [_alias(member) for member in members if member.kind.startswith(ALIAS)],
+    }
+    return {key: users for key, users in found.items() if users}
+
+
+def _user(member: Member) -> dict[str, Any]:
+    if member.kind == DEVICE_ID:
+        raise Reject("has device ids; Braze finds no user by them for attributes: match by external_id or alias")
+    return {"external_id": member.id} if member.kind == EXTERNAL_ID else {"user_alias": _alias(member)}
+
+
+def _alias(member: Member) -> dict[str, str]:
+    return {"alias_name": member.id, "alias_label": member.kind.removeprefix(ALIAS)}

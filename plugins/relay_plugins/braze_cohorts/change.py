@@ -1,0 +1,128 @@
+"""A change of a cohort, as an event says it and as requests carry it. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from relay.api import Event, Reject
+
+EVENT_TYPE: Final = "cohort.Change"
+EXTERNAL_ID, DEVICE_ID, ALIAS = "external_id", "device_id", "alias:"
+MOST_BYTES: Final = 3_000_000
+"""Of the ids of one request; Braze takes bodies of 4 MB (Braze docs, API limits)."""
+WORST_BYTES: Final = 6
+"""What a byte of an id can become in JSON."""
+FRAME_BYTES: Final = 50
+"""What JSON puts around an id."""
+
+
+class Member(NamedTuple):
+    """A user in a cohort."""
+
+    kind: str
+    """`external_id`, `device_id` or `alias:LABEL`."""
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Who came into a cohort and who left it."""
+
+    cohort: str
+    name: str
+    add: Sequence[Member]
+    remove: Sequence[Member]
+    """None of them is in `add` too: what an event both removes and adds, it adds."""
+    offset: int
+    """Of the event in the journal: later changes have higher ones."""
+    task: str
+    page: int
+    pages: int
+    part: int
+    parts: int
+    full: bool
+    """All changes of this task together name every member: who is in none of them has left."""
+    resend: bool
+    """Send who is known to be in the cohort as well."""
+
+
+class Portion(NamedTuple):
+    """What goes into one request."""
+
+    add: list[Member]
+    remove: list[Member]
+
+
+def change_of(event: Event) -> Change:
+    """Read an event of the type `cohort.Change`. Raises Reject if it is none."""
+    if event.type != EVENT_TYPE:
+        raise Reject(f"is of the type {event.type}; the connector takes {EVENT_TYPE}")
+    try:
+        return _read(event.data, event.offset)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Reject(f"is no change of a cohort: {type(error).__name__}: {error}") from None
+
+
+def cohort_of(event: Event) -> str | None:
+    """The id of the cohort that an event is about; None if it is about none."""
+    cohort = event.data.get("cohort")
+    return str(cohort["id"]) if isinstance(cohort, dict) and "id" in cohort else None
+
+
+def portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iterator[Portion]:
+    """Cut a change into requests of at most `most` users and MOST_BYTES."""
+    portion, size = Portion([], []), 0
+    for members, into in ((remove, 1), (add, 0)):
+        for member in members:
+            more = FRAME_BYTES + WORST_BYTES * (len(member.id.encode()) + len(member.kind.encode()))
+            if len(portion.add) + len(portion.remove) == most or (size and size + more > MOST_BYTES):
+                yield portion
+                portion, size = Portion([], []), 0
+            portion[into].append(member)
+            size += more
+    if size:
+        yield portion
+
+
+def _read(data: Mapping[str, Any], offset: int) -> Change:
+    cohort, sync = data["cohort"], data.get("sync", {})
+    match = _match(data.get("match", EXTERNAL_ID))
+    add = dict.fromkeys(_member(_text(user), match) for user in data.get("add", ()))
+    remove = dict.fromkeys(_member(_text(user), match) for user in data.get("remove", ()))
+    numbers = {key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))}
+    return Change(
+        cohort=_text(cohort["id"]),
+        name=str(cohort.get("name") or cohort["id"]),
+        add=[*add],
+        remove=[member for member in remove if member not in add],
+        offset=offset,
+        task=str(sync.get("task", "")),
+        full=bool(sync.get("full")),
+        resend=bool(sync.get("resend")),
+        **numbers,
+    )
+
+
+def _text(value: Any) -> str:
+    """An id, as Braze takes it."""
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise TypeError(f"{value!r} is no id")
+    return str(value)
+
+
+def _match(match: Any) -> str:
+    kind = ALIAS + str(match["alias_label"]) if isinstance(match, dict) else str(match)
+    if kind not in (EXTERNAL_ID, DEVICE_ID, "prefix") and not kind.startswith(ALIAS):
+        raise ValueError(f"match is {kind!r}, not external_id, device_id, prefix or an alias_label")
+    return kind
+
+
+def _member(user: str, match: str) -> Member:
+    """With the match `prefix` an id says itself what it is; one that does not is an external id."""
+    if match != "prefix":
+        return Member(match, user)
+    kind, _, rest = user.partition(":")
+    if kind in (EXTERNAL_ID, DEVICE_ID):
+        return Member(kind, rest)
+    label, found, name = rest.partition(":")
+    return Member(ALIAS + label, name) if kind == "alias" and found else Member(EXTERNAL_ID, user)

@@ -1,0 +1,160 @@
+"""Of each cohort its name and members as Braze was told: `cohorts/CONNECTOR.db` in the state folder.
+
+How it fails and recovers: it is written after Braze took a change. A crash between the two has the change sent again,
+which alters nothing in Braze: members are a set.
+"""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from relay_plugins.braze_cohorts.change import Change, Member, Portion
+
+T = TypeVar("T")
+FOLDER: Final = "cohorts"
+BUSY_S: Final = 10.0
+KNOWN: Final = """
+SELECT member.kind, member.id FROM json_each(?) AS given CROSS JOIN member
+WHERE cohort = ? AND member.kind = json_extract(given.value, '$[0]') AND member.id = json_extract(given.value, '$[1]')
+"""
+
+
+class Cohort(NamedTuple):
+    """A cohort as Braze was told of it."""
+
+    id: str
+    name: str
+    members: int
+    created: float
+    synced: float
+    task: str
+
+
+class Plan(NamedTuple):
+    """What Braze does not know yet."""
+
+    introduce: bool
+    """The cohort, or its name, is new."""
+    created: float
+    add: Sequence[Member]
+
+
+class Known:
+    """The database of one connector, in a thread of its own; use `run` for its methods."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do the work in the thread. Raises sqlite3.Error, OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def open(self) -> None:
+        """Open the database, and make it if there is none."""
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        self._db = sqlite3.connect(self._path, timeout=BUSY_S)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.executescript(files(__package__).joinpath("known.sql").read_text())
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await self.run(self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        if "_db" in vars(self):
+            self._db.close()
+
+    def plan(self, change: Change) -> Plan:
+        """Compare a change with what is known."""
+        found = self._db.execute("SELECT name, created FROM cohort WHERE id = ?", (change.cohort,)).fetchone()
+        name, created = found or (None, time.time())
+        known = set() if change.resend else self._known(change)
+        return Plan(name != change.name, created, [member for member in change.add if member not in known])
+
+    def introduced(self, change: Change, created: float) -> None:
+        """Braze has the cohort under this name."""
+        with self._db:
+            self._db.execute(
+                "INSERT INTO cohort VALUES (?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+                (change.cohort, change.name, created, created),
+            )
+
+    def sent(self, change: Change, portion: Portion) -> None:
+        """Braze has these changes."""
+        with self._db:
+            self._put(change, portion.add)
+            self._db.executemany(
+                "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
+                [(change.cohort, *member) for member in portion.remove],
+            )
+
+    def left(self, change: Change) -> Sequence[Member] | None:
+        """Note that a change is through; return who is in none of the changes of a sync that is complete with it, None
+        if there is no such sync."""
+        with self._db:
+            self._put(change, change.add)
+            if not change.full:
+                return None
+            key = (change.cohort, change.task)
+            self._db.execute(
+                "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)",
+                (*key, change.page, change.part, change.parts, change.offset),
+            )
+            rows = self._db.execute(
+                "SELECT page, parts, offset FROM part WHERE cohort = ? AND task = ?", key
+            ).fetchall()
+        needed = {page: parts for page, parts, _ in rows}
+        if len(needed) < change.pages or len(rows) < sum(needed.values()):
+            return None
+        start = min(offset for _, _, offset in rows)
+        left = "SELECT kind, id FROM member WHERE cohort = ? AND offset < ?"
+        return [Member(*row) for row in self._db.execute(left, (change.cohort, start))]
+
+    def synced(self, change: Change, *, complete: bool) -> None:
+        """The change is through, and with it what it belongs to if it is `complete`."""
+        with self._db:
+            done = (time.time(), change.task, change.cohort)
+            self._db.execute("UPDATE cohort SET synced = ?, task = ? WHERE id = ?", done)
+            if complete:
+                self._db.execute("DELETE FROM part WHERE cohort = ?", (change.cohort,))
+
+    def _known(self, change: Change) -> set[Member]:
+        given = json.dumps([tuple(member) for member in change.add])
+        return {Member(*row) for row in self._db.execute(KNOWN, (given, change.cohort))}
+
+    def _put(self, change: Change, members: Iterable[Member]) -> None:
+        self._db.executemany(
+            "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)",
+            [(change.cohort, *member, change.offset) for member in members],
+        )
+
+
+def databases(state: Path) -> dict[str, Path]:
+    """The databases in a state folder, by connector."""
+    return {path.stem: path for path in sorted((state / FOLDER).glob("*.db"))}
+
+
+def cohorts(path: Path) -> list[Cohort]:
+    """Every cohort of a connector. Raises sqlite3.Error."""
+    rows = "SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created, synced, task FROM cohort"
+    with closing(_read_only(path)) as db:
+        return [Cohort(*row) for row in db.execute(rows)]
+
+
+def members(path: Path, cohort: str) -> list[Member]:
+    """Who is in a cohort, as Braze was told. Raises sqlite3.Error."""
+    with closing(_read_only(path)) as db:
+        return [Member(*row) for row in db.execute("SELECT kind, id FROM member WHERE cohort = ?", (cohort,))]
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)

@@ -1,0 +1,23 @@
+CREATE TABLE IF NOT EXISTS cohort (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    created REAL NOT NULL,  -- Unix seconds, as told to Braze
+    synced REAL NOT NULL,   -- Unix seconds of the last change
+    task TEXT NOT NULL      -- what that change belonged to
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS member (
+    cohort TEXT NOT NULL,
+    kind TEXT NOT NULL,     -- external_id, device_id or alias:LABEL
+    id TEXT NOT NULL,
+    offset INTEGER NOT NULL, -- of the last event that had the user in
+    PRIMARY KEY (cohort, kind, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS part (  -- of syncs that name every member and are not complete yet
+    cohort TEXT NOT NULL,
+    task TEXT NOT NULL,
+    page INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    parts INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (cohort, task, page, part)
+) WITHOUT ROWID;

@@ -1,0 +1,114 @@
+"""Cohorts through a real daemon: from Heap's webhook and from files, over a kill, to a stand-in of Braze."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from relay.sandbox.cohorts import CohortApi, Profile
+
+SECRET = "nobody-may-see-this"
+MANY = 100_000
+
+
+def configure(daemon: Any, folder: Path, url: str) -> None:
+    for name, text in (("partner", SECRET), ("import", SECRET + "-2")):
+        (folder / name).write_text(text)
+    daemon.configure("10-segments", '[source.heap]\ntype="heap_segments"\npath="/segments"')
+    daemon.configure("11-push", '[source.push]\ntype="json"\npath="/cohorts"')
+    daemon.configure(
+        "20-braze",
+        f'[connector.braze]\ntype="braze_cohorts"\nendpoint="{url}"\npartner="heap"\n'
+        f'partner_key={{file="{folder}/partner"}}\ndata_import_key={{file="{folder}/import"}}',
+    )
+
+
+def api_of(users: range, **more: Any) -> CohortApi:
+    profiles = [Profile(f"user-{number}") for number in users]
+    return CohortApi(profiles, partner_key=SECRET, data_import_key=SECRET + "-2", **more)
+
+
+def page_of(task: str, add: range, remove: range = range(0)) -> bytes:
+    data = {
+        "segment": {"id": 42, "name": "Lost carts"},
+        "sync_info": {"page_number": 1, "total_pages": 1, "sync_task_id": task},
+        "add": [{"id": f"user-{number}"} for number in add],
+        "remove": [{"id": f"user-{number}"} for number in remove],
+    }
+    return orjson.dumps({"action_type": "segment.users.sync", "data": data})
+
+
+def inside(api: CohortApi, cohort: str) -> set[str | None]:
+    return {profile.external_id for profile in api.members[cohort]}
+
+
+async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "cohorts", *map(str, arguments)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"RELAY_TOKEN": ""},
+    )
+    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_hundred_thousand_members_over_a_kill(daemon: Any, tmp_path: Path) -> None:
+    async with api_of(range(MANY), delay=0.002) as api:
+        configure(daemon, tmp_path, api.url)
+        await daemon.start()
+        assert (await daemon.post(page_of("first", range(MANY)), "/segments"))[0] == 200
+        await daemon.until(lambda: len(api.books.ids), lambda requests: requests > 30)
+        await daemon.kill()
+        assert 0 < len(inside(api, "42")) < MANY
+        await daemon.start()
+        assert (await daemon.post(page_of("second", range(0), range(0, MANY, 2)), "/segments"))[0] == 200
+        await daemon.settled("braze", 150, within=60)
+        assert inside(api, "42") == {f"user-{number}" for number in range(1, MANY, 2)}
+        assert max(api.books.ids) == 1000
+        assert api.books.conflicts == 0, "order per cohort"
+        assert len(api.books.ids) <= 152, "what was on its way at the kill is sent again, no more"
+        assert await daemon.stop() == 0
+        texts = [path.read_bytes() for path in daemon.state.rglob("*") if path.is_file()]
+        assert not any(SECRET.encode() in text for text in [*texts, "\n".join(daemon.stderr).encode()])
+
+
+async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: Path) -> None:
+    async with api_of(range(3000)) as api:
+        configure(daemon, tmp_path, api.url)
+        await daemon.start()
+        state, url = ("--state", daemon.state), ("--url", daemon.url + "/cohorts")
+        first = "external_id,city\n" + "".join(f"user-{number},Graz\n" for number in range(2500))
+        code, out, err = await cohorts("push", "-", "--cohort", "vip", "--name", "VIPs", *url, stdin=first.encode())
+        assert (code, out) == (0, "3 accepted, 0 parked as unreadable\n"), err
+        await daemon.settled("braze", 3)
+        assert len(inside(api, "vip")) == 2500
+
+        file = tmp_path / "users.ndjson"
+        file.write_text("".join(f'{{"external_id": "user-{number}"}}\n' for number in range(1000, 3000)))
+        code, out, err = await cohorts("diff", "vip", file, "--json", *state)
+        assert {key: len(users) for key, users in orjson.loads(out).items()} == {"add": 500, "remove": 1000}
+        assert (await cohorts("push", file, "--cohort", "vip", "--name", "VIPs", *url))[0] == 0
+        await daemon.settled("braze", 5)
+        assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 3000)}
+        assert sum(api.books.ids) == 2500 + 500 + 1000
+
+        (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
+        assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
+        assert "2,000 members" in (await cohorts("list", *state))[1]
+        assert "VIPs" in (await cohorts("show", "vip", *state))[1]
+        assert len((await cohorts("members", "vip", *state))[1].splitlines()) == 2000
+        assert (await cohorts("resync", "vip", *state, *url))[0] == 0
+        await daemon.settled("braze", 7)
+        assert sum(api.books.ids) == 4000 + 2000
+
+        for wrong in (("show", "none", *state), ("push", "-", "--cohort", "vip", *url), ("list", "--state", tmp_path)):
+            assert (await cohorts(*wrong))[0] == 1
+        assert await daemon.stop() == 0
