@@ -208,7 +208,7 @@ def test_hooks_provide_types_made_in_another_way_and_commands(folder):
     registry = Registry.discover([folder])
     assert info(registry, "talk").error is None
     assert set(info(registry, "talk").provides) == {"filter chat", "command greet"}
-    assert [command.name for command in registry.commands] == ["greet"]
+    assert "greet" in [command.name for command in registry.commands]
 
 
 def test_a_module_that_only_adds_commands_still_provides_its_classes(folder):

@@ -13,6 +13,7 @@ import click
 
 from relay.sandbox.daemon import SandboxError
 from relay.sandbox.demo import Demo
+from relay.sandbox.loop import SCENARIOS, Loop, Step
 from relay.sandbox.report import Result, table
 
 TERMINAL_SECONDS: Final = 0.2
@@ -22,14 +23,22 @@ PLAIN_SECONDS: Final = 1.0
 @click.command
 @click.option("--events", default=20_000, show_default=True, type=click.IntRange(1), help="How many events to send.")
 @click.option("--rate", default=0.0, type=click.FloatRange(0), help="Events per second at most; 0: no limit.")
+@click.option(
+    "--scenario", type=click.Choice([*SCENARIOS]), help="Tell a story of Heap segments and Braze cohorts instead."
+)
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Work in this new folder and keep it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
-def sandbox(ctx: click.Context, events: int, rate: float, keep: Path | None, as_json: bool) -> None:
+def sandbox(
+    ctx: click.Context, events: int, rate: float, scenario: str | None, keep: Path | None, as_json: bool
+) -> None:
     """Send made-up Currents events through relay to a file and to a stand-in of Heap, and count what arrives.
 
-    Everything is local and temporary. Exits with 0 if all events are accounted for, else with 1.
+    With --scenario: users do something, a Heap segment has them, a Braze cohort gets them, a campaign goes to them, and
+    Heap learns of that. Everything is local and temporary. Exits with 0 if all is accounted for, else with 1.
     """
+    if scenario is not None:
+        _tell(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
     show = _rewrite if terminal else _write
     interval = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
@@ -44,6 +53,21 @@ def sandbox(ctx: click.Context, events: int, rate: float, keep: Path | None, as_
             _rewrite("")
     click.echo(json.dumps(_plain(result), indent=2) if as_json else table(result))
     ctx.exit(0 if result.all_balance else 1)
+
+
+def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
+    try:
+        with _folder(keep) as folder:
+            steps = asyncio.run(Loop(scenario=SCENARIOS[scenario], folder=folder).run())
+    except (SandboxError, TimeoutError) as error:
+        raise click.ClickException(str(error)) from None
+    plain = [{"step": step.text, "expected": step.expected, "found": step.found} for step in steps]
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_sentence, steps)))
+    ctx.exit(0 if all(step.good for step in steps) else 1)
+
+
+def _sentence(step: Step) -> str:
+    return f"{step.found:4} {step.text}" + ("" if step.good else f"  WRONG: {step.expected} expected")
 
 
 def _rewrite(line: str) -> None:

@@ -58,7 +58,7 @@ def prepare(folder: Path, token: str, heap_url: str) -> Place:
 
     `token` is what Braze needs towards relay, and relay towards Heap.
     """
-    place = Place(folder, _free_port())
+    place = Place(folder, free_port())
     shutil.copytree(shipped_conf(), place.conf)
     place.state.mkdir(mode=0o700)
     file = folder / "token"
@@ -149,7 +149,8 @@ def _quoted(value: str | Path) -> str:
     return json.dumps(str(value))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which nothing listens at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

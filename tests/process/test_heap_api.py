@@ -1,44 +1,84 @@
-"""Heap's limits per identity, at a real daemon."""
+"""Heap's server-side API at a real daemon: its limits, what it refuses, and every type of event."""
 
-from collections import Counter
 from typing import Any
 
 import orjson
+import pytest
 
-from relay.testing import Destination
+from relay.sandbox.shapes import make_event, types
+from relay.sandbox.track import HeapApi
 
 HOT, OTHERS = 1100, 150
 
 
-def body_of(users: list[str], start: int) -> bytes:
+def body_of(users: list[str], start: int, **properties: Any) -> bytes:
     events = [
         {
             "event_type": "users.behaviors.CustomEvent",
             "id": f"heap-api-{start + number}",
             "time": 1_790_000_000 + start + number,
             "user": {"external_user_id": user},
-            "properties": {"name": "tapped"},
+            "properties": {"name": "tapped"} | properties,
         }
         for number, user in enumerate(users)
     ]
     return orjson.dumps({"events": events})
 
 
+def configure(daemon: Any, heap: HeapApi, more: str = "") -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    daemon.configure(
+        "20-heap",
+        f'[connector.heap]\ntype="heap"\nmode="api"\napp_id="1"\nendpoint="{heap.url}"\n'
+        f'retry={{first="10ms",max="100ms"}}\n{more}',
+    )
+
+
 async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Any) -> None:
-    async with Destination() as heap:
-        daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
-        daemon.configure(
-            "20-heap", f'[connector.heap]\ntype="heap"\nmode="api"\napp_id="1"\nendpoint="{heap.url}"\nrate=0'
-        )
+    async with HeapApi() as heap:
+        configure(daemon, heap, "rate=0")
         await daemon.start()
         assert (await daemon.post(body_of(["hot"] * HOT, 0)))[0] == 202
         assert (await daemon.post(body_of([f"user-{n}" for n in range(OTHERS)], HOT)))[0] == 202
-        await heap.received(1000 + OTHERS, timeout=20)
         books = await daemon.until(
             lambda: daemon.ledger()["heap"], lambda books: books.counts.delivered == 1000 + OTHERS
         )
         assert books.pending == HOT - 1000
-        by_user = Counter(event["identity"] for event in heap.events())
-        assert by_user["hot"] == 1000
-        assert len(by_user) == 1 + OTHERS
+        assert heap.minute.most_of_one == 1000
+        assert heap.statuses.keys() == {200}
+        assert len(heap.events) == 1000 + OTHERS
+        assert await daemon.stop() == 0
+
+
+async def test_every_type_of_event_is_good_enough_for_heap(daemon: Any) -> None:
+    import random
+    import time
+
+    rng = random.Random(4)
+    events = [make_event(kind, rng, time.time()) for kind in types()]
+    known = [event for event in events if event["user"].get("external_user_id")]
+    async with HeapApi() as heap:
+        configure(daemon, heap)
+        heap.faults.extend([500, 429])
+        await daemon.start()
+        assert (await daemon.post(orjson.dumps({"events": events})))[0] == 202
+        books = await daemon.settled("heap", len(events))
+        assert books.counts.parked == len(events) - len(known)
+        assert heap.statuses.keys() == {200, 429, 500}
+        assert heap.events.keys() == {event["id"] for event in known if event["event_type"] != "users.profile.Update"}
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+async def test_no_minute_has_more_events_than_heap_takes(daemon: Any) -> None:
+    async with HeapApi() as heap:
+        configure(daemon, heap, "concurrency=8")
+        await daemon.start()
+        for start in range(0, 15_500, 500):
+            users = [f"user-{n}" for n in range(start, start + 500)]
+            assert (await daemon.post(body_of(users, start)))[0] == 202
+        await daemon.until(lambda: len(heap.events), lambda events: events >= 15_500, within=120)
+        assert 10_000 < heap.minute.most <= 15_000
+        assert heap.statuses.keys() == {200}
         assert await daemon.stop() == 0
