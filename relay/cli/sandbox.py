@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from relay.cli.standins import braze, heap
 from relay.sandbox.daemon import SandboxError
 from relay.sandbox.demo import Demo
 from relay.sandbox.loop import SCENARIOS, Loop, Step
@@ -20,7 +21,7 @@ TERMINAL_SECONDS: Final = 0.2
 PLAIN_SECONDS: Final = 1.0
 
 
-@click.command
+@click.group(invoke_without_command=True)
 @click.option("--events", default=20_000, show_default=True, type=click.IntRange(1), help="How many events to send.")
 @click.option("--rate", default=0.0, type=click.FloatRange(0), help="Events per second at most; 0: no limit.")
 @click.option(
@@ -34,9 +35,12 @@ def sandbox(
 ) -> None:
     """Send made-up Currents events through relay to a file and to a stand-in of Heap, and count what arrives.
 
-    With --scenario: users do something, a Heap segment has them, a Braze cohort gets them, a campaign goes to them, and
-    Heap learns of that. Everything is local and temporary. Exits with 0 if all is accounted for, else with 1.
+    With a command: a stand-in by itself. With --scenario: users do something, a Heap segment has them, a Braze cohort
+    gets them, a campaign goes to them, and Heap learns of that. Everything is local and temporary. Exits with 0 if all
+    is accounted for, else with 1.
     """
+    if ctx.invoked_subcommand:
+        return
     if scenario is not None:
         _tell(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
@@ -68,6 +72,10 @@ def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -
 
 def _sentence(step: Step) -> str:
     return f"{step.found:4} {step.text}" + ("" if step.good else f"  WRONG: {step.expected} expected")
+
+
+sandbox.add_command(braze)
+sandbox.add_command(heap)
 
 
 def _rewrite(line: str) -> None:

@@ -10,11 +10,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
+
+from relay.sandbox.server import StandIn
 
 MOST_IDS: Final = 1000
 MOST_OBJECTS: Final = 75
@@ -61,7 +62,7 @@ class Books:
     statuses: Counter[int] = field(default_factory=Counter)
 
 
-class CohortApi:
+class CohortApi(StandIn):
     """A local server, as a context manager. `faults` are taken one per request before it behaves again."""
 
     def __init__(
@@ -79,38 +80,48 @@ class CohortApi:
     ) -> None:
         """`success` is the status of accepted changes, `hourly` how many requests an hour may have, `delay` seconds
         that a change takes."""
+        super().__init__()
         self.faults = deque[Fault]()
         self.books = Books()
         self.members: defaultdict[str, set[Profile]] = defaultdict(set)
         """Of each cohort."""
         self.attributes: defaultdict[Profile, dict[str, Any]] = defaultdict(dict)
-        self.url = ""
         self._partner, self._success, self._hourly, self._delay = partner, success, hourly, delay
         self._keys = {"partner_api_key": partner_key, "client_secret": data_import_key}
         self._bearer = f"Bearer {rest_key}"
         self._clock, self._requests = clock, Counter[int]()
         self._writing: set[str] = set()
-        self._by_external = {one.external_id: one for one in profiles if one.external_id}
-        self._by_alias = {alias: one for one in profiles for alias in one.aliases}
-        self._by_device = {device: one for one in profiles for device in one.devices}
+        self.profiles: list[Profile] = []
+        self._by_external: dict[str, Profile] = {}
+        self._by_alias: dict[tuple[str, str], Profile] = {}
+        self._by_device: dict[str, Profile] = {}
+        self.add(profiles)
 
-    async def __aenter__(self) -> Self:
-        application = web.Application(client_max_size=2 * MOST_BYTES)
+    def add(self, profiles: Iterable[Profile]) -> None:
+        """Let there be more users."""
+        for one in profiles:
+            self.profiles.append(one)
+            self._by_external.update({one.external_id: one} if one.external_id else {})
+            self._by_alias.update(dict.fromkeys(one.aliases, one))
+            self._by_device.update(dict.fromkeys(one.devices, one))
+
+    def audience(self, includes: Iterable[str], excludes: Iterable[str] = ()) -> set[Profile]:
+        """Who is in a segment with these cohort filters: in all of the first and in none of the others."""
+        found = set(self.profiles)
+        for cohort in includes:
+            found &= self.members[cohort]
+        for cohort in excludes:
+            found -= self.members[cohort]
+        return found
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The partner API for cohorts, and attributes."""
         path = f"/partners/{self._partner}/cohorts"
-        application.router.add_post(path, self._answering(self._name))
-        application.router.add_post(path + "/users", self._answering(self._change))
-        application.router.add_post("/users/track", self._answering(self._track))
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
+        return [
+            web.post(path, self._answering(self._name)),
+            web.post(path + "/users", self._answering(self._change)),
+            web.post("/users/track", self._answering(self._track)),
+        ]
 
     def _answering(self, take: Callable[[web.Request, dict[str, Any]], Any]) -> Any:
         async def answer(request: web.Request) -> web.Response:

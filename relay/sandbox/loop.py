@@ -1,5 +1,5 @@
-"""The closed loop, as a story: what users do is seen in Heap, a segment becomes a Braze cohort, a campaign goes to it, and
-what the campaign sent is in Heap again. All through a real relay, between stand-ins of both.
+"""The closed loop, as a story: what users do is seen in Heap, a segment becomes a Braze cohort, a campaign goes to it,
+and what the campaign sent is in Heap again. All through a real relay, between stand-ins of both.
 """
 
 import asyncio
@@ -135,7 +135,7 @@ async def _play(
     cohort = braze.members[str(segment.id)]
     expected = {_name(number) for number in range(DONE, VISITORS - STRANGERS)}
     await _until(lambda: len(cohort) == len(expected) and braze.books.unknown == STRANGERS)
-    audience = {str(profile.external_id) for profile in cohort}
+    audience = {str(profile.external_id) for profile in braze.audience([str(segment.id)])}
     steps.append(Step("of them in the Braze cohort", len(expected), len(audience & expected)))
     steps.append(Step("unknown to Braze, and ignored", STRANGERS, braze.books.unknown))
 
@@ -181,7 +181,9 @@ async def _within(work: Awaitable[Any]) -> None:
 async def _until(good: Callable[[], bool]) -> None:
     """Wait for that, but not for ever: the story tells what is missing."""
     deadline = time.monotonic() + WAIT_S
-    while not good() and time.monotonic() < deadline:
+    while True:
+        if good() or time.monotonic() > deadline:
+            return
         await asyncio.sleep(POLL_S)
 
 

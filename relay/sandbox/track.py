@@ -7,17 +7,17 @@ refuses a whole body for one bad item, and answers 429 beyond its limits, is not
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
+
+from relay.sandbox.server import StandIn
 
 MINUTE_S: Final = 60.0
 MOST_ITEMS: Final = 1000
 MOST_CHARACTERS: Final = 1024
 MOST_OF_IDENTITY: Final = 255
-MAX_BODY_BYTES: Final = 64 << 20
 
 
 class Minute:
@@ -41,7 +41,7 @@ class Minute:
         self.most_of_one = max([self.most_of_one, *(self._counts[identity] for identity in identities)])
 
 
-class HeapApi:
+class HeapApi(StandIn):
     """A local server, as a context manager. `faults` are statuses to answer with, one per request."""
 
     def __init__(
@@ -50,10 +50,10 @@ class HeapApi:
         *,
         per_app: int = 15_000,
         per_identity: int = 1000,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self.faults = deque[int]()
-        self.url = ""
         self.events: dict[str, dict[str, Any]] = {}
         """By idempotency key: of several with one key the first."""
         self.users: dict[str, dict[str, Any]] = {}
@@ -63,21 +63,12 @@ class HeapApi:
         self.duplicates = 0
         self._app_id, self._per_app, self._per_identity, self._clock = app_id, per_app, per_identity, clock
 
-    async def __aenter__(self) -> Self:
-        application = web.Application(client_max_size=MAX_BODY_BYTES)
-        application.router.add_post("/api/track", self._track)
-        application.router.add_post("/api/add_user_properties", self._add_user_properties)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The calls."""
+        return [
+            web.post("/api/track", self._track),
+            web.post("/api/add_user_properties", self._add_user_properties),
+        ]
 
     def capture(self, event: str, identities: Iterable[str]) -> None:
         """What Heap sees for itself, on the customer's pages."""
