@@ -112,3 +112,28 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         for wrong in (("show", "none", *state), ("push", "-", "--cohort", "vip", *url), ("list", "--state", tmp_path)):
             assert (await cohorts(*wrong))[0] == 1
         assert await daemon.stop() == 0
+
+
+async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "memberships"
+    folder.mkdir()
+    async with api_of(range(10)) as api:
+        configure(daemon, tmp_path, api.url)
+        await daemon.start()
+        (folder / "vip.csv").write_text("user-1\nuser-2\n")
+        (folder / "new.ndjson").write_text('"user-3"\n')
+        (folder / "empty.csv").write_text("external_id\n")
+        (folder / "half.csv.part").write_text("user-4")
+        assert (await cohorts("watch", folder, "--once", "--url", daemon.url + "/nowhere"))[0] == 1
+        assert (folder / "vip.csv").exists(), "that was not its fault"
+        (folder / "empty.csv.failed").rename(folder / "empty.csv")
+        code, out, err = await cohorts("watch", folder, "--once", "--url", daemon.url + "/cohorts")
+        assert code == 1
+        assert "vip.csv: 2 users" in out
+        assert "empty.csv: " in err
+        assert "names no user" in err
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["empty.csv.failed", "half.csv.part", "new.ndjson.done", "vip.csv.done"]
+        await daemon.settled("braze", 2)
+        assert (inside(api, "vip"), inside(api, "new")) == ({"user-1", "user-2"}, {"user-3"})
+        assert await daemon.stop() == 0

@@ -1,31 +1,17 @@
 """`relay cohorts`: what Braze was told of each cohort, and whole memberships from files."""
 
-import csv
 import json
 import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from io import TextIOWrapper
-from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any, Final
-from uuid import uuid4
+from typing import IO
 
 import click
-import orjson
 
-from relay_plugins.braze_cohorts.change import ALIAS, EVENT_TYPE
 from relay_plugins.braze_cohorts.known import Cohort, databases, members
 from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
-
-USERS: Final = 1000
-"""Of one event."""
-EVENTS: Final = 20
-"""Of one request to relay."""
-HEADERS: Final = frozenset({"id", "external_id", "user_id", "device_id", "alias", "alias_name"})
-"""What a first line is called that is no user."""
+from relay_plugins.braze_cohorts.membership import events_of, match_of, send, users_in
+from relay_plugins.braze_cohorts.watch import watch
 
 state_option = click.option(
     "--state",
@@ -98,8 +84,9 @@ def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) 
 @json_option
 def diff(cohort_id: str, file: IO[bytes], match: str, state: Path, connector: str | None, as_json: bool) -> None:
     """What it would change if FILE were the whole membership (see push). Sends nothing."""
+    match_of(match)
     known = {f"{member.kind}:{member.id}" for member in members(_database(state, connector), cohort_id)}
-    wanted = {user if match == "prefix" else f"{match}:{user}" for user in _users(file)}
+    wanted = {user if match == "prefix" else f"{match}:{user}" for user in users_in(file)}
     add, remove = sorted(wanted - known), sorted(known - wanted)
     if as_json:
         return click.echo(json.dumps({"add": add, "remove": remove}, indent=2))
@@ -125,10 +112,8 @@ def push(
     FILE is CSV (the first column; a first line such as `external_id` is a header), or NDJSON: texts, or objects with
     one of these fields. It goes through a running relay, which sends Braze only what has changed.
     """
-    users = [*dict.fromkeys(_users(file))]
-    if not users:
-        raise click.ClickException(f"{file.name} names no user; a membership is not emptied by an empty file")
-    _post(ctx, _events(cohort_id, name or cohort_id, _match(match), users, full=True), url, token_env)
+    events = events_of(cohort_id, name or cohort_id, match_of(match), users_in(file), full=True)
+    send(ctx, events, url, token_env)
 
 
 @cohorts.command
@@ -143,69 +128,10 @@ def resync(ctx: click.Context, cohort_id: str, url: str, token_env: str, state: 
     path = _database(state, connector)
     cohort = _cohort(path, cohort_id)
     users = [f"{member.kind}:{member.id}" for member in members(path, cohort_id)]
-    _post(ctx, _events(cohort_id, cohort.name, "prefix", users, resend=True), url, token_env)
+    send(ctx, events_of(cohort_id, cohort.name, "prefix", users, resend=True), url, token_env)
 
 
-def _events(
-    cohort_id: str, name: str, match: object, users: Sequence[str], *, full: bool = False, resend: bool = False
-) -> Iterator[bytes]:
-    task, parts = str(uuid4()), -(-len(users) // USERS)
-    for part in range(parts):
-        sync = {"task": task, "page": 1, "pages": 1, "part": part, "parts": parts, "full": full, "resend": resend}
-        yield orjson.dumps(
-            {
-                "event_type": EVENT_TYPE,
-                "id": f"push:{task}:{part}",
-                "time": int(time.time()),
-                "cohort": {"id": cohort_id, "name": name},
-                "match": match,
-                "add": users[part * USERS : (part + 1) * USERS],
-                "remove": [],
-                "sync": sync,
-            }
-        )
-
-
-def _post(ctx: click.Context, events: Iterable[bytes], url: str, token_env: str) -> None:
-    """As `relay send` does."""
-    root = ctx.find_root()
-    send = root.command.get_command(root, "send") if isinstance(root.command, click.Group) else None
-    if send is None:
-        raise click.ClickException("relay send is missing: install relay again")
-    with TemporaryFile() as file:
-        file.writelines(chain.from_iterable((event, b"\n") for event in events))
-        file.seek(0)
-        ctx.invoke(send, file=file, url=url, token_env=token_env, batch=EVENTS, shape="array")
-
-
-def _users(file: IO[bytes]) -> Iterator[str]:
-    lines = (line for line in TextIOWrapper(file, "utf-8-sig") if line.strip())
-    first = next(lines, "")
-    if first.lstrip()[:1] in ("{", '"'):
-        yield from (_user(line) for line in chain([first], lines))
-        return
-    cells = (row[0].strip() for row in csv.reader(chain([first], lines)) if row and row[0].strip())
-    yield from (cell for number, cell in enumerate(cells) if number or cell.lower() not in HEADERS)
-
-
-def _user(line: str) -> str:
-    try:
-        value: Any = json.loads(line)
-    except ValueError as error:
-        raise click.ClickException(f"{line.strip()[:80]!r} is not JSON: {error}") from None
-    if isinstance(value, dict):
-        value = next((value[name] for name in value if name in HEADERS), None)
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise click.ClickException(f"{line.strip()[:80]!r} has none of the fields {', '.join(sorted(HEADERS))}")
-    return str(value)
-
-
-def _match(text: str) -> str | dict[str, str]:
-    if text.startswith(ALIAS) and len(text) > len(ALIAS):
-        return {"alias_label": text.removeprefix(ALIAS)}
-    if text in ("external_id", "device_id", "prefix"):
-        return text
-    raise click.BadParameter(f"{text!r} is not external_id, device_id, alias:LABEL or prefix", param_hint="--match")
+cohorts.add_command(watch)
 
 
 def _database(state: Path, connector: str | None) -> Path:
