@@ -30,6 +30,13 @@ class Delivered:
 DELIVERED: Final = Delivered()
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The connector has no use for the event and says why: it counts as filtered."""
+
+    reason: str
+
+
 class _Failure(Exception):
     """What all that is not delivered has: `reason`, a sentence for people, and if the destination answered over HTTP
     the `status` of that answer and the first bytes of its body."""
@@ -72,7 +79,7 @@ class Unauthorized(_Failure):
     """Not like this: credentials or address are wrong. The lane pauses and raises an alarm; the queue stays."""
 
 
-Outcome = Delivered | Retry | Reject | Unauthorized
+Outcome = Delivered | Skipped | Retry | Reject | Unauthorized
 
 
 Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]

@@ -122,6 +122,8 @@ def _outcome(way: dict[str, Any], tried: Sequence[Attempts]) -> str:
     last = next((one for one in tried if not one.replay), None)
     if last is not None and last.outcome == "parked":
         return "was parked, and then dropped or delivered again"
+    if last is not None and last.outcome == "filtered":
+        return f"filtered by the connector: {last.answer}"
     if way["wanted"] is False:
         return "unselected"
     if str(way["filters"]).startswith("dropped"):

@@ -100,8 +100,7 @@ class Again:
                 await self._delivery.finish(prepared.batch, settled.append)
         except Stopped:
             return
-        delivered = sum(each.counts.delivered for each in settled)
-        counts = prepared.counts + Counts(delivered=delivered)
+        counts = sum((each.counts for each in settled if each.outcome != "parked"), prepared.counts)
         if _is_counted(marked[0]):
             self._count(counts + Counts(parked=-counts.total))
         self._done += marked

@@ -43,7 +43,7 @@ class Settled(NamedTuple):
     """Events that have their outcome."""
 
     batch: Batch
-    outcome: Literal["delivered", "parked"]
+    outcome: Literal["delivered", "filtered", "parked"]
 
     @property
     def counts(self) -> Counts:
@@ -130,9 +130,11 @@ class Delivery:
             return
         refused = [refusal.number for refusal in verdict.refused]
         if verdict.delivered:
-            others = {*verdict.again, *refused}
+            others = {*verdict.again, *verdict.skipped, *refused}
             numbers = [number for number in range(len(batch)) if number not in others]
             note(Settled(batch.pick(numbers), "delivered"))
+        if verdict.skipped:
+            note(Settled(batch.pick(verdict.skipped), "filtered"))
         if refused:
             await self._refuse(batch, verdict, began)
             note(Settled(batch.pick(refused), "parked"))
@@ -164,6 +166,8 @@ class Delivery:
         if verdict.delivered or verdict.refused:
             self._breaker.worked()
             self._health.worked()
+        elif not verdict.again and not verdict.split:  # the connector needed no answer
+            self._breaker.given_up()
         return verdict
 
     async def _clearance(self, events: int) -> None:

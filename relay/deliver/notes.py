@@ -20,16 +20,17 @@ class Notes:
         """Note what came of an attempt: nothing, if it was the first one and delivered everything."""
         refused = [refusal.number for refusal in verdict.refused]
         self._put(batch, verdict.again, "pending", verdict.reason, replay)
+        self._put(batch, verdict.skipped, "filtered", verdict.why_skipped, replay)
         self._put(batch, refused, "parked", verdict.refused[0].reason if refused else "", replay)
         if verdict.delivered and batch.attempt > 1:
-            others = {*verdict.again, *refused}
+            others = {*verdict.again, *verdict.skipped, *refused}
             self._put(batch, [n for n in range(len(batch)) if n not in others], "delivered", "", replay)
 
     def _put(
         self,
         batch: Batch,
         numbers: Sequence[int],
-        outcome: Literal["pending", "delivered", "parked"],
+        outcome: Literal["pending", "delivered", "filtered", "parked"],
         answer: str,
         replay: int,
     ) -> None:

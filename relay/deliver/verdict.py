@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from relay.api import Delivered, Outcome, Reject, Retry, Unauthorized
+from relay.api import Delivered, Outcome, Reject, Retry, Skipped, Unauthorized
 
 
 class Refusal(NamedTuple):
@@ -27,6 +27,9 @@ class Verdict:
     again: Sequence[int] = ()
     """To be tried again."""
     refused: Sequence[Refusal] = ()
+    skipped: Sequence[int] = ()
+    """The connector has no use for them."""
+    why_skipped: str = ""
     split: bool = False
     """The batch was refused as a whole: which event is to blame is not known yet."""
     too_large: bool = False
@@ -112,9 +115,12 @@ def _wrong(size: int, outcomes: object) -> str | None:
 
 
 def _judge_each(outcomes: Sequence[Outcome], clean: Callable[[str], str]) -> Verdict:
+    skipped = {n: outcome.reason for n, outcome in enumerate(outcomes) if isinstance(outcome, Skipped)}
     again = {n: outcome for n, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)}
     return replace(
         _again([*again], [*again.values()], clean),
         delivered=sum(isinstance(outcome, Delivered) for outcome in outcomes),
         refused=[_refusal(n, outcome, clean) for n, outcome in enumerate(outcomes) if isinstance(outcome, Reject)],
+        skipped=tuple(skipped),
+        why_skipped=clean(next(iter(skipped.values()), "")),
     )

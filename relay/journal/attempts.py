@@ -31,9 +31,9 @@ class Attempts:
     ranges: Sequence[tuple[int, int]]
     """Their offsets."""
     attempts: int
-    outcome: Literal["pending", "delivered", "parked"]
+    outcome: Literal["pending", "delivered", "filtered", "parked"]
     answer: str
-    """What the last attempt that failed came to."""
+    """What the last attempt that failed came to, or why the connector has no use for them."""
     first: float
     """Unix seconds of the first failure."""
     last: float

@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS attempt (
     events     INTEGER NOT NULL,
     ranges     TEXT    NOT NULL,  -- JSON: which offsets between them
     attempts   INTEGER NOT NULL,
-    outcome    TEXT    NOT NULL,  -- pending, delivered, parked
+    outcome    TEXT    NOT NULL,  -- pending, delivered, filtered (by the connector), parked
     answer     TEXT    NOT NULL,  -- of the last attempt that failed
     first      REAL    NOT NULL,  -- Unix seconds of the first failure
     last       REAL    NOT NULL,  -- Unix seconds of the last attempt

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.api import DELIVERED, Reject, Retry, Unauthorized, retry_after
+from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
 from relay.deliver.breaker import FAILURES, PROBE_WAIT_S, Breaker
 from relay.deliver.pace import Pace
 from relay.deliver.schedule import MAX_RETRY_AFTER_S, retry_delay
@@ -100,6 +100,19 @@ ALL = range(3)
         (
             [Retry("later", after=2, status=503), Retry("wait", after=3, answer="x"), Reject("no", status=422)],
             Verdict(again=[0, 1], refused=[Refusal(2, "no", status=422)], reason="later", status=503, after=3),
+        ),
+        (
+            [Skipped("no use"), DELIVERED, Retry("wait", after=3, alone=True)],
+            Verdict(
+                delivered=1,
+                again=[2],
+                refused=[],
+                skipped=(0,),
+                why_skipped="no use",
+                reason="wait",
+                after=3,
+                alone=True,
+            ),
         ),
         (
             [DELIVERED, DELIVERED, Unauthorized("no")],

@@ -1,5 +1,9 @@
 """Heap's server-side API at a real daemon: its limits, what it refuses, and every type of event."""
 
+import asyncio
+import random
+import sys
+import time
 from typing import Any
 
 import orjson
@@ -51,9 +55,6 @@ async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Any) -> None:
 
 
 async def test_every_type_of_event_is_good_enough_for_heap(daemon: Any) -> None:
-    import random
-    import time
-
     rng = random.Random(4)
     events = [make_event(kind, rng, time.time()) for kind in types()]
     known = [event for event in events if event["user"].get("external_user_id")]
@@ -66,6 +67,22 @@ async def test_every_type_of_event_is_good_enough_for_heap(daemon: Any) -> None:
         assert books.counts.parked == len(events) - len(known)
         assert heap.statuses.keys() == {200, 429, 500}
         assert heap.events.keys() == {event["id"] for event in known if event["event_type"] != "users.profile.Update"}
+        assert await daemon.stop() == 0
+
+
+async def test_events_without_an_identity_can_be_left_out_and_are_told_apart(daemon: Any) -> None:
+    async with HeapApi() as heap:
+        configure(daemon, heap, 'without_identity="skip"')
+        await daemon.start()
+        assert (await daemon.post(body_of(["", "anna", ""], 0)))[0] == 202
+        books = await daemon.settled("heap", 3)
+        assert (books.counts.delivered, books.counts.filtered, books.counts.parked) == (1, 2, 0)
+        trace = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay", "trace", "heap-api-0", "--state", daemon.state, "--conf", daemon.conf),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(trace.communicate(), 30)
+        assert b"filtered by the connector: has no user.external_user_id" in out
         assert await daemon.stop() == 0
 
 

@@ -10,7 +10,7 @@ from relay_plugins.heap.api import MOST_ITEMS, Api
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""
-API_ONLY: Final = frozenset({"app_id", "region", "identity", "prefix", "names"})
+API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names"})
 
 
 class HeapBatch(BatchSettings):
@@ -40,6 +40,8 @@ class Heap(Connector, type="heap"):
         region: Literal["us", "eu"] = "us"
         identity: Literal["external_user_id", "user_id"] = "external_user_id"
         """Which field of `user` is the identity in Heap."""
+        without_identity: Literal["park", "skip"] = "park"
+        """What becomes of events that do not have it: parked, or counted as filtered."""
         prefix: str = Field("", max_length=100)
         """Put before the names of events and properties."""
         names: dict[str, str] = Field(default_factory=dict)

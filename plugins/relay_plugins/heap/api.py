@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from relay.api import DELIVERED, Batch, Event, Outcome, Reject, Retry, Unauthorized
+from relay.api import DELIVERED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
 from relay_plugins.heap.shape import identity_of, profile, readable, track
 
@@ -41,6 +41,8 @@ class Api:
     def __init__(self, settings: Any, post: Callable[..., Awaitable[object]]) -> None:
         self._settings, self._post = settings, post
         self._url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
+        why = f"has no user.{settings.identity}, which is the identity in Heap"
+        self._anonymous = Reject(why) if settings.without_identity == "park" else Skipped(why)
         self._limits = shared(urlsplit(self._url).netloc, settings.app_id)
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
@@ -56,8 +58,10 @@ class Api:
         events, changes = list[Item](), list[tuple[float, int, str, dict[str, Any]]]()
         for number, event in enumerate(batch):
             try:
-                identity = self._identity(event)
-                if event.type == PROFILE:
+                identity = identity_of(event, self._settings.identity)
+                if identity is None:
+                    outcomes[number] = self._anonymous
+                elif event.type == PROFILE:
                     changes.append((event.time or 0.0, number, identity, profile(event, self._settings.prefix)))
                 else:
                     events.append(Item((number,), identity, self._tracked(event, identity)))
@@ -66,12 +70,6 @@ class Api:
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
         return events, _newest(changes)
-
-    def _identity(self, event: Event) -> str:
-        field = self._settings.identity
-        if (identity := identity_of(event, field)) is None:
-            raise Reject(f"has no user.{field}, which is the identity in Heap")
-        return identity
 
     def _tracked(self, event: Event, identity: str) -> dict[str, Any]:
         name = self._settings.names.get(event.type) or readable(event.type)
