@@ -15,7 +15,7 @@ test-quick: .venv/dev.done  ## the tests without the long ones
 	$(BIN)/pytest -m "not slow"
 
 faults: .venv/dev.done  ## the long ones alone, longer: 200 rounds of kill -9, 300 made-up stories
-	RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m slow --timeout 1800
+	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m slow --timeout 1800
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .

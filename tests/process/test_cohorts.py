@@ -95,11 +95,12 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         file.write_text("".join(f'{{"external_id": "user-{number}"}}\n' for number in range(1000, 3000)))
         code, out, err = await cohorts("diff", "vip", file, "--json", *state)
         assert {key: len(users) for key, users in orjson.loads(out).items()} == {"add": 500, "remove": 1000}
-        assert (await cohorts("push", file, "--cohort", "vip", "--name", "VIPs", *url))[0] == 0
+        assert (await cohorts("push", file, "--cohort", "vip", *url))[0] == 0
         await daemon.settled("braze", 5)
         assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 3000)}
         assert sum(api.books.ids) == 2500 + 500 + 1000
 
+        assert api.books.names["vip"] == ["VIPs"]
         (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
         assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
         assert "2,000 members" in (await cohorts("list", *state))[1]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import click
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from relay.api import (
     DELIVERED,
@@ -73,12 +73,17 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         style: Literal["boolean", "array"] = "boolean"
         """True and false, or a list that has the ids of the user's cohorts."""
 
+        @field_validator("cluster")
+        @classmethod
+        def _known_cluster(cls, cluster: str | None) -> str | None:
+            if cluster is not None and cluster not in HOSTS:
+                raise ValueError(f"there is no {cluster}; known are {', '.join(HOSTS)}")
+            return cluster
+
         @model_validator(mode="after")
         def _whole(self) -> Self:
             if (self.cluster is None) == (self.endpoint is None):
                 raise ValueError("set either cluster or endpoint")
-            if self.cluster is not None and self.cluster not in HOSTS:
-                raise ValueError(f"cluster: there is no {self.cluster}; known are {', '.join(HOSTS)}")
             for mode, fields in NEEDS.items():
                 for field in fields:
                     if (getattr(self, field) is None) == (mode == self.mode):

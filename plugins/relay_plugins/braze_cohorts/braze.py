@@ -35,7 +35,7 @@ class Partner:
     def introduce(self, change: Change, created: float) -> Request | None:
         """Tell the cohort's name."""
         moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
-        return self._request("", {"cohort_id": change.cohort, "name": change.name, "created_at": moment})
+        return self._request("", {"cohort_id": change.cohort, "name": change.title, "created_at": moment})
 
     def change(self, change: Change, portion: Portion) -> Request:
         """Tell who came and who left."""

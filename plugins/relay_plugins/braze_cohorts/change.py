@@ -30,6 +30,7 @@ class Change:
 
     cohort: str
     name: str
+    """Empty: the one it has."""
     add: Sequence[Member]
     remove: Sequence[Member]
     """None of them is in `add` too: what an event both removes and adds, it adds."""
@@ -44,6 +45,11 @@ class Change:
     """All changes of this task together name every member: who is in none of them has left."""
     resend: bool
     """Send who is known to be in the cohort as well."""
+
+    @property
+    def title(self) -> str:
+        """The name of a cohort that has none yet."""
+        return self.name or self.cohort
 
 
 class Portion(NamedTuple):
@@ -92,7 +98,7 @@ def _read(data: Mapping[str, Any], offset: int) -> Change:
     numbers = {key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))}
     return Change(
         cohort=_text(cohort["id"]),
-        name=str(cohort.get("name") or cohort["id"]),
+        name=str(cohort.get("name") or ""),
         add=[*add],
         remove=[member for member in remove if member not in add],
         offset=offset,

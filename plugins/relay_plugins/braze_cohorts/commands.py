@@ -99,7 +99,7 @@ def diff(cohort_id: str, file: IO[bytes], match: str, state: Path, connector: st
 @cohorts.command
 @click.argument("file", type=click.File("rb"))
 @click.option("--cohort", "cohort_id", required=True, metavar="ID", help="The cohort's id.")
-@click.option("--name", help="Its name in Braze (default: the id).")
+@click.option("--name", help="Its name in Braze (default: the one it has, or the id).")
 @match_option
 @url_option
 @token_option
@@ -112,7 +112,7 @@ def push(
     FILE is CSV (the first column; a first line such as `external_id` is a header), or NDJSON: texts, or objects with
     one of these fields. It goes through a running relay, which sends Braze only what has changed.
     """
-    events = events_of(cohort_id, name or cohort_id, match_of(match), users_in(file), full=True)
+    events = events_of(cohort_id, name or "", match_of(match), users_in(file), full=True)
     send(ctx, events, url, token_env)
 
 

@@ -78,14 +78,18 @@ class Known:
         found = self._db.execute("SELECT name, created FROM cohort WHERE id = ?", (change.cohort,)).fetchone()
         name, created = found or (None, time.time())
         known = set() if change.resend else self._known(change)
-        return Plan(name != change.name, created, [member for member in change.add if member not in known])
+        return Plan(
+            name is None or change.name not in ("", name),
+            created,
+            [member for member in change.add if member not in known],
+        )
 
     def introduced(self, change: Change, created: float) -> None:
         """Braze has the cohort under this name."""
         with self._db:
             self._db.execute(
                 "INSERT INTO cohort VALUES (?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
-                (change.cohort, change.name, created, created),
+                (change.cohort, change.title, created, created),
             )
 
     def sent(self, change: Change, portion: Portion) -> None:

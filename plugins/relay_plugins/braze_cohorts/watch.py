@@ -48,7 +48,7 @@ def _push(ctx: click.Context, path: Path, match: str, url: str, token_env: str) 
         path.rename(path.with_name(path.name + FAILED))
         return _failed(path, error)
     try:
-        send(ctx, events_of(path.stem, path.stem, match_of(match), users, full=True), url, token_env)
+        send(ctx, events_of(path.stem, "", match_of(match), users, full=True), url, token_env)
     except click.ClickException as error:  # not the file's fault: it stays for the next look
         return _failed(path, error)
     path.rename(path.with_name(path.name + DONE))
