@@ -403,3 +403,12 @@ def test_a_configuration_that_does_nothing_is_a_warning(tmp_path, registry):
         "no [source.NAME] is enabled: relay will take no events",
         "no [connector.NAME] is enabled: relay will deliver no events",
     ]
+
+
+def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warning(tmp_path):
+    (tmp_path / "a.toml").write_text(
+        '[source.a]\ntype = "heap_segments"\npath = "/a"\nsecret = { env = "PATH" }\n'
+        '[connector.c]\ntype = "stdout"\nevents = ["cohort.*", "!cohort.Change", "cohorts.*"]\n'
+    )
+    warnings = load([tmp_path], Registry.discover(())).warnings
+    assert [warning.key for warning in warnings] == ["connector.c.events[2]"]

@@ -74,6 +74,7 @@ class HeapSegments(Source, type="heap_segments"):
     """Takes `segment.users.sync`. Answers 200: Heap sends again for everything else. (Heap docs, Segments Sync.)"""
 
     accepted_status: ClassVar[int] = 200
+    makes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 
     class Settings(SourceSettings):
         """How Heap proves that a call comes from it, and what its user ids are in Braze."""
@@ -88,6 +89,11 @@ class HeapSegments(Source, type="heap_segments"):
         match: str = Field("external_id", pattern=r"^(external_id|device_id|prefix|alias:.+)$")
         """What the ids are: `external_id`, `device_id`, `alias:LABEL`, or `prefix`: each says so itself, as in
         `external_id:17`, `device_id:...`, `alias:LABEL:...`."""
+
+        @property
+        def is_open(self) -> bool:
+            """Whether calls need neither signature nor token."""
+            return self.secret is None and super().is_open
 
         @model_validator(mode="after")
         def _some_credentials(self) -> Self:

@@ -54,6 +54,11 @@ class SourceSettings(Settings):
     dedupe: Duration = Field(0.0, ge=0, le=WEEK_S)
     """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody who reaches relay may send: a type that knows its senders in another way overrides it."""
+        return not self.tokens
+
 
 class Source(Plugin):
     """A named HTTP intake with its own path and credentials."""
@@ -63,6 +68,8 @@ class Source(Plugin):
     """The status that says to this sender that its events are kept."""
     disabled_after: ClassVar[float | None] = None
     """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
+    makes: ClassVar[tuple[str, ...]] = ()
+    """Event types that it makes itself; those that senders say need not be known."""
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name

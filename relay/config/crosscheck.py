@@ -4,7 +4,7 @@ Most of it is read from the tables as they were written, so that a mistake elsew
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -55,15 +55,18 @@ def path_clashes(merged: Merged) -> Iterator[Mistake]:
 def open_sources(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
     """Find sources that ask for no token, unless their type has a way of its own to know its senders."""
     for name, source in sources.items():
-        if source.settings.enabled and not source.settings.tokens and source.plugin.authorize is Source.authorize:
+        if source.settings.enabled and source.settings.is_open and source.plugin.authorize is Source.authorize:
             yield merged.mistake(("source", name), "has no `tokens`: everybody who reaches relay may send to it")
 
 
-def unmatched_entries(merged: Merged) -> Iterator[Mistake]:
-    """Find entries of `events` that match nothing known; a warning, for new types come monthly."""
+def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:
+    """Find entries of `events` that match nothing known, nor what sources make; a warning: new types come monthly."""
     for name, table in _tables(merged, "connector"):
         for number, entry in [] if is_off(table) else _texts(table.get("events")):
-            for unmatched in Selection([entry.strip()]).warnings() if entry.strip("! ") else ():
+            named = entry.strip("! ")
+            if not named or any(map(Selection([named]).wants, made)):
+                continue
+            for unmatched in Selection([entry.strip()]).warnings():
                 path = ("connector", name, "events", number)
                 yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
 

@@ -151,7 +151,8 @@ class _Check:
         self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
         self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
         self.warnings.extend(crosscheck.unused_filters(self.merged))
-        self.warnings.extend(crosscheck.unmatched_entries(self.merged))
+        made = [made for source in self.registry.types("source").values() for made in getattr(source, "makes", ())]
+        self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 
