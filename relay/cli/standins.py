@@ -56,9 +56,23 @@ def braze(listen: tuple[str, int], profiles: int, speed: float, **options: Any) 
 @click.option("--per-app", default=15_000, show_default=True, type=click.IntRange(1), help="Events a minute.")
 @click.option("--per-identity", default=1000, show_default=True, type=click.IntRange(1), help="... of one identity.")
 @click.option("--segments-url", metavar="URL", help="Where segments are synced to, every 4 hours of its clock.")
+@click.option("--page", default=1000, show_default=True, type=click.IntRange(1), help="Users of a page.")
+@click.option("--repeat-pages", "repeat", is_flag=True, help="Every page of a sync comes twice.")
+@click.option("--shuffle-pages", "shuffle", is_flag=True, help="Pages come in any order.")
+@click.option("--lose-last-page", "lose", is_flag=True, help="The last page of a sync never comes.")
 @click.option("--segments-secret", default="secret", show_default=True, help="Signs these calls.")
 @speed_option
-def heap(listen: tuple[str, int], segments_url: str | None, segments_secret: str, speed: float, **options: Any) -> None:
+def heap(
+    listen: tuple[str, int],
+    segments_url: str | None,
+    segments_secret: str,
+    page: int,
+    repeat: bool,
+    shuffle: bool,
+    lose: bool,
+    speed: float,
+    **options: Any,
+) -> None:
     """Heap's server-side API, and its segments, until Ctrl-C.
 
     Beside it, as JSON: GET /_sandbox/events?identity=ID, /_sandbox/users, /_sandbox/books; POST /_sandbox/capture
@@ -66,7 +80,8 @@ def heap(listen: tuple[str, int], segments_url: str | None, segments_secret: str
     /_sandbox/faults [429, 500].
     """
     clock = Clock(speed)
-    sync = SegmentSync(segments_url, segments_secret) if segments_url else None
+    ways: dict[str, Any] = {"page": page, "repeat": repeat, "shuffle": shuffle, "lose": lose}
+    sync = SegmentSync(segments_url, segments_secret, **ways) if segments_url else None
     api = HeapApi(clock=clock, **options)
     doors = HeapDoors(api, sync)
     api.doors = doors.routes()

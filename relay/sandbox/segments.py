@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -42,9 +43,20 @@ class Segment:
 class SegmentSync:
     """Tells a webhook who entered and left segments since the last time. A context manager."""
 
-    def __init__(self, url: str, secret: str, *, page: int = 1000) -> None:
-        """`page` is how many users a call has at most."""
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        *,
+        page: int = 1000,
+        repeat: bool = False,
+        shuffle: bool = False,
+        lose: bool = False,
+    ) -> None:
+        """`page` is how many users a call has at most. Every page comes twice, they come in any order, the last one
+        never comes: `repeat`, `shuffle`, `lose`."""
         self._url, self._secret, self._page = url, secret.encode(), page
+        self._repeat, self._shuffle, self._lose = repeat, shuffle, lose
         self._told = defaultdict[int, set[str]](set)
 
     async def __aenter__(self) -> Self:
@@ -60,10 +72,16 @@ class SegmentSync:
         """Tell the changes, page by page; return how many entered and left. Raises TimeoutError if no 200 comes."""
         told = self._told[segment.id]
         came, went = sorted(members - told), sorted(told - members)
-        for body in self._pages(segment, came, went):
+        for body in self._sent([*self._pages(segment, came, went)]):
             await self._post(body)
         self._told[segment.id] = set(members)
         return len(came), len(went)
+
+    def _sent(self, pages: list[bytes]) -> list[bytes]:
+        """The pages as they go out."""
+        pages = pages[:-1] if self._lose else pages
+        pages = pages * 2 if self._repeat else pages
+        return Random().sample(pages, len(pages)) if self._shuffle else pages
 
     def _pages(self, segment: Segment, came: list[str], went: list[str]) -> Iterator[bytes]:
         changes = [("add", user) for user in came] + [("remove", user) for user in went]

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from relay.sandbox.cohorts import CohortApi, Profile
+from relay.sandbox.segments import Segment, SegmentSync
 
 SECRET = "nobody-may-see-this"
 MANY = 100_000
@@ -78,6 +79,25 @@ async def test_a_hundred_thousand_members_over_a_kill(daemon: Any, tmp_path: Pat
         assert await daemon.stop() == 0
         texts = [path.read_bytes() for path in daemon.state.rglob("*") if path.is_file()]
         assert not any(SECRET.encode() in text for text in [*texts, "\n".join(daemon.stderr).encode()])
+
+
+@pytest.mark.parametrize(
+    ("ways", "expected"),
+    [({}, 50), ({"repeat": True}, 50), ({"shuffle": True, "repeat": True}, 50), ({"lose": True}, 40)],
+)
+async def test_however_pages_come_who_is_told_of_is_in_it(
+    daemon: Any, tmp_path: Path, ways: dict[str, bool], expected: int
+) -> None:
+    segment = Segment(42, "Lost carts", "in", "out")
+    async with api_of(range(50)) as api:
+        configure(daemon, tmp_path, api.url)
+        await daemon.start()
+        async with SegmentSync(daemon.url + "/segments", "unsigned", page=10, **ways) as sync:
+            assert await sync.sync(segment, {f"user-{number}" for number in range(50)}) == (50, 0)
+            await daemon.settled("braze", expected // 10 * (2 if "repeat" in ways else 1))
+            assert len(inside(api, "42")) == expected
+            assert sum(api.books.ids) == expected, "a repeated page changes nothing"
+        assert await daemon.stop() == 0
 
 
 async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: Path) -> None:
