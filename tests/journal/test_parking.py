@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import datetime
@@ -50,6 +50,12 @@ async def until_left(folder: Path, number: int) -> list[Parked]:
     return left
 
 
+async def until_told(lines: Sequence[Any], level: str) -> None:
+    async with asyncio.timeout(10):
+        while not any(line["log_level"] == level for line in lines):
+            await asyncio.sleep(0.005)
+
+
 async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_once(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
@@ -62,6 +68,7 @@ async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_onc
     with capture_logs() as lines:
         async with tidied(state, 90 * DAY_S):
             (left,) = await until_left(tmp_path, 1)
+            await until_told(lines, "warning")
     assert (left.offset, left.attempts) == (4, 2)
     (line,) = lines
     assert (line["event"], line["log_level"], line["events"]) == ("parked events removed", "warning", 11)
@@ -105,6 +112,7 @@ async def test_it_is_looked_for_again_and_again_also_after_an_error(
             assert len(parked(tmp_path)) == 1
             age(tmp_path, 91 * DAY_S)
             await until_left(tmp_path, 0)
+            await until_told(lines, "warning")
     assert [line["log_level"] for line in lines] == ["error", "warning"]
 
 
