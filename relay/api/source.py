@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from pydantic import Field
 
 from relay.api.event import Kind
+from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Secret, Settings, UrlPath
 
@@ -53,6 +54,10 @@ class SourceSettings(Settings):
     """Bearer tokens, any of which is accepted (several: for rotation); none: everybody may send."""
     dedupe: Duration = Field(0.0, ge=0, le=WEEK_S)
     """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""
+    allow: NetworkList = Networks()
+    """From where requests are taken, 403 for all others; empty: from everywhere."""
+    rate: float = Field(0, ge=0)
+    """Events per second at most, 429 beyond; 0 is no limit."""
 
     @property
     def is_open(self) -> bool:

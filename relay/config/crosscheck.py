@@ -53,9 +53,11 @@ def path_clashes(merged: Merged) -> Iterator[Mistake]:
 
 
 def open_sources(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find sources that ask for no token, unless their type has a way of its own to know its senders."""
+    """Find sources that ask for no token and no address, unless their type has a way of its own to know its senders."""
     for name, source in sources.items():
-        if source.settings.enabled and source.settings.is_open and source.plugin.authorize is Source.authorize:
+        settings = source.settings
+        is_open = settings.enabled and settings.is_open and not settings.allow
+        if is_open and source.plugin.authorize is Source.authorize:
             yield merged.mistake(("source", name), "has no `tokens`: everybody who reaches relay may send to it")
 
 

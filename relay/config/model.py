@@ -19,6 +19,7 @@ from relay.api import (
     Source,
     SourceSettings,
 )
+from relay.api.network import NetworkList, Networks
 from relay.config.address import Listen, TcpAddress
 
 MIB: Final = 1 << 20
@@ -31,6 +32,8 @@ class IngestSettings(Settings):
 
     listen: Listen = (TcpAddress("127.0.0.1", 8080),)
     """One address or a list: "host:port", "[v6]:port", "unix:/path"."""
+    trusted_proxies: NetworkList = Networks()
+    """Who says in X-Forwarded-For where a request comes from."""
     max_body: ByteSize = Field(8 * MIB, ge=1)
     """Bytes of a request body after decompression; 413 beyond."""
     max_in_flight: ByteSize = Field(64 * MIB, ge=1)

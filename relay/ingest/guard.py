@@ -16,6 +16,7 @@ WARN_H: Final = (1, 24, 72)
 ADVICE: Final = {
     401: "compare the credentials of the sender with those of the source",
     413: "raise ingest.max_body",
+    429: "raise the source's rate",
     503: "see why the journal takes no events, and make room",
 }
 OTHER_ADVICE: Final = "the reason says what is wrong with the requests"

@@ -9,9 +9,11 @@ from aiohttp import web
 
 from relay.api import Decoded, Denied, Malformed, Source
 from relay.config import IngestSettings
+from relay.ingest.allow import Allowed
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.guard import Guard
+from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
@@ -36,7 +38,9 @@ class Intake:
     ) -> None:
         self._source, self._settings, self._pressure = source, settings, pressure
         self._journal, self._state, self._save_soon = journal, state, save_soon
-        window = source.settings.dedupe
+        window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
+        self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
+        self._limit = Limit(rate) if rate else None
         self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window else None
         self._left_out = 0
         self._guard = Guard(source, save_soon)
@@ -59,6 +63,11 @@ class Intake:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request on the source's path."""
+        try:
+            if self._allowed is not None:
+                self._allowed.check(request)
+        except Problem as problem:
+            return self._refuse(problem)  # and no word to the guard: it is not the source's sender
         if request.method != "POST":
             return self._refuse(Problem(405, "events are sent by POST", Allow="POST"))
         try:
@@ -87,6 +96,8 @@ class Intake:
                 content = await body.read()
                 self._source.verify(request.headers, content)
                 decoded = self._source.decode(content)
+                if self._limit is not None:
+                    self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
                 accepted = await self._keep(decoded)
         except Denied as denied:
             raise Problem(401, str(denied), WWW_Authenticate="Bearer") from None

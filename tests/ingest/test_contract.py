@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from relay.testing import make_event
 class Bench:
     """An ingest listener of its own, with one source of each type."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: Any) -> None:
         (folder / "token").write_text("right")
         types, token = Registry.discover(()).types("source"), Secret("file", str(folder / "token"))
         settings = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), max_body="100kB", read_timeout="200ms")  # type: ignore[arg-type]
         sources: list[Source] = []
         for name, path in (("currents", "/braze"), ("json", "/any")):
-            given = {"type": name, "path": path, "tokens": (token,), "dedupe": "1h"}
+            given = {"type": name, "path": path, "tokens": (token,), "dedupe": "1h"} | more
             sources.append(types[name](name, types[name].Settings.model_validate(given)))  # type: ignore[arg-type]
         self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
         self.state = State(folder)
@@ -43,14 +44,22 @@ class Bench:
             return answer.status, yaml.safe_load(text), answer
 
 
+@asynccontextmanager
+async def running(folder: Path, **more: Any) -> AsyncIterator[Bench]:
+    bench = Bench(folder, **more)
+    (bench.url,) = await bench.ingest.start()
+    try:
+        yield bench
+    finally:
+        await bench.ingest.stop()
+        await bench.journal.close()
+        bench.state.close()
+
+
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path)
-    (bench.url,) = await bench.ingest.start()
-    yield bench
-    await bench.ingest.stop()
-    await bench.journal.close()
-    bench.state.close()
+    async with running(tmp_path) as bench:
+        yield bench
 
 
 def resolve(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +130,42 @@ async def test_an_answer_tells_what_was_left_out(bench: Bench, path: str) -> Non
         seen = await bench.ask("POST", path, event)
         assert seen[:2] == (202, expected)
         assert_described(document, path, seen)
+
+
+@pytest.mark.parametrize("path", ["/braze", "/any"])
+async def test_an_outsider_is_403_whatever_it_sends_and_no_failure_of_the_source(tmp_path: Path, path: str) -> None:
+    async with running(tmp_path, allow=["192.0.2.0/24"]) as bench:
+        _, document, _ = await bench.ask("GET", "/openapi.yaml")
+        for method, body, headers in (
+            ("POST", make_event(), {}),
+            ("POST", b"", {"Authorization": "Bearer wrong"}),
+            ("POST", make_event(), {"X_Forwarded_For": "192.0.2.1"}),
+            ("PUT", b"", {}),
+        ):
+            seen = await bench.ask(method, path, body, **headers)
+            assert seen[0] == 403
+            assert_described(document, path, seen)
+        assert bench.journal.head == 0
+        assert all(intake._guard._refusals is None for intake in bench.ingest._intakes.values())
+
+
+@pytest.mark.parametrize("path", ["/braze", "/any"])
+async def test_too_many_events_are_429_until_one_gets_through(tmp_path: Path, path: str) -> None:
+    async with running(tmp_path, rate=1e-6) as bench:
+        _, document, _ = await bench.ask("GET", "/openapi.yaml")
+        for _ in range(2):  # the second makes debts
+            assert (await bench.ask("POST", path, make_event()))[0] == 202
+        seen = await bench.ask("POST", path, make_event())
+        assert seen[0] == 429
+        assert_described(document, path, seen)
+        assert bench.journal.head == 2
+        for headers, status in (({"Authorization": "Bearer wrong"}, 401), ({}, 429)):
+            assert (await bench.ask("POST", path, make_event(), **headers))[0] == status
+        guard = bench.ingest._intakes[{"/braze": "currents", "/any": "json"}[path]]._guard
+        assert guard._refusals is not None
+        assert guard._refusals.status == 429
+        assert (await bench.ask("POST", path, b""))[0] == 200
+        assert guard._refusals is None
 
 
 async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -> None:
