@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from relay.config import Registry, load
+from tests.certificates import Authority
 
 SHIPPED = Path(__file__).parents[1] / "conf.d"
 SETTING = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
@@ -35,7 +36,19 @@ def test_what_is_commented_out_are_all_the_settings_with_their_defaults(conf, re
     after = load([conf], registry).config
     assert after == before
     for table in (after.ingest, after.journal, after.parked, after.runtime, after.log):
-        assert table.model_fields_set == set(type(table).model_fields)
+        shown = {name for name, field in type(table).model_fields.items() if field.default is not None}
+        assert table.model_fields_set == shown
+
+
+def test_tls_is_shown_too_which_has_no_default(conf, registry, tmp_path_factory):
+    authority = Authority(tmp_path_factory.mktemp("tls"))
+    authority.issue()
+    text = (conf / "00-relay.toml").read_text()
+    (shown,) = re.findall(r"^#  (tls = .*)", text, re.MULTILINE)
+    for name, path in {"fullchain": authority.certificate, "key": authority.key}.items():
+        shown = re.sub(rf'"[^"]*{name}\.pem"', f'"{path}"', shown)
+    (conf / "00-relay.toml").write_text(text.replace("\n[ingest]\n", f"\n[ingest]\n{shown}\n"))
+    assert load([conf], registry).config.ingest.tls is not None
 
 
 def test_an_override_switches_heap_on(conf, registry):

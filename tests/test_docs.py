@@ -12,7 +12,15 @@ from pydantic import TypeAdapter
 
 from relay.api import ConnectorSettings, Settings, SourceSettings
 from relay.cli.main import COMMANDS
-from relay.config import IngestSettings, JournalSettings, LogSettings, ParkedSettings, Registry, RuntimeSettings
+from relay.config import (
+    IngestSettings,
+    JournalSettings,
+    LogSettings,
+    ParkedSettings,
+    Registry,
+    RuntimeSettings,
+    TlsSettings,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,6 +35,7 @@ def own(kind: str, name: str, base: type[Settings]) -> tuple[type[Settings], set
 
 TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[ingest]`": (IngestSettings, set()),
+    "`[ingest.tls]`": (TlsSettings, set()),
     "`[journal]`": (JournalSettings, set()),
     "`[parked]`": (ParkedSettings, set()),
     "`[runtime]`": (RuntimeSettings, set()),

@@ -17,6 +17,7 @@ from relay.config.model import (
 )
 from relay.config.private import HIDDEN
 from relay.config.registry import PluginInfo, Registry
+from relay.config.tls import TlsError, TlsSettings, server_context, worry
 
 __all__ = [
     "CONF_FOLDERS",
@@ -36,7 +37,11 @@ __all__ = [
     "Registry",
     "RuntimeSettings",
     "TcpAddress",
+    "TlsError",
+    "TlsSettings",
     "UnixAddress",
     "leaves",
     "load",
+    "server_context",
+    "worry",
 ]

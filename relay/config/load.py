@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
 from relay.config import crosscheck
+from relay.config.address import TcpAddress
 from relay.config.files import read
 from relay.config.merge import KeyPath, Merged
 from relay.config.mistake import ConfigError, Mistake, closest
@@ -24,6 +25,7 @@ from relay.config.model import (
     RuntimeSettings,
 )
 from relay.config.registry import KINDS, Registry
+from relay.config.tls import TlsError, server_context, worry
 from relay.config.translate import translate
 
 TABLES: Final = ("ingest", "journal", "parked", "runtime", "log", *KINDS)
@@ -60,8 +62,10 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     for kind, tables in named.items():
         check.secrets(kind, tables, required=secrets_required)
     check.warnings.extend(crosscheck.plain_secrets(merged))
+    ingest = check.own_table("ingest", IngestSettings)
+    check.tls(ingest, required=secrets_required)
     config = Config(
-        ingest=check.own_table("ingest", IngestSettings),
+        ingest=ingest,
         journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
         runtime=check.own_table("runtime", RuntimeSettings),
@@ -160,9 +164,31 @@ class _Check:
         """Report unread secrets; in a table that is switched off they do no harm yet."""
         for name, table in self.merged.named(kind).items():
             read_from = tables[name].settings if name in tables else table
-            for secret, mistake in crosscheck.unread_secrets((kind, name), read_from, self.merged):
-                harmless = crosscheck.is_off(table) or (not required and crosscheck.is_only_elsewhere(secret))
-                (self.warnings if harmless else self.mistakes).extend(self._unless_wrong([mistake]))
+            self._unread((kind, name), read_from, required=required, off=crosscheck.is_off(table))
+
+    def tls(self, ingest: IngestSettings, *, required: bool) -> None:
+        """Report what of [ingest] tls cannot be read or served, and a certificate that ends soon."""
+        path, settings = ("ingest", "tls"), ingest.tls
+        if settings is None or self._unread(path, settings, required=required):
+            return
+        if not any(isinstance(address, TcpAddress) for address in ingest.listen):
+            self.warnings.append(self.merged.mistake(path, "there is no TCP address in `listen` to serve it on"))
+        try:
+            server_context(settings)
+            reason = worry(settings)
+        except TlsError as error:
+            self._wrong((*path, error.key), error.reason)
+            return
+        if reason:
+            self.warnings.append(self.merged.mistake((*path, "certificate"), reason))
+
+    def _unread(self, path: KeyPath, table: object, *, required: bool, off: bool = False) -> bool:
+        """Report secrets that cannot be read; tell whether there are any."""
+        unread = list(crosscheck.unread_secrets(path, table, self.merged))
+        for secret, mistake in unread:
+            harmless = off or (not required and crosscheck.is_only_elsewhere(secret))
+            (self.warnings if harmless else self.mistakes).extend(self._unless_wrong([mistake]))
+        return bool(unread)
 
     def _unless_wrong(self, found: Iterable[Mistake]) -> list[Mistake]:
         """Leave out what is about a key of which a mistake is known already."""

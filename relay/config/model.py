@@ -21,6 +21,7 @@ from relay.api import (
 )
 from relay.api.network import NetworkList, Networks
 from relay.config.address import Listen, TcpAddress
+from relay.config.tls import TlsSettings
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -32,6 +33,8 @@ class IngestSettings(Settings):
 
     listen: Listen = (TcpAddress("127.0.0.1", 8080),)
     """One address or a list: "host:port", "[v6]:port", "unix:/path"."""
+    tls: TlsSettings | None = None
+    """HTTPS on the TCP addresses; None: plain HTTP."""
     trusted_proxies: NetworkList = Networks()
     """Who says in X-Forwarded-For where a request comes from."""
     max_body: ByteSize = Field(8 * MIB, ge=1)

@@ -1,7 +1,7 @@
 """Says in our words what pydantic found wrong with a table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
@@ -65,9 +65,11 @@ def _model_at(model: type[BaseModel], parents: Sequence[str | int]) -> type[Base
     """The model of a nested table, as far as plain annotations tell."""
     for key in parents:
         known = model.model_fields.get(str(key))
-        if known is None or not isinstance(known.annotation, type) or not issubclass(known.annotation, BaseModel):
+        kinds = get_args(known.annotation) or (known.annotation,) if known else ()  # a model, or a model | None
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
             return None
-        model = known.annotation
+        model = models[0]
     return model
 
 

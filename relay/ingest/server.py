@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import stat
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +13,12 @@ from typing import Final
 from aiohttp import web
 
 from relay.api import Source
-from relay.config import Address, IngestSettings, UnixAddress
+from relay.config import Address, IngestSettings, TlsSettings, UnixAddress
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
+from relay.ingest.tls import Certificates
 from relay.journal import Journal, SourceBooks, State, forget_seen
 
 STOP_S: Final = 5.0
@@ -35,22 +37,26 @@ class Ingest:
             source.name: Intake(source, settings, pressure, journal, state, self._tally.soon) for source in sources
         }
         self._gone: list[SourceBooks] = []
+        self._certificates: Certificates | None = None
         self._ready = False
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> list[str]:
-        """Bind all listeners; return their addresses. Raises OSError if one is taken."""
+        """Bind all listeners; return their addresses. Raises OSError if one is taken, TlsError."""
+        if self._settings.tls is not None:
+            self._certificates = Certificates(self._settings.tls)
+        context = self._certificates.context if self._certificates else None
         await self._restore()
         self._runner = web.AppRunner(
             self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
         )
         await self._runner.setup()
         for address in self._settings.listen:
-            await _site(self._runner, address).start()
+            await _site(self._runner, address, context).start()
             if isinstance(address, UnixAddress):
                 address.path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
         self._ready = True
-        return [_show(address) for address in self._runner.addresses]
+        return [_show(address, "https" if context else "http") for address in self._runner.addresses]
 
     async def _restore(self) -> None:
         """Take up what the sources counted before, and let go of what no source here needs."""
@@ -64,6 +70,18 @@ class Ingest:
 
     def _books(self) -> list[SourceBooks]:
         return [*(intake.books for intake in self._intakes.values()), *self._gone]
+
+    async def reload_tls(self, settings: TlsSettings | None = None) -> bool:
+        """Serve new connections with the certificates as they are now, in the files or by other settings.
+
+        Tells whether anything is new. Raises TlsError, and then all stays as it was.
+        """
+        return self._certificates is not None and await self._certificates.reload(settings)
+
+    async def watch_tls(self) -> None:
+        """Serve renewed certificates as they come, until cancelled."""
+        if self._certificates is not None:
+            await self._certificates.watch()
 
     def drain(self) -> None:
         """Say not ready, and 503 to whoever sends from now on."""
@@ -114,11 +132,11 @@ async def _unknown(request: web.Request) -> web.Response:
     return Problem(404, f"no source has the path {request.path}").response()
 
 
-def _site(runner: web.AppRunner, address: Address) -> web.BaseSite:
+def _site(runner: web.AppRunner, address: Address, context: ssl.SSLContext | None) -> web.BaseSite:
     if isinstance(address, UnixAddress):
         _remove_stale_socket(address.path)
         return web.UnixSite(runner, str(address.path))
-    return web.TCPSite(runner, address.host, address.port, backlog=1024)
+    return web.TCPSite(runner, address.host, address.port, backlog=1024, ssl_context=context)
 
 
 def _remove_stale_socket(path: Path) -> None:
@@ -132,10 +150,10 @@ def _remove_stale_socket(path: Path) -> None:
             path.unlink()
 
 
-def _show(address: object) -> str:
+def _show(address: object, scheme: str) -> str:
     match address:
         case str():
             return f"unix:{address}"
         case (str() as host, int() as port, *_):
-            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     return str(address)

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from relay import __version__
-from relay.config import Config
+from relay.config import Config, TlsError
 from relay.deliver import Fleet
 from relay.ingest import Ingest
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
@@ -40,6 +40,7 @@ async def run(config: Config, folder: Path) -> None:
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(fleet.run(), name="fleet")
             tidying = group.create_task(tidy_parking(state, config.parked.retention), name="tidy parking")
+            watching = group.create_task(ingest.watch_tls(), name="watch certificates")
             try:
                 _tell_start(config, journal, addresses)
                 await stop.wait()
@@ -48,6 +49,7 @@ async def run(config: Config, folder: Path) -> None:
                 await _end(fleet, lanes, config.runtime.drain)
             finally:
                 tidying.cancel()
+                watching.cancel()
                 await ingest.stop()
     log.info("relay stopped")
 
@@ -61,6 +63,8 @@ async def _open(fleet: Fleet, ingest: Ingest, config: Config) -> list[str]:
         return await ingest.start()
     except OSError as error:
         raise StartError(f"ingest.listen: {error}") from error
+    except TlsError as error:
+        raise StartError(str(error)) from error
 
 
 @asynccontextmanager

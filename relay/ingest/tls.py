@@ -1,0 +1,101 @@
+"""The certificate of the listeners, which is renewed while they listen."""
+
+import asyncio
+import ssl
+import time
+from typing import Any, Final
+
+import structlog
+
+from relay.config import TlsSettings, server_context, worry
+
+WATCH_S: Final = 60.0
+"""A renewed certificate is served after so many seconds at most."""
+WORRY_S: Final = 86400.0
+"""A certificate that ends is told of so often."""
+log = structlog.stdlib.get_logger()
+
+
+class Renewable(ssl.SSLContext):
+    """What a listener keeps for good: each new connection gets the context that is current then.
+
+    Loading a renewed chain into a context in use would leave it without a key if that failed halfway, and with two
+    certificates if the kind of key has changed; so a new one is made, and takes over when it is complete.
+    """
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *streams: Any, **options: Any) -> ssl.SSLObject:
+        """Begin the TLS of one connection."""
+        return self.current.wrap_bio(*streams, **options)
+
+
+class Watched(ssl.SSLObject):
+    """The TLS of one connection; a handshake that fails is told, for the sender knows no more than that it failed."""
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLSyscallError):
+            raise
+        except ssl.SSLError as error:
+            log.warning("TLS handshake failed", reason=error.reason or str(error))
+            raise
+
+
+class Certificates:
+    """Loads what `[ingest] tls` names, again whenever the files have changed."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        """Raises TlsError."""
+        self._settings = settings
+        self.context = Renewable(ssl.PROTOCOL_TLS_SERVER)
+        self.context.current = _context(settings)
+        self._failure = ""
+        self._told = -WORRY_S
+
+    async def reload(self, settings: TlsSettings | None = None) -> bool:
+        """Serve new connections with what the files hold now, or with other settings; tell whether it is any other.
+
+        Connections go on as they are. Raises TlsError, and then all stays as it was.
+        """
+        return await asyncio.to_thread(self._reload, settings)
+
+    def _reload(self, settings: TlsSettings | None) -> bool:
+        fresh = settings or self._settings.reread()
+        if fresh == self._settings:
+            return False
+        self.context.current = _context(fresh)
+        self._settings = fresh
+        return True
+
+    async def watch(self) -> None:
+        """Look for ever whether the files have changed, and whether the certificate ends soon."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            renewed = await self.reload()
+            reason = await asyncio.to_thread(worry, self._settings)
+        except Exception as error:  # whatever it is, listening goes on
+            if str(error) != self._failure:
+                advice = "the one before is served on; the files are looked at again every minute"
+                log.error("renewed certificate cannot be used", reason=str(error), advice=advice)
+            self._failure = str(error)
+            return
+        self._failure = ""
+        if renewed:
+            log.info("certificate renewed")
+            self._told = -WORRY_S
+        if reason and time.monotonic() - self._told > WORRY_S:
+            log.error("certificate needs renewal", reason=reason)
+            self._told = time.monotonic()
+
+
+def _context(settings: TlsSettings) -> ssl.SSLContext:
+    context = server_context(settings)
+    context.sslobject_class = Watched
+    return context

@@ -1,0 +1,122 @@
+"""A real relay that speaks HTTPS, and refuses by address and by rate."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from relay.testing import make_event
+from tests.certificates import Authority
+
+OUT = '[connector.out]\ntype = "file"\npath = "out.ndjson"\n'
+QUICKER = "import relay.ingest.tls\nrelay.ingest.tls.WATCH_S = 0.05\n"
+
+
+def source(name: str, *lines: str) -> str:
+    return "\n".join([f"[source.{name}]", 'type = "currents"', f'path = "/{name}"', *lines, ""])
+
+
+async def test_a_renewed_certificate_is_served_without_a_restart(daemon: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    daemon.configure("05-tls", authority.table())
+    daemon.configure("10-all", source("braze") + OUT)
+    (daemon.plugins / "quicker.py").write_text(QUICKER)
+    await daemon.start()
+    assert daemon.url.startswith("https://")
+    host, port = daemon.url.removeprefix("https://").split(":")
+
+    async def serial() -> Any:
+        _, writer = await asyncio.open_connection(host, int(port), ssl=trusting)
+        writer.close()
+        return writer.get_extra_info("peercert")["serialNumber"]
+
+    trusting = ssl.create_default_context(cafile=str(authority.ca))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session:
+
+        async def post() -> int:
+            async with session.post(f"{daemon.url}/braze", data=make_event()) as answer:
+                return answer.status
+
+        before = await serial()
+        assert await post() == 202
+        authority.issue()
+        async with asyncio.timeout(10):
+            while await serial() == before:
+                await asyncio.sleep(0.02)
+        assert await post() == 202
+        with pytest.raises(aiohttp.ClientConnectionError):
+            async with session.post(f"http://{host}:{port}/braze", data=make_event()):
+                pass
+        await daemon.settled("out", 2)
+        assert await daemon.stop() == 0
+    assert len(daemon.logged("certificate renewed")) == 1
+    assert daemon.logged("TLS handshake failed")[0]["reason"] == "HTTP_REQUEST"
+    assert not any("Traceback" in line for line in daemon.stderr)
+
+
+async def test_a_wrong_key_does_not_start(daemon: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    key = authority.key.read_bytes()
+    authority.issue()
+    authority.key.write_bytes(key)
+    daemon.configure("05-tls", authority.table())
+    daemon.configure("10-all", source("braze") + OUT)
+    await daemon.launch()
+    assert await daemon.ended() == 78
+    assert "05-tls.toml:3: ingest.tls.key: does not belong to the certificate" in daemon.stderr[0]
+
+
+async def test_sources_are_reached_only_from_where_they_allow(daemon: Any, tmp_path: Path) -> None:
+    socket = tmp_path / "s"
+    daemon.configure("00-ingest", f'[ingest]\nlisten = ["127.0.0.1:0", "unix:{socket}"]\ntrusted_proxies = ["unix"]')
+    tables = {"near": "127.0.0.0/8", "six": "2001:db8::/32", "unix": "unix"}
+    daemon.configure("10-all", "".join(source(name, f'allow = ["{net}"]') for name, net in tables.items()) + OUT)
+    await daemon.start()
+    by_socket = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)))
+
+    async def seen(name: str, forwarded: str | None = None, *, unix: bool = False) -> int:
+        headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+        if not unix:
+            return int((await daemon.post(b"", f"/{name}", **headers))[0])
+        async with by_socket.post(f"http://relay/{name}", data=b"", headers=headers) as answer:
+            return answer.status
+
+    async with by_socket:
+        assert [await seen(name) for name in tables] == [200, 403, 403]
+        assert [await seen(name, "2001:db8::1") for name in tables] == [200, 403, 403]
+        assert [await seen(name, unix=True) for name in tables] == [403, 403, 200]
+        assert [await seen(name, "2001:db8::1", unix=True) for name in tables] == [403, 200, 403]
+        assert [await seen(name, "2001:db8::1, 127.0.0.1", unix=True) for name in tables] == [200, 403, 403]
+    (line,) = [line for line in daemon.logged("request refused") if line["source"] == "six"]
+    assert line["status"] == 403
+    assert "requests from 127.0.0.1 are not taken here" in line["reason"]
+
+
+async def test_too_many_events_are_told_to_come_later_and_then_taken(daemon: Any) -> None:
+    daemon.configure("10-all", source("braze", "rate = 100") + source("other") + OUT)
+    await daemon.start()
+    body = b'{"events":[%s]}' % b",".join(make_event() for _ in range(120))
+    taken = 0
+    async with aiohttp.ClientSession() as session:
+
+        async def post() -> tuple[int, int, Any]:
+            async with session.post(f"{daemon.url}/braze", data=body) as answer:
+                return answer.status, int(answer.headers.get("Retry-After", 0)), orjson.loads(await answer.read())
+
+        while (seen := await post())[0] == 202:
+            taken += 120
+        status, wait, problem = seen
+        assert (status, problem["detail"]) == (429, "more than 100 events per second (the source's rate)")
+        assert 1 <= wait <= taken / 100
+        assert (await daemon.post(b"", "/braze"))[0] == 200, "a probe brings no events"
+        assert (await daemon.post(body, "/other"))[0] == 202, "another source has a rate of its own"
+        await asyncio.sleep(wait)
+        assert (await post())[0] == 202
+    books = await daemon.settled("out", taken + 240)
+    assert books.accepted == taken + 240
