@@ -3,11 +3,12 @@ from random import Random
 
 import pytest
 
-from relay.sandbox.braze import Backoff, CurrentsSender, Next, after
+from relay.sandbox.answers import CurrentsSwitches, Next, after, backoff
+from relay.sandbox.braze import CurrentsSender
 from relay.testing import Answer, Destination, Reset
 
 ELSEWHERE = Answer(status=302, headers={"Location": "/elsewhere"})
-FAST = Backoff(first=0.001, max=0.002)
+FAST = {"age": 0.01, "retry_first": 0.001, "retry_max": 0.002}
 
 
 async def stream(events: Iterable[tuple[str, bytes]]):
@@ -19,8 +20,8 @@ def some(number: int, kind: str = "a") -> list[tuple[str, bytes]]:
     return [(kind, b'{"event_type":"%s","id":"%s-%d"}' % (kind.encode(), kind.encode(), i)) for i in range(number)]
 
 
-def sender(url: str, **options) -> CurrentsSender:
-    return CurrentsSender(url, **{"age": 0.01, "connections": 1, "backoff": FAST} | options)
+def sender(url: str, token: str | None = None, **switches) -> CurrentsSender:
+    return CurrentsSender(url, token=token, connections=1, switches=CurrentsSwitches(**FAST | switches))
 
 
 async def send(destination: Destination, events: Iterable[tuple[str, bytes]], **options) -> CurrentsSender:
@@ -41,9 +42,9 @@ async def send(destination: Destination, events: Iterable[tuple[str, bytes]], **
         (413, 100, False, Next.HALVES),
         (413, 2, False, Next.HALVES),
         (413, 1, False, Next.DROP),
-        (401, 1, False, Next.STOP),
-        (403, 1, False, Next.STOP),
-        (404, 1, False, Next.STOP),
+        (401, 1, False, Next.WRONG),
+        (403, 1, False, Next.WRONG),
+        (404, 1, False, Next.WRONG),
         (429, 1, False, Next.WAIT),
         (500, 1, False, Next.WAIT),
         (503, 1, True, Next.WAIT),
@@ -63,7 +64,7 @@ def test_what_follows_an_answer(status, size, refused, expected):
         ([400], 4, 0, 4, 5),
         ([400, 400, 200, 200, 400], 2, 2, 4, 5),
         ([413], 4, 0, 4, 3),
-        ([413, 413, 413], 3, 1, 6, 5),
+        ([413, 413, 413, 413], 3, 1, 8, 7),
         ([503, 429, 418, ELSEWHERE], 4, 0, 16, 5),
         ([Reset()], 4, 0, 4, 2),
         ([Reset(after_body=True)], 4, 0, 4, 2),
@@ -139,7 +140,7 @@ async def test_without_a_token_there_is_no_authorization():
 
 
 def test_waits_grow_up_to_a_limit_with_jitter():
-    backoff, rng = Backoff(first=1, max=60), Random(1)
+    rng = Random(1)
     for attempt, longest in [(1, 1), (2, 2), (5, 16), (9, 60), (10_000, 60)]:
-        waits = [backoff.wait(attempt, rng) for _ in range(50)]
+        waits = [backoff(attempt, 1, 60, rng) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest

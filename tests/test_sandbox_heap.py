@@ -37,7 +37,8 @@ async def test_a_wrong_token_is_refused_even_without_events(body):
 
 
 async def test_faults_are_answered_in_turn_and_take_nothing():
-    async with HeapWebhook(faults=[503, 429]) as heap:
+    async with HeapWebhook() as heap:
+        heap.faults.extend([503, 429])
         assert [await post(heap.url, json=GOOD) for _ in range(3)] == [503, 429, 200]
     assert heap.duplicates == 0
 

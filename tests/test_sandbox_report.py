@@ -2,7 +2,7 @@ import pytest
 
 from relay.journal import Ledger
 from relay.journal.cursor import Counts as Outcomes
-from relay.sandbox.braze import Counts
+from relay.sandbox.currents import Counts
 from relay.sandbox.report import Lane, Result, progress, table
 
 

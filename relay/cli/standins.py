@@ -1,18 +1,30 @@
 """`relay sandbox braze` and `relay sandbox heap`: the stand-ins by themselves, to test other integrations against."""
 
 import asyncio
+import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import click
 
+from relay.cli.switches import chosen, switch_options
+from relay.sandbox.answers import CurrentsSwitches
+from relay.sandbox.braze import CurrentsSender
+from relay.sandbox.braze_doors import cohort_doors, currents_doors
 from relay.sandbox.clock import Clock
-from relay.sandbox.cohorts import CohortApi, Profile
-from relay.sandbox.doors import SYNC_S, HeapDoors, braze_doors
-from relay.sandbox.segments import SegmentSync
+from relay.sandbox.cohorts import CohortApi, CohortSwitches
+from relay.sandbox.doors import shared_doors
+from relay.sandbox.heap import HeapWebhook, WebhookSwitches
+from relay.sandbox.heap_doors import HeapDoors
+from relay.sandbox.profiles import Profile
+from relay.sandbox.segments import SegmentSync, SyncSwitches
 from relay.sandbox.server import StandIn
-from relay.sandbox.track import HeapApi
+from relay.sandbox.stream import Stream
+from relay.sandbox.track import ApiSwitches, HeapApi
+
+Work = Callable[[], Awaitable[None]]
 
 speed_option = click.option(
     "--speed", default=1.0, show_default=True, type=click.FloatRange(0.001), help="How fast its clock goes."
@@ -33,83 +45,141 @@ def _listen(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 @click.option("--partner-key", default="partner", show_default=True, help="What it takes for the partner's key.")
 @click.option("--data-import-key", default="import", show_default=True, help="... for the data import key.")
 @click.option("--rest-key", default="rest", show_default=True, help="... for a REST key, by /users/track.")
-@click.option("--success", default=201, show_default=True, type=click.IntRange(200, 299), help="Its good answer.")
-@click.option("--hourly", default=250_000, show_default=True, type=click.IntRange(0), help="Requests an hour.")
-@click.option("--delay", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds that a change takes.")
 @speed_option
-def braze(listen: tuple[str, int], profiles: int, speed: float, **options: Any) -> None:
-    """Braze's REST API for cohorts and attributes, until Ctrl-C.
+@click.option("--send-to", metavar="URL", help="Have a Current that sends events there.")
+@click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
+@click.option("--rate", default=0.0, show_default=True, type=click.FloatRange(0), help="Made-up events a real second.")
+@click.option(
+    "--events", default=("*",), multiple=True, help="Types, groups or channels of these events, as in conf.d."
+)
+@click.option("--connections", default=4, show_default=True, type=click.IntRange(1), help="Requests at the same time.")
+@switch_options(CohortSwitches, CurrentsSwitches)
+def braze(
+    listen: tuple[str, int],
+    profiles: int,
+    speed: float,
+    send_to: str | None,
+    token_env: str,
+    rate: float,
+    events: Sequence[str],
+    connections: int,
+    **options: Any,
+) -> None:
+    """Braze, until Ctrl-C: its REST API for cohorts and attributes and, with --send-to, a Current.
 
-    Beside it, as JSON: GET /_sandbox/members?cohort=ID, /_sandbox/audience?includes=ID&excludes=ID,
-    /_sandbox/attributes?user=ID, /_sandbox/books; POST /_sandbox/profiles [{"external_id", "aliases": {label: name},
-    "devices": []}], /_sandbox/faults [{"status": 500, "applied": true}].
+    The API is /partners/heap/cohorts, /partners/heap/cohorts/users and /users/track. The side doors take and give JSON;
+    the options from --fail on are switches that can be changed while it runs:
+
+    \b
+    /_sandbox/switches    GET, POST {"success": 200, "repeat": 0.1}
+    /_sandbox/faults      POST [429, {"status": 500, "applied": true}, {"cut": true}, {"status": 200, "delay": 2}]
+    /_sandbox/clock       GET, POST {"forward": 86400}
+    /_sandbox/profiles    POST [{"external_id": "anna", "aliases": {"crm": "17"}, "devices": ["d"]}]
+    /_sandbox/members     GET ?cohort=ID
+    /_sandbox/audience    GET ?includes=ID&excludes=ID    (names of cohorts will do; may be repeated)
+    /_sandbox/attributes  GET ?user=ID
+    /_sandbox/books       GET
+    With --send-to:
+    /_sandbox/currents    GET: whether it is stopped and why, what became of the events
+    /_sandbox/send        POST {"type": "users.messages.email.Send", "count": 3, "odd": "late",
+                                "user": {"external_user_id": "anna"}, "properties": {...}}
+    /_sandbox/campaign    POST {"type": "users.messages.email.Send", "includes": [ID], "excludes": []}
+    /_sandbox/probe       POST {"token": "wrong"}         (or {}: the right one)
+    /_sandbox/test_events, /_sandbox/flush, /_sandbox/enable    POST
     """
+    clock = Clock(speed)
+    keys = {name: options[name] for name in ("partner", "partner_key", "data_import_key", "rest_key")}
     users = [Profile(f"user-{number}") for number in range(profiles)]
-    api = CohortApi(users, clock=Clock(speed), **options)
-    api.doors = braze_doors(api)
-    _serve(api, listen)
+    api = CohortApi(users, clock=clock, **keys, **chosen(CohortSwitches, options))
+    api.doors = cohort_doors(api)
+    if send_to is None:
+        api.doors += shared_doors(api, clock, api)
+        return _serve(api, listen)
+    switches = CurrentsSwitches(**chosen(CurrentsSwitches, options))
+    token = os.environ.get(token_env)
+    sender = CurrentsSender(send_to, token=token, connections=connections, switches=switches, clock=clock)
+    try:
+        stream = Stream.of(sender, events)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--events") from None
+    api.doors += [*shared_doors(api, clock, api, sender), *currents_doors(api, sender, stream)]
+    return _serve(api, listen, sender, sender.run, lambda: sender.feed(stream.events(rate)))
 
 
 @click.command
 @click.option("--listen", default="127.0.0.1:9102", show_default=True, callback=_listen, help="HOST:PORT.")
 @click.option("--app-id", default="1", show_default=True, help="The app it knows.")
-@click.option("--per-app", default=15_000, show_default=True, type=click.IntRange(1), help="Events a minute.")
-@click.option("--per-identity", default=1000, show_default=True, type=click.IntRange(1), help="... of one identity.")
-@click.option("--segments-url", metavar="URL", help="Where segments are synced to, every 4 hours of its clock.")
-@click.option("--page", default=1000, show_default=True, type=click.IntRange(1), help="Users of a page.")
-@click.option("--repeat-pages", "repeat", is_flag=True, help="Every page of a sync comes twice.")
-@click.option("--shuffle-pages", "shuffle", is_flag=True, help="Pages come in any order.")
-@click.option("--lose-last-page", "lose", is_flag=True, help="The last page of a sync never comes.")
-@click.option("--segments-secret", default="secret", show_default=True, help="Signs these calls.")
+@click.option("--webhook-token", help="The bearer token that /webhook wants.")
 @speed_option
+@click.option("--segments-url", metavar="URL", help="Where segments are synced to, every 4 hours of its clock.")
+@click.option("--segments-secret", default="secret", show_default=True, help="Signs these calls.")
+@switch_options(ApiSwitches, WebhookSwitches, SyncSwitches)
 def heap(
     listen: tuple[str, int],
+    app_id: str,
+    webhook_token: str | None,
+    speed: float,
     segments_url: str | None,
     segments_secret: str,
-    page: int,
-    repeat: bool,
-    shuffle: bool,
-    lose: bool,
-    speed: float,
     **options: Any,
 ) -> None:
-    """Heap's server-side API, and its segments, until Ctrl-C.
+    """Heap, until Ctrl-C: its server-side API, the webhook for Currents, and segments that are synced back.
 
-    Beside it, as JSON: GET /_sandbox/events?identity=ID, /_sandbox/users, /_sandbox/books; POST /_sandbox/capture
-    {"event", "identities": []}, /_sandbox/segments {"id", "name", "did": EVENT, "did_not": EVENT}, /_sandbox/sync,
-    /_sandbox/faults [429, 500].
+    The API is /api/track, /api/add_user_properties, /api/add_account_properties and /api/v1/identify; Currents are
+    taken at /webhook. The side doors take and give JSON; the options from --fail on are switches that can be changed
+    while it runs:
+
+    \b
+    /_sandbox/switches    GET, POST {"over_limit": "drop"}
+    /_sandbox/faults      POST [429, {"status": 500, "applied": true}, {"cut": true}, {"status": 200, "delay": 2}]
+    /_sandbox/clock       GET, POST {"forward": 14400}
+    /_sandbox/events      GET, ?identity=ID
+    /_sandbox/users, /_sandbox/accounts, /_sandbox/books    GET
+    /_sandbox/capture     POST {"event": "Checkout Started", "identities": ["anna"]}    (what Heap sees for itself)
+    /_sandbox/segments    POST {"id": 1, "name": "Lost carts", "did": EVENT, "did_not": EVENT}; the same id: a change
+    /_sandbox/members     GET ?segment=1
+    With --segments-url:
+    /_sandbox/sync        POST
+    /_sandbox/sample, /_sandbox/drain    POST {"segment": 1}
     """
     clock = Clock(speed)
-    ways: dict[str, Any] = {"page": page, "repeat": repeat, "shuffle": shuffle, "lose": lose}
-    sync = SegmentSync(segments_url, segments_secret, **ways) if segments_url else None
-    api = HeapApi(clock=clock, **options)
+    sync = SegmentSync(segments_url, segments_secret, **chosen(SyncSwitches, options)) if segments_url else None
+    api = HeapApi(app_id, clock=clock, **chosen(ApiSwitches, options))
+    webhook = HeapWebhook(token=webhook_token, take=api.remember, **chosen(WebhookSwitches, options))
     doors = HeapDoors(api, sync)
-    api.doors = doors.routes()
-
-    async def syncing() -> None:
-        if sync is not None:
-            async with sync:
-                await doors.keep_syncing(clock.real(SYNC_S))
-
-    _serve(api, listen, syncing())
+    owners = [api, webhook] if sync is None else [api, webhook, sync]
+    api.doors = [*webhook.routes(), *doors.routes(), *shared_doors(api, clock, *owners)]
+    if sync is None:
+        return _serve(api, listen)
+    return _serve(api, listen, sync, lambda: doors.keep_syncing(clock))
 
 
-def _serve(stand_in: StandIn, listen: tuple[str, int], beside: Coroutine[Any, Any, None] | None = None) -> None:
+def _serve(
+    stand_in: StandIn, listen: tuple[str, int], client: CurrentsSender | SegmentSync | None = None, *work: Work
+) -> None:
     stand_in.listen = listen
     try:
-        asyncio.run(_until_stopped(stand_in, beside))
+        asyncio.run(_until_stopped(stand_in, client, work))
     except OSError as error:
         raise click.ClickException(f"cannot listen on {listen[0]}:{listen[1]}: {error.strerror or error}") from None
 
 
-async def _until_stopped(stand_in: StandIn, beside: Coroutine[Any, Any, None] | None) -> None:
+async def _until_stopped(stand_in: StandIn, client: CurrentsSender | SegmentSync | None, work: Sequence[Work]) -> None:
+    """Serve until a signal comes, and have the client do its work beside."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(beside, name="sync segments") if beside else None
-        async with stand_in:
-            click.echo(f"listening on {stand_in.url}")
+    async with AsyncExitStack() as open_things:
+        await open_things.enter_async_context(stand_in)
+        if client is not None:
+            await open_things.enter_async_context(client)
+        click.echo(f"listening on {stand_in.url}")
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_run(one), name=f"stand-in {number}") for number, one in enumerate(work)]
             await stop.wait()
-        if task:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
+
+
+async def _run(work: Work) -> None:
+    await work()

@@ -1,11 +1,7 @@
-"""A stand-in for the sending half of Braze Currents, with the batching and the answer rules of Braze's documentation
-("Custom Currents Export"). Where the documentation is silent (waits, connections), the values are ours."""
+"""A stand-in for the sending half of Braze Currents: connections that send what `Current` says."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from collections.abc import AsyncIterable, Callable
 from random import Random
 from types import TracebackType
 from typing import Final, Self
@@ -13,79 +9,13 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-BATCH_EVENTS: Final = 100
+from relay.sandbox.answers import CurrentsSwitches
+from relay.sandbox.clock import Clock
+from relay.sandbox.currents import Counts, Current
+
 HEADERS: Final = {"Content-Type": "application/json", "Braze-Currents-Version": "1"}
+DEFAULT: Final = CurrentsSwitches()
 PROBES: Final = (b"", b'{"events":[]}')
-
-
-class Next(Enum):
-    """What Braze does about a batch after an answer."""
-
-    DONE = auto()
-    SINGLES = auto()
-    HALVES = auto()
-    DROP = auto()
-    WAIT = auto()
-    STOP = auto()
-
-
-def after(status: int | None, size: int, *, refused: bool = False) -> Next:
-    """Decide about a batch of `size` events by the answer's status; None is a network error.
-
-    `refused` says that the batch was answered 400 before. What Braze does with a single event that is answered 413
-    is not documented; here it is dropped.
-    """
-    match status:
-        case 400:
-            return Next.DROP if refused and size == 1 else Next.SINGLES
-        case 413:
-            return Next.HALVES if size > 1 else Next.DROP
-        case 401 | 403 | 404:
-            return Next.STOP
-        case int() if 200 <= status < 300:
-            return Next.DONE
-        case _:
-            return Next.WAIT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Seconds to wait before another attempt: between half and all of `first` * 2^n, at most `max`."""
-
-    first: float = 0.2
-    max: float = 5.0
-
-    def wait(self, attempt: int, rng: Random) -> float:
-        """Seconds to wait after attempt number `attempt`, counted from 1."""
-        return min(self.max, self.first * 2.0 ** min(attempt - 1, 60)) * rng.uniform(0.5, 1)
-
-
-@dataclass(slots=True)
-class Counts:
-    """Events by what became of them; what is neither accepted nor dropped waits, or was left when sending stopped.
-    `retried` counts an event each time it goes out again."""
-
-    sent: int = 0
-    accepted: int = 0
-    retried: int = 0
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    events: tuple[bytes, ...]
-    attempt: int = 1
-    refused: bool = False
-
-    def body(self) -> bytes:
-        return b'{"events":[' + b",".join(self.events) + b"]}"
-
-    def halves(self) -> Sequence["_Batch"]:
-        middle = len(self.events) // 2
-        return _Batch(self.events[:middle]), _Batch(self.events[middle:])
-
-    def singles(self) -> Sequence["_Batch"]:
-        return [_Batch((event,), refused=True) for event in self.events]
 
 
 class CurrentsSender:
@@ -99,25 +29,40 @@ class CurrentsSender:
         url: str,
         *,
         token: str | None = None,
-        age: float = 0.2,
         connections: int = 4,
-        timeout: float = 10.0,
-        backoff: Backoff = Backoff(),
+        room: int = 10_000,
+        switches: CurrentsSwitches = DEFAULT,
+        clock: Clock | None = None,
     ) -> None:
-        """Times are in seconds. An event waits at most `age` for its batch to fill."""
-        self.counts = Counts()
-        self.stopped: str | None = None
+        """Events are taken from a stream while fewer than `room` wait."""
+        self.clock = clock or Clock()
+        self.current = Current(switches)
         self._url = URL(url, encoded=True)  # the query string stays as it was written
-        self._headers = HEADERS | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._age = age
-        self._backoff = backoff
+        self._token, self._connections, self._room = token, connections, room
         self._rng = Random()
-        self._slots = asyncio.Semaphore(connections)
-        self._queues: defaultdict[str, list[bytes]] = defaultdict(list)
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the events."""
+        return self.current.counts
+
+    @property
+    def stopped(self) -> str | None:
+        """Why Braze has given it up."""
+        return self.current.stopped
+
+    @property
+    def switches(self) -> CurrentsSwitches:
+        """How it behaves."""
+        return self.current.switches
+
+    @switches.setter
+    def switches(self, switches: CurrentsSwitches) -> None:
+        self.current.switches = switches
+        self.clock.ring()
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
+        self._http = aiohttp.ClientSession()
         return self
 
     async def __aexit__(
@@ -125,71 +70,86 @@ class CurrentsSender:
     ) -> None:
         await self._http.close()
 
-    async def probe(self) -> list[int | None]:
+    async def probe(self, token: str | None = None) -> list[int | None]:
         """Check the credentials as Braze does, with an empty body and with no events; return both statuses."""
-        return [await self._post(body) for body in PROBES]
+        return [await self._post(body, token or self._token) for body in PROBES]
 
-    async def send(self, events: AsyncIterable[tuple[str, bytes]]) -> None:
-        """Send (type, body) pairs until all are settled or the Current is `stopped`."""
+    def add(self, kind: str, body: bytes) -> None:
+        """Queue an event."""
+        if self.current.add(kind, body, self.clock()):
+            self.clock.ring()
+
+    def flush(self) -> None:
+        """Send what waits for its batch to fill."""
+        self.current.flush(self.clock())
+        self.clock.ring()
+
+    def enable(self) -> None:
+        """Switch a stopped Current on again."""
+        self.current.enable(self.clock())
+        self.clock.ring()
+
+    async def send(self, events: AsyncIterable[tuple[str, bytes]] | None = None) -> None:
+        """Send (type, body) pairs, and what is queued, until all is settled or the Current is `stopped`."""
         async with asyncio.TaskGroup() as group:
-            clock = group.create_task(self._flush_by_age(group), name="currents clock")
-            async for kind, body in events:
-                if self.stopped:
-                    break
-                self.counts.sent += 1
-                self._queues[kind].append(body)
-                if len(self._queues[kind]) >= BATCH_EVENTS:
-                    await self._launch(kind, group)
-            clock.cancel()
-            await self._flush(group)
+            work = group.create_task(self.run(), name="currents")
+            if events is not None:
+                await self.feed(events)
+            self.flush()
+            await self._until(lambda: not self.current.waiting)
+            work.cancel()
 
-    async def _flush_by_age(self, group: asyncio.TaskGroup) -> None:
+    async def feed(self, events: AsyncIterable[tuple[str, bytes]]) -> None:
+        """Queue (type, body) pairs, as there is room; `run` sends them."""
+        async for kind, body in events:
+            self.add(kind, body)
+            await self._until(lambda: self.current.waiting < self._room)
+
+    async def run(self) -> None:
+        """Send what is queued, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._connections):
+                group.create_task(self._connection(), name=f"currents {number}")
+
+    async def _until(self, good: Callable[[], bool]) -> None:
+        while not good() and not self.stopped:
+            await self.clock.doze()
+
+    async def _connection(self) -> None:
         while True:
-            await asyncio.sleep(self._age)
-            await self._flush(group)
+            batch = self.current.take(self.clock())
+            if batch is None:
+                await self.clock.doze(self.current.due())
+                continue
+            leave = self._rng.random() < self.switches.hang_up
+            send = self._hang_up if leave else self._post
+            status = await send(batch.body(), self._token)
+            self.current.settle(batch, status, self.clock())
+            self.clock.ring()
 
-    async def _flush(self, group: asyncio.TaskGroup) -> None:
-        for kind in [*self._queues]:
-            await self._launch(kind, group)
-
-    async def _launch(self, kind: str, group: asyncio.TaskGroup) -> None:
-        """Send what waits of that type as soon as a connection is free; its events leave the queue only then."""
-        await self._slots.acquire()
-        batch = _Batch(tuple(self._queues.pop(kind, ())))
-        group.create_task(self._settle(batch), name=f"currents {kind}")
-
-    async def _settle(self, batch: _Batch) -> None:
+    async def _post(self, body: bytes, token: str | None) -> int | None:
+        timeout = aiohttp.ClientTimeout(total=self.switches.timeout)
         try:
-            todo = [batch] if batch.events else []
-            while todo and not self.stopped:
-                todo += await self._attempt(todo.pop())
-        finally:
-            self._slots.release()
-
-    async def _attempt(self, batch: _Batch) -> Sequence[_Batch]:
-        """Send a batch and return what has to be sent instead of it."""
-        status = await self._post(batch.body())
-        again: Sequence[_Batch] = ()
-        match after(status, len(batch.events), refused=batch.refused):
-            case Next.DONE:
-                self.counts.accepted += len(batch.events)
-            case Next.DROP:
-                self.counts.dropped += len(batch.events)
-            case Next.STOP:
-                self.stopped = f"HTTP {status}"
-            case Next.SINGLES:
-                again = batch.singles()
-            case Next.HALVES:
-                again = batch.halves()
-            case Next.WAIT:
-                await asyncio.sleep(self._backoff.wait(batch.attempt, self._rng))
-                again = [replace(batch, attempt=batch.attempt + 1)]
-        self.counts.retried += sum(len(batch.events) for batch in again)
-        return again
-
-    async def _post(self, body: bytes) -> int | None:
-        try:
-            async with self._http.post(self._url, data=body, allow_redirects=False) as answer:
+            async with self._http.post(
+                self._url, data=body, headers=_headers(token), allow_redirects=False, timeout=timeout
+            ) as answer:
                 return answer.status
         except (aiohttp.ClientError, TimeoutError):
             return None
+
+    async def _hang_up(self, body: bytes, token: str | None) -> None:
+        """Send the whole request, and close before the answer comes: nobody knows what became of it."""
+        url, fields = self._url, _headers(token) | {"Host": self._url.authority, "Content-Length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        try:
+            async with asyncio.timeout(self.switches.timeout):
+                _, writer = await asyncio.open_connection(url.host, url.port, ssl=url.scheme == "https" or None)
+                writer.write(f"POST {url.raw_path_qs} HTTP/1.1\r\n{head}\r\n".encode() + body)
+                writer.close()  # after what is still to be written
+                await writer.wait_closed()
+        except OSError:  # a TimeoutError is one, too
+            return
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return HEADERS | ({"Authorization": f"Bearer {token}"} if token else {})

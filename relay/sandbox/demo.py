@@ -19,6 +19,7 @@ from typing import Final
 import orjson
 
 from relay.journal import Ledger, ledger, parked
+from relay.sandbox.answers import CurrentsSwitches
 from relay.sandbox.braze import CurrentsSender
 from relay.sandbox.daemon import Place, SandboxError, prepare, running, watch
 from relay.sandbox.heap import HeapWebhook
@@ -31,6 +32,7 @@ BREATH_EVENTS: Final = 100
 """Events between two breaks for the event loop."""
 SEND_SECONDS: Final = 120.0
 """For sending, beyond what the wished rate takes by itself."""
+QUICK: Final = CurrentsSwitches(age=0.2, retry_first=0.2, retry_max=5.0)
 SETTLE_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.1
 
@@ -55,7 +57,7 @@ class Demo:
         token = secrets.token_urlsafe(16)
         async with HeapWebhook(token=token) as heap:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)
-            braze = CurrentsSender(place.url("/currents"), token=token)
+            braze = CurrentsSender(place.url("/currents"), token=token, switches=QUICK)
             async with running(place, self.command) as process, braze:
                 await _probe(braze)
                 await self._send(place, process, braze)

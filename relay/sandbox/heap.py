@@ -1,30 +1,61 @@
-"""A stand-in for the webhook endpoint that Heap gives its customers, which takes what a Custom HTTP Current sends."""
+"""A stand-in for the webhook endpoint that Heap gives its customers, which takes what a Custom HTTP Current sends.
 
-from collections import Counter, deque
-from collections.abc import Iterable
+What Heap calls an event is not documented; here it is its Currents type.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from hmac import compare_digest
-from typing import Self
+from typing import Any, Final, Literal, Self
 
 import orjson
 from aiohttp import web
+from pydantic import Field
 
-from relay.sandbox.server import StandIn
+from relay.sandbox.server import Refused, StandIn
+from relay.sandbox.switches import ServerSwitches
+
+PREFIX: Final = "braze-"
+
+
+class WebhookSwitches(ServerSwitches):
+    """Of Heap's webhook."""
+
+    identity: Literal["external_user_id", "user_id"] = Field(
+        "external_user_id", description="Which of Braze's fields is the identity."
+    )
+    prefix: bool = Field(False, description=f"Names of events and properties start with {PREFIX}.")
+    without_identity: Literal["drop", "refuse"] = Field(
+        "drop", description="Events without that field: forgotten, or the whole request is answered 400."
+    )
 
 
 class HeapWebhook(StandIn):
     """A local server, as a context manager, that remembers ids and types of the events it has taken.
 
-    `faults` are statuses to answer with, one per request, before it behaves again; refused events are not counted.
+    `take` is called with the id and, as Heap sees it, each event that it has not had before.
     """
 
-    def __init__(self, *, token: str | None = None, faults: Iterable[int] = ()) -> None:
-        super().__init__()
-        self.faults = deque(faults)
+    switches: WebhookSwitches
+
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        take: Callable[[str, Mapping[str, Any]], None] | None = None,
+        **switches: Any,
+    ) -> None:
+        """`switches` are those of `WebhookSwitches`."""
+        super().__init__(WebhookSwitches(**switches))
         self.ids: set[str] = set()
         self.types: Counter[str] = Counter()
         """Events per type, each counted once."""
         self.duplicates = 0
+        self.nobody = 0
+        """Events without the chosen identity."""
         self._expected = f"Bearer {token}".encode() if token else None
+        self._hand_on = take
 
     def routes(self) -> Iterable[web.RouteDef]:
         """The webhook."""
@@ -38,19 +69,38 @@ class HeapWebhook(StandIn):
     async def _take(self, request: web.Request) -> web.Response:
         offered = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if self._expected and not compare_digest(offered, self._expected):
-            return web.Response(status=401, text="wrong token")
-        if self.faults:
-            return web.Response(status=self.faults.popleft())
+            raise Refused(401, "wrong token")
         body = await request.read()
         try:
             events = orjson.loads(body)["events"] if body else []
-            self._remember({event["id"]: event["event_type"] for event in events}, len(events))
-        except (ValueError, TypeError, KeyError):
-            return web.Response(status=400, text='expected {"events":[...]}, each with id and event_type')
+            seen = [(event["id"], event["event_type"], self._mapped(event)) for event in events]
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+            raise Refused(400, 'expected {"events":[...]}, each with id and event_type') from None
+        if self.switches.without_identity == "refuse" and any(mapped is None for _, _, mapped in seen):
+            raise Refused(400, f"an event without {self.switches.identity}")
+        for event_id, kind, mapped in seen:
+            self._remember(event_id, kind, mapped)
         return web.json_response({"taken": len(events)})
 
-    def _remember(self, taken: dict[str, str], count: int) -> None:
-        new = taken.keys() - self.ids
-        self.duplicates += count - len(new)
-        self.ids |= new
-        self.types.update(taken[event_id] for event_id in new)
+    def _mapped(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        """An event as Heap sees it; None without identity."""
+        identity = event.get("user", {}).get(self.switches.identity)
+        if not identity:
+            return None
+        prefix = PREFIX if self.switches.prefix else ""
+        return {
+            "identity": identity,
+            "event": prefix + event["event_type"],
+            "timestamp": datetime.fromtimestamp(event.get("time", 0), UTC).isoformat(),
+            "properties": {prefix + name: value for name, value in event.get("properties", {}).items()},
+        }
+
+    def _remember(self, event_id: str, kind: str, mapped: Mapping[str, Any] | None) -> None:
+        if event_id in self.ids:
+            self.duplicates += 1
+            return
+        self.ids.add(event_id)
+        self.types[kind] += 1
+        self.nobody += mapped is None
+        if mapped is not None and self._hand_on is not None:
+            self._hand_on(event_id, mapped)

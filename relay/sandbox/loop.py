@@ -7,19 +7,17 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
-import orjson
-
 from relay.sandbox.braze import CurrentsSender
-from relay.sandbox.cohorts import CohortApi, Profile
+from relay.sandbox.cohorts import CohortApi
 from relay.sandbox.daemon import Place, SandboxError, free_port, running
+from relay.sandbox.profiles import Profile
 from relay.sandbox.segments import Segment, SegmentSync
-from relay.sandbox.shapes import make_event
+from relay.sandbox.stream import Stream
 from relay.sandbox.track import HeapApi
 
 VISITORS: Final = 40
@@ -135,7 +133,7 @@ async def _play(
     cohort = braze.members[str(segment.id)]
     expected = {_name(number) for number in range(DONE, VISITORS - STRANGERS)}
     await _until(lambda: len(cohort) == len(expected) and braze.books.unknown == STRANGERS)
-    audience = {str(profile.external_id) for profile in braze.audience([str(segment.id)])}
+    audience = {str(profile.external_id) for profile in braze.audience([segment.name])}
     steps.append(Step("of them in the Braze cohort", len(expected), len(audience & expected)))
     steps.append(Step("unknown to Braze, and ignored", STRANGERS, braze.books.unknown))
 
@@ -155,14 +153,8 @@ async def _play(
 
 async def _send_campaign(currents: CurrentsSender, type: str, audience: Collection[str]) -> None:
     """Send a message to everybody in the audience; Currents tells of each."""
-    rng = Random()
-
-    async def sends() -> AsyncIterator[tuple[str, bytes]]:
-        for user in sorted(audience):
-            event = make_event(type, rng, time.time())
-            yield type, orjson.dumps(event | {"user": event["user"] | {"external_user_id": user}})
-
-    await _within(currents.send(sends()))
+    Stream(currents).campaign(type, audience, "Come back")
+    await _within(currents.send())
     if currents.stopped:
         raise SandboxError(f"Braze would have stopped the Current: {currents.stopped}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.journal import Ledger
-from relay.sandbox.braze import Counts
+from relay.sandbox.currents import Counts
 
 COLUMNS: Final = (
     "connector",

@@ -8,19 +8,50 @@ import base64
 import hmac
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from uuid import uuid4
 
 import aiohttp
 import orjson
+from pydantic import Field
 
-TRIES: Final = 10
-AGAIN_S: Final = 0.2
+from relay.sandbox.switches import Seconds, Switches
+
 TIMEOUT_S: Final = 10.0
+SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
+FIELDS: Final = [
+    {
+        "field_id": "identity",
+        "field_display_name": "Matching key",
+        "field_type": "identity_mapping",
+        "value": {"id": "identity", "display_name": "Identity"},
+    }
+]
+AGES: Final = {"stale": 120.0, "future": -60.0}
+"""Seconds; a receiver takes what is at most 60 old and at most 1 ahead."""
+
+
+class SyncSwitches(Switches):
+    """Of Heap's Segments Sync webhook."""
+
+    page: int = Field(1000, ge=1, description="Users of a page at most.")
+    mixed: bool = Field(True, description="Whoever came and whoever left share pages.")
+    full: bool = Field(False, description="Every sync tells all members again.")
+    repeat_pages: bool = Field(False, description="Every page of a sync comes twice.")
+    shuffle_pages: bool = Field(False, description="Pages come in any order.")
+    lose_last_page: bool = Field(False, description="The last page of a sync never comes.")
+    signature: Literal["good", "stale", "future", "forged", "malformed", "missing"] = Field(
+        "good", description="How calls are signed."
+    )
+    signed: Literal["raw", "reserialized"] = Field(
+        "raw", description="What is signed: the bytes, or what JSON.stringify makes of them."
+    )
+    tries: int = Field(10, ge=1, description="How often it sends what is not answered 200 ...")
+    again: Seconds = Field(0.2, description="... and the real seconds between.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +61,24 @@ class Segment:
     id: int
     name: str
     did: str
-    did_not: str
+    did_not: str = ""
 
     def members(self, events: Iterable[Mapping[str, Any]]) -> set[str]:
         """Who is in it, by the events that Heap has."""
         did = defaultdict[str, set[str]](set)
         for event in events:
-            did[event["event"]].add(event["identity"])
+            if "identity" in event:
+                did[event["event"]].add(event["identity"])
         return did[self.did] - did[self.did_not]
 
 
 class SegmentSync:
     """Tells a webhook who entered and left segments since the last time. A context manager."""
 
-    def __init__(
-        self,
-        url: str,
-        secret: str,
-        *,
-        page: int = 1000,
-        repeat: bool = False,
-        shuffle: bool = False,
-        lose: bool = False,
-    ) -> None:
-        """`page` is how many users a call has at most. Every page comes twice, they come in any order, the last one
-        never comes: `repeat`, `shuffle`, `lose`."""
-        self._url, self._secret, self._page = url, secret.encode(), page
-        self._repeat, self._shuffle, self._lose = repeat, shuffle, lose
+    def __init__(self, url: str, secret: str, **switches: Any) -> None:
+        """`switches` are those of `SyncSwitches`."""
+        self.switches = SyncSwitches(**switches)
+        self._url, self._secret, self._customer = url, secret.encode(), str(uuid4())
         self._told = defaultdict[int, set[str]](set)
 
     async def __aenter__(self) -> Self:
@@ -71,43 +93,67 @@ class SegmentSync:
     async def sync(self, segment: Segment, members: set[str]) -> tuple[int, int]:
         """Tell the changes, page by page; return how many entered and left. Raises TimeoutError if no 200 comes."""
         told = self._told[segment.id]
-        came, went = sorted(members - told), sorted(told - members)
+        came = sorted(members if self.switches.full else members - told)
+        went = sorted(told - members)
         for body in self._sent([*self._pages(segment, came, went)]):
             await self._post(body)
         self._told[segment.id] = set(members)
         return len(came), len(went)
 
+    async def sample(self, segment: Segment) -> None:
+        """Send what the button "Send sample segment" sends; nothing is remembered of it."""
+        for body in self._pages(segment, ["sample-1", "sample-2"], []):
+            await self._post(body)
+
+    async def drain(self, segment: Segment) -> None:
+        """Tell that the segment is empty, with an action that Heap has retired."""
+        await self._post(self._body(segment, DRAIN, 1, 1, str(uuid4()), []))
+        self._told[segment.id] = set()
+
     def _sent(self, pages: list[bytes]) -> list[bytes]:
         """The pages as they go out."""
-        pages = pages[:-1] if self._lose else pages
-        pages = pages * 2 if self._repeat else pages
-        return Random().sample(pages, len(pages)) if self._shuffle else pages
+        pages = pages[:-1] if self.switches.lose_last_page else pages
+        pages = pages * 2 if self.switches.repeat_pages else pages
+        return Random().sample(pages, len(pages)) if self.switches.shuffle_pages else pages
 
-    def _pages(self, segment: Segment, came: list[str], went: list[str]) -> Iterator[bytes]:
-        changes = [("add", user) for user in came] + [("remove", user) for user in went]
-        task, total = str(uuid4()), max(1, -(-len(changes) // self._page))
-        for number in range(total):
-            page = changes[number * self._page : (number + 1) * self._page]
-            users = {what: [{"id": user} for kind, user in page if kind == what] for what in ("add", "remove")}
-            info = {"page_number": number + 1, "total_pages": total, "sync_task_id": task}
-            data = {"segment": {"id": segment.id, "name": segment.name}, "sync_info": info} | users
-            yield orjson.dumps({"id_token": str(uuid4()), "action_type": "segment.users.sync", "data": data})
+    def _pages(self, segment: Segment, came: Sequence[str], went: Sequence[str]) -> Iterator[bytes]:
+        adds, removes = [("add", user) for user in came], [("remove", user) for user in went]
+        size = self.switches.page
+        kinds = [adds + removes] if self.switches.mixed else [adds, removes]
+        pages = [users[first : first + size] for users in kinds for first in range(0, len(users), size)] or [[]]
+        task = str(uuid4())
+        for number, page in enumerate(pages):
+            yield self._body(segment, SYNC, number + 1, len(pages), task, page)
+
+    def _body(
+        self, segment: Segment, action: str, number: int, total: int, task: str, page: Sequence[tuple[str, str]]
+    ) -> bytes:
+        users = {what: [{"id": user} for kind, user in page if kind == what] for what in ("add", "remove")}
+        info = {"page_number": number, "total_pages": total, "sync_task_id": task}
+        call = {
+            "id_token": self._customer,
+            "action_type": action,
+            "customer_config": {"fields": FIELDS},
+            "data": {"segment": {"id": segment.id, "name": segment.name}, "sync_info": info} | users,
+        }
+        return orjson.dumps(call)
 
     async def _post(self, body: bytes) -> None:
-        for _ in range(TRIES):
+        sent = body if self.switches.signed == "raw" else orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2)
+        for attempt in range(self.switches.tries):
+            await asyncio.sleep(self.switches.again if attempt else 0)
             try:
-                async with self._http.post(self._url, data=body, headers=self._signed(body)) as answer:
+                async with self._http.post(self._url, data=sent, headers=self._headers(body)) as answer:
                     if answer.status == 200:
                         return
             except (aiohttp.ClientError, TimeoutError):
                 pass
-            await asyncio.sleep(AGAIN_S)
-        raise TimeoutError(f"{self._url} did not answer 200 in {TRIES} tries")
+        raise TimeoutError(f"{self._url} did not answer 200 in {self.switches.tries} tries")
 
-    def _signed(self, body: bytes) -> dict[str, str]:
-        stamp = str(round(time.time() * 1000))
-        digest = hmac.digest(self._secret, stamp.encode() + body, "sha256")
-        return {
-            "Content-Type": "application/json",
-            "Heap-Hash": f"ts:{stamp},hmac:{base64.b64encode(digest).decode()}",
-        }
+    def _headers(self, body: bytes) -> dict[str, str]:
+        kind = self.switches.signature
+        stamp = str(round((time.time() - AGES.get(kind, 0)) * 1000))  # receivers compare it with a real clock
+        secret = b"of somebody else" if kind == "forged" else self._secret
+        digest = base64.b64encode(hmac.digest(secret, stamp.encode() + body, "sha256")).decode()
+        header = f"{stamp};{digest}" if kind == "malformed" else f"ts:{stamp},hmac:{digest}"
+        return {"Content-Type": "application/json"} | ({} if kind == "missing" else {"Heap-Hash": header})

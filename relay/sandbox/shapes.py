@@ -12,9 +12,13 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID
 
+from relay.sandbox.oddities import ODDITIES, placeholders
+
 LOOKS: Final = 32
 """Different sets of properties per type: as many campaigns, devices, texts."""
 USERS: Final = 500
+ODD_LOOKS: Final = {1: "null_names", 2: "no_campaign", 3: "no_canvas", 4: "redacted", 5: "unknown_field"}
+"""Some looks have an oddity."""
 ANONYMOUS_EVERY: Final = 10
 """Each so many-th user has no `external_user_id`: Braze sends events of anonymous users too."""
 TYPICAL_AGE_SECONDS: Final = 60
@@ -38,6 +42,12 @@ def make_event(type: str, rng: Random, now: float) -> dict[str, Any]:
         "user": _user(type, rng),
         "properties": properties,
     }
+
+
+def make_test_event(type: str, rng: Random, now: float) -> dict[str, Any]:
+    """Make one as the button Send Test Events does: of the right type, but senseless. Raises KeyError as above."""
+    event = make_event(type, rng, now)
+    return event | {part: placeholders(event[part], rng) for part in ("user", "properties")}
 
 
 def types() -> Sequence[str]:
@@ -83,19 +93,10 @@ def _looks(type: str) -> list[Properties]:
 
 def _oddity(look: int, properties: Properties) -> Properties:
     """Give a few of the looks what Braze documents and receivers stumble over."""
-    match look:
-        case 1:  # names lag behind edits and are null until then
-            return {field: None if field.endswith("_name") else value for field, value in properties.items()}
-        case 2:  # tied to no campaign
-            return {field: value for field, value in properties.items() if not field.startswith("campaign_")}
-        case 3:  # tied to no Canvas
-            return {field: value for field, value in properties.items() if not field.startswith("canvas_")}
-        case 4:  # Braze's own field transformation
-            return {field: "[REDACTED]" if "email" in field else value for field, value in properties.items()}
-        case 5:  # new fields may come at any time
-            return {**properties, "field_of_a_later_release": {"grün": [1, 2.5, None]}}
-        case _:
-            return properties
+    if look not in ODD_LOOKS:
+        return properties
+    odd: Properties = ODDITIES[ODD_LOOKS[look]]({"properties": properties}, Random(look))["properties"]
+    return odd
 
 
 def _value(field: str, look: int) -> Any:

@@ -1,149 +1,186 @@
-"""A stand-in for Heap's server-side API, single and bulk: `/api/track` and `/api/add_user_properties`.
+"""A stand-in for Heap's server-side API: events, properties of users and of accounts, single and bulk, and identify.
 
-It answers as Heap's documentation says (Track, Bulk track, Add user properties, Bulk add user properties). That it
-refuses a whole body for one bad item, and answers 429 beyond its limits, is not documented but likely.
+It answers as Heap's documentation says. That it refuses a whole body for one bad item, and answers 429 beyond its
+limits, is not documented but likely; there are switches for both.
 """
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from math import inf
+from typing import Any, Final, Literal
 
 import orjson
 from aiohttp import web
+from pydantic import Field
 
-from relay.sandbox.server import StandIn
+from relay.sandbox.heap_bodies import (
+    Wrong,
+    as_stored,
+    wrong_with_account,
+    wrong_with_event,
+    wrong_with_identify,
+    wrong_with_user,
+)
+from relay.sandbox.limits import Window
+from relay.sandbox.server import Refused, StandIn
+from relay.sandbox.switches import ServerSwitches
 
-MINUTE_S: Final = 60.0
+MINUTE_S, HALF_MINUTE_S, MONTH_S = 60.0, 30.0, 30 * 86_400.0
 MOST_ITEMS: Final = 1000
-MOST_CHARACTERS: Final = 1024
-MOST_OF_IDENTITY: Final = 255
+MOST_DEVICES: Final = 10
+"""Anonymous users that one identity may be given in a month."""
+HOSTS: Final = {"us": "heapanalytics.com", "eu": "c.eu.heap-api.com"}
+
+Items = Sequence[Mapping[str, Any]]
 
 
-class Minute:
-    """The events of the last minute, counted: in all and by identity."""
+class ApiSwitches(ServerSwitches):
+    """Of Heap's server-side API."""
 
-    def __init__(self) -> None:
-        self._events: deque[tuple[float, str]] = deque()
-        self._counts: Counter[str] = Counter()
-        self.most = 0
-        """Events that one minute held at most."""
-        self.most_of_one = 0
-        """Events of one identity that one minute held at most."""
-
-    def add(self, identities: list[str], now: float) -> None:
-        """Count events."""
-        while self._events and self._events[0][0] <= now - MINUTE_S:
-            self._counts[self._events.popleft()[1]] -= 1
-        self._events.extend((now, identity) for identity in identities)
-        self._counts.update(identities)
-        self.most = max(self.most, len(self._events))
-        self.most_of_one = max([self.most_of_one, *(self._counts[identity] for identity in identities)])
+    per_app: int = Field(15_000, ge=1, description="Events that bulk calls may bring in a minute of its clock ...")
+    per_identity: int = Field(1000, ge=1, description="... and of one identity.")
+    per_single: int = Field(30, ge=1, description="Single calls for one identity in half a minute.")
+    over_limit: Literal["refuse", "drop"] = Field("refuse", description="Beyond: 429, or 200 and forgotten.")
+    partial: bool = Field(False, description="Take the good items of a bulk call with bad ones, and answer 200.")
+    region: Literal["us", "eu"] = Field("us", description="Which of Heap's two hosts it is.")
+    wrong_region: Literal["accept", "refuse", "lose"] = Field(
+        "accept", description="Calls with the other's name in their Host header: as usual, 400, or 200 and forgotten."
+    )
 
 
 class HeapApi(StandIn):
-    """A local server, as a context manager. `faults` are statuses to answer with, one per request."""
+    """A local server, as a context manager."""
 
-    def __init__(
-        self,
-        app_id: str = "1",
-        *,
-        per_app: int = 15_000,
-        per_identity: int = 1000,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__()
-        self.faults = deque[int]()
+    switches: ApiSwitches
+
+    def __init__(self, app_id: str = "1", *, clock: Callable[[], float] = time.time, **switches: Any) -> None:
+        """`switches` are those of `ApiSwitches`."""
+        super().__init__(ApiSwitches(**switches), clock)
         self.events: dict[str, dict[str, Any]] = {}
         """By idempotency key: of several with one key the first."""
-        self.users: dict[str, dict[str, Any]] = {}
-        """Properties by identity."""
-        self.minute = Minute()
-        self.statuses: Counter[int] = Counter()
+        self.users: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        """Properties by identity; whoever was named once is one."""
+        self.accounts: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        """Properties by account."""
+        self.identities: dict[str, str] = {}
+        """Of anonymous users, by `user_id`."""
+        self.minute = Window(MINUTE_S)
         self.duplicates = 0
-        self._app_id, self._per_app, self._per_identity, self._clock = app_id, per_app, per_identity, clock
+        self._app_id = app_id
+        self._singles = {"events": Window(HALF_MINUTE_S), "users": Window(HALF_MINUTE_S)}
+        self._month = Window(MONTH_S)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """The calls."""
         return [
-            web.post("/api/track", self._track),
-            web.post("/api/add_user_properties", self._add_user_properties),
+            self._call("/api/track", "events", wrong_with_event, self._track),
+            self._call("/api/add_user_properties", "users", wrong_with_user, self._add_user_properties),
+            self._call("/api/add_account_properties", "accounts", wrong_with_account, self._add_account_properties),
+            self._call("/api/v1/identify", "", wrong_with_identify, self._identify),
         ]
+
+    def remember(self, key: str, event: Mapping[str, Any]) -> None:
+        """Take an event, unless there is one with this key."""
+        self.duplicates += key in self.events
+        self.events.setdefault(key, {"timestamp": self._now(), **event})
+        if "identity" in event:
+            self.users[event["identity"]]  # there is such a user now
 
     def capture(self, event: str, identities: Iterable[str]) -> None:
         """What Heap sees for itself, on the customer's pages."""
         for identity in identities:
-            self.events[f"captured {len(self.events)}"] = {"event": event, "identity": identity}
+            self.remember(f"captured {len(self.events)}", {"event": event, "identity": identity})
 
-    async def _track(self, request: web.Request) -> web.Response:
-        items, wrong = self._items(await request.read(), "events", _wrong_with_event)
-        if wrong or self.faults:
-            return self._answer(self.faults.popleft() if self.faults else 400, wrong)
-        self.minute.add([str(item.get("identity") or item.get("user_id")) for item in items], self._clock())
-        if self.minute.most > self._per_app or self.minute.most_of_one > self._per_identity:
-            return self._answer(429, "too many events in a minute")
-        for item in items:
-            key = item.get("idempotency_key") or f"none {len(self.events)}"
-            self.duplicates += key in self.events
-            self.events.setdefault(key, item)
-        return self._answer(200, "")
+    def _call(self, path: str, key: str, wrong: Wrong, take: Callable[[Items], None]) -> web.RouteDef:
+        async def answer(request: web.Request) -> web.Response:
+            fields = self._fields(await request.read())
+            items = fields.get(key, [fields])
+            good, complaint = _sorted_out(items, key or "events", wrong)
+            if complaint and not (self.switches.partial and key in fields):
+                raise Refused(400, complaint)
+            if self._kept(request.host) and self._fits(good, key, bulk=key in fields):
+                take(good)
+            return self.answer(200, complaint)
 
-    async def _add_user_properties(self, request: web.Request) -> web.Response:
-        items, wrong = self._items(await request.read(), "users", _wrong_with_user)
-        if wrong or self.faults:
-            return self._answer(self.faults.popleft() if self.faults else 400, wrong)
-        for item in items:
-            self.users.setdefault(item["identity"], {}).update(item["properties"])
-        return self._answer(200, "")
+        return web.post(path, answer)
 
-    def _items(
-        self, body: bytes, key: str, wrong_with: Callable[[dict[str, Any]], Iterator[str]]
-    ) -> tuple[list[dict[str, Any]], str]:
-        """The items of a call, a single one as a list of one, and what is wrong with it."""
+    def _fields(self, body: bytes) -> dict[str, Any]:
         try:
             fields = orjson.loads(body)
         except orjson.JSONDecodeError:
-            return [], "the body is not JSON"
+            raise Refused(400, "the body is not JSON") from None
+        if not isinstance(fields, dict):
+            raise Refused(400, "postBody should be object")
         if fields.get("app_id") != self._app_id:
-            return [], "postBody.app_id is not known"
-        items = fields.get(key, [fields])
-        if len(items) > MOST_ITEMS:
-            return [], f"postBody.{key} should have at most {MOST_ITEMS} items"
-        found = (f"postBody.{key}[{n}].{what}" for n, item in enumerate(items) for what in wrong_with(item))
-        return items, next(found, "")
+            raise Refused(400, "postBody.app_id is not known")
+        return fields
 
-    def _answer(self, status: int, said: str) -> web.Response:
-        self.statuses[status] += 1
-        return web.Response(status=status, text=said)
+    def _kept(self, host: str) -> bool:
+        """Whether data that was sent to this host stays here. Raises Refused."""
+        other = HOSTS["eu" if self.switches.region == "us" else "us"]
+        if host != other or self.switches.wrong_region == "accept":
+            return True
+        if self.switches.wrong_region == "refuse":
+            raise Refused(400, f"this app's data does not belong to {other}")
+        return False
+
+    def _fits(self, items: Items, key: str, *, bulk: bool) -> bool:
+        """Whether items are within the limits. Raises Refused."""
+        identities = [str(item.get("identity") or item.get("user_id")) for item in items]
+        if bulk:
+            most, of_one = self.switches.per_app, self.switches.per_identity
+            fits = key != "events" or self.minute.fits(identities, self.clock(), most=most, most_of_one=of_one)
+        else:
+            window = self._singles.get(key)
+            most_of_one = self.switches.per_single
+            fits = window is None or window.fits(identities, self.clock(), most=inf, most_of_one=most_of_one)
+        if not fits and self.switches.over_limit == "refuse":
+            raise Refused(429, "too many calls or events for this time")
+        return fits
+
+    def _track(self, items: Items) -> None:
+        for item in items:
+            kept = {key: value for key, value in item.items() if key != "app_id"}
+            key = item.get("idempotency_key") or f"none {len(self.events)}"
+            self.remember(key, kept | {"properties": as_stored(item.get("properties", {}))})
+
+    def _add_user_properties(self, items: Items) -> None:
+        for item in items:
+            self.users[item["identity"]].update(as_stored(item["properties"]))
+
+    def _add_account_properties(self, items: Items) -> None:
+        for item in items:
+            self.accounts[item["account_id"]].update(as_stored(item["properties"]))
+
+    def _identify(self, items: Items) -> None:
+        """Give an anonymous user an identity, once; beyond the limits nothing happens, and nobody is told."""
+        for item in items:
+            user_id, identity = item["user_id"], item["identity"]
+            if user_id in self.identities:
+                continue
+            if self._month.fits([identity], self.clock(), most=inf, most_of_one=MOST_DEVICES):
+                self.identities[user_id] = identity
+                self.users[identity]
+                for event in self.events.values():
+                    if event.get("user_id") == user_id:
+                        del event["user_id"]
+                        event["identity"] = identity
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self.clock(), UTC).isoformat()
 
 
-def _wrong_with_event(item: dict[str, Any]) -> Iterator[str]:
-    if not isinstance(name := item.get("event"), str) or not 0 < len(name) <= MOST_CHARACTERS:
-        yield "event should be a string of 1 to 1024 characters"
-    if ("identity" in item) == ("user_id" in item):
-        yield "identity or user_id should be there, not both"
-    yield from _wrong_with_identity(item.get("identity", "none"))
-    yield from _wrong_with_properties(item.get("properties", {}))
-
-
-def _wrong_with_user(item: dict[str, Any]) -> Iterator[str]:
-    yield from _wrong_with_identity(item.get("identity"))
-    yield from _wrong_with_properties(item.get("properties"))
-
-
-def _wrong_with_identity(identity: Any) -> Iterator[str]:
-    if not isinstance(identity, str) or not 0 < len(identity) <= MOST_OF_IDENTITY:
-        yield "identity should be a string of 1 to 255 characters"
-
-
-def _wrong_with_properties(properties: Any) -> Iterator[str]:
-    if not isinstance(properties, dict):
-        yield "properties should be object"
-        return
-    for key, value in properties.items():
-        if len(key) >= MOST_CHARACTERS or key.lower() == "id":
-            yield f"properties.{key[:40]} is not allowed"
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            yield f"properties.{key[:40]} should be string or number"
-        elif isinstance(value, str) and len(value) >= MOST_CHARACTERS:
-            yield f"properties.{key[:40]} is too long"
+def _sorted_out(items: Any, key: str, wrong: Wrong) -> tuple[Items, str]:
+    """The good items, and what is wrong with the first that is not."""
+    if not isinstance(items, list) or len(items) > MOST_ITEMS:
+        raise Refused(400, f"postBody.{key} should be an array of at most {MOST_ITEMS} items")
+    good, complaint = [], ""
+    for number, item in enumerate(items):
+        said = next(wrong(item), "") if isinstance(item, dict) else "should be object"
+        if said:
+            complaint = complaint or f"postBody.{key}[{number}].{said}"
+        else:
+            good.append(item)
+    return good, complaint

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.sandbox.cohorts import CohortApi, Profile
+from relay.sandbox.cohorts import CohortApi
+from relay.sandbox.profiles import Profile
 from relay.sandbox.segments import Segment, SegmentSync
 
 SECRET = "nobody-may-see-this"
@@ -83,7 +84,12 @@ async def test_a_hundred_thousand_members_over_a_kill(daemon: Any, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("ways", "expected"),
-    [({}, 50), ({"repeat": True}, 50), ({"shuffle": True, "repeat": True}, 50), ({"lose": True}, 40)],
+    [
+        ({}, 50),
+        ({"repeat_pages": True}, 50),
+        ({"shuffle_pages": True, "repeat_pages": True}, 50),
+        ({"lose_last_page": True}, 40),
+    ],
 )
 async def test_however_pages_come_who_is_told_of_is_in_it(
     daemon: Any, tmp_path: Path, ways: dict[str, bool], expected: int
@@ -94,7 +100,7 @@ async def test_however_pages_come_who_is_told_of_is_in_it(
         await daemon.start()
         async with SegmentSync(daemon.url + "/segments", "unsigned", page=10, **ways) as sync:
             assert await sync.sync(segment, {f"user-{number}" for number in range(50)}) == (50, 0)
-            await daemon.settled("braze", expected // 10 * (2 if "repeat" in ways else 1))
+            await daemon.settled("braze", expected // 10 * (2 if "repeat_pages" in ways else 1))
             assert len(inside(api, "42")) == expected
             assert sum(api.books.ids) == expected, "a repeated page changes nothing"
         assert await daemon.stop() == 0
