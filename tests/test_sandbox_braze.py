@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Iterable
 from random import Random
 
@@ -144,3 +145,54 @@ def test_waits_grow_up_to_a_limit_with_jitter():
     for attempt, longest in [(1, 1), (2, 2), (5, 16), (9, 60), (10_000, 60)]:
         waits = [backoff(attempt, 1, 60, rng) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+async def test_a_sender_that_hangs_up_sends_everything_again_until_it_hears_an_answer():
+    async with Destination() as destination, sender(destination.url, hang_up=1) as braze, asyncio.TaskGroup() as group:
+        sending = group.create_task(braze.send(stream(some(3))), name="send")
+        await destination.requested(3)
+        braze.switches = braze.switches.changed(hang_up=0)
+        await sending
+    assert braze.counts.accepted == 3
+    assert len(set(destination.bodies())) == 3
+    assert destination.requests[0].bodies() == destination.requests[-1].bodies()
+    assert braze.counts.retried >= 9
+
+
+async def test_probes_with_a_token_that_is_not_the_currents():
+    async with Destination() as destination, sender(destination.url, "right") as braze:
+        await braze.probe("wrong")
+    assert {request.headers["Authorization"] for request in destination.requests} == {"Bearer wrong"}
+
+
+async def test_several_connections_are_used_at_a_time():
+    hanging = [Answer(hang=True)] * 4
+    async with (
+        Destination(*hanging) as destination,
+        CurrentsSender(destination.url) as braze,
+        asyncio.TaskGroup() as group,
+    ):
+        sending = group.create_task(braze.send(stream(some(500))), name="send")
+        await destination.requested(4)
+        destination.release()
+        await sending
+    assert braze.counts.accepted == 500
+
+
+async def test_time_that_is_put_forward_sends_what_was_to_wait_five_minutes():
+    async with Destination() as destination, CurrentsSender(destination.url) as braze, asyncio.TaskGroup() as group:
+        work = group.create_task(braze.run(), name="run")
+        await braze.feed(stream(some(2)))
+        assert not destination.requests
+        braze.clock.forward(300)
+        await destination.received(2)
+        work.cancel()
+
+
+async def test_a_stopped_current_goes_on_when_it_is_enabled():
+    async with Destination(200, 401) as destination, sender(destination.url) as braze:
+        await braze.send(stream(some(300)))
+        assert (braze.stopped, braze.counts.dropped) == ("HTTP 401", 100)
+        braze.enable()
+        await braze.send()
+    assert (braze.stopped, braze.counts.accepted) == (None, 200)

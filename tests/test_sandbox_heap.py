@@ -2,6 +2,7 @@ import aiohttp
 import pytest
 
 from relay.sandbox.heap import HeapWebhook
+from relay.sandbox.server import Fault
 
 GOOD = {"events": [{"event_type": "a", "id": "1"}, {"event_type": "a", "id": "2"}, {"event_type": "b", "id": "3"}]}
 
@@ -48,3 +49,46 @@ async def test_what_is_not_of_the_agreed_shape_is_refused(body):
     async with HeapWebhook() as heap:
         assert await post(heap.url, data=body) == 400
     assert not heap.ids
+
+
+def event(number: int, **user: str) -> dict:
+    properties = {"campaign_name": "Carts", "media_urls": ["u"]}
+    return {"event_type": "a.Send", "id": str(number), "time": 1_760_000_000, "user": user, "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected"),
+    [
+        ({}, ("anna", "a.Send", {"campaign_name", "media_urls"})),
+        ({"identity": "user_id"}, ("b1", "a.Send", {"campaign_name", "media_urls"})),
+        ({"prefix": True}, ("anna", "braze-a.Send", {"braze-campaign_name", "braze-media_urls"})),
+    ],
+)
+async def test_events_become_those_of_heap(switches, expected):
+    seen = {}
+    async with HeapWebhook(take=seen.__setitem__, **switches) as heap:
+        await post(heap.url, json={"events": [event(1, external_user_id="anna", user_id="b1")] * 2})
+    found = seen.pop("1")
+    assert (found["identity"], found["event"], found["properties"].keys()) == expected
+    assert found["timestamp"] == "2025-10-09T08:53:20+00:00"
+    assert not seen
+
+
+async def test_events_without_the_chosen_identity_are_forgotten_or_refused():
+    seen = {}
+    mixed = {"events": [event(1, user_id="b1"), event(2, external_user_id="anna")]}
+    async with HeapWebhook(take=seen.__setitem__) as heap:
+        assert await post(heap.url, json=mixed) == 200
+        assert (seen.keys(), heap.nobody) == ({"2"}, 1)
+        heap.switches = heap.switches.changed(without_identity="refuse")
+        assert await post(heap.url, json={"events": [event(3, user_id="b1"), event(4, external_user_id="x")]}) == 400
+        assert seen.keys() == {"2"}
+
+
+async def test_it_can_be_slow_and_read_half_of_a_body_only():
+    async with HeapWebhook(slow=0.01) as heap:
+        heap.faults.append(Fault(cut=True))
+        with pytest.raises(aiohttp.ClientError):
+            await post(heap.url, json=GOOD)
+        assert not heap.ids
+        assert await post(heap.url, json=GOOD) == 200

@@ -3,24 +3,31 @@
 import asyncio
 import io
 import json
+import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import click
+import pytest
+from click.testing import CliRunner
 
-from relay.sandbox.track import HeapApi
+from relay.cli.main import relay
+from relay.cli.standins import braze, heap
 from relay.testing import Destination
 
 KEYS = {"partner_api_key": "partner", "client_secret": "import", "cohort_id": "7"}
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[str]:
+async def started(*arguments: str, token: str = "") -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "relay", "sandbox", *arguments, "--listen", "127.0.0.1:0"),
         stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"RELAY_TOKEN": token},
     )
     try:
         assert process.stdout is not None
@@ -54,33 +61,28 @@ async def test_braze_by_itself() -> None:
         assert await call(users, KEYS | {"cohort_changes": changes}) == (200, {"message": "success"})
         assert (await call(users, KEYS | {"cohort_id": "8", "cohort_changes": [{"user_ids": ["user-2"]}]}))[0] == 200
         assert (await call(door + "members?cohort=7"))[1] == ["crm:17", "user-1", "user-2"]
-        assert (await call(door + "audience?includes=7&excludes=8"))[1] == ["crm:17", "user-1"]
+        assert (await call(door + "audience?includes=n&excludes=8"))[1] == ["crm:17", "user-1"]
         assert (await call(door + "books"))[1]["ignored_ids"] == 1
 
-        await call(door + "faults", [{"status": 500, "applied": True}, {"status": 423}])
+        await call(door + "faults", [{"status": 500, "applied": True}, 423])
         change = KEYS | {"cohort_changes": [{"user_ids": ["user-1"], "should_remove": True}]}
         assert [(await call(users, change))[0] for _ in range(3)] == [500, 423, 200]
-        for wrong, status in (
-            ({"client_secret": "no"}, 401),
-            ({"cohort_id": 7}, 400),
-            ({"cohort_changes": "all"}, 400),
-            ({"cohort_changes": [{"user_ids": ["x"] * 1001}]}, 400),
-            ({"cohort_changes": [{"user_ids": ["x" * (5 << 20)]}]}, 413),
-        ):
-            assert (await call(users, change | wrong))[0] == status
         assert (await call(door + "faults", {"status": 500}))[0] == 400
+        assert (await call(door + "campaign", {}))[0] == 404, "it has no Current"
 
-
-async def test_braze_counts_requests_by_the_hours_of_its_clock() -> None:
-    async with started("braze", "--hourly", "1", "--speed", "36000") as url:
-        async with asyncio.timeout(20):
-            seen = set()
-            while seen != {201, 429}:
-                seen.add((await call(f"{url}/partners/heap/cohorts/users", KEYS | {"cohort_changes": []}))[0])
+        assert (await call(door + "switches", {"hourly": 1}))[1]["hourly"] == 1
+        assert (await call(users, change))[0] == 429
+        await call(door + "clock", {"forward": 3600})
+        assert (await call(users, change))[0] == 200
+        assert await call(door + "switches", {"hourly": -1}) == (
+            400,
+            {"error": "hourly: Input should be greater than or equal to 0"},
+        )
+        assert await call(door + "switches", {"daily": 1}) == (400, {"error": "there is no switch daily"})
 
 
 async def test_heap_by_itself_with_segments_that_sync_back() -> None:
-    async with Destination() as hook, started("heap", "--segments-url", hook.url, "--speed", "1e6") as url:
+    async with Destination() as hook, started("heap", "--segments-url", hook.url, "--full") as url:
         door = url + "/_sandbox/"
         await call(door + "capture", {"event": "in", "identities": ["anna", "bert"]})
         bulk = {"app_id": "1", "events": [{"event": "out", "identity": "bert", "idempotency_key": "k"}] * 2}
@@ -89,43 +91,69 @@ async def test_heap_by_itself_with_segments_that_sync_back() -> None:
         assert (await call(door + "books"))[1]["duplicates"] == 1
         segment = {"id": 5, "name": "s", "did": "in", "did_not": "out"}
         assert (await call(door + "segments", segment))[1] == {"members": 1}
-        await hook.requested(2)
+        assert (await call(door + "members?segment=5"))[1] == ["anna"]
+        await call(door + "clock", {"forward": 4 * 3600})
+        await hook.requested(1)
         assert hook.requests[0].headers["Heap-Hash"].startswith("ts:")
-        assert (await call(door + "sync", {}))[0] == 200
-        assert (await call(door + "segments", {"id": 5}))[0] == 400
+        assert await call(door + "sync", {}) == (200, {"s": {"add": 1, "remove": 0}})
+        assert (await call(door + "drain", {"segment": 5}))[0] == 200
+        assert (await call(door + "segments", {"id": 5})) == (400, {"error": "not there: 'name'"})
+        assert (await call(door + "sample", {"segment": 6}))[0] == 400
 
 
-async def test_heap_says_which_item_it_refuses() -> None:
-    async with HeapApi() as heap:
-        for item, said in (
-            ({"identity": "a"}, "postBody.events[1].event should be"),
-            ({"event": "e"}, "postBody.events[1].identity or user_id"),
-            ({"event": "e", "identity": "a", "properties": {"Id": 1}}, "properties.Id is not allowed"),
-            ({"event": "e", "identity": "a", "properties": {"x": None}}, "properties.x should be string or number"),
-            ({"event": "e", "identity": "a", "properties": {"x": "x" * 1024}}, "properties.x is too long"),
-            ({"event": "e", "identity": "a" * 256}, "identity should be"),
-        ):
-            events = [{"event": "e", "identity": "a"}, item]
-            status, text = await call(heap.url + "/api/track", {"app_id": "1", "events": events})
-            assert (status, said in text) == (400, True), text
-        assert (await call(heap.url + "/api/track", {"app_id": "2", "event": "e", "identity": "a"}))[0] == 400
-        assert heap.events == {}
-        user = {"app_id": "1", "identity": "a", "properties": {"plan": "pro"}}
-        assert (await call(heap.url + "/api/add_user_properties", user))[0] == 200
-        assert heap.users == {"a": {"plan": "pro"}}
+async def test_a_campaign_goes_by_the_current_of_one_to_the_webhook_of_the_other() -> None:
+    email = "users.messages.email.Send"
+    async with (
+        started("heap", "--webhook-token", "t0k") as heap_url,
+        started("braze", "--send-to", heap_url + "/webhook", "--profiles", "3", token="t0k") as url,
+    ):
+        door, users = url + "/_sandbox/", f"{url}/partners/heap/cohorts/users"
+        await call(users, KEYS | {"cohort_changes": [{"user_ids": ["user-1", "user-2"]}]})
+        await call(users, KEYS | {"cohort_id": "8", "cohort_changes": [{"user_ids": ["user-2"]}]})
+        assert await call(door + "probe", {}) == (200, {"answers": [200, 200]})
+        assert await call(door + "probe", {"token": "no"}) == (200, {"answers": [401, 401]})
+        sent = await call(door + "campaign", {"type": email, "includes": ["7"], "excludes": ["8"]})
+        assert sent == (200, {"sent": 1})
+        await call(door + "send", {"type": email, "user": {"external_user_id": "carl"}, "odd": "late"})
+        await call(door + "test_events", {})
+        async with asyncio.timeout(20):
+            while (await call(door + "flush", {}))[1]["counts"]["accepted"] < 102:
+                await asyncio.sleep(0.05)
+        for user, count in (("user-1", 1), ("user-2", 0), ("carl", 1)):
+            events = (await call(f"{heap_url}/_sandbox/events?identity={user}"))[1]
+            assert [event["event"] for event in events] == [email] * count
+        assert await call(heap_url + "/_sandbox/sync", {}) == (400, {"error": "start it with --segments-url"})
+        await call(heap_url + "/_sandbox/faults", [401])
+        await call(door + "send", {"type": email})
+        async with asyncio.timeout(20):
+            while not (state := (await call(door + "flush", {}))[1])["stopped"]:
+                await asyncio.sleep(0.05)
+        assert state["stopped"] == "HTTP 401"
+        assert (await call(door + "enable", {}))[1]["stopped"] is None
 
 
-async def test_beyond_its_limits_heap_answers_429() -> None:
-    now = 0.0
-    async with HeapApi(per_app=3, per_identity=2, clock=lambda: now) as heap:
-        bulk = {"app_id": "1", "events": [{"event": "e", "identity": "a"}] * 2}
-        assert (await call(heap.url + "/api/track", bulk))[0] == 200
-        now = 61.0
-        assert (await call(heap.url + "/api/track", bulk))[0] == 200
-        now = 62.0
-        assert (await call(heap.url + "/api/track", bulk))[0] == 429
+@pytest.mark.parametrize("command", [braze, heap])
+async def test_help_names_every_door_and_only_those_there_are(command: click.Command) -> None:
+    assert command.callback is not None
+    told = set(re.findall(r"/_sandbox/(\w+)", command.callback.__doc__ or ""))
+    name = command.name or ""
+    more = {"braze": "--send-to", "heap": "--segments-url"}[name]
+    async with started(name, more, "http://127.0.0.1:9/") as url:
+        answers = {door: [(await call(f"{url}/_sandbox/{door}", body))[0] for body in (None, {})] for door in told}
+        assert [door for door, statuses in answers.items() if set(statuses) <= {404, 405}] == []
+        assert told >= {"switches", "faults", "clock", "books"}
 
 
-async def test_a_webhook_that_takes_nothing_is_told_of() -> None:
-    async with started("heap") as url:
-        assert (await call(url + "/_sandbox/sync", {}))[0] == 400
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["braze", "--send-to", "http://127.0.0.1:9", "--events", "pigeons"], "no event type is pigeons"),
+        (["braze", "--listen", "nowhere"], "is not HOST:PORT"),
+        (["braze", "--repeat", "2"], "0<=x<=1"),
+        (["heap", "--over-limit", "laugh"], "'refuse', 'drop'"),
+    ],
+)
+def test_wrong_options_are_explained(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(relay, ["sandbox", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output

@@ -75,8 +75,8 @@ def braze(
     /_sandbox/faults      POST [429, {"status": 500, "applied": true}, {"cut": true}, {"status": 200, "delay": 2}]
     /_sandbox/clock       GET, POST {"forward": 86400}
     /_sandbox/profiles    POST [{"external_id": "anna", "aliases": {"crm": "17"}, "devices": ["d"]}]
-    /_sandbox/members     GET ?cohort=ID
-    /_sandbox/audience    GET ?includes=ID&excludes=ID    (names of cohorts will do; may be repeated)
+    /_sandbox/members     GET ?cohort=ID                  (or the name of a cohort, here and below)
+    /_sandbox/audience    GET ?includes=ID&excludes=ID    (each may be repeated)
     /_sandbox/attributes  GET ?user=ID
     /_sandbox/books       GET
     With --send-to:

@@ -1,6 +1,7 @@
 """A stand-in for the sending half of Braze Currents: connections that send what `Current` says."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterable, Callable
 from random import Random
 from types import TracebackType
@@ -131,7 +132,7 @@ class CurrentsSender:
         timeout = aiohttp.ClientTimeout(total=self.switches.timeout)
         try:
             async with self._http.post(
-                self._url, data=body, headers=_headers(token), allow_redirects=False, timeout=timeout
+                self._url, data=io.BytesIO(body), headers=_headers(token), allow_redirects=False, timeout=timeout
             ) as answer:
                 return answer.status
         except (aiohttp.ClientError, TimeoutError):

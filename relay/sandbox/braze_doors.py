@@ -35,7 +35,7 @@ def cohort_doors(api: CohortApi) -> list[web.RouteDef]:
 
     return [
         post("profiles", add_profiles),
-        get("members", lambda query: _names(api.members.get(query["cohort"], ()))),
+        get("members", lambda query: _names(api.profiles.inside(query["cohort"]))),
         get("audience", lambda query: _names(api.profiles.audience(_audience(query)))),
         get("attributes", attributes),
         get("books", books),

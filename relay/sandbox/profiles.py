@@ -77,11 +77,12 @@ class Profiles:
         """Who is in a segment."""
         found = set(self.all)
         for cohort in segment.includes:
-            found &= self._in(cohort)
+            found &= self.inside(cohort)
         for cohort in segment.excludes:
-            found -= self._in(cohort)
+            found -= self.inside(cohort)
         return found
 
-    def _in(self, cohort: str) -> set[Profile]:
+    def inside(self, cohort: str) -> set[Profile]:
+        """Who is in a cohort, by its id or its name."""
         named = [self.members[number] for number, name in self.names.items() if name == cohort]
         return set().union(self.members.get(cohort, set()), *named)

@@ -83,8 +83,10 @@ class HeapApi(StandIn):
 
     def remember(self, key: str, event: Mapping[str, Any]) -> None:
         """Take an event, unless there is one with this key."""
-        self.duplicates += key in self.events
-        self.events.setdefault(key, {"timestamp": self._now(), **event})
+        if key in self.events:
+            self.duplicates += 1
+            return
+        self.events[key] = {"timestamp": self._now(), **event}
         if "identity" in event:
             self.users[event["identity"]]  # there is such a user now
 
@@ -178,9 +180,9 @@ def _sorted_out(items: Any, key: str, wrong: Wrong) -> tuple[Items, str]:
         raise Refused(400, f"postBody.{key} should be an array of at most {MOST_ITEMS} items")
     good, complaint = [], ""
     for number, item in enumerate(items):
-        said = next(wrong(item), "") if isinstance(item, dict) else "should be object"
+        said = next((f".{one}" for one in wrong(item)), "") if isinstance(item, dict) else " should be object"
         if said:
-            complaint = complaint or f"postBody.{key}[{number}].{said}"
+            complaint = complaint or f"postBody.{key}[{number}]{said}"
         else:
             good.append(item)
     return good, complaint
