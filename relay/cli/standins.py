@@ -46,11 +46,11 @@ def _listen(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 @click.option("--data-import-key", default="import", show_default=True, help="... for the data import key.")
 @click.option("--rest-key", default="rest", show_default=True, help="... for a REST key, by /users/track.")
 @speed_option
-@click.option("--send-to", metavar="URL", help="Have a Current that sends events there.")
+@click.option("--send-to", metavar="URL", help="Have a Current, and send its events there.")
 @click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
-@click.option("--rate", default=0.0, show_default=True, type=click.FloatRange(0), help="Made-up events a real second.")
+@click.option("--rate", default=0.0, show_default=True, type=click.FloatRange(0), help="Events a real second, made up.")
 @click.option(
-    "--events", default=("*",), multiple=True, help="Types, groups or channels of these events, as in conf.d."
+    "--events", default=("*",), multiple=True, help="Which, as in conf.d: a type, group, channel, glob."
 )
 @click.option("--connections", default=4, show_default=True, type=click.IntRange(1), help="Requests at the same time.")
 @switch_options(CohortSwitches, CurrentsSwitches)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from relay.sandbox.oddities import ODDITIES
 from relay.sandbox.switches import Seconds, Share, Switches
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -19,16 +20,20 @@ HOUR_S, DAY_S = 3600.0, 86_400.0
 class CurrentsSwitches(Switches):
     """Of the sending half of Braze. Times are seconds of its clock, but for `timeout`."""
 
-    page: Literal["current", "older"] = Field("current", description="Which of Braze's pages says what errors mean.")
+    page: Literal["current", "older"] = Field(
+        "current",
+        description="Which of Braze's pages says what errors mean. current: 401, 403 and 404 stop the Current, "
+        "5 days of errors disable it; older: it goes on, and drops events after 48 and 24 hours.",
+    )
     entitlement: Literal["all", "messages"] = Field("all", description="messages: no customer behavior events.")
-    age: Seconds = Field(300.0, description="An event waits at most so long for its batch to fill.")
-    retry_first: Seconds = Field(1.0, description="Before a second attempt; then doubling, with jitter ...")
-    retry_max: Seconds = Field(300.0, description="... up to so long.")
+    age: Seconds = Field(300.0, description="Seconds of its clock that an event waits at most for its batch to fill.")
+    retry_first: Seconds = Field(1.0, description="Seconds of its clock before a second attempt; then doubling, ...")
+    retry_max: Seconds = Field(300.0, description="... up to so many, with jitter.")
     timeout: Seconds = Field(10.0, description="Real seconds that it waits for an answer.")
     hang_up: Share = Field(0.0, description="Share of requests whose answer it does not wait for at all.")
     repeat: Share = Field(0.0, description="Share of accepted batches that it sends again.")
     repeat_part: Share = Field(0.0, description="... of which it sends a part again, as another batch.")
-    odd: Share = Field(0.0, description="Share of made-up events with an oddity.")
+    odd: Share = Field(0.0, description=f"Share of made-up events with an oddity: {', '.join(ODDITIES)}.")
 
 
 @dataclass(frozen=True, slots=True)
