@@ -16,8 +16,10 @@ from pydantic import Field
 
 from relay.sandbox.cohort_bodies import alias_of, changes_of, fields_of, is_moment, size_of
 from relay.sandbox.profiles import Audience, Profile, Profiles
-from relay.sandbox.server import Refused, StandIn
+from relay.sandbox.server import Fault, Refused, StandIn
 from relay.sandbox.switches import Seconds, ServerSwitches
+
+__all__ = ["CohortApi", "CohortSwitches", "Fault", "Profile"]
 
 MOST_OBJECTS: Final = 75
 HOUR_S: Final = 3600

@@ -18,7 +18,7 @@ DOORS: Final = "/_sandbox/"
 """Paths that are not the original's start so; they have no faults."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Fault:
     """What to do to a request instead of the right thing."""
 

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, Unauthorized
-from relay.sandbox.cohorts import CohortApi
-from relay.sandbox.profiles import Profile
-from relay.sandbox.server import Fault
+from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze import Budget
 from relay_plugins.braze_cohorts.change import Member, portions
@@ -126,7 +124,7 @@ async def test_large_changes_are_cut(tmp_path: Path) -> None:
 )
 async def test_what_braze_refuses(tmp_path: Path, fault: int, outcome: type) -> None:
     async with CohortApi(named("a")) as api, connected(api, tmp_path) as braze:
-        api.faults.append(fault)
+        api.faults.append(Fault(fault))
         first, second = await told(braze, change(["a"]), change(["a"], cohort="8"))
         assert isinstance(first, outcome)
         assert second == DELIVERED
@@ -199,7 +197,7 @@ STEP = st.tuples(
     st.sampled_from(["7", "8"]),
     USERS,
     USERS,
-    st.lists(st.sampled_from([500, Fault(status=500, applied=True), 423, 503]), max_size=3),
+    st.lists(st.sampled_from([Fault(500), Fault(500, applied=True), Fault(423), Fault(503)]), max_size=3),
     st.booleans(),
 )
 

@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.sandbox.cohorts import CohortApi
-from relay.sandbox.profiles import Profile
+from relay.sandbox.cohorts import CohortApi, Profile
 from relay.sandbox.segments import Segment, SegmentSync
 
 SECRET = "nobody-may-see-this"
