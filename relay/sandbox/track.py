@@ -5,7 +5,6 @@ limits, is not documented but likely; there are switches for both.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
@@ -60,9 +59,9 @@ class HeapApi(StandIn):
         super().__init__(ApiSwitches(**switches), clock)
         self.events: dict[str, dict[str, Any]] = {}
         """By idempotency key: of several with one key the first."""
-        self.users: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self.users: dict[str, dict[str, Any]] = {}
         """Properties by identity; whoever was named once is one."""
-        self.accounts: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self.accounts: dict[str, dict[str, Any]] = {}
         """Properties by account."""
         self.identities: dict[str, str] = {}
         """Of anonymous users, by `user_id`."""
@@ -88,7 +87,7 @@ class HeapApi(StandIn):
             return
         self.events[key] = {"timestamp": self._now(), **event}
         if "identity" in event:
-            self.users[event["identity"]]  # there is such a user now
+            self.users.setdefault(event["identity"], {})
 
     def capture(self, event: str, identities: Iterable[str]) -> None:
         """What Heap sees for itself, on the customer's pages."""
@@ -150,11 +149,11 @@ class HeapApi(StandIn):
 
     def _add_user_properties(self, items: Items) -> None:
         for item in items:
-            self.users[item["identity"]].update(as_stored(item["properties"]))
+            self.users.setdefault(item["identity"], {}).update(as_stored(item["properties"]))
 
     def _add_account_properties(self, items: Items) -> None:
         for item in items:
-            self.accounts[item["account_id"]].update(as_stored(item["properties"]))
+            self.accounts.setdefault(item["account_id"], {}).update(as_stored(item["properties"]))
 
     def _identify(self, items: Items) -> None:
         """Give an anonymous user an identity, once; beyond the limits nothing happens, and nobody is told."""
@@ -164,7 +163,7 @@ class HeapApi(StandIn):
                 continue
             if self._month.fits([identity], self.clock(), most=inf, most_of_one=MOST_DEVICES):
                 self.identities[user_id] = identity
-                self.users[identity]
+                self.users.setdefault(identity, {})
                 for event in self.events.values():
                     if event.get("user_id") == user_id:
                         del event["user_id"]
