@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -152,3 +155,16 @@ def test_commands_of_plugins_are_commands_of_relay(conf, monkeypatch):
 
 def test_the_version_is_told():
     assert run("--version").output == f"relay, version {__version__}\n"
+
+
+def test_a_check_does_not_wait_for_libraries_that_it_can_do_without():
+    code = """
+import sys
+from relay.cli.main import relay
+
+relay(["check", sys.argv[1]], standalone_mode=False)
+print({"aiohttp", "rich", "structlog", "uvloop"} & sys.modules.keys(), file=sys.stderr)
+"""
+    shipped = Path(__file__).parents[1] / "conf.d"
+    answer = subprocess.run([sys.executable, "-c", code, shipped], check=True, capture_output=True, text=True)
+    assert answer.stderr == "set()\n"

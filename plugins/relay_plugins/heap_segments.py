@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import msgspec
 import orjson
-import structlog
 from pydantic import Field, model_validator
 
 from relay.api import Decoded, Denied, Duration, Malformed, Secret, Source, SourceSettings, check_utf8
@@ -25,7 +24,6 @@ SEGMENTS: Final = 4096
 """Pages of a sync and segments whose completeness is watched."""
 SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
 EVENT_TYPE: Final = "cohort.Change"
-log = structlog.stdlib.get_logger()
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -134,7 +132,7 @@ class HeapSegments(Source, type="heap_segments"):
         except (msgspec.DecodeError, RecursionError) as error:
             raise Malformed(f"the body is no segment sync: {error}") from None
         if call.action_type not in (SYNC, DRAIN):
-            log.warning("unknown action of Heap left out", source=self.name, action=call.action_type[:80])
+            self.log.warning("unknown action of Heap left out", action=call.action_type[:80])
             return Decoded((), ())
         self._tell_missing(call.data)
         changes = [*self._changes(call)]
@@ -175,7 +173,7 @@ class HeapSegments(Source, type="heap_segments"):
         if known != task:
             if missing:
                 pages = sorted(missing)
-                log.warning("segment sync was incomplete", source=self.name, segment=segment, task=known, pages=pages)
+                self.log.warning("segment sync was incomplete", segment=segment, task=known, pages=pages)
             missing = set()
         if known != task or segment not in self._syncs:
             missing = set(range(1, min(data.sync_info.total_pages, PAGES) + 1))

@@ -9,7 +9,6 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import structlog
 from pydantic import Field, model_validator
 
 from relay.api.batch import Batch
@@ -20,6 +19,7 @@ from relay.api.settings import ByteSize, Duration, EventSelection, Settings, Sta
 
 if TYPE_CHECKING:
     import aiohttp
+    import structlog
 
 
 Status = Annotated[str, Field(pattern=r"^[1-5]\d\d$")]
@@ -93,12 +93,19 @@ class Connector(Plugin):
         self.settings: Any = settings
         self.folder = folder
         """relay's state folder; relative paths in settings start here."""
-        self.log = structlog.stdlib.get_logger().bind(connector=name)
+
+    @cached_property
+    def log(self) -> "structlog.stdlib.BoundLogger":
+        """A log under the connector's name."""
+        import structlog  # late, as aiohttp below: `relay check` does without them
+
+        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(connector=self.name)
+        return log
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":
         """An HTTP session of the connector's own: pooled connections, no cookies, no environment proxies."""
-        from relay.api.http import make_session  # late: `relay check` does without aiohttp
+        from relay.api.http import make_session
 
         return make_session(self.settings.concurrency, self.settings.timeout)
 

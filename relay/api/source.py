@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hmac import compare_digest
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from pydantic import Field
 
@@ -11,6 +12,9 @@ from relay.api.event import Kind
 from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Secret, Settings, UrlPath
+
+if TYPE_CHECKING:
+    import structlog
 
 WEEK_S: Final = 7 * 86400.0
 KINDS_REMEMBERED: Final = 4096
@@ -81,6 +85,14 @@ class Source(Plugin):
         self.settings: Any = settings
         self._tokens = [b"Bearer " + token.reveal().encode() for token in settings.tokens]
         self._kinds: dict[str, Kind] = {}
+
+    @cached_property
+    def log(self) -> "structlog.stdlib.BoundLogger":
+        """A log under the source's name."""
+        import structlog  # late: `relay check` does without it
+
+        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(source=self.name)
+        return log
 
     def authorize(self, headers: Mapping[str, str]) -> None:
         """Raise `Denied` unless the request carries one of the source's bearer tokens (RFC 6750)."""
