@@ -86,7 +86,7 @@ def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
 
 def test_every_command_is_documented() -> None:
     added = {command.name for command in REGISTRY.commands}
-    assert set(re.findall(r"^\| `relay (\w+)", README, re.MULTILINE)) == {*COMMANDS, *added}
+    assert set(re.findall(r"^\| `relay ([\w-]+)", README, re.MULTILINE)) == {*COMMANDS, *added}
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:

@@ -7,7 +7,7 @@ from hashlib import blake2b, sha256
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from relay.api import Event, Filter, FilterSettings, Secret
 
@@ -19,7 +19,11 @@ def _steps(value: object) -> tuple[str, ...]:
     return steps
 
 
-FieldPath = Annotated[tuple[str, ...], BeforeValidator(_steps, json_schema_input_type=str)]
+FieldPath = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_steps, json_schema_input_type=str),
+    PlainSerializer(".".join, return_type=str, when_used="json"),
+]
 """Where a field is: names joined by dots; `*` stands for any name, or for any element of a list."""
 
 

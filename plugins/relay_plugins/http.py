@@ -50,7 +50,7 @@ def _header(value: object) -> str | Secret:
     return value
 
 
-HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_type=str | dict[str, str])]
+HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_type=str | Secret)]
 """A string or, if it is secret, a reference."""
 
 

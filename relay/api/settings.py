@@ -5,10 +5,19 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import isclose
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+)
 from pydantic_core import CoreSchema, core_schema
 from yarl import URL
 
@@ -43,15 +52,43 @@ def parse_size(value: object) -> int:
     return int(_quantity(value, BYTES | BYTES_DECIMAL, "size", "64MiB"))
 
 
-def _default_or(parse: Any) -> Any:
-    """Parse what an admin wrote; defaults in the code are numbers already and are not validated."""
-    return BeforeValidator(parse, json_schema_input_type=str)
+def write_quantity(value: float, units: Mapping[str, float]) -> str | int:
+    """Write a number as an admin would: with the largest of the units (they rise) that leaves it whole."""
+    smallest, base = next(iter(units.items()))
+    count = round(value / base)
+    if not count or not isclose(count * base, value):
+        return f"{value / base:g}{smallest}" if value else 0
+    sizes = {unit: round(size / base) for unit, size in units.items()}
+    return [f"{count // size}{unit}" for unit, size in sizes.items() if count % size == 0][-1]
 
 
-Duration = Annotated[float, _default_or(parse_duration)]
+def write_duration(seconds: float) -> str | int:
+    """Write seconds as `parse_duration` reads them; a week is "7d"."""
+    return write_quantity(seconds, {unit: size for unit, size in SECONDS.items() if unit != "w"})
+
+
+def write_size(size: int) -> str | int:
+    """Write bytes as `parse_size` reads them."""
+    return write_quantity(size, BYTES)
+
+
+def _written(units: Mapping[str, float]) -> Any:
+    """What editors take a quantity for."""
+    return Annotated[str, Field(pattern=rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$")] | Literal[0]
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=_written(SECONDS)),
+    PlainSerializer(write_duration, when_used="json"),
+]
 """Seconds; written as a string with a unit: "500ms", "30s", "5m", "1h", "7d"."""
 
-ByteSize = Annotated[int, _default_or(parse_size)]
+ByteSize = Annotated[
+    int,
+    BeforeValidator(parse_size, json_schema_input_type=_written(BYTES | BYTES_DECIMAL)),
+    PlainSerializer(write_size, when_used="json"),
+]
 """Bytes; written as a string with a unit: "64KiB", "8MiB", "10GB"."""
 
 
@@ -108,7 +145,15 @@ def _start(value: object) -> str | float:
     raise ValueError(f'expected "now", "oldest" or a time such as "2026-11-01T00:00Z", got {value!r}')
 
 
-StartAt = Annotated[str | float, BeforeValidator(_start, json_schema_input_type=str)]
+def _write_start(start: str | float) -> str:
+    return start if isinstance(start, str) else datetime.fromtimestamp(start, UTC).isoformat()
+
+
+StartAt = Annotated[
+    str | float,
+    BeforeValidator(_start, json_schema_input_type=str),
+    PlainSerializer(_write_start, when_used="json"),
+]
 """Where a connector that never ran begins: "now", "oldest", or a time (UTC if not said), kept as Unix seconds."""
 
 
@@ -175,9 +220,16 @@ class Secret:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             cls.parse,
-            json_schema_input_schema=core_schema.dict_schema(core_schema.str_schema(), core_schema.str_schema()),
-            serialization=core_schema.to_string_ser_schema(),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda secret: {secret.how: secret.name}, when_used="json"
+            ),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        ways = {how: {"type": "string", "minLength": 1} for how in ("credential", "file", "env")}
+        one = {"minProperties": 1, "maxProperties": 1}
+        return {"type": "object", "properties": ways, "additionalProperties": False, **one}
 
 
 def _credential(name: str) -> Path:

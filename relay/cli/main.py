@@ -9,8 +9,20 @@ from relay import __version__
 from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
 
-COMMANDS: Final = ("audit", "check", "journal", "parked", "plugins", "replay", "run", "sandbox", "send", "trace")
-"""Each is the function of that name in the module of that name, imported when it is asked for."""
+COMMANDS: Final = (
+    "audit",
+    "check",
+    "config",
+    "journal",
+    "parked",
+    "plugins",
+    "replay",
+    "run",
+    "sandbox",
+    "send",
+    "trace",
+)
+"""Each is the function of that name (_ for -) in the module of that name, imported when it is asked for."""
 
 
 class _Commands(click.Group):
@@ -22,7 +34,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            command: click.Command = getattr(import_module(f"relay.cli.{cmd_name}"), cmd_name)
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(import_module(f"relay.cli.{name}"), name)
             return command
         return next((command for command in Registry.discover().commands if command.name == cmd_name), None)
 

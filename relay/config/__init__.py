@@ -3,9 +3,10 @@
 from relay.config.address import Address, TcpAddress, UnixAddress
 from relay.config.crosscheck import leaves
 from relay.config.discovery import PLUGIN_FOLDERS
+from relay.config.effective import Effective, effective
 from relay.config.files import CONF_FOLDERS
 from relay.config.load import Loaded, load
-from relay.config.mistake import ConfigError, Mistake
+from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
     Config,
     Configured,
@@ -27,6 +28,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Configured",
+    "Effective",
     "IngestSettings",
     "JournalSettings",
     "Loaded",
@@ -40,6 +42,8 @@ __all__ = [
     "TlsError",
     "TlsSettings",
     "UnixAddress",
+    "dotted",
+    "effective",
     "leaves",
     "load",
     "server_context",

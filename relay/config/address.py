@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 EXPECTED: Final = 'expected an address such as "127.0.0.1:8080", "[::1]:8080" or "unix:/run/relay/ingest.sock"'
 
@@ -54,5 +54,14 @@ def _parse_listen(value: object) -> tuple[Address, ...]:
     return tuple(map(parse_address, several))
 
 
-Listen = Annotated[tuple[Address, ...], BeforeValidator(_parse_listen, json_schema_input_type=str | list[str])]
+def _write_listen(listen: tuple[Address, ...]) -> str | list[str]:
+    addresses = [*map(str, listen)]
+    return addresses[0] if len(addresses) == 1 else addresses
+
+
+Listen = Annotated[
+    tuple[Address, ...],
+    BeforeValidator(_parse_listen, json_schema_input_type=str | list[str]),
+    PlainSerializer(_write_listen, when_used="json"),
+]
 """One address, or several in a list."""

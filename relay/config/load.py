@@ -16,6 +16,7 @@ from relay.config.files import read
 from relay.config.merge import KeyPath, Merged
 from relay.config.mistake import ConfigError, Mistake, closest
 from relay.config.model import (
+    OWN_TABLES,
     Config,
     Configured,
     IngestSettings,
@@ -28,7 +29,9 @@ from relay.config.registry import KINDS, Registry
 from relay.config.tls import TlsError, server_context, worry
 from relay.config.translate import translate
 
-TABLES: Final = ("ingest", "journal", "parked", "runtime", "log", *KINDS)
+NAME: Final = "[a-z][a-z0-9_-]*"
+"""What sources, connectors and filters may be called."""
+TABLES: Final = (*OWN_TABLES, *KINDS)
 
 S = TypeVar("S", bound=Settings)
 Tables = Mapping[str, Configured[Any, Any]]
@@ -42,6 +45,10 @@ class Loaded:
     warnings: tuple[Mistake, ...]
     disabled: tuple[str, ...]
     """The sources and connectors that are switched off, such as "connector.heap"."""
+    tables: Mapping[KeyPath, Settings]
+    """The settings of every table, those that are switched off too, by ("journal",) or ("connector", "heap")."""
+    merged: Merged
+    """The tables as they were written."""
 
 
 def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool = True) -> Loaded:
@@ -78,7 +85,9 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
     disabled = [f"source.{name}" for name in sources if name not in config.sources]
     disabled += [f"connector.{name}" for name in connectors if name not in config.connectors]
-    return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled))
+    every: dict[KeyPath, Settings] = {(name,): getattr(config, name) for name in OWN_TABLES}
+    every |= {(kind, name): table.settings for kind, tables in named.items() for name, table in tables.items()}
+    return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled), every, merged)
 
 
 def _place(mistake: Mistake) -> tuple[str, int, str]:
@@ -113,7 +122,7 @@ class _Check:
         if not isinstance(table, dict):
             self._wrong((kind, name), f"expected a named table, such as [{kind}.example]")
             return None
-        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        if not re.fullmatch(NAME, name):
             self._wrong((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
         plugin = self._plugin(kind, name, table)
         if plugin is None:

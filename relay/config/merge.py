@@ -44,6 +44,11 @@ class Merged:
             else:
                 found.append(_twice(here, origin, document))
 
+    def origin(self, path: KeyPath) -> tuple[str, int | None] | None:
+        """The file and the line that say the value of this key; None if no file does."""
+        document = self.origins.get(path)
+        return (document.name, document.line(path)) if document else None
+
     def mistake(
         self, path: Sequence[str | int], reason: str, suggestion: str | None = None, *, private: bool = False
     ) -> Mistake:

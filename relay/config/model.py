@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, Literal, Self, TypeVar
+from typing import Final, Generic, Literal, Self, TypeVar, get_type_hints
 
 from pydantic import Field, model_validator
 
@@ -115,3 +115,9 @@ class Config:
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
+
+
+OWN_TABLES: Final[Mapping[str, type[Settings]]] = {
+    name: made for name, made in get_type_hints(Config).items() if isinstance(made, type) and issubclass(made, Settings)
+}
+"""The daemon's own tables, each with its settings."""

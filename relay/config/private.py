@@ -37,3 +37,9 @@ def excerpt(line: str, *, private: bool) -> str:
     if private:
         return re.sub(r"(?<==).*|[\"'].*", f" {HIDDEN}", line)
     return _NAMED.sub(rf"\1 {HIDDEN}", without_secrets(line))
+
+
+def shown(path: Sequence[str | int], text: str) -> str:
+    """Show a text that is the value of this key path: nothing of it if the key is named like a secret."""
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    return HIDDEN if _NAMED.search(f"{name} =") else without_secrets(text)

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails
 
-from relay.api.settings import BYTES, SECONDS, SECRET_FORMS, Settings, parse_duration, parse_size
+from relay.api.settings import BYTES, SECONDS, SECRET_FORMS, Settings, parse_duration, parse_size, write_quantity
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest
 
@@ -80,8 +80,7 @@ def _units(owner: type[BaseModel] | None, field: object) -> Mapping[str, float]:
 
 
 def _with_unit(value: Any, units: Mapping[str, float]) -> Any:
-    """Write a limit as an admin would: without an empty fraction, with the largest unit that leaves it whole."""
-    if not isinstance(value, int | float) or value % 1:
+    """Write a limit as an admin would: with a unit, or without an empty fraction."""
+    if not isinstance(value, int | float):
         return value
-    whole = [f"{value // size:.0f}{unit}" for unit, size in units.items() if value % size == 0]
-    return whole[-1] if value and whole else int(value)
+    return write_quantity(value, units) if units else value if value % 1 else int(value)

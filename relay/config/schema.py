@@ -1,0 +1,94 @@
+"""conf.d as a JSON Schema, for editors: of one file, with the types that the installed plugins provide.
+
+It knows what stands in one table. What tables say about each other, and limits that hang together, `relay check` knows.
+"""
+
+from collections.abc import Mapping
+from inspect import getdoc
+from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from relay.api import Settings
+from relay.config.load import NAME
+from relay.config.model import OWN_TABLES
+from relay.config.registry import KINDS, Registry
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema(registry: Registry) -> dict[str, Any]:
+    """Make the schema."""
+    parts = {f"{kind}.{name}": _typed(kind, name, registry) for kind in KINDS for name in registry.types(kind)}
+    parts |= {name: _table(name, model) for name, model in OWN_TABLES.items()}
+    inner: dict[str, Any] = {}
+    for table in parts.values():
+        inner |= table.pop("$defs", {})
+    unfinished = {kind: _unfinished(kind, [*registry.types(kind)], parts) for kind in KINDS}
+    named = {kind: _named(kind, [*registry.types(kind)]) for kind in KINDS}
+    return {
+        "$schema": DIALECT,
+        "title": "relay: a file of conf.d",
+        "type": "object",
+        "properties": {name: _link(name) for name in OWN_TABLES} | named,
+        "additionalProperties": False,
+        "$defs": parts | unfinished | inner,
+    }
+
+
+class _Written(GenerateJsonSchema):
+    """Settings as they are written: defaults with their units, no titles that only repeat names."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
+        written = super().default_schema(schema)
+        how: Any = schema["schema"].get("serialization", {})
+        if "default" in schema and how.get("type") == "function-plain" and not how.get("info_arg"):
+            written["default"] = how["function"](schema["default"])
+        return {key: part for key, part in written.items() if (key, part) != ("default", None)}
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> dict[str, Any]:
+        return self.generate_inner(schema["schema"])  # TOML has no null: what is not set is left out
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}  # a plugin's own type: anything may be right
+
+    def emit_warning(self, kind: Any, detail: str) -> None:
+        pass  # a default that cannot be written is left out
+
+
+def _table(name: str, model: type[Settings]) -> dict[str, Any]:
+    """The schema of one table; what it needs besides is under `$defs`, each beginning with the table's name."""
+    template = f"#/$defs/{name}.{{model}}"
+    made = model.model_json_schema(ref_template=template, schema_generator=_Written)
+    inner = made.pop("$defs", {})
+    return made | {"title": name, "$defs": {f"{name}.{model}": part for model, part in inner.items()}}
+
+
+def _typed(kind: str, name: str, registry: Registry) -> dict[str, Any]:
+    plugin = registry.types(kind)[name]
+    table = _table(f"{kind}.{name}", plugin.Settings)
+    table["properties"]["type"] = {"const": name, "description": getdoc(plugin) or ""}
+    return table
+
+
+def _unfinished(kind: str, names: list[str], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of which another file says the type: only its keys are known."""
+    keys = {key for name in names for key in parts[f"{kind}.{name}"]["properties"]}
+    return {"title": f"{kind} without type", "propertyNames": {"enum": sorted(keys - {"type"})}}
+
+
+def _named(kind: str, names: list[str]) -> dict[str, Any]:
+    choices = [_link(f"{kind}.{name}") for name in names]
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": f"^{NAME}$"},
+        "additionalProperties": {"type": "object", "oneOf": [*choices, _link(kind)]},
+    }
+
+
+def _link(name: str) -> dict[str, str]:
+    return {"$ref": f"#/$defs/{name}"}
