@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import socket
-import sysconfig
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from typing import Final
 
 import aiohttp
 
-import relay
+from relay.config.shipped import shipped
 
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 20.0
@@ -59,7 +58,7 @@ def prepare(folder: Path, token: str, heap_url: str) -> Place:
     `token` is what Braze needs towards relay, and relay towards Heap.
     """
     place = Place(folder, free_port())
-    shutil.copytree(shipped_conf(), place.conf)
+    shutil.copytree(_shipped_conf(), place.conf)
     place.state.mkdir(mode=0o700)
     file = folder / "token"
     file.touch(mode=0o600)
@@ -71,14 +70,11 @@ def prepare(folder: Path, token: str, heap_url: str) -> Place:
     return place
 
 
-def shipped_conf() -> Path:
-    """The conf.d that comes with relay: beside the package in a checkout, in share/relay in an installation."""
-    beside = Path(relay.__file__).parents[1] / "conf.d"
-    installed = Path(sysconfig.get_path("data")) / "share" / "relay" / "conf.d"
-    for folder in (beside, installed):
-        if (folder / "00-relay.toml").exists():
-            return folder
-    raise SandboxError(f"relay's own conf.d is neither at {beside} nor at {installed}: install relay again")
+def _shipped_conf() -> Path:
+    try:
+        return shipped("conf.d")
+    except FileNotFoundError as error:
+        raise SandboxError(str(error)) from None
 
 
 @asynccontextmanager

@@ -1,0 +1,78 @@
+"""`relay init`: a configuration to start from, and the systemd unit."""
+
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+import click
+
+from relay.config import CONF_FOLDERS
+from relay.config.shipped import shipped
+
+UNIT: Final = Path("/etc/systemd/system/relay.service")
+INSTALLED: Final = Path("/opt/relay/bin/relay")
+"""The command as the shipped unit has it."""
+NEXT: Final = """
+Next:
+  {conf}/20-braze.toml    the token that Braze is to send
+  {conf}/60-heap.toml     Heap's webhook URL; then take out `enabled`
+  {relay} check{option}
+  {start}
+and in Braze a Custom Currents Export to https://your.host/currents, with that token."""
+
+
+@click.command
+@click.argument("folder", metavar="[DIR]", default=CONF_FOLDERS[0], type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--unit",
+    metavar="FILE",
+    is_flag=False,
+    flag_value=str(UNIT),
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Write the systemd unit, too (without FILE: {UNIT}).",
+)
+def init(folder: Path, unit: Path | None) -> None:
+    """Write a configuration to start from into DIR (default: /etc/relay/conf.d), every setting explained.
+
+    Never overwrites anything, nor adds to a folder that has files already. Exits with 1 if nothing was written.
+    """
+    try:
+        written = [_configuration(folder), *([_unit(unit, folder)] if unit else [])]
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    if not any(written):
+        raise SystemExit(1)
+    option = "" if folder in CONF_FOLDERS else f" --conf {folder}"
+    by_hand = f"{_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
+    start = "systemctl daemon-reload && systemctl enable --now relay" if unit else by_hand
+    click.echo(NEXT.format(conf=folder, relay=_command(), option=option, start=start))
+
+
+def _configuration(folder: Path) -> bool:
+    if folder.is_dir() and any(folder.iterdir()):
+        click.echo(f"left as it is: {folder} has files already")
+        return False
+    shutil.copytree(shipped("conf.d"), folder, dirs_exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        click.echo(f"wrote {path}")
+    return True
+
+
+def _unit(unit: Path, folder: Path) -> bool:
+    """Write the unit for this installation of relay and for that folder of the configuration."""
+    text = (shipped("systemd") / "relay.service").read_text()
+    if folder not in CONF_FOLDERS:
+        text = text.replace(f"{INSTALLED} run", f"{INSTALLED} run --conf {folder.absolute()}")
+    try:
+        with unit.open("x") as file:
+            file.write(text.replace(str(INSTALLED), str(_command())))
+    except FileExistsError:
+        click.echo(f"left as it is: {unit} exists already")
+        return False
+    click.echo(f"wrote {unit}")
+    return True
+
+
+def _command() -> Path:
+    return Path(sysconfig.get_path("scripts")) / "relay"

@@ -1,0 +1,101 @@
+"""`relay init` and `relay new-connector`: what they write works as it is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.cli.main import relay as command
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(command, [*map(str, words)])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_configuration_to_start_from_is_good(tmp_path: Path) -> None:
+    answer = run("init", tmp_path / "conf.d")
+    assert answer.exit_code == 0
+    assert f"relay check --conf {tmp_path}/conf.d\n" in answer.output
+    assert run("check", tmp_path / "conf.d").exit_code == 0
+    assert {path.name for path in (tmp_path / "conf.d").iterdir()} == {
+        path.name for path in (ROOT / "conf.d").iterdir()
+    }
+
+
+def test_a_folder_with_files_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text("mine")
+    answer = run("init", tmp_path)
+    assert (answer.exit_code, contents(tmp_path)) == (1, {str(tmp_path / "my.toml"): b"mine"})
+    assert answer.output == f"left as it is: {tmp_path} has files already\n"
+
+
+def test_the_unit_runs_this_relay_with_that_configuration(tmp_path: Path) -> None:
+    answer = run("init", tmp_path / "conf.d", "--unit", tmp_path / "relay.service")
+    assert answer.exit_code == 0
+    unit = (tmp_path / "relay.service").read_text()
+    (relay, options) = re.findall(r"^ExecStart=(\S+) run(.*)$", unit, re.MULTILINE)[0]
+    assert (Path(relay).exists(), options) == (True, f" --conf {tmp_path}/conf.d")
+    assert "/opt/relay" not in unit
+
+
+def test_a_unit_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "relay.service").write_text("mine")
+    assert run("init", tmp_path / "conf.d", "--unit", tmp_path / "relay.service").exit_code == 0
+    assert (tmp_path / "relay.service").read_text() == "mine"
+    assert run("init", tmp_path / "conf.d", "--unit", tmp_path / "relay.service").exit_code == 1
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = run("init", tmp_path / "file" / "conf.d")
+    assert (answer.exit_code, answer.output) == (1, answer.stderr)
+    assert "Not a directory" in answer.stderr
+
+
+def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
+    assert run("new-connector", "team_chat", tmp_path / "plugins").exit_code == 0
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
+    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"\b[6-9] passed", result.stdout)
+    (tmp_path / "plugins" / "test_team_chat.py").unlink()
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "chat.toml").write_text(
+        '[connector.team_chat]\ntype = "team_chat"\nurl = "https://host.example/"\ntoken = { env = "PATH" }\n'
+    )
+    answer = run("check", conf, "--plugins", tmp_path / "plugins")
+    assert answer.exit_code == 0, answer.output
+    assert "1 connector" in answer.output
+
+
+def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_chat.py").write_text("mine")
+    answer = run("new-connector", "chat", tmp_path)
+    assert (answer.exit_code, [*contents(tmp_path).values()]) == (1, [b"mine"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Chat", "a name is made of"),
+        ("../chat", "a name is made of"),
+        ("class", "a name is made of"),
+        ("heap", "there is a connector type heap already"),
+        ("json", "there is a Python module json already"),
+        ("relay", "there is a Python module relay already"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    answer = run("new-connector", name, tmp_path)
+    assert (answer.exit_code, contents(tmp_path)) == (2, {})
+    assert reason in answer.stderr
