@@ -5,8 +5,8 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, partial
+from importlib.metadata import Distribution, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -35,14 +35,15 @@ def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
                 found.setdefault(path.stem, path)
     for name, path in found.items():
         yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
+    about = cache(_about)  # a distribution's metadata is read and parsed whole, README and all
     for point in sorted(set(entry_points(group="relay"))):
-        yield _of_entry_point(point)
+        origin, version = about(point.dist) if point.dist else (point.value, "")
+        yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
 
 
-def _of_entry_point(point: EntryPoint) -> Candidate:
-    origin = point.dist.name if point.dist else point.value
-    version = point.dist.version if point.dist else ""
-    return Candidate(point.name, origin, version, point.load, is_drop_in=False)
+def _about(distribution: Distribution) -> tuple[str, str]:
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _is_plugin(path: Path) -> bool:
