@@ -97,6 +97,10 @@ class Http(Connector, type="http"):
             self._headers["authorization"] = f"Bearer {settings.token.reveal()}"
         self._key = _signing_key(settings.signing_secret) if settings.signing_secret else None
 
+    async def probe(self) -> str:
+        """Connect to the URL's host. Raises `Retry`."""
+        return await self.reach(self.settings.url)
+
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Send the batch in one request or, with `body = "single"`, each event in its own."""
         if self.settings.body == "single":

@@ -125,6 +125,15 @@ class Connector(Plugin):
         """`relay.api.check` with what the connector's setting `answers` says."""
         check(answer, answers=self.settings.answers)
 
+    async def reach(self, url: str) -> str:
+        """Connect to the host of a URL, with TLS if it says https, send nothing, and say what was reached; for `probe`.
+
+        Raises `Retry` with what is wrong, after 5 seconds at most.
+        """
+        from relay.api.http import reach
+
+        return await reach(url)
+
     @property
     def keeps_order(self) -> bool:
         """Whether any events have to stay in order: `order_by` is set, or the class has a `key` of its own."""
@@ -141,6 +150,14 @@ class Connector(Plugin):
 
     async def open(self) -> None:
         """Get ready; called once before the first delivery. An exception stops the daemon's start with its text."""
+
+    async def probe(self) -> str | None:
+        """Look whether the destination can be reached, and say what was found; raise what is wrong, such as `Retry`.
+
+        Sends no events and changes nothing; may be called before `open`. None: only sending would tell. Prefer to
+        pass: a destination that answers anything at all is there.
+        """
+        return None
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Hand the batch to the destination.

@@ -1,6 +1,9 @@
 """One HTTP request of a connector; whatever goes wrong becomes an outcome."""
 
 import asyncio
+import os
+import socket
+import ssl
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Final
@@ -15,6 +18,8 @@ LARGE_BYTES: Final = 1 << 20
 ANSWER_BYTES: Final = 64 << 10
 ANSWER_SECONDS: Final = 1.0
 """What of an answer is read at most; the rest is not worth the wait."""
+
+REACH_SECONDS: Final = 5.0
 
 
 def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
@@ -62,3 +67,25 @@ def _reason(url: str, error: Exception) -> str:
         return f"{urlsplit(url).netloc} did not answer in time"
     detail = getattr(error, "strerror", None)
     return f"{urlsplit(url).netloc}: {type(error).__name__}" + (f" ({detail})" if detail else "")
+
+
+async def reach(url: str) -> str:
+    """Connect to the host of a URL, with TLS if it says https, send nothing, and say what was reached. Raises Retry."""
+    parts = urlsplit(url)
+    encrypted = parts.scheme == "https"
+    port = parts.port or (443 if encrypted else 80)
+    place = f"{parts.hostname}:{port}"
+    try:
+        async with asyncio.timeout(REACH_SECONDS):
+            context = await asyncio.to_thread(ssl.create_default_context) if encrypted else None
+            _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
+    except TimeoutError:
+        raise Retry(f"{place} did not answer within {REACH_SECONDS:g} s") from None
+    except socket.gaierror as error:
+        raise Retry(f"there is no host {parts.hostname}: {error.strerror}") from None
+    except ssl.SSLError as error:
+        raise Retry(f"{place}: TLS: {getattr(error, 'verify_message', '') or error.reason or error}") from None
+    except OSError as error:
+        raise Retry(f"{place}: {os.strerror(error.errno) if error.errno else error}") from None
+    writer.transport.abort()
+    return f"{place} takes connections" + (", with a good certificate" if encrypted else "")

@@ -13,6 +13,7 @@ COMMANDS: Final = (
     "audit",
     "check",
     "config",
+    "doctor",
     "init",
     "journal",
     "new-connector",

@@ -17,9 +17,8 @@ def lock(folder: Path) -> int:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
         os.close(fd)
-        raise OSError(f"{folder} is in use by another relay (process {holder})") from None
+        raise OSError(f"{folder} is in use by another relay (process {holder(folder) or 'unknown'})") from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
@@ -38,3 +37,11 @@ def is_locked(folder: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def holder(folder: Path) -> int | None:
+    """The process that has locked the folder; None if there is none, or it does not say. Raises OSError."""
+    if not is_locked(folder):
+        return None
+    said = (folder / FILE_NAME).read_text(errors="replace").strip()
+    return int(said) if said.isdecimal() else None

@@ -107,6 +107,10 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Changes of one cohort stay in order."""
         return cohort_of(event)
 
+    async def probe(self) -> str:
+        """Connect to Braze. Raises `Retry`."""
+        return await self.reach(self._url)
+
     async def open(self) -> None:
         """Open the database of what Braze knows. Raises OSError, sqlite3.Error."""
         await self._known.run(self._known.open)

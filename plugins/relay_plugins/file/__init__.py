@@ -2,9 +2,11 @@
 
 import asyncio
 import gzip
+import os
 import re
 import string
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -98,6 +100,10 @@ class File(Connector, type="file"):
             warn=lambda what, path: self.log.warning(what, path=str(path)),
         )
 
+    async def probe(self) -> str:
+        """Look whether a file could be written now. Raises `Retry`."""
+        return await asyncio.to_thread(self._probe)
+
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
         return await asyncio.to_thread(self._write, batch)
@@ -105,6 +111,13 @@ class File(Connector, type="file"):
     async def close(self) -> None:
         """Close all files."""
         await asyncio.to_thread(self._files.close)
+
+    def _probe(self) -> str:
+        path = self._path(time.time(), Kind("source", "type"))
+        place = next(place for place in (path, *path.parents) if place.exists())
+        if not os.access(place, os.W_OK) or place.is_dir() == (place == path):
+            raise Retry(f"{place} cannot be written, for {path}")
+        return f"{path} can be written"
 
     def _write(self, batch: Batch) -> list[Outcome] | None:
         failed: dict[int, Outcome] = {}

@@ -79,6 +79,10 @@ class Heap(Connector, type="heap"):
             self._headers["Authorization"] = f"Bearer {settings.token.reveal()}"
         self._api = Api(settings, self.post) if settings.mode == "api" else None
 
+    async def probe(self) -> str:
+        """Connect to Heap. Raises `Retry`."""
+        return await self.reach(self._api.url if self._api is not None else str(self.settings.endpoint))
+
     async def deliver(self, batch: Batch) -> list[Outcome] | None:
         """Post the batch as `{"events": [...]}`, or hand its events to the API."""
         if self._api is not None:

@@ -40,10 +40,10 @@ class Api:
 
     def __init__(self, settings: Any, post: Callable[..., Awaitable[object]]) -> None:
         self._settings, self._post = settings, post
-        self._url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
+        self.url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
         why = f"has no user.{settings.identity}, which is the identity in Heap"
         self._anonymous = Reject(why) if settings.without_identity == "park" else Skipped(why)
-        self._limits = shared(urlsplit(self._url).netloc, settings.app_id)
+        self._limits = shared(urlsplit(self.url).netloc, settings.app_id)
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Send the events; return what became of each."""
@@ -105,7 +105,7 @@ class Api:
 
     async def _request(self, call: str, key: str, items: Sequence[Item]) -> None:
         body = orjson.dumps({"app_id": self._settings.app_id, key: [item.entry for item in items]})
-        await self._post(f"{self._url}/api/{call}", body, HEADERS)
+        await self._post(f"{self.url}/api/{call}", body, HEADERS)
 
     async def _send_apart(
         self, call: str, key: str, items: Sequence[Item], refusal: Reject, outcomes: dict[int, Outcome]

@@ -1,0 +1,52 @@
+"""What a check looks at, and what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from relay.config import Config, Loaded, Mistake, Registry
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: how it is, and what to do about it if it is not well."""
+
+    level: Level
+    about: str
+    said: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What there is to look at. Without a valid configuration `loaded` is None, and the defaults stand in."""
+
+    state: Path
+    plugin_folders: Sequence[Path]
+    registry: Registry
+    loaded: Loaded | None
+    mistakes: Sequence[Mistake]
+    warnings: Sequence[Mistake]
+
+    @property
+    def config(self) -> Config:
+        """What is configured."""
+        return self.loaded.config if self.loaded else Config()
+
+    @property
+    def journal(self) -> Path:
+        """The journal's folder."""
+        return self.state / self.config.journal.path
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest of its parents that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def size(number: float) -> str:
+    """Write a number of bytes for people."""
+    return f"{number / (1 << 30):,.1f}GiB" if number >= 1 << 30 else f"{number / (1 << 20):,.0f}MiB"

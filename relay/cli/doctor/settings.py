@@ -1,0 +1,45 @@
+"""Checks of what an admin wrote and installed: the configuration, plugins, and who may read the secrets."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from relay.api import Secret
+from relay.cli.doctor.finding import Finding, Installation
+from relay.config import leaves
+
+
+def configuration(it: Installation) -> Iterator[Finding]:
+    """Every mistake and every warning of `relay check`."""
+    for mistake in it.mistakes:
+        yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
+    for warning in it.warnings:
+        yield Finding("warning", "configuration", str(warning))
+    if it.loaded:
+        kinds = {"sources": it.config.sources, "connectors": it.config.connectors, "filters": it.config.filters}
+        yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
+
+
+def plugins(it: Installation) -> Iterator[Finding]:
+    """Plugins that cannot be used, and folders in which others could put some."""
+    for info in it.registry.plugins:
+        if info.error:
+            yield Finding("warning", f"plugin {info.name}", f"{info.origin}: {info.reason}", "see relay plugins")
+    for folder in it.plugin_folders:
+        if folder.is_dir() and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            advice = f"chmod go-w {folder}"
+            yield Finding("warning", "plugin folder", f"{folder} can be written by others than its owner", advice)
+    good = sum(not info.error for info in it.registry.plugins)
+    yield Finding("ok", "plugins", f"{good} can be used")
+
+
+def secrets(it: Installation) -> Iterator[Finding]:
+    """Files of secrets that everybody can read or write."""
+    tables = it.loaded.tables.items() if it.loaded else ()
+    found = {leaf for path, settings in tables for _, leaf in leaves(path, settings) if isinstance(leaf, Secret)}
+    files = sorted(secret.name for secret in found if secret.how == "file" and not secret.problem)
+    others = [name for name in files if Path(name).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)]
+    for name in others:
+        yield Finding("warning", "secret", f"{name} can be read by every user", f"chmod o-rwx {name}")
+    if found and not others:
+        yield Finding("ok", "secrets", f"{len(found)}, none in a file that every user can read")
