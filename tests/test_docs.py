@@ -1,17 +1,23 @@
 """The README tells what the code does: settings with their defaults, commands, files."""
 
+import ast
+import inspect
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import pytest
 from pydantic import TypeAdapter
 
 from relay.api import ConnectorSettings, Settings, SourceSettings
-from relay.cli.main import COMMANDS
+from relay.cli.check import BAD_CONFIGURATION
+from relay.cli.main import COMMANDS, relay
 from relay.config import (
     IngestSettings,
     JournalSettings,
@@ -21,6 +27,8 @@ from relay.config import (
     RuntimeSettings,
     TlsSettings,
 )
+from relay.config.model import OWN_TABLES
+from relay.config.registry import KINDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -73,6 +81,16 @@ def test_every_setting_is_documented_and_none_that_does_not_exist(title: str) ->
     assert rows(title).keys() - overridden == fields - common
 
 
+def test_every_table_and_every_type_with_settings_of_its_own_is_documented() -> None:
+    assert {f"`[{name}]`" for name in OWN_TABLES} <= TABLES.keys()
+    documented = [model for model, _ in TABLES.values()]
+    for kind, (_, base) in KINDS.items():
+        for name, plugin in REGISTRY.types(kind).items():
+            assert plugin.Settings in documented or plugin.Settings.model_fields.keys() == base.model_fields.keys(), (
+                name
+            )
+
+
 @pytest.mark.parametrize("title", TABLES)
 def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
     model, _ = TABLES[title]
@@ -87,6 +105,96 @@ def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
 def test_every_command_is_documented() -> None:
     added = {command.name for command in REGISTRY.commands}
     assert set(re.findall(r"^\| `relay ([\w-]+)", README, re.MULTILINE)) == {*COMMANDS, *added}
+
+
+COMMAND_ROWS = re.findall(r"^\| `relay ([^`]+)` \| (.*) \| ([^|]*) \|$", README.replace("\\|", "/"), re.MULTILINE)
+EVERYWHERE = {"--state", "--conf", "--plugins", "--help"}
+"""Options that the README explains for many commands at once."""
+
+
+def told_commands(usage: str) -> list[click.Command]:
+    """The commands that a row of the README is about: `parked list/show` are two of a group."""
+    context = click.Context(relay)
+    name, _, rest = usage.partition(" ")
+    command = relay.get_command(context, name)
+    assert command, usage
+    if isinstance(command, click.Group):
+        named = [command.get_command(context, part) for part in rest.split(" ")[0].split("/")]
+        return [found for found in named if found] or [command]
+    return [command]
+
+
+def called(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """A function and those of relay's that it mentions, and so on."""
+    todo, seen = [inspect.unwrap(function)], set[Callable[..., Any]]()
+    while todo:
+        if (function := todo.pop()) in seen or not function.__module__.startswith(("relay.cli", "relay_plugins")):
+            continue
+        seen.add(function)
+        yield function
+        names = [node.id for node in ast.walk(ast.parse(source_of(function))) if isinstance(node, ast.Name)]
+        found = [function.__globals__.get(name) for name in names]
+        todo += [inspect.unwrap(one) for one in found if inspect.isfunction(one)]
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    return textwrap.dedent(inspect.getsource(function))
+
+
+def exit_codes(function: Callable[..., Any]) -> set[int]:
+    """The exit codes that the code of one function names."""
+    codes: set[int] = set()
+    tree = ast.parse(source_of(function))
+    guarded = {id(node) for part in ast.walk(tree) if catches_config_error(part) for node in ast.walk(part)}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        text = ast.unparse(call.func)
+        if text in ("SystemExit", "ctx.exit", "_leave"):
+            codes |= {
+                leaf.value for leaf in ast.walk(call) if isinstance(leaf, ast.Constant) and type(leaf.value) is int
+            }
+            codes |= {BAD_CONFIGURATION} if "BAD_CONFIGURATION" in ast.unparse(call) else set()
+        elif text == "click.ClickException":
+            codes.add(1)
+        elif text == "load" and id(call) not in guarded:
+            codes.add(BAD_CONFIGURATION)
+    return codes
+
+
+def catches_config_error(node: ast.AST) -> bool:
+    return isinstance(node, ast.Try) and any("ConfigError" in ast.unparse(how.type or node) for how in node.handlers)
+
+
+@pytest.mark.parametrize(("usage", "told"), [(usage, told) for usage, _, told in COMMAND_ROWS])
+def test_the_documented_exit_codes_are_the_real_ones(usage: str, told: str) -> None:
+    documented = {int(code) for code in re.findall(r"\b\d+\b", told)}
+    functions = [command.callback for command in told_commands(usage) if command.callback]
+    real = {code for function in functions for one in called(function) for code in exit_codes(one)}
+    assert real | {0} == documented
+
+
+@pytest.mark.parametrize(("usage", "about"), [(usage, about) for usage, about, _ in COMMAND_ROWS])
+def test_every_documented_option_is_there(usage: str, about: str) -> None:
+    documented = set(re.findall(r"--[a-z][a-z-]*", f"{usage} {about}"))
+    assert documented <= {name for command in told_commands(usage) for name in options(command)} | EVERYWHERE
+
+
+@pytest.mark.parametrize("name", sorted({usage.split(" ")[0] for usage, *_ in COMMAND_ROWS}))
+def test_every_option_is_documented(name: str) -> None:
+    mine = [(usage, f"{usage} {about}") for usage, about, _ in COMMAND_ROWS if usage.split(" ")[0] == name]
+    rows = " ".join(row for _, row in mine)
+    documented = set(re.findall(r"--[a-z][a-z-]*", rows)) | EVERYWHERE
+    in_help = [command for usage, row in mine if "see `--help`" in row for command in told_commands(usage)]
+    command = relay.get_command(click.Context(relay), name)
+    assert command
+    subcommands = [*command.commands.values()] if isinstance(command, click.Group) else []
+    there = [one for one in (command, *subcommands) if one not in in_help]
+    assert {option for one in there for option in options(one)} <= documented
+    assert {one.name for one in subcommands} <= set(re.findall(r"[a-z]+", rows))
+
+
+def options(command: click.Command) -> set[str]:
+    found = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+    return {name for param in found for name in param.opts if name.startswith("--")}
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:
