@@ -24,6 +24,7 @@ ODD = """
 [ingest]
 listen = ["127.0.0.1:0", "unix:/run/relay/ingest.sock"]
 read_timeout = "1500ms"
+trusted_proxies = ["10.0.0.0/8", "unix"]
 
 [journal]
 max_size = "1025MiB"
@@ -94,15 +95,15 @@ def test_defaults_that_are_shown_are_the_real_ones(conf: Path, tmp_path: Path) -
 
 def test_every_value_says_where_it_comes_from(conf: Path) -> None:
     found = {setting["key"]: (setting["value"], setting["origin"]) for setting in json.loads(show(conf, "--json"))}
-    assert found["connector.http.url"][1] == "odd.toml:17"
-    assert found["connector.http.batch.events"] == (7, "odd.toml:21")
+    assert found["connector.http.url"][1] == "odd.toml:18"
+    assert found["connector.http.batch.events"] == (7, "odd.toml:22")
     assert found["connector.http.batch.size"] == ("1MiB", "odd.toml.d/more.toml:2")
     assert found["connector.http.batch.age"] == ("5ms", "default")
-    assert found["connector.http.from"] == ("2026-11-01T00:00:00+00:00", "odd.toml:18")
-    assert found["journal.retention"] == ("14d", "odd.toml:8")
-    assert found["journal.max_size"] == ("1025MiB", "odd.toml:7")
+    assert found["connector.http.from"] == ("2026-11-01T00:00:00+00:00", "odd.toml:19")
+    assert found["journal.retention"] == ("14d", "odd.toml:9")
+    assert found["journal.max_size"] == ("1025MiB", "odd.toml:8")
     assert found["journal.min_free"] == ("256MiB", "default")
-    assert re.search(r"(?m)^batch\.events = 7 +# odd\.toml:21$", show(conf, "--origin"))
+    assert re.search(r"(?m)^batch\.events = 7 +# odd\.toml:22$", show(conf, "--origin"))
 
 
 def test_secrets_are_references_and_what_looks_like_one_is_hidden(conf: Path) -> None:

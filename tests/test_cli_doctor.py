@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import relay.cli.doctor
 from relay.cli.doctor import disk, machine
 from relay.cli.main import relay as command
 from relay.journal.lock import lock
+from tests.certificates import Authority
 
 PLUGIN = """
 from relay.api import Connector, ConnectorSettings, Secret
@@ -138,18 +138,15 @@ def test_a_server_without_tls_is_a_problem_for_https(place: Place, server: socke
     assert said.startswith(f"127.0.0.1:{port(server)}: ")
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 def test_a_certificate_that_nobody_vouches_for_is_a_problem(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
-    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    authority = Authority(tmp_path)
+    authority.issue()
     code = """
 import socket, ssl, sys
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-context.load_cert_chain(sys.argv[2], sys.argv[1])
+context.load_cert_chain(*sys.argv[1:])
 with context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True) as server:
     print(server.getsockname()[1], flush=True)
     while True:
@@ -158,13 +155,15 @@ with context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=Tru
         except OSError:
             pass
 """
-    with subprocess.Popen([sys.executable, "-c", code, key, certificate], stdout=subprocess.PIPE, text=True) as server:
+    arguments = [sys.executable, "-c", code, str(authority.certificate), str(authority.key)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             here = f"127.0.0.1:{server.stdout.readline().strip()}"
             place.configure(f'[connector.c]\ntype = "http"\nurl = "https://{here}/"\n')
-            assert place.findings()["connector c"] == ("problem", f"{here}: TLS: self-signed certificate")
-            monkeypatch.setenv("SSL_CERT_FILE", certificate)
+            level, said = place.findings()["connector c"]
+            assert (level, said.startswith(f"{here}: TLS: unable to get local issuer")) == ("problem", True)
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
             good = ("ok", f"{here} takes connections, with a good certificate")
             assert place.findings()["connector c"] == good
         finally:
@@ -233,6 +232,17 @@ def test_what_others_could_read_or_write_is_told(place: Place, tmp_path: Path) -
     assert found["secret"] == ("warning", f"{secret} can be read by every user")
     assert found["state folder"][0] == "warning"
     assert found["plugin folder"] == ("warning", f"{place.plugins} can be written by others than its owner")
+
+
+def test_a_certificate_may_be_read_by_everybody_and_its_key_not(place: Place, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    (place.conf / "b.toml").write_text(authority.table(client_ca=str(authority.ca)))
+    for path, mode in ((authority.certificate, 0o644), (authority.ca, 0o644), (authority.key, 0o600)):
+        path.chmod(mode)
+    assert "secret" not in place.findings()
+    authority.key.chmod(0o644)
+    assert place.findings()["secret"] == ("warning", f"{authority.key} can be read by every user")
 
 
 def test_a_broken_plugin_is_told(place: Place) -> None:

@@ -25,7 +25,7 @@ def _reference(value: object) -> object:
     return {"file": value} if isinstance(value, str) else value
 
 
-Pem = Annotated[Secret, BeforeValidator(_reference, json_schema_input_type=str | dict[str, str])]
+Pem = Annotated[Secret, BeforeValidator(_reference, json_schema_input_type=str | Secret)]
 """A PEM file: its path, or a reference as to a secret. Read when the configuration is loaded."""
 
 

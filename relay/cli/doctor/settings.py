@@ -3,10 +3,14 @@
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from relay.api import Secret
 from relay.cli.doctor.finding import Finding, Installation
 from relay.config import leaves
+
+PUBLIC: Final = ("certificate", "client_ca")
+"""Settings that refer to a file as to a secret, though it is none."""
 
 
 def configuration(it: Installation) -> Iterator[Finding]:
@@ -36,7 +40,8 @@ def plugins(it: Installation) -> Iterator[Finding]:
 def secrets(it: Installation) -> Iterator[Finding]:
     """Files of secrets that everybody can read or write."""
     tables = it.loaded.tables.items() if it.loaded else ()
-    found = {leaf for path, settings in tables for _, leaf in leaves(path, settings) if isinstance(leaf, Secret)}
+    read = [leaf for table, settings in tables for leaf in leaves(table, settings)]
+    found = {leaf for path, leaf in read if isinstance(leaf, Secret) and path[-1] not in PUBLIC}
     files = sorted(secret.name for secret in found if secret.how == "file" and not secret.problem)
     others = [name for name in files if Path(name).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)]
     for name in others:
