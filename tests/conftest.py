@@ -30,6 +30,9 @@ class Daemon:
         self.logs: list[dict[str, Any]] = []
         self.stderr: list[str] = []
         self.url = ""
+        self.wrapper: list[str] = []
+        """A command that runs relay, and what it inherits besides."""
+        self.inherits: list[int] = []
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self.configure("00-ingest", '[ingest]\nlisten = "127.0.0.1:0"')
@@ -52,7 +55,15 @@ class Daemon:
         arguments = ["run", "--conf", str(self.conf), "--state", str(self.state), "--plugins", str(self.plugins)]
         with self.stdout.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "relay", *arguments, stdout=out, stderr=asyncio.subprocess.PIPE, limit=1 << 20
+                *self.wrapper,
+                sys.executable,
+                "-m",
+                "relay",
+                *arguments,
+                stdout=out,
+                stderr=asyncio.subprocess.PIPE,
+                limit=1 << 20,
+                pass_fds=self.inherits,
             )
         self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of relay")
 
@@ -141,6 +152,6 @@ def samples() -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _no_secrets_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RELAY_TOKEN"):
+    for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RELAY_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.delenv(name, raising=False)
     assert "CREDENTIALS_DIRECTORY" not in os.environ

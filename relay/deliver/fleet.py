@@ -169,6 +169,12 @@ class Fleet:
         await self._replays.look(self.lanes)
         self._replays.start(group)
 
+    async def answers(self) -> None:
+        """Return once what lanes wait for inside relay has moved on, reads of the journal and the database: never, if a
+        disk hangs. Their destinations are not asked."""
+        await self._journal.reads_end()
+        await self._state.answers()
+
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""
         head = self._journal.head

@@ -84,7 +84,10 @@ class Intake:
     def _refuse(self, problem: Problem) -> web.Response:
         if not self.draining:
             log.warning("request refused", source=self._source.name, status=problem.status, reason=problem.detail)
-        return problem.response()
+        response = problem.response()
+        if self.draining:
+            response.force_close()  # another request on this connection might not be answered any more
+        return response
 
     async def _take(self, request: web.Request) -> web.Response:
         """Keep what a request brings. Raises Problem."""

@@ -25,6 +25,10 @@ STOP_S: Final = 5.0
 """Seconds that requests under way have to end once the listener is closed."""
 
 
+LINGER_S: Final = 0.25
+"""Seconds that the last who connected to an inherited socket have to send their request and be answered."""
+
+
 class Ingest:
     """HTTP in, for all sources of a configuration."""
 
@@ -40,9 +44,11 @@ class Ingest:
         self._certificates: Certificates | None = None
         self._ready = False
         self._runner: web.AppRunner | None = None
+        self._inherited: list[web.SockSite] = []
 
-    async def start(self) -> list[str]:
-        """Bind all listeners; return their addresses. Raises OSError if one is taken, TlsError."""
+    async def start(self, inherited: Sequence[socket.socket] = ()) -> list[str]:
+        """Listen on the sockets that were passed to the process, or else bind those of the configuration; return the
+        addresses. Raises OSError if one is taken, TlsError."""
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
         context = self._certificates.context if self._certificates else None
@@ -51,12 +57,19 @@ class Ingest:
             self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
         )
         await self._runner.setup()
-        for address in self._settings.listen:
-            await _site(self._runner, address, context).start()
-            if isinstance(address, UnixAddress):
-                address.path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
+        self._inherited = [web.SockSite(self._runner, listener, ssl_context=context) for listener in inherited]
+        for site in self._inherited:
+            await site.start()
+        if not inherited:
+            await self._bind(self._runner, context)
         self._ready = True
         return [_show(address, "https" if context else "http") for address in self._runner.addresses]
+
+    async def _bind(self, runner: web.AppRunner, context: ssl.SSLContext | None) -> None:
+        for address in self._settings.listen:
+            await _site(runner, address, context).start()
+            if isinstance(address, UnixAddress):
+                address.path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
 
     async def _restore(self) -> None:
         """Take up what the sources counted before, and let go of what no source here needs."""
@@ -83,14 +96,19 @@ class Ingest:
         if self._certificates is not None:
             await self._certificates.watch()
 
-    def drain(self) -> None:
-        """Say not ready, and 503 to whoever sends from now on."""
+    async def drain(self) -> None:
+        """Say not ready, and 503 to whoever sends from now on. Who connects to an inherited socket from now on waits
+        in it for the next process."""
         self._ready = False
         for intake in self._intakes.values():
             intake.draining = True
+        for site in self._inherited:
+            await site.stop()
 
     async def stop(self) -> None:
         """Stop listening, answer the requests under way, and save what the sources count."""
+        if self._inherited:
+            await asyncio.sleep(LINGER_S)
         if self._runner is not None:
             await self._runner.cleanup()
         for intake in self._intakes.values():

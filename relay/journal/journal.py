@@ -177,6 +177,15 @@ class Journal:
         self._tail.drop(min(places, default=self.head))
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.tidy)
 
+    async def answers(self) -> None:
+        """Return once the writer is through with what it is at: never, if the disk hangs."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
+    async def reads_end(self) -> None:
+        """Return once the reads from disk that are under way have ended: never, if the disk hangs."""
+        if under_way := [reader.reading for reader in self._readers if reader.reading is not None]:
+            await asyncio.wait(under_way)
+
     async def close(self) -> None:
         """Finish the commits under way and seal the journal."""
         while self._groups or self._committing:
@@ -194,6 +203,8 @@ class Reader:
         self._lock = threading.Lock()
         self.offset = journal.head
         """How far it has read."""
+        self.reading: asyncio.Future[tuple[list[Block], int]] | None = None
+        """The last read from disk."""
         readers.add(self)
 
     async def read(self, offset: int) -> list[Block]:
@@ -206,7 +217,8 @@ class Reader:
             await self._journal.grown(offset)
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
-                blocks, offset = await asyncio.to_thread(self._from_disk, offset)
+                self.reading = asyncio.get_running_loop().run_in_executor(None, self._from_disk, offset)
+                blocks, offset = await self.reading
             elif self._segment is not None:
                 await asyncio.to_thread(self._let_go)
         self.offset = blocks[-1].offsets[-1] + 1

@@ -17,7 +17,7 @@ from importlib.resources import files
 from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
@@ -27,6 +27,7 @@ from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
 from relay.journal.replays import Replay, read_replays, save_replays
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MIGRATIONS: Final = (
     """
@@ -83,6 +84,7 @@ class State:
         self._db.execute("PRAGMA synchronous = FULL")
         _make_tables(self._db)
         self._thread = ThreadPoolExecutor(1, "state")
+        self._moved = asyncio.Event()
 
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
@@ -189,10 +191,23 @@ class State:
         def write(db: sqlite3.Connection) -> object:
             return db.executemany(query, rows)
 
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, write)
+        return self._submit(self._transaction, write)
+
+    async def answers(self) -> None:
+        """Return once something that was asked of the database has ended, well or not: never, if the disk hangs.
+
+        If somebody else locks the database, that is an end too: what waits for the lock gives up after LOCKED_S."""
+        self._moved.clear()
+        self._submit(lambda: None)
+        await self._moved.wait()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        return await self._submit(self._transaction, work)
+
+    def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        future.add_done_callback(lambda _: self._moved.set())
+        return future
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._db.execute("BEGIN IMMEDIATE")

@@ -1,13 +1,14 @@
 """Wires everything together, in the order of the flow; takes it apart in the same order.
 
 Start: journal, state, connectors and their lanes, and last the listener, so that nothing is accepted that could not be
-kept. Stop: senders are told to come again, lanes finish what is under way, cursors are saved, the listener closes, the
-journal is sealed. A second signal, or the end of the drain budget, cuts the deliveries short: what was not settled is
-delivered after the next start.
+kept; then systemd is told. Stop: senders are told to come again, lanes finish what is under way, cursors are saved, the
+listener closes, the journal is sealed. A second signal, or the end of the drain budget, cuts the deliveries short: what
+was not settled is delivered after the next start.
 """
 
 import asyncio
 import signal
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from relay.config import Config, TlsError
 from relay.deliver import Fleet
 from relay.ingest import Ingest
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
+from relay.runtime.pulse import Pulse
+from relay.runtime.systemd import Notify, inherited_sockets
 
 log = structlog.stdlib.get_logger()
 
@@ -32,25 +35,30 @@ async def run(config: Config, folder: Path) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
     stop = asyncio.Event()
     _on_signal(stop.set)
+    notify = Notify()
     async with _journal(config, folder) as (journal, state):
         fleet = Fleet(journal, state, folder)
         sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
         ingest = Ingest(sources, config.ingest, journal, state)
         addresses = await _open(fleet, ingest, config)
+        pulse = Pulse(notify, journal, fleet)
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(fleet.run(), name="fleet")
             tidying = group.create_task(tidy_parking(state, config.parked.retention), name="tidy parking")
             watching = group.create_task(ingest.watch_tls(), name="watch certificates")
+            beating = group.create_task(pulse.run(), name="signs of life")
             try:
                 _tell_start(config, journal, addresses)
                 await stop.wait()
                 log.info("relay stops", drain_s=config.runtime.drain)
-                ingest.drain()
+                await notify.stopping()
+                await ingest.drain()
                 await _end(fleet, lanes, config.runtime.drain)
             finally:
                 tidying.cancel()
                 watching.cancel()
                 await ingest.stop()
+                beating.cancel()
     log.info("relay stopped")
 
 
@@ -60,11 +68,21 @@ async def _open(fleet: Fleet, ingest: Ingest, config: Config) -> list[str]:
     except Exception as error:
         raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
     try:
-        return await ingest.start()
+        return await ingest.start(_inherited())
     except OSError as error:
         raise StartError(f"ingest.listen: {error}") from error
     except TlsError as error:
         raise StartError(str(error)) from error
+
+
+def _inherited() -> list[socket.socket]:
+    try:
+        inherited = inherited_sockets()
+    except ValueError as error:
+        raise StartError(f"the sockets that were passed to relay: {error}") from error
+    if inherited:
+        log.info("sockets were passed to relay: ingest.listen is not used", sockets=len(inherited))
+    return inherited
 
 
 @asynccontextmanager

@@ -179,7 +179,7 @@ async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -
 
 async def test_a_stopping_relay_is_alive_but_not_ready_and_refuses_with_retry_after(bench: Bench) -> None:
     _, document, _ = await bench.ask("GET", "/openapi.yaml")
-    bench.ingest.drain()
+    await bench.ingest.drain()
     assert (await bench.ask("GET", "/healthz"))[0] == 200
     for method, path in (("GET", "/readyz"), ("POST", "/braze")):
         seen = await bench.ask(method, path, b"" if method == "POST" else None)

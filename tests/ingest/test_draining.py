@@ -1,0 +1,48 @@
+"""What a relay that stops does with those who are connected."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+from relay.api import Source
+from relay.config import IngestSettings, Registry
+from relay.ingest import Ingest
+from relay.ingest.server import LINGER_S
+from relay.journal import Journal, Limits, State
+
+REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def test_who_connected_to_a_passed_socket_before_the_stop_is_answered_and_who_comes_after_waits_for_the_next(
+    tmp_path: Path,
+) -> None:
+    plugin = Registry.discover(()).types("source")["json"]
+    sources: list[Source] = [plugin("json", plugin.Settings.model_validate({"type": "json", "path": "/any"}))]  # type: ignore[arg-type]
+    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 1 << 20), State(tmp_path)
+    ingest = Ingest(sources, IngestSettings(), journal, state)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        await ingest.start([listener.dup()])
+        before, writing = await asyncio.open_connection(*address)
+        writing.write(b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n")
+        assert await before.readuntil(b"}")
+        await ingest.drain()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ingest.stop(), name="stop")
+            await asyncio.sleep(LINGER_S / 5)
+            writing.write(REQUEST)
+            answer = await before.read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"connection: close" in answer.lower()
+        writing.close()
+
+        _, writing = await asyncio.open_connection(*address)
+        writing.write(REQUEST)
+        listener.settimeout(10)
+        accepted, _ = await asyncio.to_thread(listener.accept)
+        accepted.settimeout(10)
+        with accepted:
+            assert await asyncio.to_thread(accepted.recv, 4) == b"POST"
+        writing.close()
+    await journal.close()
+    state.close()

@@ -1,0 +1,308 @@
+"""relay under a service manager: what it is told and when, and sockets that outlive a restart."""
+
+import asyncio
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from relay.sandbox.daemon import free_port
+from relay.testing import Answer, Destination, make_event
+
+TABLES = """
+[source.braze]
+type = "currents"
+path = "/currents"
+
+[connector.hook]
+type = "http"
+url = "%s"
+"""
+WATCHDOG_S = 1.0
+HANGS = """
+import os, time
+from pathlib import Path
+from importlib import import_module
+
+def hang_in(module, path, flag):
+    *owners, name = path.split(".")
+    owner = import_module(module)
+    for each in owners:
+        owner = getattr(owner, each)
+    real = getattr(owner, name)
+
+    def hanging(*arguments):
+        while flag.exists():
+            time.sleep(0.01)
+        return real(*arguments)
+
+    setattr(owner, name, hanging)
+
+hang_in(%r, %r, Path(%r))
+"""
+BLOCKS = """
+import time
+from relay.api import Connector, ConnectorSettings
+
+class Blocking(Connector, type="blocking"):
+    class Settings(ConnectorSettings):
+        pass
+
+    async def deliver(self, batch):
+        while True:
+            time.sleep(1)
+"""
+OPENS_SLOWLY = """
+import asyncio
+from relay.api import Connector, ConnectorSettings
+
+class Slow(Connector, type="slow"):
+    class Settings(ConnectorSettings):
+        pass
+
+    async def open(self):
+        (self.folder / "opening").touch()
+        while not (self.folder / "go").exists():
+            await asyncio.sleep(0.01)
+
+    async def deliver(self, batch):
+        pass
+"""
+
+
+class Systemd:
+    """The other end of $NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.told: list[dict[str, str]] = []
+        self._news = asyncio.Event()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
+
+    def _read(self) -> None:
+        lines = self._socket.recv(65536).decode().split("\n")
+        self.told.append(dict(line.split("=", 1) for line in lines))
+        self._news.set()
+
+    async def hears(self, key: str, value: str = "", *, after: int = 0, within: float = 20) -> int:
+        """Wait for a message with this key whose value begins so; return how many messages there were with it."""
+        async with asyncio.timeout(within):
+            while True:
+                for number, message in enumerate(self.told[after:], after + 1):
+                    if message.get(key, "?").startswith(value) and key in message:
+                        return number
+                self._news.clear()
+                await self._news.wait()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+
+@pytest.fixture
+async def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Systemd]:
+    it = Systemd(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(it.path))
+    monkeypatch.setenv("WATCHDOG_USEC", f"{WATCHDOG_S * 1e6:.0f}")
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
+    yield it
+    it.close()
+
+
+async def test_systemd_is_told_how_relay_starts_works_and_stops(daemon: Any, systemd: Systemd) -> None:
+    (daemon.plugins / "slow.py").write_text(OPENS_SLOWLY)
+    async with Destination() as hook:
+        daemon.configure("10-all", TABLES % hook.url + '[connector.slow]\ntype="slow"')
+        await daemon.launch()
+        await daemon.until((daemon.state / "opening").exists, bool)
+        assert systemd.told == []
+        (daemon.state / "go").touch()
+        await systemd.hears("READY", "1")
+        (runs,) = await daemon.until(lambda: daemon.logged("relay runs"), bool)
+        daemon.url = runs["listen"][0]
+        status = "0 events accepted, 2 connectors, nothing pending"
+        assert systemd.told[0] == {"READY": "1", "STATUS": status}
+        await systemd.hears("WATCHDOG", "1")
+
+        hook.behaviour = Answer(hang=True)
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await hook.requested(1)
+        await systemd.hears("STATUS", "1 events accepted, 2 connectors, slowest hook: 1 pending")
+        daemon.signal(signal.SIGTERM)
+        stop = await systemd.hears("STOPPING", "1")
+        draining = await systemd.hears("WATCHDOG", "1", after=stop)
+        hook.release()
+        assert await daemon.ended() == 0
+        assert all(message.keys() >= {"WATCHDOG", "STATUS"} for message in systemd.told[1 : stop - 1])
+        assert not any("EXTEND_TIMEOUT_USEC" in message for message in systemd.told[: stop - 1])
+        assert all(int(message["EXTEND_TIMEOUT_USEC"]) >= 5e6 for message in systemd.told[stop - 1 :])
+        assert draining > stop
+
+
+async def test_sigterm_under_load_stops_within_the_budget_and_loses_nothing(daemon: Any, systemd: Systemd) -> None:
+    acknowledged: list[bytes] = []
+    async with Destination() as hook:
+        hook.behaviour = Answer(delay=0.02)
+        daemon.configure("10-all", TABLES % hook.url + '[runtime]\ndrain = "10s"')
+        await daemon.start()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(flood(daemon.url, acknowledged), name="sender")
+            await hook.requested(5)
+            daemon.signal(signal.SIGTERM)
+            await systemd.hears("STOPPING", "1")
+            assert await daemon.ended() == 0
+        assert not daemon.logged("deliveries under way are cut short and made again after the next start")
+        await daemon.start()
+        await daemon.settled("hook", len(acknowledged))
+        assert await daemon.stop() == 0
+        assert sorted(hook.bodies()) == sorted(acknowledged)
+
+
+async def flood(url: str, acknowledged: list[bytes]) -> None:
+    """Post one event a connection until nobody listens any more."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        with suppress(aiohttp.ClientError):
+            while True:
+                await send(session, url, acknowledged)
+
+
+async def send(session: aiohttp.ClientSession, url: str, acknowledged: list[bytes]) -> None:
+    event = make_event()
+    async with session.post(url + "/currents", data=b'{"events":[%s]}' % event) as answer:
+        assert answer.status in (202, 503)
+        if answer.status == 202:
+            acknowledged.append(event)
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        (("os", "fdatasync"), "the journal's writer"),
+        (("relay.journal.segment", "SegmentReader.read"), "what deliveries wait for"),
+        (("relay.journal.state", "State._transaction"), "what deliveries wait for"),
+    ],
+    ids=["sync", "read", "database"],
+)
+async def test_a_disk_that_hangs_stops_the_signs_of_life(
+    daemon: Any, systemd: Systemd, tmp_path: Path, where: tuple[str, str], what: str
+) -> None:
+    flag = tmp_path / "hang"
+    (daemon.plugins / "hangs.py").write_text(HANGS % (*where, str(flag)))
+    async with Destination() as hook:
+        daemon.configure("10-all", TABLES % hook.url + "[journal]\nmemory = 0")
+        await daemon.start()
+        await systemd.hears("WATCHDOG", "1")
+        flag.touch()
+        async with asyncio.TaskGroup() as group:
+            posting = group.create_task(daemon.post(b'{"events":[%s]}' % make_event()), name="sender")
+            first = await systemd.hears("STATUS", f"stuck: {what} has not answered")
+            second = await systemd.hears("STATUS", "stuck", after=first)
+            assert not any("WATCHDOG" in message for message in systemd.told[first - 1 : second])
+            flag.unlink()
+            await systemd.hears("WATCHDOG", "1", after=second)
+        assert posting.result()[0] == 202
+        await daemon.settled("hook", 1)
+        assert {line["level"] for line in daemon.logged("relay is stuck")} == {"error"}
+
+
+async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(daemon: Any, systemd: Systemd) -> None:
+    (daemon.plugins / "blocking.py").write_text(BLOCKS)
+    daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.it]\ntype = "blocking"')
+    await daemon.start()
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(WATCHDOG_S):
+            await daemon.post(b'{"events":[%s]}' % make_event())
+    with suppress(TimeoutError):  # what systemd does
+        while True:
+            await systemd.hears("WATCHDOG", "1", after=len(systemd.told), within=WATCHDOG_S)
+    daemon.signal(signal.SIGABRT)
+    assert await daemon.ended() == -signal.SIGABRT
+    assert "blocking.py" in "\n".join(daemon.stderr)
+
+
+async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Any, systemd: Systemd) -> None:
+    async with Destination() as hook:
+        hook.behaviour = Answer(hang=True)
+        daemon.configure("10-all", TABLES % hook.url + "window = 10\nbatch = { events = 5 }\n[journal]\nmemory = 0")
+        await daemon.start()
+        events = b",".join(make_event() for _ in range(200))
+        assert (await daemon.post(b'{"events":[%s]}' % events))[0] == 202
+        await hook.requested(2)
+        heard = await systemd.hears("STATUS", "200 events accepted, 1 connector, slowest hook: 200 pending")
+        for _ in range(5):
+            heard = await systemd.hears("STATUS", after=heard)
+        assert all("WATCHDOG" in message for message in systemd.told[1:])
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_socket_that_systemd_passes_replaces_ingest_listen(
+    daemon: Any, systemd: Systemd, tmp_path: Path, kind: str
+) -> None:
+    port, path = free_port(), tmp_path / "passed.sock"
+    place = {"tcp": f"127.0.0.1:{port}", "unix": str(path)}[kind]
+    daemon.wrapper = ["systemd-socket-activate", f"--listen={place}", "--setenv=NOTIFY_SOCKET", "--setenv=PYTHONPATH"]
+    daemon.configure("10-all", TABLES.split("[connector")[0])
+    await daemon.launch()
+    await daemon.until(lambda: [line for line in daemon.stderr if line.startswith("Listening on")], bool)
+    connector = aiohttp.UnixConnector(str(path)) if kind == "unix" else aiohttp.TCPConnector()
+    async with aiohttp.ClientSession(connector=connector) as session:
+        url = f"http://127.0.0.1:{port}/currents"
+        async with asyncio.timeout(20), session.post(url, data=b'{"events":[%s]}' % make_event()) as answer:
+            assert answer.status == 202
+    await systemd.hears("READY", "1")
+    (runs,) = await daemon.until(lambda: daemon.logged("relay runs"), bool)
+    assert runs["listen"] == [f"http://{place}" if kind == "tcp" else f"unix:{place}"]
+    assert [line["sockets"] for line in daemon.logged("sockets were passed to relay: ingest.listen is not used")] == [1]
+    assert await daemon.stop() == 0
+
+
+async def test_a_restart_behind_a_passed_socket_loses_no_connection(daemon: Any) -> None:
+    acknowledged: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        fd = listener.fileno()
+        daemon.wrapper = ["bash", "-c", f'exec 3<&{fd}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"', "relay"]
+        daemon.inherits = [fd]
+        async with Destination() as hook:
+            daemon.configure("10-all", TABLES % hook.url)
+            await daemon.start()
+            async with asyncio.TaskGroup() as group:
+                senders = [group.create_task(keep_sending(url, acknowledged), name="sender") for _ in range(8)]
+                for _ in range(2):
+                    await hook.requested(len(hook.requests) + 5)
+                    assert await daemon.stop() == 0
+                    await daemon.start()
+                await hook.requested(len(hook.requests) + 5)
+                for sender in senders:
+                    sender.cancel()
+            await daemon.settled("hook", len(acknowledged))
+            assert await daemon.stop() == 0
+            assert {*acknowledged} <= {*hook.bodies()}
+
+
+async def keep_sending(url: str, acknowledged: list[bytes]) -> None:
+    """Post one event a connection. Raises what a connection that fails raises."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        while True:
+            await send(session, url, acknowledged)
+
+
+async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Any) -> None:
+    daemon.wrapper = ["bash", "-c", 'exec 3</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"', "relay"]
+    daemon.configure("10-all", TABLES.split("[connector")[0])
+    await daemon.launch()
+    assert await daemon.ended() == 1
+    assert (
+        "relay cannot start: the sockets that were passed to relay: file descriptor 3 is no socket" in daemon.stderr[-1]
+    )
