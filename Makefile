@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick faults lint bench bench-quick clean
+.PHONY: demo test test-quick faults lint bench bench-quick install deb deb-test clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -29,8 +29,17 @@ bench: .venv/dev.done  ## measure throughput, CPU per event, latency and memory
 bench-quick: .venv/dev.done
 	$(BIN)/python tests/bench --quick
 
+install:  ## relay in place below DESTDIR: a venv at PREFIX (/opt/relay), units, conf.d
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(PYTHON)" packaging/install
+
+deb:  ## a Debian package, in dist
+	packaging/deb
+
+deb-test:  ## installs, uses, upgrades and purges the package in a Debian of its own; takes root
+	packaging/deb-test
+
 clean:
-	rm -rf .venv
+	rm -rf .venv dist
 
 .venv/pip.done:
 	$(PYTHON) -m venv .venv || { echo "relay needs Python >= 3.11 with venv; on Debian: apt install python3-venv"; exit 1; }
