@@ -114,7 +114,7 @@ async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_t
         assert ids(hanging.bodies()) == ids(well.bodies()) == ids(events)
 
 
-async def test_sigterm_under_load_sends_nothing_twice(daemon: Any) -> None:
+async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_sends_nothing_twice(daemon: Any) -> None:
     acknowledged: list[bytes] = []
     async with Destination() as hook:
         hook.behaviour = Answer(delay=0.02)
@@ -125,6 +125,7 @@ async def test_sigterm_under_load_sends_nothing_twice(daemon: Any) -> None:
                 group.create_task(flood(daemon, acknowledged, random.Random(1)), name="sender")
                 await hook.requested(len(hook.requests) + 3)
                 assert await daemon.stop() == 0
+        assert not daemon.logged(CUT_SHORT)
         await daemon.start()
         await daemon.settled("hook", len(acknowledged))
         assert await daemon.stop() == 0

@@ -148,34 +148,6 @@ async def test_systemd_is_told_how_relay_starts_works_and_stops(daemon: Any, sys
         assert draining > stop
 
 
-async def test_sigterm_under_load_stops_within_the_budget_and_loses_nothing(daemon: Any, systemd: Systemd) -> None:
-    acknowledged: list[bytes] = []
-    async with Destination() as hook:
-        hook.behaviour = Answer(delay=0.02)
-        daemon.configure("10-all", TABLES % hook.url + '[runtime]\ndrain = "10s"')
-        await daemon.start()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(flood(daemon.url, acknowledged), name="sender")
-            await hook.requested(5)
-            daemon.signal(signal.SIGTERM)
-            await systemd.hears("STOPPING", "1")
-            assert await daemon.ended() == 0
-        assert not daemon.logged("deliveries under way are cut short and made again after the next start")
-        await daemon.start()
-        await daemon.settled("hook", len(acknowledged))
-        assert await daemon.stop() == 0
-        assert sorted(hook.bodies()) == sorted(acknowledged)
-
-
-async def flood(url: str, acknowledged: list[bytes]) -> None:
-    """Post one event a connection until nobody listens any more."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        with suppress(aiohttp.ClientError):
-            while True:
-                await send(session, url, acknowledged)
-
-
 async def send(session: aiohttp.ClientSession, url: str, acknowledged: list[bytes]) -> None:
     event = make_event()
     async with session.post(url + "/currents", data=b'{"events":[%s]}' % event) as answer:
@@ -220,7 +192,7 @@ async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(
     daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.it]\ntype = "blocking"')
     await daemon.start()
     with suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(WATCHDOG_S):
+        async with asyncio.timeout(WATCHDOG_S / 4):
             await daemon.post(b'{"events":[%s]}' % make_event())
     with suppress(TimeoutError):  # what systemd does
         while True:
@@ -239,7 +211,7 @@ async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Any, systemd: Syst
         assert (await daemon.post(b'{"events":[%s]}' % events))[0] == 202
         await hook.requested(2)
         heard = await systemd.hears("STATUS", "200 events accepted, 1 connector, slowest hook: 200 pending")
-        for _ in range(5):
+        for _ in range(3):
             heard = await systemd.hears("STATUS", after=heard)
         assert all("WATCHDOG" in message for message in systemd.told[1:])
 
@@ -279,10 +251,9 @@ async def test_a_restart_behind_a_passed_socket_loses_no_connection(daemon: Any)
             await daemon.start()
             async with asyncio.TaskGroup() as group:
                 senders = [group.create_task(keep_sending(url, acknowledged), name="sender") for _ in range(8)]
-                for _ in range(2):
-                    await hook.requested(len(hook.requests) + 5)
-                    assert await daemon.stop() == 0
-                    await daemon.start()
+                await hook.requested(5)
+                assert await daemon.stop() == 0
+                await daemon.start()
                 await hook.requested(len(hook.requests) + 5)
                 for sender in senders:
                     sender.cancel()
