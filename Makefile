@@ -30,13 +30,13 @@ bench-quick: .venv/dev.done
 	$(BIN)/python tests/bench --quick
 
 install:  ## relay in place below DESTDIR: a venv at PREFIX (/opt/relay), units, conf.d
-	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(PYTHON)" packaging/install
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(PYTHON)" systemd/package/install
 
 deb:  ## a Debian package, in dist
-	packaging/deb
+	systemd/package/deb
 
 deb-test:  ## installs, uses, upgrades and purges the package in a Debian of its own; takes root
-	packaging/deb-test
+	systemd/package/deb-test
 
 clean:
 	rm -rf .venv dist
