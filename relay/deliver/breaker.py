@@ -1,14 +1,15 @@
 """When a destination is left alone. Pure: the caller reads the clock.
 
 Closed: everybody goes. Open: nobody goes until a time. Half-open: that time is over, one attempt goes ahead, and the
-others wait for what it finds.
+others wait for what it finds. Held: nobody goes until an admin says so.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 FAILURES: Final = 5
 """Attempts that fail one after the other, with none between that gets through, open the breaker."""
 PROBE_WAIT_S: Final = 0.1
+HELD_WAIT_S: Final = 0.25
 
 
 class Breaker:
@@ -19,9 +20,23 @@ class Breaker:
         self._open = False
         self._until = 0.0
         self._probing = False
+        self.held: float | None = None
+        """Unix seconds since when an admin has it paused; None: it is not."""
+
+    def state(self, now: float) -> Literal["closed", "open", "half-open"]:
+        """What it is apart from being held."""
+        if not self._open:
+            return "closed"
+        return "open" if now < self._until else "half-open"
+
+    def left(self, now: float) -> float:
+        """Seconds until an attempt may go ahead again; 0: it may, but for an admin."""
+        return max(0.0, self._until - now) if self._open else 0.0
 
     def wait(self, now: float) -> float:
         """Seconds to wait before asking again; 0: go ahead. Whoever goes ahead says how it went."""
+        if self.held is not None:
+            return HELD_WAIT_S
         if not self._open:
             return 0.0
         if now < self._until:

@@ -22,6 +22,7 @@ import structlog
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Event
 from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
+from relay.deliver.meter import Meter
 from relay.deliver.notes import Notes
 from relay.deliver.order import Order
 from relay.deliver.pace import Pace
@@ -59,13 +60,23 @@ class Delivery:
         self.name = connector.name
         self.notes = Notes(connector.name)
         self._clean = Redaction(settings).clean
-        self._health = Health(connector.name)
+        self._health, self._breaker = Health(connector.name), Breaker()
+        self.meter = Meter()
         self._pace, self._own_pace = Pace(settings.rate), Pace(0)
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
-        self._breaker = Breaker()
         self._replay: int | None = None
+
+    @property
+    def health(self) -> Health:
+        """Whether deliveries get through, and if not why."""
+        return self._health
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether the destination is left alone."""
+        return self._breaker
 
     def beside(self, replay: int, rate: float) -> "Delivery":
         """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
@@ -126,18 +137,23 @@ class Delivery:
 
     async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
         if verdict.delivered == len(batch):
-            note(Settled(batch, "delivered"))
+            self._delivered(batch, note)
             return
         refused = [refusal.number for refusal in verdict.refused]
         if verdict.delivered:
             others = {*verdict.again, *verdict.skipped, *refused}
             numbers = [number for number in range(len(batch)) if number not in others]
-            note(Settled(batch.pick(numbers), "delivered"))
+            self._delivered(batch.pick(numbers), note)
         if verdict.skipped:
             note(Settled(batch.pick(verdict.skipped), "filtered"))
         if refused:
             await self._refuse(batch, verdict, began)
             note(Settled(batch.pick(refused), "parked"))
+
+    def _delivered(self, batch: Batch, note: Callable[[Settled], None]) -> None:
+        if self._replay is None:
+            self.meter.delivered(batch)
+        note(Settled(batch, "delivered"))
 
     def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
         """Never for a destination that does not accept us at all: that is not the events' fault."""
@@ -151,6 +167,7 @@ class Delivery:
 
     async def _attempt(self, batch: Batch) -> Verdict:
         await self._clearance(len(batch))
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout):
                 answer = await self._connector.deliver(batch)
@@ -163,6 +180,7 @@ class Delivery:
         except BaseException:
             self._breaker.given_up()
             raise
+        self.meter.attempted(verdict, time.perf_counter() - began)
         if verdict.delivered or verdict.refused:
             self._breaker.worked()
             self._health.worked()
@@ -185,10 +203,10 @@ class Delivery:
         delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
         self._breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
         if verdict.pause:
-            self._health.paused(verdict.reason, delay)
+            self._health.paused(verdict.reason, verdict.status, delay)
         else:
             again, wait = len(verdict.again), round(delay, 3)
-            self._health.failed(verdict.reason, events=again, attempt=batch.attempt, next_try_s=wait)
+            self._health.failed(verdict.reason, verdict.status, events=again, attempt=batch.attempt, next_try_s=wait)
         return delay
 
     async def _aside(self, verdict: Verdict) -> None:
@@ -246,10 +264,13 @@ class Delivery:
         parked = [self._labelled(one) for one in parked]
         while True:
             try:
-                return await self._state.park(parked)
+                await self._state.park(parked)
             except sqlite3.Error as error:
                 log.error("parking failed, will be tried again", connector=self._connector.name, error=str(error))
                 await self._sleep(PARK_AGAIN_S)
+            else:
+                self.meter.parked += len(parked)
+                return
 
     def _labelled(self, one: Parked) -> Parked:
         """With the replay that parks it or, where those behind it have to wait for it, with its key."""

@@ -51,6 +51,7 @@ class Fleet:
             cursor = await self._cursor(configured.name, configured.settings.from_)
             self.lanes.append(self._lane(configured, config.filters, cursor))
             await self.lanes[-1].connector.open()
+        await self._heed_pauses()
         await self._replays.look(self.lanes)
         await self._tell_abandoned()
         await self.save()
@@ -163,7 +164,13 @@ class Fleet:
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
 
+    async def _heed_pauses(self) -> None:
+        pauses = await self._state.pauses()
+        for lane in self.lanes:
+            lane.hold(pauses.get(lane.name))
+
     async def _look(self, group: asyncio.TaskGroup) -> None:
+        await self._heed_pauses()
         for lane in self.lanes:
             lane.look_for_parked()
         await self._replays.look(self.lanes)

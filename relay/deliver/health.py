@@ -1,12 +1,30 @@
 """Whether a lane gets through to its destination, told once per change and not per attempt."""
 
 import time
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 QUIET_S: Final = 60.0
 """A lane that comes and goes says so at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Deliveries that do not get through, or did not until `over`. Times are Unix seconds."""
+
+    since: float
+    last: float
+    """When the last one failed."""
+    reason: str
+    """Of the last failure."""
+    status: int | None
+    """What the destination answered, if it did over HTTP."""
+    paused: float | None = None
+    """Since when the destination does not accept us at all; None: it is only busy, or away."""
+    over: float | None = None
+    """When a delivery got through again."""
 
 
 class Health:
@@ -18,23 +36,33 @@ class Health:
         self._told: float | None = None
         self._kind = ""
         self._paused = False
+        self.trouble: Trouble | None = None
+        """The last one, whether it is over or not."""
 
-    def failed(self, reason: str, **details: object) -> None:
+    def failed(self, reason: str, status: int | None, **details: object) -> None:
         """A delivery did not get through and will be tried again."""
         now = time.monotonic()
         self._since = self._since or now
+        self._note(reason, status)
         kind = reason.partition(":")[0]  # the rest may differ every time
         if self._told is None or now - self._told > QUIET_S or kind != self._kind:
             self._told, self._kind = now, kind
             self._log.warning("delivery failed, will be tried again", reason=reason, **details)
 
-    def paused(self, reason: str, seconds: float) -> None:
+    def paused(self, reason: str, status: int | None, seconds: float) -> None:
         """The destination does not accept us at all."""
         self._since = self._since or time.monotonic()
+        self._note(reason, status, paused=True)
         if not self._paused:
             self._paused = True
             advice = "check address and credentials; the events stay in the journal"
             self._log.error("lane paused", reason=reason, advice=advice, next_try_s=round(seconds, 1))
+
+    def _note(self, reason: str, status: int | None, *, paused: bool = False) -> None:
+        now, before = time.time(), self.trouble
+        lasting = before is not None and before.over is None
+        since, began = (before.since, before.paused) if before and lasting else (now, None)
+        self.trouble = Trouble(since, now, reason, status, (began or now) if paused else None)
 
     def worked(self) -> None:
         """A delivery got through."""
@@ -43,3 +71,5 @@ class Health:
         if self._paused or (self._told is not None and self._told >= self._since):
             self._log.info("deliveries work again", after_s=round(time.monotonic() - self._since, 1))
         self._since, self._paused = None, False
+        if self.trouble is not None:
+            self.trouble = replace(self.trouble, over=time.time())

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from relay.api import BatchSettings, Connector, ConnectorSettings
+from relay.api import Batch, BatchSettings, Block, Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.deliver.again import Again
 from relay.deliver.collect import ENDLESS, Collector
@@ -68,6 +68,20 @@ class Lane:
         self._stop = asyncio.Event()
         self._until = until
         self._ordered: Ordered | None = None
+        self.taps: set[Callable[[Block], object]] = set()
+        """Called with each block that is on its way to the connector, after the filters; they must be quick."""
+        self._fault = "", -1
+
+    @property
+    def delivery(self) -> Delivery:
+        """Its way to the destination: what attempts came to, and how that is."""
+        return self._delivery
+
+    @property
+    def fault(self) -> str:
+        """Why the lane failed where it stands now, in a way that is not the destination's; "" if it did not."""
+        what, position = self._fault
+        return what if position == self.cursor.position else ""
 
     @property
     def ended(self) -> bool:
@@ -80,6 +94,7 @@ class Lane:
             try:
                 await self._run()
             except Exception as error:
+                self._fault = f"{type(error).__name__}: {error}", self.cursor.position
                 log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exc_info=error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
@@ -135,11 +150,18 @@ class Lane:
             collector.close()
 
     async def _send(self, group: asyncio.TaskGroup, span: Span) -> None:
+        if self.taps and span.batch is not None:
+            self._tap(span.batch)
         if self._ordered is not None:
             await self._ordered.send(group, span)
         else:
             events = len(span.batch) if span.batch else 0
             await self._delivery.begin(group, partial(self._deliver, span), "deliver", events)
+
+    def _tap(self, batch: Batch) -> None:
+        for tap in self.taps:
+            for block in batch.blocks:
+                tap(block)
 
     def _settle_at_once(self, span: Span) -> None:
         if expired := span.counts.expired:
@@ -205,6 +227,13 @@ class LiveLane(Lane):
         self._again.look()
         again = group.create_task(self._again.run(group), name=f"lane {self.name}: deliver again")
         return [*super()._work(group), again]
+
+    def hold(self, since: float | None) -> None:
+        """Begin no attempt while an admin wants the connector paused, since that time (Unix seconds); None: go on."""
+        breaker = self._delivery.breaker
+        if (breaker.held is None) != (since is None):
+            log.info("lane goes on" if since is None else "lane paused by an admin", connector=self.name)
+        breaker.held = since
 
     def look_for_parked(self) -> None:
         """There may be parked events to deliver again."""

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 import structlog
@@ -16,6 +17,7 @@ from relay.ingest.guard import Guard
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
+from relay.ingest.traffic import Traffic
 from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
 
 FULL_RETRY_AFTER_S: Final = 30
@@ -44,6 +46,7 @@ class Intake:
         self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window else None
         self._left_out = 0
         self._guard = Guard(source, save_soon)
+        self.traffic = Traffic()
         self.draining = False
 
     @property
@@ -70,6 +73,7 @@ class Intake:
             return self._refuse(problem)  # and no word to the guard: it is not the source's sender
         if request.method != "POST":
             return self._refuse(Problem(405, "events are sent by POST", Allow="POST"))
+        began = perf_counter()
         try:
             response = await self._take(request)
         except Problem as problem:
@@ -77,11 +81,14 @@ class Intake:
             return self._refuse(problem)
         except Exception as bug:
             self._guard.refused(500, f"{type(bug).__name__}, see the log")
+            self.traffic.refused(500)
             raise
         self._guard.accepted()
+        self.traffic.answered(perf_counter() - began)
         return response
 
     def _refuse(self, problem: Problem) -> web.Response:
+        self.traffic.refused(problem.status)
         if not self.draining:
             log.warning("request refused", source=self._source.name, status=problem.status, reason=problem.detail)
         response = problem.response()
@@ -158,6 +165,7 @@ class Intake:
 
     def _accepted(self, accepted: int, parked: int, duplicates: int) -> web.Response:
         """202, or what else the source says, if anything came; 200 for a probe."""
+        self.traffic.took(accepted, parked)
         body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
         status = self._source.accepted_status if accepted or parked or duplicates else 200
         return web.Response(status=status, body=body, headers=JSON)

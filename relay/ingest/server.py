@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -45,6 +45,11 @@ class Ingest:
         self._ready = False
         self._runner: web.AppRunner | None = None
         self._inherited: list[web.SockSite] = []
+
+    @property
+    def intakes(self) -> Mapping[str, Intake]:
+        """The sources' intakes, by name: what each has taken and refused."""
+        return self._intakes
 
     async def start(self, inherited: Sequence[socket.socket] = ()) -> list[str]:
         """Listen on the sockets that were passed to the process, or else bind those of the configuration; return the

@@ -4,8 +4,19 @@ from relay.journal.attempts import Attempts
 from relay.journal.books import Refusals, SourceBooks, ledger
 from relay.journal.cursor import Counts, Cursor, Ledger, merged, unsettled
 from relay.journal.journal import Journal, Reader, Unavailable
-from relay.journal.parked import CAUSES, Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked, parked
+from relay.journal.parked import (
+    CAUSES,
+    Parked,
+    Which,
+    count_parked,
+    drop_parked,
+    look_at_parked,
+    mark_parked,
+    parked,
+    parked_counts,
+)
 from relay.journal.parking import tidy_parking
+from relay.journal.pauses import pause, pauses, resume
 from relay.journal.replays import Replay
 from relay.journal.retention import Limits
 from relay.journal.seen import Seen, forget_seen
@@ -38,6 +49,10 @@ __all__ = [
     "mark_parked",
     "merged",
     "parked",
+    "parked_counts",
+    "pause",
+    "pauses",
+    "resume",
     "tidy_parking",
     "unsettled",
 ]

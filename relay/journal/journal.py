@@ -8,7 +8,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any, Final
 import structlog
 
 from relay.api import Block, Kind
+from relay.histogram import Histogram
 from relay.journal.retention import Limits
-from relay.journal.seek import offset_at
-from relay.journal.segment import READ_BYTES, Segment, SegmentReader
+from relay.journal.seek import offset_at, received_at
+from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
 
@@ -73,6 +74,12 @@ class Journal:
         self._refused: tuple[str, float] | None = None
         self.head = self._writer.head
         """The offset that the next event gets; everything below is on disk."""
+        self.bytes = 0
+        """Of the events that were put on disk since the start."""
+        self.failed = 0
+        """Commits that failed since the start."""
+        self.taps: set[Callable[[Block], object]] = set()
+        """Called with each block once it is on disk; they must be quick."""
 
     @property
     def oldest(self) -> int:
@@ -95,12 +102,23 @@ class Journal:
             return None
         return self._refused[0]
 
+    @property
+    def syncs(self) -> Histogram:
+        """Seconds that each commit's fdatasync took."""
+        return self._writer.syncs
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that the journal may take: `max_size`, and of the file system all but `min_free`."""
+        return int(max(1, min(self._writer.limits.max_size, self._writer.size + self._writer.room)))
+
+    def needed(self, offset: int) -> int:
+        """Bytes on disk that hold the events from this offset on."""
+        return sum(segment.size for segment in self._writer.segments if segment.end > offset)
+
     def fill(self, offset: int) -> float:
-        """Which part of what the journal may take the events from this offset on take up: at 1 it is full. It may take
-        `max_size`, and of the file system all but `min_free`."""
-        segments, limit = self._writer.segments, self._writer.limits.max_size
-        needed = sum(segment.size for segment in segments if segment.end > offset)
-        return needed / max(1, min(limit, self._writer.size + self._writer.room))
+        """Which part of its capacity the events from this offset on take up: at 1 it is full."""
+        return self.needed(offset) / self.capacity
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable."""
@@ -134,6 +152,7 @@ class Journal:
             self._accepted(group, written.result())
         else:
             self._refused = str(error), time.monotonic()
+            self.failed += 1
             group.failed(Unavailable(str(error)))
             if not isinstance(error, OSError):
                 log.error("commit failed by a bug", exc_info=error)
@@ -145,7 +164,10 @@ class Journal:
         if self._refused:
             log.info("the journal takes events again")
             self._refused = None
+        self.bytes += len(block.body)
         self._tail.add(block)
+        for tap in self.taps:
+            tap(block)
         group.done(block.offsets[0])
         waiting, self._waiting = self._waiting, []
         for future in waiting:
@@ -164,6 +186,18 @@ class Journal:
         if isinstance(start, float):
             return await asyncio.to_thread(offset_at, self._writer.segments, self.head, start)
         return self.oldest if start == "oldest" else self.head
+
+    async def received_at(self, offset: int) -> float | None:
+        """When the event at this offset, or the next one that is still there, was received, in Unix seconds; None if
+        that cannot be told. Of an older event it reads a segment, in a thread."""
+        if offset >= self.head:
+            return None
+        if (received := self._tail.received(offset)) is not None:
+            return received
+        try:
+            return await asyncio.to_thread(received_at, self._writer.segments, self.head, offset)
+        except (OSError, Corrupt):
+            return None
 
     def reader(self) -> "Reader":
         """A reader with a place of its own; close it when done."""

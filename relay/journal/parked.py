@@ -138,6 +138,12 @@ def count_parked(folder: Path, which: Which) -> int:
     return int(number)
 
 
+def parked_counts(folder: Path) -> list[tuple[str, str | None, str, int]]:
+    """How many events are parked: by source, connector (None: at the source) and cause."""
+    with closing(connect(folder, "ro")) as db:
+        return db.execute("SELECT source, connector, cause, count(*) FROM parked GROUP BY 1, 2, 3").fetchall()
+
+
 def drop_parked(folder: Path, which: Which) -> int:
     """Remove parked events for good; return how many. In the ledger they stay parked."""
     return _change(folder, "DELETE FROM parked WHERE", which, [])

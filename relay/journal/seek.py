@@ -1,4 +1,4 @@
-"""Finds the place in the journal where a time begins."""
+"""Finds the place in the journal where a time begins, and the time of a place."""
 
 from collections.abc import Sequence
 
@@ -27,4 +27,21 @@ def _offset_in(segment: Segment, end: int, received: float) -> int | None:
             offset = reader.offset
     finally:
         reader.close()
+    return None
+
+
+def received_at(segments: Sequence[Segment], head: int, offset: int) -> float | None:
+    """When the event at this offset, or the next one that is there, was received, in Unix seconds; None if none is.
+
+    Blocking: passes over the records of one segment. Raises Corrupt, OSError.
+    """
+    for segment in segments:
+        if min(segment.end, head) > offset:
+            reader = SegmentReader(segment.path)
+            try:
+                blocks = reader.read(max(offset, segment.base), min(segment.end, head))
+            finally:
+                reader.close()
+            if blocks:
+                return blocks[0].received
     return None

@@ -24,6 +24,7 @@ from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
+from relay.journal.pauses import read_pauses
 from relay.journal.replays import Replay, read_replays, save_replays
 
 T = TypeVar("T")
@@ -126,6 +127,10 @@ class State:
     async def replays(self) -> list[Replay]:
         """The replays that are under way or wait, the last one first."""
         return await self._run(lambda db: read_replays(db, "ended IS NULL AND cancelled IS NULL"))
+
+    async def pauses(self) -> dict[str, float]:
+        """The connectors that an admin has paused, each with the Unix seconds since when."""
+        return await self._run(read_pauses)
 
     async def forget_attempts(self, oldest: int) -> None:
         """Let go of what was noted of events that have left the journal, whose oldest offset is given."""

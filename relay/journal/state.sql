@@ -40,6 +40,7 @@ CREATE INDEX IF NOT EXISTS parked_key ON parked (connector, key, offset) WHERE k
 DROP INDEX IF EXISTS parked_again;  -- an older one knew no order
 CREATE INDEX IF NOT EXISTS parked_due ON parked (connector, offset) WHERE again IS NOT NULL OR cause = 'order';
 CREATE INDEX IF NOT EXISTS parked_last ON parked (last) WHERE again IS NULL;
+CREATE INDEX IF NOT EXISTS parked_kinds ON parked (source, connector, cause);  -- counting must not read bodies
 
 CREATE TABLE IF NOT EXISTS replay (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -85,6 +86,11 @@ CREATE TABLE IF NOT EXISTS source (
     status        INTEGER,           -- of the last refusal, and why
     reason        TEXT,
     deadline      REAL               -- Unix seconds at which the sender stops for good, where that is known
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS pause (
+    connector TEXT PRIMARY KEY,
+    since     REAL NOT NULL  -- Unix seconds at which an admin paused it
 ) STRICT;
 
 -- For people: the books of every connector.

@@ -38,6 +38,11 @@ class Tail:
         blocks = self._blocks[first : max(last, first + 1)]
         return [blocks[0].slice(offset - self._bases[first], len(blocks[0])), *blocks[1:]]
 
+    def received(self, offset: int) -> float | None:
+        """When the event at this offset was received, in Unix seconds; None if it is not held."""
+        place = bisect_right(self._bases, offset) - 1
+        return self._blocks[place].received if place >= 0 else None
+
     def drop(self, before: int) -> None:
         """Forget the blocks that lie wholly below this offset."""
         count = bisect_right(self._bases, before) - 1

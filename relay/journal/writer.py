@@ -30,6 +30,7 @@ from typing import Any, Final
 import structlog
 
 from relay.api import Block, Kind
+from relay.histogram import QUICK, Histogram
 from relay.journal.lock import lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of
 from relay.journal.retention import Limits, expendable
@@ -74,6 +75,8 @@ class Writer:
         """Events from this offset on are not to grow too old, if there is room."""
         self.room: float = math.inf
         """Bytes that the file system had to spare, beyond `min_free`, at the last look."""
+        self.syncs = Histogram(QUICK)
+        """Seconds that each fdatasync of a group took."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
@@ -98,7 +101,9 @@ class Writer:
         try:
             header = header_of(block, meta, received_us, opened.salt)
             opened.at += write_all(opened.fd, [header, meta, block.body], opened.at)
+            began = time.perf_counter()
             os.fdatasync(opened.fd)
+            self.syncs.observe(time.perf_counter() - began)
         except OSError:
             self._seal(opened)
             raise

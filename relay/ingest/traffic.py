@@ -1,0 +1,39 @@
+"""What one source has taken and refused since the start: counted per request."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from relay.histogram import QUICK, Histogram
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counts that only grow."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    """By the class of their answer's status: "2xx", "4xx", "5xx"."""
+    accepted: int = 0
+    """Events that are in the journal now."""
+    unreadable: int = 0
+    """Entries of a body that were no events."""
+    last: float | None = None
+    """Unix seconds at which events were accepted last."""
+    ack: Histogram = field(default_factory=lambda: Histogram(QUICK))
+    """Seconds from a request's headers to its 2xx."""
+
+    def refused(self, status: int) -> None:
+        """A request was answered with an error."""
+        self.requests[f"{status // 100}xx"] += 1
+
+    def answered(self, seconds: float) -> None:
+        """A request was answered 2xx."""
+        self.requests["2xx"] += 1
+        self.ack.observe(seconds)
+
+    def took(self, accepted: int, unreadable: int) -> None:
+        """So many events of a request were kept."""
+        self.unreadable += unreadable
+        if accepted:
+            self.accepted += accepted
+            self.last = time.time()

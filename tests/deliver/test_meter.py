@@ -1,0 +1,71 @@
+"""What a lane counts of its attempts, and what it says of its destination."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.api import DELIVERED, Batch, Reject, Retry, Unauthorized
+from relay.deliver.meter import OUTCOMES, outcome_of
+from relay.deliver.verdict import judge
+from relay.histogram import Histogram
+from tests.deliver.test_lane import bench
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (None, "delivered"),
+        ([DELIVERED, Retry("busy")], "retried"),
+        ([DELIVERED, Reject("no")], "refused"),
+        (Reject("no"), "refused"),
+        (Unauthorized("401"), "unauthorized"),
+        (TimeoutError(), "retried"),
+        (ValueError("x"), "bug"),
+        ("nonsense", "bug"),
+    ],
+)
+def test_an_attempt_counts_as_the_worst_that_came_of_it(answer: object, outcome: str) -> None:
+    assert outcome_of(judge(2, answer)) == outcome  # type: ignore[arg-type]
+    assert outcome in OUTCOMES
+
+
+def test_a_histogram_counts_values_up_to_and_with_each_bound() -> None:
+    spread = Histogram((1.0, 2.0))
+    for value, weight in ((0.5, 1), (1.0, 2), (1.5, 3), (9.0, 4)):
+        spread.observe(value, weight)
+    assert (spread.counts, spread.sum) == ([3, 3, 4], 43.0)
+
+
+async def test_attempts_are_counted_once_and_events_by_their_number(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        lane = it.fleet.lanes[0]
+        answers = [Unauthorized("401", status=401), Retry("503 busy", status=503)]
+
+        def answer(batch: Batch) -> None:
+            if answers:
+                raise answers.pop(0)
+
+        it.connector.answer = answer
+        await it.send(10)
+        await it.settled()
+        meter = lane.delivery.meter
+        assert meter.attempts == {"unauthorized": 1, "retried": 1, "delivered": 1}
+        assert sum(meter.attempt.counts) == 3
+        assert sum(meter.end_to_end.counts) == 10
+        trouble = lane.delivery.health.trouble
+        assert trouble is not None
+        assert (trouble.reason, trouble.status, trouble.paused) == ("503 busy", 503, None)
+        assert trouble.over is not None
+        assert trouble.since <= trouble.last <= trouble.over
+
+
+async def test_what_is_parked_is_counted(tmp_path: Path) -> None:
+    def refuse(batch: Batch) -> None:
+        raise Reject("no")
+
+    async with bench(tmp_path) as it:
+        it.connector.answer = refuse
+        await it.send(3)
+        await it.settled()
+        assert it.fleet.lanes[0].delivery.meter.parked == 3
+        assert sum(it.fleet.lanes[0].delivery.meter.end_to_end.counts) == 0
