@@ -128,8 +128,8 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
     assert first.startswith('00-relay.toml:2: journal.max_size: expected a size such as "64MiB" (units: B, KiB, ')
     assert first.endswith("got '10 gigs'")
     assert others[:2] == [
-        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, parked, runtime, log, source, connector, "
-        "filter (did you mean journal?)",
+        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, parked, runtime, admin, metrics, log, source, "
+        "connector, filter (did you mean journal?)",
         "20-braze.toml:4: source.braze.tokens[0]: a secret is a reference, never the secret itself: "
         '{ credential = "name" }, { file = "/path" } or { env = "NAME" }',
     ]
@@ -167,6 +167,12 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
         ("[ingest]\nlisten = 'host:70000'", "2: ingest.listen: expected an address such as "),
         ("[ingest]\nlisten = []", "2: ingest.listen: expected an address such as "),
         ("[ingest]\nmax_body = '1GiB'", "1: ingest: max_in_flight must be at least max_body"),
+        ("[admin]\nlisten = '0.0.0.0:81'", "1: admin: listen: 0.0.0.0:81 is no loopback address"),
+        ("[admin]\nlisten = 'unix:/x'", "1: admin: listen: unix:/x is no loopback address"),
+        ("[admin]\nlisten = '[::1]:81'", "1: admin: listen: every user of this machine could reach it: set tokens"),
+        ("[admin]\ntokens = ['s3cr3t']", "2: admin.tokens[0]: a secret is a reference"),
+        ("[admin]\ntokens = [{ env = 'RELAY_NOT_SET' }]", '2: admin.tokens[0]: { env = "RELAY_NOT_SET" } cannot be'),
+        ("[metrics]\nlisten = 'nine'", "2: metrics.listen: expected an address such as "),
         ("[ingest]\nread_timeout = 30", '2: ingest.read_timeout: expected a duration such as "30s"'),
         ("[journal]\nmax_size = '1MiB'", "2: journal.max_size: must be at least 16MiB"),
         (CONNECTOR + "timeout = '2h'", "3: connector.c.timeout: must be at most 1h"),

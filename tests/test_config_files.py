@@ -79,6 +79,18 @@ def test_overrides_replace_single_keys_of_their_file_in_the_order_of_their_names
     assert (loaded.level, loaded.format) == ("error", "json")
 
 
+def test_a_table_knows_the_file_that_opens_it(tmp_path):
+    connector = "[connector.c]\ntype = 'http'\nurl = 'http://127.0.0.1'"
+    (tmp_path / "10-a.toml").write_text(connector)
+    before = load([tmp_path], Registry.discover([])).config.connectors["c"]
+    (tmp_path / "10-a.toml").rename(tmp_path / "20-b.toml")
+    (tmp_path / "20-b.toml.d").mkdir()
+    (tmp_path / "20-b.toml.d" / "site.toml").write_text("[connector.c]\nconcurrency = 4")
+    after = load([tmp_path], Registry.discover([])).config.connectors["c"]
+    assert (before.file, after.file) == ("10-a.toml", "20-b.toml")
+    assert before == after  # nothing has changed but the place
+
+
 def test_a_mistake_in_an_override_is_told_at_its_place(folders):
     (folders[0] / "a.toml").write_text(log("debug"))
     (folders[1] / "a.toml.d").mkdir()

@@ -35,7 +35,7 @@ def test_what_is_commented_out_are_all_the_settings_with_their_defaults(conf, re
     (conf / "00-relay.toml").write_text(text)
     after = load([conf], registry).config
     assert after == before
-    for table in (after.ingest, after.journal, after.parked, after.runtime, after.log):
+    for table in (after.ingest, after.journal, after.parked, after.runtime, after.admin, after.metrics, after.log):
         shown = {name for name, field in type(table).model_fields.items() if field.default is not None}
         assert table.model_fields_set == shown
 

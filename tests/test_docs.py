@@ -19,9 +19,11 @@ from relay.api import ConnectorSettings, Settings, SourceSettings
 from relay.cli.check import BAD_CONFIGURATION
 from relay.cli.main import COMMANDS, relay
 from relay.config import (
+    AdminSettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
+    MetricsSettings,
     ParkedSettings,
     Registry,
     RuntimeSettings,
@@ -47,6 +49,8 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[journal]`": (JournalSettings, set()),
     "`[parked]`": (ParkedSettings, set()),
     "`[runtime]`": (RuntimeSettings, set()),
+    "`[admin]`": (AdminSettings, set()),
+    "`[metrics]`": (MetricsSettings, set()),
     "`[log]`": (LogSettings, set()),
     "every source": (SourceSettings, set()),
     "source type `json`": own("source", "json", SourceSettings),

@@ -8,11 +8,13 @@ from relay.config.files import CONF_FOLDERS
 from relay.config.load import Loaded, load
 from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
+    AdminSettings,
     Config,
     Configured,
     IngestSettings,
     JournalSettings,
     LogSettings,
+    MetricsSettings,
     ParkedSettings,
     RuntimeSettings,
 )
@@ -25,6 +27,7 @@ __all__ = [
     "HIDDEN",
     "PLUGIN_FOLDERS",
     "Address",
+    "AdminSettings",
     "Config",
     "ConfigError",
     "Configured",
@@ -33,6 +36,7 @@ __all__ = [
     "JournalSettings",
     "Loaded",
     "LogSettings",
+    "MetricsSettings",
     "Mistake",
     "ParkedSettings",
     "PluginInfo",

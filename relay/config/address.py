@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,6 +17,14 @@ class TcpAddress:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -47,6 +56,10 @@ def parse_address(value: object) -> Address:
     return TcpAddress(match[1] or match[2], int(match[3]))
 
 
+def _parse_any(value: object) -> tuple[Address, ...]:
+    return () if value in ([], ()) else _parse_listen(value)
+
+
 def _parse_listen(value: object) -> tuple[Address, ...]:
     several = value if isinstance(value, list | tuple) else [value]
     if not several:
@@ -65,3 +78,6 @@ Listen = Annotated[
     PlainSerializer(_write_listen, when_used="json"),
 ]
 """One address, or several in a list."""
+
+ListenIfAny = Annotated[tuple[Address, ...], BeforeValidator(_parse_any, json_schema_input_type=str | list[str])]
+"""The same, or an empty list for none."""

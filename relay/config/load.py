@@ -17,11 +17,13 @@ from relay.config.merge import KeyPath, Merged
 from relay.config.mistake import ConfigError, Mistake, closest
 from relay.config.model import (
     OWN_TABLES,
+    AdminSettings,
     Config,
     Configured,
     IngestSettings,
     JournalSettings,
     LogSettings,
+    MetricsSettings,
     ParkedSettings,
     RuntimeSettings,
 )
@@ -68,6 +70,8 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         check.between_tables(sources)
     for kind, tables in named.items():
         check.secrets(kind, tables, required=secrets_required)
+    admin = check.own_table("admin", AdminSettings)
+    check.own_secrets(("admin",), admin, required=secrets_required)
     check.warnings.extend(crosscheck.plain_secrets(merged))
     ingest = check.own_table("ingest", IngestSettings)
     check.tls(ingest, required=secrets_required)
@@ -76,6 +80,8 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
         runtime=check.own_table("runtime", RuntimeSettings),
+        admin=admin,
+        metrics=check.own_table("metrics", MetricsSettings),
         log=check.own_table("log", LogSettings),
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
@@ -129,7 +135,7 @@ class _Check:
             self._common_settings(kind, name, table)
             return None
         settings = self._settings((kind, name), table, plugin.Settings)
-        return Configured(name, plugin, settings) if settings else None
+        return Configured(name, plugin, settings, self.merged.origins[kind, name].name) if settings else None
 
     def _common_settings(self, kind: str, name: str, table: dict[str, Any]) -> None:
         """Check what tables of a kind have in common; which other keys there are, only the type would tell."""
@@ -190,6 +196,10 @@ class _Check:
             return
         if reason:
             self.warnings.append(self.merged.mistake((*path, "certificate"), reason))
+
+    def own_secrets(self, path: KeyPath, settings: Settings, *, required: bool) -> None:
+        """Report unread secrets of one of the daemon's tables."""
+        self._unread(path, settings, required=required)
 
     def _unread(self, path: KeyPath, table: object, *, required: bool, off: bool = False) -> bool:
         """Report secrets that cannot be read; tell whether there are any."""

@@ -15,12 +15,13 @@ from relay.api import (
     Filter,
     FilterSettings,
     Plugin,
+    Secret,
     Settings,
     Source,
     SourceSettings,
 )
 from relay.api.network import NetworkList, Networks
-from relay.config.address import Listen, TcpAddress
+from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
 from relay.config.tls import TlsSettings
 
 MIB: Final = 1 << 20
@@ -82,6 +83,31 @@ class RuntimeSettings(Settings):
     """Seconds a stop may take to finish the deliveries under way; what is left is delivered after the next start."""
 
 
+class AdminSettings(Settings):
+    """[admin]: the admin API beside its unix socket."""
+
+    listen: ListenIfAny = ()
+    """Loopback addresses, for tools that cannot use a unix socket."""
+    tokens: tuple[Secret, ...] = ()
+    """Bearer tokens for these addresses, any of which is accepted; the unix socket needs none."""
+
+    @model_validator(mode="after")
+    def _is_not_open(self) -> Self:
+        for address in self.listen:
+            if isinstance(address, UnixAddress) or not address.is_loopback:
+                raise ValueError(f"listen: {address} is no loopback address: who may reach it could stop deliveries")
+        if self.listen and not self.tokens:
+            raise ValueError("listen: every user of this machine could reach it: set tokens")
+        return self
+
+
+class MetricsSettings(Settings):
+    """[metrics]: a listener of its own for Prometheus."""
+
+    listen: ListenIfAny = ()
+    """Where GET /metrics is answered without a token, and nothing else."""
+
+
 class LogSettings(Settings):
     """[log]: what goes to standard error."""
 
@@ -101,6 +127,8 @@ class Configured(Generic[P, S]):
     name: str
     plugin: type[P]
     settings: S
+    file: str = field(default="", compare=False)
+    """The file of conf.d that opens the table; moving it elsewhere changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +139,8 @@ class Config:
     journal: JournalSettings = field(default_factory=JournalSettings)
     parked: ParkedSettings = field(default_factory=ParkedSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
