@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from relay.cli.journal import Place, moment, places
+from relay.cli.words import table
 from relay.config import Config
 from relay.journal import unsettled
 from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, parked_offsets, sources
@@ -154,9 +155,7 @@ def _verdict(problems: Sequence[str]) -> list[str]:
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     if not rows:
         return ["(no connector has run)"]
-    texts = [[*rows[0]], *([_text(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return ["  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for first, *rest in texts]
+    return table([[*rows[0]], *([_text(value) for value in row.values()] for row in rows)])
 
 
 def _text(value: object) -> str:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
+from relay.admin.tap import line
 from relay.api import Event
-from relay.api.batch import one_line
 from relay.catalogue import Selection
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
@@ -159,7 +158,7 @@ def dump(place: Place, start: int, stop: int | None, entries: tuple[str, ...], l
     for number, event in enumerate(_events(listed, start, stop, Selection(entries))):
         if number == limit:
             break
-        out.write(_dumped(event))
+        out.write(line(event))
     out.flush()
     raise SystemExit(tell_damage(listed))
 
@@ -171,11 +170,6 @@ def _events(listed: Sequence[Inspected], start: int, stop: int | None, selection
                 return
             if event.offset >= start and selection.wants(event.type):
                 yield event
-
-
-def _dumped(event: Event) -> bytes:
-    head = {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
-    return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"
 
 
 def tell_damage(listed: Sequence[Inspected]) -> int:

@@ -11,9 +11,11 @@ from typing import IO, Any
 import click
 
 from relay.api.batch import one_line
+from relay.cli.desk import Desk, desk_of
 from relay.cli.journal import moment
 from relay.cli.options import moment_option, state_option
-from relay.journal import CAUSES, Parked, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.cli.words import printable
+from relay.journal import CAUSES, Parked, Which
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
@@ -25,8 +27,8 @@ def parked() -> None:
     """Events that were put aside: look at them, export, replay or drop them.
 
     They stay for `parked.retention` after their last failure, those to be replayed for as long as that takes.
-    Works on the database in the state folder, whether relay runs or not. Every command exits with 1 if no parked event
-    is meant or there is no state.
+    Works whether relay runs or not: through the one that runs with the state folder, else on the database there. Every
+    command exits with 1 if no parked event is meant or there is no state.
     """
 
 
@@ -37,7 +39,7 @@ def _on_state(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*, state: Path, **options: Any) -> None:
         try:
-            command(state=state, **options)
+            command(desk=desk_of(state), **options)
         except (OSError, sqlite3.Error) as error:
             raise click.ClickException(str(error)) from error
 
@@ -73,14 +75,14 @@ def _selecting(command: Command) -> Command:
 @_selecting
 @_JSON
 @_on_state
-def list_(state: Path, which: Which, as_json: bool) -> None:
+def list_(desk: Desk, which: Which, as_json: bool) -> None:
     """List parked events, the oldest first, without their content."""
-    _check_some(state, which)
+    _check_some(desk, which)
     if as_json:
-        click.echo(json.dumps([_fields(one) for one in look_at_parked(state, which)], indent=2))
+        click.echo(json.dumps([_fields(one) for one in desk.look_at_parked(which)], indent=2))
         return
     click.echo(_LINE.format("number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"))
-    for one in look_at_parked(state, which):
+    for one in desk.look_at_parked(which):
         click.echo(_line(one))
 
 
@@ -90,18 +92,16 @@ _LINE = "{:>7}  {:<20}  {:<16}  {:<10}  {:>5}  {:<36}  {}"
 def _line(one: Parked) -> str:
     whose = one.connector or f"source {one.source}"
     reason = f"{one.reason} (to be replayed)" if one.again else one.reason
-    return _printable(
-        _LINE.format(one.number, _time(one.last), whose, one.cause, one.attempts, one.type or "-", reason)
-    )
+    return printable(_LINE.format(one.number, _time(one.last), whose, one.cause, one.attempts, one.type or "-", reason))
 
 
 @parked.command
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
 @_on_state
-def show(state: Path, number: int, as_json: bool) -> None:
+def show(desk: Desk, number: int, as_json: bool) -> None:
     """Show all that is known of one parked event, and its content."""
-    one = next(look_at_parked(state, Which(numbers=[number])), None)
+    one = next(desk.look_at_parked(Which(numbers=[number])), None)
     if one is None:
         raise click.ClickException(f"no parked event has the number {number}")
     try:
@@ -112,7 +112,7 @@ def show(state: Path, number: int, as_json: bool) -> None:
         click.echo(json.dumps(_fields(one) | {"body": body}, indent=2))
         return
     for name, value in _fields(one).items():
-        click.echo(f"{name + ':':<12}{_printable(str(value)) if value not in (None, '') else '-'}")
+        click.echo(f"{name + ':':<12}{printable(str(value)) if value not in (None, '') else '-'}")
     click.echo("\n" + json.dumps(body, indent=2))
 
 
@@ -120,13 +120,13 @@ def show(state: Path, number: int, as_json: bool) -> None:
 @_selecting
 @click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
 @_on_state
-def export(state: Path, which: Which, file: IO[bytes]) -> None:
+def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
     """Write the content of parked events to FILE (default: standard output), one per line, for `relay send`.
 
     They stay parked. Events that the destination refused are written as the connector's filters left them.
     """
-    number = _check_some(state, which)
-    for one in look_at_parked(state, which):
+    number = _check_some(desk, which)
+    for one in desk.look_at_parked(which):
         file.write(one_line(one.body) + b"\n")
     click.echo(f"{number} exported", err=True)
 
@@ -136,28 +136,28 @@ def export(state: Path, which: Which, file: IO[bytes]) -> None:
 @_selecting
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_on_state
-def drop(state: Path, which: Which, yes: bool) -> None:
+def drop(desk: Desk, which: Which, yes: bool) -> None:
     """Remove parked events for good, by number or by selection. The ledger goes on counting them as parked."""
     _check_given(which)
-    number = _check_some(state, which)
+    number = _check_some(desk, which)
     if not (yes or which.numbers):
         click.confirm(f"Drop {number} parked events for good?", abort=True)
-    click.echo(f"{drop_parked(state, which)} dropped")
+    click.echo(f"{desk.drop_parked(which)} dropped")
 
 
 @parked.command
 @_NUMBERS
 @_selecting
 @_on_state
-def replay(state: Path, which: Which) -> None:
+def replay(desk: Desk, which: Which) -> None:
     """Have parked events delivered once more, by number or by selection, each to the connector that it is parked for.
 
     A running relay begins within a second, a stopped one after its next start. What fails again stays parked. Events
     that a filter failed on go through the connector's selection and filters again, others are sent as they are.
     """
     _check_given(which)
-    number = _check_some(state, which)
-    marked = mark_parked(state, which)
+    number = _check_some(desk, which)
+    marked = desk.mark_parked(which)
     if marked < number:
         advice = "unreadable at the source; export, mend, and send with relay send"
         click.echo(f"{number - marked} cannot be replayed: {advice}", err=True)
@@ -171,8 +171,8 @@ def _check_given(which: Which) -> None:
         raise click.UsageError("say which: numbers, or a selection such as --connector NAME")
 
 
-def _check_some(state: Path, which: Which) -> int:
-    number, named = count_parked(state, which), len({*which.numbers})
+def _check_some(desk: Desk, which: Which) -> int:
+    number, named = desk.count_parked(which), len({*which.numbers})
     if not number:
         raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
     if which.limit is None and number < named:
@@ -189,8 +189,3 @@ def _fields(one: Parked) -> dict[str, Any]:
 
 def _time(seconds: float | None) -> str | None:
     return moment(seconds) if seconds else None
-
-
-def _printable(text: str) -> str:
-    """Text from outside must not command the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -10,14 +10,15 @@ from typing import Any, Final
 
 import click
 
+from relay.admin.diagnosis import span
 from relay.catalogue import Selection
+from relay.cli.desk import desk_of
 from relay.cli.journal import Place, lanes, moment, places, tell_damage, told
 from relay.cli.options import moment_option, state_option
-from relay.journal import Cursor
+from relay.journal import Cursor, Replay
 from relay.journal.books import Books, acknowledged
 from relay.journal.inspect import Inspected, blocks, segments
 from relay.journal.lock import is_locked
-from relay.journal.replays import Replay, ask_replay, cancel_replay, replays
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
@@ -80,7 +81,7 @@ def replay(
     if not yes:
         click.confirm(f"Send {found.wanted:,} events to {lane.connector} once more?", abort=True)
     asked = Replay(lane.connector, Cursor(found.start, found.start), found.stop, entries or ("*",), rate)
-    number = ask_replay(place.state, asked)
+    number = desk_of(place.state).ask_replay(asked)
     click.echo(f"replay {number} asked for; relay replay cancel {number} ends it")
     if not is_locked(place.state):
         click.echo("relay does not run with this state folder: it begins after the next start")
@@ -134,7 +135,7 @@ def _recent(listed: Sequence[Inspected], since: float) -> Iterator[Any]:
 
 
 def _told(found: Found, connector: str, pace: float) -> str:
-    paced = f"about {_duration(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
+    paced = f"about {span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
     takes = paced or "as fast as the destination takes it"
     return (
         f"offsets {found.start} up to {found.stop}: {found.events:,} events, of which {connector} gets"
@@ -142,14 +143,8 @@ def _told(found: Found, connector: str, pace: float) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"
-
-
 def _one(state: Path, number: int) -> Replay:
-    found = next((one for one in replays(state) if one.number == number), None)
+    found = next((one for one in desk_of(state).replays() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no replay has the number {number}")
     return found
@@ -177,7 +172,7 @@ def _follow(state: Path, number: int) -> None:
 def list_(state: Path, as_json: bool) -> None:
     """List all replays, the last one first."""
     with told():
-        found = replays(state)
+        found = desk_of(state).replays()
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -199,7 +194,8 @@ def watch(state: Path, number: int) -> None:
 def cancel(state: Path, number: int) -> None:
     """End a replay where it is; what is on its way still arrives."""
     with told():
-        if not cancel_replay(state, number):
+        desk = desk_of(state)
+        if not desk.cancel_replay(number):
             raise click.ClickException(f"replay {number} is {_one(state, number).status}")
     click.echo(f"replay {number} cancelled")
 

@@ -17,12 +17,14 @@ from pathlib import Path
 import structlog
 
 from relay import __version__
+from relay.admin import Admin
 from relay.config import Config, TlsError
 from relay.deliver import Fleet
 from relay.ingest import Ingest
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
 from relay.runtime.pulse import Pulse
 from relay.runtime.systemd import Notify, inherited_sockets
+from relay.runtime.view import View
 
 log = structlog.stdlib.get_logger()
 
@@ -40,15 +42,18 @@ async def run(config: Config, folder: Path) -> None:
         fleet = Fleet(journal, state, folder)
         sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
         ingest = Ingest(sources, config.ingest, journal, state)
-        addresses = await _open(fleet, ingest, config)
+        view = View(config, folder, fleet, ingest, journal)
+        admin = Admin(view, config.admin, config.metrics)
+        addresses = await _open(fleet, admin, ingest, config)
         pulse = Pulse(notify, journal, fleet)
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(fleet.run(), name="fleet")
             tidying = group.create_task(tidy_parking(state, config.parked.retention), name="tidy parking")
             watching = group.create_task(ingest.watch_tls(), name="watch certificates")
             beating = group.create_task(pulse.run(), name="signs of life")
+            sampling = group.create_task(view.keep_sampling(), name="sample the counters")
             try:
-                _tell_start(config, journal, addresses)
+                _tell_start(config, journal, addresses, admin.addresses)
                 await stop.wait()
                 log.info("relay stops", drain_s=config.runtime.drain)
                 await notify.stopping()
@@ -57,16 +62,22 @@ async def run(config: Config, folder: Path) -> None:
             finally:
                 tidying.cancel()
                 watching.cancel()
+                sampling.cancel()
                 await ingest.stop()
+                await admin.stop()
                 beating.cancel()
     log.info("relay stopped")
 
 
-async def _open(fleet: Fleet, ingest: Ingest, config: Config) -> list[str]:
+async def _open(fleet: Fleet, admin: Admin, ingest: Ingest, config: Config) -> list[str]:
     try:
         await fleet.open(config)
     except Exception as error:
         raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
+    try:
+        await admin.start()
+    except OSError as error:
+        raise StartError(f"the admin API cannot listen: {error}") from error
     try:
         return await ingest.start(_inherited())
     except OSError as error:
@@ -102,11 +113,12 @@ async def _journal(config: Config, folder: Path) -> AsyncIterator[tuple[Journal,
         await asyncio.to_thread(state.close)
 
 
-def _tell_start(config: Config, journal: Journal, addresses: list[str]) -> None:
+def _tell_start(config: Config, journal: Journal, addresses: list[str], admin: list[str]) -> None:
     log.info(
         "relay runs",
         version=__version__,
         listen=addresses,
+        admin=admin,
         sources=sorted(config.sources),
         connectors=sorted(config.connectors),
         events_in_journal=journal.head - journal.oldest,

@@ -1,0 +1,24 @@
+"""What admins see and do: status, metrics, health in words, live taps, pauses; over HTTP on a unix socket."""
+
+from relay.admin.control import Control, Taps
+from relay.admin.rates import EVERY_S, Rates, time_to
+from relay.admin.server import SOCKET, Admin
+from relay.admin.status import JournalStatus, LaneStatus, LastError, ParkedCount, Refusing, SourceStatus, State, Status
+
+__all__ = [
+    "EVERY_S",
+    "SOCKET",
+    "Admin",
+    "Control",
+    "JournalStatus",
+    "LaneStatus",
+    "LastError",
+    "ParkedCount",
+    "Rates",
+    "Refusing",
+    "SourceStatus",
+    "State",
+    "Status",
+    "Taps",
+    "time_to",
+]

@@ -1,0 +1,55 @@
+"""What the admin API answers: JSON of plain values, NDJSON where it may be much, RFC 9457 problem bodies."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NDJSON: Final = "application/x-ndjson"
+STATUSES: Final = (
+    (LookupError, 404),
+    (ValueError, 400),
+    (OverflowError, 400),
+    (msgspec.MsgspecError, 400),
+    (OSError, 503),
+    (sqlite3.Error, 503),
+)
+"""What a handler raises, and how that is answered."""
+
+
+def answer(value: Any) -> web.Response:
+    """A value as JSON; bytes in it as base64."""
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def problem(status: int, detail: str) -> web.Response:
+    """An answer that says no, with the reason for the person who reads it."""
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/problem+json")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what handlers raise."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return problem(error.status, f"{request.method} {request.path}: {error.reason}; GET /openapi.yaml has it all")
+    except tuple(kind for kind, _ in STATUSES) as error:
+        status = next(status for kind, status in STATUSES if isinstance(error, kind))
+        said = error.args[0] if isinstance(error, LookupError) and error.args else error
+        return problem(status, str(said))
+
+
+async def stream(request: web.Request, portions: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Answer with lines of NDJSON as they come; the client's pace is theirs."""
+    response = web.StreamResponse(headers={"Content-Type": NDJSON})
+    await response.prepare(request)
+    async for portion in portions:
+        await response.write(portion)
+    await response.write_eof()
+    return response

@@ -1,0 +1,114 @@
+"""What admins may ask: each handler takes a request and answers it; what blocks does so in a thread.
+
+Pauses, replays and parked events are changed in the state database, as the command line does where no relay runs: the
+lanes notice that within a second.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Final
+
+from aiohttp import web
+
+from relay.admin.answers import answer, stream
+from relay.admin.control import Control
+from relay.admin.diagnosis import diagnose
+from relay.admin.exposition import CONTENT_TYPE, exposition
+from relay.admin.tap import PAUSE_S, Tap
+from relay.catalogue import Selection
+from relay.journal import pause, resume
+
+TAPS: Final = 8
+"""Live taps at a time."""
+HEED_S: Final = 5.0
+"""How long a lane may take to heed a pause."""
+LOOK_S: Final = 0.02
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._taps = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where each of them answers."""
+        return [
+            web.get("/status", self.status),
+            web.get("/lanes", self.lanes),
+            web.get("/health", self.health),
+            web.get("/metrics", self.metrics),
+            web.get("/tail", self.tail),
+            web.post("/lanes/{connector}/pause", self.pause),
+            web.post("/lanes/{connector}/resume", self.resume),
+            web.get("/openapi.yaml", self.contract),
+        ]
+
+    async def status(self, _: web.Request) -> web.StreamResponse:
+        """How everything is now."""
+        return answer(await self._control.status())
+
+    async def lanes(self, _: web.Request) -> web.StreamResponse:
+        """How the lanes are."""
+        return answer((await self._control.status()).lanes)
+
+    async def health(self, _: web.Request) -> web.StreamResponse:
+        """The same in words."""
+        return answer(diagnose(await self._control.status()))
+
+    async def metrics(self, _: web.Request) -> web.StreamResponse:
+        """The same for Prometheus."""
+        return web.Response(body=exposition(await self._control.status()), headers={"Content-Type": CONTENT_TYPE})
+
+    async def contract(self, _: web.Request) -> web.StreamResponse:
+        """The OpenAPI document."""
+        text = files("relay.admin").joinpath("openapi.yaml").read_text("utf-8")
+        return web.Response(text=text, content_type="application/yaml")
+
+    async def tail(self, request: web.Request) -> web.StreamResponse:
+        """Events as they pass."""
+        entries = request.query.getall("events", [])
+        tap = Tap(Selection([entry.strip() for entry in entries if entry.strip("! ")]))
+        with self._tapping(request.query.get("at", "ingest"), tap):
+            return await stream(request, _portions(tap))
+
+    @contextmanager
+    def _tapping(self, at: str, tap: Tap) -> Iterator[None]:
+        taps = self._control.taps(at)
+        if self._taps >= TAPS:
+            raise OSError(f"{TAPS} taps are open already")
+        self._taps += 1
+        taps.add(tap)
+        try:
+            yield
+        finally:
+            taps.discard(tap)
+            self._taps -= 1
+
+    async def pause(self, request: web.Request) -> web.StreamResponse:
+        """Have a connector's lane hold its events."""
+        return await self._hold(request.match_info["connector"], held=True)
+
+    async def resume(self, request: web.Request) -> web.StreamResponse:
+        """Have a connector's lane go on."""
+        return await self._hold(request.match_info["connector"], held=False)
+
+    async def _hold(self, connector: str, *, held: bool) -> web.StreamResponse:
+        self._control.is_held(connector)  # raises LookupError
+        changed = await asyncio.to_thread(pause if held else resume, self._control.folder, connector)
+        try:
+            async with asyncio.timeout(HEED_S):
+                while self._control.is_held(connector) is not held:  # noqa: ASYNC110  the database tells the lane
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
+        return answer({"connector": connector, "paused": held, "changed": changed})
+
+
+async def _portions(tap: Tap) -> AsyncIterator[bytes]:
+    while True:
+        yield await tap.take()
+        await asyncio.sleep(PAUSE_S)

@@ -1,0 +1,30 @@
+"""What the admin API needs of the daemon that it shows."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from relay.admin.status import Status
+from relay.api import Block
+
+Taps = set[Callable[[Block], object]]
+
+
+class Control(Protocol):
+    """The daemon, as far as its admins see it."""
+
+    @property
+    def folder(self) -> Path:
+        """The state folder."""
+
+    async def status(self) -> Status:
+        """How everything is now."""
+
+    def taps(self, at: str) -> Taps:
+        """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""
+
+    def position(self, connector: str) -> int:
+        """The offset below which the connector has all events settled. Raises LookupError."""
+
+    def is_held(self, connector: str) -> bool:
+        """Whether an admin has the connector paused. Raises LookupError."""

@@ -1,0 +1,167 @@
+"""What is wrong, in words, and what to do about it. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status
+
+BEHIND_S: Final = 60.0
+"""A working lane whose oldest event has waited so long is behind."""
+NEARLY_FULL: Final = 0.8
+FAR_S: Final = 30 * 86400.0
+"""What is farther away is not told."""
+BUG: Final = "bug in the connector"
+"""How the reason of an attempt begins that failed by the connector's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How one part of relay is."""
+
+    name: str
+    ok: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """How all of it is."""
+
+    ok: bool
+    lanes: list[Finding]
+    sources: list[Finding]
+    journal: Finding
+
+
+def diagnose(status: Status) -> Diagnosis:
+    """Look at every part."""
+    lanes = [Finding(one.connector, is_well(one, status.now), said_of_lane(one, status.now)) for one in status.lanes]
+    sources = [Finding(one.source, one.refusing is None, said_of_source(one, status.now)) for one in status.sources]
+    journal = _journal(status.journal)
+    ok = all(finding.ok for finding in (*lanes, *sources, journal))
+    return Diagnosis(ok, lanes, sources, journal)
+
+
+def is_well(lane: LaneStatus, now: float) -> bool:
+    """Whether nobody need look at the lane."""
+    return lane.state == "working" and _waited(lane, now) < BEHIND_S
+
+
+def said_of_lane(lane: LaneStatus, now: float) -> str:
+    """One sentence on a lane: how it is, what waits, what to do."""
+    parts = [_how(lane, now), _waiting(lane, now), *_advice(lane)]
+    if lane.parked_now:
+        parts.append(f"{lane.parked_now:,} parked (relay parked list --connector {lane.connector})")
+    return f"{lane.connector}: {'; '.join(parts)}"
+
+
+def said_of_source(source: SourceStatus, now: float) -> str:
+    """One sentence on a source."""
+    if refusing := source.refusing:
+        until = f"; its sender stops for good at {at(refusing.deadline, now)}" if refusing.deadline else ""
+        reason = f"{refusing.status} {refusing.reason}"
+        return (
+            f"{source.source}: has refused everything since {at(refusing.since, now)}: {reason}{until}{_check(source)}"
+        )
+    if source.last is None:
+        return f"{source.source}: no events since the start"
+    return f"{source.source}: takes events, the last {span(now - source.last)} ago"
+
+
+def _check(source: SourceStatus) -> str:
+    return f"; compare the credentials of the sender with those in {source.file}" if _is(source, 401) else ""
+
+
+def _is(source: SourceStatus, status: int) -> bool:
+    return source.refusing is not None and source.refusing.status == status
+
+
+def _how(lane: LaneStatus, now: float) -> str:
+    since = f" at {at(lane.since, now)}" if lane.since else ""
+    if lane.paused_by == "admin":
+        return f"paused by an admin{since}"
+    error = lane.last_error
+    what = "" if error is None else str(error.status or error.reason)
+    match lane.state:
+        case "paused":
+            return f"paused after {what}{since}"
+        case "failing":
+            return f"failing since {at(lane.since or now, now)}: {'' if error is None else error.reason}"
+        case "broken":
+            return f"stopped by an error of its own: {'' if error is None else error.reason}"
+    return "behind" if _waited(lane, now) >= BEHIND_S else "working"
+
+
+def _waiting(lane: LaneStatus, now: float) -> str:
+    if not lane.pending:
+        return "nothing pending"
+    oldest = f", the oldest for {span(_waited(lane, now))}" if _waited(lane, now) >= 1 else ""
+    return f"{lane.pending:,} pending{oldest}"
+
+
+def _waited(lane: LaneStatus, now: float) -> float:
+    return 0.0 if lane.oldest_pending is None else max(0.0, now - lane.oldest_pending)
+
+
+def _advice(lane: LaneStatus) -> Iterator[str]:
+    status = lane.last_error.status if lane.last_error else None
+    if lane.paused_by == "admin":
+        yield f"relay resume {lane.connector} lets it go on"
+    elif lane.paused_by == "destination":
+        yield f"check the {_wrong(status)} in {lane.file}"
+    elif lane.state == "broken":
+        yield "it starts again by itself; the log has the whole error"
+    elif lane.state == "failing":
+        yield _advice_if_failing(lane, status)
+    elif lane.pending and lane.drained_in:
+        yield f"drains in {span(lane.drained_in)}"
+
+
+def _wrong(status: int | None) -> str:
+    """What a destination that does not accept us has most likely told us."""
+    if status in (401, 403):
+        return "token"
+    return "address and credentials" if status is None else "address"
+
+
+def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
+    if lane.last_error and lane.last_error.reason.startswith(BUG):
+        return "the log has the whole error; relay plugins says where the connector comes from"
+    again = f"tried again in {span(lane.next_try)}" if lane.next_try else "tried again by itself"
+    if status == 429:
+        return f"{again}; lower rate in {lane.file} if it goes on"
+    if status is None:
+        return f"{again}; see if the destination in {lane.file} can be reached from here"
+    return f"{again}; the destination has to recover"
+
+
+def _journal(journal: JournalStatus) -> Finding:
+    used = f"{journal.fill:.0%} of what it may take is still needed"
+    if journal.refusing:
+        return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}; {used}")
+    return Finding("journal", ok=journal.fill < NEARLY_FULL, said=f"journal: {used}{full_in(journal)}")
+
+
+def full_in(journal: JournalStatus) -> str:
+    """When the journal will be full, if that is worth telling."""
+    if journal.full_in is None or journal.full_in > FAR_S:
+        return ""
+    return f"; full in {span(journal.full_in)} if it goes on like this"
+
+
+def at(moment: float, now: float) -> str:
+    """Write a time for people: UTC, with the day if it is another one."""
+    then = datetime.fromtimestamp(moment, UTC)
+    is_near = then.date() == datetime.fromtimestamp(now, UTC).date()
+    return f"{then:%H:%M UTC}" if is_near else f"{then:%Y-%m-%d %H:%M UTC}"
+
+
+def span(seconds: float) -> str:
+    """Write a duration for people, in its two largest units."""
+    whole = round(seconds)
+    for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller}{small}"
+    return f"{whole}s"

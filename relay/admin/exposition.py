@@ -1,0 +1,197 @@
+"""The status as metrics in Prometheus' text format. Pure: what it needs is in the status.
+
+Names are `relay_<stage>_<noun>_<unit>`. Labels are names of the configuration and words of closed lists; what senders
+make up, such as event types, is never a label.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from relay.admin.status import Status
+from relay.histogram import Histogram
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+STATES: Final = ("working", "failing", "paused", "broken")
+
+Labels = Sequence[str]
+Samples = Iterable[tuple[Labels, float]]
+
+
+def exposition(status: Status) -> bytes:
+    """All metrics."""
+    registry = CollectorRegistry()
+    registry.register(_Collected([*_ingest(status), *_journal(status), *_deliver(status), *_runtime(status)]))
+    return generate_latest(registry)
+
+
+class _Collected(Collector):
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _ingest(status: Status) -> Iterator[Metric]:
+    sources, by = status.sources, ("source",)
+    yield _counter(
+        "relay_ingest_requests",
+        "Requests by the class of the answer's status.",
+        ("source", "status"),
+        (((one.source, name), number) for one in sources for name, number in one.requests.items()),
+    )
+    yield _counter(
+        "relay_ingest_accepted_events", "Events on disk.", by, (((one.source,), one.accepted) for one in sources)
+    )
+    yield _counter(
+        "relay_ingest_duplicate_events",
+        "Events left out because they had come before.",
+        by,
+        (((one.source,), one.duplicates) for one in sources),
+    )
+    yield _counter(
+        "relay_ingest_unreadable_events",
+        "Entries of bodies that were no events.",
+        by,
+        (((one.source,), one.unreadable) for one in sources),
+    )
+    yield _gauge(
+        "relay_ingest_last_accepted_timestamp_seconds",
+        "When events were accepted last.",
+        by,
+        (((one.source,), one.last) for one in sources if one.last is not None),
+    )
+    yield _gauge(
+        "relay_ingest_refusing_seconds",
+        "How long the source has answered nothing but errors; 0: it takes events.",
+        by,
+        (((one.source,), status.now - one.refusing.since if one.refusing else 0.0) for one in sources),
+    )
+    yield _histogram(
+        "relay_ingest_ack_seconds",
+        "From a request's headers to its 2xx, which leaves after the sync.",
+        "source",
+        {one.source: one.ack for one in sources},
+    )
+
+
+def _journal(status: Status) -> Iterator[Metric]:
+    journal = status.journal
+    yield _counter(
+        "relay_journal_accepted_events", "Events ever written, as the journal's head.", (), [((), journal.head)]
+    )
+    yield _counter("relay_journal_accepted_bytes", "Bytes of the events written.", (), [((), journal.bytes)])
+    yield _counter("relay_journal_failed_commits", "Commits that failed: senders got 503.", (), [((), journal.failed)])
+    yield _gauge("relay_journal_size_bytes", "What the journal takes on disk.", (), [((), journal.size)])
+    yield _gauge("relay_journal_needed_bytes", "What of it some connector still needs.", (), [((), journal.needed)])
+    yield _gauge(
+        "relay_journal_capacity_bytes",
+        "What it may take: max_size, and of the file system all but min_free.",
+        (),
+        [((), journal.capacity)],
+    )
+    yield _histogram("relay_journal_fsync_seconds", "How long each commit's fdatasync took.", "", {"": journal.syncs})
+
+
+def _deliver(status: Status) -> Iterator[Metric]:
+    lanes, by = status.lanes, ("connector",)
+    yield _counter(
+        "relay_deliver_events",
+        "Events that have their outcome, but for parked ones.",
+        ("connector", "outcome"),
+        (
+            ((one.connector, outcome), number)
+            for one in lanes
+            for outcome, number in one.outcomes.items()
+            if outcome != "parked"  # a replay that succeeds takes it back: it is no counter
+        ),
+    )
+    yield _counter(
+        "relay_deliver_parked_events",
+        "Events put aside, those of replays included.",
+        by,
+        (((one.connector,), one.parked) for one in lanes),
+    )
+    yield _gauge(
+        "relay_deliver_pending_events",
+        "Accepted events without an outcome yet.",
+        by,
+        (((one.connector,), one.pending) for one in lanes),
+    )
+    yield _gauge(
+        "relay_deliver_oldest_pending_seconds",
+        "How long the oldest pending event has waited; 0: nothing is pending.",
+        by,
+        (((one.connector,), max(0.0, status.now - one.oldest_pending) if one.oldest_pending else 0.0) for one in lanes),
+    )
+    yield _gauge(
+        "relay_deliver_lane_state",
+        "1 for the state the lane is in, 0 for the others.",
+        ("connector", "state"),
+        (((one.connector, state), float(one.state == state)) for one in lanes for state in STATES),
+    )
+    yield _counter(
+        "relay_deliver_attempts",
+        "Attempts by what they came to.",
+        ("connector", "outcome"),
+        (((one.connector, outcome), number) for one in lanes for outcome, number in one.attempts.items()),
+    )
+    yield _histogram(
+        "relay_deliver_attempt_seconds",
+        "How long attempts took.",
+        "connector",
+        {one.connector: one.attempt for one in lanes},
+    )
+    yield _histogram(
+        "relay_deliver_end_to_end_seconds",
+        "From the receipt of an event to its delivery, without replays.",
+        "connector",
+        {one.connector: one.end_to_end for one in lanes},
+    )
+    yield _gauge(
+        "relay_parked_events",
+        "Events that lie parked; connector is empty for those parked at a source.",
+        ("source", "connector", "cause"),
+        (((one.source, one.connector or "", one.cause), one.events) for one in status.parked),
+    )
+
+
+def _runtime(status: Status) -> Iterator[Metric]:
+    yield _gauge("relay_runtime_build_info", "1, with the version.", ("version",), [((status.version,), 1)])
+    yield _gauge("relay_runtime_start_timestamp_seconds", "When relay was started.", (), [((), status.started)])
+    yield _counter("relay_runtime_cpu_seconds", "CPU used.", (), [((), status.cpu)])
+    yield _gauge("relay_runtime_memory_bytes", "Memory in RAM.", (), [((), status.memory)])
+
+
+def _counter(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
+    family = CounterMetricFamily(name, help, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _gauge(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
+    family = GaugeMetricFamily(name, help, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _histogram(name: str, help: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, help, labels=[label] if label else [])
+    for value, one in histograms.items():
+        family.add_metric([value] if label else [], _buckets(one), one.sum)
+    return family
+
+
+def _buckets(one: Histogram) -> list[tuple[str, float]]:
+    """What Prometheus wants: how many values were up to each bound, all smaller ones included."""
+    found, total = [], 0
+    for bound, count in zip([*map(str, one.bounds), "+Inf"], one.counts, strict=True):
+        total += count
+        found.append((bound, float(total)))
+    return found

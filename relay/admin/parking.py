@@ -1,0 +1,110 @@
+"""Parked events and replays over the admin API: looked at, dropped, delivered once more."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from relay.admin.answers import answer, stream
+from relay.admin.control import Control
+from relay.journal import Cursor, Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.journal.replays import ask_replay, cancel_replay, replays
+
+PORTION_BYTES: Final = 256 << 10
+CHANGES: Final = {"count": count_parked, "drop": drop_parked, "replay": mark_parked}
+
+
+class Parking:
+    """The handlers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where each of them answers."""
+        return [
+            web.get("/parked", self.parked),
+            *(web.post(f"/parked/{name}", self.change) for name in CHANGES),
+            web.get("/replays", self.replays),
+            web.post("/replays", self.ask),
+            web.delete("/replays/{number:[0-9]{1,18}}", self.cancel),
+        ]
+
+    async def parked(self, request: web.Request) -> web.StreamResponse:
+        """Parked events with their bodies."""
+        query: dict[str, Any] = {name: request.query[name] for name in request.query if name != "number"}
+        which = _which(query | {"numbers": request.query.getall("number", [])})
+        return await stream(request, _portions(self._control.folder, which))
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        """Count, drop or replay the parked events that the body names."""
+        which, name = _which(await _object(request)), request.path.rpartition("/")[2]
+        if which == Which() and name != "count":
+            raise ValueError("say which: numbers, or a selection such as connector")
+        return answer({"events": await asyncio.to_thread(CHANGES[name], self._control.folder, which)})
+
+    async def replays(self, _: web.Request) -> web.StreamResponse:
+        """All replays, the last one first."""
+        return answer(await asyncio.to_thread(replays, self._control.folder))
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """Have a range of the journal delivered once more."""
+        asked = _asked(await _object(request))
+        position = self._control.position(asked.connector)  # raises LookupError
+        if not asked.cursor.start < asked.stop <= position:
+            raise ValueError(f"not start < stop <= {position}, where the connector is")
+        return answer({"number": await asyncio.to_thread(ask_replay, self._control.folder, asked)})
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """End a replay where it is."""
+        number = int(request.match_info["number"])
+        return answer({"cancelled": await asyncio.to_thread(cancel_replay, self._control.folder, number)})
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a body. Raises ValueError."""
+    return msgspec.json.decode(await request.read(), type=dict[str, Any])
+
+
+def _which(given: dict[str, Any]) -> Which:
+    """A selection of parked events; what is no part of one is refused, for it would select too much."""
+    known = {field.name for field in fields(Which)}
+    if strange := given.keys() - known:
+        raise ValueError(f"{sorted(strange)[0]} does not select parked events; known: {', '.join(sorted(known))}")
+    return msgspec.convert(given, Which, strict=False)
+
+
+def _asked(given: dict[str, Any]) -> Replay:
+    if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
+        raise ValueError(f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate")
+    start = msgspec.convert(given.get("start"), int)
+    entries = msgspec.convert(given.get("events", ["*"]), list[str])
+    rate, stop = msgspec.convert(given.get("rate", 0.0), float), msgspec.convert(given.get("stop"), int)
+    return Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate)
+
+
+async def _portions(folder: Path, which: Which) -> AsyncIterator[bytes]:
+    """Parked events as lines, bodies as base64, read in a thread of their own, for SQLite wants one."""
+    found, loop = iter(look_at_parked(folder, which)), asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, "parked events")
+    try:
+        while portion := await loop.run_in_executor(thread, _portion, found):
+            yield portion
+    finally:
+        thread.submit(found.close)  # type: ignore[attr-defined]
+        thread.shutdown(wait=False)
+
+
+def _portion(found: Iterator[Parked]) -> bytes:
+    lines, size = [], 0
+    for one in found:
+        lines.append(msgspec.json.encode(one))
+        size += len(lines[-1])
+        if size >= PORTION_BYTES:
+            break
+    return b"\n".join([*lines, b""]) if lines else b""

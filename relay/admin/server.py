@@ -1,0 +1,118 @@
+"""Where the admin API listens: a unix socket that only relay's user and root can use, loopback addresses with a token,
+and addresses that answer /metrics and nothing else."""
+
+import os
+import socket
+from collections.abc import Sequence
+from hmac import compare_digest
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from relay.admin.answers import Handler, problem, problems
+from relay.admin.api import Api
+from relay.admin.control import Control
+from relay.admin.parking import Parking
+from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress
+
+SOCKET: Final = "admin.sock"
+STOP_S: Final = 0.5
+"""Seconds that requests under way have to end; a live tap never does by itself."""
+
+
+class Admin:
+    """All its listeners."""
+
+    def __init__(self, control: Control, settings: AdminSettings, metrics: MetricsSettings) -> None:
+        self._control, self._settings, self._metrics = control, settings, metrics
+        self._api = Api(control)
+        self._runners: list[web.AppRunner] = []
+        self.addresses: list[str] = []
+        """Where it listens."""
+
+    async def start(self) -> None:
+        """Bind all of them. Raises OSError."""
+        everything = [*self._api.routes(), *Parking(self._control).routes()]
+        local = await self._runner(everything, [problems])
+        await web.SockSite(local, _bound(self._control.folder)).start()
+        tokens = [token.reveal() for token in self._settings.tokens]
+        await self._listen(self._settings.listen, await self._runner(everything, [problems, guard(tokens)]))
+        await self._listen(
+            self._metrics.listen, await self._runner([web.get("/metrics", self._api.metrics)], [problems])
+        )
+        self.addresses = [_show(address) for runner in self._runners for address in runner.addresses]
+
+    async def _runner(self, routes: Sequence[web.RouteDef], middlewares: Sequence[object]) -> web.AppRunner:
+        app = web.Application(middlewares=middlewares)  # type: ignore[arg-type]
+        app.add_routes(routes)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=STOP_S
+        )
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    async def _listen(self, addresses: Sequence[Address], runner: web.AppRunner) -> None:
+        for address in addresses:
+            if isinstance(address, UnixAddress):
+                await web.UnixSite(runner, str(address.path)).start()
+            else:
+                await web.TCPSite(runner, address.host, address.port).start()
+
+    async def stop(self) -> None:
+        """Stop listening; taps end."""
+        for runner in self._runners:
+            await runner.cleanup()
+        (self._control.folder / SOCKET).unlink(missing_ok=True)
+
+
+def guard(tokens: Sequence[str]) -> object:
+    """Let only requests through that carry one of the tokens."""
+    known = [f"Bearer {token}".encode() for token in tokens]
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        offered = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        matches = [compare_digest(offered, one) for one in known]  # all of them: no early exit
+        if not any(matches):
+            refused = problem(401, "a bearer token of admin.tokens is required")
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
+        return await handler(request)
+
+    return checked
+
+
+def _bound(folder: Path) -> socket.socket:
+    """The unix socket, of which `admin.sock` in the state folder tells where it is. Never open to others, not even for
+    the moment before a chmod."""
+    named = folder / SOCKET
+    path = _runtime_folder(folder) / SOCKET
+    for stale in {named, path}:
+        stale.unlink(missing_ok=True)  # the state folder is ours alone, so whoever listened there is gone
+    bound = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        raise OSError(f"{path}: {error}") from error
+    finally:
+        os.umask(mask)
+    if path != named:
+        named.symlink_to(path)
+    return bound
+
+
+def _runtime_folder(folder: Path) -> Path:
+    """Where systemd wants sockets, or the state folder."""
+    given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return Path(given) if given else folder
+
+
+def _show(address: object) -> str:
+    match address:
+        case (str() as host, int() as port, *_):
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"unix:{address}"

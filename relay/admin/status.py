@@ -1,0 +1,162 @@
+"""What relay says of itself: plain values, the same in the API's JSON, on the screen and in the metrics.
+
+Times are Unix seconds, counts are since the start unless it says otherwise, rates are events per second.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from relay.histogram import Histogram
+
+State = Literal["working", "failing", "paused", "broken"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusing:
+    """A source has answered nothing but errors."""
+
+    since: float
+    status: int
+    """Of the last one, and why."""
+    reason: str
+    deadline: float | None
+    """When the sender stops for good; None: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """What a source has taken and refused."""
+
+    source: str
+    file: str
+    """Of conf.d, that it is configured in."""
+    accepted: int
+    """Events."""
+    unreadable: int
+    """Entries that were no events, and are parked."""
+    duplicates: int
+    """Events that were left out because they had come before, since ever."""
+    requests: Mapping[str, int]
+    """By the class of the answer's status: "2xx", "4xx", "5xx"."""
+    last: float | None
+    """When events were accepted last."""
+    rate: float
+    refusing: Refusing | None
+    ack: Histogram
+    """Seconds from a request's headers to its 2xx."""
+
+    @property
+    def refused(self) -> int:
+        """Requests that were answered with an error."""
+        return sum(number for status, number in self.requests.items() if status != "2xx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastError:
+    """The last delivery that failed."""
+
+    at: float
+    reason: str
+    status: int | None
+    """What the destination answered, if it did over HTTP."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """How a connector's lane is getting on."""
+
+    connector: str
+    type: str
+    file: str
+    """Of conf.d, that it is configured in."""
+    state: State
+    """`paused` by an admin or by the destination, which does not accept us; `failing`: tried again by itself; `broken`:
+    stopped by an error of its own, starts again by itself."""
+    paused_by: Literal["admin", "destination"] | None
+    since: float | None
+    """When that state began; None: it works."""
+    breaker: Literal["closed", "open", "half-open"]
+    next_try: float
+    """Seconds until the destination is asked again; 0: it is not left alone."""
+    accepted: int
+    """Events since the lane began, ever; and so are the outcomes."""
+    outcomes: Mapping[str, int]
+    pending: int
+    """Accepted events without an outcome yet."""
+    oldest_pending: float | None
+    """When the oldest of them was received; None: there is none, or it cannot be told."""
+    rate: float
+    """Events that get their outcome."""
+    drained_in: float | None
+    """Seconds until nothing is pending, if it goes on like this; None: never."""
+    last_error: LastError | None
+    parked_now: int
+    """Events that lie parked for it."""
+    parked: int
+    """Events that were parked, replays' included."""
+    attempts: Mapping[str, int]
+    """By what they came to."""
+    attempt: Histogram
+    """Seconds that attempts took."""
+    end_to_end: Histogram
+    """Seconds from an event's receipt to its delivery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalStatus:
+    """How full the journal is."""
+
+    oldest: int
+    """The first offset that can be read."""
+    head: int
+    """The offset behind the last event."""
+    size: int
+    """Bytes on disk."""
+    needed: int
+    """Bytes of them that some connector still needs."""
+    capacity: int
+    """Bytes that it may take."""
+    full_in: float | None
+    """Seconds until all of it is needed, if it goes on like this; None: never."""
+    refusing: str | None
+    """Why the last commit failed, if it was only now."""
+    bytes: int
+    """Of the events accepted since the start."""
+    failed: int
+    """Commits that failed."""
+    syncs: Histogram
+    """Seconds that each commit's fdatasync took."""
+
+    @property
+    def fill(self) -> float:
+        """Which part of its capacity is needed."""
+        return self.needed / self.capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedCount:
+    """How many events are parked."""
+
+    source: str
+    connector: str | None
+    """None: at the source."""
+    cause: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """All of it, at one moment."""
+
+    version: str
+    now: float
+    started: float
+    cpu: float
+    """Seconds of CPU that were used."""
+    memory: int
+    """Bytes in RAM."""
+    sources: Sequence[SourceStatus]
+    lanes: Sequence[LaneStatus]
+    journal: JournalStatus
+    parked: Sequence[ParkedCount]

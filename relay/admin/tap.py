@@ -1,0 +1,69 @@
+"""A live tap of events: what passes a point of the flow is copied for somebody who watches, or dropped.
+
+The flow hands its blocks over and never waits: a tap holds at most HELD_BYTES, and what comes while it is full is only
+counted. What is held is handed on in portions with a pause after each, so that writing them out as JSON takes little of
+the loop, however many events pass.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from typing import Final
+
+import orjson
+
+from relay.api import Block, Event
+from relay.api.batch import one_line
+from relay.catalogue import Selection
+from relay.route import Route
+
+HELD_BYTES: Final = 1 << 20
+PORTION: Final = 250
+"""Events that are written out at a time, or twice as many."""
+PAUSE_S: Final = 0.05
+
+
+class Tap:
+    """Call it with the blocks that pass."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._route = Route(selection)
+        self._held: deque[Block] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._news = asyncio.Event()
+
+    def __call__(self, block: Block) -> None:
+        """Keep what is selected of a block, if there is room."""
+        wanted = self._route(block).wanted
+        if wanted is None:
+            return
+        fit = bisect_right(wanted.ends, HELD_BYTES - self._size)
+        self._dropped += len(wanted) - fit
+        for start in range(0, fit, PORTION):
+            self._held.append(wanted.slice(start, min(start + PORTION, fit)))
+            self._size += len(self._held[-1].body)
+        self._news.set()
+
+    async def take(self) -> bytes:
+        """What has passed since the last time, as NDJSON; waits for something. A line `{"dropped": N}` stands for
+        events that there was no room for."""
+        await self._news.wait()
+        lines: list[bytes] = []
+        while self._held and len(lines) < PORTION:
+            block = self._held.popleft()
+            self._size -= len(block.body)
+            lines += map(line, block.events())
+        if not self._held:
+            self._news.clear()
+            if self._dropped:
+                lines.append(orjson.dumps({"dropped": self._dropped}) + b"\n")
+                self._dropped = 0
+        return b"".join(lines)
+
+
+def line(event: Event) -> bytes:
+    """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, and the event
+    as it came."""
+    head = {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
+    return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"

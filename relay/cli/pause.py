@@ -1,0 +1,44 @@
+"""`relay pause` and `relay resume`: have a connector hold its events, and go on."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from relay import journal
+from relay.cli.client import running
+from relay.cli.journal import lanes, told
+from relay.cli.options import state_option
+
+
+@click.command
+@click.argument("connector")
+@state_option
+def pause(state: Path, connector: str) -> None:
+    """Have a connector hold its events: they stay in the journal, and senders notice nothing.
+
+    What is on its way still ends. It lasts, over restarts, until relay resume. Exits with 1 if there is no such
+    connector.
+    """
+    changed = _change(state, connector, "pause")
+    click.echo(
+        f"{connector} is paused; relay resume {connector} ends it" if changed else f"{connector} was paused already"
+    )
+
+
+@click.command
+@click.argument("connector")
+@state_option
+def resume(state: Path, connector: str) -> None:
+    """Have a connector go on that relay pause has stopped."""
+    click.echo(f"{connector} goes on" if _change(state, connector, "resume") else f"{connector} was not paused")
+
+
+def _change(state: Path, connector: str, action: str) -> bool:
+    if client := running(state):
+        return bool(client.ask("POST", f"/lanes/{quote(connector, safe='')}/{action}")["changed"])
+    with told():
+        known = sorted(lane.connector for lane in lanes(state))
+        if connector not in known:
+            raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
+        return journal.pause(state, connector) if action == "pause" else journal.resume(state, connector)

@@ -1,0 +1,112 @@
+"""`relay status` and `relay top`: how relay is, on one screen."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from relay.admin import LaneStatus, SourceStatus, Status
+from relay.admin.diagnosis import at, diagnose, full_in, span
+from relay.cli.client import Client, needed
+from relay.cli.options import state_option
+from relay.cli.words import printable, size, table
+
+CLEAR: Final = "\x1b[H\x1b[J"
+"""What makes a terminal begin at its top, with nothing below."""
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@state_option
+def status(state: Path, as_json: bool) -> None:
+    """Show how sources, journal and connectors are, of the relay that runs with the state folder.
+
+    Exits with 0 if all is well, 1 if something needs a look or no relay runs.
+    """
+    told = needed(state).read("GET", "/status")
+    seen = msgspec.json.decode(told, type=Status)
+    click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(screen(seen)))
+    raise SystemExit(0 if diagnose(seen).ok else 1)
+
+
+@click.command
+@click.option("--every", metavar="SECONDS", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600))
+@click.option("--times", metavar="N", type=click.IntRange(1), help="End after so many looks.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
+@state_option
+def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
+    """Show the same again and again, until Ctrl-C."""
+    client = needed(state)
+    looks = 0
+    try:
+        while True:
+            click.echo(_look(client, as_json=as_json))
+            looks += 1
+            if looks == times:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def _look(client: Client, *, as_json: bool) -> str:
+    told = client.read("GET", "/status")
+    if as_json:
+        return told.decode()
+    before = CLEAR if sys.stdout.isatty() else ""
+    return before + "\n".join(screen(msgspec.json.decode(told, type=Status)))
+
+
+def screen(seen: Status) -> list[str]:
+    """One screen for people."""
+    wrong = [*_wrong(seen)]
+    return [_head(seen), _journal(seen), "", *_sources(seen), "", *_lanes(seen), *(["", *wrong] if wrong else [])]
+
+
+def _head(seen: Status) -> str:
+    rate = sum(source.rate for source in seen.sources)
+    used = seen.cpu / max(1.0, seen.now - seen.started)
+    return (
+        f"relay {seen.version}, up {span(seen.now - seen.started)}; {rate:,.0f} events/s;"
+        f" {size(seen.memory)} of memory, {used:.0%} of a CPU on average"
+    )
+
+
+def _journal(seen: Status) -> str:
+    journal = seen.journal
+    held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
+    return f"journal: {size(journal.size)}, {held}, {journal.head - journal.oldest:,} events{full_in(journal)}"
+
+
+def _sources(seen: Status) -> list[str]:
+    header = ["source", "accepted", "rate/s", "refused", "duplicates", "unreadable", "last event"]
+    return table([header, *(_source(one, seen.now) for one in seen.sources)])
+
+
+def _source(one: SourceStatus, now: float) -> list[str]:
+    counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.duplicates:,}", f"{one.unreadable:,}"]
+    return [one.source, *counts, "-" if one.last is None else f"{span(now - one.last)} ago"]
+
+
+def _lanes(seen: Status) -> list[str]:
+    header = ["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]
+    return table([header, *(_lane(one, seen.now) for one in seen.lanes)])
+
+
+def _lane(one: LaneStatus, now: float) -> list[str]:
+    oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
+    drained = "-" if not one.pending else "never" if one.drained_in is None else span(one.drained_in)
+    error = one.last_error
+    last = "-" if error is None else f"{error.status or printable(error.reason)[:28]} at {at(error.at, now)}"
+    state = one.state if one.breaker == "closed" or one.state == "paused" else f"{one.state} ({one.breaker})"
+    return [one.connector, state, f"{one.pending:,}", oldest, f"{one.rate:,.0f}", drained, f"{one.parked_now:,}", last]
+
+
+def _wrong(seen: Status) -> Iterator[str]:
+    """What needs a look, in words."""
+    found = diagnose(seen)
+    yield from (printable(one.said) for one in (*found.sources, found.journal, *found.lanes) if not one.ok)

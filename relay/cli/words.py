@@ -1,0 +1,23 @@
+"""How commands write sizes, tables and words from outside for people."""
+
+from collections.abc import Sequence
+
+
+def size(amount: float) -> str:
+    """Bytes in the largest unit that leaves one in front of the point."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for first, *rest in rows]
+
+
+def printable(text: str) -> str:
+    """Text from outside must not command the terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,213 @@
+"""What admins see of this process: looks at sources, journal and lanes, and changes none of them."""
+
+import asyncio
+import resource
+import sqlite3
+import time
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+
+from relay import __version__
+from relay.admin import (
+    EVERY_S,
+    JournalStatus,
+    LaneStatus,
+    LastError,
+    ParkedCount,
+    Rates,
+    Refusing,
+    SourceStatus,
+    State,
+    Status,
+    Taps,
+    time_to,
+)
+from relay.admin.rates import NOW_S
+from relay.config import Config
+from relay.deliver import Fleet
+from relay.deliver.lane import LiveLane
+from relay.deliver.meter import OUTCOMES
+from relay.ingest import Ingest
+from relay.ingest.intake import Intake
+from relay.journal import Journal, parked_counts
+
+PAGE: Final = resource.getpagesize()
+CLASSES: Final = ("2xx", "4xx", "5xx")
+log = structlog.stdlib.get_logger()
+
+
+class View:
+    """The daemon as `relay.admin` wants it."""
+
+    def __init__(self, config: Config, folder: Path, fleet: Fleet, ingest: Ingest, journal: Journal) -> None:
+        self._config, self.folder = config, folder
+        self._fleet, self._ingest, self._journal = fleet, ingest, journal
+        self._rates = Rates()
+        self._started = time.time()
+        self._oldest: dict[str, tuple[int, float | None]] = {}
+        """For each lane when the event at its position was received: that may take a look at the disk."""
+
+    async def keep_sampling(self) -> None:
+        """Note the counters once a second, for ever."""
+        while True:
+            self._rates.note(time.monotonic(), self._sample())
+            await asyncio.sleep(EVERY_S)
+
+    def _sample(self) -> Mapping[Hashable, float]:
+        journal, head = self._journal, self._journal.head
+        values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._needed()}
+        for lane in self._fleet.lanes:
+            values["settled", lane.name] = lane.cursor.counts.total
+            values["pending", lane.name] = lane.cursor.ledger(head).pending
+        for name, intake in self._ingest.intakes.items():
+            values["accepted", name] = intake.traffic.accepted
+        return values
+
+    def _needed(self) -> int:
+        """The oldest offset that some lane still needs."""
+        return min((lane.cursor.position for lane in self._fleet.lanes), default=self._journal.head)
+
+    def taps(self, at: str) -> Taps:
+        """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""
+        return self._journal.taps if at == "ingest" else self._lane(at).taps
+
+    def position(self, connector: str) -> int:
+        """The offset below which the connector has all events settled. Raises LookupError."""
+        return self._lane(connector).cursor.position
+
+    def is_held(self, connector: str) -> bool:
+        """Whether an admin has the connector paused. Raises LookupError."""
+        return self._lane(connector).delivery.breaker.held is not None
+
+    def _lane(self, connector: str) -> LiveLane:
+        for lane in self._fleet.lanes:
+            if lane.name == connector:
+                return lane
+        known = ", ".join(sorted(lane.name for lane in self._fleet.lanes)) or "none"
+        raise LookupError(f"no connector {connector} runs; there are: {known}")
+
+    async def status(self) -> Status:
+        """How everything is now."""
+        parked = await self._parked()
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return Status(
+            version=__version__,
+            now=time.time(),
+            started=self._started,
+            cpu=used.ru_utime + used.ru_stime,
+            memory=int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,  # noqa: ASYNC240  no disk
+            sources=[self._source(name, intake) for name, intake in self._ingest.intakes.items()],
+            lanes=[await self._lane_status(lane, parked) for lane in self._fleet.lanes],
+            journal=self._journal_status(),
+            parked=parked,
+        )
+
+    async def _parked(self) -> list[ParkedCount]:
+        try:
+            counts = await asyncio.to_thread(parked_counts, self.folder)
+        except (OSError, sqlite3.Error) as error:
+            log.error("parked events cannot be counted", error=str(error))
+            return []
+        return [
+            ParkedCount(source=source, connector=connector, cause=cause, events=events)
+            for source, connector, cause, events in counts
+        ]
+
+    def _source(self, name: str, intake: Intake) -> SourceStatus:
+        traffic, books = intake.traffic, intake.books
+        refusals = books.refusals
+        refusing = None
+        if refusals:
+            refusing = Refusing(
+                since=refusals.since, status=refusals.status, reason=refusals.reason, deadline=refusals.deadline
+            )
+        return SourceStatus(
+            source=name,
+            file=self._config.sources[name].file,
+            accepted=traffic.accepted,
+            unreadable=traffic.unreadable,
+            duplicates=books.duplicates,
+            requests={status: traffic.requests[status] for status in CLASSES},
+            last=traffic.last,
+            rate=self._rates.change(("accepted", name), NOW_S),
+            refusing=refusing,
+            ack=traffic.ack.copy(),
+        )
+
+    async def _lane_status(self, lane: LiveLane, parked: list[ParkedCount]) -> LaneStatus:
+        oldest = await self._received(lane)
+        name, delivery, now = lane.name, lane.delivery, time.monotonic()
+        ledger, trouble = lane.cursor.ledger(self._journal.head), delivery.health.trouble
+        configured = self._config.connectors[name]
+        state, paused_by, since = _state(lane)
+        return LaneStatus(
+            connector=name,
+            type=configured.settings.type,
+            file=configured.file,
+            state=state,
+            paused_by=paused_by,
+            since=since,
+            breaker=delivery.breaker.state(now),
+            next_try=delivery.breaker.left(now),
+            accepted=ledger.accepted,
+            outcomes=asdict(ledger.counts),
+            pending=ledger.pending,
+            oldest_pending=oldest,
+            rate=self._rates.change(("settled", name), NOW_S),
+            drained_in=time_to(ledger.pending, -self._rates.change(("pending", name))),
+            last_error=_last_error(lane) if trouble or lane.fault else None,
+            parked_now=sum(one.events for one in parked if one.connector == name),
+            parked=delivery.meter.parked,
+            attempts={outcome: delivery.meter.attempts[outcome] for outcome in OUTCOMES},
+            attempt=delivery.meter.attempt.copy(),
+            end_to_end=delivery.meter.end_to_end.copy(),
+        )
+
+    async def _received(self, lane: LiveLane) -> float | None:
+        position = lane.cursor.position
+        if position >= self._journal.head:
+            return None
+        if self._oldest.get(lane.name, (-1, None))[0] != position:
+            self._oldest[lane.name] = position, await self._journal.received_at(position)
+        return self._oldest[lane.name][1]
+
+    def _journal_status(self) -> JournalStatus:
+        journal, rates = self._journal, self._rates
+        needed = journal.needed(self._needed()) if self._needed() < journal.head else 0
+        per_event = rates.change("bytes") / (rates.change("events") or 1.0)
+        growing = rates.change("held") * per_event
+        return JournalStatus(
+            oldest=journal.oldest,
+            head=journal.head,
+            size=journal.size,
+            needed=needed,
+            capacity=journal.capacity,
+            full_in=time_to(journal.capacity - needed, growing) if growing > 0 else None,
+            refusing=journal.refusing,
+            bytes=journal.bytes,
+            failed=journal.failed,
+            syncs=journal.syncs.copy(),
+        )
+
+
+def _state(lane: LiveLane) -> tuple[State, Literal["admin", "destination"] | None, float | None]:
+    """The state of a lane, who paused it, and since when."""
+    trouble, held = lane.delivery.health.trouble, lane.delivery.breaker.held
+    if held is not None:
+        return "paused", "admin", held
+    if lane.fault:
+        return "broken", None, None
+    if trouble is None or trouble.over is not None:
+        return "working", None, None
+    return ("paused", "destination", trouble.paused) if trouble.paused else ("failing", None, trouble.since)
+
+
+def _last_error(lane: LiveLane) -> LastError | None:
+    trouble = lane.delivery.health.trouble
+    if lane.fault:
+        return LastError(at=time.time(), reason=lane.fault, status=None)
+    return LastError(at=trouble.last, reason=trouble.reason, status=trouble.status) if trouble else None
