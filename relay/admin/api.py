@@ -7,12 +7,12 @@ lanes notice that within a second.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from typing import Final
 
 from aiohttp import web
 
 from relay.admin.answers import answer, stream
+from relay.admin.contract import contract
 from relay.admin.control import Control
 from relay.admin.diagnosis import diagnose
 from relay.admin.exposition import CONTENT_TYPE, exposition
@@ -65,8 +65,7 @@ class Api:
 
     async def contract(self, _: web.Request) -> web.StreamResponse:
         """The OpenAPI document."""
-        text = files("relay.admin").joinpath("openapi.yaml").read_text("utf-8")
-        return web.Response(text=text, content_type="application/yaml")
+        return web.Response(text=contract(), content_type="application/yaml")
 
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Events as they pass."""

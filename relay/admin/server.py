@@ -27,6 +27,7 @@ class Admin:
     def __init__(self, control: Control, settings: AdminSettings, metrics: MetricsSettings) -> None:
         self._control, self._settings, self._metrics = control, settings, metrics
         self._api = Api(control)
+        self._sockets = (control.folder / SOCKET, _runtime_folder(control.folder) / SOCKET)
         self._runners: list[web.AppRunner] = []
         self.addresses: list[str] = []
         """Where it listens."""
@@ -35,7 +36,7 @@ class Admin:
         """Bind all of them. Raises OSError."""
         everything = [*self._api.routes(), *Parking(self._control).routes()]
         local = await self._runner(everything, [problems])
-        await web.SockSite(local, _bound(self._control.folder)).start()
+        await web.SockSite(local, _bound(self._sockets)).start()
         tokens = [token.reveal() for token in self._settings.tokens]
         await self._listen(self._settings.listen, await self._runner(everything, [problems, guard(tokens)]))
         await self._listen(
@@ -64,7 +65,8 @@ class Admin:
         """Stop listening; taps end."""
         for runner in self._runners:
             await runner.cleanup()
-        (self._control.folder / SOCKET).unlink(missing_ok=True)
+        for path in self._sockets:
+            path.unlink(missing_ok=True)
 
 
 def guard(tokens: Sequence[str]) -> object:
@@ -84,12 +86,11 @@ def guard(tokens: Sequence[str]) -> object:
     return checked
 
 
-def _bound(folder: Path) -> socket.socket:
-    """The unix socket, of which `admin.sock` in the state folder tells where it is. Never open to others, not even for
-    the moment before a chmod."""
-    named = folder / SOCKET
-    path = _runtime_folder(folder) / SOCKET
-    for stale in {named, path}:
+def _bound(paths: tuple[Path, Path]) -> socket.socket:
+    """The unix socket at the second path; the first one, in the state folder, leads there. Never open to others, not
+    even for the moment before a chmod."""
+    named, path = paths
+    for stale in paths:
         stale.unlink(missing_ok=True)  # the state folder is ours alone, so whoever listened there is gone
     bound = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)

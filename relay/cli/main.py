@@ -9,28 +9,28 @@ from relay import __version__
 from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
 
-COMMANDS: Final = {
-    "audit": "audit",
-    "check": "check",
-    "config": "config",
-    "doctor": "doctor",
-    "init": "init",
-    "journal": "journal",
-    "new-connector": "new_connector",
-    "parked": "parked",
-    "pause": "pause",
-    "plugins": "plugins",
-    "replay": "replay",
-    "resume": "pause",
-    "run": "run",
-    "sandbox": "sandbox",
-    "send": "send",
-    "status": "status",
-    "tail": "tail",
-    "top": "status",
-    "trace": "trace",
-}
-"""Each is the function of that name (_ for -) in the module that stands with it, imported when it is asked for."""
+COMMANDS: Final = (
+    "audit",
+    "check",
+    "config",
+    "doctor",
+    "init",
+    "journal",
+    "new-connector",
+    "parked",
+    "pause",
+    "plugins",
+    "replay",
+    "resume",
+    "run",
+    "sandbox",
+    "send",
+    "status",
+    "tail",
+    "top",
+    "trace",
+)
+"""Each is the function of that name (_ for -) in the module of that name, imported when it is asked for."""
 
 
 class _Commands(click.Group):
@@ -42,8 +42,8 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            module = import_module(f"relay.cli.{COMMANDS[cmd_name]}")
-            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+            name = cmd_name.replace("-", "_")
+            command: click.Command = getattr(import_module(f"relay.cli.{name}"), name)
             return command
         return next((command for command in Registry.discover().commands if command.name == cmd_name), None)
 

@@ -1,4 +1,4 @@
-"""`relay pause` and `relay resume`: have a connector hold its events, and go on."""
+"""`relay pause`: have a connector hold its events."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -20,21 +20,14 @@ def pause(state: Path, connector: str) -> None:
     What is on its way still ends. It lasts, over restarts, until relay resume. Exits with 1 if there is no such
     connector.
     """
-    changed = _change(state, connector, "pause")
+    changed = change(state, connector, "pause")
     click.echo(
         f"{connector} is paused; relay resume {connector} ends it" if changed else f"{connector} was paused already"
     )
 
 
-@click.command
-@click.argument("connector")
-@state_option
-def resume(state: Path, connector: str) -> None:
-    """Have a connector go on that relay pause has stopped."""
-    click.echo(f"{connector} goes on" if _change(state, connector, "resume") else f"{connector} was not paused")
-
-
-def _change(state: Path, connector: str, action: str) -> bool:
+def change(state: Path, connector: str, action: str) -> bool:
+    """Pause or resume a connector, whether relay runs or not; False if it was so already. Raises ClickException."""
     if client := running(state):
         return bool(client.ask("POST", f"/lanes/{quote(connector, safe='')}/{action}")["changed"])
     with told():

@@ -1,22 +1,16 @@
-"""`relay status` and `relay top`: how relay is, on one screen."""
+"""`relay status`: how relay is, on one screen."""
 
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
 
 from relay.admin import LaneStatus, SourceStatus, Status
 from relay.admin.diagnosis import at, diagnose, full_in, span
-from relay.cli.client import Client, needed
+from relay.cli.client import needed
 from relay.cli.options import state_option
 from relay.cli.words import printable, size, table
-
-CLEAR: Final = "\x1b[H\x1b[J"
-"""What makes a terminal begin at its top, with nothing below."""
 
 
 @click.command
@@ -31,34 +25,6 @@ def status(state: Path, as_json: bool) -> None:
     seen = msgspec.json.decode(told, type=Status)
     click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(screen(seen)))
     raise SystemExit(0 if diagnose(seen).ok else 1)
-
-
-@click.command
-@click.option("--every", metavar="SECONDS", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600))
-@click.option("--times", metavar="N", type=click.IntRange(1), help="End after so many looks.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
-@state_option
-def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
-    """Show the same again and again, until Ctrl-C."""
-    client = needed(state)
-    looks = 0
-    try:
-        while True:
-            click.echo(_look(client, as_json=as_json))
-            looks += 1
-            if looks == times:
-                return
-            time.sleep(every)
-    except KeyboardInterrupt:
-        return
-
-
-def _look(client: Client, *, as_json: bool) -> str:
-    told = client.read("GET", "/status")
-    if as_json:
-        return told.decode()
-    before = CLEAR if sys.stdout.isatty() else ""
-    return before + "\n".join(screen(msgspec.json.decode(told, type=Status)))
 
 
 def screen(seen: Status) -> list[str]:

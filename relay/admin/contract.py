@@ -1,0 +1,19 @@
+"""The OpenAPI document: what is asked and answered is written by hand, the values in it are those of the code."""
+
+from importlib.resources import files
+
+import msgspec
+
+from relay.admin.diagnosis import Diagnosis
+from relay.admin.status import Status
+from relay.journal import Parked, Replay, Which
+
+
+def contract() -> str:
+    """The document, as YAML: of its last part, the schemas, each line is JSON."""
+    _, schemas = msgspec.json.schema_components(
+        [Status, Diagnosis, Parked, Replay, Which], ref_template="#/components/schemas/{name}"
+    )
+    lines = [f"    {name}: {msgspec.json.encode(schema).decode()}\n" for name, schema in schemas.items()]
+    text = files("relay.admin").joinpath("openapi.yaml").read_text("utf-8")
+    return f"{text}  schemas:\n{''.join(lines)}"

@@ -1,0 +1,106 @@
+"""The admin API over a view that says what a test wants."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, Status, Taps
+from relay.config import AdminSettings, MetricsSettings
+from relay.histogram import QUICK, SLOW, Histogram
+from relay.journal import State
+
+NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
+
+
+def a_source(**given: Any) -> SourceStatus:
+    """A source that takes events."""
+    of = SourceStatus(
+        source="braze", file="20-braze.toml", accepted=10, unreadable=0, duplicates=0, requests={"2xx": 1, "4xx": 0},
+        last=NOON - 2, rate=5.0, refusing=None, ack=Histogram(QUICK),
+    )  # fmt: skip
+    return replace(of, **given)
+
+
+def a_lane(**given: Any) -> LaneStatus:
+    """A lane that works."""
+    of = LaneStatus(
+        connector="heap", type="heap", file="60-heap.toml", state="working", paused_by=None, since=None,
+        breaker="closed", next_try=0.0, accepted=10, outcomes={"delivered": 10, "parked": 0}, pending=0,
+        oldest_pending=None, rate=5.0, drained_in=0.0, last_error=None, parked_now=0, parked=0,
+        attempts={"delivered": 1}, attempt=Histogram(QUICK), end_to_end=Histogram(SLOW),
+    )  # fmt: skip
+    return replace(of, **given)
+
+
+def a_status(**given: Any) -> Status:
+    """A relay with one source and one lane, at noon."""
+    journal = JournalStatus(
+        oldest=0, head=10, size=100, needed=10, capacity=1000, full_in=None, refusing=None, bytes=900, failed=0,
+        syncs=Histogram(QUICK),
+    )  # fmt: skip
+    of = Status(
+        version="1", now=NOON, started=NOON - 3600, cpu=36.0, memory=1 << 20, sources=[a_source()], lanes=[a_lane()],
+        journal=journal, parked=[],
+    )  # fmt: skip
+    return replace(of, **given)
+
+
+@dataclass
+class Shown:
+    """A daemon as far as the API sees it: one connector, `heap`, at offset 10."""
+
+    folder: Path
+    shown: Status = field(default_factory=a_status)
+    passing: Taps = field(default_factory=set)
+    heeds: Callable[[], bool] = lambda: False
+
+    async def status(self) -> Status:
+        return self.shown
+
+    def taps(self, at: str) -> Taps:
+        self.position("heap" if at == "ingest" else at)
+        return self.passing
+
+    def position(self, connector: str) -> int:
+        if connector != "heap":
+            raise LookupError(f"no connector {connector} runs; there are: heap")
+        return 10
+
+    def is_held(self, connector: str) -> bool:
+        self.position(connector)
+        return self.heeds()
+
+
+class Bench:
+    """The API of a daemon that is only shown."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.state = State(folder)
+        self.shown = Shown(folder)
+        self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
+        self.socket = folder / SOCKET
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
+        """Ask by the socket: status, content, answer."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket))) as session,
+            asyncio.timeout(10),
+            session.request(method, "http://relay" + path, json=body, headers=headers) as answer,
+        ):
+            text = await answer.text()
+            return answer.status, text if answer.content_type == "text/plain" else yaml.safe_load(text), answer
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    await bench.admin.start()
+    yield bench
+    await bench.admin.stop()
+    bench.state.close()

@@ -1,0 +1,176 @@
+"""The API answers what its document says, to those who may ask."""
+
+import asyncio
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from relay.admin import api as api_module
+from relay.admin.tap import Tap
+from relay.api import Secret
+from relay.config import TcpAddress
+from relay.journal import Cursor, Parked, pauses
+from relay.journal.replays import Replay, ask_replay, replays
+from tests.admin.conftest import Bench
+
+PARKED = Parked("braze", "heap", 3, "t", "refused", "no", 1, b'\xff{"id":1}')
+
+
+def resolve(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        found: Any = document
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        node = found
+    return node
+
+
+def assert_described(document: dict[str, Any], method: str, path: str, seen: tuple[int, Any, Any]) -> None:
+    status, body, answer = seen
+    described = resolve(document, document["paths"][path][method.lower()]["responses"][str(status)])
+    schema = described["content"][answer.content_type]["schema"]
+    if schema != {"type": "string"}:
+        Draft202012Validator({**schema, "components": document["components"]}).validate(body)
+
+
+async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> None:
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    validate(document)
+    served = {
+        (route.method, route.resource.canonical)
+        for route in bench.admin._runners[0].app.router.routes()
+        if route.method != "HEAD" and route.resource is not None
+    }
+    methods = ("get", "post", "delete")
+    described = {(m.upper(), path) for path, item in document["paths"].items() for m in methods if m in item}
+    assert served == described
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "template", "body"),
+    [
+        (200, "GET", "/status", None, None),
+        (200, "GET", "/lanes", None, None),
+        (200, "GET", "/health", None, None),
+        (200, "GET", "/metrics", None, None),
+        (404, "GET", "/tail?at=hoop", "/tail", None),
+        (404, "POST", "/lanes/hoop/pause", "/lanes/{connector}/pause", None),
+        (200, "GET", "/parked?connector=heap&limit=1&number=1", "/parked", None),
+        (400, "GET", "/parked?conector=heap", "/parked", None),
+        (400, "GET", "/parked?limit=many", "/parked", None),
+        (200, "POST", "/parked/count", None, {"connector": "heap", "numbers": [1]}),
+        (200, "POST", "/parked/count", None, {}),
+        (400, "POST", "/parked/drop", None, {}),
+        (400, "POST", "/parked/drop", None, {"conector": "heap"}),
+        (400, "POST", "/parked/replay", None, [1]),
+        (200, "POST", "/parked/replay", None, {"cause": "refused"}),
+        (200, "GET", "/replays", None, None),
+        (
+            200,
+            "POST",
+            "/replays",
+            None,
+            {"connector": "heap", "start": 0, "stop": 10, "events": ["email"], "rate": 5.0},
+        ),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 11}),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "until": 5}),
+        (404, "POST", "/replays", None, {"connector": "hoop", "start": 0, "stop": 10}),
+        (200, "DELETE", "/replays/7", "/replays/{number}", None),
+    ],
+)
+async def test_every_answer_is_described(
+    bench: Bench, status: int, method: str, path: str, template: str | None, body: Any
+) -> None:
+    await bench.state.park([PARKED])
+    ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    seen = await bench.ask(method, path, body)
+    assert seen[0] == status, seen[1]
+    assert_described(document, method, template or path, seen)
+
+
+async def test_parked_events_are_counted_replayed_and_dropped_as_named(bench: Bench) -> None:
+    await bench.state.park([PARKED, Parked("braze", None, None, None, "unreadable", "no", 0, b"x")])
+    assert (await bench.ask("POST", "/parked/count", {"connector": "heap"}))[1] == {"events": 1}
+    assert (await bench.ask("POST", "/parked/replay", {"source": "braze"}))[1] == {"events": 1}
+    assert (await bench.ask("POST", "/parked/drop", {"numbers": [2, 9]}))[1] == {"events": 1}
+    assert (await bench.ask("POST", "/parked/count", {}))[1] == {"events": 1}
+
+
+async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
+    asked = {"connector": "heap", "start": 2, "stop": 8, "events": ["email"], "rate": 5}
+    assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1}
+    (one,) = replays(bench.shown.folder)
+    assert (one.connector, one.cursor.start, one.stop, one.entries, one.rate) == ("heap", 2, 8, ["email"], 5.0)
+    assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": True}
+    assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": False}
+
+
+async def test_a_pause_is_kept_and_answered_when_the_lane_heeds_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "HEED_S", 0.05)
+    status, problem, _ = await bench.ask("POST", "/lanes/heap/pause")
+    assert (status, "has not heeded" in problem["detail"]) == (503, True)
+    assert list(pauses(bench.shown.folder)) == ["heap"]
+    bench.shown.heeds = lambda: "heap" in pauses(bench.shown.folder)
+    for action, changed in (("pause", False), ("resume", True), ("resume", False)):
+        seen = await bench.ask("POST", f"/lanes/heap/{action}")
+        assert seen[:2] == (200, {"connector": "heap", "paused": action == "pause", "changed": changed})
+
+
+async def test_only_so_many_taps_at_a_time_and_whoever_leaves_makes_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "TAPS", 1)
+    connector = aiohttp.UnixConnector(str(bench.socket))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://relay/tail"):
+        assert [type(tap) for tap in bench.shown.passing] == [Tap]
+        assert (await bench.ask("GET", "/tail"))[0] == 503
+    async with asyncio.timeout(5):
+        while bench.shown.passing:
+            await asyncio.sleep(0.005)
+
+
+async def test_the_socket_is_ours_alone_and_lies_where_systemd_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "state"
+    run.mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(run))
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(run / "admin.sock"))
+    bench = Bench(folder)
+    (folder / "admin.sock").symlink_to(tmp_path / "elsewhere")
+    await bench.admin.start()
+    assert stat.S_IMODE((run / "admin.sock").stat().st_mode) == 0o600
+    assert (folder / "admin.sock").readlink() == run / "admin.sock"
+    assert (await bench.ask("GET", "/lanes"))[0] == 200
+    await bench.admin.stop()
+    assert not any(folder.glob("admin.sock"))
+    assert not any(run.iterdir())
+    bench.state.close()
+
+
+async def test_a_loopback_address_wants_a_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cr3t")
+    given = {"listen": (TcpAddress("127.0.0.1", 0),), "tokens": (Secret("file", str(tmp_path / "token")),)}
+    bench = Bench(tmp_path, **given)
+    await bench.admin.start()
+    (address,) = [one for one in bench.admin.addresses if one.startswith("http")]
+    for header, status in (({}, 401), ({"Authorization": "Bearer x"}, 401), ({"Authorization": "Bearer s3cr3t"}, 200)):
+        async with aiohttp.request("GET", f"{address}/lanes", headers=header) as answer:
+            assert answer.status == status
+    await bench.admin.stop()
+    bench.state.close()
+
+
+async def test_a_question_that_does_not_exist_is_answered_with_where_they_all_are(bench: Bench) -> None:
+    status, problem, _ = await bench.ask("GET", "/nonsense")
+    assert (status, "/openapi.yaml" in problem["detail"]) == (404, True)

@@ -1,0 +1,127 @@
+"""How a lane, a source and the journal are, in words."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from relay.admin import LastError, Refusing
+from relay.admin.diagnosis import diagnose, said_of_lane, said_of_source, span
+from tests.admin.conftest import NOON, a_lane, a_source, a_status
+
+MORNING = NOON - 7080  # 10:02
+
+
+def error(reason: str, status: int | None = None) -> LastError:
+    return LastError(at=NOON, reason=reason, status=status)
+
+
+PAUSED = {"state": "paused", "paused_by": "destination", "since": MORNING, "pending": 12_340}
+FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending": NOON}
+
+
+@pytest.mark.parametrize(
+    ("ok", "given", "said"),
+    [
+        (True, {}, "working; nothing pending"),
+        (
+            False,
+            PAUSED | {"last_error": error("HTTP 401: no", 401)},
+            "paused after 401 at 10:02 UTC; 12,340 pending; check the token in 60-heap.toml",
+        ),
+        (
+            False,
+            PAUSED | {"last_error": error("HTTP 404", 404), "oldest_pending": MORNING},
+            "paused after 404 at 10:02 UTC; 12,340 pending, the oldest for 1h 58m; check the address in 60-heap.toml",
+        ),
+        (
+            False,
+            PAUSED | {"last_error": error("no such key")},
+            "paused after no such key at 10:02 UTC; 12,340 pending; check the address and credentials in 60-heap.toml",
+        ),
+        (
+            False,
+            {"state": "paused", "paused_by": "admin", "since": NOON - 86400, "last_error": error("HTTP 401", 401)},
+            "paused by an admin at 2027-01-14 12:00 UTC; nothing pending; relay resume heap lets it go on",
+        ),
+        (
+            False,
+            FAILING | {"last_error": error("HTTP 503: busy", 503), "next_try": 12.0, "breaker": "open"},
+            "failing since 10:02 UTC: HTTP 503: busy; 1 pending; tried again in 12s; the destination has to recover",
+        ),
+        (
+            False,
+            FAILING | {"last_error": error("HTTP 429", 429)},
+            "failing since 10:02 UTC: HTTP 429; 1 pending; tried again by itself;"
+            " lower rate in 60-heap.toml if it goes on",
+        ),
+        (
+            False,
+            FAILING | {"last_error": error("no answer in time")},
+            "failing since 10:02 UTC: no answer in time; 1 pending; tried again by itself;"
+            " see if the destination in 60-heap.toml can be reached from here",
+        ),
+        (
+            False,
+            FAILING | {"last_error": error("bug in the connector: KeyError: 'x'")},
+            "failing since 10:02 UTC: bug in the connector: KeyError: 'x'; 1 pending;"
+            " the log has the whole error; relay plugins says where the connector comes from",
+        ),
+        (
+            False,
+            {"state": "broken", "last_error": error("Corrupt: bad record")},
+            "stopped by an error of its own: Corrupt: bad record; nothing pending;"
+            " it starts again by itself; the log has the whole error",
+        ),
+        (
+            False,
+            {"pending": 500, "oldest_pending": NOON - 90, "drained_in": 100.0},
+            "behind; 500 pending, the oldest for 1m 30s; drains in 1m 40s",
+        ),
+        (
+            True,
+            {"parked_now": 3, "last_error": error("HTTP 503", 503)},
+            "working; nothing pending; 3 parked (relay parked list --connector heap)",
+        ),
+    ],
+)
+def test_a_lane_in_words(ok: bool, given: dict[str, Any], said: str) -> None:
+    lane = a_lane(**given)
+    assert said_of_lane(lane, NOON) == f"heap: {said}"
+    assert diagnose(a_status(lanes=[lane])).ok is ok
+
+
+def test_a_source_that_refuses_everything_in_words() -> None:
+    refusing = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=MORNING + 5 * 86400)
+    source = a_source(refusing=refusing)
+    assert said_of_source(source, NOON) == (
+        "braze: has refused everything since 10:02 UTC: 401 wrong bearer token; its sender stops for good at"
+        " 2027-01-20 10:02 UTC; compare the credentials of the sender with those in 20-braze.toml"
+    )
+    assert not diagnose(a_status(sources=[source])).ok
+    assert said_of_source(a_source(), NOON) == "braze: takes events, the last 2s ago"
+    assert said_of_source(a_source(last=None), NOON) == "braze: no events since the start"
+
+
+@pytest.mark.parametrize(
+    ("ok", "given", "said"),
+    [
+        (True, {}, "1% of what it may take is still needed"),
+        (
+            False,
+            {"needed": 900, "full_in": 3600.0},
+            "90% of what it may take is still needed; full in 1h 0m if it goes on",
+        ),
+        (False, {"refusing": "disk full"}, "takes no events: disk full; 1% of what it may take is still needed"),
+    ],
+)
+def test_the_journal_in_words(ok: bool, given: dict[str, Any], said: str) -> None:
+    status = a_status()
+    found = diagnose(replace(status, journal=replace(status.journal, **given)))
+    assert found.journal.said.startswith(f"journal: {said}")
+    assert found.ok is ok
+
+
+def test_a_duration_in_its_two_largest_units() -> None:
+    spans = {0.4: "0s", 59: "59s", 60: "1m 0s", 3599.7: "1h 0m", 7384: "2h 3m", 200_000: "2d 7h"}
+    assert {seconds: span(seconds) for seconds in spans} == spans

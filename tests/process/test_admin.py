@@ -1,0 +1,219 @@
+"""What admins see of a real daemon, and have it do, by its socket and with the commands."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from relay.admin import Status
+from relay.cli.main import relay as cli
+from relay.testing import Destination, make_event
+
+ROOT = Path(__file__).parents[2]
+CLICK, OPEN = "users.messages.email.Click", "users.messages.email.Open"
+SOURCE = '[source.braze]\ntype="currents"\npath="/currents"\n'
+SAMPLE = re.compile(r"^(relay_\w+?)(_bucket|_sum|_count)?(?:\{(.*)\})? ", re.MULTILINE)
+
+
+def relay(daemon: Any, *arguments: object) -> tuple[int, str]:
+    """Run a command in this process, which is not the daemon's."""
+    result = CliRunner().invoke(cli, [*map(str, arguments), "--state", str(daemon.state)])
+    return result.exit_code, result.output
+
+
+def seen(daemon: Any) -> Status:
+    """What `relay status --json` says."""
+    return msgspec.json.decode(relay(daemon, "status", "--json")[1], type=Status)
+
+
+async def send(daemon: Any, *events: bytes) -> None:
+    assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
+
+
+def metrics_documented() -> dict[str, tuple[str, set[str]]]:
+    """Of each metric in the README its type and labels."""
+    rows = re.findall(r"^\| `(relay_\w+)` \| (\w+) \| ([\w, ]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    return {name: (kind, set(filter(None, labels.replace(",", " ").split()))) for name, kind, labels in rows}
+
+
+def metrics_served(text: str) -> dict[str, tuple[str, set[str]]]:
+    """The same of what is served."""
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)", text, re.MULTILINE))
+    found: dict[str, tuple[str, set[str]]] = {}
+    for name, part, labels in SAMPLE.findall(text):
+        family = name if f"{name}{part}" not in kinds else f"{name}{part}"
+        found[family] = kinds[family], set(re.findall(r'(\w+)="', labels)) - {"le"}
+    return found
+
+
+def metrics_used(text: str) -> set[str]:
+    """The metrics that queries name, without the parts of a histogram."""
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\brelay_\w+", text)}
+
+
+async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_back(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
+    async with Destination() as heap:
+        settings = 'concurrency=1\nretry={ first = "10ms", max = "20ms" }\nbatch={ events = 2 }'
+        daemon.configure("60-heap", f'[connector.heap]\ntype="heap"\nendpoint="{heap.url}"\n{settings}')
+        heap.behaviour = 503
+        await daemon.start()
+        assert stat.S_IMODE((daemon.state / "admin.sock").stat().st_mode) == 0o600
+        before = time.time()
+        await send(daemon, *(make_event(n=n) for n in range(5)))
+        assert (await daemon.post(b"nonsense"))[0] == 400
+        now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[1].state == "failing")
+        archive, lane = now.lanes
+        assert (lane.connector, lane.pending, lane.outcomes["delivered"], lane.file) == ("heap", 5, 0, "60-heap.toml")
+        assert before - 1 <= lane.oldest_pending <= time.time()
+        assert lane.last_error.status == 503
+        await daemon.until(lambda: seen(daemon).lanes[0].pending, lambda pending: pending == 0)
+        assert (archive.state, now.sources[0].accepted, now.sources[0].refused) == ("working", 5, 1)
+        assert now.journal.head == 5
+        code, screen = relay(daemon, "status")
+        assert code == 1
+        assert "heap: failing since" in screen
+
+        heap.behaviour = 401
+        await daemon.until(lambda: seen(daemon).lanes[1].paused_by, lambda by: by == "destination")
+        code, screen = relay(daemon, "top", "--times", 1, "--every", 0.1)
+        assert code == 0
+        assert re.search(
+            r"heap: paused after 401 at \d\d:\d\d UTC; 5 pending.*; check the token in 60-heap.toml", screen
+        )
+
+        heap.behaviour = 200
+        await daemon.until(lambda: seen(daemon).lanes[1], lambda lane: lane.pending == 0 and lane.state == "working")
+        after = seen(daemon).lanes[1]
+        assert (after.outcomes["delivered"], after.oldest_pending, after.last_error.status) == (5, None, 401)
+        assert sum(after.end_to_end.counts) == 5
+        assert after.attempts["unauthorized"] >= 1
+        assert relay(daemon, "status")[0] == 0
+        assert await daemon.stop() == 0
+        assert not (daemon.state / "admin.sock").exists()
+
+
+async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("15-metrics", '[metrics]\nlisten="127.0.0.1:0"')
+    daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
+    await daemon.start()
+    await send(daemon, make_event(), b"7")
+    await daemon.settled("archive", 1)
+    address = next(one for one in daemon.logged("relay runs")[-1]["admin"] if one.startswith("http"))
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{address}/metrics") as answer:
+            text = await answer.text()
+        async with session.get(f"{address}/status") as answer:
+            assert answer.status == 404
+    assert await daemon.stop() == 0
+    assert metrics_served(text) == metrics_documented()
+    assert 'relay_deliver_events_total{connector="archive",outcome="delivered"} 1.0' in text
+    assert 'relay_parked_events{cause="unreadable",connector="",source="braze"} 1.0' in text
+    assert "email" not in text
+    monitoring = ROOT / "systemd" / "monitoring"
+    rules = yaml.safe_load((monitoring / "alerts.yml").read_text())["groups"][0]["rules"]
+    dashboard = json.loads((monitoring / "dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    used = metrics_used(" ".join([*(rule["expr"] for rule in rules), *queries, json.dumps(dashboard["templating"])]))
+    assert used <= metrics_served(text).keys()
+    assert metrics_served(text).keys() <= metrics_used(json.dumps(dashboard))
+    promtool(["check", "metrics"], text)
+    promtool(["check", "rules", str(monitoring / "alerts.yml")], "")
+
+
+def promtool(arguments: list[str], given: str) -> None:
+    if shutil.which("promtool") is None and "CI" not in os.environ:
+        pytest.skip("promtool is not here: apt install prometheus")
+    result = subprocess.run(["promtool", *arguments], input=given, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+
+
+async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    async with Destination() as hook:
+        daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"')
+        await daemon.start()
+        assert relay(daemon, "pause", "hock") == (1, "Error: no connector hock runs; there are: hook\n")
+        assert relay(daemon, "pause", "hook") == (0, "hook is paused; relay resume hook ends it\n")
+        await send(daemon, make_event(n=1))
+        assert seen(daemon).lanes[0].paused_by == "admin"
+        assert await daemon.stop() == 0
+        assert relay(daemon, "pause", "hook") == (0, "hook was paused already\n")
+        await daemon.start()
+        await send(daemon, make_event(n=2))
+        assert (seen(daemon).lanes[0].pending, hook.requests) == (2, [])
+        assert relay(daemon, "resume", "hook") == (0, "hook goes on\n")
+        await daemon.settled("hook", 2)
+        assert len(hook.events()) == 2
+        assert await daemon.stop() == 0
+        assert relay(daemon, "resume", "hook") == (0, "hook was not paused\n")
+        assert relay(daemon, "pause", "hock")[0] == 1
+    code, out = relay(daemon, "status")
+    assert (code, "no relay runs" in out) == (1, True)
+
+
+async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    mask = '[filter.mask]\ntype="redact"\nfields=["properties.pad"]\naction="mask"'
+    daemon.configure(
+        "20-archive",
+        f'[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["*.Click"]\nfilters=["mask"]\n{mask}',
+    )
+    await daemon.start()
+    connector = aiohttp.UnixConnector(str(daemon.state / "admin.sock"))
+    async with aiohttp.ClientSession(connector=connector, read_bufsize=1024) as session:
+
+        async def tap(query: str) -> aiohttp.ClientResponse:
+            answer = await session.get(f"http://relay/tail{query}")
+            assert answer.status == 200
+            return answer
+
+        never_read, clicks, behind = await tap(""), await tap("?events=*.Click"), await tap("?at=archive")
+        await send(daemon, make_event(OPEN, pad="a"), make_event(CLICK, pad="b"))
+        for answer, pad in ((clicks, "b"), (behind, "[REDACTED]")):
+            async with asyncio.timeout(10):
+                line = json.loads(await answer.content.readline())
+            assert (line["offset"], line["type"], line["event"]["properties"]["pad"]) == (1, CLICK, pad)
+        many = [make_event(OPEN, pad="x" * 1000, n=n) for n in range(500)]
+        for _ in range(20):
+            await send(daemon, *many)
+        await daemon.settled("archive", 10_002)
+        lines = b""
+        async with asyncio.timeout(20):
+            while b'"dropped"' not in lines:
+                lines += await never_read.content.readany()
+        shown = lines.count(b'"offset"')
+        dropped = sum(int(number) for number in re.findall(rb'\{"dropped":(\d+)\}', lines))
+        assert 1000 < shown + dropped <= 10_002
+        assert dropped > 1000
+    assert await daemon.stop() == 0
+
+
+async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    await daemon.start()
+    assert relay(daemon, "tail", "--at", "hoop")[0] == 1
+    printing = asyncio.get_running_loop().create_task(
+        asyncio.to_thread(relay, daemon, "tail", "--events", CLICK, "--limit", 2), name="relay tail"
+    )
+    while not printing.done():
+        await send(daemon, make_event(OPEN), make_event(CLICK))
+        await asyncio.sleep(0.02)
+    code, out = printing.result()
+    assert code == 0
+    assert [json.loads(line)["type"] for line in out.splitlines()] == [CLICK, CLICK]
+    assert await daemon.stop() == 0
