@@ -200,6 +200,8 @@ async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(da
         dropped = sum(int(number) for number in re.findall(rb'\{"dropped":(\d+)\}', lines))
         assert 1000 < shown + dropped <= 10_002
         assert dropped > 1000
+        for answer in (never_read, clicks, behind):
+            answer.close()
     assert await daemon.stop() == 0
 
 
