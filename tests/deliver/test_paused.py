@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.journal import pause, pauses, resume
-from tests.deliver.test_lane import bench
+from tests.deliver.test_lane import Bench, bench
 
 
 async def until(good: Any) -> None:
@@ -35,6 +35,18 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
         await it.settled()
         assert sorted(it.connector.delivered) == sorted(bodies)
         assert it.connector.delivered.total() == 100
+
+
+async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> None:
+    async with bench(tmp_path):
+        pause(tmp_path, "it")
+    it = Bench(tmp_path, {})
+    await it.fleet.open(it.config)
+    assert it.fleet.lanes[0].delivery.breaker.held
+    it.fleet.stop()
+    await it.fleet.run()
+    await it.journal.close()
+    it.state.close()
 
 
 async def test_a_stop_ends_a_paused_lane_at_once(tmp_path: Path) -> None:
