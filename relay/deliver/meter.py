@@ -1,7 +1,6 @@
 """What the attempts of one lane came to since the start: counted per attempt, never per event."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +17,7 @@ accept us at all; the connector did what it should not."""
 class Meter:
     """Counts that only grow."""
 
-    attempts: Counter[str] = field(default_factory=Counter)
+    attempts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     """By OUTCOMES."""
     parked: int = 0
     """Events put aside, those of replays included, however often."""
@@ -41,6 +40,8 @@ class Meter:
 
 def outcome_of(verdict: Verdict) -> str:
     """The worst of what an attempt came to, as one of OUTCOMES."""
+    if verdict.delivered and not (verdict.again or verdict.refused):
+        return "delivered"
     if verdict.pause:
         return "unauthorized"
     if verdict.bug:

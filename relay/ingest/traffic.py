@@ -1,18 +1,20 @@
 """What one source has taken and refused since the start: counted per request."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from relay.histogram import QUICK, Histogram
+
+CLASSES: Final = ("2xx", "4xx", "5xx")
 
 
 @dataclass(slots=True)
 class Traffic:
     """Counts that only grow."""
 
-    requests: Counter[str] = field(default_factory=Counter)
-    """By the class of their answer's status: "2xx", "4xx", "5xx"."""
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
+    """By the class of their answer's status, one of CLASSES."""
     accepted: int = 0
     """Events that are in the journal now."""
     unreadable: int = 0

@@ -30,13 +30,11 @@ from relay.admin.rates import NOW_S
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.deliver.lane import LiveLane
-from relay.deliver.meter import OUTCOMES
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts
 
 PAGE: Final = resource.getpagesize()
-CLASSES: Final = ("2xx", "4xx", "5xx")
 log = structlog.stdlib.get_logger()
 
 
@@ -131,7 +129,7 @@ class View:
             accepted=traffic.accepted,
             unreadable=traffic.unreadable,
             duplicates=books.duplicates,
-            requests={status: traffic.requests[status] for status in CLASSES},
+            requests={**traffic.requests},
             last=traffic.last,
             rate=self._rates.change(("accepted", name), NOW_S),
             refusing=refusing,
@@ -162,7 +160,7 @@ class View:
             last_error=_last_error(lane) if trouble or lane.fault else None,
             parked_now=sum(one.events for one in parked if one.connector == name),
             parked=delivery.meter.parked,
-            attempts={outcome: delivery.meter.attempts[outcome] for outcome in OUTCOMES},
+            attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
         )
