@@ -33,6 +33,7 @@ class Api:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._taps = 0
+        self._auditing = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
         """Where each of them answers."""
@@ -41,6 +42,7 @@ class Api:
             web.get("/lanes", self.lanes),
             web.get("/health", self.health),
             web.get("/metrics", self.metrics),
+            web.get("/audit", self.audit),
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
@@ -62,6 +64,11 @@ class Api:
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         """The same for Prometheus."""
         return web.Response(body=exposition(await self._control.status()), headers={"Content-Type": CONTENT_TYPE})
+
+    async def audit(self, _: web.Request) -> web.StreamResponse:
+        """Whether anything has vanished."""
+        async with self._auditing:
+            return answer(await self._control.audit())
 
     async def contract(self, _: web.Request) -> web.StreamResponse:
         """The OpenAPI document."""

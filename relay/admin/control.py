@@ -6,6 +6,7 @@ from typing import Protocol
 
 from relay.admin.status import Status
 from relay.api import Block
+from relay.journal.audit import Audit
 
 Taps = set[Callable[[Block], object]]
 
@@ -19,6 +20,9 @@ class Control(Protocol):
 
     async def status(self) -> Status:
         """How everything is now."""
+
+    async def audit(self) -> Audit:
+        """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
 
     def taps(self, at: str) -> Taps:
         """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""

@@ -33,6 +33,7 @@ from relay.deliver.lane import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts
+from relay.journal.audit import Audit, audit
 
 PAGE: Final = resource.getpagesize()
 log = structlog.stdlib.get_logger()
@@ -68,6 +69,11 @@ class View:
     def _needed(self) -> int:
         """The oldest offset that some lane still needs."""
         return min((lane.cursor.position for lane in self._fleet.lanes), default=self._journal.head)
+
+    async def audit(self) -> Audit:
+        """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
+        journal = self.folder / self._config.journal.path
+        return await asyncio.to_thread(audit, self.folder, journal, self._config.may_expire)
 
     def taps(self, at: str) -> Taps:
         """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""

@@ -13,7 +13,8 @@ import yaml
 from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, Status, Taps
 from relay.config import AdminSettings, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.journal import State
+from relay.journal import Journal, Limits, State
+from relay.journal.audit import Audit, audit
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
 
@@ -62,6 +63,10 @@ class Shown:
 
     async def status(self) -> Status:
         return self.shown
+
+    async def audit(self) -> Audit:
+        await Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20).close()
+        return audit(self.folder, self.folder / "journal", lambda _: False)
 
     def taps(self, at: str) -> Taps:
         self.position("heap" if at == "ingest" else at)

@@ -59,6 +59,7 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (200, "GET", "/lanes", None, None),
         (200, "GET", "/health", None, None),
         (200, "GET", "/metrics", None, None),
+        (200, "GET", "/audit", None, None),
         (404, "GET", "/tail?at=hoop", "/tail", None),
         (404, "POST", "/lanes/hoop/pause", "/lanes/{connector}/pause", None),
         (200, "GET", "/parked?connector=heap&limit=1&number=1", "/parked", None),

@@ -101,6 +101,13 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         assert (after.outcomes["delivered"], after.oldest_pending, after.last_error.status) == (5, None, 401)
         assert sum(after.end_to_end.counts) == 5
         assert after.attempts["unauthorized"] >= 1
+        await daemon.settled("heap", 5)
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(daemon.state / "admin.sock"))) as session,
+            session.get("http://relay/audit") as answer,
+        ):
+            found = await answer.json()
+        assert (found["balances"], found["head"], len(found["connectors"])) == (True, 5, 2)
         assert relay(daemon, "status")[0] == 0
         assert await daemon.stop() == 0
         assert not (daemon.state / "admin.sock").exists()

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.api import Kind
-from relay.cli.audit import Seen, journal_problems, lane_problems, ranges
 from relay.cli.main import relay
 from relay.journal import Counts, Cursor, Journal, Limits, Parked, State
+from relay.journal.audit import Seen, journal_problems, lane_problems, ranges
 from relay.journal.books import Books
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of

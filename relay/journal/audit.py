@@ -1,0 +1,159 @@
+"""The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Final
+
+from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, parked_offsets, sources
+from relay.journal.cursor import unsettled
+from relay.journal.inspect import Inspected, inspect
+
+RANGES_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The books of one connector, and whether they are borne out."""
+
+    connector: str
+    accepted: int
+    delivered: int
+    unselected: int
+    filtered: int
+    parked: int
+    expired: int
+    erased: int
+    pending: int
+    unsettled: int
+    balances: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What an audit has found."""
+
+    balances: bool
+    segments: int
+    """Of the journal."""
+    oldest: int
+    """The oldest offset that can be read."""
+    head: int
+    """Events below this offset were acknowledged."""
+    connectors: Sequence[Row]
+    sources: Sequence[SourceBooks]
+    problems: Sequence[str]
+    """What does not balance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that an audit looks at, in the order in which it has to be read while relay runs."""
+
+    before: Sequence[Books]
+    parked: Sequence[tuple[str, int]]
+    journal: Sequence[Inspected]
+    after: Sequence[Books]
+    """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
+
+    @property
+    def head(self) -> int:
+        """Events below this offset were acknowledged before the journal was read."""
+        return acknowledged(self.before)
+
+    @property
+    def kept(self) -> list[Range]:
+        """The offsets that can be read, with good checksums."""
+        return [(segment.base, segment.end) for segment in self.journal]
+
+    @property
+    def oldest(self) -> int:
+        """The oldest offset of the journal."""
+        return self.journal[0].base if self.journal else 0
+
+
+def audit(state: Path, journal: Path, may_expire: Callable[[str], bool]) -> Audit:
+    """Audit a state folder and its journal, whether relay runs or not. `may_expire` tells of a connector whether the
+    journal may let go of events that its lane still needs. Raises FileNotFoundError, OSError, sqlite3.Error."""
+    before = books(state)
+    parked = parked_offsets(state)
+    found = inspect(journal, acknowledged(before))
+    seen = Seen(before=before, parked=parked, journal=found, after=books(state))
+    problems = [*journal_problems(seen)]
+    rows = []
+    for lane in sorted(before, key=lambda lane: lane.connector):
+        wrong = [*lane_problems(lane, seen, may_expire=may_expire(lane.connector))]
+        rows.append(_row(lane, balances=not wrong))
+        problems += [f"{lane.connector}: {problem}" for problem in wrong]
+    return Audit(
+        balances=not problems,
+        segments=len(seen.journal),
+        oldest=seen.oldest,
+        head=seen.head,
+        connectors=rows,
+        sources=sources(state),
+        problems=problems,
+    )
+
+
+def journal_problems(seen: Seen) -> Iterator[str]:
+    """Say what is missing between the journal's oldest offset and its head."""
+    for segment in seen.journal:
+        if not segment.is_whole:
+            yield f"journal: {segment.path.name}: {segment}"
+    if missing := unsettled(seen.oldest, seen.head, seen.kept):
+        yield f"journal: offsets {ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
+
+
+def lane_problems(lane: Books, seen: Seen, *, may_expire: bool) -> Iterator[str]:
+    """Say what of a lane's books is not borne out by its cursor, the journal and the parked events.
+
+    With `may_expire` what is older than the journal is no fault: the lane will count it as expired when it comes to it.
+    """
+    cursor, ledger = lane.cursor, lane.ledger
+    places = [cursor.start, cursor.position, *chain(*cursor.ahead), lane.head]
+    if any(low > high for low, high in pairwise(places)):
+        yield f"the cursor is out of order: start, position, ranges ahead and head are {', '.join(map(str, places))}"
+    if ledger.pending != _size(lane.unsettled):
+        yield (
+            f"accepted {ledger.accepted} less the outcomes leaves {ledger.pending} pending,"
+            f" but the cursor leaves {_size(lane.unsettled)} unsettled: {ranges(lane.unsettled) or 'none'}"
+        )
+    readable = [(0, seen.oldest), *seen.kept] if may_expire else seen.kept
+    needed = next((later for later in seen.after if later.connector == lane.connector), lane).cursor
+    pending = unsettled(needed.position, lane.head, needed.ahead)
+    if missing := [*chain(*(unsettled(start, stop, readable) for start, stop in pending))]:
+        yield f"unsettled offsets {ranges(missing)} cannot be read in the journal"
+    parked = [offset for connector, offset in seen.parked if connector == lane.connector and _counts(lane, offset)]
+    if len(parked) > ledger.counts.parked:
+        shown = ranges([(offset, offset + 1) for offset in parked])
+        yield f"{len(parked)} events are parked, but {ledger.counts.parked} counted: offsets {shown}"
+
+
+def ranges(found: Sequence[Range]) -> str:
+    """Write offsets for people: "3, 7-9", and how many ranges more there are."""
+    shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in found[:RANGES_SHOWN]]
+    rest = len(found) - RANGES_SHOWN
+    return ", ".join(shown) + (f" and {rest} more ranges" if rest > 0 else "")
+
+
+def _counts(lane: Books, offset: int) -> bool:
+    """Whether a parked event is in the saved counts; one that was parked since, or before a crash, is not yet."""
+    return lane.cursor.start <= offset < lane.head and lane.is_settled(offset)
+
+
+def _size(found: Sequence[Range]) -> int:
+    return sum(stop - start for start, stop in found)
+
+
+def _row(lane: Books, *, balances: bool) -> Row:
+    ledger = lane.ledger
+    return Row(
+        lane.connector,
+        ledger.accepted,
+        **asdict(ledger.counts),
+        pending=ledger.pending,
+        unsettled=_size(lane.unsettled),
+        balances=balances,
+    )
