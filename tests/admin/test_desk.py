@@ -1,0 +1,72 @@
+"""Commands find the same in a state folder, whether a relay runs with it and is asked, or not."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from relay.cli.client import running
+from relay.cli.desk import desk_of
+from relay.journal import Cursor, Parked, State, Which
+from relay.journal.replays import Replay
+from tests.admin.conftest import Bench
+
+NUMBERS = tuple(range(1, 2000))
+
+
+def all_that_is_asked(folder: Path) -> list[Any]:
+    desk = desk_of(folder)
+    email = Which(connector="heap", source="braze", cause="refused", since=1.0, limit=2, numbers=(1, 2))
+    return [
+        [*desk.look_at_parked(Which())],
+        [*desk.look_at_parked(email)],
+        desk.count_parked(Which(numbers=NUMBERS)),
+        desk.mark_parked(Which(numbers=(1, 2, 3))),
+        [one.number for one in desk.look_at_parked(Which()) if one.again],
+        desk.drop_parked(Which(cause="filter")),
+        desk.ask_replay(Replay("heap", Cursor(2, 2), 9, ("email",), 5.0, asked=1.0)),
+        desk.cancel_replay(1),
+        desk.cancel_replay(1),
+        [(one.number, one.cursor, one.stop, [*one.entries], one.rate, one.status) for one in desk.replays()],
+    ]
+
+
+def parked() -> list[Parked]:
+    return [
+        Parked("braze", "heap", 3, "t", "refused", "no", 2, b'\xff\x00{"id":1}', status=400, answer="é", key="k"),
+        Parked("braze", "heap", 4, "t", "filter", "no", 1, b"x" * 300_000, first=5.0, replay=7),
+        Parked("braze", None, None, None, "unreadable", "no", 0, b""),
+    ]
+
+
+async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.journal.state.time.time", lambda: 1000.0)
+    found = []
+    for name in ("with", "without"):
+        bench = Bench(tmp_path / name)
+        await bench.state.park(parked())
+        if name == "with":
+            await bench.admin.start()
+        assert (running(tmp_path / name) is not None) is (name == "with")
+        found.append(await asyncio.to_thread(all_that_is_asked, tmp_path / name))
+        await bench.admin.stop()
+        bench.state.close()
+    assert found[0] == found[1]
+    assert [len(one) for one in found[0][:2]] == [3, 1]
+    assert found[0][2:6] == [3, 2, [1, 2], 1]
+
+
+async def test_what_the_api_refuses_is_told_as_it_says_it(bench: Bench) -> None:
+    def ask() -> int:
+        return desk_of(bench.shown.folder).ask_replay(Replay("hoop", Cursor(0, 0), 1))
+
+    with pytest.raises(click.ClickException, match="no connector hoop runs; there are: heap"):
+        await asyncio.to_thread(ask)
+
+
+def test_a_socket_that_nobody_listens_on_is_no_relay(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    (tmp_path / "admin.sock").symlink_to(tmp_path / "gone")
+    assert running(tmp_path) is None
