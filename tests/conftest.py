@@ -152,8 +152,7 @@ def samples() -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _no_secrets_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "RELAY_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC",
-    ):  # fmt: skip
+    from_systemd = ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC")
+    for name in (*from_systemd, "RELAY_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     assert "CREDENTIALS_DIRECTORY" not in os.environ

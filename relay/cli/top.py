@@ -20,7 +20,14 @@ CLEAR: Final = "\x1b[H\x1b[J"
 
 
 @click.command
-@click.option("--every", metavar="SECONDS", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600))
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600),
+    help="Between two looks.",
+)
 @click.option("--times", metavar="N", type=click.IntRange(1), help="End after so many looks.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
 @state_option

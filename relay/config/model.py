@@ -150,6 +150,7 @@ class Config:
         """Whether the journal may let go of events that this connector's lane still needs."""
         return connector not in self.connectors or self.journal.on_full == "expire_oldest"
 
+
 OWN_TABLES: Final[Mapping[str, type[Settings]]] = {
     name: made for name, made in get_type_hints(Config).items() if isinstance(made, type) and issubclass(made, Settings)
 }
