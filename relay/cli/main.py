@@ -9,7 +9,19 @@ from relay import __version__
 from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
 
-COMMANDS: Final = ("audit", "check", "journal", "parked", "plugins", "replay", "run", "sandbox", "send", "trace")
+COMMANDS: Final = (
+    "audit",
+    "check",
+    "erasures",
+    "journal",
+    "parked",
+    "plugins",
+    "replay",
+    "run",
+    "sandbox",
+    "send",
+    "trace",
+)
 """Each is the function of that name in the module of that name, imported when it is asked for."""
 
 

@@ -121,7 +121,7 @@ def _find(place: Place, lane: Books, since: float | None, until: float | None, s
             last = min(last, start)
             break
         first = start if first is None else first
-        wants = [selection.wants(kind.type) for kind in block.kinds]
+        wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
         wanted += sum(wants[kind] for kind in block.index[: stop - start])
     tell_damage(listed)
     return Found(last if first is None else first, last, wanted)

@@ -9,6 +9,7 @@ from relay.config.mistake import ConfigError, Mistake
 from relay.config.model import (
     Config,
     Configured,
+    ErasureSettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Configured",
+    "ErasureSettings",
     "IngestSettings",
     "JournalSettings",
     "Loaded",

@@ -18,6 +18,7 @@ from relay.config.mistake import ConfigError, Mistake, closest
 from relay.config.model import (
     Config,
     Configured,
+    ErasureSettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -28,7 +29,7 @@ from relay.config.registry import KINDS, Registry
 from relay.config.tls import TlsError, server_context, worry
 from relay.config.translate import translate
 
-TABLES: Final = ("ingest", "journal", "parked", "runtime", "log", *KINDS)
+TABLES: Final = ("ingest", "journal", "parked", "erasure", "runtime", "log", *KINDS)
 
 S = TypeVar("S", bound=Settings)
 Tables = Mapping[str, Configured[Any, Any]]
@@ -68,6 +69,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         ingest=ingest,
         journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
+        erasure=check.own_table("erasure", ErasureSettings),
         runtime=check.own_table("runtime", RuntimeSettings),
         log=check.own_table("log", LogSettings),
         sources={name: source for name, source in sources.items() if source.settings.enabled},
@@ -157,6 +159,7 @@ class _Check:
         self.warnings.extend(crosscheck.unused_filters(self.merged))
         made = [made for source in self.registry.types("source").values() for made in getattr(source, "makes", ())]
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
+        self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 

@@ -17,7 +17,7 @@ import structlog
 
 from relay import __version__
 from relay.config import Config, TlsError
-from relay.deliver import Fleet
+from relay.deliver import Eraser, Fleet
 from relay.ingest import Ingest
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
 
@@ -36,27 +36,32 @@ async def run(config: Config, folder: Path) -> None:
         fleet = Fleet(journal, state, folder)
         sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
         ingest = Ingest(sources, config.ingest, journal, state)
-        addresses = await _open(fleet, ingest, config)
+        eraser = Eraser(fleet, journal, state, config.erasure)
+        addresses = await _open(fleet, eraser, ingest, config)
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(fleet.run(), name="fleet")
             tidying = group.create_task(tidy_parking(state, config.parked.retention), name="tidy parking")
             watching = group.create_task(ingest.watch_tls(), name="watch certificates")
+            erasing = group.create_task(eraser.run(), name="erasures")
             try:
                 _tell_start(config, journal, addresses)
                 await stop.wait()
                 log.info("relay stops", drain_s=config.runtime.drain)
                 ingest.drain()
+                erasing.cancel()
                 await _end(fleet, lanes, config.runtime.drain)
             finally:
                 tidying.cancel()
                 watching.cancel()
+                erasing.cancel()
                 await ingest.stop()
     log.info("relay stopped")
 
 
-async def _open(fleet: Fleet, ingest: Ingest, config: Config) -> list[str]:
+async def _open(fleet: Fleet, eraser: Eraser, ingest: Ingest, config: Config) -> list[str]:
     try:
         await fleet.open(config)
+        await eraser.open()
     except Exception as error:
         raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
     try:
