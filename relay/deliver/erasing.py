@@ -84,7 +84,7 @@ class Eraser:
 
     async def _erase(self) -> None:
         """Do what is due."""
-        under_way = await self._state.run(lambda db: read_erasures(db, "done IS NULL"))
+        under_way = await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
         last = time.time() - self._settings.after
         due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
         if due and time.monotonic() >= self._next:
@@ -125,7 +125,7 @@ class Eraser:
             log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
         await self._fleet.rest(lambda connector: self._state.run(Wipe(connector, wanted, offsets)))
         names = [lane.name for lane in self._fleet.lanes]
-        for connector in await self._state.run(lambda db: strangers(db, names)):
+        for connector in await self._state.look(lambda db: strangers(db, names)):
             await self._state.run(Wipe(connector, wanted, offsets))
         await self._state.run(Wipe(None, wanted, offsets))
 
@@ -134,8 +134,8 @@ class Eraser:
         known = Wanted(users)
         found = {number: {*user.external_ids} for number, user in users.items()}
         for number, user in users.items():
-            found[number] |= await self._state.run(partial(known_external_ids, user_id=user.user_id))
-        parts = [await self._state.run(lambda db: parked_external_ids(db, known))]
+            found[number] |= await self._state.look(partial(known_external_ids, user_id=user.user_id))
+        parts = [await self._state.look(lambda db: parked_external_ids(db, known))]
         parts += [part for segment in segments if (part := await self._on(external_ids, segment, known))]
         for part in parts:
             for number, ids in part.items():

@@ -44,7 +44,7 @@ class Telling:
 
     async def _lacking(self) -> list[Erasure]:
         condition = "compacted NOT NULL AND done IS NULL AND (user_id NOT NULL OR external_ids != '[]')"
-        under_way = await self._state.run(lambda db: read_erasures(db, condition))
+        under_way = await self._state.look(lambda db: read_erasures(db, condition))
         return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
 
     async def _tell(self, lacking: Sequence[Erasure]) -> float:

@@ -43,7 +43,7 @@ class Watch:
 
     async def open(self) -> None:
         """Find its place: where it was, or, the first time, the journal's head. Raises sqlite3.Error."""
-        found = await self._state.run(watch_position)
+        found = await self._state.look(watch_position)
         self.position = self._journal.head if found is None else min(found, self._journal.head)
         await self._save(self.position, [], [])
 

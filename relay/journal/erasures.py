@@ -1,8 +1,8 @@
 """Erasures: the wish to have all of a user's events removed, and the receipt that is left of it.
 
 A row is written when the wish is noticed. It keeps the user's ids until everything is done, and then only their
-digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or not; they raise
-FileNotFoundError (no relay has run there), sqlite3.Error. The others are parts of a transaction of the daemon's.
+digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or not;
+they raise FileNotFoundError (no relay has run there), sqlite3.Error. The others are parts of the daemon's transactions.
 """
 
 import json

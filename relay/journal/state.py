@@ -206,6 +206,10 @@ class State:
         """Do work that is one transaction. Raises sqlite3.Error, and then none of it is done."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
 
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read without waiting for other processes' transactions. Raises sqlite3.Error."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._db)
+
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._db.execute("BEGIN IMMEDIATE")
         try:
