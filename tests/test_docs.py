@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from relay.api import ConnectorSettings, Settings, SourceSettings
 from relay.cli.main import COMMANDS
 from relay.config import (
+    ErasureSettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -38,6 +39,7 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[ingest.tls]`": (TlsSettings, set()),
     "`[journal]`": (JournalSettings, set()),
     "`[parked]`": (ParkedSettings, set()),
+    "`[erasure]`": (ErasureSettings, set()),
     "`[runtime]`": (RuntimeSettings, set()),
     "`[log]`": (LogSettings, set()),
     "every source": (SourceSettings, set()),

@@ -61,11 +61,13 @@ async def run(config: Config, folder: Path) -> None:
 async def _open(fleet: Fleet, eraser: Eraser, ingest: Ingest, config: Config) -> list[str]:
     try:
         await fleet.open(config)
-        await eraser.open()
     except Exception as error:
         raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
     try:
+        await eraser.open()
         return await ingest.start()
+    except sqlite3.Error as error:
+        raise StartError(f"the erasures in relay.db cannot be read: {error}") from error
     except OSError as error:
         raise StartError(f"ingest.listen: {error}") from error
     except TlsError as error:
