@@ -43,7 +43,7 @@ class Telling:
             await asyncio.sleep(delay)
 
     async def _lacking(self) -> list[Erasure]:
-        condition = "compacted NOT NULL AND done IS NULL AND (user_id NOT NULL OR external_ids != '[]')"
+        condition = "done IS NULL AND compacted NOT NULL AND (user_id NOT NULL OR external_ids != '[]')"
         under_way = await self._state.look(lambda db: read_erasures(db, condition))
         return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
 

@@ -97,7 +97,8 @@ def erasures(folder: Path) -> list[Erasure]:
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
     """The erasures for which an SQL condition holds, the last one first."""
     answers: dict[int, list[Answer]] = {}
-    for number, *answer in db.execute("SELECT * FROM erasure_answer ORDER BY connector"):
+    query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
+    for number, *answer in db.execute(f"{query} ORDER BY connector"):
         answers.setdefault(number, []).append(Answer(*answer))
     rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
     names = [column[0] for column in rows.description]

@@ -107,6 +107,8 @@ CREATE TABLE IF NOT EXISTS erasure (
     done         REAL               -- Unix seconds: the connectors have answered, and the ids are forgotten
 ) STRICT;
 
+CREATE INDEX IF NOT EXISTS erasure_open ON erasure (number) WHERE done IS NULL;
+
 CREATE TABLE IF NOT EXISTS erasure_answer (
     number    INTEGER NOT NULL,
     connector TEXT    NOT NULL,
