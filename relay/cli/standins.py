@@ -126,8 +126,8 @@ def heap(
     """Heap, until Ctrl-C: its server-side API, the webhook for Currents, and segments that are synced back.
 
     The API is /api/track, /api/add_user_properties, /api/add_account_properties, /api/v1/identify and, to delete users,
-    /api/public/v0/auth_token, user_deletion and deletion_status; Currents are taken at /webhook. The side doors take and give JSON; the options from --fail on are switches that can be changed
-    while it runs:
+    /api/public/v0/auth_token, user_deletion and deletion_status; Currents are taken at /webhook. The side doors take and
+    give JSON; the options from --fail on are switches that can be changed while it runs:
 
     \b
     /_sandbox/switches    GET, POST {"over_limit": "drop"}

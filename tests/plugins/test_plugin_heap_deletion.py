@@ -61,7 +61,7 @@ async def test_ten_thousand_users_go_in_one_request(tmp_path: Path) -> None:
 
 async def test_a_deletion_that_is_pending_is_asked_after_and_not_made_again(tmp_path: Path) -> None:
     async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
-        heap.deletions.pending = 3
+        heap.switches = heap.switches.changed(pending=3)
         with pytest.raises(Retry, match="not completed it yet") as raised:
             await connector.erase(USERS)
         assert raised.value.after == 60
@@ -78,7 +78,7 @@ async def test_a_token_is_good_for_five_minutes_of_heaps_clock(tmp_path: Path) -
         return now[0]
 
     async with HeapApi(api_key=KEY, clock=clock) as heap, connected(heap.url, tmp_path) as connector:
-        heap.deletions.pending = 0
+        heap.switches = heap.switches.changed(pending=0)
         with pytest.raises(Unauthorized):
             await connector.erase(USERS)
 
