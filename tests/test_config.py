@@ -128,8 +128,8 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
     assert first.startswith('00-relay.toml:2: journal.max_size: expected a size such as "64MiB" (units: B, KiB, ')
     assert first.endswith("got '10 gigs'")
     assert others[:2] == [
-        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, parked, runtime, admin, metrics, log, source, "
-        "connector, filter (did you mean journal?)",
+        "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, parked, erasure, runtime, admin, metrics, log, "
+        "source, connector, filter (did you mean journal?)",
         "20-braze.toml:4: source.braze.tokens[0]: a secret is a reference, never the secret itself: "
         '{ credential = "name" }, { file = "/path" } or { env = "NAME" }',
     ]
@@ -358,6 +358,14 @@ def test_a_selection_of_nothing_known_is_a_warning(tmp_path, registry):
     write(tmp_path, a=SOURCE + CONNECTOR + 'events = [\n  "email",\n  "emial",\n]')
     assert warnings(tmp_path, registry) == [
         'a.toml:6: connector.c.events[1]: "emial" matches no known event type (did you mean email?)'
+    ]
+
+
+def test_an_erasure_on_what_is_no_event_is_a_warning(tmp_path, registry):
+    on = 'on = ["users.UserDeleteRequest", "users.UserOrfan"]'
+    write(tmp_path, a=SOURCE + CONNECTOR, b=f"[erasure]\n{on}")
+    assert warnings(tmp_path, registry) == [
+        'b.toml:2: erasure.on[1]: "users.UserOrfan" is no known event type (did you mean users.UserOrphan?)'
     ]
 
 

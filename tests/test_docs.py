@@ -20,6 +20,7 @@ from relay.cli.check import BAD_CONFIGURATION
 from relay.cli.main import COMMANDS, relay
 from relay.config import (
     AdminSettings,
+    ErasureSettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -48,6 +49,7 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[ingest.tls]`": (TlsSettings, set()),
     "`[journal]`": (JournalSettings, set()),
     "`[parked]`": (ParkedSettings, set()),
+    "`[erasure]`": (ErasureSettings, set()),
     "`[runtime]`": (RuntimeSettings, set()),
     "`[admin]`": (AdminSettings, set()),
     "`[metrics]`": (MetricsSettings, set()),

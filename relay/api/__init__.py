@@ -1,8 +1,8 @@
 """Everything a plugin may import. What is not exported here is not part of the API."""
 
 from relay.api.batch import Batch, Block
-from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings
-from relay.api.event import Event, Kind
+from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings, User
+from relay.api.event import ERASED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
 from relay.api.outcome import DELIVERED, Delivered, Outcome, Reject, Retry, Skipped, Unauthorized, check, retry_after
@@ -12,6 +12,7 @@ from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings,
 
 __all__ = [
     "DELIVERED",
+    "ERASED",
     "Batch",
     "BatchSettings",
     "Block",
@@ -42,6 +43,7 @@ __all__ = [
     "Unauthorized",
     "Unreadable",
     "UrlPath",
+    "User",
     "check",
     "check_utf8",
     "hookimpl",

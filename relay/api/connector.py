@@ -4,6 +4,7 @@ Batching, selection, filters, retries, pace, parking and the cursor are the lane
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import Field, model_validator
 
 from relay.api.batch import Batch
 from relay.api.event import Event
-from relay.api.outcome import Outcome, check
+from relay.api.outcome import Outcome, Skipped, check
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Duration, EventSelection, Settings, StartAt
 
@@ -76,6 +77,16 @@ class ConnectorSettings(Settings):
     """What becomes of those behind one that had to be parked."""
     rate: float = Field(0, ge=0)
     """Events per second at most; 0 is no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user to be erased, by all ids that relay knows."""
+
+    user_id: str | None
+    """Braze's id."""
+    external_ids: tuple[str, ...] = ()
+    """Yours."""
 
 
 class Connector(Plugin):
@@ -166,6 +177,15 @@ class Connector(Plugin):
         whole batch. Called for up to `concurrency` batches at a time; may be cancelled at any await.
         """
         raise NotImplementedError
+
+    async def erase(self, users: Sequence[User]) -> Sequence[Outcome] | None:
+        """Have the destination forget these users; called after their events are erased here.
+
+        Return None if it has, or one outcome per user: `Skipped` says why there is nothing to be done. Whatever else
+        is returned or raised, as in `deliver`, has it called again later, for as long as it takes. Reasons are kept in
+        the receipts, without the users' ids.
+        """
+        return [Skipped("not supported")] * len(users)
 
     async def close(self) -> None:
         """Let go of everything; called once after the last delivery."""

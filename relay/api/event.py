@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -17,6 +17,15 @@ class Kind:
     type: str
     id_field: str = "id"
     time_field: str = "time"
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether events of it only keep the place of ones that were erased. No source has an empty name."""
+        return not self.source and self.type == ERASED.type
+
+
+ERASED: Final = Kind("", "relay.erased")
+"""Of what is left in the journal of an erased event, so that all others keep their offsets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ COMMANDS: Final = (
     "check",
     "config",
     "doctor",
+    "erasures",
     "init",
     "journal",
     "new-connector",

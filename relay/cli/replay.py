@@ -122,7 +122,7 @@ def _find(place: Place, lane: Books, since: float | None, until: float | None, s
             last = min(last, start)
             break
         first = start if first is None else first
-        wants = [selection.wants(kind.type) for kind in block.kinds]
+        wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
         wanted += sum(wants[kind] for kind in block.index[: stop - start])
     tell_damage(listed)
     return Found(last if first is None else first, last, wanted)
@@ -216,13 +216,14 @@ def _plain(one: Replay) -> dict[str, Any]:
         "filtered": counts.filtered,
         "parked": counts.parked,
         "expired": counts.expired,
+        "erased": counts.erased,
         "to_come": one.stop - one.cursor.start - counts.total,
     }
 
 
 def _line(one: Replay) -> str:
     fields = _plain(one)
-    shown = ("delivered", "unselected", "filtered", "parked", "expired", "to_come")
+    shown = ("delivered", "unselected", "filtered", "parked", "expired", "erased", "to_come")
     counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
     head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"
     return f"{head}, asked {fields['asked']}: {one.status}; {counts or 'nothing yet'}"

@@ -107,6 +107,7 @@ def braze(
 @click.command
 @click.option("--listen", default="127.0.0.1:9102", show_default=True, callback=_listen, help="HOST:PORT.")
 @click.option("--app-id", default="1", show_default=True, help="The app it knows.")
+@click.option("--api-key", default="key", show_default=True, help="What it takes to delete users.")
 @click.option("--webhook-token", help="The bearer token that /webhook wants.")
 @speed_option
 @click.option("--segments-url", metavar="URL", help="Where segments are synced to, every 4 hours of its clock.")
@@ -115,6 +116,7 @@ def braze(
 def heap(
     listen: tuple[str, int],
     app_id: str,
+    api_key: str,
     webhook_token: str | None,
     speed: float,
     segments_url: str | None,
@@ -123,9 +125,9 @@ def heap(
 ) -> None:
     """Heap, until Ctrl-C: its server-side API, the webhook for Currents, and segments that are synced back.
 
-    The API is /api/track, /api/add_user_properties, /api/add_account_properties and /api/v1/identify; Currents are
-    taken at /webhook. The side doors take and give JSON; the options from --fail on are switches that can be changed
-    while it runs:
+    The API is /api/track, /api/add_user_properties, /api/add_account_properties, /api/v1/identify and, to delete users,
+    /api/public/v0/auth_token, user_deletion and deletion_status; Currents are taken at /webhook. The side doors take
+    and give JSON; the options from --fail on are switches that can be changed while it runs:
 
     \b
     /_sandbox/switches    GET, POST {"over_limit": "drop"}
@@ -142,7 +144,7 @@ def heap(
     """
     clock = Clock(speed)
     sync = SegmentSync(segments_url, segments_secret, **chosen(SyncSwitches, options)) if segments_url else None
-    api = HeapApi(app_id, clock=clock, **chosen(ApiSwitches, options))
+    api = HeapApi(app_id, api_key=api_key, clock=clock, **chosen(ApiSwitches, options))
     webhook = HeapWebhook(token=webhook_token, take=api.remember, **chosen(WebhookSwitches, options))
     doors = HeapDoors(api, sync)
     owners = [api, webhook] if sync is None else [api, webhook, sync]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from relay.api import Secret, Source
-from relay.catalogue import Selection
+from relay.catalogue import TYPES, Selection
 from relay.config.merge import KeyPath, Merged, is_reference
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured
@@ -71,6 +71,14 @@ def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake
             for unmatched in Selection([entry.strip()]).warnings():
                 path = ("connector", name, "events", number)
                 yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
+
+
+def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
+    """Find types in `erasure.on` that are not known: no event may ever ask for an erasure then."""
+    table = merged.table.get("erasure")
+    for number, entry in _texts(table.get("on")) if isinstance(table, dict) else ():
+        if entry not in TYPES:
+            yield merged.mistake(("erasure", "on", number), f'"{entry}" is no known event type', closest(entry, TYPES))
 
 
 def idle(merged: Merged) -> Iterator[Mistake]:

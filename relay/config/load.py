@@ -20,6 +20,7 @@ from relay.config.model import (
     AdminSettings,
     Config,
     Configured,
+    ErasureSettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -79,6 +80,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         ingest=ingest,
         journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
+        erasure=check.own_table("erasure", ErasureSettings),
         runtime=check.own_table("runtime", RuntimeSettings),
         admin=admin,
         metrics=check.own_table("metrics", MetricsSettings),
@@ -172,6 +174,7 @@ class _Check:
         self.warnings.extend(crosscheck.unused_filters(self.merged))
         made = [made for source in self.registry.types("source").values() for made in getattr(source, "makes", ())]
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
+        self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 

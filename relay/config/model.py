@@ -76,6 +76,17 @@ class ParkedSettings(Settings):
     """Seconds after its last failure that an event stays parked; 0: until somebody drops it."""
 
 
+class ErasureSettings(Settings):
+    """[erasure]: users' events that are removed on request."""
+
+    on: tuple[str, ...] = ()
+    """Types of events that ask for it, for the user they are about."""
+    after: Duration = 3600.0
+    """Seconds from the request until the user's events are removed."""
+    identities: bool = False
+    """Whether the external ids of users are kept, by user id, from all events that pass."""
+
+
 class RuntimeSettings(Settings):
     """[runtime]: start, reload, stop."""
 
@@ -138,6 +149,7 @@ class Config:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
     parked: ParkedSettings = field(default_factory=ParkedSettings)
+    erasure: ErasureSettings = field(default_factory=ErasureSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)

@@ -116,6 +116,10 @@ class Delivery:
         """Begin no further attempt; those under way may end."""
         self._stop.set()
 
+    def go_on(self) -> None:
+        """Attempts may begin again."""
+        self._stop.clear()
+
     async def finish(self, batch: Batch, note: Callable[[Settled], None]) -> None:
         """Deliver or park every event of the batch; call `note` for those that have their outcome. Raises Stopped."""
         since, began = time.monotonic(), time.time()

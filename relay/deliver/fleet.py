@@ -7,7 +7,7 @@ fails, lanes go on until their windows are full and then wait: what could be sen
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver.lane import LiveLane, Snapshot
 from relay.deliver.replays import Replays
-from relay.journal import Cursor, Journal, State, unsettled
+from relay.journal import Counts, Cursor, Journal, State, unsettled
 from relay.route import Route
 
 SAVE_S: Final = 0.25
@@ -41,6 +41,9 @@ class Fleet:
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
         self._save_now = asyncio.Event()
+        self._saving = asyncio.Lock()
+        self.also_needed: Callable[[], int] | None = None
+        """From which offset on somebody beside the lanes still needs the journal."""
         self._saved: dict[str, tuple[Cursor, int]] = {}
         self._kept, self._kept_at = -1, 0.0
         self._tidied_at = 0.0
@@ -182,8 +185,25 @@ class Fleet:
         await self._journal.reads_end()
         await self._state.answers()
 
+    async def rest(self, meanwhile: Callable[[str], Awaitable[Counts]]) -> None:
+        """Put the lanes to rest one after the other, so that none has events in memory any more that it had before.
+
+        `meanwhile` is called for each connector while its lane rests and all it knows is saved; it returns by how much
+        the counts of the lane are others from now on, as it has saved them."""
+        for replay in self._replays.lanes:
+            async with replay.at_rest():
+                log.debug("replay rests", connector=replay.name)
+        for lane in self.lanes:
+            async with lane.at_rest(), self._saving:
+                await self._save()
+                lane.correct(await meanwhile(lane.name))
+
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""
+        async with self._saving:
+            await self._save()
+
+    async def _save(self) -> None:
         head = self._journal.head
         live = {lane: lane.snapshot() for lane in self.lanes}
         replays = self._replays.snapshots()
@@ -191,7 +211,8 @@ class Fleet:
         for lane, snapshot in live.items():
             lane.saved(snapshot)
         self._replays.saved(replays)
-        await self._keep(min((snapshot.cursor.position for snapshot in live.values()), default=head))
+        also = [self.also_needed()] if self.also_needed else []
+        await self._keep(min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head))
 
     async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}

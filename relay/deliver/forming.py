@@ -12,7 +12,7 @@ from relay.route import Failed, Routed
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of the journal from `start` up to `stop`, and what the lane owes it: a batch to deliver, events to
-    park. `counts` holds the outcomes that are clear already (unselected, filtered)."""
+    park. `counts` holds the outcomes that are clear already (unselected, filtered, erased)."""
 
     start: int
     stop: int
@@ -34,6 +34,7 @@ class Forming:
         self._size = 0
         self._blocks: list[Block] = []
         self._filtered: list[int] = []
+        self._erased: list[int] = []
         self._failed: list[Failed] = []
         self._over: Block | None = None
         """The last block that was added, if not all of it fitted."""
@@ -44,6 +45,7 @@ class Forming:
         """Take what a route made of the events up to (without) offset `stop`; not while `full`."""
         self.stop = stop
         self._filtered += routed.filtered
+        self._erased += routed.erased
         self._failed += routed.failed
         self._over, self._at = routed.wanted, 0
         self._fill()
@@ -83,11 +85,13 @@ class Forming:
         stop = self.stop if self._over is None else self._over.offsets[self._at]
         filtered = bisect_left(self._filtered, stop)
         failed = bisect_left(self._failed, stop, key=lambda failed: failed.event.offset)
-        rest = stop - self.start - self.events - filtered - failed
-        counts = Counts(unselected=rest, filtered=filtered)
+        erased = bisect_left(self._erased, stop)
+        rest = stop - self.start - self.events - filtered - failed - erased
+        counts = Counts(unselected=rest, filtered=filtered, erased=erased)
         batch = Batch(self._blocks) if self._blocks else None
         span = Span(self.start, stop, batch, self._failed[:failed], counts)
         self.start, self.events, self._size, self._blocks = stop, 0, 0, []
         self._filtered, self._failed = self._filtered[filtered:], self._failed[failed:]
+        self._erased = self._erased[erased:]
         self._fill()
         return span

@@ -7,11 +7,12 @@ How it fails and recovers:
 - A slow or dead destination holds `concurrency` batches in memory and reads no further: its backlog is on disk.
 - An error that is not the destination's (a damaged segment, a bug) stops this lane alone; it starts again from its
   cursor after RESTART_S, for as long as it takes.
+- When events are erased the lane is put to rest: what it has in memory is forgotten, and read again from its cursor.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -31,6 +32,8 @@ from relay.journal import Attempts, Counts, Cursor, Journal, Parked, Replay, Sta
 from relay.route import Route
 
 RESTART_S: Final = 10.0
+REST_S: Final = 5.0
+"""How long attempts under way may go on when the lane is put to rest; what they had to say is then not waited for."""
 log = structlog.stdlib.get_logger()
 
 
@@ -65,7 +68,10 @@ class Lane:
         self.cursor = cursor
         self._delivery, self._limits, self._route, self._journal = delivery, limits, route, journal
         self._window = window
-        self._stop = asyncio.Event()
+        self._stop, self._halt = asyncio.Event(), asyncio.Event()
+        self._awake = asyncio.Lock()
+        """Held while anything is under way."""
+        self._patience: asyncio.Timeout | None = None
         self._until = until
         self._ordered: Ordered | None = None
         self.taps: set[Callable[[Block], object]] = set()
@@ -92,7 +98,8 @@ class Lane:
         """Deliver until stopped or at the end; return when the deliveries under way have ended."""
         while not self._stop.is_set() and not self.ended:
             try:
-                await self._run()
+                async with self._awake:
+                    await self._run()
             except Exception as error:
                 self._fault = f"{type(error).__name__}: {error}", self.cursor.position
                 log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exc_info=error)
@@ -101,13 +108,34 @@ class Lane:
                         await self._stop.wait()
 
     async def _run(self) -> None:
-        await self._begin()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as self._patience:
+                await self._begin()
+                await self._run_tasks()
+
+    async def _run_tasks(self) -> None:
         async with asyncio.TaskGroup() as group:
             work = self._work(group)
-            stopped = group.create_task(self._stop.wait(), name=f"lane {self.name}: stop")
-            await asyncio.wait([*work, stopped], return_when=asyncio.FIRST_COMPLETED)
-            for task in (*work, stopped):
+            halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
+            await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*work, halted):
                 task.cancel()
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Inside nothing is under way, and the lane has no event in memory; after that it goes on from its cursor."""
+        self._halt.set()
+        self._delivery.stop()
+        if self._patience is not None:
+            with suppress(RuntimeError):  # it rests already
+                self._patience.reschedule(asyncio.get_running_loop().time() + REST_S)
+        try:
+            async with self._awake:
+                yield
+        finally:
+            if not self._stop.is_set():
+                self._halt.clear()
+                self._delivery.go_on()
 
     async def _begin(self) -> None:
         """Nothing is on its way."""
@@ -127,6 +155,7 @@ class Lane:
     def stop(self) -> None:
         """Begin nothing new."""
         self._stop.set()
+        self._halt.set()
         self._delivery.stop()
 
     def snapshot(self) -> Snapshot:
@@ -211,7 +240,7 @@ class LiveLane(Lane):
         super().__init__(delivery, limits, route, cursor, window=window, journal=journal)
         self.connector = connector
         self._state = state
-        self._again = Again(delivery, route, limits, window, state, self._correct, self._read_keys)
+        self._again = Again(delivery, route, limits, window, state, self.correct, self._read_keys)
 
     async def _begin(self) -> None:
         await super()._begin()
@@ -239,7 +268,8 @@ class LiveLane(Lane):
         """There may be parked events to deliver again."""
         self._again.look()
 
-    def _correct(self, counts: Counts) -> None:
+    def correct(self, counts: Counts) -> None:
+        """Count events otherwise than before."""
         self.cursor.counts += counts
 
     def snapshot(self) -> Snapshot:

@@ -36,6 +36,11 @@ class Replays:
         for number in sorted(wanted.keys() - self._lanes):
             self._lanes[number] = lanes[wanted[number].connector].replay(wanted[number])
 
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Those that run."""
+        return tuple(self._lanes.values())
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Run those that do not run yet."""
         for number in self._lanes.keys() - self._started:

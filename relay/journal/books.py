@@ -33,7 +33,7 @@ class Books:
 
     def is_settled(self, offset: int) -> bool:
         """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
-        return offset < self.cursor.position or any(start <= offset < stop for start, stop in self.cursor.ahead)
+        return self.cursor.is_settled(offset)
 
 
 @dataclass(frozen=True, slots=True)

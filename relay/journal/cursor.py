@@ -70,6 +70,10 @@ class Cursor:
         if self.ahead and self.ahead[0][0] == self.position:
             self.position = self.ahead.pop(0)[1]
 
+    def is_settled(self, offset: int) -> bool:
+        """Whether the event at this offset has an outcome; it must not be older than the lane."""
+        return offset < self.position or any(start <= offset < stop for start, stop in self.ahead)
+
     def copy(self) -> "Cursor":
         """The cursor as it is now."""
         return replace(self, ahead=list(self.ahead), counts=replace(self.counts))

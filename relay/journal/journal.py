@@ -82,6 +82,11 @@ class Journal:
         """Called with each block once it is on disk; they must be quick."""
 
     @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._writer.folder
+
+    @property
     def oldest(self) -> int:
         """The oldest offset that can still be read."""
         segments = self._writer.segments
@@ -220,6 +225,18 @@ class Journal:
         if under_way := [reader.reading for reader in self._readers if reader.reading is not None]:
             await asyncio.wait(under_way)
 
+    async def roll(self) -> Sequence[Segment]:
+        """The segments that hold all events up to now; none of them is written to any more. Raises OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.roll)
+
+    async def replace(self, segment: Segment, fresh: Path) -> None:
+        """Have a segment that was written anew take the old one's place. Whoever reads on from now on reads it; what
+        was read before is for the readers to forget. Raises OSError."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.replace, segment, fresh)
+        self._tail.clear()
+        for reader in [*self._readers]:
+            await asyncio.to_thread(reader.let_go)
+
     async def close(self) -> None:
         """Finish the commits under way and seal the journal."""
         while self._groups or self._committing:
@@ -254,7 +271,7 @@ class Reader:
                 self.reading = asyncio.get_running_loop().run_in_executor(None, self._from_disk, offset)
                 blocks, offset = await self.reading
             elif self._segment is not None:
-                await asyncio.to_thread(self._let_go)
+                await asyncio.to_thread(self.let_go)
         self.offset = blocks[-1].offsets[-1] + 1
         return blocks
 
@@ -267,8 +284,8 @@ class Reader:
         inside = offset - blocks[0].offsets[0] if blocks else 0
         return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
 
-    def _let_go(self) -> None:
-        """Caught up with the tail: a file that is removed now must not go on taking space."""
+    def let_go(self) -> None:
+        """Close the file: if it is removed or replaced now, it must not go on taking space. Blocking."""
         with self._lock:
             self._close()
 
@@ -300,4 +317,4 @@ class Reader:
     def close(self) -> None:
         """Let go of the file and of the place."""
         self._readers.discard(self)
-        self._let_go()
+        self.let_go()

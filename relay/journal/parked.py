@@ -15,7 +15,7 @@ from typing import Any, Final
 from relay.api import Event, Kind
 
 FILE_NAME: Final = "relay.db"
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """How long to wait for another process's transaction."""

@@ -16,7 +16,7 @@ from typing import Final
 from relay.journal.inspect import Inspected, inspect
 from relay.journal.lock import lock
 from relay.journal.record import HEADER, TABLE_BYTES, decode, header_at, lost_record
-from relay.journal.segment import PREFIX, prefix_of, read_salt, sync_folder, write_all
+from relay.journal.segment import PREFIX, put_in_place, read_salt, write_anew
 
 DAMAGED: Final = ".damaged"
 TABLE_START: Final = b'[["'
@@ -98,15 +98,8 @@ def _next_start(data: bytes, at: int) -> int:
 
 def _write(one: Repair) -> None:
     path = one.segment.path
-    fresh = path.with_name(f"{path.name}.repaired")
-    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(fd, [prefix_of(one.salt, one.segment.base), b"".join(one.records)], 0)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    fresh = write_anew(path, one.salt, one.records)
     kept = path.with_name(path.name + DAMAGED)
     kept.unlink(missing_ok=True)
     kept.hardlink_to(path)
-    fresh.replace(path)
-    sync_folder(path.parent)
+    put_in_place(fresh, path)

@@ -7,7 +7,7 @@ before an event is accepted, and cut to its used size when it is sealed.
 import os
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,8 @@ from relay.journal.record import HEADER, Header, decode, header_at
 MAGIC: Final = b"relayjn1"
 PREFIX: Final = struct.Struct("<8sIQI")  # magic, salt, first offset, crc of these
 SUFFIX: Final = ".log"
+FRESH: Final = ".fresh"
+"""Of a segment that is written anew, until it takes the old one's place."""
 READ_BYTES: Final = 1 << 20
 
 
@@ -101,6 +103,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_anew(path: Path, salt: int, records: Iterable[bytes]) -> Path:
+    """Write other records for a segment beside its file; synced, to be `put_in_place`. Raises OSError."""
+    fresh = path.with_name(path.name + FRESH)
+    fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        at = write_all(fd, [prefix_of(salt, base_of(path))], 0)
+        for record in records:
+            at += write_all(fd, [record], at)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return fresh
+
+
+def put_in_place(fresh: Path, path: Path) -> None:
+    """Have a segment that was written anew take the old one's place, in one step. Raises OSError."""
+    fresh.replace(path)
+    sync_folder(path.parent)
 
 
 class SegmentReader:

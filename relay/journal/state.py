@@ -46,6 +46,7 @@ MIGRATIONS: Final = (
     ALTER TABLE parked ADD COLUMN replay INTEGER;
     ALTER TABLE parked ADD COLUMN key TEXT;
     """,
+    "",  # tables of erasures were added
 )
 """The step from each version of the tables to the next."""
 
@@ -90,13 +91,13 @@ class State:
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
         query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
-        row = await self._run(lambda db: db.execute(query, (connector,)).fetchone())
+        row = await self.run(lambda db: db.execute(query, (connector,)).fetchone())
         return None if row is None else read_cursor(*row)
 
     async def pending(self, head: int) -> dict[str, int]:
         """For every connector that ever ran, the events that had no outcome when the journal's head is there."""
         query = f"SELECT connector, ? - start - {' - '.join(OUTCOMES)} FROM cursor"  # noqa: S608
-        return dict(await self._run(lambda db: db.execute(query, (head,)).fetchall()))
+        return dict(await self.run(lambda db: db.execute(query, (head,)).fetchall()))
 
     async def save(
         self,
@@ -122,26 +123,26 @@ class State:
             save_replays(db, replays)
             note(db, attempts)
 
-        await self._run(write)
+        await self.run(write)
 
     async def replays(self) -> list[Replay]:
         """The replays that are under way or wait, the last one first."""
-        return await self._run(lambda db: read_replays(db, "ended IS NULL AND cancelled IS NULL"))
+        return await self.run(lambda db: read_replays(db, "ended IS NULL AND cancelled IS NULL"))
 
     async def pauses(self) -> dict[str, float]:
         """The connectors that an admin has paused, each with the Unix seconds since when."""
-        return await self._run(read_pauses)
+        return await self.run(read_pauses)
 
     async def forget_attempts(self, oldest: int) -> None:
         """Let go of what was noted of events that have left the journal, whose oldest offset is given."""
-        await self._run(lambda db: forget(db, oldest))
+        await self.run(lambda db: forget(db, oldest))
 
     async def park(self, parked: Sequence[Parked]) -> None:
         """Put events aside, those that were tried since `first`. One that lies there already keeps its number; its
         attempts add up."""
         now = time.time()
         rows = [asdict(one) | {"first": one.first or now, "last": now} for one in parked]
-        await self._run(lambda db: db.executemany(_PARK, rows))
+        await self.run(lambda db: db.executemany(_PARK, rows))
 
     async def marked(self, connector: str, events: int, size: int) -> list[Parked]:
         """Parked events of a connector that are to be delivered again, in the journal's order: as many as have room in
@@ -158,12 +159,12 @@ class State:
                 found.append(one)
             return found
 
-        return await self._run(read)
+        return await self.run(read)
 
     async def parked_keys(self, connector: str) -> set[str]:
         """The keys of a connector's parked events."""
         query = "SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL"
-        return {key for (key,) in await self._run(lambda db: db.execute(query, (connector,)).fetchall())}
+        return {key for (key,) in await self.run(lambda db: db.execute(query, (connector,)).fetchall())}
 
     async def version(self) -> int:
         """A number that changes when another process has written to the database."""
@@ -176,16 +177,16 @@ class State:
         """Forget what is parked for a connector at the offsets of these ranges."""
         rows = [(connector, start, stop) for start, stop in ranges]
         query = "DELETE FROM parked WHERE connector = ? AND offset >= ? AND offset < ?"
-        await self._run(lambda db: db.executemany(query, rows))
+        await self.run(lambda db: db.executemany(query, rows))
 
     async def expire_parked(self, before: float, limit: int) -> list[tuple[str, float]]:
         """Remove up to `limit` parked events whose last failure was before that time (Unix seconds), the oldest first,
         but none that is to be replayed. Of each: whose it was (a connector, or "source NAME"), and its last failure."""
-        return await self._run(lambda db: db.execute(_EXPIRE, (before, limit)).fetchall())
+        return await self.run(lambda db: db.execute(_EXPIRE, (before, limit)).fetchall())
 
     async def sources(self) -> dict[str, SourceBooks]:
         """What each source counted when it was saved last."""
-        rows = await self._run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
+        rows = await self.run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
         return {one.source: one for one in starmap(read_source, rows)}
 
     def save_sources(self, books: Sequence[SourceBooks]) -> asyncio.Future[object]:
@@ -206,13 +207,28 @@ class State:
         self._submit(lambda: None)
         await self._moved.wait()
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def clean(self) -> bool:
+        """Have nothing be left in the files of what was removed from the tables; False if somebody was reading them, so
+        that it has to be done again. Raises sqlite3.Error."""
+        return await self._submit(self._clean)
+
+    def _clean(self) -> bool:
+        self._db.execute("VACUUM")
+        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work that is one transaction. Raises sqlite3.Error, and then none of it is done."""
         return await self._submit(self._transaction, work)
 
     def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
         future = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
         future.add_done_callback(lambda _: self._moved.set())
         return future
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read without waiting for other processes' transactions. Raises sqlite3.Error."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._db)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._db.execute("BEGIN IMMEDIATE")

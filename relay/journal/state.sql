@@ -93,6 +93,49 @@ CREATE TABLE IF NOT EXISTS pause (
     since     REAL NOT NULL  -- Unix seconds at which an admin paused it
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS erasure (
+    number       INTEGER PRIMARY KEY AUTOINCREMENT,
+    asked        REAL    NOT NULL,  -- Unix seconds
+    type         TEXT,              -- of the event that asked for it, and where that is; NULL: an admin
+    source       TEXT,
+    offset       INTEGER,
+    user_id      TEXT,              -- whom to erase; forgotten once that is done
+    external_ids TEXT    NOT NULL,  -- JSON
+    digests      TEXT    NOT NULL,  -- JSON: SHA-256 of all these ids
+    counted      INTEGER NOT NULL DEFAULT 0,  -- events below this offset are in the counts
+    events       INTEGER NOT NULL DEFAULT 0,  -- removed from the journal
+    changed      INTEGER NOT NULL DEFAULT 0,  -- that named others as well: only the user was taken out of them
+    parked       INTEGER NOT NULL DEFAULT 0,  -- removed from parked events
+    unreadable   INTEGER NOT NULL DEFAULT 0,  -- of those, parked at a source
+    attempts     INTEGER NOT NULL DEFAULT 0,  -- notes of answers that lost their text
+    compacted    REAL,              -- Unix seconds: since then journal and tables are without the user
+    problem      TEXT,              -- why that has not been possible so far
+    done         REAL               -- Unix seconds: the connectors have answered, and the ids are forgotten
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS erasure_open ON erasure (number) WHERE done IS NULL;
+
+CREATE TABLE IF NOT EXISTS erasure_answer (
+    number    INTEGER NOT NULL,
+    connector TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,  -- done, skipped, failed
+    reason    TEXT    NOT NULL,
+    attempts  INTEGER NOT NULL,
+    at        REAL    NOT NULL,  -- Unix seconds
+    PRIMARY KEY (number, connector)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS identity (  -- only with erasure.identities
+    user_id     TEXT NOT NULL,
+    external_id TEXT NOT NULL,
+    PRIMARY KEY (user_id, external_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS watch (     -- how far the journal was searched for events that ask for an erasure
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    position INTEGER NOT NULL
+) STRICT;
+
 -- For people: the books of every connector.
 CREATE VIEW IF NOT EXISTS ledger AS
 SELECT connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, erased,

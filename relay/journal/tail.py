@@ -51,6 +51,10 @@ class Tail:
         if count > 0:
             self._forget(count)
 
+    def clear(self) -> None:
+        """Forget all blocks."""
+        self._forget(len(self._blocks))
+
     def _shrink(self) -> None:
         count, size = 0, self.size
         while size > self.max_bytes and count < len(self._blocks):

@@ -35,6 +35,7 @@ from relay.journal.lock import lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of
 from relay.journal.retention import Limits, expendable
 from relay.journal.segment import (
+    FRESH,
     PREFIX,
     SUFFIX,
     Corrupt,
@@ -45,6 +46,7 @@ from relay.journal.segment import (
     is_blank,
     is_torn,
     path_of,
+    put_in_place,
     sync_folder,
     write_all,
 )
@@ -118,6 +120,20 @@ class Writer:
         lacking = self.size - self.limits.max_size
         self._remove(expendable(self.segments, self.limits, self.keep, self.liked, time.time(), lacking))
 
+    def roll(self) -> Sequence[Segment]:
+        """Have the next group begin a new segment; return those there are up to now, which no longer grow."""
+        if self._open is not None and self.head > self.segments[-1].base:
+            self._seal(self._open)
+        return [segment for segment in self.segments if segment.end > segment.base]
+
+    def replace(self, segment: Segment, fresh: Path) -> None:
+        """Have a segment that was written anew take the old one's place, if that is still there. Raises OSError."""
+        if not any(kept is segment for kept in self.segments):
+            fresh.unlink()
+            return
+        put_in_place(fresh, segment.path)
+        segment.size = segment.path.stat().st_size
+
     def close(self) -> None:
         """Seal the segment that is being written, and let go of the folder."""
         if self._open is not None:
@@ -189,6 +205,8 @@ def _full(size: int, limits: Limits, free: float) -> str:
 
 def recover(folder: Path) -> list[Segment]:
     """Look at the segments of a folder and cut what a crash tore off the last one. Raises Corrupt."""
+    for left in folder.glob(f"*{FRESH}"):  # by a crash, before it took the place of another
+        left.unlink()
     paths = sorted(folder.glob(f"[0-9]*{SUFFIX}"), key=base_of)
     segments = []
     for path, following in pairwise(paths):

@@ -5,7 +5,7 @@ wanted at all is never looked into.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relay.api import Block, Event, Filter
 from relay.catalogue import Selection
@@ -21,12 +21,13 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """What a route makes of a block: the wanted events, and the offsets of those that filters dropped or choked on.
-    All others are unselected."""
+    """What a route makes of a block: the wanted events, and the offsets of those that were erased, that filters dropped
+    or choked on. All others are unselected."""
 
     wanted: Block | None
     filtered: Sequence[int] = ()
     failed: Sequence[Failed] = ()
+    erased: Sequence[int] = ()
 
 
 NOTHING = Routed(None)
@@ -41,13 +42,19 @@ class Route:
 
     def __call__(self, block: Block) -> Routed:
         """Route a block."""
+        routed = self._route(block)
+        if any(kind.is_erased for kind in block.kinds):
+            return replace(routed, erased=_erased(block))
+        return routed
+
+    def _route(self, block: Block) -> Routed:
         selected = self._select(block)
         if selected is None:
             return NOTHING
         return self._filter(selected) if self.filters else Routed(selected)
 
     def _select(self, block: Block) -> Block | None:
-        wants = [self.selection.wants(kind.type) for kind in block.kinds]
+        wants = [not kind.is_erased and self.selection.wants(kind.type) for kind in block.kinds]
         if all(wants):
             return block
         if not any(wants):
@@ -87,6 +94,10 @@ class Route:
                 return Failed(event, following.reason)
             current = following
         return current
+
+
+def _erased(block: Block) -> list[int]:
+    return [offset for offset, kind in zip(block.offsets, block.index, strict=True) if block.kinds[kind].is_erased]
 
 
 def applied(step: Filter, event: Event) -> Event | Failed | None:

@@ -19,7 +19,7 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.config import Config, TlsError
-from relay.deliver import Fleet
+from relay.deliver import Eraser, Fleet
 from relay.ingest import Ingest
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
 from relay.runtime.pulse import Pulse
@@ -42,9 +42,10 @@ async def run(config: Config, folder: Path) -> None:
         fleet = Fleet(journal, state, folder)
         sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
         ingest = Ingest(sources, config.ingest, journal, state)
+        eraser = Eraser(fleet, journal, state, config.erasure)
         view = View(config, folder, fleet, ingest, journal)
         admin = Admin(view, config.admin, config.metrics)
-        addresses = await _open(fleet, admin, ingest, config)
+        addresses = await _open(fleet, eraser, admin, ingest, config)
         pulse = Pulse(notify, journal, fleet)
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(fleet.run(), name="fleet")
@@ -52,28 +53,35 @@ async def run(config: Config, folder: Path) -> None:
             watching = group.create_task(ingest.watch_tls(), name="watch certificates")
             beating = group.create_task(pulse.run(), name="signs of life")
             sampling = group.create_task(view.keep_sampling(), name="sample the counters")
+            erasing = group.create_task(eraser.run(), name="erasures")
             try:
                 _tell_start(config, journal, addresses, admin.addresses)
                 await stop.wait()
                 log.info("relay stops", drain_s=config.runtime.drain)
                 await notify.stopping()
                 await ingest.drain()
+                erasing.cancel()
                 await _end(fleet, lanes, config.runtime.drain)
             finally:
                 tidying.cancel()
                 watching.cancel()
                 sampling.cancel()
+                erasing.cancel()
                 await ingest.stop()
                 await admin.stop()
                 beating.cancel()
     log.info("relay stopped")
 
 
-async def _open(fleet: Fleet, admin: Admin, ingest: Ingest, config: Config) -> list[str]:
+async def _open(fleet: Fleet, eraser: Eraser, admin: Admin, ingest: Ingest, config: Config) -> list[str]:
     try:
         await fleet.open(config)
     except Exception as error:
         raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
+    try:
+        await eraser.open()
+    except sqlite3.Error as error:
+        raise StartError(f"the erasures in relay.db cannot be read: {error}") from error
     try:
         await admin.start()
     except OSError as error:

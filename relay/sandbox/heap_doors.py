@@ -85,6 +85,7 @@ class HeapDoors:
             "requests": dict(self.heap.statuses),
             "most_in_a_minute": self.heap.minute.most,
             "most_of_one_identity": self.heap.minute.most_of_one,
+            "deleted_users": len({*self.heap.deletions.deleted}),
         }
 
     def _capture(self, given: Any) -> Any:

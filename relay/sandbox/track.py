@@ -1,7 +1,7 @@
 """A stand-in for Heap's server-side API: events, properties of users and of accounts, single and bulk, and identify.
 
 It answers as Heap's documentation says. That it refuses a whole body for one bad item, and answers 429 beyond its
-limits, is not documented but likely; there are switches for both.
+limits, is not documented but likely; there are switches for both. How it deletes users is in `deletion`.
 """
 
 import time
@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
+from relay.sandbox.deletion import Deletions, DeletionSwitches
 from relay.sandbox.heap_bodies import (
     Wrong,
     as_stored,
@@ -35,7 +36,7 @@ HOSTS: Final = {"us": "heapanalytics.com", "eu": "c.eu.heap-api.com"}
 Items = Sequence[Mapping[str, Any]]
 
 
-class ApiSwitches(ServerSwitches):
+class ApiSwitches(DeletionSwitches, ServerSwitches):
     """Of Heap's server-side API."""
 
     per_app: int = Field(15_000, ge=1, description="Events that bulk calls may bring in a minute of its clock ...")
@@ -54,7 +55,9 @@ class HeapApi(StandIn):
 
     switches: ApiSwitches
 
-    def __init__(self, app_id: str = "1", *, clock: Callable[[], float] = time.time, **switches: Any) -> None:
+    def __init__(
+        self, app_id: str = "1", *, api_key: str = "key", clock: Callable[[], float] = time.time, **switches: Any
+    ) -> None:
         """`switches` are those of `ApiSwitches`."""
         super().__init__(ApiSwitches(**switches), clock)
         self.events: dict[str, dict[str, Any]] = {}
@@ -67,6 +70,7 @@ class HeapApi(StandIn):
         """Of anonymous users, by `user_id`."""
         self.minute = Window(MINUTE_S)
         self.duplicates = 0
+        self.deletions = Deletions(f"{app_id}:{api_key}", lambda: self.switches, clock, self._forget)
         self._app_id = app_id
         self._singles = {"events": Window(HALF_MINUTE_S), "users": Window(HALF_MINUTE_S)}
         self._month = Window(MONTH_S)
@@ -78,6 +82,7 @@ class HeapApi(StandIn):
             self._call("/api/add_user_properties", "users", wrong_with_user, self._add_user_properties),
             self._call("/api/add_account_properties", "accounts", wrong_with_account, self._add_account_properties),
             self._call("/api/v1/identify", "", wrong_with_identify, self._identify),
+            *self.deletions.routes(),
         ]
 
     def remember(self, key: str, event: Mapping[str, Any]) -> None:
@@ -93,6 +98,11 @@ class HeapApi(StandIn):
         """What Heap sees for itself, on the customer's pages."""
         for identity in identities:
             self.remember(f"captured {len(self.events)}", {"event": event, "identity": identity})
+
+    def _forget(self, identities: Iterable[str]) -> None:
+        gone = {*identities}
+        self.events = {key: event for key, event in self.events.items() if event.get("identity") not in gone}
+        self.users = {user: properties for user, properties in self.users.items() if user not in gone}
 
     def _call(self, path: str, key: str, wrong: Wrong, take: Callable[[Items], None]) -> web.RouteDef:
         async def answer(request: web.Request) -> web.Response:

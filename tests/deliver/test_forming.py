@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.api import BatchSettings, Block, Connector, Event, Filter, Kind
+from relay.api import ERASED, BatchSettings, Block, Connector, Event, Filter, Kind
 from relay.catalogue import Selection
 from relay.deliver.forming import Forming, Span
 from relay.journal.record import make_block
 from relay.route import Route, Routed
 
 KINDS = {name: Kind("s", name) for name in ("users.messages.email.Open", "users.behaviors.Purchase", "mine")}
+KINDS["relay.erased"] = ERASED
 
 
 class Picky(Filter):
@@ -78,7 +79,9 @@ def test_spans_cover_the_journal_once_and_keep_the_limits(
         assert all(span.start <= event.offset < span.stop for event in [*batch, *(f.event for f in span.failed)])
         assert len(batch) + len(span.failed) + span.counts.total == len(span)
         delivered += [event.offset for event in batch]
-    wanted = [n for n, (kind, _) in enumerate(flat) if Selection(selection).wants(kind)]
+    gone = {n for n, (kind, _) in enumerate(flat) if kind == "relay.erased"}
+    assert sum(span.counts.erased for span in spans) == len(gone)
+    wanted = [n for n, (kind, _) in enumerate(flat) if n not in gone and Selection(selection).wants(kind)]
     kept = [n for n in wanted if not picky or flat[n][1] in ("keep", "change")]
     assert delivered == kept
     assert sum(span.counts.filtered for span in spans) == sum(picky and flat[n][1] == "drop" for n in wanted)

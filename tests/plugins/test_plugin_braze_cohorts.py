@@ -1,8 +1,9 @@
 """Braze cohorts: what is sent to a stand-in of Braze's API, and who is in a cohort there in the end."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, Unauthorized
+from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, Unauthorized, User
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze import Budget
@@ -244,3 +245,24 @@ def test_whatever_happens_the_membership_is_right_in_the_end(steps: list[Any]) -
 def test_what_is_missing_or_does_not_belong_is_a_mistake(table: dict[str, Any], mistake: str) -> None:
     with pytest.raises(ValidationError, match=mistake):
         BrazeCohorts.Settings.model_validate({"type": "braze_cohorts"} | table)
+
+
+async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
+    users = [*(f"user-{number}" for number in range(3000)), "anna-77"]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(users), change(users, cohort="8"))
+        await braze._known.run(
+            lambda: braze._known._db.execute("PRAGMA secure_delete = OFF").close()
+        )  # as it may be built
+        await braze.erase([User("5f3a", ("user-1234", "anna-77")), User("5f3b")])
+        found = [*(tmp_path / "cohorts").iterdir()]
+        assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
+        known = {member.id for member in members(tmp_path / "cohorts" / "braze.db", "7")}
+        assert known == {*users} - {"user-1234", "anna-77"}
+        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db", isolation_level=None)) as db:
+            db.execute("BEGIN")
+            db.execute("SELECT * FROM cohort").fetchall()
+            await braze._known.run(lambda: braze._known._db.execute("PRAGMA busy_timeout = 50").close())
+            with pytest.raises(Retry, match="another process is reading"):
+                await braze.erase([User(None, ("user-5",))])
+        await braze.erase([User(None, ("user-5",))])

@@ -6,7 +6,7 @@ who have an external id or alias by now (Braze docs, Cohort import): what Braze 
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -27,6 +27,7 @@ from relay.api import (
     Retry,
     Secret,
     Unauthorized,
+    User,
     hookimpl,
 )
 from relay_plugins.braze_cohorts.braze import HOUR_REQUESTS, Attributes, Budget, Partner, Request
@@ -118,6 +119,17 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     async def close(self) -> None:
         """Let go of the database."""
         await self._known.close()
+
+    async def erase(self, users: Sequence[User]) -> None:
+        """Forget the users: Braze has deleted them itself. Raises Retry."""
+        try:
+            clean = await self._known.run(
+                partial(self._known.forget, [one for user in users for one in user.external_ids])
+            )
+        except sqlite3.Error as error:
+            raise Retry(f"what Braze knows of the cohorts cannot be changed: {error}") from None
+        if not clean:
+            raise Retry("another process is reading what Braze knows of the cohorts")
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Tell Braze of each change; one that fails holds up no other cohort."""

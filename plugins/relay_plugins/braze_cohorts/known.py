@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from relay_plugins.braze_cohorts.change import Change, Member, Portion
+from relay_plugins.braze_cohorts.change import EXTERNAL_ID, Change, Member, Portion
 
 T = TypeVar("T")
 FOLDER: Final = "cohorts"
@@ -130,6 +130,16 @@ class Known:
             self._db.execute("UPDATE cohort SET synced = ?, task = ? WHERE id = ?", done)
             if complete:
                 self._db.execute("DELETE FROM part WHERE cohort = ?", (change.cohort,))
+
+    def forget(self, external_ids: Sequence[str]) -> bool:
+        """Forget users, and leave nothing of them in the files; False if somebody was reading those, so that it has to
+        be done again."""
+        with self._db:
+            ids = [(EXTERNAL_ID, one) for one in external_ids]
+            self._db.executemany("DELETE FROM member WHERE kind = ? AND id = ?", ids)
+        self._db.execute("VACUUM")
+        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def _known(self, change: Change) -> set[Member]:
         given = json.dumps([tuple(member) for member in change.add])

@@ -1,16 +1,28 @@
 """The connector type `heap`: Currents events to the webhook URL that Heap gives its customers, or to its server API."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, HttpUrl, Outcome, Secret
+from relay.api import (
+    Batch,
+    BatchSettings,
+    Connector,
+    ConnectorSettings,
+    HttpUrl,
+    Outcome,
+    Secret,
+    Skipped,
+    User,
+)
 from relay_plugins.heap.api import MOST_ITEMS, Api
+from relay_plugins.heap.deletion import Deletion
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""
-API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names"})
+API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names", "api_key"})
 
 
 class HeapBatch(BatchSettings):
@@ -46,6 +58,8 @@ class Heap(Connector, type="heap"):
         """Put before the names of events and properties."""
         names: dict[str, str] = Field(default_factory=dict)
         """Heap's names of event types, where they are not to be the usual."""
+        api_key: Secret | None = None
+        """Of the Main Production environment: users are deleted from Heap when they are erased."""
         batch: HeapBatch = HeapBatch()
 
         @model_validator(mode="after")
@@ -78,6 +92,7 @@ class Heap(Connector, type="heap"):
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token.reveal()}"
         self._api = Api(settings, self.post) if settings.mode == "api" else None
+        self._deletion = Deletion(settings, self) if settings.api_key else None
 
     async def probe(self) -> str:
         """Connect to Heap. Raises `Retry`."""
@@ -89,3 +104,9 @@ class Heap(Connector, type="heap"):
             return await self._api.deliver(batch)
         await self.post(str(self.settings.endpoint), batch.joined(b'{"events":[', b"]}"), self._headers)
         return None
+
+    async def erase(self, users: Sequence[User]) -> list[Outcome]:
+        """Have Heap delete the users, by its User Deletion API; without `api_key` nothing is done."""
+        if self._deletion is None:
+            return [Skipped('not supported: it needs mode = "api" and api_key')] * len(users)
+        return await self._deletion.erase(users)

@@ -1,0 +1,182 @@
+"""Erases users who asked for it: out of the journal, out of the tables, and at the destinations.
+
+How it fails and recovers: an erasure is a row that says how far it is, and every step may be done again.
+
+1. What tells the user's external ids is read, and they are kept: later their events are gone.
+2. Segments with events of theirs are written anew beside the old ones, and take their places one by one.
+3. Each lane is put to rest, which lets go of what it has in memory; its parked events go while it rests.
+4. The database is written anew, so that nothing is left in its free pages.
+5. The connectors are told, each for itself, again and again until it succeeds.
+6. The ids are forgotten. What stays is the receipt.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from relay.api import User
+from relay.config import ErasureSettings
+from relay.deliver.fleet import Fleet
+from relay.deliver.telling import Telling
+from relay.deliver.watching import Watch
+from relay.journal import Corrupt, Journal, State
+from relay.journal.erasures import Erasure, compacted, counted, done, forget, known_external_ids, learnt, read_erasures
+from relay.journal.naming import Wanted
+from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
+from relay.journal.segment import Segment
+from relay.journal.wipe import Wipe, parked_external_ids, strangers
+
+LOOK_S: Final = 0.5
+AGAIN_S: Final = 30.0
+MOST: Final = 500
+"""Users of one pass over the journal; the others follow with the next one."""
+GATHERED: Final = 0.1
+"""Passes are at least so far apart, in terms of `after`."""
+T = TypeVar("T")
+Offsets = dict[int, frozenset[int]]
+log = structlog.stdlib.get_logger()
+
+
+class Busy(Exception):
+    """Somebody was reading the database, so what was removed from it may still be in its files."""
+
+
+class Eraser:
+    """Sees to it that erasures are done."""
+
+    def __init__(self, fleet: Fleet, journal: Journal, state: State, settings: ErasureSettings) -> None:
+        self._fleet, self._journal, self._state, self._settings = fleet, journal, state, settings
+        self._watch = Watch(journal, state, settings)
+        self._next = 0.0
+
+    async def open(self) -> None:
+        """Get ready, before events come in. Raises sqlite3.Error."""
+        if self._watch.is_needed:
+            await self._watch.open()
+            self._fleet.also_needed = lambda: self._watch.position
+
+    async def run(self) -> None:
+        """Notice what is asked for and do it, for ever."""
+        async with asyncio.TaskGroup() as group:
+            if self._watch.is_needed:
+                group.create_task(self._watch.run(), name="look for erasures")
+            for lane in self._fleet.lanes:
+                telling = Telling(lane.connector, self._state)
+                group.create_task(telling.run(), name=f"erasures of {lane.name}")
+            group.create_task(self._keep_erasing(), name="erase")
+
+    async def _keep_erasing(self) -> None:
+        while True:
+            try:
+                await self._erase()
+                await asyncio.sleep(LOOK_S)
+            except Exception as error:
+                log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_said(error))
+                await asyncio.sleep(AGAIN_S)
+
+    async def _erase(self) -> None:
+        """Do what is due."""
+        under_way = await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
+        last = time.time() - self._settings.after
+        due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
+        if due and time.monotonic() >= self._next:
+            await self._compact(due[:MOST])
+            self._next = time.monotonic() + self._settings.after * GATHERED
+        names = [lane.name for lane in self._fleet.lanes]
+        over = [one.number for one in under_way if one.compacted and not any(map(one.lacks, names))]
+        if over:
+            await self._finish(over)
+
+    async def _finish(self, numbers: Sequence[int]) -> None:
+        await self._state.run(lambda db: forget(db, numbers))
+        await self._clean()
+        await self._state.run(lambda db: done(db, numbers))
+        log.info("erasures done", erasures=sorted(numbers))
+
+    async def _compact(self, due: Sequence[Erasure]) -> None:
+        numbers = [one.number for one in due]
+        try:
+            await self._remove(due)
+            await self._clean()
+        except Exception as error:
+            problem = _said(error)
+            with suppress(sqlite3.Error):
+                await self._state.run(lambda db: compacted(db, numbers, problem))
+            raise
+        await self._state.run(lambda db: compacted(db, numbers))
+        log.info("users erased from journal and tables", erasures=numbers)
+
+    async def _remove(self, due: Sequence[Erasure]) -> None:
+        segments = await self._journal.roll()
+        wanted = await self._learn({one.number: one.user for one in due}, segments)
+        offsets: Offsets = {}
+        for segment in segments:
+            offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
+        for path in await asyncio.to_thread(copies_of, self._journal.folder, wanted):
+            path.unlink()
+            log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
+        await self._fleet.rest(lambda connector: self._state.run(Wipe(connector, wanted, offsets)))
+        names = [lane.name for lane in self._fleet.lanes]
+        for connector in await self._state.look(lambda db: strangers(db, names)):
+            await self._state.run(Wipe(connector, wanted, offsets))
+        await self._state.run(Wipe(None, wanted, offsets))
+
+    async def _learn(self, users: Mapping[int, User], segments: Sequence[Segment]) -> Wanted:
+        """Find all external ids of the users, and keep them."""
+        known = Wanted(users)
+        found = {number: {*user.external_ids} for number, user in users.items()}
+        for number, user in users.items():
+            found[number] |= await self._state.look(partial(known_external_ids, user_id=user.user_id))
+        parts = [await self._state.look(lambda db: parked_external_ids(db, known))]
+        parts += [part for segment in segments if (part := await self._on(external_ids, segment, known))]
+        for part in parts:
+            for number, ids in part.items():
+                found[number] |= ids
+        learned = {number: replace(user, external_ids=tuple(sorted(found[number]))) for number, user in users.items()}
+        await self._state.run(lambda db: learnt(db, learned))
+        return Wanted(learned)
+
+    async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:
+        """Take the users out of a segment; return where their events were. What an earlier pass erased is no longer to
+        be told apart, and counts as the first one's."""
+        planned = await self._on(plan, segment, wanted)
+        if planned is None:
+            return {}
+        if not planned.is_empty:
+            counts = {"events": _count(planned.gone, known), "changed": _count(planned.changed, known)}
+            await self._state.run(lambda db: counted(db, counts, segment.end))
+            if (fresh := await self._on(rewrite, segment, wanted)) is not None:
+                await self._journal.replace(segment, fresh)
+        return planned.gone | dict.fromkeys(planned.before, frozenset({min(known)}))
+
+    async def _on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
+        """Work on a segment in a thread; None if retention has removed it."""
+        try:
+            return await asyncio.to_thread(work, segment, wanted)
+        except FileNotFoundError:
+            if segment.base >= self._journal.oldest:
+                raise
+            return None
+
+    async def _clean(self) -> None:
+        if not await self._state.clean():
+            raise Busy("another process is reading relay.db")
+
+
+def _said(error: Exception) -> str:
+    """What went wrong. The text of a bug might name a user."""
+    is_known = isinstance(error, sqlite3.Error | OSError | Corrupt | Busy)
+    return str(error) if is_known else f"a bug in relay: {type(error).__name__}"
+
+
+def _count(found: Offsets, known: Mapping[int, int]) -> Counter[int]:
+    """The events of each erasure that it has not counted before a crash."""
+    return Counter(number for offset, whose in found.items() for number in whose if offset >= known[number])

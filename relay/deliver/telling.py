@@ -1,0 +1,89 @@
+"""Has one connector erase users at its destination, as often as it takes."""
+
+import asyncio
+import random
+import sqlite3
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from relay.api import Connector
+from relay.deliver.redaction import Redaction
+from relay.deliver.schedule import retry_delay
+from relay.deliver.verdict import Verdict, judge
+from relay.journal import State
+from relay.journal.erasures import Answer, Erasure, answered, read_erasures
+from relay.journal.naming import Wanted
+
+LOOK_S: Final = 0.5
+ERASE_S: Final = 300.0
+"""What one call of `erase` may take."""
+log = structlog.stdlib.get_logger()
+
+
+class Telling:
+    """What is left to be told to one connector. Its `retry` says how soon it is told again."""
+
+    def __init__(self, connector: Connector, state: State) -> None:
+        self._connector, self._state = connector, state
+        self._clean = Redaction(connector.settings).clean
+        self._attempt = 0
+
+    async def run(self) -> None:
+        """Tell it of all erasures, for ever."""
+        while True:
+            delay = LOOK_S
+            try:
+                if lacking := await self._lacking():
+                    delay = await self._tell(lacking)
+            except sqlite3.Error as error:
+                log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
+            await asyncio.sleep(delay)
+
+    async def _lacking(self) -> list[Erasure]:
+        condition = "done IS NULL AND compacted NOT NULL AND (user_id NOT NULL OR external_ids != '[]')"
+        under_way = await self._state.look(lambda db: read_erasures(db, condition))
+        return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
+
+    async def _tell(self, lacking: Sequence[Erasure]) -> float:
+        """Tell it; return the seconds until it is to be told again."""
+        wanted = Wanted({one.number: one.user for one in lacking})
+        verdict = await self._asked(lacking, wanted)
+        answers = self._answers(lacking, verdict, wanted)
+        await self._state.run(lambda db: answered(db, answers))
+        failed = [one for one in answers.values() if one.outcome == "failed"]
+        if not failed:
+            self._attempt = 0
+            return LOOK_S
+        self._attempt += 1
+        retry = self._connector.settings.retry
+        delay = retry_delay(
+            self._attempt, first=retry.first, longest=retry.max, after=verdict.after, chance=random.Random()
+        )
+        news = {"users": len(failed), "reason": failed[0].reason, "next_try_s": round(delay, 3)}
+        log.warning("erasing failed at the connector", connector=self._connector.name, **news)
+        return max(delay, LOOK_S)
+
+    async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> Verdict:
+        users = [one.user for one in lacking]
+        try:
+            async with asyncio.timeout(ERASE_S):
+                answer = await self._connector.erase(users)
+            return judge(len(users), answer, self._clean)
+        except Exception as error:
+            verdict = judge(len(users), error, self._clean)
+            if verdict.bug:
+                told = wanted.hide(self._clean("".join(traceback.format_exception(error))))
+                log.error("connector raised", connector=self._connector.name, exception=told)
+            return verdict
+
+    def _answers(self, lacking: Sequence[Erasure], verdict: Verdict, wanted: Wanted) -> Mapping[int, Answer]:
+        """What is kept of the connector's answer: nothing that names a user."""
+        name = self._connector.name
+        answers = dict.fromkeys(range(len(lacking)), Answer(name, "done"))
+        answers |= dict.fromkeys(verdict.skipped, Answer(name, "skipped", wanted.hide(verdict.why_skipped)))
+        answers |= dict.fromkeys(verdict.again, Answer(name, "failed", wanted.hide(verdict.reason)))
+        answers |= {one.number: Answer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
+        return {lacking[number].number: answer for number, answer in answers.items()}

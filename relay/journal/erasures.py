@@ -1,0 +1,183 @@
+"""Erasures: the wish to have all of a user's events removed, and the receipt that is left of it.
+
+A row is written when the wish is noticed. It keeps the user's ids until everything is done, and then only their
+digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or not;
+they raise FileNotFoundError (no relay has run there), sqlite3.Error. The others are parts of the daemon's transactions.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from relay.api import User
+from relay.journal.parked import connect
+
+_COLUMNS: Final = (
+    "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
+    " problem, done, user_id, external_ids"
+)
+_ASK: Final = """
+    INSERT INTO erasure (asked, type, source, offset, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_ANSWERED: Final = """
+    INSERT INTO erasure_answer VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE
+    SET outcome = excluded.outcome, reason = excluded.reason, attempts = attempts + 1, at = excluded.at
+"""
+COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a connector made of an erasure."""
+
+    connector: str
+    outcome: Literal["done", "skipped", "failed"]
+    reason: str = ""
+    attempts: int = 1
+    at: float = 0.0
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """A user to be erased; when it is done, the receipt. The fields are those of the table."""
+
+    number: int = 0
+    asked: float
+    type: str | None = None
+    source: str | None = None
+    offset: int | None = None
+    user: User
+    digests: Sequence[str] = ()
+    counted: int = 0
+    events: int = 0
+    changed: int = 0
+    parked: int = 0
+    unreadable: int = 0
+    attempts: int = 0
+    compacted: float | None = None
+    problem: str | None = None
+    done: float | None = None
+    answers: Sequence[Answer] = field(default=())
+
+    @property
+    def status(self) -> Literal["waiting", "at the connectors", "done"]:
+        """How far it is."""
+        return "done" if self.done else "at the connectors" if self.compacted else "waiting"
+
+    def lacks(self, connector: str) -> bool:
+        """Whether a connector has yet to erase the user."""
+        return not any(one.connector == connector and one.outcome != "failed" for one in self.answers)
+
+
+def digest(one: str) -> str:
+    """What is kept of an id: its SHA-256, of its UTF-8, in hexadecimal."""
+    return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def ask_erasure(folder: Path, user: User) -> int:
+    """Ask for an erasure; return its number."""
+    with closing(connect(folder, "rw")) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        return ask(db, Erasure(asked=time.time(), user=user))
+
+
+def erasures(folder: Path) -> list[Erasure]:
+    """All erasures, the last one first."""
+    with closing(connect(folder, "ro")) as db:
+        return read_erasures(db)
+
+
+def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
+    """The erasures for which an SQL condition holds, the last one first."""
+    answers: dict[int, list[Answer]] = {}
+    query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
+    for number, *answer in db.execute(f"{query} ORDER BY connector"):
+        answers.setdefault(number, []).append(Answer(*answer))
+    rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
+    names = [column[0] for column in rows.description]
+    return [_read(dict(zip(names, row, strict=True)), answers) for row in rows]
+
+
+def _read(row: dict[str, Any], answers: Mapping[int, Sequence[Answer]]) -> Erasure:
+    user = User(row.pop("user_id"), tuple(json.loads(row.pop("external_ids"))))
+    given = row | {"digests": json.loads(row["digests"])}
+    return Erasure(user=user, answers=answers.get(row["number"], ()), **given)
+
+
+def ask(db: sqlite3.Connection, one: Erasure) -> int:
+    """Add an erasure; return its number."""
+    columns = (one.asked, one.type, one.source, one.offset, one.user.user_id, *_ids(one.user))
+    return db.execute(_ASK, columns).lastrowid or 0
+
+
+def _ids(user: User) -> tuple[str, str]:
+    ids = [*([user.user_id] if user.user_id else []), *user.external_ids]
+    return json.dumps(user.external_ids), json.dumps(sorted(map(digest, ids)))
+
+
+def watch_position(db: sqlite3.Connection) -> int | None:
+    """How far the journal was searched; None if it never was."""
+    row = db.execute("SELECT position FROM watch").fetchone()
+    return row[0] if row else None
+
+
+def watched(db: sqlite3.Connection, position: int, asked: Iterable[Erasure], known: Iterable[tuple[str, str]]) -> None:
+    """Note how far the journal was searched, the erasures that were asked for, and user ids with their external ids."""
+    for one in asked:
+        ask(db, one)
+    db.executemany("INSERT OR IGNORE INTO identity VALUES (?, ?)", known)
+    db.execute("REPLACE INTO watch VALUES (1, ?)", (position,))
+
+
+def known_external_ids(db: sqlite3.Connection, user_id: str | None) -> set[str]:
+    """The external ids that were kept for a user id."""
+    return {one for (one,) in db.execute("SELECT external_id FROM identity WHERE user_id = ?", (user_id,))}
+
+
+def learnt(db: sqlite3.Connection, users: Mapping[int, User]) -> None:
+    """Keep what is known of users before their events, which tell it, are gone."""
+    rows = [(*_ids(user), number) for number, user in users.items()]
+    db.executemany("UPDATE erasure SET external_ids = ?, digests = ? WHERE number = ?", rows)
+
+
+def counted(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], until: int | None = None) -> None:
+    """Add to the counts of erasures; with `until` events below that offset are in them from now on."""
+    for name, by_number in counts.items():
+        rows = [(count, number) for number, count in by_number.items()]
+        db.executemany(f"UPDATE erasure SET {name} = {name} + ? WHERE number = ?", rows)  # noqa: S608
+    if until is not None:
+        numbers = {number for by_number in counts.values() for number in by_number}
+        db.executemany("UPDATE erasure SET counted = max(counted, ?) WHERE number = ?", [(until, n) for n in numbers])
+
+
+def compacted(db: sqlite3.Connection, numbers: Collection[int], problem: str | None = None) -> None:
+    """Journal and tables are without these users; or why that was not possible."""
+    when = None if problem else time.time()
+    rows = [(when, problem, number) for number in numbers]
+    db.executemany("UPDATE erasure SET compacted = ?, problem = ? WHERE number = ?", rows)
+
+
+def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
+    """Keep what a connector has answered for erasures."""
+    rows = [(number, one.connector, one.outcome, one.reason, time.time()) for number, one in answers.items()]
+    db.executemany(_ANSWERED, rows)
+
+
+def forget(db: sqlite3.Connection, numbers: Collection[int]) -> None:
+    """Forget the ids of these users: nobody needs them any more."""
+    rows = [(number,) for number in numbers]
+    known = "DELETE FROM identity WHERE user_id = (SELECT user_id FROM erasure WHERE number = ?)"
+    db.executemany(known, rows)
+    db.executemany("UPDATE erasure SET user_id = NULL, external_ids = '[]' WHERE number = ?", rows)
+
+
+def done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
+    """Nothing is left to do."""
+    db.executemany("UPDATE erasure SET done = ? WHERE number = ?", [(time.time(), number) for number in numbers])

@@ -1,0 +1,333 @@
+"""Erasures in a running fleet: whatever lanes have in memory, whoever else needs the books, whatever connectors say."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from relay.api import (
+    DELIVERED,
+    Batch,
+    Connector,
+    ConnectorSettings,
+    Kind,
+    Outcome,
+    Reject,
+    Retry,
+    Secret,
+    Skipped,
+    User,
+)
+from relay.config import Config, Configured, ErasureSettings
+from relay.deliver import Eraser, Fleet, erasing, lane, telling
+from relay.journal import Counts, Cursor, Journal, Limits, Replay, State, Which, ledger, mark_parked, parked
+from relay.journal.erasures import Erasure, ask_erasure, digest, erasures
+from relay.journal.replays import ask_replay, replays
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open")
+DELETE = Kind("braze", "users.UserDeleteRequest")
+SECRET = "s3cr3t-key"
+
+
+def body(user: str, external: str | None = None, **more: Any) -> bytes:
+    return make_event(user={"user_id": user} | ({"external_user_id": external} if external else {}), **more)
+
+
+class Odd(Connector, type="odd"):
+    """Does as the test says."""
+
+    class Settings(ConnectorSettings):
+        token: Secret | None = None
+
+    said: Callable[[], Sequence[Outcome] | None]
+    answer: Callable[[Batch], None]
+
+    async def open(self) -> None:
+        self.taken: list[bytes] = []
+        self.erased: list[list[User]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.at_once = 0
+        self.answer = lambda batch: None
+        self.said = lambda: None
+
+    async def deliver(self, batch: Batch) -> None:
+        self.at_once += len(batch)
+        try:
+            await self.gate.wait()
+            self.answer(batch)
+            self.taken += batch.bodies()
+        finally:
+            self.at_once -= len(batch)
+
+    async def erase(self, users: Sequence[User]) -> Sequence[Outcome] | None:
+        self.erased.append([*users])
+        return self.said()
+
+
+class Bench:
+    """A fleet of one lane with its eraser."""
+
+    def __init__(self, folder: Path, erasure: dict[str, Any], settings: dict[str, Any]) -> None:
+        self.folder = folder
+        self.journal = Journal(folder / "journal", Limits(1 << 30, 0.0), 1 << 20)
+        self.state = State(folder)
+        self.fleet = Fleet(self.journal, self.state, folder)
+        self.eraser = Eraser(self.fleet, self.journal, self.state, ErasureSettings.model_validate(erasure))
+        quick = {"from": "oldest", "retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
+        made = Odd.Settings.model_validate({"type": "odd"} | quick | settings)
+        self.config = Config(connectors={"it": Configured("it", Odd, made)})  # type: ignore[dict-item,arg-type]
+
+    @property
+    def it(self) -> Odd:
+        connector = self.fleet.lanes[0].connector
+        assert isinstance(connector, Odd)
+        return connector
+
+    async def send(self, *bodies: bytes, kind: Kind = KIND) -> None:
+        await self.journal.append([kind] * len(bodies), list(bodies))
+
+    async def until(self, good: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not good():
+                await asyncio.sleep(0.005)
+
+    async def erased(self, **counts: int) -> Erasure:
+        """Wait until the one erasure is done, and the books say so."""
+        await self.until(lambda: erasures(self.folder) and all(one.done for one in erasures(self.folder)))
+        await self.until(lambda: ledger(self.folder)["it"].counts == Counts(**counts))
+        return erasures(self.folder)[0]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "REST_S", 0.05)
+    for module in (erasing, telling):
+        monkeypatch.setattr(module, "LOOK_S", 0.005)
+    monkeypatch.setattr(erasing, "AGAIN_S", 0.05)
+
+
+@asynccontextmanager
+async def bench(folder: Path, erasure: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Bench]:
+    bench = Bench(folder, {"after": "0s"} | (erasure or {}), settings)
+    await bench.fleet.open(bench.config)
+    await bench.eraser.open()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(bench.fleet.run(), name="fleet")
+        erase = group.create_task(bench.eraser.run(), name="erase")
+        try:
+            yield bench
+        finally:
+            erase.cancel()
+            bench.fleet.stop()
+            async with asyncio.timeout(10):
+                await asyncio.wait([running])
+    await bench.journal.close()
+    bench.state.close()
+
+
+async def test_what_hangs_at_the_destination_is_not_sent_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, concurrency=2) as it:
+        it.it.gate.clear()
+        await it.send(*[body(user) for user in ("anna", "bert") * 10])
+        await it.until(lambda: it.it.at_once == 20)
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: it.it.at_once == 10)
+        it.it.gate.set()
+        one = await it.erased(delivered=10, erased=10)
+        assert not any(b"anna" in taken for taken in it.it.taken)
+        assert one.events == 10
+
+
+async def test_a_replay_forgets_the_user_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        await it.send(*[body(user) for user in ("anna", "bert") * 2])
+        await it.until(lambda: it.fleet.lanes[0].cursor.position == 4)
+        it.it.gate.clear()
+        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 4))
+        await it.until(lambda: it.it.at_once == 4)
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: it.it.at_once == 2)
+        it.it.gate.set()
+        await it.until(lambda: replays(tmp_path)[0].status == "done")
+        assert replays(tmp_path)[0].cursor.counts == Counts(delivered=2, erased=2)
+        await it.erased(delivered=4)
+
+
+async def test_events_that_wait_for_an_earlier_one_of_their_key_go(tmp_path: Path) -> None:
+    async with bench(tmp_path, order_by="user.user_id", batch={"events": 1, "age": "0ms"}) as it:
+        it.it.gate.clear()
+        await it.send(*[body(user, n=n) for n in range(5) for user in ("anna", "bert")])
+        await it.until(lambda: it.it.at_once == 2)
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: erasures(tmp_path)[0].compacted)
+        it.it.gate.set()
+        await it.erased(delivered=5, erased=5)
+        assert not any(b"anna" in taken for taken in it.it.taken)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_parked_events_are_erased_once_whether_they_are_on_their_way_again_or_not(
+    tmp_path: Path, again: bool
+) -> None:
+    def refuse(batch: Batch) -> None:
+        raise Reject("HTTP 400: anna is not known")
+
+    async with bench(tmp_path, order_by="user.user_id", after_parked="park") as it:
+        it.state._db.execute("PRAGMA secure_delete = OFF")  # as it is where SQLite was not built otherwise
+        it.it.answer = refuse
+        await it.send(*[body(user) for user in ("anna", "bert", "anna")])
+        await it.until(lambda: len(parked(tmp_path)) == 3)
+        if again:
+            it.it.gate.clear()
+            mark_parked(tmp_path, Which())
+            await it.until(lambda: it.it.at_once == 2)
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: erasures(tmp_path)[0].compacted)
+        (one,) = parked(tmp_path)
+        assert (one.offset, one.reason, one.key) == (1, "HTTP 400: ... is not known", "bert")
+        it.it.answer = lambda batch: None
+        it.it.gate.set()
+        mark_parked(tmp_path, Which())
+        receipt = await it.erased(delivered=1, erased=2)
+        assert (receipt.parked, receipt.events) == (2, 2)
+        assert not any(b"anna" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert parked(tmp_path) == []
+
+
+async def test_events_of_connectors_that_do_not_run_go_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.it.answer = lambda batch: (_ for _ in ()).throw(Reject("no"))
+        await it.send(body("anna"), body("bert"))
+        await it.until(lambda: ledger(tmp_path)["it"].counts.parked == 2)
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        for table in ("cursor", "parked", "attempt"):
+            db.execute(f"UPDATE {table} SET connector = 'gone'")
+        db.execute("UPDATE parked SET body = CAST(replace(body, 'anna', 'hash') AS BLOB)")  # as a filter would
+    async with bench(tmp_path) as it:
+        await it.until(lambda: it.fleet.lanes[0].cursor.position == 2)
+        ask_erasure(tmp_path, User("anna"))
+        receipt = await it.erased(delivered=2)
+        assert receipt.parked == 1
+    assert ledger(tmp_path)["gone"].counts == Counts(parked=1, erased=1)
+    assert [one.offset for one in parked(tmp_path)] == [1]
+
+
+async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(SECRET)
+    said: list[Any] = [
+        Retry(f"busy with anna and {SECRET}"),
+        KeyError("anna"),
+        [DELIVERED],
+        [Retry("not yet"), DELIVERED, Skipped("no id of carl")],
+        [Reject("HTTP 400: anna?")],
+    ]
+
+    def say() -> Any:
+        if not said:
+            return None
+        if isinstance(now := said.pop(0), Exception):
+            raise now
+        return now
+
+    async with bench(tmp_path, token={"file": str(tmp_path / "key")}) as it:
+        it.it.said = say
+        await it.send(body("anna", "a1"), body("carl"))
+        with capture_logs() as logs:
+            for user in ("anna", "bert", "carl"):
+                ask_erasure(tmp_path, User(user))
+            await it.erased(delivered=2)
+        assert len(it.it.erased) >= 6
+        assert it.it.erased[-1] == [User("anna", ("a1",))]
+        found = {one.number: one.answers[0] for one in erasures(tmp_path)}
+        assert [found[number].outcome for number in (1, 2, 3)] == ["done", "done", "skipped"]
+        assert found[3].reason == "no id of ..."
+        told = [str(line) for line in logs if "anna" in str(line) or SECRET in str(line)]
+        assert told == []
+        assert any("busy with ... and ..." in str(line) for line in logs)
+        assert any("2 outcomes" in str(line) or "1 outcomes" in str(line) for line in logs)
+
+
+async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -> None:
+    async with bench(tmp_path, {"identities": True}) as it:
+        await it.send(body("anna", "a1"), body("bert", "b1"))
+        await it.until(lambda: it.eraser._watch.position == 2)
+        await it.journal.roll()
+        await it.send(make_event(user={"external_user_id": "a1"}))
+        await it.until(lambda: it.journal.oldest == 2)
+        ask_erasure(tmp_path, User("anna"))
+        one = await it.erased(delivered=3)
+        assert (one.events, sorted(one.digests)) == (1, sorted([digest("anna"), digest("a1")]))
+        assert it.it.erased == [[User("anna", ("a1",))]]
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert db.execute("SELECT * FROM identity").fetchall() == [("bert", "b1")]
+
+
+async def test_events_that_ask_are_noticed_once_also_those_of_a_time_without_us(tmp_path: Path) -> None:
+    on = {"on": [DELETE.type], "after": "1h"}
+    async with bench(tmp_path, {"after": "1h"}) as it:
+        await it.send(body("too early"), kind=DELETE)
+    async with bench(tmp_path, on) as it:
+        await it.send(body("anna"), kind=DELETE)
+        await it.until(lambda: len(erasures(tmp_path)) == 1)
+    async with bench(tmp_path, {"after": "1h"}) as it:
+        await it.send(body("bert"), make_event(user={}), kind=DELETE)
+        await it.send(body("carl"))
+    with capture_logs() as logs:
+        async with bench(tmp_path, on) as it:
+            await it.until(lambda: len(erasures(tmp_path)) == 2)
+            await it.until(lambda: it.eraser._watch.position == 5)
+    assert [(one.user.user_id, one.offset, one.type, one.source) for one in erasures(tmp_path)] == [
+        ("bert", 2, DELETE.type, "braze"),
+        ("anna", 1, DELETE.type, "braze"),
+    ]
+    assert [line["offset"] for line in logs if "names no user" in line["event"]] == [3]
+
+
+async def test_a_damaged_journal_is_told_in_the_receipt_and_the_erasure_waits_for_its_repair(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        await it.send(body("anna"))
+        await it.until(lambda: it.fleet.lanes[0].cursor.position == 1)
+        (segment,) = await it.journal.roll()
+        whole = segment.path.read_bytes()
+        segment.path.write_bytes(whole[:-9] + b"?" + whole[-8:])
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: erasures(tmp_path)[0].problem)
+        assert "bad record" in (erasures(tmp_path)[0].problem or "")
+        segment.path.write_bytes(whole)
+        one = await it.erased(delivered=1)
+        assert (one.problem, one.events) == (None, 1)
+
+
+async def test_a_reader_of_the_database_is_waited_for(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        await it.send(body("anna"))
+        await it.until(lambda: it.fleet.lanes[0].cursor.position == 1)
+        with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
+            ask_erasure(tmp_path, User("anna"))
+            db.execute("BEGIN")
+            db.execute("SELECT * FROM erasure").fetchall()
+            it.state._db.execute("PRAGMA busy_timeout = 50")
+            await it.until(lambda: erasures(tmp_path)[0].problem)
+            db.execute("COMMIT")
+        await it.erased(delivered=1)
+
+
+async def test_users_are_taken_together_and_those_who_are_not_due_wait(tmp_path: Path) -> None:
+    async with bench(tmp_path, {"after": "1h"}) as it:
+        await it.send(body("anna"), body("bert"), body("anna"))
+        for user in ("anna", "bert", "anna"):
+            ask_erasure(tmp_path, User(user))
+        with closing(sqlite3.connect(tmp_path / "relay.db", timeout=10)) as db, db:
+            db.execute("UPDATE erasure SET asked = asked - 3600 WHERE number != 2")
+        await it.until(lambda: erasures(tmp_path)[0].done)
+        third, second, first = erasures(tmp_path)
+        assert (first.events, second.events, third.events) == (2, 0, 2)
+        assert (first.status, second.status, third.status) == ("done", "waiting", "done")
+        assert len(it.it.erased) == 1

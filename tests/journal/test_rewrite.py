@@ -1,0 +1,198 @@
+"""Segments without some users' events: the others stay byte for byte, at their offsets, through restarts and damage."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind, User
+from relay.journal import Corrupt, Journal, Limits
+from relay.journal.inspect import blocks, inspect, segments
+from relay.journal.naming import Wanted
+from relay.journal.record import header_at
+from relay.journal.repair import repair
+from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
+from relay.journal.segment import PREFIX
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = Limits(1 << 30, 3600)
+WANTED = Wanted({1: User("anna")})
+
+
+def body(user: str, **more: str) -> bytes:
+    return make_event(user={"user_id": user} | more)
+
+
+async def erase(journal: Journal, wanted: Wanted = WANTED) -> set[int]:
+    """What the daemon does to the journal."""
+    gone: set[int] = set()
+    for segment in await journal.roll():
+        planned = plan(segment, wanted)
+        gone |= planned.gone.keys()
+        if not planned.is_empty:
+            await journal.replace(segment, rewrite(segment, wanted))
+    return gone
+
+
+def read(folder: Path) -> dict[int, bytes]:
+    return {event.offset: event.body for _, block in blocks(segments(folder)) for event in block.events()}
+
+
+async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:
+    reader, found = journal.reader(), dict[int, bytes]()
+    async with asyncio.timeout(5):
+        while offset < journal.head:
+            for block in await reader.read(offset):
+                found |= {event.offset: event.body for event in block.events()}
+                offset = block.offsets[-1] + 1
+    reader.close()
+    return found
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_path: Path, memory: int) -> None:
+    journal = Journal(tmp_path, LIMITS, memory)
+    sent = [body(user) for user in ("anna", "bert", "anna", "carl", "carl", "anna")]
+    for start in (0, 3):
+        await journal.append([KIND] * 3, sent[start : start + 3])
+        await journal.roll()
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.log")}
+    held = journal.reader()
+    await held.read(0)
+    assert await erase(journal) == {0, 2, 5}
+    left = {offset: b"{}" if offset in (0, 2, 5) else sent[offset] for offset in range(6)}
+    assert await read_on(journal) == read(tmp_path) == left
+    assert (await held.read(0))[0].bodies() == [left[0], left[1], left[2]]
+    assert not any(b"anna" in path.read_bytes() for path in tmp_path.iterdir())
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.log")} == written, "they are no younger"
+    assert journal.size == sum(path.stat().st_size for path in tmp_path.glob("*.log"))
+    dora = body("dora")
+    assert await journal.append([KIND], [dora]) == 6
+    assert await erase(journal) == set()
+    await journal.close()
+    reopened = Journal(tmp_path, LIMITS, memory)
+    assert reopened.head == 7
+    assert await read_on(reopened) == left | {6: dora}
+    await reopened.close()
+    assert all(segment.is_whole for segment in inspect(tmp_path, 7))
+
+
+async def test_a_segment_that_is_written_to_is_not_touched(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 1 << 20)
+    await journal.append([KIND], [body("anna")])
+    rolled = await journal.roll()
+    await journal.append([KIND], [body("anna")])
+    assert [(segment.base, segment.end) for segment in rolled] == [(0, 1)]
+    for segment in rolled:
+        await journal.replace(segment, rewrite(segment, WANTED))
+    assert (await read_on(journal))[0] == b"{}"
+    assert b"anna" in (await read_on(journal))[1]
+    await journal.close()
+
+
+async def test_what_retention_has_removed_meanwhile_stays_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, Limits(1 << 30, 0.0), 0)
+    for user in ("anna", "bert"):
+        await journal.append([KIND], [body(user)])
+        first = (await journal.roll())[0]
+    fresh = rewrite(first, WANTED)
+    await journal.keep(1)
+    await journal.replace(first, fresh)
+    assert [path.name for path in tmp_path.glob("*.*")] == ["00000000000000000001.log"]
+    await journal.close()
+
+
+async def test_what_a_crash_has_left_beside_is_removed_at_the_start(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 0)
+    await journal.append([KIND], [body("anna")])
+    rewrite((await journal.roll())[0], WANTED)
+    await journal.close()
+    assert [*tmp_path.glob("*.fresh")]
+    reopened = Journal(tmp_path, LIMITS, 0)
+    assert not [*tmp_path.glob("*.fresh")]
+    assert b"anna" in read(tmp_path)[0]
+    await reopened.close()
+
+
+async def test_lost_events_stay_lost_and_the_kept_copy_is_found_if_it_names_the_user(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 0)
+    for users in (("bert", "bert"), ("anna", "bert"), ("anna", "carl"), ("carl",)):
+        await journal.append([KIND] * len(users), [body(user) for user in users])
+    await journal.close()
+    (path,) = tmp_path.glob("*.log")
+    data = bytearray(path.read_bytes())
+    for damaged in (0, 3):
+        at = PREFIX.size
+        for _ in range(damaged):
+            header = header_at(data, at)
+            assert header is not None
+            at += header.size
+        data[at + 100] ^= 1
+    path.write_bytes(data)
+    repair(tmp_path, 7)
+    before = read(tmp_path)
+    reopened = Journal(tmp_path, LIMITS, 0)
+    assert await erase(reopened) == {2, 4}
+    assert reopened.head == 7
+    assert read(tmp_path) == before | {2: b"{}", 4: b"{}"}
+    assert [segment.is_whole for segment in inspect(tmp_path, 7)] == [True]
+    assert [copy.name for copy in copies_of(tmp_path, WANTED)] == [path.name + ".damaged"]
+    assert copies_of(tmp_path, Wanted({1: User("ann")})) == []
+    await reopened.close()
+
+
+async def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 0)
+    await journal.append([KIND], [body("anna")])
+    (segment,) = await journal.roll()
+    data = bytearray(segment.path.read_bytes())
+    data[-5] ^= 1
+    segment.path.write_bytes(data)
+    with pytest.raises(Corrupt):
+        plan(segment, WANTED)
+    with pytest.raises(Corrupt):
+        rewrite(segment, WANTED)
+    assert segment.path.read_bytes() == data
+    await journal.close()
+
+
+async def test_what_a_failed_commit_has_left_behind_the_last_record_goes_too(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 0)
+    await journal.append([KIND], [body("bert")])
+    (segment,) = await journal.roll()
+    with segment.path.open("ab") as file:
+        file.write(body("anna"))
+    assert await erase(journal) == set()
+    assert b"anna" not in segment.path.read_bytes()
+    await journal.close()
+
+
+async def test_external_ids_are_read_from_the_users_own_events(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 0)
+    users = [("anna", "a1"), ("anna", "a2"), ("bert", "b1")]
+    await journal.append([KIND] * 3, [body(user, external_user_id=one) for user, one in users])
+    (segment,) = await journal.roll()
+    assert external_ids(segment, WANTED) == {1: {"a1", "a2"}}
+    await journal.close()
+
+
+def test_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fill() -> None:
+        journal = Journal(tmp_path, LIMITS, 0)
+        await journal.append([KIND], [body("anna")])
+        (segment,) = await journal.roll()
+
+        def full(fd: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space"):
+                rewrite(segment, WANTED)
+        assert b"anna" in (await read_on(journal))[0]
+        assert await erase(journal) == {0}
+        await journal.close()
+
+    asyncio.run(fill())

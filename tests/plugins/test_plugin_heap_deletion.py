@@ -1,0 +1,129 @@
+"""Heap's User Deletion API: users are deleted by their identity, in few requests, and asked after until it is done."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from relay.api import DELIVERED, Retry, Skipped, Unauthorized, User
+from relay.sandbox.track import HeapApi
+from relay.testing import Answer, Destination
+from relay_plugins.heap import Heap, deletion
+
+KEY = "s3cr3t"
+
+
+@asynccontextmanager
+async def connected(url: str, folder: Path, **settings: Any) -> AsyncIterator[Heap]:
+    (folder / "key").write_text(KEY)
+    api = {"mode": "api", "app_id": "1", "api_key": {"file": f"{folder}/key"}}
+    made = Heap.Settings.model_validate({"type": "heap", "endpoint": url} | api | settings)
+    connector = Heap("heap", made, folder=folder)
+    yield connector
+    await connector.release()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "ASK_S", (0.001, 0.001))
+
+
+USERS = [User("u1", ("anna",)), User("u2", ("bert", "bertie")), User("u3")]
+
+
+@pytest.mark.parametrize(
+    ("identity", "deleted", "skipped"),
+    [("external_user_id", ["anna", "bert", "bertie"], [2]), ("user_id", ["u1", "u2", "u3"], [])],
+)
+async def test_users_are_deleted_by_the_identity_that_they_have_in_heap(
+    tmp_path: Path, identity: str, deleted: list[str], skipped: list[int]
+) -> None:
+    async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path, identity=identity) as connector:
+        heap.capture("in", ["anna", "carl"])
+        outcomes = await connector.erase(USERS)
+        assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Skipped)] == skipped
+        assert [outcome for outcome in outcomes if outcome == DELIVERED] == [DELIVERED] * (3 - len(skipped))
+        assert heap.deletions.requests == [deleted]
+        assert heap.deletions.deleted == deleted
+        left = {event["identity"] for event in heap.events.values()}
+        assert left == ({"carl"} if "anna" in deleted else {"anna", "carl"})
+
+
+async def test_ten_thousand_users_go_in_one_request(tmp_path: Path) -> None:
+    users = [User(None, (f"user-{number}",)) for number in range(10_001)]
+    async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
+        assert await connector.erase(users) == [DELIVERED] * 10_001
+        assert [*map(len, heap.deletions.requests)] == [10_000, 1]
+
+
+async def test_a_deletion_that_is_pending_is_asked_after_and_not_made_again(tmp_path: Path) -> None:
+    async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
+        heap.switches = heap.switches.changed(pending=3)
+        with pytest.raises(Retry, match="not completed it yet") as raised:
+            await connector.erase(USERS)
+        assert raised.value.after == 60
+        assert heap.deletions.deleted == []
+        assert await connector.erase(USERS) == [DELIVERED, DELIVERED, Skipped(deletion.UNKNOWN)]
+        assert len(heap.deletions.requests) == 1
+
+
+async def test_a_token_is_good_for_five_minutes_of_heaps_clock(tmp_path: Path) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 200
+        return now[0]
+
+    async with HeapApi(api_key=KEY, clock=clock) as heap, connected(heap.url, tmp_path) as connector:
+        heap.switches = heap.switches.changed(pending=0)
+        with pytest.raises(Unauthorized):
+            await connector.erase(USERS)
+
+
+@pytest.mark.parametrize("options", [{"api_key": "other"}, {"api_key": KEY, "production": False}])
+async def test_only_the_main_environment_and_the_right_key_may_delete(tmp_path: Path, options: dict[str, Any]) -> None:
+    async with HeapApi(**options) as heap, connected(heap.url, tmp_path) as connector:
+        with pytest.raises(Unauthorized, match="401") as raised:
+            await connector.erase(USERS)
+        assert KEY not in str(raised.value)
+        assert heap.deletions.requests == []
+
+
+@pytest.mark.parametrize("behaviour", [503, Answer(body=b"no json"), Answer(cut=True, body=b"{}")])
+async def test_whatever_else_heap_answers_it_is_tried_again(tmp_path: Path, behaviour: Any) -> None:
+    async with Destination() as heap, connected(heap.url, tmp_path) as connector:
+        heap.behaviour = behaviour
+        with pytest.raises(Retry):
+            await connector.erase(USERS)
+
+
+async def test_without_the_key_or_the_mode_it_says_so(tmp_path: Path) -> None:
+    for settings in ({"mode": "api", "app_id": "1"}, {"endpoint": "http://127.0.0.1:9/hook"}):
+        made = Heap.Settings.model_validate({"type": "heap"} | settings)
+        connector = Heap("heap", made, folder=tmp_path)
+        assert {type(outcome) for outcome in await connector.erase(USERS)} == {Skipped}
+        await connector.release()
+
+
+async def test_what_the_stand_in_refuses(tmp_path: Path) -> None:
+    async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
+        url = f"{heap.url}/api/public/v0/"
+        basic = {"Authorization": "Basic MTpzM2NyM3Q="}
+        async with connector.http.post(url + "auth_token", headers=basic) as answer:
+            bearer = {"Authorization": "Bearer " + (await answer.json())["access_token"]}
+        for body, headers, status in (
+            (b'{"users":[{"identity":"a"}]}', {}, 401),
+            (b'{"users":[{"identity":"a","user_id":"b"}]}', bearer, 400),
+            (b'{"users":[{}]}', bearer, 400),
+            (b"no", bearer, 400),
+            (orjson.dumps({"users": [{"identity": "a"}] * 10_001}), bearer, 400),
+        ):
+            async with connector.http.post(url + "user_deletion", data=body, headers=headers) as answer:
+                assert answer.status == status, body[:50]
+        for path, headers, status in (("deletion_status/0", bearer, 404), ("deletion_status/0", {}, 401)):
+            async with connector.http.get(url + path, headers=headers) as answer:
+                assert answer.status == status
+        assert heap.deletions.requests == []

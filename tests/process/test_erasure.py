@@ -1,0 +1,152 @@
+"""A user is erased at a real daemon: no byte is left of them in the state folder, the books balance, the receipt is
+right."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from relay.cli.main import relay as cli
+from relay.journal import Counts
+from relay.journal.erasures import Erasure, digest, erasures
+from relay.sandbox.cohorts import CohortApi
+from relay.sandbox.profiles import Profile
+from relay.sandbox.track import HeapApi
+from relay.testing import Answer, Destination, make_event
+
+USER, EXTERNAL, AWKWARD = "5f3a9c0d11e2b4a6c7d8e9f0", "anna-4711", 'Änn"a\\7/ü'
+OTHER = {"user_id": "0" * 24, "external_user_id": "bert"}
+SECRET = "nobody-may-see-this"
+
+
+def of_user(type: str = "users.messages.email.Open", **properties: Any) -> bytes:
+    return make_event(type, user={"user_id": USER, "external_user_id": EXTERNAL}, **properties)
+
+
+def of_other(**properties: Any) -> bytes:
+    return make_event(user=OTHER, **properties)
+
+
+def body_of(*events: bytes) -> bytes:
+    return b'{"events":[%s]}' % b",".join(events)
+
+
+def page_of(*users: str) -> bytes:
+    data = {
+        "segment": {"id": 42, "name": "Lost carts"},
+        "sync_info": {"page_number": 1, "total_pages": 1, "sync_task_id": "t"},
+        "add": [{"id": user} for user in users],
+        "remove": [],
+    }
+    return orjson.dumps({"action_type": "segment.users.sync", "data": data})
+
+
+def left(state: Path) -> list[str]:
+    """The files that hold any of the user's ids, in any form that the senders here use."""
+    ids = (USER, EXTERNAL, AWKWARD)
+    forms = [form for one in ids for form in (one.encode(), json.dumps(one)[1:-1].encode(), orjson.dumps(one)[1:-1])]
+    files = [path for path in state.rglob("*") if path.is_file()]
+    return [path.name for path in files if any(form in path.read_bytes() for form in forms)]
+
+
+def relay(*arguments: Any) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, [*map(str, arguments)])
+    return result.exit_code, result.output
+
+
+async def until(daemon: Any, good: Callable[[Erasure], bool]) -> Erasure:
+    (found,) = await daemon.until(lambda: erasures(daemon.state), lambda found: len(found) == 1 and good(found[0]))
+    one: Erasure = found
+    return one
+
+
+def configure(
+    daemon: Any, folder: Path, dead: Destination, picky: Destination, heap: HeapApi, braze: CohortApi
+) -> None:
+    (folder / "secret").write_text(SECRET)
+    secret, quick = f'{{file="{folder}/secret"}}', 'retry={first="10ms",max="50ms"}'
+    events = 'events=["*","!cohort.*"]'
+    daemon.configure("01-erasure", '[erasure]\non=["users.UserDeleteRequest"]\nafter="300ms"')
+    daemon.configure("10-braze", '[source.braze]\ntype="currents"\npath="/currents"')
+    daemon.configure("11-segments", '[source.segments]\ntype="heap_segments"\npath="/segments"')
+    daemon.configure("20-dead", f'[connector.dead]\ntype="http"\nurl="{dead.url}"\n{events}\n{quick}')
+    daemon.configure("21-picky", f'[connector.picky]\ntype="http"\nurl="{picky.url}"\n{events}\nbody="single"')
+    heap_ = f'[connector.heap]\ntype="heap"\nmode="api"\napp_id="1"\nendpoint="{heap.url}"\napi_key={secret}\n'
+    daemon.configure("22-heap", heap_ + f'events=["message_engagement"]\n{quick}')
+    cohorts = f'[connector.cohorts]\ntype="braze_cohorts"\nendpoint="{braze.url}"\npartner="heap"\n'
+    daemon.configure("23-cohorts", cohorts + f"partner_key={secret}\ndata_import_key={secret}")
+
+
+@pytest.mark.slow
+async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon: Any, tmp_path: Path) -> None:
+    said = f"no such user {EXTERNAL}, or {USER}".encode()
+    users = [Profile("bert"), Profile(EXTERNAL)]
+    async with (
+        Destination() as dead,
+        Destination() as picky,
+        HeapApi(api_key=SECRET) as heap,
+        CohortApi(users, partner_key=SECRET, data_import_key=SECRET) as braze,
+    ):
+        dead.behaviour, picky.behaviour = Answer(status=503, body=said), Answer(status=400, body=said)
+        heap.switches = heap.switches.changed(pending=1_000_000)
+        configure(daemon, tmp_path, dead, picky, heap, braze)
+        await daemon.start()
+        assert (await daemon.post(page_of("bert", EXTERNAL), "/segments"))[0] == 200
+        await daemon.post(body_of(of_user(), of_other(), make_event(user={"external_user_id": EXTERNAL})))
+        await daemon.settled("cohorts", 4)
+        await daemon.kill()
+        await daemon.start()
+        await daemon.post(body_of(of_other(), of_user(text="é"), make_event(user={"user_id": USER})))
+        awkward = json.dumps({"user_id": USER, "external_user_id": AWKWARD})
+        await daemon.post(b'{"event_type":"own","id":"1","user":%s}' % awkward.replace("/", "\\/").encode())
+        assert (await daemon.post(body_of(b'{"broken": "%s"}' % USER.encode(), of_other())))[1]["parked"] == 1
+        await daemon.until(daemon.parked, lambda found: len(found) >= 9)
+        assert sorted(left(daemon.state)) != []
+
+        dead.behaviour, picky.behaviour = 503, 400  # what they say from now on does not name the user
+        logged = len(daemon.stderr)
+        await daemon.post(body_of(make_event("users.UserDeleteRequest", user={"user_id": USER})))
+        one = await until(daemon, lambda one: len(one.answers) == 3)
+        await daemon.kill()
+        assert (one.type, one.source, one.events, one.changed) == ("users.UserDeleteRequest", "braze", 6, 1)
+        assert {*left(daemon.state)} <= {"relay.db", "relay.db-wal"}, "only whom Heap has to delete"
+
+        heap.switches = heap.switches.changed(pending=1)
+        await daemon.start()
+        one = await until(daemon, lambda one: bool(one.done))
+        assert {each.connector: each.outcome for each in one.answers} == {
+            "cohorts": "done",
+            "dead": "skipped",
+            "heap": "done",
+            "picky": "skipped",
+        }
+        assert {*heap.deletions.deleted} == {EXTERNAL, AWKWARD}
+        assert {event["identity"] for event in heap.events.values()} == {"bert"}
+        assert (one.parked, one.unreadable, one.user.user_id, one.user.external_ids) == (7, 1, None, ())
+        assert one.attempts > 0
+        assert left(daemon.state) == []
+
+        await daemon.post(body_of(of_other()))
+        await daemon.settled("picky", 11)
+        dead.behaviour = 200
+        books = await daemon.settled("dead", 11)
+        assert books.counts == Counts(delivered=4, unselected=1, erased=6)
+        assert daemon.ledger()["picky"].counts == Counts(parked=4, unselected=1, erased=6)
+        assert all(event["user"] == OTHER for event in dead.events())
+        assert [one.answer for one in daemon.parked()] == ["no such user ..., or ..."] * 3 + ["{}"]
+        for code, arguments in (
+            (0, ("audit",)),
+            (0, ("journal", "check")),
+            (0, ("erasures", "check", "--user-id", USER)),
+        ):
+            assert (relay(*arguments, "--state", daemon.state, "--conf", daemon.conf))[0] == code
+        code, out = relay("erasures", "show", 1, "--json", "--state", daemon.state)
+        shown = json.loads(out)
+        assert (code, shown["status"]) == (0, "done")
+        assert {*shown["digests"]} == {digest(USER), digest(EXTERNAL), digest(AWKWARD)}
+        assert await daemon.stop() == 0
+    assert not any(one in line for line in daemon.stderr[logged:] for one in (USER, EXTERNAL))

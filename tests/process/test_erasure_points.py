@@ -1,0 +1,106 @@
+"""kill -9 between the steps of an erasure: done again, it leaves the same receipt and the same books."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.api import Kind
+from relay.journal import Counts, ledger, parked
+from relay.journal.erasures import erasures
+from relay.journal.inspect import blocks, inspect, segments
+
+pytestmark = pytest.mark.slow
+PROGRAM = Path(__file__).with_name("erasure_points.py")
+IDS = (b"5f3a9c0d11e2b4a6c7d8e9f0", b"anna-4711")
+STEPS = {
+    "pwritev",
+    "pwritev, half",
+    "fsync",
+    "replace",
+    "sql VACUUM",
+    "sql PRAGMA wal_checkpoint(TRUNCATE)",
+    "sql DELETE FROM parked",
+    "sql UPDATE erasure SET",
+    "sql COMMIT",
+}
+"""What at least has to be among the places of death."""
+
+
+class Harness:
+    """The program that dies on demand."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, folder: Path, die_at: int = 0, *, makes: bool = False) -> tuple[bool, list[str]]:
+        """Whether it was killed, and its steps until then."""
+        folder.mkdir(exist_ok=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"folder": str(folder), "die_at": die_at, "makes": makes}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert answer["code"] in (0, -9), (die_at, answer["steps"][-5:])
+        return answer["code"] == -9, answer["steps"]
+
+
+@contextmanager
+def harness() -> Iterator[Harness]:
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as it:
+        try:
+            yield Harness(it)
+        finally:
+            assert it.stdin is not None
+            it.stdin.close()
+
+
+def check(folder: Path) -> None:
+    """No byte of the user is left, every offset is, and the counts are as if nothing had happened."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "delivered"]
+    assert [path.name for path in files if any(one in path.read_bytes() for one in IDS)] == []
+    (one,) = erasures(folder)
+    assert (one.events, one.changed, one.parked, one.status, one.user.user_id) == (9, 0, 3, "done", None)
+    assert [(answer.connector, answer.outcome) for answer in one.answers] == [("it", "done")]
+    assert ledger(folder)["it"].counts == Counts(delivered=6, parked=3, erased=9)
+    assert len(parked(folder)) == 3
+    assert all(segment.is_whole for segment in inspect(folder / "journal", 18))
+    kinds = {event.offset: event.kind for _, block in blocks(segments(folder / "journal")) for event in block.events()}
+    assert [offset for offset in range(18) if Kind.is_erased.fget(kinds[offset])] == [  # type: ignore[attr-defined]
+        *(0, 2, 4),
+        *(6, 8, 10),
+        *(12, 14, 16),
+    ]
+    assert not any(folder.glob("journal/*.fresh"))
+    assert "erased [('5f3a9c0d11e2b4a6c7d8e9f0', 'anna-4711')]" in (folder / "delivered").read_text().splitlines()
+
+
+def test_a_kill_between_the_steps_of_an_erasure_changes_nothing_of_its_outcome(tmp_path: Path) -> None:
+    seen = Counter[str]()
+    stride = 1 if "RELAY_LONG" in os.environ else 8
+    with harness() as it:
+        it.run(tmp_path / "made", makes=True)
+        die_at, killed = 1, True
+        while killed:
+            folder = tmp_path / str(die_at)
+            shutil.copytree(tmp_path / "made", folder)
+            killed, steps = it.run(folder, die_at)
+            seen[steps[-1]] += 1
+            if killed:
+                it.run(folder)
+            check(folder)
+            die_at += stride
+    print(f"{seen.total() - 1} of {die_at} places of death: {dict(seen.most_common())}")
+    assert seen.total() > 10
+    if stride == 1:
+        assert seen.keys() >= STEPS

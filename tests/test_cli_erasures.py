@@ -1,0 +1,94 @@
+"""`relay erasures` on a state folder with which no relay runs."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from relay.api import Kind
+from relay.cli.main import relay as cli
+from relay.journal import Journal, Limits, Parked, State
+from relay.journal.erasures import Answer, answered, compacted, digest, done, forget
+from relay.testing import make_event
+
+
+def relay(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["erasures", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> Path:
+    """With an event and a parked event of anna's."""
+    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0), State(tmp_path)
+    await journal.append([Kind("braze", "t")] * 2, [make_event(user={"user_id": user}) for user in ("anna", "bert")])
+    await state.park([Parked("braze", None, None, None, "unreadable", "no event", 0, b'{"who": "anna')])
+    await journal.close()
+    state.close()
+    return tmp_path
+
+
+def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> None:
+    where = ("--state", state)
+    assert relay("list", *where) == (0, "no erasure was ever asked for\n")
+    code, out = relay("request", "--user-id", "anna", "--external-id", "a1", "--external-id", "a2", *where)
+    assert code == 0
+    assert out.startswith("erasure 1 asked for")
+    assert "begins after the next start" in out
+    assert "waiting; nothing removed yet" in relay("list", *where)[1]
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        compacted(db, [1], "no room")
+    assert "not yet: no room" in relay("show", 1, *where)[1]
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        compacted(db, [1])
+        answered(db, {1: Answer("heap", "failed", "HTTP 503")})
+        answered(db, {1: Answer("heap", "failed", "HTTP 500")})
+    code, out = relay("show", 1, *where)
+    assert "connector  heap: failed (HTTP 500), will be tried again" in out
+    assert "kept until the connectors have erased the user" in out
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        answered(db, {1: Answer("heap", "done")})
+        forget(db, [1])
+        done(db, [1])
+    code, out = relay("show", 1, "--json", *where)
+    shown = json.loads(out)
+    assert (code, shown["status"], shown["by"]) == (0, "done", None)
+    assert (shown["connectors"][0]["outcome"], shown["connectors"][0]["attempts"]) == ("done", 3)
+    assert {*shown["digests"]} == {digest("anna"), digest("a1"), digest("a2")}
+    assert json.loads(relay("list", "--json", *where)[1]) == [shown]
+    assert "anna" not in relay("show", 1, *where)[1] + relay("list", *where)[1]
+
+
+def test_check_finds_what_is_left_and_the_receipts(state: Path) -> None:
+    where = ("--state", state)
+    relay("request", "--external-id", "bert", *where)
+    relay("request", "--user-id", "carl", "--external-id", "bert", *where)
+    assert relay("check", "--user-id", "anna", *where) == (1, "1 events in the journal, 1 parked\nerasures: none\n")
+    assert relay("check", "--user-id", "carl", *where) == (0, "no events in the journal, none parked\nerasures: 2\n")
+    code, out = relay("check", "--external-id", "bert", "--json", *where)
+    assert (code, json.loads(out)) == (0, {"events": 0, "parked": 0, "erasures": [2, 1]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("request",), 2, "say who"),
+        (("check", "--external-id", ""), 2, "say who"),
+        (("show", "7"), 1, "no erasure has the number 7"),
+        (("show", "0"), 2, ""),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(state: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    found, out = relay(*arguments, "--state", state)
+    assert (found, said in out) == (code, True)
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["request", "--user-id", "a"], ["show", "1"], ["check", "--user-id", "a"]]
+)
+def test_a_folder_without_state_is_named(tmp_path: Path, command: list[str]) -> None:
+    code, out = relay(*command, "--state", tmp_path)
+    assert (code, "no relay has run with this state folder" in out) == (1, True)
