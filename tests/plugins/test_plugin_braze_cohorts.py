@@ -257,6 +257,8 @@ async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp
         assert api.members["7"] == {profiles[0], profiles[2], profiles[3]}
         assert api.books.unknown == 4
         assert api.books.ids == [5, 5]
+        await told(braze, change([], ["external_id:a"], match="prefix"), change(sync={"resend": True}))
+        assert api.members["7"] == {profiles[2], profiles[3]}, "whoever has left is not sent again"
 
 
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
