@@ -63,7 +63,7 @@ async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
 @pytest.mark.timeout(120)
 async def test_a_hundred_thousand_members_over_kills_and_faults(daemon: Any, tmp_path: Path) -> None:
     async with api_of(range(MANY), delay=0.002) as api:
-        configure(daemon, tmp_path, api.url, 'retry={first="10ms",max="50ms"}\nwindow=20')
+        configure(daemon, tmp_path, api.url, 'retry={first="10ms",max="50ms"}\nwindow=40\nbatch={events=5}')
         await daemon.start()
         syncs = [(range(MANY), range(0)), (range(0), range(0, MANY, 2)), (range(0, MANY, 4), range(0))]
         for number, (add, remove) in enumerate(syncs):
@@ -78,7 +78,7 @@ async def test_a_hundred_thousand_members_over_kills_and_faults(daemon: Any, tmp
         assert inside(api, "42") == {f"user-{number}" for number in range(MANY) if number % 2 or number % 4 == 0}
         assert max(api.books.ids) == 1000
         assert api.books.conflicts == 0, "order per cohort"
-        assert len(api.books.ids) <= 175 + 4 * 20 + 4, "at most the window again after a kill, and what had no answer"
+        assert len(api.books.ids) <= 175 + 4 * 40 + 4, "at most the window again after a kill, and what had no answer"
         assert await daemon.stop() == 0
         texts = [path.read_bytes() for path in daemon.state.rglob("*") if path.is_file()]
         assert not any(SECRET.encode() in text for text in [*texts, "\n".join(daemon.stderr).encode()])

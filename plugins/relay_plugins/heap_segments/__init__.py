@@ -196,9 +196,7 @@ class HeapSegments(Source, type="heap_segments"):
         task, before = str(info.sync_task_id), self._syncs.get(segment)
         if before is None or before.task != task:
             if before is not None and (lost := before.pages - len(before.came)) > 0:
-                log.warning(
-                    "segment sync was incomplete", source=self.name, segment=segment, task=before.task, pages=lost
-                )
+                self.log.warning("segment sync was incomplete", segment=segment, task=before.task, pages=lost)
             if len(self._syncs) >= SEGMENTS:
                 self._syncs.clear()
             before = self._syncs[segment] = Pages(task, min(info.total_pages, PAGES), set())
