@@ -83,7 +83,7 @@ def rows(title: str) -> dict[str, str]:
 def test_every_setting_is_documented_and_none_that_does_not_exist(title: str) -> None:
     model, common = TABLES[title]
     fields = {field.alias or name for name, field in model.model_fields.items()}
-    overridden = {name for name in common if name in ("batch", "concurrency")}
+    overridden = {name for name in common if name in ("batch", "concurrency", "dedupe")}
     assert rows(title).keys() - overridden == fields - common
 
 

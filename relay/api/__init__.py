@@ -5,7 +5,18 @@ from relay.api.connector import BatchSettings, Connector, ConnectorSettings, Ret
 from relay.api.event import ERASED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
-from relay.api.outcome import DELIVERED, Delivered, Outcome, Reject, Retry, Skipped, Unauthorized, check, retry_after
+from relay.api.outcome import (
+    DELIVERED,
+    Answered,
+    Delivered,
+    Outcome,
+    Reject,
+    Retry,
+    Skipped,
+    Unauthorized,
+    check,
+    retry_after,
+)
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Duration, EventSelection, HttpUrl, Secret, Settings, UrlPath
 from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, check_utf8
@@ -13,6 +24,7 @@ from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings,
 __all__ = [
     "DELIVERED",
     "ERASED",
+    "Answered",
     "Batch",
     "BatchSettings",
     "Block",

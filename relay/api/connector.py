@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from relay.api.batch import Batch
 from relay.api.event import Event
-from relay.api.outcome import Outcome, Skipped, check
+from relay.api.outcome import Answered, Outcome, Skipped, check
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Duration, EventSelection, Settings, StartAt
 
@@ -120,10 +120,8 @@ class Connector(Plugin):
 
         return make_session(self.settings.concurrency, self.settings.timeout)
 
-    async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
-    ) -> Mapping[str, str]:
-        """Send a request; return the headers of a 2xx answer, raise `Retry`, `Reject` or `Unauthorized` for all else
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST") -> Answered:
+        """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else
         (`check`).
 
         Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed.

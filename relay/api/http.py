@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from relay.api.outcome import Answers, Retry, check
+from relay.api.outcome import Answered, Answers, Retry, check
 
 LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
@@ -34,17 +34,19 @@ def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
 
 async def send(
     session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: Mapping[str, str], answers: Answers
-) -> Mapping[str, str]:
-    """Send a request and return the headers of a good answer. Raises Retry, Reject, Unauthorized: see `check`.
+) -> Answered:
+    """Send a request and return what a good answer said. Raises Retry, Reject, Unauthorized: see `check`.
 
     Reasons hold no secret: of the URL they name the host alone. Redirects are not followed.
     """
     data = body if len(body) <= LARGE_BYTES else BytesIO(body)
     try:
         async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
-            complete = answer.ok and answer.content.is_eof()
-            check(answer, b"" if complete else await _read_rest(answer, session.timeout.total), answers)
-            return answer.headers
+            came = answer.ok and answer.content.is_eof()  # nearly always: no timeout is worth it then
+            content = answer.content
+            said = content.read_nowait(ANSWER_BYTES) if came else await _read_rest(answer, session.timeout.total)
+            check(answer, said, answers)
+            return Answered(answer.headers, said or b"")
     except (aiohttp.ClientError, OSError) as error:
         raise Retry(_reason(url, error)) from None
 

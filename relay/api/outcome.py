@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import aiohttp  # a third of a second that `relay check` does not need
@@ -80,6 +80,14 @@ class Unauthorized(_Failure):
 
 
 Outcome = Delivered | Skipped | Retry | Reject | Unauthorized
+
+
+class Answered(NamedTuple):
+    """What a destination said with a 2xx."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    """Its first 64 KiB; empty if it does not come at once."""
 
 
 Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]

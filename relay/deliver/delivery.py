@@ -122,9 +122,9 @@ class Delivery:
 
     async def finish(self, batch: Batch, note: Callable[[Settled], None]) -> None:
         """Deliver or park every event of the batch; call `note` for those that have their outcome. Raises Stopped."""
-        since, began = time.monotonic(), time.time()
+        since, began, waited = time.monotonic(), time.time(), False
         while True:
-            verdict = await self._attempt(batch)
+            verdict = await self._attempt(batch, waited=waited)
             if verdict.split:
                 return await self._split(batch, verdict, note)
             if self._gives_up(verdict, time.monotonic() - since):
@@ -134,9 +134,10 @@ class Delivery:
             self.notes.add(batch, verdict, self._replay or 0)
             if not verdict.again:
                 return None
-            await (self._aside(verdict) if verdict.alone else self._sleep(self._delay(verdict, batch)))
+            waited = verdict.alone
+            await (self._aside(verdict) if waited else self._sleep(self._delay(verdict, batch)))
             partly = len(verdict.again) < len(batch)
-            attempt = batch.attempt + (not verdict.alone)
+            attempt = batch.attempt + (not waited)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, attempt)
 
     async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
@@ -169,8 +170,8 @@ class Delivery:
         for half in batch.halves(by_size=verdict.too_large):
             await self.finish(half, note)
 
-    async def _attempt(self, batch: Batch) -> Verdict:
-        await self._clearance(len(batch))
+    async def _attempt(self, batch: Batch, *, waited: bool) -> Verdict:
+        await self._clearance(0 if waited else len(batch))
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -190,11 +191,18 @@ class Delivery:
             self._health.worked()
         elif not verdict.again and not verdict.split:  # the connector needed no answer
             self._breaker.given_up()
+        self._correct_pace(batch, verdict, waited=waited)
         return verdict
+
+    def _correct_pace(self, batch: Batch, verdict: Verdict, *, waited: bool) -> None:
+        """Events that wait alone take no share of the pace from others, until they are sent."""
+        paid = 0 if waited else len(batch)
+        sent = len(batch) - (len(verdict.again) if verdict.alone else 0)
+        self._pace.delay(sent - paid, time.monotonic())
 
     async def _clearance(self, events: int) -> None:
         """Wait for the pace, and for as long as the destination is to be left alone."""
-        if wait := self._pace.delay(events, time.monotonic()):
+        if events and (wait := self._pace.delay(events, time.monotonic())):
             await self._sleep(wait)
         while (wait := self._breaker.wait(time.monotonic())) > 0:
             await self._sleep(wait)

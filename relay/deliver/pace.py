@@ -17,7 +17,7 @@ class Pace:
         self._due = 0.0
 
     def delay(self, events: int, now: float) -> float:
-        """Book so many events; return the seconds to wait before they may go."""
+        """Book so many events, or give back a booking (negative); return the seconds to wait before they may go."""
         if not self.rate:
             return 0.0
         self._due = max(self._due, now - 1.0)

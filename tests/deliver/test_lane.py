@@ -18,6 +18,7 @@ from relay.deliver import lane as lane_module
 from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, mark_parked, parked
 from relay.testing import make_event
 
+BUSY = Retry("busy", after=0.001, alone=True)
 KIND = Kind("braze", "users.messages.email.Open")
 Answer = Callable[[Batch], Sequence[Outcome] | None]
 
@@ -102,6 +103,22 @@ async def test_all_is_delivered_once_in_batches_within_the_limits(tmp_path: Path
         assert max(map(len, it.connector.batches)) == 10
         assert it.connector.most_at_once <= 3
         assert it.fleet.lanes[0].cursor.counts.delivered == 95
+
+
+async def test_events_that_wait_alone_take_no_share_of_the_rate_from_others(tmp_path: Path) -> None:
+    async with bench(tmp_path, rate=10, concurrency=1) as it:
+        tries = Counter[bytes]()
+
+        def not_now(batch: Batch) -> list[Outcome]:
+            tries.update(bodies := batch.bodies())
+            return [DELIVERED if b"busy" not in body or tries[body] > 30 else BUSY for body in bodies]
+
+        it.connector.answer = not_now
+        await it.journal.append(
+            [KIND] * 15, [make_event(busy=n) for n in range(10)] + [make_event(n=n) for n in range(5)]
+        )
+        await it.settled()  # 310 events would take half a minute
+        assert it.connector.delivered.total() == 15
 
 
 async def test_a_poison_event_is_found_by_halves_and_parked_and_the_rest_goes_through(tmp_path: Path) -> None:

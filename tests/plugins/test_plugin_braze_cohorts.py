@@ -2,13 +2,17 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -17,10 +21,12 @@ from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, Unauthorized, User
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
+from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
-from relay_plugins.braze_cohorts.braze import Budget
-from relay_plugins.braze_cohorts.change import Member, portions
+from relay_plugins.braze_cohorts.braze import Attributes, Budget, Limit, Partner
+from relay_plugins.braze_cohorts.change import Member, member_of, portions
 from relay_plugins.braze_cohorts.known import cohorts, members
+from relay_plugins.braze_cohorts.membership import users_in
 
 OFFSETS = count()
 
@@ -39,7 +45,7 @@ def named(*names: str) -> list[Profile]:
 
 
 @asynccontextmanager
-async def connected(api: CohortApi, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
+async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
     (folder / "key").write_text("partner")
     (folder / "import").write_text("import")
     (folder / "rest").write_text("rest")
@@ -78,6 +84,148 @@ async def test_only_what_braze_does_not_know_is_sent(tmp_path: Path) -> None:
         assert (known.id, known.name, known.members, known.task) == ("7", "Lost carts", 1, "t")
 
 
+async def test_neighbours_go_as_one_request_with_the_newest_action_of_each_user(tmp_path: Path) -> None:
+    async with CohortApi(named(*"abcd")) as api, connected(api, tmp_path) as braze:
+        events = [
+            change(["a", "b"]),
+            change([], ["a"]),
+            change(["c"], ["b"]),
+            change(["b"], name="Lost"),
+            change(["d"], name=""),
+        ]
+        await told_for_good(braze, events)
+        assert inside(api) == {"b", "c", "d"}
+        assert api.books.ids == [4]
+        assert api.books.names["7"] == ["Lost"]
+
+
+async def test_none_goes_before_an_earlier_one_of_its_cohort(tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(1000)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        api.faults.extend([Fault(201), Fault(500)])  # the name gets through, who comes does not
+        events = [change(users), change([], users[:999]), change(["user-1"], cohort="8")]
+        outcomes = await braze.deliver(Batch([Block.of(events)]))
+        assert [type(outcome) for outcome in outcomes] == [Retry, Retry, type(DELIVERED)]
+        assert inside(api) == set()
+        await told_for_good(braze, events[:2])
+        assert inside(api) == {"user-999"}
+
+
+async def test_of_neighbours_that_are_refused_the_one_to_blame_is_found(tmp_path: Path) -> None:
+    async with CohortApi(named("a")) as api, connected(api, tmp_path, mode="attribute") as braze:
+        ids = ["external_id:a", "device_id:phone", "external_id:nobody"]
+        events = [change([one], match="prefix") for one in ids]
+        outcomes = await braze.deliver(Batch([Block.of(events)]))
+        assert [type(outcome) for outcome in outcomes] == [type(DELIVERED), Reject, type(DELIVERED)]
+
+
+async def test_a_long_change_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()  # a second passes with every look at the clock; half of the timeout are 15
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), time=time.time)
+    monkeypatch.setattr("relay_plugins.braze_cohorts.time", clock)
+    users = [f"user-{number}" for number in range(20_000)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        resend = change(sync={"resend": True})
+        for event, left in ((change(users), 20_000), (resend, 20_000), (change([], users), 0)):
+            (first,) = await told(braze, event)
+            assert isinstance(first, Retry)
+            assert (first.alone, first.after) == (True, 0)
+            await told_for_good(braze, [event])
+            assert len(inside(api)) == left
+        assert api.books.ids == [1000] * 60, "nobody is told twice"
+
+
+async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = b'{"message":"success","errors":[{"type":"bad alias of partner","index":0},"another"]}'
+    async with Destination(201, Answer(status=201, body=said), Answer(status=201, body=said)) as api:
+        async with connected(api, tmp_path) as braze:
+            assert await told(braze, change(["a"]), change(["b"])) == [DELIVERED] * 2
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert (known.members, known.errors) == (2, 4)
+        assert known.last_error == '{"type":"bad alias of ...","index":0}', "without the partner's key"
+        assert "Braze took a change only in part" in capsys.readouterr().out
+
+
+async def test_an_older_whole_membership_does_not_complete_after_a_newer_one(tmp_path: Path) -> None:
+    async with CohortApi(named(*"abc")) as api, connected(api, tmp_path) as braze:
+        old, new = ({"task": task, "full": True, "parts": 2} for task in ("old", "new"))
+        await told(braze, change(["a"], sync=old), change(["b"], sync=new), change(["b"], sync=new | {"part": 1}))
+        assert inside(api) == {"b"}
+        await told(braze, change(["a"], sync=old | {"part": 1}))
+        assert inside(api) == {"a", "b"}, "it is not whole any more"
+
+
+async def test_ids_of_all_kinds_count_together(tmp_path: Path) -> None:
+    ids = [f"{kind}:{number}" for number in range(400) for kind in ("external_id", "device_id", "alias:crm")]
+    async with CohortApi(named("1")) as api, connected(api, tmp_path) as braze:
+        assert await told(braze, change(ids, match="prefix")) == [DELIVERED]
+        assert api.books.ids == [1000, 200]
+
+
+async def test_no_request_is_larger_than_braze_takes(tmp_path: Path) -> None:
+    users = [f"{number}".rjust(1500, "\x01") for number in range(1000)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        assert await told(braze, change(users)) == [DELIVERED], "beyond 4 MB it answers 413"
+        assert len(api.books.ids) > 1
+        assert len(inside(api)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("user", "match", "member"),
+    [
+        ("17", "external_id", ("external_id", "17")),
+        ("a:b", "alias:crm:eu", ("alias:crm:eu", "a:b")),
+        ("external_id:a:b", "prefix", ("external_id", "a:b")),
+        ("device_id:x", "prefix", ("device_id", "x")),
+        ("alias:crm:17", "prefix", ("alias:crm", "17")),
+        ("alias:17", "prefix", ("external_id", "alias:17")),
+        ("anna", "prefix", ("external_id", "anna")),
+    ],
+)
+def test_what_an_id_means(user: str, match: str, member: tuple[str, str]) -> None:
+    assert member_of(user, match) == member
+
+
+@pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:"])
+def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
+    with pytest.raises(ValueError, match="names nobody"):
+        member_of(user, "prefix")
+
+
+@pytest.mark.parametrize(
+    ("text", "users"),
+    [
+        ("a\nb\na\n", ["a", "b"]),
+        ("External_ID,city\na,Graz\n", ["a"]),
+        ('"external_id","city"\n"a","Graz"\n"Doe, J","Wien"\n', ["a", "Doe, J"]),
+        ('"a"\n"b\\n"\n', ["a", "b\n"]),
+        ('{"city": "Graz", "external_id": "a"}\n\n{"id": 17}\n', ["a", "17"]),
+        ("\ufeffidentity\r\na\r\n", ["a"]),
+        ("17\n18\n", ["17", "18"]),
+    ],
+)
+def test_users_in_files(text: str, users: list[str]) -> None:
+    assert users_in(BytesIO(text.encode()), "external_id") == users
+
+
+@pytest.mark.parametrize(
+    ("data", "mistake"),
+    [
+        (b"", "names no user"),
+        (b"external_id\n", "names no user"),
+        (b"\xff\n", "is not UTF-8"),
+        (b'{"external_id": "a"}\nb\n', "is not JSON"),
+        (b'{"name": "a"}\n', "none of the fields"),
+        (b'"' + b"a" * 200_000 + b",\n", "field larger"),
+    ],
+)
+def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> None:
+    file = BytesIO(data)
+    file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, "external_id")
+
+
 async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
     async with CohortApi(named("a")) as api:
         for _ in range(2):
@@ -110,6 +258,8 @@ async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp
         assert api.members["7"] == {profiles[0], profiles[2], profiles[3]}
         assert api.books.unknown == 4
         assert api.books.ids == [5, 5]
+        await told(braze, change([], ["external_id:a"], match="prefix"), change(sync={"resend": True}))
+        assert api.members["7"] == {profiles[2], profiles[3]}, "whoever has left is not sent again"
 
 
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
@@ -145,10 +295,18 @@ async def test_braze_limits_an_hour(tmp_path: Path) -> None:
         assert 0 < (refused.after or 0) <= 3600
 
 
-def test_no_hour_has_more_requests_than_braze_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay_plugins.braze_cohorts.braze.HOUR_REQUESTS", 3)
-    budget = Budget()
+def test_no_hour_has_more_requests_than_braze_takes() -> None:
+    budget = Budget(Limit(3, 3600))
     assert [budget.take(now) for now in (7200, 7201, 7202, 7203, 10799, 10800)] == [0, 0, 0, 3597, 1, 0]
+
+
+def test_no_three_seconds_have_more_attribute_requests_than_braze_takes() -> None:
+    assert (Partner.most, Partner.limit) == (1000, (250_000, 3600))
+    budget, taken = Budget(Attributes.limit), list[float]()
+    for now in (1000 + tick / 2000 for tick in range(14_000)):
+        taken += [now] if not budget.take(now) else []
+    most = max(sum(start <= moment < start + 3 for moment in taken) for start in taken[::50])
+    assert (Attributes.most, most) == (75, 3000)
 
 
 @pytest.mark.parametrize("style", ["boolean", "array"])
@@ -157,14 +315,14 @@ async def test_attributes_of_users_who_exist(tmp_path: Path, style: str) -> None
     users[-1] = Profile(aliases=frozenset([("crm", "17")]))
     async with (
         CohortApi(users) as api,
-        connected(api, tmp_path, mode="attribute", style=style, attribute="in_{id}") as braze,
+        connected(api, tmp_path, mode="attribute", style=style) as braze,
     ):
         ids = [f"external_id:user-{number}" for number in range(101)]
         await told(braze, change([*ids, "alias:crm:17"], match="prefix"), change([], ["user-0"]))
         assert api.books.ids == [75, 27, 1]
         assert api.books.unknown == 1
-        yes, no = (True, False) if style == "boolean" else (["7"], [])
-        assert [api.attributes[user]["in_7"] for user in users] == [no] + [yes] * 100
+        name, yes, no = ("heap_cohort_7", True, False) if style == "boolean" else ("heap_cohorts", ["7"], [])
+        assert [api.attributes[user][name] for user in users] == [no] + [yes] * 100
         (refused,) = await told(braze, change(["device_id:phone"], match="prefix"))
         assert isinstance(refused, Reject)
         assert "device ids" in str(refused)
@@ -193,38 +351,50 @@ def test_portions_hold_everything_once_and_in_order(add: list[str], remove: list
 
 
 USERS = st.lists(st.sampled_from("abcdef"), max_size=4)
-STEP = st.tuples(
-    st.sampled_from(["change", "full", "torn"]),
-    st.sampled_from(["7", "8"]),
-    USERS,
-    USERS,
-    st.lists(st.sampled_from([Fault(500), Fault(500, applied=True), Fault(423), Fault(503)]), max_size=3),
-    st.booleans(),
-)
+FAULTS = st.sampled_from([Fault(500), Fault(500, applied=True), Fault(423), Fault(503)])
+STEP = st.tuples(st.sampled_from(["change", "change", "full", "torn"]), st.sampled_from(["7", "8"]), USERS, USERS)
+BATCH = st.tuples(st.lists(STEP, max_size=5), st.lists(FAULTS, max_size=4), st.booleans())
+
+
+def step_event(number: int, step: Any) -> Event:
+    what, cohort, add, remove = step
+    sync = {"task": str(number), "full": what != "change", "pages": 2 if what == "torn" else 1}
+    return change(add, remove if what == "change" else [], cohort=cohort, sync=sync)
+
+
+def members_after(before: dict[str, set[str]], step: Any) -> None:
+    what, cohort, add, remove = step
+    gone = {"change": set(remove), "full": set(before[cohort]), "torn": set()}[what]
+    before[cohort] = (before[cohort] - gone) | set(add)
+
+
+async def told_for_good(connector: BrazeCohorts, events: list[Event]) -> None:
+    """As the lane does: what has to come again does, in its order."""
+    while events:
+        outcomes = await connector.deliver(Batch([Block.of([event]) for event in events]))
+        assert all(isinstance(outcome, Retry) or outcome == DELIVERED for outcome in outcomes)
+        events = [event for event, outcome in zip(events, outcomes, strict=True) if outcome != DELIVERED]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(STEP, max_size=8))
-def test_whatever_happens_the_membership_is_right_in_the_end(steps: list[Any]) -> None:
+@given(st.lists(BATCH, max_size=5))
+def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any]) -> None:
     async def play() -> None:
         expected: dict[str, set[str]] = {"7": set(), "8": set()}
+        numbers = count()
         with TemporaryDirectory() as folder:
             async with CohortApi(named(*"abcdef")) as api, connected(api, Path(folder)) as braze:
-                for number, (what, cohort, add, remove, faults, twice) in enumerate(steps):
+                for steps, faults, twice in batches:
                     api.faults.extend(faults)
-                    pages = 2 if what == "torn" else 1
-                    sync = {"task": str(number), "full": what != "change", "pages": pages}
-                    event = change(add, remove if what == "change" else [], cohort=cohort, sync=sync)
+                    events = [step_event(next(numbers), step) for step in steps]
                     for _ in range(1 + twice):
-                        while await told(braze, event) != [DELIVERED]:
-                            pass
-                    gone = {"change": set(remove) - set(add), "full": expected[cohort] - set(add), "torn": set()}
-                    expected[cohort] = (expected[cohort] | set(add)) - gone[what]
+                        await told_for_good(braze, events)
+                        for step in steps:
+                            members_after(expected, step)
                 assert {cohort: inside(api, cohort) for cohort in expected} == expected
-                known = cohorts(Path(folder) / "cohorts" / "braze.db")
-                assert {cohort.id: cohort.members for cohort in known} == {
-                    cohort.id: len(expected[cohort.id]) for cohort in known
-                }
+                assert api.books.conflicts == 0
+                known = {cohort.id: cohort.members for cohort in cohorts(Path(folder) / "cohorts" / "braze.db")}
+                assert known == {cohort: len(expected[cohort]) for cohort in known}
 
     asyncio.run(play())
 
@@ -236,6 +406,7 @@ def test_whatever_happens_the_membership_is_right_in_the_end(steps: list[Any]) -
         ({"cluster": "US-99"}, "there is no US-99"),
         ({"cluster": "EU-01", "partner": "heap"}, "partner_key is missing"),
         ({"cluster": "EU-01", "mode": "attribute"}, "rest_key is missing"),
+        ({"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "attribute": "vip"}, "has no {id}"),
         (
             {"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "partner": "heap"},
             'partner is for mode = "cohort"',

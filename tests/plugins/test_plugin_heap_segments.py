@@ -13,6 +13,7 @@ from relay.api import Denied, Malformed
 from relay_plugins.heap_segments import USERS, HeapSegments
 
 SECRET = "whispered"
+NO_TASK = b'{"action_type":"segment.users.sync","data":{"segment":{"id":1},"add":[{"id":"a"}]}}'
 
 
 def source(tmp_path: Path, **settings: Any) -> HeapSegments:
@@ -56,7 +57,7 @@ def test_a_page_becomes_one_change(tmp_path: Path) -> None:
     assert change.pop("time") == pytest.approx(time.time(), abs=2)
     assert change == {
         "event_type": "cohort.Change",
-        "id": "heap:t1:2:0",
+        "id": "heap:9007199254740993:t1:2:0",
         "cohort": {"id": "9007199254740993", "name": "Lost carts"},
         "match": "external_id",
         "add": ["in-0"],
@@ -91,14 +92,56 @@ def test_a_page_without_users_still_tells_a_new_name_and_a_drain_empties_the_coh
     made = source(tmp_path)
     (change,) = changes(made, page())
     assert (change["add"], change["remove"], change["sync"]["full"]) == ([], [], False)
-    (change,) = changes(made, page(action_type="segment.users.drain"))
-    assert (change["add"], change["sync"]["full"]) == ([], True)
+    drain = page(action_type="segment.users.drain", pages=3)
+    (drained,) = changes(made, drain)
+    assert (drained["add"], drained["sync"]["full"], drained["sync"]["pages"]) == ([], True, 1)
+    assert drained["id"] != change["id"], "it is no page of the sync"
+    del drain["data"]["sync_info"], drain["data"]["add"]
+    assert changes(made, drain)[0]["sync"]["full"]
     assert changes(made, page(action_type="segment.users.juggle")) == []
+    assert changes(made, {"action_type": "segment.deleted", "data": 7}) == []
     assert made.decode(b"  ").bodies == ()
 
 
+def test_a_segment_without_a_name_keeps_the_one_it_has(tmp_path: Path) -> None:
+    body = page(add=1)
+    body["data"]["segment"] = {"id": 7, "name": None}
+    assert changes(source(tmp_path), body)[0]["cohort"] == {"id": "7", "name": ""}
+
+
+def test_segments_of_one_sync_are_told_apart(tmp_path: Path) -> None:
+    made, other = source(tmp_path), page(add=1)
+    other["data"]["segment"]["id"] = 7
+    assert changes(made, page(add=1))[0]["id"] != changes(made, other)[0]["id"]
+
+
+def test_users_without_an_id_are_unreadable_and_the_others_are_taken(tmp_path: Path) -> None:
+    body = page(add=2, remove=1)
+    body["data"]["add"] += [{"id": None}, {"id": ""}, {}, {"id": True}, {"id": 17}]
+    decoded = source(tmp_path).decode(orjson.dumps(body))
+    assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0", "in-1", "17"], []]
+    (unreadable,) = decoded.unreadable
+    assert unreadable.reason.startswith("4 users")
+    assert orjson.loads(unreadable.body)["ids"] == [None, "", None, True]
+
+
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"action_type":"segment.users.sync"}', b"\xff\xfe", b'{"action_type":1,"data":{}}']
+    ("numbers", "lost"), [([1, 2, 3], 0), ([0, 1, 2], 0), ([3, 1, 2, 2], 0), ([1, 2, 2], 1), ([2], 2)]
+)
+def test_a_sync_of_which_pages_never_came_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: list[int], lost: int
+) -> None:
+    made = source(tmp_path)
+    for number in numbers:
+        changes(made, page(add=1, number=number, pages=3))
+    changes(made, page(task="t2"))
+    said = capsys.readouterr().out
+    assert ("segment sync was incomplete" in said) == bool(lost)
+    assert f"pages={lost}" in said or not lost
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"action_type":"segment.users.sync"}', b"\xff\xfe", b'{"action_type":1,"data":{}}', NO_TASK]
 )
 def test_what_is_no_sync_is_malformed(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(Malformed):
@@ -122,10 +165,19 @@ def test_a_call_that_heap_signed_passes(tmp_path: Path) -> None:
         ({"Heap-Hash": "ts:1"}, Malformed),
         ({"Heap-Hash": "ts:now,hmac:aGk="}, Malformed),
         ({"Heap-Hash": "ts:1,hmac:%%%"}, Malformed),
+        ({"Heap-Hash": ""}, Malformed),
+        ({"Heap-Hash": "hmac:aGk="}, Malformed),
+        ({"Heap-Hash": "ts:-1,hmac:aGk="}, Malformed),
+        ({"Heap-Hash": "ts:1_0,hmac:aGk="}, Malformed),
+        ({"Heap-Hash": f"ts:{'9' * 400},hmac:aGk="}, Malformed),
+        ({"Heap-Hash": "ts:\u0661,hmac:aGk="}, Malformed),
+        ({"Heap-Hash": "ts:1,hmac:\udcff"}, Malformed),
+        ({"Heap-Hash": "ts:999999999999999,hmac:"}, Denied),
         (header(b"{}", secret="guessed"), Denied),
         (header(b'{"other":1}'), Denied),
         (header(b"{}", at=time.time() - 400), Denied),
         (header(b"{}", at=time.time() + 400), Denied),
+        ({"Heap-Hash": header(b"{}")["Heap-Hash"].replace("ts:", "ts:0")}, Denied),
     ],
 )
 def test_forged_stale_and_malformed_signatures_are_refused(

@@ -23,18 +23,20 @@ def body_of(task: str, users: int) -> bytes:
     return orjson.dumps({"action_type": "segment.users.sync", "data": data})
 
 
-def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
-    stamp = round(time.time() * 1000)
+def signed(body: bytes, secret: str = SECRET, *, age: float = 0.0) -> dict[str, str]:
+    stamp = round((time.time() - age) * 1000)
     digest = hmac.digest(secret.encode(), str(stamp).encode() + body, "sha256")
     return {"Heap_Hash": f"ts:{stamp},hmac:{base64.b64encode(digest).decode()}"}
 
 
-async def test_a_signed_page_is_delivered_once_and_a_forged_one_is_refused(daemon: Any, tmp_path: Path) -> None:
+async def test_a_signed_page_is_delivered_once_and_forged_stale_and_malformed_ones_are_refused(
+    daemon: Any, tmp_path: Path
+) -> None:
     (tmp_path / "secret").write_text(SECRET)
     async with Destination() as hook:
         daemon.configure(
             "10-source",
-            f'[source.heap]\ntype="heap_segments"\npath="/segments"\ndedupe="1h"\nsecret={{file="{tmp_path}/secret"}}',
+            f'[source.heap]\ntype="heap_segments"\npath="/segments"\nsecret={{file="{tmp_path}/secret"}}',
         )
         daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nbody="single"')
         await daemon.start()
@@ -42,8 +44,12 @@ async def test_a_signed_page_is_delivered_once_and_a_forged_one_is_refused(daemo
         assert (await daemon.post(page, "/segments", **signed(page)))[0] == 200
         assert (await daemon.post(page, "/segments", **signed(page)))[1]["duplicates"] == 2
         assert (await daemon.post(page, "/segments", **signed(page, "guessed")))[0] == 401
+        assert (await daemon.post(page + b" ", "/segments", **signed(page)))[0] == 401
+        assert (await daemon.post(page, "/segments", **signed(page, age=70)))[0] == 401
+        assert (await daemon.post(page, "/segments", **signed(page, age=-10)))[0] == 401
         assert (await daemon.post(page, "/segments"))[0] == 401
-        assert (await daemon.post(page, "/segments", Heap_Hash="ts:soon"))[0] == 400
+        for malformed in ("ts:soon", "ts:1,hmac:!", f"ts:{'9' * 500},hmac:aGk=", ""):
+            assert (await daemon.post(page, "/segments", Heap_Hash=malformed))[0] == 400
         await daemon.settled("hook", 2)
         changes = [orjson.loads(request.body) for request in hook.requests]
         assert sum(len(change["add"]) for change in changes) == 1500

@@ -6,8 +6,10 @@ who have an external id or alias by now (Braze docs, Cohort import): what Braze 
 
 import sqlite3
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -30,8 +32,17 @@ from relay.api import (
     User,
     hookimpl,
 )
-from relay_plugins.braze_cohorts.braze import HOUR_REQUESTS, Attributes, Budget, Partner, Request
-from relay_plugins.braze_cohorts.change import EVENT_TYPE, Change, Member, change_of, cohort_of, portions
+from relay_plugins.braze_cohorts.braze import Attributes, Budget, Partner, Request, errors_in
+from relay_plugins.braze_cohorts.change import (
+    EVENT_TYPE,
+    Change,
+    Member,
+    change_of,
+    cohort_of,
+    merged,
+    portions,
+    runs,
+)
 from relay_plugins.braze_cohorts.known import FOLDER, Known
 
 HOSTS: Final = {
@@ -44,8 +55,12 @@ HOSTS: Final = {
     "KR-01": "https://rest.kr-01.braze.com",
 }
 """REST hosts by cluster (Braze docs, API overview)."""
+USUAL_NAMES: Final = {"boolean": "heap_cohort_{id}", "array": "heap_cohorts"}
+"""Of attributes."""
 LOCKED: Final = "423"
 """Somebody else writes to the cohort: no fault of the events (Braze docs, Cohort import)."""
+MOST_TOLD: Final = 200
+"""Characters of what Braze says that are kept."""
 NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attribute": ("rest_key",)}
 
 
@@ -69,8 +84,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Braze: Partner Integrations > Technology Partners > Heap."""
         rest_key: Secret | None = None
         """A REST key that may call users.track."""
-        attribute: str = Field("heap_cohort_{id}", min_length=1)
-        """The attribute of a cohort; `{id}` is the cohort's."""
+        attribute: str | None = Field(None, min_length=1)
+        """The attribute's name; `{id}` is the cohort's. Usually `heap_cohort_{id}`; `heap_cohorts` for an array."""
         style: Literal["boolean", "array"] = "boolean"
         """True and false, or a list that has the ids of the user's cohorts."""
 
@@ -92,6 +107,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                         raise ValueError(f'{field} {verb} for mode = "{mode}"; this is mode = "{self.mode}"')
             if self.mode == "cohort" and {"attribute", "style"} & self.model_fields_set:
                 raise ValueError('attribute and style are for mode = "attribute"; this is mode = "cohort"')
+            if self.attribute and self.style == "boolean" and "{id}" not in self.attribute:
+                raise ValueError("attribute has no {id}: all cohorts would have the same attribute")
             return self
 
     settings: Settings
@@ -101,7 +118,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         super().__init__(name, settings.model_copy(update={"answers": answers}), folder=folder)
         self._url = (settings.endpoint or HOSTS[settings.cluster or ""]).rstrip("/")
         self._braze = _braze(settings)
-        self._budget = Budget()
+        self._budget = Budget(self._braze.limit)
         self._known = Known(folder / FOLDER / f"{name}.db")
 
     def key(self, event: Event) -> str | None:
@@ -132,47 +149,94 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             raise Retry("another process is reading what Braze knows of the cohorts")
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
-        """Tell Braze of each change; one that fails holds up no other cohort."""
-        return [await self._outcome(event) for event in batch]
+        """Tell Braze of each change; one that fails holds up those of its cohort alone."""
+        outcomes: dict[int, Outcome] = {}
+        until = time.monotonic() + self.settings.timeout / 2
+        for changes in _by_cohort(batch, outcomes):
+            await self._tell_in_order(changes, until, outcomes)
+        return [outcomes[number] for number in range(len(batch))]
 
-    async def _outcome(self, event: Event) -> Outcome:
+    async def _tell_in_order(
+        self, changes: Sequence[tuple[int, Change]], until: float, outcomes: dict[int, Outcome]
+    ) -> None:
+        """Tell Braze of the changes of one cohort, up to the first that has to come again."""
+        waiting = deque(runs(changes, self._braze.most))
+        while waiting:
+            run = waiting.popleft()
+            outcome = await self._outcome(merged([change for _, change in run]), until)
+            if isinstance(outcome, Reject) and len(run) > 1:
+                waiting.extendleft([each] for each in reversed(run))
+                continue
+            if isinstance(outcome, Retry | Unauthorized):
+                run = [*run, *chain(*waiting)]
+                waiting.clear()
+            outcomes.update((number, outcome) for number, _ in run)
+
+    async def _outcome(self, change: Change, until: float) -> Outcome:
         try:
-            await self._apply(change_of(event))
+            await self._apply(change, until)
         except (Retry, Reject, Unauthorized) as outcome:
             return outcome
         except sqlite3.Error as error:
             return Retry(f"what Braze knows of the cohorts cannot be kept: {error}")
         return DELIVERED
 
-    async def _apply(self, change: Change) -> None:
+    async def _apply(self, change: Change, until: float) -> None:
         known = self._known
         plan = await known.run(partial(known.plan, change))
         if plan.introduce:
             if request := self._braze.introduce(change, plan.created):
-                await self._send(request)
+                await self._send(change, request, until)
             await known.run(partial(known.introduced, change, plan.created))
-        await self._tell(change, plan.add, change.remove)
+        await self._tell(change, plan.add, plan.remove, until)
         left = await known.run(partial(known.left, change))
-        await self._tell(change, (), left or ())
+        await self._tell(change, (), left or (), until)
         await known.run(partial(known.synced, change, complete=left is not None))
 
-    async def _tell(self, change: Change, add: Iterable[Member], remove: Iterable[Member]) -> None:
-        for portion in portions([*add], [*remove], self._braze.most):
-            await self._send(self._braze.change(change, portion))
+    async def _tell(self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float) -> None:
+        for portion in portions(add, remove, self._braze.most):
+            await self._send(change, self._braze.change(change, portion), until)
             await self._known.run(partial(self._known.sent, change, portion))
 
-    async def _send(self, request: Request) -> None:
+    async def _send(self, change: Change, request: Request, until: float) -> None:
+        if time.monotonic() > until:  # long before the delivery counts as failed; what was told is known
+            raise Retry("a long change, goes on", after=0, alone=True)
         if wait := self._budget.take(time.time()):
-            raise Retry(f"Braze's limit: {HOUR_REQUESTS:,} requests an hour", after=wait)
-        headers = await self.post(self._url + request.path, request.body, request.headers)
-        self._budget.told(headers, time.time())
+            limit = self._braze.limit
+            raise Retry(f"Braze's limit: {limit.requests:,} requests in {limit.seconds:,} s", after=wait)
+        answer = await self.post(self._url + request.path, request.body, request.headers)
+        self._budget.told(answer.headers, time.time())
+        if errors := [self._without_secrets(error) for error in errors_in(answer.body)]:
+            self.log.warning(
+                "Braze took a change only in part", cohort=change.cohort, errors=len(errors), first=errors[0]
+            )
+            await self._known.run(partial(self._known.complained, change, errors))
+
+    def _without_secrets(self, text: str) -> str:
+        secrets = (getattr(self.settings, field) for fields in NEEDS.values() for field in fields)
+        for secret in secrets:
+            text = text.replace(secret.reveal(), "...") if isinstance(secret, Secret) else text
+        return text[:MOST_TOLD]
+
+
+def _by_cohort(batch: Batch, outcomes: dict[int, Outcome]) -> Iterable[list[tuple[int, Change]]]:
+    """The changes in a batch with their numbers; what is no change gets its outcome."""
+    found = defaultdict[str, list[tuple[int, Change]]](list)
+    for number, event in enumerate(batch):
+        try:
+            change = change_of(event)
+        except Reject as refusal:
+            outcomes[number] = refusal
+        else:
+            found[change.cohort].append((number, change))
+    return found.values()
 
 
 def _braze(settings: BrazeCohorts.Settings) -> Partner | Attributes:
     if settings.partner and settings.partner_key and settings.data_import_key:
         return Partner(settings.partner, settings.partner_key.reveal(), settings.data_import_key.reveal())
-    rest_key = settings.rest_key.reveal() if settings.rest_key else ""
-    return Attributes(rest_key, settings.attribute, listed=settings.style == "array")
+    rest_key, listed = settings.rest_key.reveal() if settings.rest_key else "", settings.style == "array"
+    return Attributes(rest_key, settings.attribute or USUAL_NAMES[settings.style], listed=listed)
 
 
 @hookimpl

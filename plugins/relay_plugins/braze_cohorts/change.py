@@ -1,7 +1,8 @@
 """A change of a cohort, as an event says it and as requests carry it. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from relay.api import Event, Reject
@@ -44,7 +45,7 @@ class Change:
     full: bool
     """All changes of this task together name every member: who is in none of them has left."""
     resend: bool
-    """Send who is known to be in the cohort as well."""
+    """Send everybody who is known to be in the cohort as well."""
 
     @property
     def title(self) -> str:
@@ -75,6 +76,52 @@ def cohort_of(event: Event) -> str | None:
     return str(cohort["id"]) if isinstance(cohort, dict) and "id" in cohort else None
 
 
+def member_of(user: str, match: str) -> Member:
+    """Who an id means. With the match `prefix` it says so itself; one that does not is an external id.
+
+    Raises ValueError if there is nothing behind the prefix."""
+    if match != "prefix":
+        return Member(match, user)
+    kind, _, rest = user.partition(":")
+    label, found, name = rest.partition(":")
+    if kind in (EXTERNAL_ID, DEVICE_ID):
+        member = Member(kind, rest)
+    else:
+        member = Member(ALIAS + label, name) if kind == "alias" and found else Member(EXTERNAL_ID, user)
+    if not member.id:
+        raise ValueError(f"{user!r} names nobody")
+    return member
+
+
+def runs(changes: Iterable[tuple[int, Change]], most: int) -> Iterator[list[tuple[int, Change]]]:
+    """Neighbours among the changes of a cohort that may go as one: plain changes, with `most` users at most."""
+    run, users = list[tuple[int, Change]](), 0.0
+    for number, change in changes:
+        more = inf if change.full or change.resend else len(change.add) + len(change.remove)
+        if run and users + more > most:
+            yield run
+            run, users = [], 0
+        run.append((number, change))
+        users += more
+    if run:
+        yield run
+
+
+def merged(changes: Sequence[Change]) -> Change:
+    """Neighbouring changes as one: of each user the newest action counts, and the newest name."""
+    if len(changes) == 1:
+        return changes[0]
+    inside = dict[Member, bool]()
+    for change in changes:
+        inside |= dict.fromkeys(change.remove, False) | dict.fromkeys(change.add, True)
+    return replace(
+        changes[-1],
+        name=next((change.name for change in reversed(changes) if change.name), ""),
+        add=[member for member, here in inside.items() if here],
+        remove=[member for member, here in inside.items() if not here],
+    )
+
+
 def portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iterator[Portion]:
     """Cut a change into requests of at most `most` users and MOST_BYTES."""
     portion, size = Portion([], []), 0
@@ -93,8 +140,8 @@ def portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iter
 def _read(data: Mapping[str, Any], offset: int) -> Change:
     cohort, sync = data["cohort"], data.get("sync", {})
     match = _match(data.get("match", EXTERNAL_ID))
-    add = dict.fromkeys(_member(_text(user), match) for user in data.get("add", ()))
-    remove = dict.fromkeys(_member(_text(user), match) for user in data.get("remove", ()))
+    add = dict.fromkeys(member_of(_text(user), match) for user in data.get("add", ()))
+    remove = dict.fromkeys(member_of(_text(user), match) for user in data.get("remove", ()))
     numbers = {key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))}
     return Change(
         cohort=_text(cohort["id"]),
@@ -121,14 +168,3 @@ def _match(match: Any) -> str:
     if kind not in (EXTERNAL_ID, DEVICE_ID, "prefix") and not kind.startswith(ALIAS):
         raise ValueError(f"match is {kind!r}, not external_id, device_id, prefix or an alias_label")
     return kind
-
-
-def _member(user: str, match: str) -> Member:
-    """With the match `prefix` an id says itself what it is; one that does not is an external id."""
-    if match != "prefix":
-        return Member(match, user)
-    kind, _, rest = user.partition(":")
-    if kind in (EXTERNAL_ID, DEVICE_ID):
-        return Member(kind, rest)
-    label, found, name = rest.partition(":")
-    return Member(ALIAS + label, name) if kind == "alias" and found else Member(EXTERNAL_ID, user)

@@ -8,6 +8,7 @@ from typing import IO
 
 import click
 
+from relay_plugins.braze_cohorts.change import member_of
 from relay_plugins.braze_cohorts.known import Cohort, databases, members
 from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
 from relay_plugins.braze_cohorts.membership import events_of, match_of, send, users_in
@@ -43,7 +44,8 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
     if as_json:
         return click.echo(json.dumps([cohort._asdict() for cohort in found], indent=2))
     for cohort in found:
-        click.echo(f"{cohort.id}  {cohort.members:,} members  {_moment(cohort.synced)}  {cohort.name}")
+        errors = f"  ({cohort.errors:,} entries refused, see show)" if cohort.errors else ""
+        click.echo(f"{cohort.id}  {cohort.members:,} members  {_moment(cohort.synced)}  {cohort.name}{errors}")
     return None
 
 
@@ -58,7 +60,7 @@ def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> N
     if as_json:
         return click.echo(json.dumps(found, indent=2))
     for name, value in found.items():
-        click.echo(f"{name:8} {_moment(value) if isinstance(value, float) else value}")
+        click.echo(f"{name:10} {_moment(value) if isinstance(value, float) else value}")
     return None
 
 
@@ -85,9 +87,11 @@ def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) 
 def diff(cohort_id: str, file: IO[bytes], match: str, state: Path, connector: str | None, as_json: bool) -> None:
     """What it would change if FILE were the whole membership (see push). Sends nothing."""
     match_of(match)
-    known = {f"{member.kind}:{member.id}" for member in members(_database(state, connector), cohort_id)}
-    wanted = {user if match == "prefix" else f"{match}:{user}" for user in users_in(file)}
-    add, remove = sorted(wanted - known), sorted(known - wanted)
+    known = {*members(_database(state, connector), cohort_id)}
+    wanted = {member_of(user, match) for user in users_in(file, match)}
+    add, remove = (
+        [f"{member.kind}:{member.id}" for member in sorted(some)] for some in (wanted - known, known - wanted)
+    )
     if as_json:
         return click.echo(json.dumps({"add": add, "remove": remove}, indent=2))
     for sign, users in (("+", add), ("-", remove)):
@@ -112,7 +116,7 @@ def push(
     FILE is CSV (the first column; a first line such as `external_id` is a header), or NDJSON: texts, or objects with
     one of these fields. It goes through a running relay, which sends Braze only what has changed.
     """
-    events = events_of(cohort_id, name or "", match_of(match), users_in(file), full=True)
+    events = events_of(cohort_id, name or "", match_of(match), users_in(file, match), full=True)
     send(ctx, events, url, token_env)
 
 
@@ -125,10 +129,8 @@ def push(
 @click.pass_context
 def resync(ctx: click.Context, cohort_id: str, url: str, token_env: str, state: Path, connector: str | None) -> None:
     """Send Braze every known member of a cohort once more: users that Braze did not know then, it may know now."""
-    path = _database(state, connector)
-    cohort = _cohort(path, cohort_id)
-    users = [f"{member.kind}:{member.id}" for member in members(path, cohort_id)]
-    send(ctx, events_of(cohort_id, cohort.name, "prefix", users, resend=True), url, token_env)
+    _cohort(_database(state, connector), cohort_id)
+    send(ctx, events_of(cohort_id, "", "external_id", (), resend=True), url, token_env)
 
 
 cohorts.add_command(watch)

@@ -25,6 +25,23 @@ SELECT member.kind, member.id FROM json_each(?) AS given CROSS JOIN member
 WHERE cohort = ? AND member.kind = json_extract(given.value, '$[0]') AND member.id = json_extract(given.value, '$[1]')
 """
 
+MEMBERS: Final = "SELECT kind, id FROM member WHERE cohort = ?"
+TOLD: Final = "SELECT kind, id FROM told WHERE cohort = ? AND offset = ?"
+FORGET_PARTS: Final = """
+DELETE FROM part WHERE cohort = :cohort AND (
+    task = :task OR offset < (SELECT min(offset) FROM part WHERE cohort = :cohort AND task = :task)
+)
+"""
+COMPLAINED: Final = """
+INSERT INTO error VALUES (?, ?, ?)
+ON CONFLICT (cohort) DO UPDATE SET count = count + excluded.count, last = excluded.last
+"""
+COHORTS: Final = """
+SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created, synced, task,
+    coalesce(error.count, 0), coalesce(error.last, '')
+FROM cohort LEFT JOIN error ON error.cohort = cohort.id
+"""
+
 
 class Cohort(NamedTuple):
     """A cohort as Braze was told of it."""
@@ -35,15 +52,19 @@ class Cohort(NamedTuple):
     created: float
     synced: float
     task: str
+    errors: int
+    """How many entries Braze named as wrong in answers that otherwise succeeded."""
+    last_error: str
 
 
 class Plan(NamedTuple):
-    """What Braze does not know yet."""
+    """What Braze was not told yet."""
 
     introduce: bool
     """The cohort, or its name, is new."""
     created: float
     add: Sequence[Member]
+    remove: Sequence[Member]
 
 
 class Known:
@@ -74,15 +95,16 @@ class Known:
             self._db.close()
 
     def plan(self, change: Change) -> Plan:
-        """Compare a change with what is known."""
+        """Compare a change with what Braze was told."""
         found = self._db.execute("SELECT name, created FROM cohort WHERE id = ?", (change.cohort,)).fetchone()
         name, created = found or (None, time.time())
-        known = set() if change.resend else self._known(change)
-        return Plan(
-            name is None or change.name not in ("", name),
-            created,
-            [member for member in change.add if member not in known],
-        )
+        told = {Member(*row) for row in self._db.execute(TOLD, (change.cohort, change.offset))}
+        known = self._known(change)
+        add = [member for member in change.add if member not in known]
+        if change.resend:
+            add += [Member(*row) for row in self._db.execute(MEMBERS, (change.cohort,)) if Member(*row) not in told]
+        remove = [member for member in change.remove if member not in told]
+        return Plan(name is None or change.name not in ("", name), created, add, remove)
 
     def introduced(self, change: Change, created: float) -> None:
         """Braze has the cohort under this name."""
@@ -94,12 +116,22 @@ class Known:
 
     def sent(self, change: Change, portion: Portion) -> None:
         """Braze has these changes."""
+        again = [*portion.remove, *(portion.add if change.resend else ())]  # newcomers are known as members by now
         with self._db:
             self._put(change, portion.add)
             self._db.executemany(
                 "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
                 [(change.cohort, *member) for member in portion.remove],
             )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)",
+                [(change.cohort, *member, change.offset) for member in again],
+            )
+
+    def complained(self, change: Change, errors: Sequence[str]) -> None:
+        """Braze took a change but for these entries of it."""
+        with self._db:
+            self._db.execute(COMPLAINED, (change.cohort, len(errors), errors[0]))
 
     def left(self, change: Change) -> Sequence[Member] | None:
         """Note that a change is through; return who is in none of the changes of a sync that is complete with it, None
@@ -124,12 +156,14 @@ class Known:
         return [Member(*row) for row in self._db.execute(left, (change.cohort, start))]
 
     def synced(self, change: Change, *, complete: bool) -> None:
-        """The change is through, and with it what it belongs to if it is `complete`."""
+        """The change is through, and with it the sync that it belongs to if that is `complete`; those before it are
+        void."""
         with self._db:
             done = (time.time(), change.task, change.cohort)
             self._db.execute("UPDATE cohort SET synced = ?, task = ? WHERE id = ?", done)
+            self._db.execute("DELETE FROM told WHERE cohort = ?", (change.cohort,))
             if complete:
-                self._db.execute("DELETE FROM part WHERE cohort = ?", (change.cohort,))
+                self._db.execute(FORGET_PARTS, {"cohort": change.cohort, "task": change.task})
 
     def forget(self, external_ids: Sequence[str]) -> bool:
         """Forget users, and leave nothing of them in the files; False if somebody was reading those, so that it has to
@@ -159,15 +193,14 @@ def databases(state: Path) -> dict[str, Path]:
 
 def cohorts(path: Path) -> list[Cohort]:
     """Every cohort of a connector. Raises sqlite3.Error."""
-    rows = "SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created, synced, task FROM cohort"
     with closing(_read_only(path)) as db:
-        return [Cohort(*row) for row in db.execute(rows)]
+        return [Cohort(*row) for row in db.execute(COHORTS)]
 
 
 def members(path: Path, cohort: str) -> list[Member]:
     """Who is in a cohort, as Braze was told. Raises sqlite3.Error."""
     with closing(_read_only(path)) as db:
-        return [Member(*row) for row in db.execute("SELECT kind, id FROM member WHERE cohort = ?", (cohort,))]
+        return [Member(*row) for row in db.execute(MEMBERS, (cohort,))]
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

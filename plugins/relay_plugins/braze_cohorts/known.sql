@@ -21,3 +21,15 @@ CREATE TABLE IF NOT EXISTS part (  -- of syncs that name every member and are no
     offset INTEGER NOT NULL,
     PRIMARY KEY (cohort, task, page, part)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told (  -- of a change that is not through yet: whom Braze was told of
+    cohort TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    offset INTEGER NOT NULL, -- of the change
+    PRIMARY KEY (cohort, kind, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS error (  -- what Braze did not take in answers that otherwise succeeded
+    cohort TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    last TEXT NOT NULL
+) WITHOUT ROWID;

@@ -13,22 +13,26 @@ from uuid import uuid4
 import click
 import orjson
 
-from relay_plugins.braze_cohorts.change import ALIAS, EVENT_TYPE
+from relay_plugins.braze_cohorts.change import ALIAS, EVENT_TYPE, member_of
 
 USERS: Final = 1000
 """Of one event."""
 EVENTS: Final = 20
 """Of one request to relay."""
-HEADERS: Final = frozenset({"id", "external_id", "user_id", "device_id", "alias", "alias_name"})
+HEADERS: Final = frozenset({"id", "external_id", "user_id", "device_id", "alias", "alias_name", "identity"})
 """What a first line is called that is no user."""
 
 
-def users_in(file: IO[bytes]) -> list[str]:
+def users_in(file: IO[bytes], match: str) -> list[str]:
     """The users that a file names, each once. Raises ClickException if it cannot be read, or names nobody."""
     try:
         users = [*dict.fromkeys(_users(file))]
+        for user in users:
+            member_of(user, match)
     except UnicodeDecodeError:
         raise click.ClickException(f"{file.name} is not UTF-8") from None
+    except (csv.Error, ValueError) as error:
+        raise click.ClickException(f"{file.name}: {error}") from None
     if not users:
         raise click.ClickException(f"{file.name} names no user; a membership is not emptied by an empty file")
     return users
@@ -53,7 +57,7 @@ def events_of(
     resend: bool = False,
 ) -> Iterator[bytes]:
     """The users as changes of a cohort; `full` and `resend` as in `Change`."""
-    task, parts = str(uuid4()), -(-len(users) // USERS)
+    task, parts = str(uuid4()), max(1, -(-len(users) // USERS))
     for part in range(parts):
         sync = {"task": task, "page": 1, "pages": 1, "part": part, "parts": parts, "full": full, "resend": resend}
         change = {
@@ -82,14 +86,24 @@ def send(ctx: click.Context, events: Iterable[bytes], url: str, token_env: str) 
 
 
 def _users(file: IO[bytes]) -> Iterator[str]:
-    """One by one: NDJSON if the first line is JSON, else CSV."""
+    """One by one: NDJSON if the first line is an object or a text, else CSV."""
     lines = (line for line in TextIOWrapper(file, "utf-8-sig") if line.strip())
     first = next(lines, "")
-    if first.lstrip()[:1] in ("{", '"'):
-        yield from (_user(line) for line in chain([first], lines))
-        return
-    cells = (row[0].strip() for row in csv.reader(chain([first], lines)) if row and row[0].strip())
-    yield from (cell for number, cell in enumerate(cells) if number or cell.lower() not in HEADERS)
+    every = chain([first], lines)
+    users = map(_user, every) if _is_json(first) else _cells(every)
+    yield from (user for number, user in enumerate(users) if number or user.lower() not in HEADERS)
+
+
+def _is_json(line: str) -> bool:
+    """A CSV line may begin with a quote as well."""
+    try:
+        return line.lstrip()[:1] == "{" or isinstance(json.loads(line), str)
+    except ValueError:
+        return False
+
+
+def _cells(lines: Iterable[str]) -> Iterator[str]:
+    return (row[0].strip() for row in csv.reader(lines) if row and row[0].strip())
 
 
 def _user(line: str) -> str:

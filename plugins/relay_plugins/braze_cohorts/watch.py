@@ -43,7 +43,7 @@ def waiting(folder: Path) -> list[Path]:
 def _push(ctx: click.Context, path: Path, match: str, url: str, token_env: str) -> bool:
     try:
         with path.open("rb") as file:
-            users = users_in(file)
+            users = users_in(file, match)
     except (click.ClickException, OSError) as error:
         path.rename(path.with_name(path.name + FAILED))
         return _failed(path, error)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,14 +11,16 @@ from relay.api import (
     BatchSettings,
     Connector,
     ConnectorSettings,
+    Event,
     HttpUrl,
     Outcome,
     Secret,
     Skipped,
     User,
 )
-from relay_plugins.heap.api import MOST_ITEMS, Api
+from relay_plugins.heap.api import MOST_ITEMS, PROFILE, Api
 from relay_plugins.heap.deletion import Deletion
+from relay_plugins.heap.shape import MOST_CHARACTERS
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""
@@ -56,7 +58,7 @@ class Heap(Connector, type="heap"):
         """What becomes of events that do not have it: parked, or counted as filtered."""
         prefix: str = Field("", max_length=100)
         """Put before the names of events and properties."""
-        names: dict[str, str] = Field(default_factory=dict)
+        names: dict[str, Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]] = Field(default_factory=dict)
         """Heap's names of event types, where they are not to be the usual."""
         api_key: Secret | None = None
         """Of the Main Production environment: users are deleted from Heap when they are erased."""
@@ -97,6 +99,18 @@ class Heap(Connector, type="heap"):
     async def probe(self) -> str:
         """Connect to Heap. Raises `Retry`."""
         return await self.reach(self._api.url if self._api is not None else str(self.settings.endpoint))
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether `key` says anything."""
+        return self._api is not None or bool(self.settings.order_by)
+
+    def key(self, event: Event) -> str | None:
+        """Changes of one profile stay in order in the mode `api`: of each property Heap keeps what came last."""
+        if self.settings.order_by:
+            return super().key(event)
+        identity = event.user.get(self.settings.identity) if self._api and event.type == PROFILE else None
+        return None if identity is None else str(identity)
 
     async def deliver(self, batch: Batch) -> list[Outcome] | None:
         """Post the batch as `{"events": [...]}`, or hand its events to the API."""

@@ -1,12 +1,14 @@
 """Heap's server-side API: bulk track for events, bulk add user properties for changed profiles.
 
-A request that Heap refuses is taken apart until the refused event stands alone. Events beyond Heap's limits are to be
-tried again when there is room; all others go meanwhile.
+A request that Heap refuses is taken apart until the refused event stands alone; after half of the connector's `timeout`
+that goes on in the next attempt. Events beyond Heap's limits are to be tried again when there is room; all others go
+meanwhile.
 """
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ import orjson
 
 from relay.api import DELIVERED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
-from relay_plugins.heap.shape import identity_of, profile, readable, track
+from relay_plugins.heap.shape import identity_of, moment, profile, readable, track
 
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
@@ -22,9 +24,20 @@ MOST_ITEMS: Final = 1000
 PROFILE: Final = "users.profile.Update"
 NAMED: Final = re.compile(r"\b(?:events|users)\[(\d+)\]")
 """How Heap says which item it means: `postBody.events[3].properties should be object`."""
+LIMITS: Final = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
 HEADERS: Final = {"Content-Type": "application/json"}
 UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
 """What an odd event may raise: it is that event's fault."""
+
+
+class Call(NamedTuple):
+    """A bulk call, and what its list is called."""
+
+    name: str
+    key: str
+
+
+TRACK, PROFILES = Call("track", "events"), Call("add_user_properties", "users")
 
 
 class Item(NamedTuple):
@@ -49,8 +62,8 @@ class Api:
         """Send the events; return what became of each."""
         outcomes: dict[int, Outcome] = {}
         events, profiles = self._items(batch, outcomes)
-        await self._track(events, outcomes)
-        await self._send("add_user_properties", "users", profiles, outcomes)
+        await self._send(TRACK, events, outcomes)
+        await self._send(PROFILES, profiles, outcomes)
         return [outcomes[number] for number in range(len(batch))]
 
     def _items(self, batch: Batch, outcomes: dict[int, Outcome]) -> tuple[list[Item], list[Item]]:
@@ -62,7 +75,7 @@ class Api:
                 if identity is None:
                     outcomes[number] = self._anonymous
                 elif event.type == PROFILE:
-                    changes.append((event.time or 0.0, number, identity, profile(event, self._settings.prefix)))
+                    changes.append((moment(event), number, identity, profile(event, self._settings.prefix)))
                 else:
                     events.append(Item((number,), identity, self._tracked(event, identity)))
             except Reject as refusal:
@@ -75,46 +88,48 @@ class Api:
         name = self._settings.names.get(event.type) or readable(event.type)
         return track(event, identity, name, self._settings.prefix)
 
-    async def _track(self, items: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
-        """Send as many as Heap's limits allow for now."""
-        now = time.monotonic()
-        booking, allowed = self._limits.book([item.identity for item in items], now)
+    async def _send(self, call: Call, items: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
+        """Send the items. What is refused is taken apart; what there is no time for any more goes the next time."""
+        parts, until = [items], time.monotonic() + self._settings.timeout / 2
+        while parts and time.monotonic() < until:
+            part, outcome = await self._attempt(call, parts.pop(), outcomes)
+            if isinstance(outcome, Reject) and len(part) > 1:
+                parts += reversed(_parts(part, outcome))
+                continue
+            _note(outcomes, part, outcome)
+            if isinstance(outcome, Retry | Unauthorized):  # the others would fare no better
+                return _note(outcomes, chain(*parts), outcome)
+        return _note(outcomes, chain(*parts), Retry("taken apart for a refused one", after=0, alone=True))
+
+    async def _attempt(
+        self, call: Call, items: Sequence[Item], outcomes: dict[int, Outcome]
+    ) -> tuple[Sequence[Item], Outcome]:
+        """Send as many as Heap's limits allow for now, the others get their outcome; return those, and theirs."""
+        if call is PROFILES:
+            return items, await self._request(call, items)
+        booking, allowed = self._limits.book([item.identity for item in items], now := time.monotonic())
         for number in {*range(len(items))}.difference(allowed):
             after = self._limits.delay(items[number].identity, now)
-            why = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
-            outcomes[items[number].numbers[0]] = Retry(why, after=after, alone=True)
+            _note(outcomes, [items[number]], Retry(LIMITS, after=after, alone=True))
+        sent = [items[number] for number in allowed]
         try:
-            await self._send("track", "events", [items[number] for number in allowed], outcomes)
+            return sent, await self._request(call, sent)
         finally:
             self._limits.answered(booking, time.monotonic())
 
-    async def _send(self, call: str, key: str, items: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
+    async def _request(self, call: Call, items: Sequence[Item]) -> Outcome:
         if not items:
-            return None
-        outcome: Outcome = DELIVERED
+            return DELIVERED
+        body = orjson.dumps({"app_id": self._settings.app_id, call.key: [item.entry for item in items]})
         try:
-            await self._request(call, key, items)
-        except Reject as refusal:
-            if len(items) > 1:
-                return await self._send_apart(call, key, items, refusal, outcomes)
-            outcome = refusal
-        except (Retry, Unauthorized) as failure:
-            outcome = failure
-        outcomes.update((number, outcome) for item in items for number in item.numbers)
-        return None
+            await self._post(f"{self.url}/api/{call.name}", body, HEADERS)
+        except (Retry, Reject, Unauthorized) as failure:
+            return failure
+        return DELIVERED
 
-    async def _request(self, call: str, key: str, items: Sequence[Item]) -> None:
-        body = orjson.dumps({"app_id": self._settings.app_id, key: [item.entry for item in items]})
-        await self._post(f"{self.url}/api/{call}", body, HEADERS)
 
-    async def _send_apart(
-        self, call: str, key: str, items: Sequence[Item], refusal: Reject, outcomes: dict[int, Outcome]
-    ) -> None:
-        for part in _parts(items, refusal):
-            if call == "track":  # it counts anew
-                await self._track(part, outcomes)
-            else:
-                await self._send(call, key, part, outcomes)
+def _note(outcomes: dict[int, Outcome], items: Iterable[Item], outcome: Outcome) -> None:
+    outcomes.update((number, outcome) for item in items for number in item.numbers)
 
 
 def _newest(changes: list[tuple[float, int, str, dict[str, Any]]]) -> list[Item]:

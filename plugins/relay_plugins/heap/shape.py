@@ -16,14 +16,18 @@ MOST_OF_IDENTITY: Final = 255
 DEEPEST: Final = 16
 """Objects within objects; what is deeper goes as JSON."""
 EMAIL: Final = "email"
+OWN_NAME: Final = re.compile("id_*", re.IGNORECASE)
+"""`id` is Heap's own, in any case (Heap docs, Add User Properties)."""
 WORDS: Final = {
     "agentconsole": "Agent Console",
     "campaigns": "Campaign",
+    "canvasstep": "Canvas Step",
     "contentcard": "Content Card",
     "contentoptimizer": "Content Optimizer",
     "experimentstep": "Experiment Step",
     "featureflag": "Feature Flag",
     "inappmessage": "In-App Message",
+    "landingpage": "Landing Page",
     "line": "LINE",
     "liveactivity": "Live Activity",
     "newsfeedcard": "News Feed Card",
@@ -47,10 +51,12 @@ def readable(event_type: str) -> str:
 
 
 def identity_of(event: Event, field: str) -> str | None:
-    """The identity under a field of `user`; None if the event has none. Raises Reject if it is too long for Heap."""
+    """The identity under a field of `user`; None if the event has none. Raises Reject if Heap takes none such."""
     found = event.user.get(field)
     if found is None or found == "":
         return None
+    if not isinstance(found, str | int) or isinstance(found, bool):
+        raise Reject(f"user.{field} is neither text nor an integer")
     if len(identity := str(found)) > MOST_OF_IDENTITY:
         raise Reject(f"user.{field} has {len(identity)} characters; an identity has at most {MOST_OF_IDENTITY} in Heap")
     return identity
@@ -73,13 +79,20 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     """The values as Heap takes them, numbers and strings under names of their own; of two equal names the first stays.
 
     Objects: `{"a": {"b": 1}}` becomes `a.b`; lists: joined by `||`; true and false: as words; null: left out. Names
-    and values are cut below 1,024 characters; `id`, which Heap keeps for itself in any case, becomes `id_`.
+    and values are cut below 1,024 characters. `id`, which Heap keeps for itself in upper and lower case, becomes `id_`,
+    and so that it can be told from one that was called that, `id_` becomes `id__`.
     """
     found: dict[str, Scalar] = {}
     for path, value in _leaves(values, prefix, 1):
-        key = path[:MOST_CHARACTERS]
-        found.setdefault(key + "_" if len(key) == 2 and key.lower() == "id" else key, value)
+        key = path + "_" if OWN_NAME.fullmatch(path) else path
+        found.setdefault(key[:MOST_CHARACTERS], value)
     return found
+
+
+def moment(event: Event) -> float:
+    """When a profile was changed, in Unix seconds: to the millisecond if the event says so; 0 if it says nothing."""
+    exact = event.properties.get("time_ms")
+    return exact / 1000 if isinstance(exact, int | float) else event.time or 0.0
 
 
 def profile(event: Event, prefix: str) -> dict[str, Scalar]:
