@@ -27,6 +27,7 @@ from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
+from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
 from relay.journal import Counts, Parked, State
 from relay.route import Failed
@@ -61,7 +62,8 @@ class Delivery:
         self._clean = Redaction(settings).clean
         self._health = Health(connector.name)
         self._pace, self._own_pace = Pace(settings.rate), Pace(0)
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._room = asyncio.Semaphore(settings.concurrency)
+        self._slots = Slots(settings.concurrency)
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._breaker = Breaker()
@@ -76,11 +78,11 @@ class Delivery:
     async def begin(
         self, group: asyncio.TaskGroup, work: Callable[[], Coroutine[Any, Any, None]], what: str, events: int
     ) -> asyncio.Task[None]:
-        """Start a task for so many events once one of the `concurrency` slots is free; its end frees it, and so does
-        a wait of its events alone."""
+        """Start a task for so many events once fewer than `concurrency` are under way; its end makes room, so does a
+        wait of its events alone."""
         if wait := self._own_pace.delay(events, time.monotonic()):
             await asyncio.sleep(wait)
-        await self._slots.acquire()
+        await self._room.acquire()
         task = group.create_task(work(), name=f"lane {self.name}: {what}")
         self._holders.add(task)
         task.add_done_callback(self._leave)
@@ -89,7 +91,7 @@ class Delivery:
     def _leave(self, task: asyncio.Task[None]) -> None:
         if task in self._holders:
             self._holders.remove(task)
-            self._slots.release()
+            self._room.release()
 
     def order(self, limits: BatchSettings) -> Order | None:
         """How events are kept in order, for a lane that begins; None if they need not be."""
@@ -150,7 +152,12 @@ class Delivery:
             await self.finish(half, note)
 
     async def _attempt(self, batch: Batch) -> Verdict:
-        await self._clearance(len(batch))
+        async with self._slots:
+            await self._clearance(len(batch))
+            return await self._try(batch)
+
+    async def _try(self, batch: Batch) -> Verdict:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.timeout):
                 answer = await self._connector.deliver(batch)
@@ -166,6 +173,7 @@ class Delivery:
         if verdict.delivered or verdict.refused:
             self._breaker.worked()
             self._health.worked()
+            self._slots.answered(time.monotonic() - began)
         elif not verdict.again and not verdict.split:  # the connector needed no answer
             self._breaker.given_up()
         return verdict
@@ -184,6 +192,7 @@ class Delivery:
         first, longest = self._settings.retry.first, self._settings.retry.max
         delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
         self._breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
+        self._slots.pushed_back()
         if verdict.pause:
             self._health.paused(verdict.reason, delay)
         else:
@@ -192,7 +201,7 @@ class Delivery:
         return delay
 
     async def _aside(self, verdict: Verdict) -> None:
-        """Wait for what concerns these events alone, with the slot free for others. Raises Stopped."""
+        """Wait for what concerns these events alone, with room for others. Raises Stopped."""
         self._breaker.given_up()
         task = asyncio.current_task()
         held = task in self._holders
@@ -200,7 +209,7 @@ class Delivery:
             self._leave(task)
         await self._sleep(self._settings.retry.first if verdict.after is None else verdict.after)
         if task is not None and held:
-            await self._slots.acquire()
+            await self._room.acquire()
             self._holders.add(task)
 
     async def _sleep(self, seconds: float) -> None:
