@@ -35,7 +35,8 @@ log = structlog.stdlib.get_logger()
 class Fleet:
     """The lanes of a configuration."""
 
-    def __init__(self, journal: Journal, state: State, folder: Path) -> None:
+    def __init__(self, journal: Journal, state: State, folder: Path, worker: int = 0) -> None:
+        self._worker = worker
         self._journal, self._state, self._folder = journal, state, folder
         self.lanes: list[LiveLane] = []
         self._replays = Replays(state)
@@ -74,6 +75,7 @@ class Fleet:
         settings = configured.settings
         steps = [filters[name].plugin(name, filters[name].settings) for name in settings.filters]
         connector = configured.plugin(configured.name, settings, folder=self._folder)
+        connector.worker = self._worker
         route = Route(Selection(settings.events), steps)
         return LiveLane(
             connector, settings, route, cursor, journal=self._journal, state=self._state, save_soon=self._save_now.set
@@ -168,6 +170,16 @@ class Fleet:
             lane.look_for_parked()
         await self._replays.look(self.lanes)
         self._replays.start(group)
+
+    @property
+    def alone(self) -> list[Selection]:
+        """What the connectors want of which one process has to deliver all."""
+        return [lane.selection for lane in self.lanes if lane.connector.alone]
+
+    @property
+    def pending(self) -> int:
+        """Events that some lane has no outcome for yet."""
+        return sum(lane.cursor.ledger(self._journal.head).pending for lane in self.lanes)
 
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""

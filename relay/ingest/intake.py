@@ -12,6 +12,7 @@ from relay.config import IngestSettings
 from relay.ingest.allow import Allowed
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
+from relay.ingest.forward import First, split
 from relay.ingest.guard import Guard
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
@@ -35,13 +36,16 @@ class Intake:
         journal: Journal,
         state: State,
         save_soon: Callable[[], None],
+        first: First | None = None,
     ) -> None:
+        """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
+        self._first = first
         self._source, self._settings, self._pressure = source, settings, pressure
         self._journal, self._state, self._save_soon = journal, state, save_soon
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = Limit(rate) if rate else None
-        self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window else None
+        self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window and not first else None
         self._left_out = 0
         self._guard = Guard(source, save_soon)
         self.draining = False
@@ -120,6 +124,17 @@ class Intake:
         return accepted
 
     async def _append(self, decoded: Decoded) -> int:
+        """Keep what may be in this worker's journal, and hand the rest to the first one."""
+        if self._first is None:
+            return await self.keep(decoded)
+        if self._source.settings.dedupe:
+            return await self._first.keep(self._source.name, decoded)
+        here, there = split(decoded, self._first.wants)
+        accepted = await self._first.keep(self._source.name, there) if there.bodies else 0
+        return accepted + (await self.keep(here) if here.bodies else 0)
+
+    async def keep(self, decoded: Decoded) -> int:
+        """Put events on disk in this worker's journal; return how many were no duplicates. Raises Unavailable."""
         events = len(decoded.bodies)
         if self._duplicates is None or not self._has_ids(decoded):
             await self._journal.append(decoded.kinds, decoded.bodies)

@@ -2,19 +2,18 @@
 
 import asyncio
 import socket
-import ssl
-import stat
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from relay.api import Source
-from relay.config import Address, IngestSettings, TlsSettings, UnixAddress
+from relay.api import Decoded, Source
+from relay.config import IngestSettings, TlsSettings
+from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
+from relay.ingest.listeners import bind, show
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
@@ -28,35 +27,50 @@ STOP_S: Final = 5.0
 class Ingest:
     """HTTP in, for all sources of a configuration."""
 
-    def __init__(self, sources: Sequence[Source], settings: IngestSettings, journal: Journal, state: State) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        settings: IngestSettings,
+        journal: Journal,
+        state: State,
+        first: First | None = None,
+    ) -> None:
+        """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
         pressure = Pressure(settings.max_in_flight)
         self._settings, self._journal, self._state = settings, journal, state
         self._sources = sources
         self._tally = Tally(state, self._books)
         self._intakes = {
-            source.name: Intake(source, settings, pressure, journal, state, self._tally.soon) for source in sources
+            source.name: Intake(source, settings, pressure, journal, state, self._tally.soon, first)
+            for source in sources
         }
         self._gone: list[SourceBooks] = []
         self._certificates: Certificates | None = None
         self._ready = False
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> list[str]:
-        """Bind all listeners; return their addresses. Raises OSError if one is taken, TlsError."""
+    @property
+    def keepers(self) -> dict[str, Callable[[Decoded], Awaitable[int]]]:
+        """For each source what keeps events for another worker."""
+        return {name: intake.keep for name, intake in self._intakes.items()}
+
+    async def start(self, sockets: Sequence[socket.socket] | None = None) -> list[str]:
+        """Listen on these sockets or, without any, on the configured addresses; return where.
+
+        Raises OSError if an address is taken, TlsError."""
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
-        context = self._certificates.context if self._certificates else None
         await self._restore()
         self._runner = web.AppRunner(
             self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
         )
         await self._runner.setup()
-        for address in self._settings.listen:
-            await _site(self._runner, address, context).start()
-            if isinstance(address, UnixAddress):
-                address.path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
+        listening = bind(self._settings.listen)[0] if sockets is None else sockets
+        for one in listening:
+            tls = self._certificates and one.family != socket.AF_UNIX and self._certificates.context
+            await web.SockSite(self._runner, one, ssl_context=tls or None).start()
         self._ready = True
-        return [_show(address, "https" if context else "http") for address in self._runner.addresses]
+        return show(listening, self._settings)
 
     async def _restore(self) -> None:
         """Take up what the sources counted before, and let go of what no source here needs."""
@@ -130,30 +144,3 @@ def contract(paths: Sequence[str]) -> str:
 
 async def _unknown(request: web.Request) -> web.Response:
     return Problem(404, f"no source has the path {request.path}").response()
-
-
-def _site(runner: web.AppRunner, address: Address, context: ssl.SSLContext | None) -> web.BaseSite:
-    if isinstance(address, UnixAddress):
-        _remove_stale_socket(address.path)
-        return web.UnixSite(runner, str(address.path))
-    return web.TCPSite(runner, address.host, address.port, backlog=1024, ssl_context=context)
-
-
-def _remove_stale_socket(path: Path) -> None:
-    """A socket file that nobody listens on is left over from a crash."""
-    if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-
-
-def _show(address: object, scheme: str) -> str:
-    match address:
-        case str():
-            return f"unix:{address}"
-        case (str() as host, int() as port, *_):
-            return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    return str(address)
