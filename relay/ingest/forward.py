@@ -10,7 +10,7 @@ whole request again: at least once, as after any 503.
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -75,7 +75,7 @@ class First:
 
     def __init__(self, socket: Path, selections: Sequence[Selection]) -> None:
         """`selections`: what the connectors want of which all events have to be there."""
-        self._socket, self._selections = socket, selections
+        self._socket, self.selections = socket, selections
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Kept]] = {}
         self._reader = asyncio.StreamReader()
@@ -83,7 +83,7 @@ class First:
 
     def wants(self, type: str) -> bool:
         """Whether events of this type have to be in its journal."""
-        return any(selection.wants(type) for selection in self._selections)
+        return any(selection.wants(type) for selection in self.selections)
 
     async def keep(self, source: str, decoded: Decoded) -> int:
         """Have it keep events; return how many were no duplicates. Raises Unavailable."""
@@ -138,8 +138,8 @@ class First:
 class Others:
     """The other workers, as the first one sees them."""
 
-    def __init__(self, keep: Mapping[str, Callable[[Decoded], Awaitable[int]]]) -> None:
-        """`keep`: by the name of a source what keeps its events."""
+    def __init__(self, keep: Callable[[str, Decoded], Awaitable[int]]) -> None:
+        """`keep`: keeps the events of the source with this name."""
         self._keep = keep
         self._kinds: dict[tuple[str, ...], Kind] = {}
 
@@ -161,7 +161,7 @@ class Others:
 
     async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:
         try:
-            kept = Kept(handed.number, await self._keep[handed.source](self._decoded(handed)))
+            kept = Kept(handed.number, await self._keep(handed.source, self._decoded(handed)))
         except Exception as error:
             kept = Kept(handed.number, 0, str(error) or type(error).__name__)
         with suppress(OSError):

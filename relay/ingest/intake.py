@@ -40,12 +40,12 @@ class Intake:
     ) -> None:
         """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
         self._first = first
-        self._source, self._settings, self._pressure = source, settings, pressure
+        self.source, self._settings, self._pressure = source, settings, pressure
         self._journal, self._state, self._save_soon = journal, state, save_soon
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = Limit(rate) if rate else None
-        self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window and not first else None
+        self.duplicates = Duplicates(Seen(state.folder, source.name, window)) if window and not first else None
         self._left_out = 0
         self._guard = Guard(source, save_soon)
         self.draining = False
@@ -53,17 +53,18 @@ class Intake:
     @property
     def books(self) -> SourceBooks:
         """What the source counts."""
-        return SourceBooks(self._source.name, self._left_out, self._guard.lasting)
+        return SourceBooks(self.source.name, self._left_out, self._guard.lasting)
 
     def restore(self, books: SourceBooks) -> None:
         """Go on with what it counted before a restart."""
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)
 
-    async def close(self) -> None:
-        """Let go of the files."""
-        if self._duplicates is not None:
-            await self._duplicates.close()
+    def follow(self, before: "Intake") -> None:
+        """Go on with what the intake before this one counted and remembers: the source has other settings now."""
+        self.restore(before.books)
+        if self.duplicates is not None and before.duplicates is not None:
+            self.duplicates, before.duplicates.window = before.duplicates, self.source.settings.dedupe
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request on the source's path."""
@@ -87,19 +88,19 @@ class Intake:
 
     def _refuse(self, problem: Problem) -> web.Response:
         if not self.draining:
-            log.warning("request refused", source=self._source.name, status=problem.status, reason=problem.detail)
+            log.warning("request refused", source=self.source.name, status=problem.status, reason=problem.detail)
         return problem.response()
 
     async def _take(self, request: web.Request) -> web.Response:
         """Keep what a request brings. Raises Problem."""
         try:
-            self._source.authorize(request.headers)
+            self.source.authorize(request.headers)
             if self.draining:
                 raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
             with Body(request, self._settings, self._pressure) as body:
                 content = await body.read()
-                self._source.verify(request.headers, content)
-                decoded = self._source.decode(content)
+                self.source.verify(request.headers, content)
+                decoded = self.source.decode(content)
                 if self._limit is not None:
                     self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
                 accepted = await self._keep(decoded)
@@ -127,19 +128,19 @@ class Intake:
         """Keep what may be in this worker's journal, and hand the rest to the first one."""
         if self._first is None:
             return await self.keep(decoded)
-        if self._source.settings.dedupe:
-            return await self._first.keep(self._source.name, decoded)
+        if self.source.settings.dedupe:
+            return await self._first.keep(self.source.name, decoded)
         here, there = split(decoded, self._first.wants)
-        accepted = await self._first.keep(self._source.name, there) if there.bodies else 0
+        accepted = await self._first.keep(self.source.name, there) if there.bodies else 0
         return accepted + (await self.keep(here) if here.bodies else 0)
 
     async def keep(self, decoded: Decoded) -> int:
         """Put events on disk in this worker's journal; return how many were no duplicates. Raises Unavailable."""
         events = len(decoded.bodies)
-        if self._duplicates is None or not self._has_ids(decoded):
+        if self.duplicates is None or not self._has_ids(decoded):
             await self._journal.append(decoded.kinds, decoded.bodies)
             return events
-        async with self._duplicates.without(decoded) as fresh:
+        async with self.duplicates.without(decoded) as fresh:
             if fresh.bodies:
                 await self._journal.append(fresh.kinds, fresh.bodies)
         accepted = len(fresh.bodies)
@@ -151,14 +152,14 @@ class Intake:
     def _has_ids(self, decoded: Decoded) -> bool:
         if decoded.ids is not None and len(decoded.ids) == len(decoded.bodies):
             return True
-        source = self._source
+        source = self.source
         reason = f"sources of type {source.type} do not tell the ids of their events"
         advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
         log.error("duplicates cannot be told", source=source.name, reason=reason, advice=advice)
         return False
 
     async def _park(self, decoded: Decoded) -> None:
-        source = self._source.name
+        source = self.source.name
         await self._state.park(
             [
                 Parked(source, None, None, None, "unreadable", unreadable.reason, 0, unreadable.body)
@@ -171,5 +172,5 @@ class Intake:
     def _accepted(self, accepted: int, parked: int, duplicates: int) -> web.Response:
         """202, or what else the source says, if anything came; 200 for a probe."""
         body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
-        status = self._source.accepted_status if accepted or parked or duplicates else 200
+        status = self.source.accepted_status if accepted or parked or duplicates else 200
         return web.Response(status=status, body=body, headers=JSON)

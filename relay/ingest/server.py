@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import Final
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from relay.api import Decoded, Source
 from relay.config import IngestSettings, TlsSettings
+from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.listeners import bind, show
@@ -36,23 +37,54 @@ class Ingest:
         first: First | None = None,
     ) -> None:
         """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
-        pressure = Pressure(settings.max_in_flight)
-        self._settings, self._journal, self._state = settings, journal, state
-        self._sources = sources
+        self._settings, self._journal, self._state, self._first = settings, journal, state, first
+        self._pressure = Pressure(settings.max_in_flight)
         self._tally = Tally(state, self._books)
-        self._intakes = {
-            source.name: Intake(source, settings, pressure, journal, state, self._tally.soon, first)
-            for source in sources
-        }
+        self._intakes: dict[str, Intake] = {}
+        self._paths: dict[str, Intake] = {}
+        self._duplicates: set[Duplicates] = set()
         self._gone: list[SourceBooks] = []
+        self._take(sources)
         self._certificates: Certificates | None = None
         self._ready = False
         self._runner: web.AppRunner | None = None
 
-    @property
-    def keepers(self) -> dict[str, Callable[[Decoded], Awaitable[int]]]:
-        """For each source what keeps events for another worker."""
-        return {name: intake.keep for name, intake in self._intakes.items()}
+    async def keep(self, source: str, decoded: Decoded) -> int:
+        """Put events on disk that came to another worker; return how many were no duplicates.
+
+        Raises Unavailable, LookupError (no such source here)."""
+        return await self._intakes[source].keep(decoded)
+
+    def change(self, sources: Sequence[Source], settings: IngestSettings) -> None:
+        """Go over to other sources and limits, between two requests. Sources of which nothing has changed go on as they
+        are; requests under way are answered by the source they came to."""
+        if settings == self._settings:
+            known = {name: intake.source for name, intake in self._intakes.items()}
+            sources = [_same(known.get(source.name), source) for source in sources]
+        self._settings = settings
+        self._pressure.limit = settings.max_in_flight
+        self._take(sources)
+
+    def _take(self, sources: Sequence[Source]) -> None:
+        before = self._intakes
+        self._intakes = {source.name: self._intake(source) for source in sources}
+        self._paths = {intake.source.settings.path: intake for intake in self._intakes.values()}
+        gone = [intake for name, intake in before.items() if self._intakes.get(name) is not intake]
+        self._gone += [replace(one.books, refusals=None) for one in gone if one.source.name not in self._intakes]
+
+    def _intake(self, source: Source) -> Intake:
+        """The source's intake as it is, or a new one that goes on with what it counted."""
+        before = self._intakes.get(source.name)
+        if before is not None and before.source is source:
+            return before
+        fresh = Intake(
+            source, self._settings, self._pressure, self._journal, self._state, self._tally.soon, self._first
+        )
+        if before is not None:
+            fresh.follow(before)
+        if fresh.duplicates is not None:
+            self._duplicates.add(fresh.duplicates)
+        return fresh
 
     async def start(self, sockets: Sequence[socket.socket] | None = None) -> list[str]:
         """Listen on these sockets or, without any, on the configured addresses; return where.
@@ -79,7 +111,7 @@ class Ingest:
                 self._intakes[name].restore(books)
             else:
                 self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
-        dedupes = [source.name for source in self._sources if source.settings.dedupe]
+        dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await asyncio.to_thread(forget_seen, self._state.folder, dedupes)
 
     def _books(self) -> list[SourceBooks]:
@@ -107,8 +139,8 @@ class Ingest:
         """Stop listening, answer the requests under way, and save what the sources count."""
         if self._runner is not None:
             await self._runner.cleanup()
-        for intake in self._intakes.values():
-            await intake.close()
+        for duplicates in self._duplicates:
+            await duplicates.close()
         await self._tally.close()
 
     def _app(self) -> web.Application:
@@ -116,10 +148,14 @@ class Ingest:
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
         app.router.add_get("/openapi.yaml", self._contract)
-        for source in self._sources:
-            app.router.add_route("*", source.settings.path, self._intakes[source.name].handle)
-        app.router.add_route("*", "/{rest:.*}", _unknown)
+        app.router.add_route("*", "/{rest:.*}", self._dispatch)
         return app
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        intake = self._paths.get(request.path)
+        if intake is None:
+            return Problem(404, f"no source has the path {request.path}").response()
+        return await intake.handle(request)
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -132,8 +168,14 @@ class Ingest:
         return web.json_response({"status": "ready"})
 
     async def _contract(self, _: web.Request) -> web.Response:
-        text = contract([source.settings.path for source in self._sources])
+        text = contract([*self._paths])
         return web.Response(text=text, content_type="application/yaml")
+
+
+def _same(known: Source | None, source: Source) -> Source:
+    """The one that is known already, if the other one is no different."""
+    same = known is not None and type(known) is type(source) and known.settings == source.settings
+    return known if known is not None and same else source
 
 
 def contract(paths: Sequence[str]) -> str:
@@ -142,5 +184,3 @@ def contract(paths: Sequence[str]) -> str:
     return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/source"\n' for path in paths)
 
 
-async def _unknown(request: web.Request) -> web.Response:
-    return Problem(404, f"no source has the path {request.path}").response()

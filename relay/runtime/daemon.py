@@ -85,7 +85,7 @@ async def _listen(ingest: Ingest, worker: Worker | None) -> list[str]:
 
 async def _with_others(worker: Worker, ingest: Ingest, first: First | None) -> None:
     """Hand on what the first worker has to keep or, as the first one, take it."""
-    await (first.run() if first else Others(ingest.keepers).run(worker.first))
+    await (first.run() if first else Others(ingest.keep).run(worker.first))
 
 
 async def _until(stop: asyncio.Event, drained: Fleet | None) -> None:
