@@ -16,6 +16,11 @@ class Stdout(Connector, type="stdout"):
 
         concurrency: int = Field(1, ge=1, le=1)
 
+    @property
+    def alone(self) -> bool:
+        """Several processes would mix their lines."""
+        return True
+
     async def deliver(self, batch: Batch) -> None:
         """Write and flush the batch."""
         try:

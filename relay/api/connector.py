@@ -104,6 +104,8 @@ class Connector(Plugin):
         self.settings: Any = settings
         self.folder = folder
         """relay's state folder; relative paths in settings start here."""
+        self.worker = 0
+        """The number of the process that it runs in, from 0, if relay runs several (`runtime.workers`)."""
 
     @cached_property
     def log(self) -> "structlog.stdlib.BoundLogger":
@@ -147,6 +149,12 @@ class Connector(Plugin):
     def keeps_order(self) -> bool:
         """Whether any events have to stay in order: `order_by` is set, or the class has a `key` of its own."""
         return bool(self.settings.order_by) or type(self).key is not Connector.key
+
+    @property
+    def alone(self) -> bool:
+        """Whether one process has to deliver all of its events, if relay runs several (`runtime.workers`): because it
+        keeps an order or a rate. Override it for a destination that several processes must not write to."""
+        return self.keeps_order or bool(self.settings.rate)
 
     def key(self, event: Event) -> str | None:
         """What the event has to stay in order with: none of one key is sent before an earlier one is settled, or with

@@ -15,27 +15,37 @@ from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
 @conf_option
 @state_option
 @plugins_option
+@click.option("--worker", hidden=True, help="What the supervisor of several workers tells each of them.")
 @click.pass_context
-def run(ctx: click.Context, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...]) -> None:
+def run(
+    ctx: click.Context, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None
+) -> None:
     """Take events in and deliver them, until SIGTERM or SIGINT.
 
     Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
     """
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     loaded = load([conf] if conf else CONF_FOLDERS, registry)
-    for warning in loaded.warnings:
+    for warning in () if worker else loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     runtime.set_up_logs(loaded.config.log)
     try:
-        _run(loaded.config, state.resolve())
+        _run(loaded.config, state.resolve(), worker)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
         ctx.exit(1)
 
 
-def _run(config: Config, state: Path) -> None:
+def _run(config: Config, state: Path, told: str | None) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(runtime.run(config, state))
+        if told is not None:
+            runtime.end_with_parent()
+            worker = runtime.Worker.read(told)
+            runner.run(runtime.run(worker.share(config), state, worker))
+        elif runtime.is_needed(config, state):
+            runner.run(runtime.supervise(config, state))
+        else:
+            runner.run(runtime.run(config, state))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -90,6 +90,8 @@ class ErasureSettings(Settings):
 class RuntimeSettings(Settings):
     """[runtime]: start, reload, stop."""
 
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that share the work, each with a journal of its own."""
     drain: Duration = 10.0
     """Seconds a stop may take to finish the deliveries under way; what is left is delivered after the next start."""
 

@@ -28,6 +28,7 @@ from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
+from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
 from relay.journal import Counts, Parked, State
 from relay.route import Failed
@@ -63,7 +64,8 @@ class Delivery:
         self._health, self._breaker = Health(connector.name), Breaker()
         self.meter = Meter()
         self._pace, self._own_pace = Pace(settings.rate), Pace(0)
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._room = asyncio.Semaphore(settings.concurrency)
+        self._slots = Slots(settings.concurrency)
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._replay: int | None = None
@@ -87,11 +89,11 @@ class Delivery:
     async def begin(
         self, group: asyncio.TaskGroup, work: Callable[[], Coroutine[Any, Any, None]], what: str, events: int
     ) -> asyncio.Task[None]:
-        """Start a task for so many events once one of the `concurrency` slots is free; its end frees it, and so does
-        a wait of its events alone."""
+        """Start a task for so many events once fewer than `concurrency` are under way; its end makes room, so does a
+        wait of its events alone."""
         if wait := self._own_pace.delay(events, time.monotonic()):
             await asyncio.sleep(wait)
-        await self._slots.acquire()
+        await self._room.acquire()
         task = group.create_task(work(), name=f"lane {self.name}: {what}")
         self._holders.add(task)
         task.add_done_callback(self._leave)
@@ -100,7 +102,7 @@ class Delivery:
     def _leave(self, task: asyncio.Task[None]) -> None:
         if task in self._holders:
             self._holders.remove(task)
-            self._slots.release()
+            self._room.release()
 
     def order(self, limits: BatchSettings) -> Order | None:
         """How events are kept in order, for a lane that begins; None if they need not be."""
@@ -171,7 +173,11 @@ class Delivery:
             await self.finish(half, note)
 
     async def _attempt(self, batch: Batch, *, waited: bool) -> Verdict:
-        await self._clearance(0 if waited else len(batch))
+        async with self._slots:
+            await self._clearance(0 if waited else len(batch))
+            return await self._try(batch, waited=waited)
+
+    async def _try(self, batch: Batch, *, waited: bool) -> Verdict:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -189,6 +195,7 @@ class Delivery:
         if verdict.delivered or verdict.refused:
             self._breaker.worked()
             self._health.worked()
+            self._slots.answered(time.perf_counter() - began)
         elif not verdict.again and not verdict.split:  # the connector needed no answer
             self._breaker.given_up()
         self._correct_pace(batch, verdict, waited=waited)
@@ -214,6 +221,7 @@ class Delivery:
         first, longest = self._settings.retry.first, self._settings.retry.max
         delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
         self._breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
+        self._slots.pushed_back()
         if verdict.pause:
             self._health.paused(verdict.reason, verdict.status, delay)
         else:
@@ -222,7 +230,7 @@ class Delivery:
         return delay
 
     async def _aside(self, verdict: Verdict) -> None:
-        """Wait for what concerns these events alone, with the slot free for others. Raises Stopped."""
+        """Wait for what concerns these events alone, with room for others. Raises Stopped."""
         self._breaker.given_up()
         task = asyncio.current_task()
         held = task in self._holders
@@ -230,7 +238,7 @@ class Delivery:
             self._leave(task)
         await self._sleep(self._settings.retry.first if verdict.after is None else verdict.after)
         if task is not None and held:
-            await self._slots.acquire()
+            await self._room.acquire()
             self._holders.add(task)
 
     async def _sleep(self, seconds: float) -> None:

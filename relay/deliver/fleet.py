@@ -7,20 +7,20 @@ fails, lanes go on until their windows are full and then wait: what could be sen
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
+from relay.api import Connector
 from relay.catalogue import Selection
-from relay.config import Config, Configured
+from relay.config import Config
 from relay.deliver.lane import LiveLane, Snapshot
+from relay.deliver.outfit import Changes, Outfitter, Plan, compare, plans
 from relay.deliver.replays import Replays
-from relay.journal import Counts, Cursor, Journal, State, unsettled
-from relay.route import Route
+from relay.journal import Counts, Cursor, Journal, State
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
@@ -35,12 +35,16 @@ log = structlog.stdlib.get_logger()
 class Fleet:
     """The lanes of a configuration."""
 
-    def __init__(self, journal: Journal, state: State, folder: Path) -> None:
-        self._journal, self._state, self._folder = journal, state, folder
-        self.lanes: list[LiveLane] = []
+    def __init__(self, journal: Journal, state: State, folder: Path, worker: int = 0) -> None:
+        self._journal, self._state = journal, state
+        self._lanes: dict[str, LiveLane] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._plans: Mapping[str, Plan] = {}
+        self._group: asyncio.TaskGroup | None = None
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
         self._save_now = asyncio.Event()
+        self._outfitter = Outfitter(journal, state, folder, worker, self._save_now.set)
         self._saving = asyncio.Lock()
         self.also_needed: Callable[[], int] | None = None
         """From which offset on somebody beside the lanes still needs the journal."""
@@ -48,12 +52,16 @@ class Fleet:
         self._kept, self._kept_at = -1, 0.0
         self._tidied_at = 0.0
 
+    @property
+    def lanes(self) -> Sequence[LiveLane]:
+        """Those that run."""
+        return tuple(self._lanes.values())
+
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises what a connector's `open` raises."""
-        for configured in config.connectors.values():
-            cursor = await self._cursor(configured.name, configured.settings.from_)
-            self.lanes.append(self._lane(configured, config.filters, cursor))
-            await self.lanes[-1].connector.open()
+        self._plans = plans(config)
+        for name, connector in (await self._opened(self._plans)).items():
+            self._lanes[name] = await self._outfitter.lane(connector, self._plans[name])
         await self._heed_pauses()
         await self._replays.look(self.lanes)
         await self._tell_abandoned()
@@ -69,36 +77,58 @@ class Fleet:
                     "connector is gone but has events to come", connector=connector, pending=pending, advice=advice
                 )
 
-    def _lane(
-        self,
-        configured: Configured[Connector, ConnectorSettings],
-        filters: Mapping[str, Configured[Filter, FilterSettings]],
-        cursor: Cursor,
-    ) -> LiveLane:
-        settings = configured.settings
-        steps = [filters[name].plugin(name, filters[name].settings) for name in settings.filters]
-        connector = configured.plugin(configured.name, settings, folder=self._folder)
-        route = Route(Selection(settings.events), steps)
-        return LiveLane(
-            connector, settings, route, cursor, journal=self._journal, state=self._state, save_soon=self._save_now.set
-        )
+    async def change(self, config: Config, budget: float) -> Changes:
+        """Go over to another configuration, while the fleet runs. Lanes of which nothing has changed go on as they are;
+        the others finish what is under way, within `budget` seconds, and go on where they were with the new settings.
 
-    async def _cursor(self, connector: str, start: str | float) -> Cursor:
-        head = self._journal.head
-        cursor = await self._state.cursor(connector)
-        if cursor is None:
-            offset = await self._journal.offset_of(start)
-            return Cursor(offset, offset)
-        if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
-            log.error("the journal is older than the cursor; starting at its head", connector=connector, head=head)
-            return Cursor(head, head)
-        await self._unpark_pending(connector, cursor)
-        return cursor
+        Raises what a connector's `open` raises, and then all stays as it was."""
+        wanted = plans(config)
+        changes = compare(self._plans, wanted)
+        fresh = await self._opened({name: wanted[name] for name in (*changes.added, *changes.changed)})
+        await self._end((*changes.changed, *changes.removed), budget)
+        for name, connector in fresh.items():
+            self._lanes[name] = await self._outfitter.lane(connector, wanted[name])
+            self._start(self._lanes[name])
+        self._plans = wanted
+        await self._look_again()
+        return changes
 
-    async def _unpark_pending(self, connector: str, cursor: Cursor) -> None:
-        """What was parked right before a crash, and is not settled by the saved cursor, is about to be tried again."""
-        oldest = max(cursor.position, self._journal.oldest)
-        await self._state.unpark(connector, unsettled(oldest, self._journal.head, cursor.ahead))
+    async def _opened(self, wanted: Mapping[str, Plan]) -> dict[str, Connector]:
+        """The connectors, all of them open, or none. Raises what the first one raises that cannot be opened."""
+        found: dict[str, Connector] = {}
+        try:
+            for name, plan in wanted.items():
+                found[name] = self._outfitter.connector(name, plan)
+                await found[name].open()
+        except BaseException:
+            for connector in found.values():
+                await self._release(connector)
+            raise
+        return found
+
+    async def _end(self, names: Sequence[str], budget: float) -> None:
+        """Have these lanes end, and let go of them."""
+        if not names:
+            return
+        ending = [self._lanes[name] for name in names]
+        for lane in ending:
+            lane.stop()
+        running = [self._tasks.pop(name) for name in names]
+        running += self._replays.end(names)
+        _, late = await asyncio.wait(running, timeout=budget)
+        for task in late:
+            task.cancel()
+        await asyncio.wait(running)
+        await self._save_for_good()
+        self._replays.forget(names)
+        for lane in ending:
+            del self._lanes[lane.name]
+            await self._release(lane.connector)
+
+    def _start(self, lane: LiveLane) -> None:
+        if self._group is None:
+            raise RuntimeError("the fleet does not run")
+        self._tasks[lane.name] = self._group.create_task(lane.run(), name=f"lane {lane.name}")
 
     async def run(self) -> None:
         """Run all lanes until `stop`, then until their deliveries under way have ended; cancel it to end those too.
@@ -108,8 +138,9 @@ class Fleet:
             async with asyncio.TaskGroup() as group:
                 saving = group.create_task(self._keep_saving(), name="save cursors")
                 async with asyncio.TaskGroup() as lanes:
+                    self._group = lanes
                     for lane in self.lanes:
-                        lanes.create_task(lane.run(), name=f"lane {lane.name}")
+                        self._start(lane)
                     looking = lanes.create_task(self._keep_looking(lanes), name="look for what admins ask")
                     await self._stopping.wait()
                     looking.cancel()
@@ -119,13 +150,17 @@ class Fleet:
 
     async def _close(self) -> None:
         try:
-            await self.save()
-        except (sqlite3.Error, OSError) as error:
-            advice = "what was delivered since the last save is delivered again after the next start"
-            log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
+            await self._save_for_good()
         finally:
             for lane in self.lanes:
                 await self._release(lane.connector)
+
+    async def _save_for_good(self) -> None:
+        try:
+            await self.save()
+        except (sqlite3.Error, OSError) as error:
+            advice = "what was delivered since the last save is delivered again"
+            log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
 
     async def _release(self, connector: Connector) -> None:
         try:
@@ -172,6 +207,11 @@ class Fleet:
         for lane in self.lanes:
             lane.hold(pauses.get(lane.name))
 
+    async def _look_again(self) -> None:
+        """Have all lanes see at once what admins have asked for."""
+        if self._group is not None:
+            await self._look(self._group)
+
     async def _look(self, group: asyncio.TaskGroup) -> None:
         await self._heed_pauses()
         for lane in self.lanes:
@@ -197,6 +237,16 @@ class Fleet:
             async with lane.at_rest(), self._saving:
                 await self._save()
                 lane.correct(await meanwhile(lane.name))
+
+    @property
+    def alone(self) -> list[Selection]:
+        """What the connectors want of which one process has to deliver all."""
+        return [lane.selection for lane in self.lanes if lane.connector.alone]
+
+    @property
+    def pending(self) -> int:
+        """Events that some lane has no outcome for yet."""
+        return sum(lane.cursor.ledger(self._journal.head).pending for lane in self.lanes)
 
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""

@@ -94,6 +94,11 @@ class Lane:
         """Whether it has come to its end."""
         return self.cursor.position >= self._until
 
+    @property
+    def selection(self) -> Selection:
+        """What it wants."""
+        return self._route.selection
+
     async def run(self) -> None:
         """Deliver until stopped or at the end; return when the deliveries under way have ended."""
         while not self._stop.is_set() and not self.ended:

@@ -22,7 +22,7 @@ class Replays:
     def __init__(self, state: State) -> None:
         self._state = state
         self._lanes: dict[int, Lane] = {}
-        self._started: set[int] = set()
+        self._started: dict[int, asyncio.Task[None]] = {}
         self._over: set[int] = set()
         """Those whose lane has ended."""
         self._saved: dict[int, Cursor] = {}
@@ -43,9 +43,8 @@ class Replays:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Run those that do not run yet."""
-        for number in self._lanes.keys() - self._started:
-            self._started.add(number)
-            group.create_task(self._run(number, self._lanes[number]), name=f"replay {number}")
+        for number in self._lanes.keys() - self._started.keys():
+            self._started[number] = group.create_task(self._run(number, self._lanes[number]), name=f"replay {number}")
 
     async def _run(self, number: int, lane: Lane) -> None:
         told = log.bind(replay=number, connector=lane.name)
@@ -55,6 +54,23 @@ class Replays:
         counts = lane.cursor.counts
         done = {"delivered": counts.delivered, "parked": counts.parked, "expired": counts.expired}
         told.info("replay is done" if lane.ended else "replay stopped", offset=lane.cursor.position, **done)
+
+    def end(self, connectors: Sequence[str]) -> list[asyncio.Task[None]]:
+        """Have the replays to these connectors end where they are; return their tasks."""
+        ending = self._of(connectors)
+        for number in ending:
+            self._lanes[number].stop()
+        return [self._started[number] for number in ending if number in self._started]
+
+    def forget(self, connectors: Sequence[str]) -> None:
+        """Those that have ended, and are saved, are not done yet: the next look begins them again."""
+        for number in self._of(connectors):
+            del self._lanes[number]
+            self._started.pop(number, None)
+            self._over.discard(number)
+
+    def _of(self, connectors: Sequence[str]) -> list[int]:
+        return [number for number, lane in self._lanes.items() if lane.name in connectors]
 
     def stop(self) -> None:
         """Begin nothing new."""

@@ -19,6 +19,15 @@ class Duplicates:
         self._seen = seen
         self._claims: dict[str, asyncio.Future[None]] = {}
 
+    @property
+    def window(self) -> float:
+        """Seconds in which an event that comes again is a duplicate."""
+        return self._seen.window
+
+    @window.setter
+    def window(self, seconds: float) -> None:
+        self._seen.window = seconds
+
     @asynccontextmanager
     async def without(self, decoded: Decoded) -> AsyncIterator[Decoded]:
         """The events that are no duplicates. When the block ends without an exception, they have to be on disk.

@@ -13,6 +13,7 @@ from relay.config import IngestSettings
 from relay.ingest.allow import Allowed
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
+from relay.ingest.forward import First, split
 from relay.ingest.guard import Guard
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
@@ -37,13 +38,16 @@ class Intake:
         journal: Journal,
         state: State,
         save_soon: Callable[[], None],
+        first: First | None = None,
     ) -> None:
-        self._source, self._settings, self._pressure = source, settings, pressure
+        """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
+        self._first = first
+        self.source, self._settings, self._pressure = source, settings, pressure
         self._journal, self._state, self._save_soon = journal, state, save_soon
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = Limit(rate) if rate else None
-        self._duplicates = Duplicates(Seen(state.folder, source.name, window)) if window else None
+        self.duplicates = Duplicates(Seen(state.folder, source.name, window)) if window and not first else None
         self._left_out = 0
         self._guard = Guard(source, save_soon)
         self.traffic = Traffic()
@@ -52,17 +56,19 @@ class Intake:
     @property
     def books(self) -> SourceBooks:
         """What the source counts."""
-        return SourceBooks(self._source.name, self._left_out, self._guard.lasting)
+        return SourceBooks(self.source.name, self._left_out, self._guard.lasting)
 
     def restore(self, books: SourceBooks) -> None:
         """Go on with what it counted before a restart."""
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)
 
-    async def close(self) -> None:
-        """Let go of the files."""
-        if self._duplicates is not None:
-            await self._duplicates.close()
+    def follow(self, before: "Intake") -> None:
+        """Go on with what the intake before this one counted and remembers: the source has other settings now."""
+        self.restore(before.books)
+        self.traffic = before.traffic
+        if self.duplicates is not None and before.duplicates is not None:
+            self.duplicates, before.duplicates.window = before.duplicates, self.source.settings.dedupe
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request on the source's path."""
@@ -90,7 +96,7 @@ class Intake:
     def _refuse(self, problem: Problem) -> web.Response:
         self.traffic.refused(problem.status)
         if not self.draining:
-            log.warning("request refused", source=self._source.name, status=problem.status, reason=problem.detail)
+            log.warning("request refused", source=self.source.name, status=problem.status, reason=problem.detail)
         response = problem.response()
         if self.draining:
             response.force_close()  # another request on this connection might not be answered any more
@@ -99,13 +105,13 @@ class Intake:
     async def _take(self, request: web.Request) -> web.Response:
         """Keep what a request brings. Raises Problem."""
         try:
-            self._source.authorize(request.headers)
+            self.source.authorize(request.headers)
             if self.draining:
                 raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
             with Body(request, self._settings, self._pressure) as body:
                 content = await body.read()
-                self._source.verify(request.headers, content)
-                decoded = self._source.decode(content)
+                self.source.verify(request.headers, content)
+                decoded = self.source.decode(content)
                 if self._limit is not None:
                     self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
                 accepted = await self._keep(decoded)
@@ -130,11 +136,22 @@ class Intake:
         return accepted
 
     async def _append(self, decoded: Decoded) -> int:
+        """Keep what may be in this worker's journal, and hand the rest to the first one."""
+        if self._first is None:
+            return await self.keep(decoded)
+        if self.source.settings.dedupe:
+            return await self._first.keep(self.source.name, decoded)
+        here, there = split(decoded, self._first.wants)
+        accepted = await self._first.keep(self.source.name, there) if there.bodies else 0
+        return accepted + (await self.keep(here) if here.bodies else 0)
+
+    async def keep(self, decoded: Decoded) -> int:
+        """Put events on disk in this worker's journal; return how many were no duplicates. Raises Unavailable."""
         events = len(decoded.bodies)
-        if self._duplicates is None or not self._has_ids(decoded):
+        if self.duplicates is None or not self._has_ids(decoded):
             await self._journal.append(decoded.kinds, decoded.bodies)
             return events
-        async with self._duplicates.without(decoded) as fresh:
+        async with self.duplicates.without(decoded) as fresh:
             if fresh.bodies:
                 await self._journal.append(fresh.kinds, fresh.bodies)
         accepted = len(fresh.bodies)
@@ -146,14 +163,14 @@ class Intake:
     def _has_ids(self, decoded: Decoded) -> bool:
         if decoded.ids is not None and len(decoded.ids) == len(decoded.bodies):
             return True
-        source = self._source
+        source = self.source
         reason = f"sources of type {source.type} do not tell the ids of their events"
         advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
         log.error("duplicates cannot be told", source=source.name, reason=reason, advice=advice)
         return False
 
     async def _park(self, decoded: Decoded) -> None:
-        source = self._source.name
+        source = self.source.name
         await self._state.park(
             [
                 Parked(source, None, None, None, "unreadable", unreadable.reason, 0, unreadable.body)
@@ -167,5 +184,5 @@ class Intake:
         """202, or what else the source says, if anything came; 200 for a probe."""
         self.traffic.took(accepted, parked)
         body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
-        status = self._source.accepted_status if accepted or parked or duplicates else 200
+        status = self.source.accepted_status if accepted or parked or duplicates else 200
         return web.Response(status=status, body=body, headers=JSON)

@@ -3,18 +3,19 @@
 import asyncio
 import socket
 import ssl
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from relay.api import Source
-from relay.config import Address, IngestSettings, TlsSettings, UnixAddress
+from relay.api import Decoded, Source
+from relay.config import IngestSettings, TlsSettings
+from relay.ingest.duplicates import Duplicates
+from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
+from relay.ingest.listeners import bind, show
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
@@ -32,15 +33,23 @@ LINGER_S: Final = 0.25
 class Ingest:
     """HTTP in, for all sources of a configuration."""
 
-    def __init__(self, sources: Sequence[Source], settings: IngestSettings, journal: Journal, state: State) -> None:
-        pressure = Pressure(settings.max_in_flight)
-        self._settings, self._journal, self._state = settings, journal, state
-        self._sources = sources
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        settings: IngestSettings,
+        journal: Journal,
+        state: State,
+        first: First | None = None,
+    ) -> None:
+        """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
+        self._settings, self._journal, self._state, self._first = settings, journal, state, first
+        self._pressure = Pressure(settings.max_in_flight)
         self._tally = Tally(state, self._books)
-        self._intakes = {
-            source.name: Intake(source, settings, pressure, journal, state, self._tally.soon) for source in sources
-        }
+        self._intakes: dict[str, Intake] = {}
+        self._paths: dict[str, Intake] = {}
+        self._duplicates: set[Duplicates] = set()
         self._gone: list[SourceBooks] = []
+        self._take(sources)
         self._certificates: Certificates | None = None
         self._ready = False
         self._runner: web.AppRunner | None = None
@@ -51,30 +60,64 @@ class Ingest:
         """The sources' intakes, by name: what each has taken and refused."""
         return self._intakes
 
-    async def start(self, inherited: Sequence[socket.socket] = ()) -> list[str]:
-        """Listen on the sockets that were passed to the process, or else bind those of the configuration; return the
-        addresses. Raises OSError if one is taken, TlsError."""
+    async def keep(self, source: str, decoded: Decoded) -> int:
+        """Put events on disk that came to another worker; return how many were no duplicates.
+
+        Raises Unavailable, LookupError (no such source here)."""
+        return await self._intakes[source].keep(decoded)
+
+    def change(self, sources: Sequence[Source], settings: IngestSettings) -> None:
+        """Go over to other sources and limits, between two requests. Sources of which nothing has changed go on as they
+        are; requests under way are answered by the source they came to."""
+        if settings == self._settings:
+            known = {name: intake.source for name, intake in self._intakes.items()}
+            sources = [_same(known.get(source.name), source) for source in sources]
+        self._settings = settings
+        self._pressure.limit = settings.max_in_flight
+        self._take(sources)
+
+    def _take(self, sources: Sequence[Source]) -> None:
+        before = self._intakes
+        self._intakes = {source.name: self._intake(source) for source in sources}
+        self._paths = {intake.source.settings.path: intake for intake in self._intakes.values()}
+        gone = [intake for name, intake in before.items() if self._intakes.get(name) is not intake]
+        self._gone += [replace(one.books, refusals=None) for one in gone if one.source.name not in self._intakes]
+
+    def _intake(self, source: Source) -> Intake:
+        """The source's intake as it is, or a new one that goes on with what it counted."""
+        before = self._intakes.get(source.name)
+        if before is not None and before.source is source:
+            return before
+        fresh = Intake(
+            source, self._settings, self._pressure, self._journal, self._state, self._tally.soon, self._first
+        )
+        if before is not None:
+            fresh.follow(before)
+        if fresh.duplicates is not None:
+            self._duplicates.add(fresh.duplicates)
+        return fresh
+
+    async def start(self, sockets: Sequence[socket.socket] | None = None, *, outlived: bool = True) -> list[str]:
+        """Listen on the sockets that were passed to the process, or else on the configured addresses; return where.
+
+        `outlived`: the next process goes on with them. Raises OSError if an address is taken, TlsError."""
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
-        context = self._certificates.context if self._certificates else None
         await self._restore()
         self._runner = web.AppRunner(
             self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
         )
         await self._runner.setup()
-        self._inherited = [web.SockSite(self._runner, listener, ssl_context=context) for listener in inherited]
-        for site in self._inherited:
+        listening = bind(self._settings.listen)[0] if sockets is None else sockets
+        sites = [web.SockSite(self._runner, one, ssl_context=self._tls_of(one)) for one in listening]
+        for site in sites:
             await site.start()
-        if not inherited:
-            await self._bind(self._runner, context)
+        self._inherited = sites if sockets is not None and outlived else []
         self._ready = True
-        return [_show(address, "https" if context else "http") for address in self._runner.addresses]
+        return show(listening, self._settings)
 
-    async def _bind(self, runner: web.AppRunner, context: ssl.SSLContext | None) -> None:
-        for address in self._settings.listen:
-            await _site(runner, address, context).start()
-            if isinstance(address, UnixAddress):
-                address.path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
+    def _tls_of(self, one: socket.socket) -> ssl.SSLContext | None:
+        return self._certificates.context if self._certificates and one.family != socket.AF_UNIX else None
 
     async def _restore(self) -> None:
         """Take up what the sources counted before, and let go of what no source here needs."""
@@ -83,7 +126,7 @@ class Ingest:
                 self._intakes[name].restore(books)
             else:
                 self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
-        dedupes = [source.name for source in self._sources if source.settings.dedupe]
+        dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await asyncio.to_thread(forget_seen, self._state.folder, dedupes)
 
     def _books(self) -> list[SourceBooks]:
@@ -116,8 +159,8 @@ class Ingest:
             await asyncio.sleep(LINGER_S)
         if self._runner is not None:
             await self._runner.cleanup()
-        for intake in self._intakes.values():
-            await intake.close()
+        for duplicates in self._duplicates:
+            await duplicates.close()
         await self._tally.close()
 
     def _app(self) -> web.Application:
@@ -125,10 +168,14 @@ class Ingest:
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
         app.router.add_get("/openapi.yaml", self._contract)
-        for source in self._sources:
-            app.router.add_route("*", source.settings.path, self._intakes[source.name].handle)
-        app.router.add_route("*", "/{rest:.*}", _unknown)
+        app.router.add_route("*", "/{rest:.*}", self._dispatch)
         return app
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        intake = self._paths.get(request.path)
+        if intake is None:
+            return Problem(404, f"no source has the path {request.path}").response()
+        return await intake.handle(request)
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -141,42 +188,17 @@ class Ingest:
         return web.json_response({"status": "ready"})
 
     async def _contract(self, _: web.Request) -> web.Response:
-        text = contract([source.settings.path for source in self._sources])
+        text = contract([*self._paths])
         return web.Response(text=text, content_type="application/yaml")
+
+
+def _same(known: Source | None, source: Source) -> Source:
+    """The one that is known already, if the other one is no different."""
+    same = known is not None and type(known) is type(source) and known.settings == source.settings
+    return known if known is not None and same else source
 
 
 def contract(paths: Sequence[str]) -> str:
     """The OpenAPI document, with the paths that the sources really have."""
     text = files("relay.ingest").joinpath("openapi.yaml").read_text("utf-8")
     return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/source"\n' for path in paths)
-
-
-async def _unknown(request: web.Request) -> web.Response:
-    return Problem(404, f"no source has the path {request.path}").response()
-
-
-def _site(runner: web.AppRunner, address: Address, context: ssl.SSLContext | None) -> web.BaseSite:
-    if isinstance(address, UnixAddress):
-        _remove_stale_socket(address.path)
-        return web.UnixSite(runner, str(address.path))
-    return web.TCPSite(runner, address.host, address.port, backlog=1024, ssl_context=context)
-
-
-def _remove_stale_socket(path: Path) -> None:
-    """A socket file that nobody listens on is left over from a crash."""
-    if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-
-
-def _show(address: object, scheme: str) -> str:
-    match address:
-        case str():
-            return f"unix:{address}"
-        case (str() as host, int() as port, *_):
-            return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    return str(address)

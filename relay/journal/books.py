@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.journal.cursor import CURSOR_COLUMNS, Cursor, Ledger, read_cursor, unsettled
+from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
 Range = tuple[int, int]
@@ -83,8 +84,14 @@ def books(folder: Path) -> list[Books]:
 
 
 def ledger(folder: Path) -> dict[str, Ledger]:
-    """The count of each outcome of every lane as last saved. Raises FileNotFoundError, sqlite3.Error."""
-    return {lane.connector: lane.ledger for lane in sorted(books(folder), key=lambda lane: lane.connector)}
+    """The count of each outcome of every connector as last saved, over all workers.
+
+    Raises FileNotFoundError, sqlite3.Error."""
+    found: dict[str, Ledger] = {}
+    lanes = [lane for mine in worker_folders(folder).values() for lane in books(mine)]
+    for lane in sorted(lanes, key=lambda lane: lane.connector):
+        found[lane.connector] = lane.ledger + found[lane.connector] if lane.connector in found else lane.ledger
+    return found
 
 
 def acknowledged(lanes: Sequence[Books]) -> int:

@@ -39,6 +39,9 @@ class Ledger:
     accepted: int
     counts: Counts
 
+    def __add__(self, other: "Ledger") -> "Ledger":
+        return Ledger(self.accepted + other.accepted, self.counts + other.counts)
+
     @property
     def pending(self) -> int:
         """Events that have no outcome yet."""

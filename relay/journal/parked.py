@@ -1,18 +1,19 @@
 """Parked events: what is kept of each, and how admins look at them, drop them and have them replayed.
 
-The functions here work on the database of a state folder whether relay runs or not; they raise FileNotFoundError (no
-relay has run there), sqlite3.Error.
+The functions here work on the databases of a state folder, those of all workers, whether relay runs or not; they raise
+FileNotFoundError (no relay has run there), sqlite3.Error.
 """
 
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from relay.api import Event, Kind
+from relay.journal.folders import worker_folders
 
 FILE_NAME: Final = "relay.db"
 VERSION: Final = 3
@@ -123,19 +124,16 @@ def parked(folder: Path) -> list[Parked]:
 
 
 def look_at_parked(folder: Path, which: Which) -> Iterator[Parked]:
-    """Parked events one after the other, the oldest first."""
-    condition, values = which.condition()
-    with closing(connect(folder, "ro")) as db:
+    """Parked events one after the other, those of each worker from the oldest on."""
+    for db, part in _each(folder, "ro", which):
+        condition, values = part.condition()
         for row in db.execute(f"SELECT {', '.join(FIELDS)} FROM parked {condition}", values):  # noqa: S608
             yield Parked(*row)
 
 
 def count_parked(folder: Path, which: Which) -> int:
     """How many parked events that are."""
-    condition, values = which.condition()
-    with closing(connect(folder, "ro")) as db:
-        (number,) = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM parked {condition})", values).fetchone()  # noqa: S608
-    return int(number)
+    return sum(_count(db, part) for db, part in _each(folder, "ro", which))
 
 
 def parked_counts(folder: Path) -> list[tuple[str, str | None, str, int]]:
@@ -169,9 +167,27 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
     return db
 
 
+def _each(folder: Path, mode: str, which: Which) -> Iterator[tuple[sqlite3.Connection, Which]]:
+    """The database of each worker, and which of its parked events are meant."""
+    left = which.limit
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, mode)) as db:
+            part = replace(which, limit=left)
+            left = None if left is None else left - _count(db, part)
+            yield db, part
+
+
+def _count(db: sqlite3.Connection, which: Which) -> int:
+    condition, values = which.condition()
+    (number,) = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM parked {condition})", values).fetchone()  # noqa: S608
+    return int(number)
+
+
 def _change(folder: Path, what: str, which: Which, values: Sequence[float]) -> int:
-    condition, more = which.condition()
-    with closing(connect(folder, "rw")) as db:
+    changed = 0
+    for db, part in _each(folder, "rw", which):
+        condition, more = part.condition()
         db.execute("PRAGMA synchronous = FULL")
         query = f"{what} number IN (SELECT number FROM parked {condition})"  # noqa: S608
-        return db.execute(query, [*values, *more]).rowcount
+        changed += db.execute(query, [*values, *more]).rowcount
+    return changed

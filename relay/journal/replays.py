@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
+from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
 _COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, {CURSOR_COLUMNS}"
@@ -50,7 +51,8 @@ class Replay:
 
 
 def ask_replay(folder: Path, replay: Replay) -> int:
-    """Ask for a replay; return its number. A running relay begins within a second."""
+    """Ask for a replay out of the journal of the worker with this folder; return its number. It begins within a second
+    if relay runs."""
     query = "INSERT INTO replay (connector, start, position, stop, entries, rate, asked) VALUES (?, ?, ?, ?, ?, ?, ?)"
     start = replay.cursor.start
     values = (replay.connector, start, start, replay.stop, json.dumps(replay.entries), replay.rate, replay.asked)
@@ -61,14 +63,21 @@ def ask_replay(folder: Path, replay: Replay) -> int:
 def cancel_replay(folder: Path, number: int) -> bool:
     """Have a replay end where it is; False if it is not under way."""
     query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
+    return any(_execute(mine, query, (time.time(), number)) for mine in worker_folders(folder).values())
+
+
+def _execute(folder: Path, query: str, values: Sequence[float]) -> int:
     with closing(connect(folder, "rw")) as db:
-        return db.execute(query, (time.time(), number)).rowcount > 0
+        return db.execute(query, values).rowcount
 
 
 def replays(folder: Path) -> list[Replay]:
-    """All replays, the last one first."""
-    with closing(connect(folder, "ro")) as db:
-        return read_replays(db, "TRUE")
+    """All replays of all workers, the last one first."""
+    found = []
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, "ro")) as db:
+            found += read_replays(db, "TRUE")
+    return sorted(found, key=lambda replay: replay.asked, reverse=True)
 
 
 def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:

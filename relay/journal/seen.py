@@ -104,7 +104,7 @@ class Seen:
     def __init__(self, state: Path, source: str, window: float, clock: Callable[[], float] = time.time) -> None:
         """Nothing is opened before the first use."""
         self._folder, self._source = state / FOLDER_NAME, source
-        self._window, self._clock = round(window * 1e6), clock
+        self.window, self._clock = window, clock
         self._generations: list[Generation] | None = None
         self._thread = ThreadPoolExecutor(1, f"seen {source}")
 
@@ -125,7 +125,7 @@ class Seen:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _find(self, ids: Sequence[str]) -> set[str]:
-        digests, since = _digests(ids), self._now() - self._window
+        digests, since = _digests(ids), self._now() - round(self.window * 1e6)
         found: set[str] = set()
         for generation in [*self._known()]:
             with self._dispensable(generation):
@@ -142,7 +142,7 @@ class Seen:
     def _newest(self, now: int) -> Generation:
         """The generation to write to; if it is a new one, the one before the last goes."""
         known = self._known()
-        if not known or abs(now - known[-1].start) >= self._window:  # abs: a clock that was wrong is not waited for
+        if not known or abs(now - known[-1].start) >= self.window * 1e6:  # abs: a wrong clock is not waited for
             known.append(Generation(self._folder / f"{self._source}.{now}.db", now))
         for old in known[:-2]:
             with self._dispensable(old):

@@ -22,6 +22,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
+from relay.journal.folders import WORKER_NUMBERS
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
 from relay.journal.pauses import read_pauses
@@ -72,11 +73,19 @@ _EXPIRE: Final = """
 """
 
 
+_NUMBER_FROM: Final = """
+    INSERT INTO sqlite_sequence (name, seq)
+    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)
+"""
+
+
 class State:
     """The state database of one state folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the database. Blocking. Raises OSError (another relay has the folder), sqlite3.Error."""
+    def __init__(self, folder: Path, worker: int = 0) -> None:
+        """Open the database of the worker with this number. Blocking.
+
+        Raises OSError (another relay has the folder), sqlite3.Error."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._lock = lock(folder)
@@ -85,6 +94,7 @@ class State:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         _make_tables(self._db)
+        self._db.executemany(_NUMBER_FROM, [(table, worker * WORKER_NUMBERS) for table in ("parked", "replay")])
         self._thread = ThreadPoolExecutor(1, "state")
         self._moved = asyncio.Event()
 

@@ -10,9 +10,10 @@ import asyncio
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
@@ -20,12 +21,15 @@ from relay import __version__
 from relay.admin import Admin
 from relay.config import Config, TlsError
 from relay.deliver import Eraser, Fleet
-from relay.ingest import Ingest
+from relay.ingest import First, Ingest, Others
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
+from relay.journal.folders import journal_folder, worker_folder
 from relay.runtime.pulse import Pulse
 from relay.runtime.systemd import Notify, inherited_sockets
 from relay.runtime.view import View
+from relay.runtime.worker import Worker
 
+LOOK_S: Final = 0.2
 log = structlog.stdlib.get_logger()
 
 
@@ -33,85 +37,141 @@ class StartError(Exception):
     """The daemon cannot start, and why."""
 
 
-async def run(config: Config, folder: Path) -> None:
-    """Run until SIGTERM or SIGINT. Raises StartError."""
+async def run(config: Config, state_folder: Path, worker: Worker | None = None) -> None:
+    """Run until SIGTERM or SIGINT, alone or as one of several workers. Raises StartError."""
     stop = asyncio.Event()
-    _on_signal(stop.set)
-    notify = Notify()
-    async with _journal(config, folder) as (journal, state):
-        fleet = Fleet(journal, state, folder)
-        sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
-        ingest = Ingest(sources, config.ingest, journal, state)
-        eraser = Eraser(fleet, journal, state, config.erasure)
-        view = View(config, folder, fleet, ingest, journal)
-        admin = Admin(view, config.admin, config.metrics)
-        addresses = await _open(fleet, eraser, admin, ingest, config)
-        pulse = Pulse(notify, journal, fleet)
-        async with asyncio.TaskGroup() as group:
-            lanes = group.create_task(fleet.run(), name="fleet")
-            tidying = group.create_task(tidy_parking(state, config.parked.retention), name="tidy parking")
-            watching = group.create_task(ingest.watch_tls(), name="watch certificates")
-            beating = group.create_task(pulse.run(), name="signs of life")
-            sampling = group.create_task(view.keep_sampling(), name="sample the counters")
-            erasing = group.create_task(eraser.run(), name="erasures")
-            try:
-                _tell_start(config, journal, addresses, admin.addresses)
-                await stop.wait()
-                log.info("relay stops", drain_s=config.runtime.drain)
-                await notify.stopping()
-                await ingest.drain()
-                erasing.cancel()
-                await _end(fleet, lanes, config.runtime.drain)
-            finally:
-                tidying.cancel()
-                watching.cancel()
-                sampling.cancel()
-                erasing.cancel()
-                await ingest.stop()
-                await admin.stop()
-                beating.cancel()
+    on_signal(stop.set)
+    async with _journal(config, state_folder, worker.number if worker else 0) as (journal, state):
+        await Daemon(config, journal, state, worker).run(stop)
     log.info("relay stopped")
 
 
-async def _open(fleet: Fleet, eraser: Eraser, admin: Admin, ingest: Ingest, config: Config) -> list[str]:
-    try:
-        await fleet.open(config)
-    except Exception as error:
-        raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
-    try:
-        await eraser.open()
-    except sqlite3.Error as error:
-        raise StartError(f"the erasures in relay.db cannot be read: {error}") from error
-    try:
-        await admin.start()
-    except OSError as error:
-        raise StartError(f"the admin API cannot listen: {error}") from error
-    try:
-        return await ingest.start(_inherited())
-    except OSError as error:
-        raise StartError(f"ingest.listen: {error}") from error
-    except TlsError as error:
-        raise StartError(str(error)) from error
+class Daemon:
+    """What one process does with its journal."""
+
+    def __init__(self, config: Config, journal: Journal, state: State, worker: Worker | None) -> None:
+        self._config, self._journal, self._state, self._worker = config, journal, state, worker
+        number = worker.number if worker else 0
+        self._fleet = Fleet(journal, state, state.folder, number)
+        self._first = First(worker.first, []) if worker and number else None
+        sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
+        self._ingest = Ingest(sources, config.ingest, journal, state, self._first)
+        self._eraser = Eraser(self._fleet, journal, state, config.erasure)
+        self._view = View(config, state.folder, self._fleet, self._ingest, journal)
+        self._admin = Admin(self._view, config.admin, config.metrics)
+        self._notify = Notify()
+        self._pulse = Pulse(self._notify, journal, self._fleet)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Do it until `stop` or, if there is nothing to do but to drain, until that is done. Raises StartError."""
+        await self._open()
+        addresses = await self._listen()
+        async with asyncio.TaskGroup() as group:
+            lanes = group.create_task(self._fleet.run(), name="fleet")
+            chores = [group.create_task(work, name=name) for name, work in self._chores()]
+            beating = group.create_task(self._pulse.run(), name="signs of life")
+            try:
+                self._tell_start(addresses)
+                await self._until(stop)
+                log.info("relay stops", drain_s=self._config.runtime.drain)
+                await self._notify.stopping()
+                await self._ingest.drain()
+                await self._end(lanes)
+            finally:
+                for task in chores:
+                    task.cancel()
+                await self._ingest.stop()
+                await self._admin.stop()
+                beating.cancel()
+
+    def _chores(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """What is done beside the flow, until the stop."""
+        yield "tidy parking", tidy_parking(self._state, self._config.parked.retention)
+        yield "watch certificates", self._ingest.watch_tls()
+        yield "sample the counters", self._view.keep_sampling()
+        yield "erasures", self._eraser.run()
+        if self._first is not None:
+            yield "hand on to the first worker", self._first.run()
+        elif self._worker is not None:
+            yield "keep for other workers", Others(self._ingest.keep).run(self._worker.first)
+
+    async def _open(self) -> None:
+        try:
+            await self._fleet.open(self._config)
+            await self._eraser.open()
+        except sqlite3.Error as error:
+            raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
+        except Exception as error:
+            raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
+        if self._first is not None:
+            self._first.selections = self._fleet.alone
+            await self._first.connect()
+
+    async def _listen(self) -> list[str]:
+        try:
+            await self._admin.start()
+        except OSError as error:
+            raise StartError(f"the admin API cannot listen: {error}") from error
+        try:
+            if self._worker is None:
+                return await self._ingest.start(inherited())
+            sockets = [socket.socket(fileno=fd) for fd in self._worker.fds]
+            return await self._ingest.start(sockets, outlived=self._worker.outlived)
+        except OSError as error:
+            raise StartError(f"ingest.listen: {error}") from error
+        except TlsError as error:
+            raise StartError(str(error)) from error
+
+    def _tell_start(self, addresses: list[str]) -> None:
+        told = {"version": __version__, "listen": addresses, "admin": self._admin.addresses}
+        told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
+        events = self._journal.head - self._journal.oldest
+        if self._worker is None:
+            log.info("relay runs", **told, events_in_journal=events)
+        else:
+            log.info("worker runs", worker=self._worker.number, **told, events_in_journal=events)
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        """Wait for the signal or, if that is all there is to do, for the end of the deliveries."""
+        drains = self._worker is not None and self._worker.only_drains
+        while not stop.is_set() and not (drains and not self._fleet.pending):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S if drains else None):
+                    await stop.wait()
+
+    async def _end(self, lanes: asyncio.Task[None]) -> None:
+        """Let the deliveries under way end within the budget; a second signal does not wait for them."""
+
+        def cut_short(why: str) -> None:
+            log.warning("deliveries under way are cut short and made again after the next start", reason=why)
+            lanes.cancel()
+
+        self._fleet.stop()
+        on_signal(lambda: cut_short("another signal"))
+        done, _ = await asyncio.wait([lanes], timeout=self._config.runtime.drain)
+        if not done:
+            cut_short("the drain budget is used up")
 
 
-def _inherited() -> list[socket.socket]:
+def inherited() -> list[socket.socket] | None:
+    """The sockets that systemd has passed to the process; None if it has none. Raises StartError."""
     try:
-        inherited = inherited_sockets()
+        sockets = inherited_sockets()
     except ValueError as error:
         raise StartError(f"the sockets that were passed to relay: {error}") from error
-    if inherited:
-        log.info("sockets were passed to relay: ingest.listen is not used", sockets=len(inherited))
-    return inherited
+    if sockets:
+        log.info("sockets were passed to relay: ingest.listen is not used", sockets=len(sockets))
+    return sockets or None
 
 
 @asynccontextmanager
-async def _journal(config: Config, folder: Path) -> AsyncIterator[tuple[Journal, State]]:
-    settings = config.journal
-    expire_oldest = settings.on_full == "expire_oldest"
-    limits = Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
+async def _journal(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, State]]:
+    """The journal and the database of the worker with this number. Raises StartError."""
+    settings, folder = config.journal, worker_folder(state_folder, number)
+    place = journal_folder(state_folder, settings.path, number)
     try:
-        state = await asyncio.to_thread(State, folder)
-        journal = await asyncio.to_thread(Journal, folder / settings.path, limits, settings.memory)
+        state = await asyncio.to_thread(State, folder, number)
+        journal = await asyncio.to_thread(Journal, place, limits_of(config), settings.memory)
     except (OSError, sqlite3.Error, Corrupt) as error:
         raise StartError(f"the state folder {folder} cannot be used: {error}") from error
     try:
@@ -121,32 +181,14 @@ async def _journal(config: Config, folder: Path) -> AsyncIterator[tuple[Journal,
         await asyncio.to_thread(state.close)
 
 
-def _tell_start(config: Config, journal: Journal, addresses: list[str], admin: list[str]) -> None:
-    log.info(
-        "relay runs",
-        version=__version__,
-        listen=addresses,
-        admin=admin,
-        sources=sorted(config.sources),
-        connectors=sorted(config.connectors),
-        events_in_journal=journal.head - journal.oldest,
-    )
+def limits_of(config: Config) -> Limits:
+    """How much the journal may keep."""
+    settings = config.journal
+    expire_oldest = settings.on_full == "expire_oldest"
+    return Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
 
 
-async def _end(fleet: Fleet, lanes: asyncio.Task[None], budget: float) -> None:
-    """Let the deliveries under way end within the budget; a second signal does not wait for them."""
-
-    def cut_short(why: str) -> None:
-        log.warning("deliveries under way are cut short and made again after the next start", reason=why)
-        lanes.cancel()
-
-    fleet.stop()
-    _on_signal(lambda: cut_short("another signal"))
-    done, _ = await asyncio.wait([lanes], timeout=budget)
-    if not done:
-        cut_short("the drain budget is used up")
-
-
-def _on_signal(act: Callable[[], object]) -> None:
+def on_signal(act: Callable[[], object]) -> None:
+    """Act on SIGTERM and SIGINT, instead of what was to be done before."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, act)

@@ -12,7 +12,7 @@ import structlog
 from relay.config import LogSettings
 
 QUIET_S: Final = 60.0
-KEYS: Final = ("event", "source", "connector", "status")
+KEYS: Final = ("event", "source", "connector", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
 
 

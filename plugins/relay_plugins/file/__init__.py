@@ -34,7 +34,7 @@ NAME_LENGTH: Final = 128
 """Characters of an event type that go into a file's name; a name may have 255 bytes."""
 GZIP_LEVEL: Final = 2
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-PLACEHOLDERS: Final = ("date", "hour", "type", "source")
+PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
 
 
 class FileBatch(BatchSettings):
@@ -59,7 +59,7 @@ class File(Connector, type="file"):
         """Where the files are, and when the next one begins."""
 
         path: str
-        """May hold {date} and {hour} (UTC, when relay received the event), {type} and {source}."""
+        """May hold {date} and {hour} (UTC, when relay received the event), {type}, {source} and {worker}."""
         max_size: ByteSize = 0
         """A file that would grow beyond is set aside first, as name.1.ndjson, name.2.ndjson; 0: never."""
         max_age: Duration = 0
@@ -103,6 +103,11 @@ class File(Connector, type="file"):
     async def probe(self) -> str:
         """Look whether a file could be written now. Raises `Retry`."""
         return await asyncio.to_thread(self._probe)
+
+    @property
+    def alone(self) -> bool:
+        """Several processes must not append to one file; with {worker} in its path each has its own."""
+        return "{worker}" not in self.settings.path
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
@@ -148,7 +153,11 @@ class File(Connector, type="file"):
     def _path(self, received: float, kind: Kind) -> Path:
         moment = datetime.fromtimestamp(received, UTC)
         name = self.settings.path.format(
-            date=f"{moment:%Y-%m-%d}", hour=f"{moment:%H}", type=file_name(kind.type), source=file_name(kind.source)
+            date=f"{moment:%Y-%m-%d}",
+            hour=f"{moment:%H}",
+            type=file_name(kind.type),
+            source=file_name(kind.source),
+            worker=self.worker,
         )
         return self.folder / (name + ENDINGS[self.settings.compress])
 

@@ -1,0 +1,194 @@
+"""From one worker to the first: events of which all have to be in one journal.
+
+Connectors that keep an order or a rate, and sources that leave out duplicates, need to see everything. With several
+workers the first one has their events in its journal, and the others hand on what reaches them.
+
+How it fails and recovers: a request is answered 2xx after the first worker says that its part is on disk there. While
+the first worker is away, or if it goes away on the way, senders get 503 and Retry-After for such events, and send the
+whole request again: at least once, as after any 503.
+"""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from relay.api import Decoded, Kind
+from relay.catalogue import Selection
+from relay.journal import Unavailable
+
+T = TypeVar("T")
+
+KEEP_S: Final = 30.0
+AGAIN_S: Final = 0.1
+LENGTH: Final = struct.Struct("<I")
+log = structlog.stdlib.get_logger()
+AWAY: Final = "the first worker, which has to keep some of these events, is away for the moment"
+
+
+class Handed(msgspec.Struct, array_like=True):
+    """Events on their way to the first worker."""
+
+    number: int
+    source: str
+    kinds: list[tuple[str, str, str]]
+    """Type, id field, time field."""
+    index: list[int]
+    bodies: list[bytes]
+    ids: Sequence[str] | None
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """What became of them."""
+
+    number: int
+    accepted: int
+    """Events that were no duplicates."""
+    refused: str = ""
+    """Why they could not be kept; empty: they are on disk."""
+
+
+def split(decoded: Decoded, wanted: Callable[[str], bool]) -> tuple[Decoded, Decoded]:
+    """The events whose type is not wanted by the first worker, and those whose type is."""
+    there = [wanted(kind.type) for kind in decoded.kinds]
+    if not any(there):
+        return decoded, _part(decoded, [])
+    return (
+        _part(decoded, [number for number, goes in enumerate(there) if not goes]),
+        _part(decoded, [number for number, goes in enumerate(there) if goes]),
+    )
+
+
+def _part(decoded: Decoded, numbers: Sequence[int]) -> Decoded:
+    ids = decoded.ids and [decoded.ids[number] for number in numbers]
+    return Decoded([decoded.kinds[n] for n in numbers], [decoded.bodies[n] for n in numbers], (), ids)
+
+
+class First:
+    """The first worker, as the others see it."""
+
+    def __init__(self, socket: Path, selections: Sequence[Selection]) -> None:
+        """`selections`: what the connectors want of which all events have to be there."""
+        self._socket, self.selections = socket, selections
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[Kept]] = {}
+        self._reader = asyncio.StreamReader()
+        self._writer: asyncio.StreamWriter | None = None
+
+    def wants(self, type: str) -> bool:
+        """Whether events of this type have to be in its journal."""
+        return any(selection.wants(type) for selection in self.selections)
+
+    async def keep(self, source: str, decoded: Decoded) -> int:
+        """Have it keep events; return how many were no duplicates. Raises Unavailable."""
+        number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            if self._writer is None:
+                raise Unavailable(AWAY)
+            self._writer.write(_frame(_handed(number, source, decoded)))
+            async with asyncio.timeout(KEEP_S):
+                await self._writer.drain()
+                kept: Kept = await answer
+        except (OSError, TimeoutError):
+            raise Unavailable(AWAY) from None
+        finally:
+            del self._waiting[number]
+        if kept.refused:
+            raise Unavailable(kept.refused)
+        return kept.accepted
+
+    async def connect(self) -> None:
+        """Wait until it is there."""
+        while self._writer is None:
+            try:
+                self._reader, self._writer = await asyncio.open_unix_connection(str(self._socket))
+            except OSError:
+                await asyncio.sleep(AGAIN_S)
+
+    async def run(self) -> None:
+        """Hear its answers, and connect again when it has been away, until cancelled."""
+        while True:
+            await self.connect()
+            try:
+                while True:
+                    kept = await _read(self._reader, Kept)
+                    if (answer := self._waiting.get(kept.number)) and not answer.done():
+                        answer.set_result(kept)
+            except (OSError, EOFError):
+                log.warning("the first worker is away", unanswered=len(self._waiting))
+            finally:
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ConnectionError(AWAY))
+
+
+class Others:
+    """The other workers, as the first one sees them."""
+
+    def __init__(self, keep: Callable[[str, Decoded], Awaitable[int]]) -> None:
+        """`keep`: keeps the events of the source with this name."""
+        self._keep = keep
+        self._kinds: dict[tuple[str, ...], Kind] = {}
+
+    async def run(self, socket: Path) -> None:
+        """Take what they hand on, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                with suppress(OSError, EOFError):
+                    while True:
+                        handed = await _read(reader, Handed)
+                        group.create_task(self._answer(handed, writer), name="keep for another worker")
+                writer.close()
+
+            await asyncio.to_thread(socket.unlink, missing_ok=True)  # of the process before
+            server = await asyncio.start_unix_server(serve, str(socket))
+            async with server:
+                await server.serve_forever()
+
+    async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:
+        try:
+            kept = Kept(handed.number, await self._keep(handed.source, self._decoded(handed)))
+        except Exception as error:
+            kept = Kept(handed.number, 0, str(error) or type(error).__name__)
+        with suppress(OSError):
+            writer.write(_frame(kept))
+            await writer.drain()
+
+    def _decoded(self, handed: Handed) -> Decoded:
+        known = [self._kind(handed.source, *fields) for fields in handed.kinds]
+        return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids)
+
+    def _kind(self, *fields: str) -> Kind:
+        """One object per kind, as everywhere."""
+        return self._kinds.setdefault(fields, Kind(*fields))
+
+
+def _handed(number: int, source: str, decoded: Decoded) -> Handed:
+    table = {kind: place for place, kind in enumerate(dict.fromkeys(decoded.kinds))}
+    kinds = [(kind.type, kind.id_field, kind.time_field) for kind in table]
+    index = [table[kind] for kind in decoded.kinds]
+    return Handed(number, source, kinds, index, [bytes(body) for body in decoded.bodies], decoded.ids)
+
+
+def _frame(message: Any) -> bytes:
+    encoded = msgspec.msgpack.encode(message)
+    return LENGTH.pack(len(encoded)) + encoded
+
+
+async def _read(reader: asyncio.StreamReader, kind: type[T]) -> T:
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    return msgspec.msgpack.decode(await reader.readexactly(length), type=kind)

@@ -1,0 +1,101 @@
+"""The sockets that relay listens on: one set for a process alone, or a set for each of several workers."""
+
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from relay.config import Address, IngestSettings, UnixAddress
+
+BACKLOG: Final = 1024
+
+
+def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.socket]]:
+    """For each worker the sockets that listen on these addresses. Raises OSError if one is taken.
+
+    The kernel shares out the connections to a TCP address among the workers (SO_REUSEPORT); a path has one socket, and
+    whoever is free takes the next connection."""
+    found: list[list[socket.socket]] = [[] for _ in range(workers)]
+    try:
+        for address in addresses:
+            _bind(address, found)
+    except OSError:
+        close(found)
+        raise
+    return found
+
+
+def close(sockets: Sequence[Sequence[socket.socket]]) -> None:
+    """Let go of all of them."""
+    for one in {one for mine in sockets for one in mine}:
+        one.close()
+
+
+def show(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str]:
+    """Where they listen, for people."""
+    scheme = "https://" if settings.tls else "http://"
+    return [_shown(one.getsockname(), scheme) for one in sockets]
+
+
+def _shown(address: object, scheme: str = "") -> str:
+    match address:
+        case str():
+            return f"unix:{address}"
+        case (str() as host, int() as port, *_):
+            return f"{scheme}[{host}]:{port}" if ":" in host else f"{scheme}{host}:{port}"
+    return str(address)
+
+
+def _bind(address: Address, found: list[list[socket.socket]]) -> None:
+    if isinstance(address, UnixAddress):
+        shared = _at_path(address.path)
+        for mine in found:
+            mine.append(shared)
+        return
+    for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
+        first = _at_port(family, where)
+        for mine in found:
+            mine.append(first if mine is found[0] else _at_port(family, first.getsockname(), beside=first))
+
+
+def _at_port(family: int, where: object, beside: socket.socket | None = None) -> socket.socket:
+    """A listener; one that shares the port with another, but with none of another program's."""
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if beside is not None:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(where)  # type: ignore[arg-type]
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.listen(BACKLOG)
+    except OSError as error:
+        one.close()
+        raise OSError(error.errno, f"{_shown(where)}: {error.strerror}") from None
+    return one
+
+
+def _at_path(path: Path) -> socket.socket:
+    _remove_stale(path)
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        one.bind(str(path))
+        path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
+        one.listen(BACKLOG)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _remove_stale(path: Path) -> None:
+    """A socket file that nobody listens on is left over from a crash."""
+    if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()

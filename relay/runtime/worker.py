@@ -1,0 +1,78 @@
+"""One of several processes that do the work together: what it is told at its start, and what that changes."""
+
+import ctypes
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from relay.api import Plugin, Settings
+from relay.config import Config, Configured
+
+P = TypeVar("P", bound=Plugin)
+S = TypeVar("S", bound=Settings)
+
+PR_SET_PDEATHSIG: Final = 1
+"""prctl(2)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker; the first one, with the number 0, keeps what has to be in one journal."""
+
+    number: int
+    of: int
+    """How many there are; one whose number is not below that only delivers what it still has."""
+    rendezvous: str
+    """The folder of the sockets by which they know each other."""
+    fds: Sequence[int]
+    """The sockets to listen on."""
+    outlived: bool
+    """Whether they stay open when relay stops."""
+
+    @classmethod
+    def read(cls, text: str) -> "Worker":
+        """What `str` wrote."""
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def only_drains(self) -> bool:
+        """Whether it takes nothing in, and ends when all it has is delivered."""
+        return self.number >= self.of
+
+    @property
+    def first(self) -> Path:
+        """The socket at which the first one takes what the others hand on."""
+        return Path(self.rendezvous) / "first.sock"
+
+    @property
+    def notify(self) -> Path:
+        """The socket at which its supervisor hears how it is."""
+        return Path(self.rendezvous) / f"notify-{self.number}.sock"
+
+    def share(self, config: Config) -> Config:
+        """Its part of a configuration: all of them together keep to each connector's `concurrency` and each source's
+        `rate`."""
+        sources = {} if self.only_drains else config.sources
+        return replace(
+            config,
+            sources={name: _with(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
+            connectors={
+                name: _with(one, concurrency=max(1, one.settings.concurrency // self.of))
+                for name, one in config.connectors.items()
+            },
+        )
+
+
+def _with(one: Configured[P, S], **settings: float) -> Configured[P, S]:
+    return replace(one, settings=one.settings.model_copy(update=settings))
+
+
+def end_with_parent() -> None:
+    """Have this process stop when the one that started it is gone, however that ended."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

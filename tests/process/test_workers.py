@@ -1,0 +1,228 @@
+"""Several workers share the work: one that dies costs nothing, and what one process has to see, one process sees."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from relay.testing import Answer, Destination, make_event
+
+SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
+EMAIL, PURCHASE = "users.messages.email.Open", "users.behaviors.Purchase"
+
+
+def workers(daemon: Any, number: int) -> None:
+    daemon.configure("05-runtime", f"[runtime]\nworkers = {number}\ndrain = '5s'")
+    daemon.configure("10-source", SOURCE)
+
+
+def hook(daemon: Any, url: str, more: str = "") -> None:
+    daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{url}"\nretry = {{ max = "1s" }}\n{more}')
+
+
+def batch_of(*numbers: int, type: str = EMAIL, key: str = "") -> list[dict[str, Any]]:
+    return [
+        orjson.loads(make_event(type)) | {"id": f"id-{number}", "properties": {"number": number, "key": key}}
+        for number in numbers
+    ]
+
+
+async def send(daemon: Any, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over a connection of its own, which the kernel gives to any worker."""
+    status, answer = await daemon.post(orjson.dumps({"events": events}))
+    assert status == 202, answer
+    return answer  # type: ignore[no-any-return]
+
+
+def numbers_at(destination: Destination) -> list[int]:
+    taken = [body for request in destination.requests if request.taken for body in request.bodies()]
+    return [orjson.loads(body)["properties"]["number"] for body in taken]
+
+
+def pid_of(worker: int) -> list[int]:
+    """Processes of this user with that number, whosever they are."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if re.search(rf'"number": {worker},', line):
+            found.append(int(path.parent.name))
+    return found
+
+
+def children(daemon: Any) -> dict[int, int]:
+    """The processes of a daemon's workers, by their numbers."""
+    return {number: pid for number in range(4) for pid in pid_of(number) if _parent(pid) == daemon._process.pid}
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is neither gone nor only waiting to be buried."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def test_they_share_the_connections_and_everything_arrives_once(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        for number in range(60):
+            await send(daemon, batch_of(number))
+        await daemon.settled("hook", 60)
+        assert sorted(numbers_at(destination)) == [*range(60)]
+        assert await daemon.stop() == 0
+    assert [line["worker"] for line in daemon.logged("worker runs")] in ([0, 1], [1, 0])
+    segments = [path for path in daemon.state.rglob("*.log") if path.stat().st_size > 100]
+    assert len({path.parent for path in segments}) == 2, "the kernel gives both of them connections"
+
+
+async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        accepted: set[int] = set()
+        before = children(daemon)
+
+        async def load(first: int) -> None:
+            for number in range(first, first + 150):
+                for _ in range(50):
+                    try:
+                        await send(daemon, batch_of(number))
+                    except (aiohttp.ClientError, OSError):
+                        await asyncio.sleep(0.05)  # its worker died before it could answer
+                        continue
+                    accepted.add(number)
+                    break
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(load(1000 * n), name=f"load {n}") for n in range(4)]
+            for victim in (1, 0):
+                while len(accepted) < 100 * (2 - victim):
+                    await asyncio.sleep(0.01)
+                os.kill(children(daemon)[victim], signal.SIGKILL)
+                await daemon.until(lambda: children(daemon).keys(), lambda alive: alive == {0, 1})
+            await asyncio.wait(tasks)
+        assert len(accepted) == 600
+        await daemon.settled("hook", 600)
+        times = Counter(numbers_at(destination))
+        assert accepted <= times.keys()
+        assert children(daemon).keys() == before.keys()
+        assert not set(children(daemon).values()) & set(before.values())
+        assert len(daemon.logged("worker died, starts again")) == 2
+        assert await daemon.stop() == 0
+
+
+async def test_order_by_key_holds_across_them_through_retries(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination(*[Answer(status=503)] * 3) as destination:
+        hook(daemon, destination.url, 'order_by = "properties.key"\nevents = ["email"]\nbatch = { events = 3 }')
+        await daemon.start()
+        for number in range(40):
+            await send(daemon, batch_of(number, key="one") + batch_of(1000 + number, type=PURCHASE))
+        await daemon.until(lambda: len(numbers_at(destination)), lambda arrived: arrived >= 40)
+        await daemon.until(lambda: daemon.ledger()["hook"], lambda books: books.accepted == 80 and not books.pending)
+        assert numbers_at(destination) == [*range(40)]
+        assert daemon.ledger()["hook"].counts.unselected == 40
+        assert await daemon.stop() == 0
+
+
+async def test_duplicates_are_told_whichever_worker_they_reach(daemon: Any) -> None:
+    workers(daemon, 2)
+    daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        answers = [await send(daemon, batch_of(number % 5)) for number in range(30)]
+        assert [answer["duplicates"] for answer in answers] == [0] * 5 + [1] * 25
+        await daemon.settled("hook", 5)
+        assert sorted(numbers_at(destination)) == [*range(5)]
+        assert await daemon.stop() == 0
+
+
+async def test_a_rate_holds_for_all_of_them_together(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination() as destination:
+        hook(daemon, destination.url, "rate = 20")
+        await daemon.start()
+        began = time.monotonic()
+        for number in range(60):
+            await send(daemon, batch_of(number))
+        await destination.received(60)
+        assert time.monotonic() - began > 0.9, "a burst of a second's worth, and the rest at the rate"
+        assert await daemon.stop() == 0
+
+
+async def test_fewer_workers_deliver_what_the_others_have_left(daemon: Any) -> None:
+    workers(daemon, 3)
+    async with Destination() as destination:
+        destination.behaviour = 503
+        hook(daemon, destination.url)
+        await daemon.start()
+        for number in range(60):
+            await send(daemon, batch_of(number))
+        assert await daemon.stop() == 0
+    workers(daemon, 1)
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        await daemon.settled("hook", 60)
+        assert sorted(numbers_at(destination)) == [*range(60)]
+        await daemon.until(lambda: children(daemon).keys(), lambda alive: alive == {0})
+        await send(daemon, batch_of(60))
+        assert await daemon.stop() == 0
+    daemon.logs.clear()
+    await daemon.start()
+    assert not daemon.logged("worker runs"), "with nothing left over one process is enough"
+    assert await daemon.stop() == 0
+
+
+async def test_when_the_supervisor_is_killed_they_stop(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        await send(daemon, batch_of(1))
+        pids = set(children(daemon).values())
+        daemon.signal(signal.SIGKILL)
+        await daemon.until(lambda: [pid for pid in pids if is_running(pid)], lambda left: not left)
+        await daemon.ended()
+        await daemon.start()
+        await daemon.settled("hook", 1)
+        assert await daemon.stop() == 0
+
+
+async def test_a_port_that_another_program_has_is_not_shared_with_it(daemon: Any) -> None:
+    workers(daemon, 2)
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        daemon.configure("00-ingest", f'[ingest]\nlisten = "{address}"')
+        await daemon.launch()
+        assert await daemon.ended() == 1
+    assert any(f"{address}: Address already in use" in line for line in daemon.stderr), daemon.stderr
+
+
+async def test_a_worker_that_cannot_start_ends_the_start(daemon: Any) -> None:
+    workers(daemon, 2)
+    hook(daemon, "http://127.0.0.1:1/")
+    daemon.state.mkdir()
+    (daemon.state / "workers").write_text("in the way")
+    await daemon.launch()
+    assert await daemon.ended() == 1
+    assert any("worker 1 ended with exit code 1, see above" in line for line in daemon.stderr), daemon.stderr
