@@ -212,17 +212,23 @@ async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(da
     assert await daemon.stop() == 0
 
 
-async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any) -> None:
+@pytest.mark.parametrize("how", [[], ["--json"]])
+async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: list[str]) -> None:
     daemon.configure("10-source", SOURCE)
     await daemon.start()
     assert relay(daemon, "tail", "--at", "hoop")[0] == 1
     printing = asyncio.get_running_loop().create_task(
-        asyncio.to_thread(relay, daemon, "tail", "--events", CLICK, "--limit", 2), name="relay tail"
+        asyncio.to_thread(relay, daemon, "tail", "--events", CLICK, "--limit", 2, *how), name="relay tail"
     )
     while not printing.done():
         await send(daemon, make_event(OPEN), make_event(CLICK))
         await asyncio.sleep(0.02)
     code, out = printing.result()
     assert code == 0
-    assert [json.loads(line)["type"] for line in out.splitlines()] == [CLICK, CLICK]
+    assert len(out.splitlines()) == 2
+    for line in out.splitlines():
+        if how:
+            assert json.loads(line)["type"] == CLICK
+        else:
+            assert re.fullmatch(rf'\d{{4}}-\S+Z  \d+  braze  {re.escape(CLICK)}  {{"event_type":.*}}', line)
     assert await daemon.stop() == 0

@@ -9,10 +9,9 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import aiohttp
 import orjson
 
-from relay.api import DELIVERED, Connector, Outcome, Retry, Skipped, User, check
+from relay.api import DELIVERED, Connector, Outcome, Retry, Skipped, User
 
 HOST: Final = "https://heapanalytics.com"
 """For all regions (Heap docs, User deletion)."""
@@ -69,17 +68,11 @@ class Deletion:
         self._under_way[body] = request
         raise Retry("Heap has taken the deletion and not completed it yet", after=LATER_S)
 
-    async def _call(self, method: str, path: str, authorization: str, body: bytes | None = None) -> Mapping[str, Any]:
+    async def _call(self, method: str, path: str, authorization: str, body: bytes = b"") -> Mapping[str, Any]:
         headers = {"Authorization": authorization, "Content-Type": "application/json"}
+        answered = await self._connector.post(f"{self._url}/{path}", body, headers, method=method)
         try:
-            async with self._connector.http.request(
-                method, f"{self._url}/{path}", data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                said = await answer.read()
-                check(answer, said)
-                found = orjson.loads(said)
-        except (aiohttp.ClientError, OSError) as error:
-            raise Retry(f"{path.partition('/')[0]}: {type(error).__name__}") from None
+            found = orjson.loads(answered.body)
         except orjson.JSONDecodeError:
             raise Retry(f"{path.partition('/')[0]}: the answer is not JSON") from None
         return found if isinstance(found, dict) else {}
