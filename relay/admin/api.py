@@ -46,6 +46,7 @@ class Api:
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
+            web.post("/reload", self.reload),
             web.get("/openapi.yaml", self.contract),
         ]
 
@@ -93,6 +94,11 @@ class Api:
         finally:
             taps.discard(tap)
             self._taps -= 1
+
+    async def reload(self, _: web.Request) -> web.StreamResponse:
+        """Go over to the configuration as it is on disk."""
+        reloaded = await self._control.reload()
+        return answer({"ok": reloaded.ok, "said": reloaded.said})
 
     async def pause(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane hold its events."""

@@ -1,6 +1,6 @@
 """What the admin API needs of the daemon that it shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +9,18 @@ from relay.api import Block
 from relay.journal.audit import Audit
 
 Taps = set[Callable[[Block], object]]
+
+
+class Reload(Protocol):
+    """The outcome of a reload."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the new configuration is in force; if not, the old one is."""
+
+    @property
+    def said(self) -> Sequence[str]:
+        """What has changed, or every mistake."""
 
 
 class Control(Protocol):
@@ -20,6 +32,9 @@ class Control(Protocol):
 
     async def status(self) -> Status:
         """How everything is now."""
+
+    async def reload(self) -> Reload:
+        """Go over to the configuration as it is on disk now; a second one waits its turn."""
 
     async def audit(self) -> Audit:
         """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""

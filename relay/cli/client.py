@@ -23,13 +23,13 @@ class Client:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def ask(self, method: str, target: str, body: object = None) -> Any:
-        """The answer to a request, decoded."""
-        return msgspec.json.decode(self.read(method, target, body))
+    def ask(self, method: str, target: str, body: object = None, *, timeout: float | None = ANSWER_S) -> Any:
+        """The answer to a request, decoded; it may take `timeout` seconds (None: for ever)."""
+        return msgspec.json.decode(self.read(method, target, body, timeout=timeout))
 
-    def read(self, method: str, target: str, body: object = None) -> bytes:
+    def read(self, method: str, target: str, body: object = None, *, timeout: float | None = ANSWER_S) -> bytes:
         """The answer to a request as it comes."""
-        with self._answer(method, target, body, ANSWER_S) as answer:
+        with self._answer(method, target, body, timeout) as answer:
             return answer.read()
 
     def lines(self, target: str, timeout: float | None = ANSWER_S) -> Iterator[bytes]:

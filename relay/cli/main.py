@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "parked",
     "pause",
     "plugins",
+    "reload",
     "replay",
     "resume",
     "run",

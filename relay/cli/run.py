@@ -25,27 +25,28 @@ def run(
     Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
     """
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
-    loaded = load([conf] if conf else CONF_FOLDERS, registry)
+    folders = [conf] if conf else CONF_FOLDERS
+    loaded = load(folders, registry)
     for warning in () if worker else loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     runtime.set_up_logs(loaded.config.log)
     try:
-        _run(loaded.config, state.resolve(), worker)
+        _run(loaded.config, lambda: load(folders, registry).config, state.resolve(), worker)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
         ctx.exit(1)
 
 
-def _run(config: Config, state: Path, told: str | None) -> None:
+def _run(config: Config, read: Callable[[], Config], state: Path, told: str | None) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if told is not None:
             runtime.end_with_parent()
             worker = runtime.Worker.read(told)
-            runner.run(runtime.run(worker.share(config), state, worker))
+            runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
         elif runtime.is_needed(config, state):
             runner.run(runtime.supervise(config, state))
         else:
-            runner.run(runtime.run(config, state))
+            runner.run(runtime.run(config, read, state))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -2,5 +2,6 @@
 
 from relay.deliver.erasing import Eraser
 from relay.deliver.fleet import Fleet
+from relay.deliver.outfit import Changes, NotOpened
 
-__all__ = ["Eraser", "Fleet"]
+__all__ = ["Changes", "Eraser", "Fleet", "NotOpened"]

@@ -9,23 +9,22 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from relay.api import Connector
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.lane import LiveLane, Snapshot
-from relay.deliver.outfit import Changes, Outfitter, Plan, compare, plans
+from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
 from relay.deliver.replays import Replays
 from relay.journal import Counts, Cursor, Journal, State
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
-RELEASE_S: Final = 5.0
 TIDY_S: Final = 60.0
 NEARLY_FULL: Final = 0.8
 FULL_ADVICE: Final = "this connector holds its events; once the journal is full, senders are refused with 503"
@@ -58,9 +57,9 @@ class Fleet:
         return tuple(self._lanes.values())
 
     async def open(self, config: Config) -> None:
-        """Make and open the connectors, and give each lane its cursor. Raises what a connector's `open` raises."""
+        """Make and open the connectors, and give each lane its cursor. Raises NotOpened."""
         self._plans = plans(config)
-        for name, connector in (await self._opened(self._plans)).items():
+        for name, connector in (await self._outfitter.opened(self._plans)).items():
             self._lanes[name] = await self._outfitter.lane(connector, self._plans[name])
         await self._heed_pauses()
         await self._replays.look(self.lanes)
@@ -81,10 +80,11 @@ class Fleet:
         """Go over to another configuration, while the fleet runs. Lanes of which nothing has changed go on as they are;
         the others finish what is under way, within `budget` seconds, and go on where they were with the new settings.
 
-        Raises what a connector's `open` raises, and then all stays as it was."""
+        Raises NotOpened, and then all stays as it was."""
         wanted = plans(config)
         changes = compare(self._plans, wanted)
-        fresh = await self._opened({name: wanted[name] for name in (*changes.added, *changes.changed)})
+        fresh = await self._outfitter.opened({name: wanted[name] for name in (*changes.added, *changes.changed)})
+        changes = replace(changes, doubts=await doubts(fresh.values()))
         await self._end((*changes.changed, *changes.removed), budget)
         for name, connector in fresh.items():
             self._lanes[name] = await self._outfitter.lane(connector, wanted[name])
@@ -92,19 +92,6 @@ class Fleet:
         self._plans = wanted
         await self._look_again()
         return changes
-
-    async def _opened(self, wanted: Mapping[str, Plan]) -> dict[str, Connector]:
-        """The connectors, all of them open, or none. Raises what the first one raises that cannot be opened."""
-        found: dict[str, Connector] = {}
-        try:
-            for name, plan in wanted.items():
-                found[name] = self._outfitter.connector(name, plan)
-                await found[name].open()
-        except BaseException:
-            for connector in found.values():
-                await self._release(connector)
-            raise
-        return found
 
     async def _end(self, names: Sequence[str], budget: float) -> None:
         """Have these lanes end, and let go of them."""
@@ -123,7 +110,7 @@ class Fleet:
         self._replays.forget(names)
         for lane in ending:
             del self._lanes[lane.name]
-            await self._release(lane.connector)
+            await release(lane.connector)
 
     def _start(self, lane: LiveLane) -> None:
         if self._group is None:
@@ -153,7 +140,7 @@ class Fleet:
             await self._save_for_good()
         finally:
             for lane in self.lanes:
-                await self._release(lane.connector)
+                await release(lane.connector)
 
     async def _save_for_good(self) -> None:
         try:
@@ -161,13 +148,6 @@ class Fleet:
         except (sqlite3.Error, OSError) as error:
             advice = "what was delivered since the last save is delivered again"
             log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
-
-    async def _release(self, connector: Connector) -> None:
-        try:
-            async with asyncio.timeout(RELEASE_S):
-                await connector.release()
-        except Exception as error:
-            log.error("connector did not close", connector=connector.name, exc_info=error)
 
     def stop(self) -> None:
         """Begin nothing new."""

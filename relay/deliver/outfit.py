@@ -1,8 +1,10 @@
 """What a lane is made of: its connector, its filters, its place in the journal."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -13,7 +15,13 @@ from relay.deliver.lane import LiveLane
 from relay.journal import Cursor, Journal, State, unsettled
 from relay.route import Route
 
+RELEASE_S: Final = 5.0
+PROBE_S: Final = 5.0
 log = structlog.stdlib.get_logger()
+
+
+class NotOpened(Exception):
+    """A connector cannot be opened: which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class Changes:
     changed: Sequence[str]
     removed: Sequence[str]
     kept: Sequence[str]
+    doubts: Sequence[str] = ()
+    """What is to be feared of connectors that are new: they cannot be reached now."""
 
 
 def compare(old: Mapping[str, Plan], new: Mapping[str, Plan]) -> Changes:
@@ -67,11 +77,25 @@ class Outfitter:
         self._journal, self._state, self._folder = journal, state, folder
         self._worker, self._save_soon = worker, save_soon
 
-    def connector(self, name: str, plan: Plan) -> Connector:
-        """The connector, not open yet."""
+    def _connector(self, name: str, plan: Plan) -> Connector:
         connector = plan.connector(name, plan.settings, folder=self._folder)
         connector.worker = self._worker
         return connector
+
+    async def opened(self, wanted: Mapping[str, Plan]) -> dict[str, Connector]:
+        """The connectors, all of them open, or none. Raises NotOpened."""
+        found: dict[str, Connector] = {}
+        try:
+            for name, plan in wanted.items():
+                found[name] = self._connector(name, plan)
+                await found[name].open()
+        except BaseException as error:
+            for connector in found.values():
+                await release(connector)
+            if isinstance(error, Exception):
+                raise NotOpened(f"connector {name} cannot be opened: {type(error).__name__}: {error}") from error
+            raise
+        return found
 
     async def lane(self, connector: Connector, plan: Plan) -> LiveLane:
         """The lane of an open connector, from where the one before it was saved last."""
@@ -102,3 +126,27 @@ class Outfitter:
         """What was parked right before a crash, and is not settled by the saved cursor, is about to be tried again."""
         oldest = max(cursor.position, self._journal.oldest)
         await self._state.unpark(connector, unsettled(oldest, self._journal.head, cursor.ahead))
+
+
+async def release(connector: Connector) -> None:
+    """Close a connector; whatever happens, this comes to an end."""
+    try:
+        async with asyncio.timeout(RELEASE_S):
+            await connector.release()
+    except Exception as error:
+        log.error("connector did not close", connector=connector.name, exc_info=error)
+
+
+async def doubts(connectors: Iterable[Connector]) -> list[str]:
+    """Why some of them cannot be reached now, each in a sentence. A destination may be down and come back."""
+    found = await asyncio.gather(*map(_doubt, connectors))
+    return [doubt for doubt in found if doubt]
+
+
+async def _doubt(connector: Connector) -> str:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await connector.probe()
+    except Exception as error:
+        return f"connector {connector.name}: {str(error) or type(error).__name__}"
+    return ""

@@ -237,6 +237,10 @@ class Journal:
         for reader in [*self._readers]:
             await asyncio.to_thread(reader.let_go)
 
+    def limit(self, limits: Limits, memory: int) -> None:
+        """Keep to other limits from the next commit on."""
+        self._writer.limits, self._tail.max_bytes = limits, memory
+
     async def close(self) -> None:
         """Finish the commits under way and seal the journal."""
         while self._groups or self._committing:

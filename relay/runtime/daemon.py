@@ -19,16 +19,20 @@ import structlog
 
 from relay import __version__
 from relay.admin import Admin
-from relay.config import Config, TlsError
-from relay.deliver import Eraser, Fleet
+from relay.api import Source
+from relay.config import Config, ConfigError, TlsError
+from relay.deliver import Eraser, Fleet, NotOpened
 from relay.ingest import First, Ingest, Others
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
 from relay.journal.folders import journal_folder, worker_folder
+from relay.runtime.chores import Chores
 from relay.runtime.pulse import Pulse
+from relay.runtime.reload import Reloaded, refused, reloaded
 from relay.runtime.systemd import Notify, inherited_sockets
 from relay.runtime.view import View
 from relay.runtime.worker import Worker
 
+Load = Callable[[], Config]
 LOOK_S: Final = 0.2
 log = structlog.stdlib.get_logger()
 
@@ -37,30 +41,35 @@ class StartError(Exception):
     """The daemon cannot start, and why."""
 
 
-async def run(config: Config, state_folder: Path, worker: Worker | None = None) -> None:
-    """Run until SIGTERM or SIGINT, alone or as one of several workers. Raises StartError."""
+async def run(config: Config, load: Load, state_folder: Path, worker: Worker | None = None) -> None:
+    """Run until SIGTERM or SIGINT, alone or as one of several workers; `load` reads the configuration again.
+
+    Raises StartError."""
     stop = asyncio.Event()
     on_signal(stop.set)
     async with _journal(config, state_folder, worker.number if worker else 0) as (journal, state):
-        await Daemon(config, journal, state, worker).run(stop)
+        await Daemon(config, load, journal, state, worker).run(stop)
     log.info("relay stopped")
 
 
 class Daemon:
     """What one process does with its journal."""
 
-    def __init__(self, config: Config, journal: Journal, state: State, worker: Worker | None) -> None:
-        self._config, self._journal, self._state, self._worker = config, journal, state, worker
+    def __init__(self, config: Config, load: Load, journal: Journal, state: State, worker: Worker | None) -> None:
+        self._config, self._load = config, load
+        self._journal, self._state, self._worker = journal, state, worker
         number = worker.number if worker else 0
         self._fleet = Fleet(journal, state, state.folder, number)
         self._first = First(worker.first, []) if worker and number else None
-        sources = [source.plugin(source.name, source.settings) for source in config.sources.values()]
-        self._ingest = Ingest(sources, config.ingest, journal, state, self._first)
+        self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure)
-        self._view = View(config, state.folder, self._fleet, self._ingest, journal)
+        self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload)
         self._admin = Admin(self._view, config.admin, config.metrics)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
+        self._chores = Chores()
+        self._asked = asyncio.Queue[asyncio.Future[Reloaded]]()
+        """Who waits for a reload."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do it until `stop` or, if there is nothing to do but to drain, until that is done. Raises StartError."""
@@ -68,7 +77,10 @@ class Daemon:
         addresses = await self._listen()
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(self._fleet.run(), name="fleet")
-            chores = [group.create_task(work, name=name) for name, work in self._chores()]
+            self._chores.begin(group)
+            for name, work in self._work():
+                self._chores.start(name, work)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 self._tell_start(addresses)
@@ -78,18 +90,18 @@ class Daemon:
                 await self._ingest.drain()
                 await self._end(lanes)
             finally:
-                for task in chores:
-                    task.cancel()
+                self._chores.end()
                 await self._ingest.stop()
                 await self._admin.stop()
                 beating.cancel()
 
-    def _chores(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    def _work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What is done beside the flow, until the stop."""
         yield "tidy parking", tidy_parking(self._state, self._config.parked.retention)
         yield "watch certificates", self._ingest.watch_tls()
         yield "sample the counters", self._view.keep_sampling()
         yield "erasures", self._eraser.run()
+        yield "reload", self._keep_reloading()
         if self._first is not None:
             yield "hand on to the first worker", self._first.run()
         elif self._worker is not None:
@@ -101,8 +113,8 @@ class Daemon:
             await self._eraser.open()
         except sqlite3.Error as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
-        except Exception as error:
-            raise StartError(f"a connector cannot be opened: {type(error).__name__}: {error}") from error
+        except NotOpened as error:
+            raise StartError(str(error)) from error
         if self._first is not None:
             self._first.selections = self._fleet.alone
             await self._first.connect()
@@ -121,6 +133,56 @@ class Daemon:
             raise StartError(f"ingest.listen: {error}") from error
         except TlsError as error:
             raise StartError(str(error)) from error
+
+    async def reload(self) -> Reloaded:
+        """Go over to the configuration as it is on disk now. What has not changed goes on untouched; if anything is
+        wrong, everything does. A second reload waits its turn; whoever asked may go away meanwhile."""
+        return await self._ask_reload()
+
+    def _ask_reload(self) -> asyncio.Future[Reloaded]:
+        future = asyncio.get_running_loop().create_future()
+        self._asked.put_nowait(future)
+        return future
+
+    async def _keep_reloading(self) -> None:
+        while True:
+            future = await self._asked.get()
+            await self._notify.reloading()
+            try:
+                outcome = await self._reload()
+            except Exception as error:
+                log.error("reload failed by a bug", exc_info=error)
+                outcome = refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
+            await self._notify.ready(self._pulse.status())
+            if not future.done():
+                future.set_result(outcome)
+
+    async def _reload(self) -> Reloaded:
+        try:
+            new = await asyncio.to_thread(self._load)
+            sources = sources_of(new)
+            await self._ingest.reload_tls(new.ingest.tls)
+            changes = await self._fleet.change(new, new.runtime.drain)
+        except ConfigError as error:
+            return refused(error.mistakes)
+        except (TlsError, NotOpened) as error:
+            return refused([error])
+        old, self._config, self._view.config = self._config, new, new
+        self._ingest.change(sources, new.ingest)
+        self._journal.limit(limits_of(new), new.journal.memory)
+        if self._first is not None:
+            self._first.selections = self._fleet.alone
+        self._chores.start("tidy parking", tidy_parking(self._state, new.parked.retention))
+        await self._renew_eraser()
+        return reloaded(old, new, changes)
+
+    async def _renew_eraser(self) -> None:
+        """The eraser knows the connectors and their settings: a new one goes on where it was."""
+        await self._chores.stop("erasures")
+        self._fleet.also_needed = None
+        self._eraser = Eraser(self._fleet, self._journal, self._state, self._config.erasure)
+        await self._eraser.open()
+        self._chores.start("erasures", self._eraser.run())
 
     def _tell_start(self, addresses: list[str]) -> None:
         told = {"version": __version__, "listen": addresses, "admin": self._admin.addresses}
@@ -151,6 +213,11 @@ class Daemon:
         done, _ = await asyncio.wait([lanes], timeout=self._config.runtime.drain)
         if not done:
             cut_short("the drain budget is used up")
+
+
+def sources_of(config: Config) -> list[Source]:
+    """The sources of a configuration, made anew."""
+    return [source.plugin(source.name, source.settings) for source in config.sources.values()]
 
 
 def inherited() -> list[socket.socket] | None:

@@ -1,13 +1,13 @@
-"""What admins see of this process: looks at sources, journal and lanes, and changes none of them."""
+"""What admins see of this process: looks at sources, journal and lanes."""
 
 import asyncio
 import resource
 import sqlite3
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -34,6 +34,7 @@ from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts
 from relay.journal.audit import Audit, audit
+from relay.runtime.reload import Reloaded
 
 PAGE: Final = resource.getpagesize()
 log = structlog.stdlib.get_logger()
@@ -42,8 +43,16 @@ log = structlog.stdlib.get_logger()
 class View:
     """The daemon as `relay.admin` wants it."""
 
-    def __init__(self, config: Config, folder: Path, fleet: Fleet, ingest: Ingest, journal: Journal) -> None:
-        self._config, self.folder = config, folder
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        fleet: Fleet,
+        ingest: Ingest,
+        journal: Journal,
+        reload: Callable[[], Coroutine[Any, Any, Reloaded]],
+    ) -> None:
+        self.config, self.folder, self.reload = config, folder, reload
         self._fleet, self._ingest, self._journal = fleet, ingest, journal
         self._rates = Rates()
         self._started = time.time()
@@ -72,8 +81,8 @@ class View:
 
     async def audit(self) -> Audit:
         """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
-        journal = self.folder / self._config.journal.path
-        return await asyncio.to_thread(audit, self.folder, journal, self._config.may_expire)
+        journal = self.folder / self.config.journal.path
+        return await asyncio.to_thread(audit, self.folder, journal, self.config.may_expire)
 
     def taps(self, at: str) -> Taps:
         """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""
@@ -131,7 +140,7 @@ class View:
             )
         return SourceStatus(
             source=name,
-            file=self._config.sources[name].file,
+            file=self.config.sources[name].file,
             accepted=traffic.accepted,
             unreadable=traffic.unreadable,
             duplicates=books.duplicates,
@@ -146,7 +155,7 @@ class View:
         oldest = await self._received(lane)
         name, delivery, now = lane.name, lane.delivery, time.monotonic()
         ledger, trouble = lane.cursor.ledger(self._journal.head), delivery.health.trouble
-        configured = self._config.connectors[name]
+        configured = self.config.connectors[name]
         state, paused_by, since = _state(lane)
         return LaneStatus(
             connector=name,

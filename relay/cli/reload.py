@@ -1,0 +1,30 @@
+"""`relay reload`: the running relay goes over to the configuration as it is on disk."""
+
+import json
+from pathlib import Path
+
+import click
+
+from relay.cli.check import BAD_CONFIGURATION
+from relay.cli.client import needed
+from relay.cli.options import state_option
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@state_option
+@click.pass_context
+def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
+    """Have the running relay go over to the configuration as it is now, and wait until it has.
+
+    What has not changed goes on untouched. If anything is wrong with it, relay goes on with the one it has: then every
+    mistake is printed, and the exit code is 78.
+    """
+    told = needed(state).ask("POST", "/reload", timeout=None)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        click.echo("\n".join(told["said"]), err=not told["ok"])
+        if not told["ok"]:
+            click.echo("not reloaded: relay goes on with the configuration it has", err=True)
+    ctx.exit(0 if told["ok"] else BAD_CONFIGURATION)

@@ -1,0 +1,176 @@
+"""Reload: what changed goes over to the new configuration, the rest notices nothing, and no sender is ever refused."""
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from relay.testing import Destination, make_event
+
+SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
+
+
+class Watched(Destination):
+    """Remembers by which connections requests came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: set[Any] = set()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        self.connections.add(request.transport.get_extra_info("peername"))
+        return await super()._handle(request)
+
+
+def hook(daemon: Any, name: str, url: str, more: str = "") -> None:
+    daemon.configure(f"20-{name}", f'[connector.{name}]\ntype = "http"\nurl = "{url}"\n{more}')
+
+
+def numbered(*numbers: int) -> bytes:
+    events = [orjson.loads(make_event(number=number)) for number in numbers]
+    return orjson.dumps({"events": events})
+
+
+def numbers_at(destination: Destination) -> list[int]:
+    return [event["properties"]["number"] for event in destination.events()]
+
+
+async def relay(daemon: Any, *arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *arguments, "--state", str(daemon.state), stdout=-1, stderr=-1
+    )
+    async with asyncio.timeout(30):
+        out, error = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), error.decode()
+
+
+async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon: Any) -> None:
+    async with Watched() as kept, Watched() as changed, Destination() as added:
+        daemon.configure("10-source", SOURCE)
+        hook(daemon, "kept", kept.url)
+        hook(daemon, "changed", changed.url)
+        hook(daemon, "removed", changed.url + "?removed", 'events = ["email"]')
+        await daemon.start()
+        await daemon.post(numbered(1))
+        await kept.received(1)
+        await daemon.settled("changed", 1)
+
+        hook(daemon, "changed", changed.url, "[connector.changed.headers]\nx-new = 'yes'")
+        hook(daemon, "added", added.url, 'from = "oldest"')
+        (daemon.conf / "20-removed.toml").unlink()
+        code, out, _ = await relay(daemon, "reload")
+        assert code == 0
+        assert out.splitlines() == ["connector added: added", "connector changed: changed", "connector removed: removed"]
+        await daemon.post(numbered(2))
+        await kept.received(2)
+        await added.received(2)
+        await daemon.settled("changed", 2)
+        assert changed.requests[-1].headers["x-new"] == "yes"
+        assert len(kept.connections) == 1, "its lane and its connection went on"
+        assert (await relay(daemon, "reload"))[:2] == (0, "nothing has changed\n")
+
+        hook(daemon, "removed", changed.url + "?removed", 'events = ["email"]')
+        assert (await relay(daemon, "reload"))[0] == 0
+        await daemon.settled("removed", 2)
+        told = [request.bodies() for request in changed.requests if request.target == "/?removed"]
+        assert len([body for bodies in told for body in bodies]) == 2, "it goes on where it was: each event once"
+        assert await daemon.stop() == 0
+
+
+async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothing(daemon: Any) -> None:
+    async with Watched() as kept, Destination() as other:
+        daemon.configure("10-source", SOURCE)
+        hook(daemon, "kept", kept.url)
+        await daemon.start()
+        hook(daemon, "other", other.url)
+        hook(daemon, "kept", kept.url, "timout = '1s'")
+        code, out, error = await relay(daemon, "reload")
+        assert (code, out) == (78, "")
+        assert "20-kept.toml:4: connector.kept.timout: unknown key (did you mean timeout?)" in error
+        (refused,) = daemon.logged("configuration not reloaded, the old one goes on")
+        assert refused["mistakes"][0].startswith("20-kept.toml:4: ")
+
+        hook(daemon, "kept", kept.url)
+        daemon.plugins.joinpath("closed.py").write_text("raise SystemExit('not read again')")
+        daemon.configure("30-file", '[connector.file]\ntype = "closed"')
+        assert (await relay(daemon, "reload"))[0] == 78
+        await daemon.post(numbered(1))
+        await kept.received(1)
+        assert not other.requests
+        assert await daemon.stop() == 0
+
+
+async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) -> None:
+    async with Destination() as destination:
+        daemon.configure("10-source", SOURCE + "tokens = [{ env = 'HOME' }]")
+        hook(daemon, "hook", destination.url)
+        await daemon.start()
+        assert (await daemon.post(numbered(1)))[0] == 401
+        daemon.configure("10-source", SOURCE)
+        daemon.configure("11-more", '[source.more]\ntype = "json"\npath = "/more"')
+        daemon.configure("05-runtime", "[runtime]\nworkers = 2\n[journal]\nretention = '1h'")
+        daemon.signal(signal.SIGHUP)
+        await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
+        assert daemon.logged("configuration reloaded")[0]["changes"] == ["takes a restart: runtime.workers"]
+        assert (await daemon.post(numbered(1)))[0] == 202
+        assert (await daemon.post(make_event(number=2), "/more"))[0] == 202
+        await destination.received(2)
+
+        (daemon.conf / "11-more.toml").unlink()
+        daemon.configure("10-source", SOURCE.replace("/currents", "/elsewhere"))
+        daemon.configure("05-runtime", "[ingest]\nmax_body = '1KiB'")
+        assert (await relay(daemon, "reload"))[0] == 0
+        assert (await daemon.post(numbered(3), "/currents"))[0] == 404
+        assert (await daemon.post(numbered(3), "/elsewhere"))[0] == 202
+        assert (await daemon.post(numbered(*range(20)), "/elsewhere"))[0] == 413
+        assert await daemon.stop() == 0
+
+
+async def test_two_hundred_reloads_under_load_refuse_nobody_and_lose_nothing(daemon: Any) -> None:
+    async with Watched() as kept, Destination() as moody:
+        daemon.configure("10-source", SOURCE + 'dedupe = "1h"')
+        hook(daemon, "kept", kept.url)
+        await daemon.start()
+        sent, over = 0, False
+
+        async def load() -> None:
+            nonlocal sent
+            async with aiohttp.ClientSession() as session:
+                while not over:
+                    async with session.post(f"{daemon.url}/currents", data=numbered(sent)) as answer:
+                        assert answer.status == 202, await answer.text()
+                    sent += 1
+
+        async with asyncio.TaskGroup() as group, aiohttp.ClientSession(connector=_socket(daemon)) as admin:
+            group.create_task(load(), name="load")
+            for number in range(200):
+                mood = number % 4
+                hook(daemon, "moody", moody.url, f"timeout = '{5 + number}s'\nfrom = 'oldest'")
+                daemon.configure("10-source", SOURCE + f'dedupe = "{1 + number % 3}h"')
+                if mood == 2:
+                    (daemon.conf / "20-moody.toml").unlink()
+                elif mood == 3:
+                    daemon.configure("20-moody", "[connector.moody]\ntype = 'htpp'")
+                async with admin.post("http://relay/reload") as answer:
+                    assert (await answer.json())["ok"] is (mood != 3)
+            hook(daemon, "moody", moody.url)
+            async with admin.post("http://relay/reload") as answer:
+                assert (await answer.json())["ok"]
+            over = True
+        await daemon.settled("kept", sent)
+        await daemon.settled("moody", sent)
+        assert sorted(numbers_at(kept)) == [*range(sent)]
+        assert set(numbers_at(moody)) == {*range(sent)}
+        assert len(kept.connections) <= 4, "no more than its concurrency: it was never made anew"
+        assert len(daemon.logged("configuration reloaded")) + len(daemon.logged("nothing")) >= 1
+        assert await daemon.stop() == 0
+
+
+def _socket(daemon: Any) -> aiohttp.UnixConnector:
+    return aiohttp.UnixConnector(str(daemon.state / "admin.sock"))
