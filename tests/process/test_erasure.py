@@ -104,7 +104,7 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
         awkward = json.dumps({"user_id": USER, "external_user_id": AWKWARD})
         await daemon.post(b'{"event_type":"own","id":"1","user":%s}' % awkward.replace("/", "\\/").encode())
         assert (await daemon.post(body_of(b'{"broken": "%s"}' % USER.encode(), of_other())))[1]["parked"] == 1
-        await daemon.until(daemon.parked, lambda found: len(found) >= 9)
+        await daemon.until(daemon.parked, lambda found: len(found) == 10)
         assert sorted(left(daemon.state)) != []
 
         dead.behaviour, picky.behaviour = 503, 400  # what they say from now on does not name the user
