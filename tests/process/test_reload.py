@@ -66,7 +66,7 @@ async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon:
         (daemon.conf / "20-removed.toml").unlink()
         code, out, _ = await relay(daemon, "reload")
         assert code == 0
-        assert out.splitlines() == ["connector added: added", "connector changed: changed", "connector removed: removed"]
+        assert out.splitlines() == [f"connector {name}: {name}" for name in ("added", "changed", "removed")]
         await daemon.post(numbered(2))
         await kept.received(2)
         await added.received(2)
@@ -168,7 +168,6 @@ async def test_two_hundred_reloads_under_load_refuse_nobody_and_lose_nothing(dae
         assert sorted(numbers_at(kept)) == [*range(sent)]
         assert set(numbers_at(moody)) == {*range(sent)}
         assert len(kept.connections) <= 4, "no more than its concurrency: it was never made anew"
-        assert len(daemon.logged("configuration reloaded")) + len(daemon.logged("nothing")) >= 1
         assert await daemon.stop() == 0
 
 
