@@ -15,7 +15,6 @@ from relay.admin.answers import answer, stream
 from relay.admin.contract import contract
 from relay.admin.control import Control
 from relay.admin.diagnosis import diagnose
-from relay.admin.exposition import CONTENT_TYPE, exposition
 from relay.admin.tap import PAUSE_S, Tap
 from relay.catalogue import Selection
 from relay.journal import pause, resume
@@ -64,6 +63,8 @@ class Api:
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         """The same for Prometheus."""
+        from relay.admin.exposition import CONTENT_TYPE, exposition  # late: memory that only a scrape needs
+
         return web.Response(body=exposition(await self._control.status()), headers={"Content-Type": CONTENT_TYPE})
 
     async def audit(self, _: web.Request) -> web.StreamResponse:

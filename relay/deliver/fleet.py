@@ -6,7 +6,6 @@ fails, lanes go on until their windows are full and then wait: what could be sen
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ import structlog
 
 from relay.catalogue import Selection
 from relay.config import Config
+from relay.deliver.keeping import Keeping
 from relay.deliver.lane import LiveLane, Snapshot
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
 from relay.deliver.replays import Replays
@@ -25,9 +25,6 @@ from relay.journal import Counts, Cursor, Journal, State
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
-TIDY_S: Final = 60.0
-NEARLY_FULL: Final = 0.8
-FULL_ADVICE: Final = "this connector holds its events; once the journal is full, senders are refused with 503"
 log = structlog.stdlib.get_logger()
 
 
@@ -48,8 +45,7 @@ class Fleet:
         self.also_needed: Callable[[], int] | None = None
         """From which offset on somebody beside the lanes still needs the journal."""
         self._saved: dict[str, tuple[Cursor, int]] = {}
-        self._kept, self._kept_at = -1, 0.0
-        self._tidied_at = 0.0
+        self._keeping = Keeping(journal, state)
 
     @property
     def lanes(self) -> Sequence[LiveLane]:
@@ -242,7 +238,8 @@ class Fleet:
             lane.saved(snapshot)
         self._replays.saved(replays)
         also = [self.also_needed()] if self.also_needed else []
-        await self._keep(min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head))
+        needed = min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head)
+        await self._keeping.keep(self.lanes, needed, min(needed, self._replays.position(needed)))
 
     async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
@@ -253,22 +250,3 @@ class Fleet:
             others = {number: snapshot.cursor for number, snapshot in replays.items()}
             await self._state.save(changed, head, again, others, attempts)
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
-
-    def _tell_if_full(self, needed: int) -> None:
-        fill = self._journal.fill(needed)
-        if fill > NEARLY_FULL:
-            slowest = min(self.lanes, key=lambda lane: lane.cursor.position).name
-            pending = self._journal.head - needed
-            log.error("journal fills up", used=f"{fill:.0%}", connector=slowest, pending=pending, advice=FULL_ADVICE)
-
-    async def _keep(self, needed: int) -> None:
-        """Tell the journal, if there is news or something may have grown old."""
-        if self.lanes:
-            self._tell_if_full(needed)
-        now = time.monotonic()
-        if needed != self._kept or now - self._kept_at > TIDY_S:
-            await self._journal.keep(needed, min(needed, self._replays.position(needed)))
-            self._kept, self._kept_at = needed, now
-        if now - self._tidied_at > TIDY_S:
-            self._tidied_at = now
-            await self._state.forget_attempts(self._journal.oldest)
