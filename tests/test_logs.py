@@ -8,7 +8,7 @@ import structlog
 
 from relay.config import LogSettings
 from relay.runtime import set_up_logs
-from relay.runtime.logs import QUIET_S, Repeats
+from relay.runtime.logs import QUIET_S, REASONS, Repeats
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
@@ -30,6 +30,25 @@ def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None
     assert say("warning", event="refused", source="a") == {"event": "refused", "source": "a", "repeated": 3}
     now = 2 * QUIET_S
     assert say("warning", event="refused", source="a") == {"event": "refused", "source": "a"}
+
+
+def test_each_reason_is_told_but_not_any_number_of_them() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+
+    def say(reason: str) -> int | None:
+        try:
+            return int(
+                repeats(None, "warning", {"event": "refused", "source": "a", "reason": reason}).get("repeated", 0)
+            )
+        except structlog.DropEvent:
+            return None
+
+    assert [say(reason) for reason in ("forged", "stale", "forged", "stale")] == [0, 0, None, None]
+    assert sum(say(f"made up {number}") is not None for number in range(1000)) < 2 * REASONS
+    now = QUIET_S
+    assert say("forged") == 1
+    assert say("entirely new") is not None
 
 
 def test_a_line_is_json_that_begins_with_when_how_bad_and_what(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,30 +12,44 @@ import structlog
 from relay.config import LogSettings
 
 QUIET_S: Final = 60.0
+REASONS: Final = 5
+ANY_OTHER: Final = object()
 KEYS: Final = ("event", "source", "connector", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
 
 
 class Repeats:
-    """Lets the same warning through once a minute; the next one says how many were held back in between."""
+    """Lets the same warning through once a minute; the next one says how many were held back in between. Warnings that
+    differ in their reason are not the same, but no more than REASONS of them: senders can make up any number."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._told: dict[tuple[object, ...], dict[object, tuple[float, int]]] = {}
 
     def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if level not in ("warning", "error"):
             return line
-        key = tuple(line.get(name) for name in KEYS)
         now = self._clock()
-        since, held = self._told.get(key, (-QUIET_S, 0))
+        told = self._told.setdefault(tuple(line.get(name) for name in KEYS), {})
+        reason = _slot(told, line.get("reason"), now)
+        since, held = told.get(reason, (-QUIET_S, 0))
         if now - since < QUIET_S:
-            self._told[key] = (since, held + 1)
+            told[reason] = (since, held + 1)
             raise structlog.DropEvent
-        self._told[key] = (now, 0)
+        told[reason] = (now, 0)
         if held:
             line["repeated"] = held
         return line
+
+
+def _slot(told: dict[object, tuple[float, int]], reason: object, now: float) -> object:
+    """What the reason is counted under: itself or, when there are too many, any other."""
+    if reason not in told and len(told) >= REASONS:
+        old = next((one for one, (since, _) in told.items() if now - since >= QUIET_S), None)
+        if old is None:
+            return ANY_OTHER
+        del told[old]
+    return reason
 
 
 def set_up_logs(settings: LogSettings) -> None:

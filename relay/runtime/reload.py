@@ -1,13 +1,19 @@
 """What a reload of the configuration comes to: told to whoever asked for it, and to the log. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import structlog
 
 from relay.config import Config
+from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
 
+AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
+"""Settings that are what they were at the start."""
+TABLES_AT_START: Final = ("admin", "metrics", "log")
+GONE: Final = "removed; its path answers 404 now, which ends in Braze disabling a Current"
 log = structlog.stdlib.get_logger()
 
 
@@ -30,24 +36,37 @@ def refused(mistakes: Sequence[object]) -> Reloaded:
 
 def reloaded(old: Config, new: Config, changes: Changes) -> Reloaded:
     """The new configuration is in force."""
-    said = [*_said(changes), *(f"takes a restart: {what}" for what in needs_restart(old, new))]
+    said = [*_connectors(changes), *_sources(old.sources, new.sources), *_settings(old, new)]
+    said += [f"warning: {doubt}" for doubt in changes.doubts]
     log.info("configuration reloaded", changes=said)
     return Reloaded(ok=True, said=said or ["nothing has changed"])
 
 
-def _said(changes: Changes) -> Iterator[str]:
+def _connectors(changes: Changes) -> Iterator[str]:
     for what, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
         yield from (f"connector {name}: {what}" for name in names)
-    yield from (f"warning: {doubt}" for doubt in changes.doubts)
 
 
-def needs_restart(old: Config, new: Config) -> Iterator[str]:
-    """The settings that are others now but stay as they were until the next start."""
-    for table, setting in (("ingest", "listen"), ("journal", "path"), ("runtime", "workers")):
-        if getattr(getattr(old, table), setting) != getattr(getattr(new, table), setting):
-            yield f"{table}.{setting}"
-    if (old.ingest.tls is None) != (new.ingest.tls is None):
-        yield "ingest.tls"
-    for table in ("admin", "metrics", "log"):
-        if getattr(old, table) != getattr(new, table):
-            yield table
+def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted({*old, *new}):
+        if name not in new:
+            yield f"warning: source {name}: {GONE}"
+        elif name not in old:
+            yield f"source {name}: added"
+        elif old[name] != new[name]:
+            yield f"source {name}: changed"
+
+
+def _settings(old: Config, new: Config) -> Iterator[str]:
+    """The daemon's own settings that are others now, and whether they are in force."""
+    for table in OWN_TABLES:
+        before, after = vars(getattr(old, table)), vars(getattr(new, table))
+        for key in after:
+            if before[key] != after[key]:
+                yield _setting(f"{table}.{key}", table, switched=None in (before[key], after[key]))
+
+
+def _setting(name: str, table: str, *, switched: bool) -> str:
+    if name in AT_START or table in TABLES_AT_START or (name == "ingest.tls" and switched):
+        return f"{name}: takes a restart"
+    return f"{name}: changed"

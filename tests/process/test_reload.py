@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from relay.runtime.reload import GONE
 from relay.testing import Destination, make_event
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
@@ -117,7 +118,12 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
         daemon.configure("05-runtime", "[runtime]\nworkers = 2\n[journal]\nretention = '1h'")
         daemon.signal(signal.SIGHUP)
         await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
-        assert daemon.logged("configuration reloaded")[0]["changes"] == ["takes a restart: runtime.workers"]
+        assert daemon.logged("configuration reloaded")[0]["changes"] == [
+            "source braze: changed",
+            "source more: added",
+            "journal.retention: changed",
+            "runtime.workers: takes a restart",
+        ]
         assert (await daemon.post(numbered(1)))[0] == 202
         assert (await daemon.post(make_event(number=2), "/more"))[0] == 202
         await destination.received(2)
@@ -125,7 +131,17 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
         (daemon.conf / "11-more.toml").unlink()
         daemon.configure("10-source", SOURCE.replace("/currents", "/elsewhere"))
         daemon.configure("05-runtime", "[ingest]\nmax_body = '1KiB'")
-        assert (await relay(daemon, "reload"))[0] == 0
+        code, out, _ = await relay(daemon, "reload")
+        assert (code, out.splitlines()) == (
+            0,
+            [
+                "source braze: changed",
+                f"warning: source more: {GONE}",
+                "ingest.max_body: changed",
+                "journal.retention: changed",
+                "runtime.workers: takes a restart",
+            ],
+        )
         assert (await daemon.post(numbered(3), "/currents"))[0] == 404
         assert (await daemon.post(numbered(3), "/elsewhere"))[0] == 202
         assert (await daemon.post(numbered(*range(20)), "/elsewhere"))[0] == 413
