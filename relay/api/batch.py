@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import overload
+from typing import Final, overload
 
 from relay.api.event import Event, Kind
 
@@ -17,6 +17,9 @@ try:
     from isal.isal_zlib import crc32
 except ImportError:  # 13 times slower, the same polynomial
     from zlib import crc32
+
+
+LINE_BREAK: Final = ord("\n")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +166,7 @@ class Batch(Sequence[Event]):
     def lines(self) -> bytes:
         """All events as NDJSON. Line breaks between the tokens of an event become spaces: inside JSON strings
         there can be none. Every other byte is as it came."""
-        return b"\n".join([one_line(body) for body in self.bodies()]) + b"\n"
+        return b"".join([_lines(block) for block in self.blocks])
 
     def pick(self, numbers: Sequence[int]) -> "Batch":
         """The events with these numbers (ascending), as a first attempt of their own."""
@@ -186,8 +189,15 @@ class Batch(Sequence[Event]):
         return self.pick(range(middle)), self.pick(range(middle, self._len))
 
 
+def _lines(block: Block) -> bytearray:
+    lines = bytearray(one_line(block.body) + b"\n")
+    for end in block.ends:
+        lines[end] = LINE_BREAK
+    return lines
+
+
 def one_line(body: bytes) -> bytes:
-    """An event's bytes without line breaks; see `Batch.lines`."""
+    """An event's bytes, or those of several, without line breaks and as long as before; see `Batch.lines`."""
     if b"\n" in body or b"\r" in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
     return body
