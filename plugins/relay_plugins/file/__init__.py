@@ -7,7 +7,7 @@ import re
 import string
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -131,11 +131,18 @@ class File(Connector, type="file"):
         failed: dict[int, Outcome] = {}
         for path, share in self._shares(batch).items():
             try:
-                self._files.append(path, self._compress(Batch(share.blocks).lines()))
+                self._files.append(path, *self._data(Batch(share.blocks)))
             except OSError as error:
                 retry = Retry(f"{error.filename or path}: {error.strerror}")
                 failed |= dict.fromkeys(share.events(), retry)
         return [failed.get(number, DELIVERED) for number in range(len(batch))] if failed else None
+
+    def _data(self, batch: Batch) -> tuple[Iterable[bytes | bytearray], int]:
+        """What is written, in parts, and how many bytes that is."""
+        if self._compress is None:
+            return batch.line_parts(), batch.size + 1
+        member = self._compress(batch.lines())
+        return [member], len(member)
 
     def _shares(self, batch: Batch) -> dict[Path, "Share"]:
         """What of the batch goes into which file."""
@@ -190,10 +197,10 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", text)[:NAME_LENGTH]
 
 
-def _compressor(how: str) -> Callable[[bytes], bytes]:
-    """The function that makes one member or frame. Raises ValueError if it is not installed."""
+def _compressor(how: str) -> Callable[[bytes], bytes] | None:
+    """The function that makes one member or frame; None for plain lines. Raises ValueError if it is not installed."""
     if how == "none":
-        return lambda data: data
+        return None
     if how == "gzip":
         return lambda data: gzip.compress(data, GZIP_LEVEL, mtime=0)
     try:
