@@ -91,7 +91,6 @@ QUICK: Final = (
     "a further http connector, batch 100",
     "file beside, batch 100",
     "heap api, batch 100",
-    "50 connectors, batch 100",
     "batch 10",
     "batch 1",
     "2,000/s, batch 10",
