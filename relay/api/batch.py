@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Final, overload
 
 from relay.api.event import Event, Kind
@@ -68,13 +68,14 @@ class Block:
             start = end + 1
         return found
 
+    def __iter__(self) -> Iterator[Event]:
+        """The events as objects, made one after the other; their content is decoded only when looked at."""
+        kinds = [self.kinds[kind] for kind in self.index]
+        return map(Event, self.bodies(), kinds, self.offsets, repeat(self.received))
+
     def events(self) -> list[Event]:
-        """The events as objects; their content is decoded only when looked at."""
-        kinds, received = self.kinds, self.received
-        return [
-            Event(body, kinds[kind], offset, received)
-            for body, kind, offset in zip(self.bodies(), self.index, self.offsets, strict=True)
-        ]
+        """All of them."""
+        return list(self)
 
     def slice(self, start: int, stop: int) -> "Block":
         """The events from number `start` up to but without `stop`, as a block; at least one."""

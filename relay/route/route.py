@@ -69,7 +69,7 @@ class Route:
         filtered: list[int] = []
         failed: list[Failed] = []
         changed = False
-        for event in block.events():
+        for event in block:  # one at a time: what a filter has decoded is let go of before the next one
             outcome = self._chain(event)
             if isinstance(outcome, Failed):
                 failed.append(outcome)

@@ -25,7 +25,7 @@ BATCH: Final = 100
 TENTHS: Final = 10
 FOREVER: Final = 600.0
 """Seconds: the number of events ends these runs."""
-EARLY: Final = 100_000
+EARLY: Final = 200_000
 """Events after which memory is at its bound."""
 LIVE_RATE, LIVE_BATCH = 2000, 10
 LIVE_SECONDS: Final = 3.0
@@ -64,7 +64,7 @@ async def backlog(events: int, place: Path) -> dict[str, float]:
     with TemporaryDirectory(prefix="relay-bench-", dir=place) as name:
         folder = Path(name)
         async with running(folder, MAIN + DRAIN, port) as daemon:
-            early = min(EARLY, events // 2)
+            early = min(EARLY, events * 2 // 3)
             await _fill(daemon, early)
             before = daemon.memory("VmHWM")
             sent = await _fill(daemon, events - early, first=early)

@@ -163,7 +163,7 @@ TARGETS: Final = (
         values=figure("lasting", "last_to_first"),
     ),
     Target(label="memory under it", unit="MB", bound=150, form=".0f", values=figure("lasting", "peak_mb")),
-    Target(label="memory growth, destination dead", unit="%", bound=5, form="+.1f", values=_growth),
+    Target(label="memory growth, destination dead", unit="%", bound=SAME, form="+.1f", values=_growth),
     Target(label="memory when idle", unit="MB", bound=60, form=".0f", values=figure("starts", "idle_mb")),
     Target(
         label="drain of a backlog beside live events",
