@@ -10,6 +10,7 @@ from relay.journal import Counts, Cursor, Journal, unsettled
 from relay.route import Route, Routed
 
 ENDLESS: Final = 1 << 63
+FILTERED_AT_ONCE: Final = 256
 
 
 class Collector:
@@ -95,8 +96,15 @@ class Collector:
             start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
             self._expired += unsettled(self._position, start, self._ahead)
             rest = unsettled(start, stop, self._ahead)
-            self._pieces += [block.slice(first - start, last - start) for first, last in rest]
+            for first, last in rest:
+                self._pieces += self._cut(block.slice(first - start, last - start))
             self._position = stop
+
+    def _cut(self, block: Block) -> list[Block]:
+        """What goes through filters does so in small pieces: their memory is used again for the next one."""
+        if not self._route.filters or len(block) <= FILTERED_AT_ONCE:
+            return [block]
+        return [block.slice(at, at + FILTERED_AT_ONCE) for at in range(0, len(block), FILTERED_AT_ONCE)]
 
     def close(self) -> None:
         """Let go of the journal."""
