@@ -98,7 +98,7 @@ def test_every_value_says_where_it_comes_from(conf: Path) -> None:
     assert found["connector.http.url"][1] == "odd.toml:18"
     assert found["connector.http.batch.events"] == (7, "odd.toml:22")
     assert found["connector.http.batch.size"] == ("1MiB", "odd.toml.d/more.toml:2")
-    assert found["connector.http.batch.age"] == ("5ms", "default")
+    assert found["connector.http.batch.age"] == ("3ms", "default")
     assert found["connector.http.from"] == ("2026-11-01T00:00:00+00:00", "odd.toml:19")
     assert found["journal.retention"] == ("14d", "odd.toml:9")
     assert found["journal.max_size"] == ("1025MiB", "odd.toml:8")

@@ -51,6 +51,8 @@ def replaced(value: Any, path: tuple[str, ...], change: Callable[[Any], Any]) ->
     """A copy of `value` with what the path leads to changed (or left out, for GONE); `value` itself if nothing is."""
     if not path:
         return change(value)
+    if path[0] != "*":
+        return _replaced_one(value, path, change) if isinstance(value, dict) and path[0] in value else value
     new = {key: replaced(value[key], path[1:], change) for key in _keys(value, path[0])}
     new = {key: item for key, item in new.items() if item is not value[key]}
     if not new:
@@ -58,6 +60,17 @@ def replaced(value: Any, path: tuple[str, ...], change: Callable[[Any], Any]) ->
     if isinstance(value, dict):
         return {key: item for key, item in (value | new).items() if item is not GONE}
     return [item for number, old in enumerate(value) if (item := new.get(number, old)) is not GONE]
+
+
+def _replaced_one(value: dict[str, Any], path: tuple[str, ...], change: Callable[[Any], Any]) -> dict[str, Any]:
+    name = path[0]
+    item = replaced(value[name], path[1:], change)
+    if item is value[name]:
+        return value
+    new = {**value, name: item}
+    if item is GONE:
+        del new[name]
+    return new
 
 
 def _needle(path: tuple[str, ...]) -> bytes:
@@ -103,8 +116,12 @@ class Redact(Filter, type="redact"):
     def apply(self, event: Event) -> Event:
         """Return the event without the fields' content. Raises ValueError for an event that cannot be decoded."""
         body = event.body
-        if not any(needle in body for needle in self._needles) and b"\\u" not in body:
-            return event
+        for needle in self._needles:
+            if needle in body:
+                break
+        else:
+            if b"\\u" not in body:
+                return event
         data = event.data
         for path in self.settings.fields:
             data = replaced(data, path, self._change)

@@ -8,8 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
-from typing import overload
+from itertools import accumulate, repeat
+from typing import Final, overload
 
 from relay.api.event import Event, Kind
 
@@ -17,6 +17,11 @@ try:
     from isal.isal_zlib import crc32
 except ImportError:  # 13 times slower, the same polynomial
     from zlib import crc32
+
+
+LINE_BREAK: Final = ord("\n")
+LINES_AT_ONCE: Final = 128
+"""A part of so many is small enough that its memory is used again for the next one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +68,14 @@ class Block:
             start = end + 1
         return found
 
+    def __iter__(self) -> Iterator[Event]:
+        """The events as objects, made one after the other; their content is decoded only when looked at."""
+        kinds = [self.kinds[kind] for kind in self.index]
+        return map(Event, self.bodies(), kinds, self.offsets, repeat(self.received))
+
     def events(self) -> list[Event]:
-        """The events as objects; their content is decoded only when looked at."""
-        kinds, received = self.kinds, self.received
-        return [
-            Event(body, kinds[kind], offset, received)
-            for body, kind, offset in zip(self.bodies(), self.index, self.offsets, strict=True)
-        ]
+        """All of them."""
+        return list(self)
 
     def slice(self, start: int, stop: int) -> "Block":
         """The events from number `start` up to but without `stop`, as a block; at least one."""
@@ -163,7 +169,13 @@ class Batch(Sequence[Event]):
     def lines(self) -> bytes:
         """All events as NDJSON. Line breaks between the tokens of an event become spaces: inside JSON strings
         there can be none. Every other byte is as it came."""
-        return b"\n".join([one_line(body) for body in self.bodies()]) + b"\n"
+        return b"".join(self.line_parts())
+
+    def line_parts(self) -> Iterator[bytearray]:
+        """The same in parts of a hundred lines or so, for whoever writes them one after the other."""
+        for block in self.blocks:
+            for first in range(0, len(block), LINES_AT_ONCE):
+                yield _lines(block, first, first + LINES_AT_ONCE)
 
     def pick(self, numbers: Sequence[int]) -> "Batch":
         """The events with these numbers (ascending), as a first attempt of their own."""
@@ -186,8 +198,17 @@ class Batch(Sequence[Event]):
         return self.pick(range(middle)), self.pick(range(middle, self._len))
 
 
+def _lines(block: Block, first: int, stop: int) -> bytearray:
+    start, ends = block.start(first), block.ends[first:stop]
+    lines = bytearray(one_line(block.body[start : ends[-1]]))
+    lines.append(LINE_BREAK)
+    for end in ends:
+        lines[end - start] = LINE_BREAK
+    return lines
+
+
 def one_line(body: bytes) -> bytes:
-    """An event's bytes without line breaks; see `Batch.lines`."""
+    """An event's bytes, or those of several, without line breaks and as long as before; see `Batch.lines`."""
     if b"\n" in body or b"\r" in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
     return body

@@ -31,7 +31,7 @@ class BatchSettings(Settings):
 
     events: int = Field(1000, ge=1, le=100_000)
     size: ByteSize = Field(1 << 20, ge=1)
-    age: Duration = Field(0.005, le=3600)
+    age: Duration = Field(0.003, le=3600)
 
 
 class RetrySettings(Settings):

@@ -1,7 +1,7 @@
 """An event: one JSON object, kept as the exact bytes that came, read only when somebody looks inside."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -85,7 +85,7 @@ class Event:
 
     def with_data(self, data: Mapping[str, Any]) -> "Event":
         """Return this event with other content: same position and kind, new bytes."""
-        return replace(self, body=orjson.dumps(data))
+        return Event(orjson.dumps(data), self.kind, self.offset, self.received)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -2,25 +2,23 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from relay.api import BatchSettings, Block
 from relay.deliver.forming import Forming, Span
 from relay.journal import Counts, Cursor, Journal, unsettled
-from relay.route import Routed
+from relay.route import Route, Routed
 
 ENDLESS: Final = 1 << 63
+FILTERED_AT_ONCE: Final = 256
 
 
 class Collector:
     """Gives the spans of a lane one after the other, from its cursor on up to offset `until`."""
 
-    def __init__(
-        self, journal: Journal, cursor: Cursor, route: Callable[[Block], Routed], limits: BatchSettings, until: int
-    ) -> None:
+    def __init__(self, journal: Journal, cursor: Cursor, route: Route, limits: BatchSettings, until: int) -> None:
         self._journal, self._route, self._limits = journal, route, limits
-        self._reader = journal.reader()
+        self._reader = journal.reader(route.selection.wants)
         self._position, self._until = cursor.position, until
         self._ahead = list(cursor.ahead)
         """Ranges that were settled before the start: they are not delivered again."""
@@ -68,16 +66,28 @@ class Collector:
         if self._position >= self._until:
             return False
         if self._forming.empty or self._journal.head > self._position:
-            self._sort(await self._reader.read(self._position))
-            return True
+            return await self._read_on()
         if not self._forming.events:
             return False
         try:
             async with asyncio.timeout_at(self._due):
-                blocks = await self._reader.read(self._position)
+                return await self._read_on()
         except TimeoutError:
             return False
-        self._sort(blocks)
+
+    async def _read_on(self) -> bool:
+        """Take what comes next, and pass over what is not wanted without reading it; False if the forming batch does
+        not adjoin that."""
+        first = min(await self._reader.skip(self._position), self._until)
+        if first == self._position:
+            self._sort(await self._reader.read(first))
+            return True
+        if self._forming.stop != self._position:
+            if not self._forming.empty:
+                return False
+            self._forming = Forming(self._position, self._limits)
+        self._forming.add(first, Routed(None))
+        self._position = first
         return True
 
     def _sort(self, blocks: list[Block]) -> None:
@@ -86,8 +96,15 @@ class Collector:
             start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
             self._expired += unsettled(self._position, start, self._ahead)
             rest = unsettled(start, stop, self._ahead)
-            self._pieces += [block.slice(first - start, last - start) for first, last in rest]
+            for first, last in rest:
+                self._pieces += self._cut(block.slice(first - start, last - start))
             self._position = stop
+
+    def _cut(self, block: Block) -> list[Block]:
+        """What goes through filters does so in small pieces: their memory is used again for the next one."""
+        if not self._route.filters or len(block) <= FILTERED_AT_ONCE:
+            return [block]
+        return [block.slice(at, at + FILTERED_AT_ONCE) for at in range(0, len(block), FILTERED_AT_ONCE)]
 
     def close(self) -> None:
         """Let go of the journal."""

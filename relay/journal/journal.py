@@ -22,6 +22,7 @@ from relay.journal.retention import Limits
 from relay.journal.seek import offset_at, received_at
 from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader
 from relay.journal.tail import Tail
+from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
 
 log = structlog.stdlib.get_logger()
@@ -69,7 +70,7 @@ class Journal:
         self._tail = Tail(memory)
         self._groups: deque[Group] = deque()
         self._committing = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting = Waiting()
         self._readers: set[Reader] = set()
         self._refused: tuple[str, float] | None = None
         self.head = self._writer.head
@@ -174,17 +175,7 @@ class Journal:
         for tap in self.taps:
             tap(block)
         group.done(block.offsets[0])
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def grown(self, offset: int) -> None:
-        """Wait until the event with this offset is there."""
-        while self.head <= offset:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
+        self._waiting.grown(block)
 
     async def offset_of(self, start: str | float) -> int:
         """The offset that "now", "oldest" or a Unix time stands for."""
@@ -204,9 +195,10 @@ class Journal:
         except (OSError, Corrupt):
             return None
 
-    def reader(self) -> "Reader":
-        """A reader with a place of its own; close it when done."""
-        return Reader(self, self._writer, self._tail, self._readers)
+    def reader(self, wants: Wants = lambda _: True) -> "Reader":
+        """A reader with a place of its own, which need not hear at once of events of other types than it wants; close
+        it when done."""
+        return Reader(self, self._writer, self._tail, self._readers, self._waiting, wants)
 
     async def keep(self, offset: int, liked: int | None = None) -> None:
         """Events from this offset on are still needed; those before may go when retention says so, from `liked` on only
@@ -245,6 +237,7 @@ class Journal:
         """Finish the commits under way and seal the journal."""
         while self._groups or self._committing:
             await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+        self._waiting.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
         self._thread.shutdown()
 
@@ -252,8 +245,11 @@ class Journal:
 class Reader:
     """Reads on from an offset: out of memory where it can, else from the segments in a thread."""
 
-    def __init__(self, journal: Journal, writer: Writer, tail: Tail, readers: set["Reader"]) -> None:
+    def __init__(
+        self, journal: Journal, writer: Writer, tail: Tail, readers: set["Reader"], waiting: Waiting, wants: Wants
+    ) -> None:
         self._journal, self._writer, self._tail, self._readers = journal, writer, tail, readers
+        self._waiting, self._waiter = waiting, waiting.join(wants)
         self._segment: SegmentReader | None = None
         self._lock = threading.Lock()
         self.offset = journal.head
@@ -262,6 +258,13 @@ class Reader:
         """The last read from disk."""
         readers.add(self)
 
+    async def skip(self, offset: int) -> int:
+        """Wait until there is an event at this offset; return the offset of the first one from there on that may be
+        wanted. If there is none yet, that is the journal's head."""
+        if self._journal.head <= offset:
+            self.offset = offset = max(offset, await self._waiter.wait())
+        return offset
+
     async def read(self, offset: int) -> list[Block]:
         """The next blocks from this offset on, about a MiB of them; waits until there is one.
 
@@ -269,7 +272,8 @@ class Reader:
         """
         blocks: list[Block] = []
         while not blocks:
-            await self._journal.grown(offset)
+            while self._journal.head <= offset:
+                await self._waiter.wait()
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
                 self.reading = asyncio.get_running_loop().run_in_executor(None, self._from_disk, offset)
@@ -321,4 +325,5 @@ class Reader:
     def close(self) -> None:
         """Let go of the file and of the place."""
         self._readers.discard(self)
+        self._waiting.leave(self._waiter)
         self.let_go()

@@ -7,7 +7,7 @@ wanted at all is never looked into.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from relay.api import Block, Event, Filter
+from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
 
 
@@ -42,19 +42,19 @@ class Route:
 
     def __call__(self, block: Block) -> Routed:
         """Route a block."""
-        routed = self._route(block)
-        if any(kind.is_erased for kind in block.kinds):
-            return replace(routed, erased=_erased(block))
-        return routed
+        erased = [kind for kind in block.kinds if not kind.source and kind.is_erased]
+        routed = self._route(block, erased)
+        return replace(routed, erased=_erased(block)) if erased else routed
 
-    def _route(self, block: Block) -> Routed:
-        selected = self._select(block)
+    def _route(self, block: Block, erased: Sequence[Kind]) -> Routed:
+        selected = self._select(block, erased)
         if selected is None:
             return NOTHING
         return self._filter(selected) if self.filters else Routed(selected)
 
-    def _select(self, block: Block) -> Block | None:
-        wants = [not kind.is_erased and self.selection.wants(kind.type) for kind in block.kinds]
+    def _select(self, block: Block, erased: Sequence[Kind]) -> Block | None:
+        wanted = self.selection.wants
+        wants = [wanted(kind.type) and kind not in erased for kind in block.kinds]
         if all(wants):
             return block
         if not any(wants):
@@ -69,7 +69,7 @@ class Route:
         filtered: list[int] = []
         failed: list[Failed] = []
         changed = False
-        for event in block.events():
+        for event in block:  # one at a time: what a filter has decoded is let go of before the next one
             outcome = self._chain(event)
             if isinstance(outcome, Failed):
                 failed.append(outcome)

@@ -1,8 +1,10 @@
-"""How fast relay is on this machine: events in over HTTP, on disk before the answer, out over HTTP.
+"""How fast relay is on this machine, against what it promises itself.
 
-`python tests/bench` takes about four minutes, `--quick` under one. Sender and destination are processes of their own;
-every event carries a number, and every accepted one must arrive. The cases take turns, so that a busy minute of the
-machine meets all of them. CPU per event is the number to compare: throughput shares the machine with the load.
+`python tests/bench` takes about twelve minutes and writes results.json, results.md and results.svg into this folder;
+`--quick` takes less than one and measures fewer cases. Sender and destination are processes of their own; every event
+carries a number, and every accepted one must arrive. The cases take turns, so that a busy minute of the machine meets
+all of them; what is compared is compared within its round. CPU per event is the number to look at: throughput shares
+the machine with the load.
 """
 
 import argparse
@@ -11,85 +13,95 @@ import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from figures import Case, Run, summary
+from cases import HAS_WORKERS, Case, chosen
+from figures import Results, Run, summary
 from machine import describe
-from measure import measure
+from plot import draw
+from rounds import Rounds
 from table import render
 
-CASES: Final = (Case(1), Case(10), Case(100), Case(10, rate=2000))
-BARE_CASES: Final = (Case(1, bare=True), Case(10, bare=True), Case(100, bare=True))
-BARE_SECONDS: Final = 1.0
+NO_WORKERS: Final = "this relay has no [runtime] workers: 2 workers against 1 is not measured"
+Runs = Mapping[str, Sequence[Run]]
 
 
 def options() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, choices=range(1, 51), default=5, metavar="N", help="1 to 50")
-    parser.add_argument(
-        "--seconds", type=int, choices=range(1, 61), default=4, metavar="N", help="of each run: 1 to 60"
-    )
-    parser.add_argument("--quick", action="store_true", help="one round of two seconds each")
-    parser.add_argument(
-        "--connectors",
-        type=int,
-        choices=range(21),
-        default=0,
-        metavar="N",
-        help="so many http connectors more: 0 to 20",
-    )
+    parser.add_argument("--quick", action="store_true", help="one round of a second each, and fewer cases")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds TEXT, and no other")
+    parser.add_argument("--rounds", type=int, metavar="N", help="7")
+    parser.add_argument("--seconds", type=float, metavar="N", help="of each run: 3")
+    parser.add_argument("--lasting-rounds", type=int, metavar="N", help="of what takes longer: 3")
+    parser.add_argument("--events", type=int, metavar="N", help="of the lasting load: 1,000,000; half of it piles up")
+    parser.add_argument("--retain", type=float, metavar="N", help="GiB of an old journal: 10; 0: none")
     parser.add_argument("--state", type=Path, default=Path("/var/tmp"), metavar="DIR", help="a folder on a real disk")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements here")
-    chosen = parser.parse_args()
-    if chosen.quick:
-        chosen.rounds, chosen.seconds = 1, 2
-    return chosen
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write results here; by default beside this script")
+    given = parser.parse_args()
+    usual = (1, 1.0, 1, 300_000, 0.0, None) if given.quick else (7, 3.0, 3, 1_000_000, 10.0, Path(__file__).parent)
+    names = ("rounds", "seconds", "lasting_rounds", "events", "retain", "out")
+    for name, value in zip(names, usual, strict=True):
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    return given
 
 
-async def measure_all(chosen: argparse.Namespace) -> dict[Case, list[Run]]:
-    """Measure every case once a round."""
-    connectors = [f"number_{number}" for number in range(1 + chosen.connectors)]
-    runs: dict[Case, list[Run]] = {case: [] for case in (*CASES, *BARE_CASES)}
-    for number in range(1, chosen.rounds + 1):
-        for case, found in runs.items():
-            print(f"round {number} of {chosen.rounds}: {case}", file=sys.stderr)
-            seconds = BARE_SECONDS if case.bare else chosen.seconds
-            found.append(await measure(case, seconds, connectors, chosen.state))
-    return runs
-
-
-def conditions(chosen: argparse.Namespace, runs: Mapping[Case, Sequence[Run]]) -> str:
+def conditions(given: argparse.Namespace, runs: Runs) -> str:
     """Under which conditions the numbers came about, as one paragraph."""
     about = describe()
-    loops = [run["loop_ms"] for found in runs.values() for run in found]
-    steals = [run["steal"] for found in runs.values() for run in found]
+    every = [run for found in runs.values() for run in found]
+    size = next((run["event_bytes"] for run in every if "event_bytes" in run), 0)
+    versions = ", ".join(f"{name} {found}" for name, found in about["versions"].items())
+    loops, others, steals = ([run[name] for run in every] for name in ("loop_ms", "others", "steal"))
     return (
-        f"{chosen.rounds} rounds of {chosen.seconds} s, medians (best round in brackets); http connectors: "
-        f"{1 + chosen.connectors}; {runs[CASES[2]][0]['event_bytes']:.0f} bytes per event; "
-        f"{about['cpus']} CPUs shared with the load; Python {about['python']}, "
-        f"{', '.join(f'{name} {found}' for name, found in about['versions'].items())}.\n"
-        f"The machine itself: a fixed loop took {min(loops):.0f} / {statistics.median(loops):.0f} / {max(loops):.0f} "
-        f"ms (min, median, max); the hypervisor took {min(steals):.0%} / {statistics.median(steals):.0%} / "
-        f"{max(steals):.0%} of the CPU time wanted."
+        f"Medians of {given.rounds} interleaved rounds of {given.seconds:g} s ({given.lasting_rounds} of the lasting "
+        f"load of {given.events:,} events), best round in brackets; {size:.0f} bytes per event; CPU of relay's whole "
+        f"process tree; {about['cpus']} CPUs shared with the load; Python {about['python']}, {versions}.\n"
+        f"The machine itself (min, median, max): a fixed loop took {_spread(loops, '.0f')} ms; other processes used "
+        f"{_spread(others, '.2f')} CPUs; the hypervisor took {_spread(steals, '.1%')} of the CPU time wanted."
     )
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return " / ".join(f"{value:{form}}" for value in (min(values), statistics.median(values), max(values)))
+
+
+def write(given: argparse.Namespace, cases: Sequence[Case], runs: Runs, text: str) -> None:
+    """All measurements, the tables, and the picture."""
+    described = [asdict(case) for case in cases]
+    summaries = {name: summary(found) for name, found in runs.items()}
+    result: dict[str, Any] = {"machine": describe(), "options": vars(given), "cases": described}
+    result |= {"summaries": summaries, "runs": runs}
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "results.json").write_text(json.dumps(result, indent=1, default=str) + "\n")
+    (given.out / "results.md").write_text(text + "\n")
+    (given.out / "results.svg").write_text(draw(Results(runs)))
+
+
+async def measured(given: argparse.Namespace, cases: Sequence[Case]) -> Rounds:
+    """Measure everything that was asked for."""
+    rounds = Rounds(given)
+    await rounds.measure(cases)
+    if not given.only:
+        await rounds.measure_lasting()
+    return rounds
 
 
 def main() -> int:
-    """Measure, print, write; 1 if an accepted event did not arrive."""
-    chosen = options()
-    runs = asyncio.run(measure_all(chosen))
-    summaries = {case: summary(found) for case, found in runs.items()}
-    print(render(summaries) + "\n\n" + conditions(chosen, runs))
-    if chosen.json:
-        cases = [
-            {"batch": case.batch, "rate": case.rate, "bare": case.bare, "runs": found, "summary": summaries[case]}
-            for case, found in runs.items()
-        ]
-        result = {"machine": describe(), "options": vars(chosen), "cases": cases}
-        chosen.json.write_text(json.dumps(result, indent=1, default=str))
-    return int(any(found["lost"] for found in summaries.values()))
+    """Measure, print, write; 1 if an accepted event did not arrive, or if something could not be measured."""
+    given = options()
+    cases = [case for case in chosen(given.quick) if given.only in case.name]
+    rounds = asyncio.run(measured(given, cases))
+    runs, cases = rounds.runs, [case for case in cases if case.name in rounds.runs]
+    text = render(cases, Results(runs)) + "\n\n" + conditions(given, runs)
+    print(text)
+    print(*([] if HAS_WORKERS else [NO_WORKERS]), *(f"failed: {failure}" for failure in rounds.failures), sep="\n")
+    if given.out:
+        write(given, cases, runs, text)
+    return int(bool(rounds.failures) or any(run.get("lost") for found in runs.values() for run in found))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,22 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.request import urlopen
+
+from machine import TICKS_PER_SECOND
 
 from relay.journal import ledger
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
-SETTLE_SECONDS: Final = 120.0
+SETTLE_SECONDS: Final = 180.0
 LOOK_SECONDS: Final = 0.05
-TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+KIB: Final = 1024
+MB: Final = 1e6
 SOURCE_PATH: Final = "/currents"
 TOKEN: Final = "benchmark-token"
 
@@ -30,20 +34,16 @@ type = "currents"
 path = "{SOURCE_PATH}"
 tokens = [{{ env = "BENCHMARK_TOKEN" }}]
 """
-CONNECTOR: Final = """
-[connector.{name}]
-type = "http"
-url = "http://127.0.0.1:{port}/{name}"
-body = "events"
-"""
 
 
 class Daemon:
     """A running relay."""
 
-    def __init__(self, process: Process, state: Path, address: str) -> None:
+    def __init__(self, process: Process, state: Path, address: str, ready_s: float) -> None:
         self.pid = process.pid
         self.address = address
+        self.ready_s = ready_s
+        """From the start of the process until /readyz said 200."""
         self._state = state
 
     def cpu(self) -> float:
@@ -51,16 +51,25 @@ class Daemon:
         return sum(map(_cpu, tree(self.pid)))
 
     def memory(self, field: str = "VmRSS") -> float:
-        """MiB of the process and all its descendants; field VmHWM is the most there ever was."""
+        """MB of the process and all its descendants; field VmHWM is the most there ever was."""
         return sum(_memory(pid, field) for pid in tree(self.pid))
 
     async def settled(self, events: int) -> None:
         """Wait until the ledger shows that many accepted events in every lane, and nothing pending."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while any(books.accepted < events or books.pending for books in ledger(self._state).values()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not delivered within {SETTLE_SECONDS} s: {ledger(self._state)}")
-            await asyncio.sleep(LOOK_SECONDS)
+
+        async def is_settled() -> bool:
+            return all(books.accepted >= events and not books.pending for books in ledger(self._state).values())
+
+        await until(is_settled)
+
+
+async def until(good: Callable[[], Awaitable[bool]]) -> None:
+    """Look again and again until it is good. Raises TimeoutError."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not await good():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not delivered within {SETTLE_SECONDS} s")
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def tree(pid: int) -> Iterator[int]:
@@ -79,23 +88,27 @@ def _cpu(pid: int) -> float:
 
 def _memory(pid: int, field: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+    return int(status.partition(f"{field}:")[2].split()[0]) * KIB / MB
 
 
 @asynccontextmanager
-async def running(folder: Path, connectors: list[str], port: int) -> AsyncIterator[Daemon]:
-    """Run relay with these connectors to a port of this machine, everything it keeps in this folder."""
-    conf, state = folder / "conf.d", folder / "state"
-    conf.mkdir()
-    (conf / "bench.toml").write_text(RELAY + "".join(CONNECTOR.format(name=name, port=port) for name in connectors))
-    arguments = ["-m", "relay", "run", "--conf", str(conf), "--state", str(state)]
+async def running(folder: Path, conf: str, port: int, workers: int = 1) -> AsyncIterator[Daemon]:
+    """Run relay with these tables, PORT in them being a port of this machine; everything it keeps is in this folder."""
+    confd, state = folder / "conf.d", folder / "state"
+    confd.mkdir(exist_ok=True)
+    more = f"\n[runtime]\nworkers = {workers}\n" if workers > 1 else ""
+    (confd / "bench.toml").write_text(RELAY + more + conf.replace("PORT", str(port)))
+    arguments = ["-m", "relay", "run", "--conf", str(confd), "--state", str(state)]
     environment = os.environ | {"BENCHMARK_TOKEN": TOKEN}
+    begin = time.monotonic()
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stderr=PIPE, env=environment)
     try:
         address = await _address(process)
+        await asyncio.to_thread(_be_ready, address)
+        ready_s = time.monotonic() - begin
         async with asyncio.TaskGroup() as group:
             logs = group.create_task(_show_warnings(process), name="relay's log")
-            yield Daemon(process, state, address)
+            yield Daemon(process, state, address, ready_s)
             process.terminate()
             async with asyncio.timeout(STOP_SECONDS):
                 await process.wait()
@@ -118,8 +131,16 @@ async def _address(process: Process) -> str:
     raise RuntimeError(f"relay did not start:\n{said.decode()}")
 
 
+def _be_ready(address: str) -> None:
+    """Raises HTTPError if it said too early that it runs."""
+    with urlopen(f"http://{address}/readyz", timeout=START_SECONDS) as answer:
+        answer.read()
+
+
 async def _show_warnings(process: Process) -> None:
+    """Pass on what relay says, but for what was to be expected."""
     assert process.stderr is not None
     async for line in process.stderr:
-        if b'"level":"info"' not in line:
+        told: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+        if told.get("level") != "info" and told.get("message") != "delivery failed, will be tried again":
             sys.stderr.buffer.write(line)

@@ -1,7 +1,8 @@
 """The destination: answers 200 to every request at once and remembers which events came, when, on which path.
 
-Usage: destination.py PORT. Commands: {"do": "cpu"}, {"do": "account", "paths": [...], "events": N},
-{"do": "times", "path": P, "first": N, "events": N}.
+Usage: destination.py PORT [hold]. With `hold` it takes requests but answers none before {"do": "answer"}. Other
+commands: {"do": "cpu"}, {"do": "count", "path": P}, {"do": "account", "paths": [...], "events": N},
+{"do": "times", "path": P, "first": N, "events": N}, {"do": "passed", "path": P, "counts": [...]}.
 """
 
 import asyncio
@@ -12,12 +13,28 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from numbering import digits_in, numbers
+from numbering import DIGITS, digits_in, numbers
 from worker import Command, serve
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 SEEN_AT_MOST: Final = 255
+
+
+class Gate:
+    """Whether requests are answered; who waits for it."""
+
+    def __init__(self, closed: bool) -> None:
+        self.closed = closed
+        self.waiting: list[Receiver] = []
+
+    def open(self) -> float:
+        """Answer all who wait, and from now on everybody at once; return when that was."""
+        self.closed, now = False, time.monotonic()
+        for receiver in self.waiting:
+            receiver.take()
+        return now
+
 
 Arrivals = dict[str, list[tuple[float, bytes]]]
 """By path: when a request was whole (monotonic seconds), and the digits of its events' ids."""
@@ -26,8 +43,8 @@ Arrivals = dict[str, list[tuple[float, bytes]]]
 class Receiver(asyncio.Protocol):
     """One connection of a sender that waits for each answer."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
+    def __init__(self, arrivals: Arrivals, gate: "Gate") -> None:
+        self._arrivals, self._gate = arrivals, gate
         self._head = b""
         self._chunks: list[bytes] = []
         self._missing = 0
@@ -50,6 +67,13 @@ class Receiver(asyncio.Protocol):
             self._whole()
 
     def _whole(self) -> None:
+        if self._gate.closed:
+            self._gate.waiting.append(self)
+        else:
+            self.take()
+
+    def take(self) -> None:
+        """Note what came, and answer."""
         path = self._head.split(b" ", 2)[1].decode()
         self._arrivals[path].append((time.monotonic(), digits_in(b"".join(self._chunks))))
         self._transport.write(OK)
@@ -77,15 +101,33 @@ def times(arrived: Iterable[tuple[float, bytes]], first: int, events: int) -> li
     return [found.get(number) for number in range(first, first + events)]
 
 
+def passed(arrived: Iterable[tuple[float, bytes]], counts: list[int]) -> list[float]:
+    """When so many events (ascending numbers) had come; shorter if fewer did."""
+    found: list[float] = []
+    came = 0
+    for at, joined in arrived:
+        came += len(joined) // DIGITS
+        while len(found) < len(counts) and came >= counts[len(found)]:
+            found.append(at)
+    return found
+
+
 async def start() -> Any:
     """Listen on the port."""
     arrivals: Arrivals = defaultdict(list)
-    await asyncio.get_running_loop().create_server(lambda: Receiver(arrivals), "127.0.0.1", int(sys.argv[1]))
+    gate = Gate(closed=sys.argv[2:] == ["hold"])
+    await asyncio.get_running_loop().create_server(lambda: Receiver(arrivals, gate), "127.0.0.1", int(sys.argv[1]))
 
     async def answer(command: Command) -> Any:
         match command:
             case {"do": "cpu"}:
                 return time.process_time()
+            case {"do": "answer"}:
+                return gate.open()
+            case {"do": "count", "path": path}:
+                return sum(len(joined) // DIGITS for _, joined in arrivals[path])
+            case {"do": "passed", "path": path, "counts": counts}:
+                return passed(arrivals[path], counts)
             case {"do": "account", "paths": paths, "events": events}:
                 return [account(arrivals[path], events) for path in paths]
             case {"do": "times", "path": path, "first": first, "events": events}:

@@ -2,19 +2,10 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 Run = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is measured: events per request; events per second that are sent (0: as many as go); without relay?"""
-
-    batch: int
-    rate: int = 0
-    bare: bool = False
+SUMS = ("lost", "duplicates", "refused")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -32,8 +23,31 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in runs[0]:
         values = [run[name] for run in runs]
-        if name in ("lost", "duplicates", "refused"):
+        if name in SUMS:
             found[name] = sum(values)
         else:
             found[name] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     return found
+
+
+class Results:
+    """All runs, by the name of what was measured; those of one round have the same number."""
+
+    def __init__(self, runs: Mapping[str, Sequence[Run]]) -> None:
+        self.runs = runs
+
+    def of(self, name: str, figure: str) -> list[float]:
+        """A figure in each round; empty if it was not measured."""
+        return [run[figure] for run in self.runs.get(name, ())]
+
+    def ratios(self, name: str, base: str, figure: str = "cpu_us") -> list[float]:
+        """A figure in relation to the same figure of another case, round by round."""
+        return [mine[figure] / its[figure] for mine, its in self._pairs(name, base)]
+
+    def differences(self, name: str, base: str, figure: str = "cpu_us") -> list[float]:
+        """The same by subtraction."""
+        return [mine[figure] - its[figure] for mine, its in self._pairs(name, base)]
+
+    def _pairs(self, name: str, base: str) -> list[tuple[Run, Run]]:
+        bases = {run["round"]: run for run in self.runs.get(base, ())}
+        return [(run, bases[run["round"]]) for run in self.runs.get(name, ()) if run["round"] in bases]

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import statistics
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ from typing import Any, Final
 LOOP_STEPS: Final = 500_000
 LOOPS: Final = 5
 MATTERS: Final = ("aiohttp", "uvloop", "msgspec", "orjson", "isal")
+TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 def describe() -> dict[str, Any]:
@@ -42,20 +44,34 @@ def _loop_ms() -> float:
     return (time.perf_counter() - begin) * 1e3
 
 
-class Steal:
-    """The share of wanted CPU time that the hypervisor gave to others; /proc counts it as if it had been used."""
+class Noise:
+    """Who else used the machine's CPUs since the start: other processes, and the hypervisor's other guests."""
 
     def __init__(self) -> None:
-        self._begin = _times()
+        self._loop_ms = loop_ms()
+        self._begin, self._times, self._own = time.monotonic(), _times(), _own()
 
-    def share(self) -> float:
-        """0 to 1, since the start."""
+    def measured(self) -> dict[str, float]:
+        """The fixed loop before the start (ms); the share of wanted CPU time that the hypervisor gave to others
+        (`steal`); and how many CPUs other processes used (`others`). Call it when our own processes have ended."""
         user, nice, system, _, _, irq, soft, stolen = (
-            now - then for now, then in zip(_times(), self._begin, strict=True)
+            now - then for now, then in zip(_times(), self._times, strict=True)
         )
-        return stolen / max(1, user + nice + system + irq + soft + stolen)
+        used = user + nice + system + irq + soft
+        others = used / TICKS_PER_SECOND - (_own() - self._own)
+        return {
+            "loop_ms": self._loop_ms,
+            "steal": stolen / max(1, used + stolen),
+            "others": max(0.0, others / (time.monotonic() - self._begin)),
+        }
 
 
 def _times() -> list[int]:
     """Ticks of all CPUs (proc(5)): user nice system idle iowait irq softirq steal."""
     return [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
+
+
+def _own() -> float:
+    """CPU seconds of this process and of all its children that have ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -1,37 +1,51 @@
 """One measurement: a fresh daemon (or none), a destination, a sender; warm up, run, wait until all is delivered."""
 
+import asyncio
+import os
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from daemon import SOURCE_PATH, TOKEN, running
-from figures import Case, milliseconds
-from machine import Steal, loop_ms
+from cases import Case
+from daemon import SOURCE_PATH, TOKEN, Daemon, running, until
+from disk import sync_seconds
+from figures import milliseconds
+from machine import Noise
 from worker import Worker, working
 
 WARM_UP_SECONDS: Final = 0.5
-MAX_EVENTS: Final = 2_000_000
-"""Per run: about 2 GB of journal."""
+WARM_UP_EVENTS: Final = 100_000
+SMALL_WARM_UP: Final = 1000
+"""Where the run itself is small, too."""
 
 
-async def measure(case: Case, seconds: float, connectors: list[str], place: Path) -> dict[str, float]:
+async def measure(case: Case, seconds: float, place: Path, retained: Path | None) -> dict[str, float]:
     """Run a case for so many seconds of sending. Raises what goes wrong on the way, TimeoutError among it."""
-    port, loop, steal = free_port(), loop_ms(), Steal()
+    port, noise = free_port(), Noise()
     async with working("destination.py", str(port)) as destination:
         if case.bare:
             figures = await _bare(case, seconds, destination, port)
         else:
             with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder:
-                figures = await _relay(case, seconds, connectors, destination, port, Path(folder))
-    return figures | {"loop_ms": loop, "steal": steal.share()}
+                if case.retained and retained is not None:
+                    _link(retained, Path(folder))
+                figures = await _relay(case, seconds, destination, port, Path(folder))
+    return figures | noise.measured()
+
+
+def _link(retained: Path, folder: Path) -> None:
+    """Give the daemon an old journal; sealed segments are not written to, so links will do."""
+    (folder / "state" / "journal").mkdir(parents=True)
+    for path in retained.glob("*.log"):
+        os.link(path, folder / "state" / "journal" / path.name)
 
 
 async def _bare(case: Case, seconds: float, destination: Worker, port: int) -> dict[str, float]:
     """The sender straight into the destination: what the two could do if relay cost nothing."""
     async with working("sender.py", f"127.0.0.1:{port}", "/bare", TOKEN, str(case.batch)) as sender:
         cpu = await destination.ask(do="cpu")
-        sent = await _send(sender, case, 0, seconds)
+        sent = await _send(sender, case, 0, seconds, case.most)
         cpu = await destination.ask(do="cpu") - cpu
     (books,) = await destination.ask(do="account", paths=["/bare"], events=sent["events"])
     return {
@@ -42,28 +56,45 @@ async def _bare(case: Case, seconds: float, destination: Worker, port: int) -> d
     }
 
 
-async def _relay(
-    case: Case, seconds: float, connectors: list[str], destination: Worker, port: int, folder: Path
-) -> dict[str, float]:
-    async with running(folder, connectors, port) as daemon:
+async def _relay(case: Case, seconds: float, destination: Worker, port: int, folder: Path) -> dict[str, float]:
+    probe = await asyncio.to_thread(_disk, case, folder, seconds) if case.rate else {}
+    async with running(folder, case.conf, port, case.workers) as daemon:
         idle = daemon.memory()
         async with working("sender.py", daemon.address, SOURCE_PATH, TOKEN, str(case.batch)) as sender:
-            warm = (await _send(sender, case, 0, WARM_UP_SECONDS))["events"]
-            await daemon.settled(warm)
+            small = case.most < WARM_UP_EVENTS
+            most = SMALL_WARM_UP if small else WARM_UP_EVENTS
+            warm = (await _send(sender, case, 0, WARM_UP_SECONDS, most))["events"]
+            await _settled(case, daemon, destination, warm)
             cpu, destination_cpu = daemon.cpu(), await destination.ask(do="cpu")
-            sent = await _send(sender, case, warm, seconds)
-            await daemon.settled(warm + sent["events"])
+            sent = await _send(sender, case, warm, seconds, case.most)
+            await _settled(case, daemon, destination, warm + sent["events"])
             cpu, destination_cpu = daemon.cpu() - cpu, await destination.ask(do="cpu") - destination_cpu
-            memory = {"idle_mib": idle, "peak_mib": daemon.memory("VmHWM")}
-    paths = [f"/{name}" for name in connectors]
-    books = await destination.ask(do="account", paths=paths, events=warm + sent["events"])
-    figures = memory | _figures(sent, cpu, destination_cpu, books)
-    return figures | (await _end_to_end(case, destination, paths[0], warm, sent) if case.rate else {})
+            memory = {"idle_mb": idle, "peak_mb": daemon.memory("VmHWM"), "ready_s": daemon.ready_s}
+    books = await destination.ask(do="account", paths=case.get_all, events=warm + sent["events"])
+    figures = memory | probe | _figures(sent, cpu, destination_cpu, books)
+    return figures | (await _end_to_end(case, destination, warm, sent) if case.rate else {})
+
+
+def _disk(case: Case, folder: Path, seconds: float) -> dict[str, float]:
+    """What the same commits would take without relay, at most."""
+    event = 1000
+    found = sync_seconds(folder, case.batch * event, case.rate / case.batch, seconds)
+    return milliseconds("disk", found)
+
+
+async def _settled(case: Case, daemon: Daemon, destination: Worker, events: int) -> None:
+    """By the books; workers have books of their own each, so with them by what has arrived."""
+
+    async def has_arrived() -> bool:
+        return int(await destination.ask(do="count", path=case.get_all[0])) >= events
+
+    await (daemon.settled(events) if case.workers == 1 else until(has_arrived))
 
 
 def _figures(sent: dict[str, Any], cpu: float, destination_cpu: float, books: list[dict[str, Any]]) -> dict[str, float]:
     events = sent["events"]
-    delivered_s = max(book["last"] for book in books) - sent["begin"]
+    last = max([book["last"] for book in books], default=sent["begin"] + sent["seconds"])
+    delivered_s = last - sent["begin"]
     return {
         "accepted_per_s": events / sent["seconds"],
         "delivered_per_s": events / delivered_s,
@@ -74,6 +105,7 @@ def _figures(sent: dict[str, Any], cpu: float, destination_cpu: float, books: li
         "destination_us": destination_cpu / events * 1e6,
         "destination_cores": destination_cpu / delivered_s,
         "event_bytes": sent["event_bytes"],
+        "with_user_id": sent["with_user_id"],
         "events": events,
         "refused": sent["refused"],
         "lost": sum(book["lost"] for book in books),
@@ -82,13 +114,13 @@ def _figures(sent: dict[str, Any], cpu: float, destination_cpu: float, books: li
     }
 
 
-async def _send(sender: Worker, case: Case, first: int, seconds: float) -> Any:
-    return await sender.ask(first=first, seconds=seconds, rate=case.rate, max_events=MAX_EVENTS)
+async def _send(sender: Worker, case: Case, first: int, seconds: float, most: int) -> Any:
+    return await sender.ask(first=first, seconds=seconds, rate=case.rate, max_events=most)
 
 
-async def _end_to_end(case: Case, destination: Worker, path: str, first: int, sent: dict[str, Any]) -> dict[str, float]:
+async def _end_to_end(case: Case, destination: Worker, first: int, sent: dict[str, Any]) -> dict[str, float]:
     """From when an event was due to be sent until the destination had it."""
-    arrived = await destination.ask(do="times", path=path, first=first, events=sent["events"])
+    arrived = await destination.ask(do="times", path=case.get_all[0], first=first, events=sent["events"])
     return milliseconds("end_to_end", [at - sent["due"][n // case.batch] for n, at in enumerate(arrived) if at])
 
 

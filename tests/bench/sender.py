@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._places = [match.end() for match in re.finditer(MARK, request)]
         self._answer = b""
         self.size = len(request) - request.index(b"\r\n\r\n") - 4
+        self.user_ids = request.count(b'"user_id":')
         self.due = 0.0
         self.number = 0
 
@@ -104,7 +105,8 @@ class Load:
             self._backlog.extend([begin] * len(self._idle))
             self._go()
         else:
-            await self._drip(begin, self.batch / rate, int(seconds * rate / self.batch))
+            due = [begin + number * self.batch / rate for number in range(int(seconds * rate / self.batch))]
+            await asyncio.to_thread(self._drip, loop, due)
         await self._done
         last = time.monotonic()
         return {
@@ -117,14 +119,19 @@ class Load:
             "due": [] if self._closed else self._due,
         }
 
-    async def _drip(self, begin: float, interval: float, requests: int) -> None:
-        for number in range(requests):
-            due = begin + number * interval
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            self._backlog.append(due)
-            self._go()
-        self._until = 0.0
-        self._end_if_idle()
+    def _drip(self, loop: asyncio.AbstractEventLoop, due: list[float]) -> None:
+        """Runs in a thread: it wakes up on time, the loop's timers are a millisecond late."""
+        for moment in due:
+            time.sleep(max(0.0, moment - time.monotonic()))
+            loop.call_soon_threadsafe(self._drop, moment)
+        loop.call_soon_threadsafe(self._drop, None)
+
+    def _drop(self, due: float | None) -> None:
+        if due is None:
+            self._until = 0.0
+            return self._end_if_idle()
+        self._backlog.append(due)
+        return self._go()
 
     def _go(self) -> None:
         while self._backlog and self._idle:
@@ -172,10 +179,14 @@ async def start() -> Any:
         connection = Connection(load, request(address, path, token, load.batch, rng))
         await asyncio.get_running_loop().create_connection(partial(_same, connection), host, int(port))
         load.connections.append(connection)
-    size = sum(connection.size for connection in load.connections) / (CONNECTIONS * load.batch)
+    events = CONNECTIONS * load.batch
+    about = {
+        "event_bytes": sum(connection.size for connection in load.connections) / events,
+        "with_user_id": sum(connection.user_ids for connection in load.connections) / events,
+    }
 
     async def answer(command: Command) -> Any:
-        return await load.run(**command) | {"event_bytes": size}
+        return await load.run(**command) | about
 
     return answer
 

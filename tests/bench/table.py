@@ -3,17 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from figures import Case
+from cases import Case
+from figures import Results, summary
+from targets import TARGETS
 
 Summary = Mapping[str, Any]
 
 
-def render(summaries: Mapping[Case, Summary]) -> str:
+def render(cases: Sequence[Case], results: Results) -> str:
     """All tables. Numbers are medians over the rounds; in brackets the best round."""
-    full = {case: found for case, found in summaries.items() if not case.bare and not case.rate}
+    summaries = {case: summary(results.runs[case.name]) for case in cases}
+    plain = {case: found for case, found in summaries.items() if case.name == f"batch {case.batch}"}
     paced = {case: found for case, found in summaries.items() if case.rate}
-    bare = {case: found for case, found in summaries.items() if case.bare}
-    return "\n\n".join((_full(full), _paced(paced), _load(full, bare)))
+    bare = {case.batch: found for case, found in summaries.items() if case.bare}
+    return "\n\n".join((_targets(results), _full(plain), _paced(paced), _load(plain, bare)))
+
+
+def _targets(results: Results) -> str:
+    rows = []
+    for target in TARGETS:
+        found = target.measured(results)
+        shown = "" if found is None else target.show(found)
+        rows.append((target.label, target.wanted(), shown, target.verdict(results)))
+    return _table(("", "target", "measured", ""), rows)
 
 
 def _full(summaries: Mapping[Case, Summary]) -> str:
@@ -22,12 +34,9 @@ def _full(summaries: Mapping[Case, Summary]) -> str:
         "accepted/s",
         "delivered/s",
         "CPU µs/event",
-        "events/s per core",
         "ack p50 / p99 ms",
-        "memory idle / peak MiB",
         "lost",
         "duplicates",
-        "503s",
     )
     rows = [
         (
@@ -35,12 +44,9 @@ def _full(summaries: Mapping[Case, Summary]) -> str:
             _most(found["accepted_per_s"]),
             _most(found["delivered_per_s"]),
             _least(found["cpu_us"]),
-            f"{1e6 / found['cpu_us']['median']:,.0f} ({1e6 / found['cpu_us']['min']:,.0f})",
             _pair(found, "ack_p50_ms", "ack_p99_ms"),
-            _pair(found, "idle_mib", "peak_mib", ".0f"),
             f"{found['lost']}",
             f"{found['duplicates']}",
-            f"{found['refused']}",
         )
         for case, found in summaries.items()
     ]
@@ -48,22 +54,22 @@ def _full(summaries: Mapping[Case, Summary]) -> str:
 
 
 def _paced(summaries: Mapping[Case, Summary]) -> str:
-    heads = ("events/s sent", "per request", "ack p50 / p99 ms", "end to end p50 / p99 ms", "CPU cores", "lost")
+    heads = ("steady", "ack p50 / p99 ms", "fdatasync p50 / p99 ms", "end to end p50 / p99 ms", "CPU cores", "lost")
     rows = [
         (
-            f"{case.rate:,}",
-            f"{case.batch}",
-            _pair(found, "ack_p50_ms", "ack_p99_ms"),
+            case.name,
+            _pair(found, "ack_p50_ms", "ack_p99_ms", ".2f"),
+            _pair(found, "disk_p50_ms", "disk_p99_ms", ".2f"),
             _pair(found, "end_to_end_p50_ms", "end_to_end_p99_ms"),
             f"{found['cores']['median']:.2f}",
             f"{found['lost']}",
         )
         for case, found in summaries.items()
     ]
-    return "At a steady pace, each latency from when its request was due:\n\n" + _table(heads, rows)
+    return "Each latency from when its request was due:\n\n" + _table(heads, rows)
 
 
-def _load(full: Mapping[Case, Summary], bare: Mapping[Case, Summary]) -> str:
+def _load(plain: Mapping[Case, Summary], bare: Mapping[int, Summary]) -> str:
     heads = (
         "events per request",
         "relay cores",
@@ -74,17 +80,17 @@ def _load(full: Mapping[Case, Summary], bare: Mapping[Case, Summary]) -> str:
         "events/s without relay",
     )
     rows = []
-    for case, found in full.items():
+    for case, found in plain.items():
         both = found["sender_us"]["median"] + found["destination_us"]["median"]
         cores = [f"{found[name]['median']:.2f}" for name in ("cores", "sender_cores", "destination_cores")]
         share = f"{both / found['cpu_us']['median']:.0%}"
-        ceiling = bare[Case(case.batch, bare=True)]["accepted_per_s"]
-        rows.append((f"{case.batch}", *cores, f"{both:.2f}", share, _most(ceiling)))
+        ceiling = _most(bare[case.batch]["accepted_per_s"]) if case.batch in bare else ""
+        rows.append((f"{case.batch}", *cores, f"{both:.2f}", share, ceiling))
     return "The load itself is not the limit:\n\n" + _table(heads, rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---:"] * len(heads), *rows]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-ANSWER_SECONDS: Final = 180.0
+ANSWER_SECONDS: Final = 300.0
 """The longest that a command may take; a hanging run ends here."""
 LINE_BYTES: Final = 64 << 20
 Command = dict[str, Any]

@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry, Unauthorized
+from relay.api import DELIVERED, Batch, Block, Connector, Kind, Outcome, Reject, Retry, Unauthorized
+from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.deliver import lane as lane_module
 from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, mark_parked, parked
+from relay.route import Route, Routed
 from relay.testing import make_event
 
 BUSY = Retry("busy", after=0.001, alone=True)
@@ -119,6 +121,19 @@ async def test_events_that_wait_alone_take_no_share_of_the_rate_from_others(tmp_
         )
         await it.settled()  # 310 events would take half a minute
         assert it.connector.delivered.total() == 15
+
+
+async def test_what_a_lane_does_not_want_is_counted_though_it_sleeps_through_it(tmp_path: Path) -> None:
+    other = Kind("braze", "users.messages.sms.Send")
+    async with bench(tmp_path, events=["email"]) as it:
+        wanted = []
+        for number in range(40):
+            await it.journal.append([other] * 3, [b"{}"] * 3)
+            wanted += await it.send(1 + number % 2)
+        await it.settled()
+        assert it.connector.delivered == Counter(wanted)
+        counts = it.fleet.lanes[0].cursor.counts
+        assert (counts.delivered, counts.unselected, counts.total) == (60, 120, it.journal.head)
 
 
 async def test_a_poison_event_is_found_by_halves_and_parked_and_the_rest_goes_through(tmp_path: Path) -> None:
@@ -305,14 +320,15 @@ async def test_a_lane_that_fails_starts_again_and_the_others_do_not_notice(
 ) -> None:
     monkeypatch.setattr(lane_module, "RESTART_S", 0.01)
     async with bench(tmp_path) as it:
-        real, failures = it.fleet.lanes[0]._route, iter([True, True, False])
+        failures = iter([True, True, False])
 
-        def fail_twice(block: Any) -> Any:
-            if next(failures, False):
-                raise RuntimeError("a bug of ours")
-            return real(block)
+        class FailsTwice(Route):
+            def __call__(self, block: Block) -> Routed:
+                if next(failures, False):
+                    raise RuntimeError("a bug of ours")
+                return super().__call__(block)
 
-        it.fleet.lanes[0]._route = fail_twice  # type: ignore[assignment]
+        it.fleet.lanes[0]._route = FailsTwice(Selection(["*"]))
         bodies = await it.send(5)
         await it.settled()
         assert it.connector.delivered == Counter(bodies)

@@ -7,9 +7,10 @@ import re
 import string
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Final, Literal, Self
 
@@ -24,7 +25,6 @@ from relay.api import (
     Connector,
     ConnectorSettings,
     Duration,
-    Kind,
     Outcome,
     Retry,
 )
@@ -32,6 +32,8 @@ from relay_plugins.file.appending import Files
 
 NAME_LENGTH: Final = 128
 """Characters of an event type that go into a file's name; a name may have 255 bytes."""
+PATHS_REMEMBERED: Final = 1024
+HOUR_SECONDS: Final = 3600
 GZIP_LEVEL: Final = 2
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
@@ -92,6 +94,7 @@ class File(Connector, type="file"):
         suffix = PurePath(settings.path).suffix
         ending = ("" if "{" in suffix else suffix) + ENDINGS[settings.compress]
         self._compress = _compressor(settings.compress)
+        self._path = lru_cache(PATHS_REMEMBERED)(self._path_of)
         self._files = Files(
             max_size=settings.max_size,
             max_age=settings.max_age,
@@ -118,7 +121,7 @@ class File(Connector, type="file"):
         await asyncio.to_thread(self._files.close)
 
     def _probe(self) -> str:
-        path = self._path(time.time(), Kind("source", "type"))
+        path = self._path(time.time() // HOUR_SECONDS, "type", "source")
         place = next(place for place in (path, *path.parents) if place.exists())
         if not os.access(place, os.W_OK) or place.is_dir() == (place == path):
             raise Retry(f"{place} cannot be written, for {path}")
@@ -128,35 +131,49 @@ class File(Connector, type="file"):
         failed: dict[int, Outcome] = {}
         for path, share in self._shares(batch).items():
             try:
-                self._files.append(path, self._compress(Batch(share.blocks).lines()))
+                self._files.append(path, *self._data(Batch(share.blocks)))
             except OSError as error:
                 retry = Retry(f"{error.filename or path}: {error.strerror}")
-                failed |= dict.fromkeys(share.numbers, retry)
+                failed |= dict.fromkeys(share.events(), retry)
         return [failed.get(number, DELIVERED) for number in range(len(batch))] if failed else None
+
+    def _data(self, batch: Batch) -> tuple[Iterable[bytes | bytearray], int]:
+        """What is written, in parts, and how many bytes that is."""
+        if self._compress is None:
+            return batch.line_parts(), batch.size + 1
+        member = self._compress(batch.lines())
+        return [member], len(member)
 
     def _shares(self, batch: Batch) -> dict[Path, "Share"]:
         """What of the batch goes into which file."""
         shares: dict[Path, Share] = {}
         base = 0
         for block in batch.blocks:
-            paths = {kind: self._path(block.received, block.kinds[kind]) for kind in set(block.index)}
-            numbers: dict[Path, list[int]] = {}
-            for number, kind in enumerate(block.index):
-                numbers.setdefault(paths[kind], []).append(number)
-            for path, mine in numbers.items():
+            for path, mine in self._files_of(block).items():
                 share = shares.setdefault(path, Share([], []))
                 share.blocks.append(block if len(mine) == len(block) else block.pick(mine))
-                share.numbers.extend(base + number for number in mine)
+                share.numbers.append((base, mine))
             base += len(block)
         return shares
 
-    def _path(self, received: float, kind: Kind) -> Path:
-        moment = datetime.fromtimestamp(received, UTC)
+    def _files_of(self, block: Block) -> dict[Path, Sequence[int]]:
+        """The numbers of a block's events, by the file that they go into."""
+        hour, kinds = block.received // HOUR_SECONDS, block.kinds
+        paths = {kind: self._path(hour, kinds[kind].type, kinds[kind].source) for kind in set(block.index)}
+        if len(found := set(paths.values())) == 1:
+            return {found.pop(): range(len(block))}
+        numbers: dict[Path, list[int]] = {}
+        for number, kind in enumerate(block.index):
+            numbers.setdefault(paths[kind], []).append(number)
+        return {**numbers}
+
+    def _path_of(self, hour: float, type: str, source: str) -> Path:
+        moment = datetime.fromtimestamp(hour * HOUR_SECONDS, UTC)
         name = self.settings.path.format(
             date=f"{moment:%Y-%m-%d}",
             hour=f"{moment:%H}",
-            type=file_name(kind.type),
-            source=file_name(kind.source),
+            type=file_name(type),
+            source=file_name(source),
             worker=self.worker,
         )
         return self.folder / (name + ENDINGS[self.settings.compress])
@@ -164,10 +181,15 @@ class File(Connector, type="file"):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of a batch goes into one file: blocks, and the numbers that their events have in the batch."""
+    """What of a batch goes into one file: blocks, and which events of the batch they are."""
 
     blocks: list[Block]
-    numbers: list[int]
+    numbers: list[tuple[int, Sequence[int]]]
+    """By block: how many events of the batch come before it, and the numbers in it."""
+
+    def events(self) -> Iterator[int]:
+        """The numbers in the batch."""
+        return (before + number for before, numbers in self.numbers for number in numbers)
 
 
 def file_name(text: str) -> str:
@@ -175,10 +197,10 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", text)[:NAME_LENGTH]
 
 
-def _compressor(how: str) -> Callable[[bytes], bytes]:
-    """The function that makes one member or frame. Raises ValueError if it is not installed."""
+def _compressor(how: str) -> Callable[[bytes], bytes] | None:
+    """The function that makes one member or frame; None for plain lines. Raises ValueError if it is not installed."""
     if how == "none":
-        return lambda data: data
+        return None
     if how == "gzip":
         return lambda data: gzip.compress(data, GZIP_LEVEL, mtime=0)
     try:

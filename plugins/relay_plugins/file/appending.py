@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -29,11 +29,11 @@ class Files:
         self._open: OrderedDict[Path, OpenFile] = OrderedDict()
         self._lock = threading.Lock()  # a cancelled delivery's thread goes on
 
-    def append(self, path: Path, data: bytes) -> None:
-        """Add whole lines, or a whole compressed member, to the file. Raises OSError."""
+    def append(self, path: Path, data: Iterable[bytes | bytearray], size: int) -> None:
+        """Add whole lines, or a whole compressed member, of so many bytes to the file. Raises OSError."""
         with self._lock:
             file = self._at(path)
-            if self._is_full(file, len(data)):
+            if self._is_full(file, size):
                 self._close(path)
                 self._set_aside(path)
                 file = self._at(path)
@@ -109,12 +109,14 @@ class OpenFile:
         except FileNotFoundError:
             return False
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: Iterable[bytes | bytearray]) -> None:
         """Write and sync. Raises OSError, after which the file ends where it did before."""
-        good, rest = self.size(), memoryview(data)
+        good = self.size()
         try:
-            while rest:
-                rest = rest[os.write(self.fd, rest) :]
+            for part in data:
+                rest = memoryview(part)
+                while rest:
+                    rest = rest[os.write(self.fd, rest) :]
             os.fdatasync(self.fd)
         except OSError:
             os.ftruncate(self.fd, good)

@@ -1,9 +1,9 @@
 """Braze events in the form that Heap's server-side API takes: names, identities, flat properties. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,8 @@ MOST_CHARACTERS: Final = 1023
 MOST_OF_IDENTITY: Final = 255
 DEEPEST: Final = 16
 """Objects within objects; what is deeper goes as JSON."""
+TIMES_REMEMBERED: Final = 1024
+"""Events of one second come together."""
 EMAIL: Final = "email"
 OWN_NAME: Final = re.compile("id_*", re.IGNORECASE)
 """`id` is Heap's own, in any case (Heap docs, Add User Properties)."""
@@ -71,8 +73,13 @@ def track(event: Event, identity: str, name: str, prefix: str) -> dict[str, Any]
         "properties": flat({**event.user, **event.properties}, prefix),
     }
     if (time := event.time) is not None:
-        entry["timestamp"] = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+        entry["timestamp"] = _written(time)
     return entry
+
+
+@lru_cache(TIMES_REMEMBERED)
+def _written(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
@@ -83,9 +90,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     and so that it can be told from one that was called that, `id_` becomes `id__`.
     """
     found: dict[str, Scalar] = {}
-    for path, value in _leaves(values, prefix, 1):
-        key = path + "_" if OWN_NAME.fullmatch(path) else path
-        found.setdefault(key[:MOST_CHARACTERS], value)
+    _flatten(values, prefix, 1, found)
     return found
 
 
@@ -103,14 +108,23 @@ def profile(event: Event, prefix: str) -> dict[str, Scalar]:
     return flat({names[name]: value for name, value in event.properties.items()})
 
 
-def _leaves(values: Mapping[str, Any], path: str, depth: int) -> Iterator[tuple[str, Scalar]]:
+def _flatten(values: Mapping[str, Any], path: str, depth: int, found: dict[str, Scalar]) -> None:
+    """Every property of every event comes by here: no calls for the usual ones."""
     for name, value in values.items():
-        if type(value) is str:  # nearly all are
-            yield path + name, value[:MOST_CHARACTERS]
-        elif isinstance(value, dict) and depth < DEEPEST:
-            yield from _leaves(value, f"{path}{name}.", depth + 1)
+        key = path + name
+        if not 2 < len(key) <= MOST_CHARACTERS or key[-1] == "_":
+            key = (key + "_" if OWN_NAME.fullmatch(key) else key)[:MOST_CHARACTERS]
+        if key in found and not isinstance(value, dict):
+            continue
+        kind = type(value)
+        if kind is str:
+            found[key] = value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS]
+        elif kind is int or kind is float:
+            found[key] = value
+        elif kind is dict and depth < DEEPEST:
+            _flatten(value, f"{path}{name}.", depth + 1, found)
         elif value is not None:
-            yield path + name, _scalar(value)
+            found[key] = _scalar(value)
 
 
 def _scalar(value: Any) -> Scalar:

@@ -1,0 +1,103 @@
+"""What is measured: which connectors relay has, and what it is sent."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from relay.config.model import RuntimeSettings
+from relay.sandbox.shapes import types
+
+HALF: Final = list(types())[::2]
+ENTRIES: Final = 1000
+MANY: Final = 50
+API_EVENTS: Final = 13_000
+"""Below Heap's limit of 15,000 a minute, with the warm-up."""
+HAS_WORKERS: Final = "workers" in RuntimeSettings.model_fields
+
+
+def http(name: str, more: str = "") -> str:
+    """A connector of type http; PORT stands for the destination's port."""
+    return f'[connector.{name}]\ntype = "http"\nurl = "http://127.0.0.1:PORT/{name}"\n{more}\n'
+
+
+MAIN: Final = http("main")
+BESIDE: Final = http("beside")
+FEW: Final = f"events = {HALF}".replace("'", '"')
+REDACT: Final = '[filter.no_user]\ntype = "redact"\nfields = ["user.user_id"]\n'
+API: Final = """
+[connector.main]
+type = "heap"
+mode = "api"
+app_id = "1"
+endpoint = "http://127.0.0.1:PORT"
+identity = "user_id"
+without_identity = "skip"
+rate = 0
+"""
+FILE: Final = '[connector.archive]\ntype = "file"\npath = "archive/{date}.ndjson"\n'
+IDLE: Final = "".join(http(f"idle_{number}", 'events = ["of.no.event"]') for number in range(1, MANY))
+MANY_ENTRIES: Final = [f"users.invented.Type{number}" for number in range(ENTRIES - 1)] + ["*"]
+PLENTY: Final = '[journal]\nmax_size = "1TB"\n'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One situation to measure in."""
+
+    name: str
+    batch: int
+    rate: int = 0
+    """Events per second that are sent; 0: as many as go."""
+    bare: bool = False
+    """Without relay: the sender straight into the destination."""
+    conf: str = MAIN
+    get_all: tuple[str, ...] = ("/main",)
+    """The destination's paths that must get every event."""
+    most: int = 2_000_000
+    """Events of a run at most."""
+    retained: bool = False
+    """With an old, full journal."""
+    workers: int = 1
+
+    def __str__(self) -> str:
+        return self.name
+
+
+STEADY: Final = 2000
+CASES: Final = (
+    Case(name="batch 100", batch=100),
+    Case(name="a further http connector, batch 100", batch=100, conf=MAIN + BESIDE, get_all=("/main", "/beside")),
+    Case(name="half the types beside, batch 100", batch=100, conf=MAIN + http("beside", FEW)),
+    Case(name="half the types alone, batch 100", batch=100, conf=http("main", FEW), get_all=()),
+    Case(name="redact, batch 100", batch=100, conf=http("main", 'filters = ["no_user"]') + REDACT),
+    Case(name="file beside, batch 100", batch=100, conf=MAIN + FILE),
+    Case(name="heap api, batch 100", batch=100, conf=API, get_all=(), most=API_EVENTS),
+    Case(name="10 GiB retained, batch 100", batch=100, conf=MAIN + PLENTY, retained=True),
+    Case(name="50 connectors, batch 100", batch=100, conf=MAIN + IDLE),
+    Case(name="1,000 entries, batch 100", batch=100, conf=http("main", f"events = {MANY_ENTRIES}".replace("'", '"'))),
+    Case(name="batch 10", batch=10),
+    Case(name="a further http connector, batch 10", batch=10, conf=MAIN + BESIDE, get_all=("/main", "/beside")),
+    Case(name="50 connectors, batch 10", batch=10, conf=MAIN + IDLE),
+    Case(name="2 workers, batch 10", batch=10, workers=2),
+    Case(name="batch 1", batch=1),
+    Case(name="2 workers, batch 1", batch=1, workers=2),
+    Case(name="2,000/s, batch 10", batch=10, rate=STEADY),
+    Case(name="2,000/s with 50 connectors, batch 10", batch=10, rate=STEADY, conf=MAIN + IDLE),
+    Case(name="without relay, batch 100", batch=100, bare=True),
+    Case(name="without relay, batch 10", batch=10, bare=True),
+    Case(name="without relay, batch 1", batch=1, bare=True),
+)
+QUICK: Final = (
+    "batch 100",
+    "a further http connector, batch 100",
+    "file beside, batch 100",
+    "heap api, batch 100",
+    "batch 10",
+    "batch 1",
+    "2,000/s, batch 10",
+    "without relay, batch 100",
+)
+
+
+def chosen(quick: bool) -> list[Case]:
+    """The cases that can be measured."""
+    return [case for case in CASES if (case.name in QUICK or not quick) and (case.workers == 1 or HAS_WORKERS)]

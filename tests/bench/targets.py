@@ -1,0 +1,216 @@
+"""What relay promises itself, and how what was measured compares. Pure."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from figures import Results
+
+Verdict = Literal["met", "met when busy", "not met", "not measured"]
+SAME: Final = 10.0
+"""Percent: cost that does not grow, measured on a machine that is not quiet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One row: a bound, and the figures of each round that it is about."""
+
+    label: str
+    unit: str
+    bound: float
+    busy: float | None = None
+    """The bound beside a busy neighbour."""
+    at_least: bool = False
+    values: Callable[[Results], Sequence[float]]
+    form: str = ",.1f"
+
+    def measured(self, results: Results) -> float | None:
+        """The median over the rounds; None if nothing was measured."""
+        values = self.values(results)
+        return statistics.median(values) if values else None
+
+    def verdict(self, results: Results) -> Verdict:
+        """Whether it is met."""
+        found = self.measured(results)
+        if found is None:
+            return "not measured"
+        if self._keeps(found, self.bound):
+            return "met"
+        return "met when busy" if self.busy is not None and self._keeps(found, self.busy) else "not met"
+
+    def _keeps(self, found: float, bound: float) -> bool:
+        return found >= bound if self.at_least else found <= bound
+
+    def share(self, results: Results) -> float | None:
+        """How much of what is allowed is used up: at most 1 if the target is met."""
+        found = self.measured(results)
+        if found is None:
+            return None
+        return self.bound / found if self.at_least else max(0.0, found / self.bound)
+
+    def show(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{value:{self.form}} {self.unit}".strip()
+
+    def wanted(self) -> str:
+        """The bound, as text."""
+        sign = "≥" if self.at_least else "≤"
+        busy = "" if self.busy is None else f" ({self.busy:{self.form}} busy)"
+        return f"{sign} {self.show(self.bound)}{busy}"
+
+
+Values = Callable[[Results], Sequence[float]]
+
+
+def figure(name: str, what: str = "cpu_us") -> Values:
+    """A figure as it is."""
+    return lambda results: results.of(name, what)
+
+
+def more(name: str, base: str) -> Values:
+    """CPU per event in percent beyond that of the case it is compared with."""
+    return lambda results: [(ratio - 1) * 100 for ratio in results.ratios(name, base)]
+
+
+def times(name: str, base: str) -> Values:
+    """Events per second in relation to those of the case it is compared with."""
+    return lambda results: results.ratios(name, base, "accepted_per_s")
+
+
+def _per_changed(results: Results) -> list[float]:
+    shares = results.of("redact, batch 100", "with_user_id")[:1]
+    return [each / share for share in shares for each in results.differences("redact, batch 100", "batch 100")]
+
+
+def _ack_to_disk(results: Results) -> list[float]:
+    runs = results.runs.get("2,000/s, batch 10", ())
+    return [run["ack_p99_ms"] / run["disk_p99_ms"] for run in runs]
+
+
+def _growth(results: Results) -> list[float]:
+    return [growth * 100 for growth in results.of("backlog", "memory_growth")]
+
+
+CPU: Final = "µs/event"
+STEADY: Final = "2,000/s, batch 10"
+TARGETS: Final = (
+    Target(label="batch 100", unit=CPU, bound=6, busy=9, values=figure("batch 100")),
+    Target(label="batch 10", unit=CPU, bound=12, busy=16, values=figure("batch 10")),
+    Target(label="batch 1", unit=CPU, bound=75, busy=110, values=figure("batch 1")),
+    Target(
+        label="each further http connector, batch 100",
+        unit="%",
+        bound=35,
+        form="+.0f",
+        values=more("a further http connector, batch 100", "batch 100"),
+    ),
+    Target(
+        label="each further http connector, batch 10",
+        unit="%",
+        bound=35,
+        form="+.0f",
+        values=more("a further http connector, batch 10", "batch 10"),
+    ),
+    Target(
+        label="a connector with half the types beside it",
+        unit="%",
+        bound=25,
+        form="+.0f",
+        values=more("half the types beside, batch 100", "batch 100"),
+    ),
+    Target(
+        label="half the types instead of all",
+        unit="%",
+        bound=25,
+        form="+.0f",
+        values=more("half the types alone, batch 100", "batch 100"),
+    ),
+    Target(label="redact, per changed event", unit="µs", bound=5, form="+.1f", values=_per_changed),
+    Target(label="heap in mode api, all in all", unit=CPU, bound=15, values=figure("heap api, batch 100")),
+    Target(
+        label="a file connector beside it",
+        unit="%",
+        bound=25,
+        form="+.0f",
+        values=more("file beside, batch 100", "batch 100"),
+    ),
+    Target(
+        label="2 workers against 1, batch 1",
+        unit="x",
+        bound=1.4,
+        at_least=True,
+        form=".2f",
+        values=times("2 workers, batch 1", "batch 1"),
+    ),
+    Target(
+        label="2 workers against 1, batch 10",
+        unit="x",
+        bound=1.4,
+        at_least=True,
+        form=".2f",
+        values=times("2 workers, batch 10", "batch 10"),
+    ),
+    Target(label="end to end at 2,000/s, p50", unit="ms", bound=5, values=figure(STEADY, "end_to_end_p50_ms")),
+    Target(label="end to end at 2,000/s, p99", unit="ms", bound=20, values=figure(STEADY, "end_to_end_p99_ms")),
+    Target(label="ack p99 at 2,000/s, in fdatasync p99", unit="x", bound=2, form=".2f", values=_ack_to_disk),
+    Target(
+        label="a lasting load, last tenth against first",
+        unit="x",
+        bound=0.9,
+        at_least=True,
+        form=".2f",
+        values=figure("lasting", "last_to_first"),
+    ),
+    Target(label="memory under it", unit="MB", bound=150, form=".0f", values=figure("lasting", "peak_mb")),
+    Target(label="memory growth, destination dead", unit="%", bound=SAME, form="+.1f", values=_growth),
+    Target(label="memory when idle", unit="MB", bound=60, form=".0f", values=figure("starts", "idle_mb")),
+    Target(
+        label="drain of a backlog beside live events",
+        unit="events/s",
+        bound=90_000,
+        at_least=True,
+        form=",.0f",
+        values=figure("backlog", "drained_per_s"),
+    ),
+    Target(label="start to ready, empty", unit="s", bound=0.6, form=".2f", values=figure("starts", "ready_s")),
+    Target(
+        label="start to ready, with the backlog", unit="s", bound=1.5, form=".2f", values=figure("backlog", "ready_s")
+    ),
+    Target(label="relay check on conf.d", unit="s", bound=0.5, form=".2f", values=figure("starts", "check_s")),
+    Target(
+        label="10 GiB retained",
+        unit="%",
+        bound=SAME,
+        form="+.0f",
+        values=more("10 GiB retained, batch 100", "batch 100"),
+    ),
+    Target(
+        label="50 connectors, one matches, batch 100",
+        unit="%",
+        bound=SAME,
+        form="+.0f",
+        values=more("50 connectors, batch 100", "batch 100"),
+    ),
+    Target(
+        label="50 connectors, one matches, batch 10",
+        unit="%",
+        bound=SAME,
+        form="+.0f",
+        values=more("50 connectors, batch 10", "batch 10"),
+    ),
+    Target(
+        label="50 connectors, one matches, at 2,000/s",
+        unit="%",
+        bound=SAME,
+        form="+.0f",
+        values=more("2,000/s with 50 connectors, batch 10", STEADY),
+    ),
+    Target(
+        label="1,000 entries in a selection",
+        unit="%",
+        bound=SAME,
+        form="+.0f",
+        values=more("1,000 entries, batch 100", "batch 100"),
+    ),
+)
