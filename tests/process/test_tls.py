@@ -93,7 +93,7 @@ async def test_sources_are_reached_only_from_where_they_allow(daemon: Any, tmp_p
         assert [await seen(name, unix=True) for name in tables] == [403, 403, 200]
         assert [await seen(name, "2001:db8::1", unix=True) for name in tables] == [403, 200, 403]
         assert [await seen(name, "2001:db8::1, 127.0.0.1", unix=True) for name in tables] == [200, 403, 403]
-    (line,) = [line for line in daemon.logged("request refused") if line["source"] == "six"]
+    line = next(line for line in daemon.logged("request refused") if line["source"] == "six")
     assert line["status"] == 403
     assert "requests from 127.0.0.1 are not taken here" in line["reason"]
 
