@@ -27,6 +27,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += weight
         self.sum += value * weight
 
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """The counts of both; their bounds are the same."""
+        counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        return Histogram(self.bounds, counts, self.sum + other.sum)
+
     def copy(self) -> "Histogram":
         """The counts as they are now."""
         return Histogram(self.bounds, [*self.counts], self.sum)

@@ -1,9 +1,21 @@
 """What admins see and do: status, metrics, health in words, live taps, pauses; over HTTP on a unix socket."""
 
-from relay.admin.control import Control, Taps
+from relay.admin.control import Control
+from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
 from relay.admin.server import SOCKET, Admin
-from relay.admin.status import JournalStatus, LaneStatus, LastError, ParkedCount, Refusing, SourceStatus, State, Status
+from relay.admin.status import (
+    JournalStatus,
+    LaneStatus,
+    LastError,
+    ParkedCount,
+    Refusing,
+    SourceStatus,
+    State,
+    Status,
+    WorkerStatus,
+)
+from relay.admin.tap import Tap, Taps
 
 __all__ = [
     "EVERY_S",
@@ -19,6 +31,11 @@ __all__ = [
     "SourceStatus",
     "State",
     "Status",
+    "Tap",
     "Taps",
+    "WorkerStatus",
+    "ended",
+    "merged",
+    "still",
     "time_to",
 ]

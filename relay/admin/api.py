@@ -5,8 +5,6 @@ lanes notice that within a second.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -15,15 +13,9 @@ from relay.admin.answers import answer, stream
 from relay.admin.contract import contract
 from relay.admin.control import Control
 from relay.admin.diagnosis import diagnose
-from relay.admin.tap import PAUSE_S, Tap
-from relay.catalogue import Selection
-from relay.journal import pause, resume
 
 TAPS: Final = 8
 """Live taps at a time."""
-HEED_S: Final = 5.0
-"""How long a lane may take to heed a pause."""
-LOOK_S: Final = 0.02
 
 
 class Api:
@@ -78,22 +70,14 @@ class Api:
 
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Events as they pass."""
-        entries = request.query.getall("events", [])
-        tap = Tap(Selection([entry.strip() for entry in entries if entry.strip("! ")]))
-        with self._tapping(request.query.get("at", "ingest"), tap):
-            return await stream(request, _portions(tap))
-
-    @contextmanager
-    def _tapping(self, at: str, tap: Tap) -> Iterator[None]:
-        taps = self._control.taps(at)
         if self._taps >= TAPS:
             raise OSError(f"{TAPS} taps are open already")
         self._taps += 1
-        taps.add(tap)
         try:
-            yield
+            entries = [entry.strip() for entry in request.query.getall("events", []) if entry.strip("! ")]
+            async with self._control.tap(request.query.get("at", "ingest"), entries) as portions:
+                return await stream(request, portions)
         finally:
-            taps.discard(tap)
             self._taps -= 1
 
     async def reload(self, _: web.Request) -> web.StreamResponse:
@@ -110,18 +94,5 @@ class Api:
         return await self._hold(request.match_info["connector"], held=False)
 
     async def _hold(self, connector: str, *, held: bool) -> web.StreamResponse:
-        self._control.is_held(connector)  # raises LookupError
-        changed = await asyncio.to_thread(pause if held else resume, self._control.folder, connector)
-        try:
-            async with asyncio.timeout(HEED_S):
-                while self._control.is_held(connector) is not held:  # noqa: ASYNC110  the database tells the lane
-                    await asyncio.sleep(LOOK_S)
-        except TimeoutError:
-            raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
+        changed = await self._control.hold(connector, held=held)
         return answer({"connector": connector, "paused": held, "changed": changed})
-
-
-async def _portions(tap: Tap) -> AsyncIterator[bytes]:
-    while True:
-        yield await tap.take()
-        await asyncio.sleep(PAUSE_S)

@@ -1,14 +1,12 @@
 """What the admin API needs of the daemon that it shows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
 from relay.admin.status import Status
-from relay.api import Block
 from relay.journal.audit import Audit
-
-Taps = set[Callable[[Block], object]]
 
 
 class Reload(Protocol):
@@ -24,7 +22,7 @@ class Reload(Protocol):
 
 
 class Control(Protocol):
-    """The daemon, as far as its admins see it."""
+    """The daemon, as far as its admins see it: one process, or several workers as one."""
 
     @property
     def folder(self) -> Path:
@@ -39,11 +37,11 @@ class Control(Protocol):
     async def audit(self) -> Audit:
         """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
 
-    def taps(self, at: str) -> Taps:
-        """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""
+    def tap(self, at: str, entries: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Lines of NDJSON of the events that pass at "ingest", or at a connector behind its filters. Raises
+        LookupError."""
 
-    def position(self, connector: str) -> int:
-        """The offset below which the connector has all events settled. Raises LookupError."""
+    async def hold(self, connector: str, *, held: bool) -> bool:
+        """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
 
-    def is_held(self, connector: str) -> bool:
-        """Whether an admin has the connector paused. Raises LookupError."""
+        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""

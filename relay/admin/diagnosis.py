@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status
+from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
 
 BEHIND_S: Final = 60.0
 """A working lane whose oldest event has waited so long is behind."""
@@ -33,6 +33,8 @@ class Diagnosis:
     lanes: list[Finding]
     sources: list[Finding]
     journal: Finding
+    workers: list[Finding]
+    """Empty if one process does everything."""
 
 
 def diagnose(status: Status) -> Diagnosis:
@@ -40,8 +42,9 @@ def diagnose(status: Status) -> Diagnosis:
     lanes = [Finding(one.connector, is_well(one, status.now), said_of_lane(one, status.now)) for one in status.lanes]
     sources = [Finding(one.source, one.refusing is None, said_of_source(one, status.now)) for one in status.sources]
     journal = _journal(status.journal)
-    ok = all(finding.ok for finding in (*lanes, *sources, journal))
-    return Diagnosis(ok, lanes, sources, journal)
+    workers = [_worker(one) for one in status.workers]
+    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers))
+    return Diagnosis(ok, lanes, sources, journal, workers)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -142,6 +145,15 @@ def _journal(journal: JournalStatus) -> Finding:
     if journal.refusing:
         return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}; {used}")
     return Finding("journal", ok=journal.fill < NEARLY_FULL, said=f"journal: {used}{full_in(journal)}")
+
+
+def _worker(one: WorkerStatus) -> Finding:
+    name = f"worker {one.worker}"
+    if one.away or one.journal is None:
+        part = "missing here" if one.journal is None else "shown as it was last"
+        return Finding(name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}")
+    journal = _journal(one.journal)
+    return Finding(name, ok=journal.ok, said=f"{name}: {journal.said}")
 
 
 def full_in(journal: JournalStatus) -> str:

@@ -86,13 +86,24 @@ def _journal(status: Status) -> Iterator[Metric]:
     )
     yield _counter("relay_journal_accepted_bytes", "Bytes of the events written.", (), [((), journal.bytes)])
     yield _counter("relay_journal_failed_commits", "Commits that failed: senders got 503.", (), [((), journal.failed)])
-    yield _gauge("relay_journal_size_bytes", "What the journal takes on disk.", (), [((), journal.size)])
-    yield _gauge("relay_journal_needed_bytes", "What of it some connector still needs.", (), [((), journal.needed)])
+    each = {str(one.worker): one.journal for one in status.workers if one.journal} or {"0": journal}
+    yield _gauge(
+        "relay_journal_size_bytes",
+        "What the journal takes on disk.",
+        ("worker",),
+        (((worker,), one.size) for worker, one in each.items()),
+    )
+    yield _gauge(
+        "relay_journal_needed_bytes",
+        "What of it some connector still needs.",
+        ("worker",),
+        (((worker,), one.needed) for worker, one in each.items()),
+    )
     yield _gauge(
         "relay_journal_capacity_bytes",
         "What it may take: max_size, and of the file system all but min_free.",
-        (),
-        [((), journal.capacity)],
+        ("worker",),
+        (((worker,), one.capacity) for worker, one in each.items()),
     )
     yield _histogram("relay_journal_fsync_seconds", "How long each commit's fdatasync took.", "", {"": journal.syncs})
 
@@ -165,6 +176,8 @@ def _runtime(status: Status) -> Iterator[Metric]:
     yield _gauge("relay_runtime_start_timestamp_seconds", "When relay was started.", (), [((), status.started)])
     yield _counter("relay_runtime_cpu_seconds", "CPU used.", (), [((), status.cpu)])
     yield _gauge("relay_runtime_memory_bytes", "Memory in RAM.", (), [((), status.memory)])
+    away = sum(one.away for one in status.workers)
+    yield _gauge("relay_runtime_workers_away", "Workers that do not answer, or are started again.", (), [((), away)])
 
 
 def _counter(name: str, help: str, labels: Labels, samples: Samples) -> Metric:

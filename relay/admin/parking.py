@@ -13,6 +13,8 @@ from aiohttp import web
 from relay.admin.answers import answer, stream
 from relay.admin.control import Control
 from relay.journal import Cursor, Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.journal.books import books
+from relay.journal.folders import worker_folders
 from relay.journal.replays import ask_replay, cancel_replay, replays
 
 PORTION_BYTES: Final = 256 << 10
@@ -54,11 +56,13 @@ class Parking:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have a range of the journal delivered once more."""
-        asked = _asked(await _object(request))
-        position = self._control.position(asked.connector)  # raises LookupError
-        if not asked.cursor.start < asked.stop <= position:
-            raise ValueError(f"not start < stop <= {position}, where the connector is")
-        return answer({"number": await asyncio.to_thread(ask_replay, self._control.folder, asked)})
+        given = await _object(request)
+        worker = msgspec.convert(given.pop("worker", 0), int)
+        asked = _asked(given)
+        running = sorted(lane.connector for lane in (await self._control.status()).lanes)
+        if asked.connector not in running:
+            raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
+        return answer({"number": await asyncio.to_thread(_ask, self._control.folder, worker, asked)})
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """End a replay where it is."""
@@ -79,9 +83,20 @@ def _which(given: dict[str, Any]) -> Which:
     return msgspec.convert(given, Which, strict=False)
 
 
+def _ask(state: Path, worker: int, asked: Replay) -> int:
+    """Ask for a replay out of a worker's journal. Raises LookupError, ValueError."""
+    folder = worker_folders(state).get(worker)
+    if folder is None:
+        raise LookupError(f"there is no worker {worker}")
+    position = next((lane.cursor.position for lane in books(folder) if lane.connector == asked.connector), 0)
+    if not asked.cursor.start < asked.stop <= position:
+        raise ValueError(f"not start < stop <= {position}, where the connector is")
+    return ask_replay(folder, asked)
+
+
 def _asked(given: dict[str, Any]) -> Replay:
     if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
-        raise ValueError(f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate")
+        raise ValueError(f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate, worker")
     start = msgspec.convert(given.get("start"), int)
     entries = msgspec.convert(given.get("events", ["*"]), list[str])
     rate, stop = msgspec.convert(given.get("rate", 0.0), float), msgspec.convert(given.get("stop"), int)

@@ -24,10 +24,14 @@ STOP_S: Final = 0.5
 class Admin:
     """All its listeners."""
 
-    def __init__(self, control: Control, settings: AdminSettings, metrics: MetricsSettings) -> None:
+    def __init__(
+        self, control: Control, settings: AdminSettings, metrics: MetricsSettings, socket: Path | None = None
+    ) -> None:
+        """`socket`: the only unix socket to listen on, and not the usual one; for a worker."""
         self._control, self._settings, self._metrics = control, settings, metrics
         self._api = Api(control)
-        self._sockets = (control.folder / SOCKET, _runtime_folder(control.folder) / SOCKET)
+        usual = (control.folder / SOCKET, _runtime_folder(control.folder) / SOCKET)
+        self._sockets = usual if socket is None else (socket, socket)
         self._runners: list[web.AppRunner] = []
         self.addresses: list[str] = []
         """Where it listens."""

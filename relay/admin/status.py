@@ -146,6 +146,19 @@ class ParkedCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """One of several processes that do the work together."""
+
+    worker: int
+    away: bool
+    """It does not answer, and is started again if it has died; the status has its part as it was seen last."""
+    started: float | None
+    """None: it was not seen yet."""
+    memory: int
+    journal: JournalStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """All of it, at one moment."""
 
@@ -160,3 +173,5 @@ class Status:
     lanes: Sequence[LaneStatus]
     journal: JournalStatus
     parked: Sequence[ParkedCount]
+    workers: Sequence[WorkerStatus] = ()
+    """Empty if one process does everything. Else all of the above is of all of them together."""

@@ -8,6 +8,7 @@ the loop, however many events pass.
 import asyncio
 from bisect import bisect_right
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import orjson
@@ -21,6 +22,10 @@ HELD_BYTES: Final = 1 << 20
 PORTION: Final = 250
 """Events that are written out at a time, or twice as many."""
 PAUSE_S: Final = 0.05
+
+
+Taps = set[Callable[[Block], object]]
+"""Who is called with the blocks that pass a point of the flow."""
 
 
 class Tap:
@@ -44,6 +49,12 @@ class Tap:
             self._held.append(wanted.slice(start, min(start + PORTION, fit)))
             self._size += len(self._held[-1].body)
         self._news.set()
+
+    async def portions(self) -> AsyncIterator[bytes]:
+        """What passes, for ever."""
+        while True:
+            yield await self.take()
+            await asyncio.sleep(PAUSE_S)
 
     async def take(self) -> bytes:
         """What has passed since the last time, as NDJSON; waits for something. A line `{"dropped": N}` stands for

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from relay.admin import LaneStatus, SourceStatus, Status
+from relay.admin import LaneStatus, SourceStatus, Status, WorkerStatus
 from relay.admin.diagnosis import at, diagnose, full_in, span
 from relay.cli.client import needed
 from relay.cli.options import state_option
@@ -30,7 +30,8 @@ def status(state: Path, as_json: bool) -> None:
 def screen(seen: Status) -> list[str]:
     """One screen for people."""
     wrong = [*_wrong(seen)]
-    return [_head(seen), _journal(seen), "", *_sources(seen), "", *_lanes(seen), *(["", *wrong] if wrong else [])]
+    parts = [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
+    return [*parts, *(["", *wrong] if wrong else [])]
 
 
 def _head(seen: Status) -> str:
@@ -46,6 +47,18 @@ def _journal(seen: Status) -> str:
     journal = seen.journal
     held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
     return f"journal: {size(journal.size)}, {held}, {journal.head - journal.oldest:,} events{full_in(journal)}"
+
+
+def _workers(seen: Status) -> list[str]:
+    header = ["worker", "up", "memory", "journal", "needed"]
+    return [*table([header, *(_worker(one, seen.now) for one in seen.workers)]), ""] if seen.workers else []
+
+
+def _worker(one: WorkerStatus, now: float) -> list[str]:
+    if one.started is None or one.journal is None:
+        return [str(one.worker), "away", "-", "-", "-"]
+    up = "away" if one.away else span(now - one.started)
+    return [str(one.worker), up, size(one.memory), size(one.journal.size), f"{one.journal.fill:.0%}"]
 
 
 def _sources(seen: Status) -> list[str]:
@@ -75,4 +88,6 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
 def _wrong(seen: Status) -> Iterator[str]:
     """What needs a look, in words."""
     found = diagnose(seen)
-    yield from (printable(one.said) for one in (*found.sources, found.journal, *found.lanes) if not one.ok)
+    yield from (
+        printable(one.said) for one in (*found.workers, *found.sources, found.journal, *found.lanes) if not one.ok
+    )

@@ -2,11 +2,12 @@
 
 How it fails and recovers: an erasure is a row that says how far it is, and every step may be done again.
 
-1. What tells the user's external ids is read, and they are kept: later their events are gone.
+1. What tells the user's external ids is read, and they are kept: later their events are gone. With several workers
+   each is told whom to erase, and what they are called, before one of them removes anything.
 2. Segments with events of theirs are written anew beside the old ones, and take their places one by one.
 3. Each lane is put to rest, which lets go of what it has in memory; its parked events go while it rests.
 4. The database is written anew, so that nothing is left in its free pages.
-5. The connectors are told, each for itself, again and again until it succeeds.
+5. The connectors are told, by the first worker, each for itself, again and again until it succeeds.
 6. The ids are forgotten. What stays is the receipt.
 """
 
@@ -16,19 +17,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
 from relay.api import User
+from relay.catalogue import Selection
 from relay.config import ErasureSettings
 from relay.deliver.fleet import Fleet
+from relay.deliver.lane import LiveLane
 from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State
-from relay.journal.erasures import Erasure, compacted, counted, done, forget, known_external_ids, learnt, read_erasures
+from relay.journal.erasures import (
+    Erasure,
+    compacted,
+    counted,
+    done,
+    erased,
+    forget,
+    known_external_ids,
+    learnt,
+    read_erasures,
+    spread,
+)
+from relay.journal.folders import other_folders
 from relay.journal.naming import Wanted
 from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
 from relay.journal.segment import Segment
@@ -52,10 +66,27 @@ class Busy(Exception):
 class Eraser:
     """Sees to it that erasures are done."""
 
-    def __init__(self, fleet: Fleet, journal: Journal, state: State, settings: ErasureSettings) -> None:
+    def __init__(
+        self, fleet: Fleet, journal: Journal, state: State, settings: ErasureSettings, worker: int = 0
+    ) -> None:
         self._fleet, self._journal, self._state, self._settings = fleet, journal, state, settings
-        self._watch = Watch(journal, state, settings)
+        self._worker = worker
+        self._watch = Watch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
         self._next = 0.0
+
+    @property
+    def wants(self) -> list[Selection]:
+        """Which events the first worker has to have in its journal."""
+        return [Selection(self._settings.on)] if self._settings.on else []
+
+    async def is_idle(self) -> bool:
+        """Whether no erasure is under way. Raises sqlite3.Error."""
+        return not await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
+
+    @property
+    def _told(self) -> Sequence[LiveLane]:
+        """The lanes whose connectors are told here."""
+        return () if self._worker else self._fleet.lanes
 
     async def open(self) -> None:
         """Get ready, before events come in. Raises sqlite3.Error."""
@@ -68,7 +99,7 @@ class Eraser:
         async with asyncio.TaskGroup() as group:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
-            for lane in self._fleet.lanes:
+            for lane in self._told:
                 telling = Telling(lane.connector, self._state)
                 group.create_task(telling.run(), name=f"erasures of {lane.name}")
             group.create_task(self._keep_erasing(), name="erase")
@@ -90,7 +121,7 @@ class Eraser:
         if due and time.monotonic() >= self._next:
             await self._compact(due[:MOST])
             self._next = time.monotonic() + self._settings.after * GATHERED
-        names = [lane.name for lane in self._fleet.lanes]
+        names = [lane.name for lane in self._told]
         over = [one.number for one in under_way if one.compacted and not any(map(one.lacks, names))]
         if over:
             await self._finish(over)
@@ -104,19 +135,22 @@ class Eraser:
     async def _compact(self, due: Sequence[Erasure]) -> None:
         numbers = [one.number for one in due]
         try:
-            await self._remove(due)
+            users = await self._remove(due)
             await self._clean()
         except Exception as error:
             problem = _said(error)
             with suppress(sqlite3.Error):
                 await self._state.run(lambda db: compacted(db, numbers, problem))
             raise
-        await self._state.run(lambda db: compacted(db, numbers))
+        await self._state.run(lambda db: erased(db, users))
         log.info("users erased from journal and tables", erasures=numbers)
 
-    async def _remove(self, due: Sequence[Erasure]) -> None:
+    async def _remove(self, due: Sequence[Erasure]) -> Sequence[Erasure]:
+        """Remove them; return who they are, as far as that was known."""
         segments = await self._journal.roll()
-        wanted = await self._learn({one.number: one.user for one in due}, segments)
+        users = await self._learn({one.number: one.user for one in due}, segments)
+        wanted = Wanted({one.number: one.user for one in users})
+        await self._spread(users)
         offsets: Offsets = {}
         for segment in segments:
             offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
@@ -128,8 +162,13 @@ class Eraser:
         for connector in await self._state.look(lambda db: strangers(db, names)):
             await self._state.run(Wipe(connector, wanted, offsets))
         await self._state.run(Wipe(None, wanted, offsets))
+        return users
 
-    async def _learn(self, users: Mapping[int, User], segments: Sequence[Segment]) -> Wanted:
+    async def _spread(self, users: Sequence[Erasure]) -> None:
+        for folder in await asyncio.to_thread(other_folders, self._state.folder, self._worker):
+            await asyncio.to_thread(spread, folder, users)
+
+    async def _learn(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
         """Find all external ids of the users, and keep them."""
         known = Wanted(users)
         found = {number: {*user.external_ids} for number, user in users.items()}
@@ -140,9 +179,7 @@ class Eraser:
         for part in parts:
             for number, ids in part.items():
                 found[number] |= ids
-        learned = {number: replace(user, external_ids=tuple(sorted(found[number]))) for number, user in users.items()}
-        await self._state.run(lambda db: learnt(db, learned))
-        return Wanted(learned)
+        return await self._state.run(lambda db: learnt(db, found))
 
     async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:
         """Take the users out of a segment; return where their events were. What an earlier pass erased is no longer to

@@ -57,7 +57,7 @@ class Fleet:
         self._plans = plans(config)
         for name, connector in (await self._outfitter.opened(self._plans)).items():
             self._lanes[name] = await self._outfitter.lane(connector, self._plans[name])
-        await self._heed_pauses()
+        await self.heed_pauses()
         await self._replays.look(self.lanes)
         await self._tell_abandoned()
         await self.save()
@@ -178,7 +178,8 @@ class Fleet:
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
 
-    async def _heed_pauses(self) -> None:
+    async def heed_pauses(self) -> None:
+        """Hold the lanes that admins have paused, and no others. Raises sqlite3.Error."""
         pauses = await self._state.pauses()
         for lane in self.lanes:
             lane.hold(pauses.get(lane.name))
@@ -189,7 +190,7 @@ class Fleet:
             await self._look(self._group)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        await self._heed_pauses()
+        await self.heed_pauses()
         for lane in self.lanes:
             lane.look_for_parked()
         await self._replays.look(self.lanes)
@@ -219,10 +220,11 @@ class Fleet:
         """What the connectors want of which one process has to deliver all."""
         return [lane.selection for lane in self.lanes if lane.connector.alone]
 
-    @property
-    def pending(self) -> int:
-        """Events that some lane has no outcome for yet."""
-        return sum(lane.cursor.ledger(self._journal.head).pending for lane in self.lanes)
+    async def is_idle(self) -> bool:
+        """Whether there is nothing to deliver, once more or for the first time. Raises sqlite3.Error."""
+        if self._replays.lanes or any(lane.cursor.position < self._journal.head for lane in self.lanes):
+            return False
+        return not any([await self._state.marked(lane.name, 1, 0) for lane in self.lanes])
 
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""

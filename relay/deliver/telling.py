@@ -14,7 +14,7 @@ from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
 from relay.journal import State
-from relay.journal.erasures import Answer, Erasure, answered, read_erasures
+from relay.journal.erasures import Answer, Erasure, answered, read_erasures, unchanged
 from relay.journal.naming import Wanted
 
 LOOK_S: Final = 0.5
@@ -52,7 +52,7 @@ class Telling:
         wanted = Wanted({one.number: one.user for one in lacking})
         verdict = await self._asked(lacking, wanted)
         answers = self._answers(lacking, verdict, wanted)
-        await self._state.run(lambda db: answered(db, answers))
+        await self._state.run(lambda db: _note(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
         if not failed:
             self._attempt = 0
@@ -87,3 +87,9 @@ class Telling:
         answers |= dict.fromkeys(verdict.again, Answer(name, "failed", wanted.hide(verdict.reason)))
         answers |= {one.number: Answer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
         return {lacking[number].number: answer for number, answer in answers.items()}
+
+
+def _note(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, Answer]) -> None:
+    """Keep the answers; but who is known by another id meanwhile has to be erased again."""
+    known = unchanged(db, asked)
+    answered(db, {number: answer for number, answer in answers.items() if number in known})

@@ -1,16 +1,28 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, parked_offsets, sources
 from relay.journal.cursor import unsettled
+from relay.journal.folders import journal_folder, worker_folders
 from relay.journal.inspect import Inspected, inspect
 
 RANGES_SHOWN: Final = 10
+COUNTED: Final = (
+    "accepted",
+    "delivered",
+    "unselected",
+    "filtered",
+    "parked",
+    "expired",
+    "erased",
+    "pending",
+    "unsettled",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,20 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerAudit(Audit):
+    """What an audit of one of several workers has found."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeAudit(Audit):
+    """What an audit of several workers has found: segments, offsets and books are their sums."""
+
+    workers: Sequence[WorkerAudit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """All that an audit looks at, in the order in which it has to be read while relay runs."""
 
@@ -71,6 +97,53 @@ class Seen:
     def oldest(self) -> int:
         """The oldest offset of the journal."""
         return self.journal[0].base if self.journal else 0
+
+
+def audit_all(state: Path, path: Path, may_expire: Callable[[str], bool]) -> Audit:
+    """Audit all workers of a state folder, as `audit` does; `path` is the setting `journal.path`."""
+    folders = worker_folders(state)
+    found = {
+        number: audit(folder, journal_folder(state, path, number), may_expire) for number, folder in folders.items()
+    }
+    return found[0] if len(found) == 1 else together(found)
+
+
+def together(found: Mapping[int, Audit]) -> WholeAudit:
+    """The audits of several workers as one: it balances if all do."""
+    audits = [*found.values()]
+    names = sorted({row.connector for one in audits for row in one.connectors})
+    return WholeAudit(
+        balances=all(one.balances for one in audits),
+        segments=sum(one.segments for one in audits),
+        oldest=sum(one.oldest for one in audits),
+        head=sum(one.head for one in audits),
+        connectors=[_sum([row for one in audits for row in one.connectors if row.connector == name]) for name in names],
+        sources=_sources([books for one in audits for books in one.sources]),
+        problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
+        workers=[WorkerAudit(worker=number, **_fields(one)) for number, one in found.items()],
+    )
+
+
+def _fields(one: Audit) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in fields(Audit)}
+
+
+def _sum(rows: Sequence[Row]) -> Row:
+    """The books of one connector over all workers."""
+    counts = {name: sum(getattr(row, name) for row in rows) for name in COUNTED}
+    return Row(rows[0].connector, **counts, balances=all(row.balances for row in rows))
+
+
+def _sources(found: Sequence[SourceBooks]) -> list[SourceBooks]:
+    """What each source counts over all workers, and since when one of them has refused everything."""
+    names = sorted({one.source for one in found})
+    return [_source(name, [one for one in found if one.source == name]) for name in names]
+
+
+def _source(name: str, parts: Sequence[SourceBooks]) -> SourceBooks:
+    refusals = [one.refusals for one in parts if one.refusals]
+    first = min(refusals, key=lambda one: one.since, default=None)
+    return SourceBooks(name, sum(one.duplicates for one in parts), first)
 
 
 def audit(state: Path, journal: Path, may_expire: Callable[[str], bool]) -> Audit:

@@ -3,6 +3,9 @@
 A row is written when the wish is noticed. It keeps the user's ids until everything is done, and then only their
 digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or not;
 they raise FileNotFoundError (no relay has run there), sqlite3.Error. The others are parts of the daemon's transactions.
+
+With several workers the first one gives the wish its number, and each has a row of that number: all of them erase the
+user, and whoever learns another id of theirs writes it into all rows (`spread`).
 """
 
 import json
@@ -10,12 +13,13 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from relay.api import User
+from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
 _COLUMNS: Final = (
@@ -23,7 +27,12 @@ _COLUMNS: Final = (
     " problem, done, user_id, external_ids"
 )
 _ASK: Final = """
-    INSERT INTO erasure (asked, type, source, offset, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO erasure (number, asked, type, source, offset, user_id, external_ids, digests)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_AGAIN: Final = """
+    UPDATE erasure SET user_id = ?, external_ids = ?, digests = ?, compacted = NULL, done = NULL, counted = 0
+    WHERE number = ?
 """
 _ANSWERED: Final = """
     INSERT INTO erasure_answer VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE
@@ -65,6 +74,8 @@ class Erasure:
     problem: str | None = None
     done: float | None = None
     answers: Sequence[Answer] = field(default=())
+    workers: Mapping[int, "Erasure"] = field(default_factory=dict)
+    """With several workers the receipt of each, by its number; this one is what they come to together."""
 
     @property
     def status(self) -> Literal["waiting", "at the connectors", "done"]:
@@ -89,9 +100,59 @@ def ask_erasure(folder: Path, user: User) -> int:
 
 
 def erasures(folder: Path) -> list[Erasure]:
-    """All erasures, the last one first."""
-    with closing(connect(folder, "ro")) as db:
-        return read_erasures(db)
+    """All erasures of a state folder, the last one first, over all workers."""
+    parts: dict[int, dict[int, Erasure]] = {}
+    for worker, mine in worker_folders(folder).items():
+        with closing(connect(mine, "ro")) as db:
+            for one in read_erasures(db):
+                parts.setdefault(one.number, {})[worker] = one
+    return [together(parts[number]) for number in sorted(parts, reverse=True)]
+
+
+def together(parts: Mapping[int, Erasure]) -> Erasure:
+    """The receipt of an erasure by those of the workers. It is done when all of them are; the connectors answer to the
+    first one."""
+    first, *others = parts.values()
+    if not others:
+        return first
+    problems = [f"worker {number}: {one.problem}" for number, one in parts.items() if one.problem]
+    return replace(
+        first,
+        **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
+        compacted=_last([one.compacted for one in parts.values()]),
+        done=_last([one.done for one in parts.values()]),
+        digests=sorted({each for one in parts.values() for each in one.digests}),
+        problem="; ".join(problems) or None,
+        workers=parts,
+    )
+
+
+def _last(times: Sequence[float | None]) -> float | None:
+    """When all of it was so."""
+    known = [moment for moment in times if moment is not None]
+    return max(known) if len(known) == len(times) else None
+
+
+def spread(folder: Path, users: Sequence[Erasure]) -> None:
+    """Have another worker erase these users, too. Where it knew less of what they are called, it begins once more."""
+    with closing(connect(folder, "rw")) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        known = {one.number: one for one in read_erasures(db)}
+        for one in users:
+            other = known.get(one.number)
+            if other is None:
+                ask(db, one)
+            elif not {*one.digests} <= {*other.digests}:
+                _begin_again(db, other, one.user)
+        db.execute("COMMIT")
+
+
+def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
+    external_ids = tuple(sorted({*user.external_ids, *one.user.external_ids}))
+    known = replace(one, user=replace(user, external_ids=external_ids))
+    db.execute(_AGAIN, (user.user_id, *_ids(known), one.number))
+    db.execute("DELETE FROM erasure_answer WHERE number = ?", (one.number,))
 
 
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
@@ -113,13 +174,15 @@ def _read(row: dict[str, Any], answers: Mapping[int, Sequence[Answer]]) -> Erasu
 
 def ask(db: sqlite3.Connection, one: Erasure) -> int:
     """Add an erasure; return its number."""
-    columns = (one.asked, one.type, one.source, one.offset, one.user.user_id, *_ids(one.user))
+    columns = (one.number or None, one.asked, one.type, one.source, one.offset, one.user.user_id, *_ids(one))
     return db.execute(_ASK, columns).lastrowid or 0
 
 
-def _ids(user: User) -> tuple[str, str]:
+def _ids(one: Erasure) -> tuple[str, str]:
+    """External ids and the digests of all ids, for the table. Digests stay when ids are forgotten."""
+    user = one.user
     ids = [*([user.user_id] if user.user_id else []), *user.external_ids]
-    return json.dumps(user.external_ids), json.dumps(sorted(map(digest, ids)))
+    return json.dumps(user.external_ids), json.dumps(sorted({*one.digests, *map(digest, ids)}))
 
 
 def watch_position(db: sqlite3.Connection) -> int | None:
@@ -141,10 +204,16 @@ def known_external_ids(db: sqlite3.Connection, user_id: str | None) -> set[str]:
     return {one for (one,) in db.execute("SELECT external_id FROM identity WHERE user_id = ?", (user_id,))}
 
 
-def learnt(db: sqlite3.Connection, users: Mapping[int, User]) -> None:
-    """Keep what is known of users before their events, which tell it, are gone."""
-    rows = [(*_ids(user), number) for number, user in users.items()]
-    db.executemany("UPDATE erasure SET external_ids = ?, digests = ? WHERE number = ?", rows)
+def learnt(db: sqlite3.Connection, found: Mapping[int, Collection[str]]) -> list[Erasure]:
+    """Keep the external ids of users before their events, which tell them, are gone; return the erasures as they are
+    then."""
+    for one in read_erasures(db, "compacted IS NULL"):
+        if one.number in found:
+            external_ids = tuple(sorted({*one.user.external_ids, *found[one.number]}))
+            known = replace(one, user=replace(one.user, external_ids=external_ids))
+            query = "UPDATE erasure SET external_ids = ?, digests = ? WHERE number = ?"
+            db.execute(query, (*_ids(known), one.number))
+    return [one for one in read_erasures(db, "compacted IS NULL") if one.number in found]
 
 
 def counted(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], until: int | None = None) -> None:
@@ -155,6 +224,22 @@ def counted(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], unt
     if until is not None:
         numbers = {number for by_number in counts.values() for number in by_number}
         db.executemany("UPDATE erasure SET counted = max(counted, ?) WHERE number = ?", [(until, n) for n in numbers])
+
+
+def unchanged(db: sqlite3.Connection, before: Sequence[Erasure]) -> list[int]:
+    """Which of these erasures are about the same ids as before, and not begun again meanwhile."""
+    now = {one.number: one for one in read_erasures(db, "done IS NULL")}
+    found = [(one, now[one.number]) for one in before if one.number in now]
+    return [one.number for one, same in found if [*one.digests] == [*same.digests] and one.compacted == same.compacted]
+
+
+def erased(db: sqlite3.Connection, users: Sequence[Erasure]) -> None:
+    """Journal and tables are without these users, as far as their ids were known; those of whom more is known now begin
+    again, and what they find then counts as well."""
+    known = unchanged(db, users)
+    compacted(db, known)
+    left = [(one.number,) for one in users if one.number not in known]
+    db.executemany("UPDATE erasure SET counted = 0 WHERE number = ?", left)
 
 
 def compacted(db: sqlite3.Connection, numbers: Collection[int], problem: str | None = None) -> None:
@@ -173,11 +258,13 @@ def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
 def forget(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Forget the ids of these users: nobody needs them any more."""
     rows = [(number,) for number in numbers]
-    known = "DELETE FROM identity WHERE user_id = (SELECT user_id FROM erasure WHERE number = ?)"
-    db.executemany(known, rows)
-    db.executemany("UPDATE erasure SET user_id = NULL, external_ids = '[]' WHERE number = ?", rows)
+    known = "SELECT user_id FROM erasure WHERE number = ? AND compacted NOT NULL"
+    db.executemany(f"DELETE FROM identity WHERE user_id = ({known})", rows)  # noqa: S608
+    query = "UPDATE erasure SET user_id = NULL, external_ids = '[]' WHERE number = ? AND compacted NOT NULL"
+    db.executemany(query, rows)
 
 
 def done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Nothing is left to do."""
-    db.executemany("UPDATE erasure SET done = ? WHERE number = ?", [(time.time(), number) for number in numbers])
+    query = "UPDATE erasure SET done = ? WHERE number = ? AND compacted NOT NULL"
+    db.executemany(query, [(time.time(), number) for number in numbers])

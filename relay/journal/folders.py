@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER_NAME: Final = "workers"
+DATABASE: Final = "relay.db"
 WORKER_NUMBERS: Final = 1_000_000_000
 """Parked events and replays of a worker are numbered from so many times its own number on, so that each number names
 one of them."""
@@ -17,9 +18,14 @@ def worker_folder(state: Path, number: int) -> Path:
 
 def worker_folders(state: Path) -> dict[int, Path]:
     """The folders of all workers that ever ran, by their numbers; that of the first is always among them."""
-    others = (state / FOLDER_NAME).glob("[1-9]*")
-    numbers = sorted(int(folder.name) for folder in others if folder.name.isdecimal() and folder.is_dir())
-    return {number: worker_folder(state, number) for number in (0, *numbers)}
+    found = (database.parent.name for database in (state / FOLDER_NAME).glob(f"[1-9]*/{DATABASE}"))
+    return {number: worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))}
+
+
+def other_folders(mine: Path, number: int) -> list[Path]:
+    """The folders of all other workers, as seen by the one with this number in its own."""
+    found = worker_folders(mine.parents[1] if number else mine)
+    return [folder for other, folder in found.items() if other != number]
 
 
 def journal_folder(state: Path, path: Path, number: int) -> Path:

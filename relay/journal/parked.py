@@ -6,6 +6,7 @@ FileNotFoundError (no relay has run there), sqlite3.Error.
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -13,9 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.api import Event, Kind
-from relay.journal.folders import worker_folders
+from relay.journal.folders import DATABASE, worker_folders
 
-FILE_NAME: Final = "relay.db"
 VERSION: Final = 3
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
@@ -138,8 +138,11 @@ def count_parked(folder: Path, which: Which) -> int:
 
 def parked_counts(folder: Path) -> list[tuple[str, str | None, str, int]]:
     """How many events are parked: by source, connector (None: at the source) and cause."""
-    with closing(connect(folder, "ro")) as db:
-        return db.execute("SELECT source, connector, cause, count(*) FROM parked GROUP BY 1, 2, 3").fetchall()
+    found = Counter[tuple[str, str | None, str]]()
+    for db, _ in _each(folder, "ro", Which()):
+        for *which, events in db.execute("SELECT source, connector, cause, count(*) FROM parked GROUP BY 1, 2, 3"):
+            found[tuple(which)] += events
+    return [(*which, events) for which, events in found.items()]
 
 
 def drop_parked(folder: Path, which: Which) -> int:
@@ -154,7 +157,7 @@ def mark_parked(folder: Path, which: Which) -> int:
 
 def connect(folder: Path, mode: str) -> sqlite3.Connection:
     """Open the database of a state folder that some relay has run with: "ro" to look, "rw" to change."""
-    path = folder / FILE_NAME
+    path = folder / DATABASE
     if not path.exists():
         raise FileNotFoundError(f"{path}: no relay has run with this state folder")
     uri = f"{path.resolve().as_uri()}?mode={mode}"

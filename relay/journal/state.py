@@ -22,9 +22,9 @@ from typing import Final, TypeVar, TypeVarTuple
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
-from relay.journal.folders import WORKER_NUMBERS
+from relay.journal.folders import DATABASE, WORKER_NUMBERS
 from relay.journal.lock import lock
-from relay.journal.parked import FIELDS, FILE_NAME, LOCKED_S, VERSION, Parked
+from relay.journal.parked import FIELDS, LOCKED_S, VERSION, Parked
 from relay.journal.pauses import read_pauses
 from relay.journal.replays import Replay, read_replays, save_replays
 
@@ -87,10 +87,10 @@ class State:
 
         Raises OSError (another relay has the folder), sqlite3.Error."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.worker = folder, worker
         self._lock = lock(folder)
-        (folder / FILE_NAME).touch(mode=0o600)  # parked events are personal data
-        self._db = sqlite3.connect(folder / FILE_NAME, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
+        (folder / DATABASE).touch(mode=0o600)  # parked events are personal data
+        self._db = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         _make_tables(self._db)
@@ -264,7 +264,7 @@ def _make_tables(db: sqlite3.Connection) -> None:
     """Make the tables, or bring those of an older relay up to date, all or nothing."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise sqlite3.DatabaseError(f"{FILE_NAME} was written by a newer relay (version {version} of its tables)")
+        raise sqlite3.DatabaseError(f"{DATABASE} was written by a newer relay (version {version} of its tables)")
     fresh = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'parked'").fetchone() is None
     steps = "" if fresh else "".join(MIGRATIONS[version:])
     tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")

@@ -25,7 +25,8 @@ from relay.config import Config, ConfigError, TlsError
 from relay.deliver import Eraser, Fleet, NotOpened
 from relay.ingest import First, Ingest, Others
 from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
-from relay.journal.folders import journal_folder, worker_folder
+from relay.journal.folders import journal_folder, other_folders, worker_folder
+from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.pulse import Pulse
 from relay.runtime.reload import Reloaded, refused, reloaded
@@ -64,9 +65,9 @@ class Daemon:
         self._fleet = Fleet(journal, state, state.folder, number)
         self._first = First(worker.first, []) if worker and number else None
         self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
-        self._eraser = Eraser(self._fleet, journal, state, config.erasure)
+        self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
         self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload)
-        self._admin = Admin(self._view, config.admin, config.metrics)
+        self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
@@ -119,8 +120,14 @@ class Daemon:
         except NotOpened as error:
             raise StartError(str(error)) from error
         if self._first is not None:
-            self._first.selections = self._fleet.alone
+            self._first.selections = [*self._fleet.alone, *self._eraser.wants]
             await self._first.connect()
+            await self._follow_pauses(other_folders(self._state.folder, self._state.worker)[0])
+
+    async def _follow_pauses(self, first: Path) -> None:
+        """Pause what the first worker does."""
+        await self._state.run(lambda db: follow_pauses(db, first))
+        await self._fleet.heed_pauses()
 
     async def _listen(self) -> list[str]:
         try:
@@ -199,10 +206,13 @@ class Daemon:
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the signal or, if that is all there is to do, for the end of the deliveries."""
         drains = self._worker is not None and self._worker.only_drains
-        while not stop.is_set() and not (drains and not self._fleet.pending):
+        while not stop.is_set() and not (drains and await self._is_idle()):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S if drains else None):
                     await stop.wait()
+
+    async def _is_idle(self) -> bool:
+        return await self._fleet.is_idle() and await self._eraser.is_idle()
 
     async def _end(self, lanes: asyncio.Task[None]) -> None:
         """Let the deliveries under way end within the budget; a second signal does not wait for them."""

@@ -7,6 +7,7 @@ again. Idle is not stuck: an idle writer answers at once. Nor is a destination t
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -55,12 +56,17 @@ class Pulse:
 
     def status(self) -> str:
         """How things are, in one sentence."""
-        head, lanes = self._journal.head, self._fleet.lanes
-        pending = {lane.name: lane.cursor.ledger(head).pending for lane in lanes}
-        slowest = max(pending, key=lambda name: pending[name], default=None)
-        parts = [f"{head:,} events accepted", f"{len(lanes)} connector{'s' * (len(lanes) != 1)}"]
-        if slowest is not None:
-            parts.append(f"slowest {slowest}: {pending[slowest]:,} pending" if pending[slowest] else "nothing pending")
-        if reason := self._journal.refusing:
-            parts.append(f"senders are refused: {reason}")
-        return ", ".join(parts)
+        head = self._journal.head
+        pending = {lane.name: lane.cursor.ledger(head).pending for lane in self._fleet.lanes}
+        return sentence(head, pending, self._journal.refusing)
+
+
+def sentence(events: int, pending: Mapping[str, int], refusing: str | None) -> str:
+    """How things are: events accepted, what is pending at each connector, and why senders are refused if they are."""
+    slowest = max(pending, key=lambda name: pending[name], default=None)
+    parts = [f"{events:,} events accepted", f"{len(pending)} connector{'s' * (len(pending) != 1)}"]
+    if slowest is not None:
+        parts.append(f"slowest {slowest}: {pending[slowest]:,} pending" if pending[slowest] else "nothing pending")
+    if refusing:
+        parts.append(f"senders are refused: {refusing}")
+    return ", ".join(parts)

@@ -28,6 +28,9 @@ class Supervised:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.ready = asyncio.Event()
+        self.over = False
+        """It has ended and is not started again: all it had is delivered."""
+        self._heard = 0.0
         self._process: Process | None = None
         self._stopping = asyncio.Event()
 
@@ -37,7 +40,8 @@ class Supervised:
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._once()
-            if self._stopping.is_set() or (self.worker.only_drains and code == 0):
+            self.over = self.worker.only_drains and code == 0
+            if self._stopping.is_set() or self.over:
                 return
             if not self.ready.is_set():
                 raise StartError(f"worker {self.worker.number} ended with exit code {code}, see above")
@@ -56,6 +60,7 @@ class Supervised:
         environ = os.environ | {"NOTIFY_SOCKET": str(self.worker.notify)}
         environ.pop("WATCHDOG_PID", None)
         command = [sys.executable, "-m", "relay", *sys.argv[1:], "--worker", str(self.worker)]
+        self._heard = time.monotonic()
         self._process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=self.worker.fds)
         try:
             async with asyncio.TaskGroup() as group:
@@ -80,8 +85,14 @@ class Supervised:
                 log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=patience)
                 self.signal(signal.SIGKILL)
                 return
+            self._heard = time.monotonic()
             if b"READY=1" in message.splitlines():
                 self.ready.set()
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether the process runs, but has given no sign of life for so long."""
+        runs = self._process is not None and self._process.returncode is None
+        return runs and time.monotonic() - self._heard > seconds
 
     def signal(self, number: int) -> None:
         """Send the process a signal, if it runs."""

@@ -14,7 +14,8 @@ it. How it fails and recovers:
 import asyncio
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,12 +23,16 @@ from typing import Final
 import structlog
 
 from relay import __version__
+from relay.admin import Admin
 from relay.config import Config
 from relay.ingest import bind, close, show
-from relay.journal.books import books
 from relay.journal.folders import worker_folders
+from relay.journal.leftover import has_work
 from relay.runtime.daemon import StartError, inherited, on_signal
+from relay.runtime.joint import JointView
+from relay.runtime.joint_pulse import JointPulse
 from relay.runtime.supervised import Supervised
+from relay.runtime.systemd import Notify
 from relay.runtime.worker import Worker
 
 STOP_MARGIN_S: Final = 15.0
@@ -41,15 +46,8 @@ def is_needed(config: Config, state: Path) -> bool:
 
 
 def leftover(state: Path, workers: int) -> list[int]:
-    """Workers that are no longer wanted but have events to deliver."""
-    return [number for number, folder in worker_folders(state).items() if number >= workers and _has_pending(folder)]
-
-
-def _has_pending(folder: Path) -> bool:
-    try:
-        return any(lane.ledger.pending for lane in books(folder))
-    except FileNotFoundError:
-        return False
+    """Workers that are no longer wanted but have something to do."""
+    return [number for number, folder in worker_folders(state).items() if number >= workers and has_work(folder)]
 
 
 async def supervise(config: Config, state: Path) -> None:
@@ -61,7 +59,7 @@ async def supervise(config: Config, state: Path) -> None:
     try:
         with TemporaryDirectory(prefix="relay-") as rendezvous:
             workers = _workers(config, state, sockets, rendezvous, outlived=passed is not None)
-            await _run(config, workers, show(sockets[0], config.ingest), stop)
+            await _run(config, state, workers, show(sockets[0], config.ingest), stop)
     except* StartError as group:
         raise group.exceptions[0] from None
     finally:
@@ -88,23 +86,48 @@ def _workers(
     ]
 
 
-async def _run(config: Config, workers: Sequence[Supervised], addresses: Sequence[str], stop: asyncio.Event) -> None:
+async def _run(
+    config: Config, state: Path, workers: Sequence[Supervised], addresses: Sequence[str], stop: asyncio.Event
+) -> None:
+    view, notify = JointView(config, state, workers), Notify()
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(each.run(), name=f"worker {each.worker.number}") for each in workers]
         for each in workers:
             await each.ready.wait()
-        sources, connectors = sorted(config.sources), sorted(config.connectors)
-        told = {"version": __version__, "listen": addresses, "sources": sources, "connectors": connectors}
-        log.info("relay runs", workers=config.runtime.workers, **told)
-        await stop.wait()
-        log.info("relay stops", drain_s=config.runtime.drain)
-        for each in workers:
-            each.stop()
-        on_signal(lambda: _signal(workers, signal.SIGTERM))
-        _, stuck = await asyncio.wait(running, timeout=config.runtime.drain + STOP_MARGIN_S)
-        if stuck:
-            log.error("workers do not stop, are killed", workers=len(stuck))
-            _signal(workers, signal.SIGKILL)
+        async with _listening(Admin(view, config.admin, config.metrics)) as admin:
+            beating = group.create_task(JointPulse(notify, view, workers).run(), name="signs of life")
+            sources, connectors = sorted(config.sources), sorted(config.connectors)
+            told = {"version": __version__, "listen": addresses, "admin": admin.addresses}
+            told |= {"sources": sources, "connectors": connectors}
+            log.info("relay runs", workers=config.runtime.workers, **told)
+            await stop.wait()
+            log.info("relay stops", drain_s=config.runtime.drain)
+            await notify.stopping()
+            await _stop(config, workers, running)
+            beating.cancel()
+
+
+@asynccontextmanager
+async def _listening(admin: Admin) -> AsyncIterator[Admin]:
+    """Listen for what admins ask. Raises StartError."""
+    try:
+        await admin.start()
+    except OSError as error:
+        raise StartError(f"the admin API cannot listen: {error}") from error
+    try:
+        yield admin
+    finally:
+        await admin.stop()
+
+
+async def _stop(config: Config, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]) -> None:
+    for each in workers:
+        each.stop()
+    on_signal(lambda: _signal(workers, signal.SIGTERM))
+    _, stuck = await asyncio.wait(running, timeout=config.runtime.drain + STOP_MARGIN_S)
+    if stuck:
+        log.error("workers do not stop, are killed", workers=len(stuck))
+        _signal(workers, signal.SIGKILL)
 
 
 def _signal(workers: Sequence[Supervised], number: int) -> None:

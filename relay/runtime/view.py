@@ -4,7 +4,8 @@ import asyncio
 import resource
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,20 +24,24 @@ from relay.admin import (
     SourceStatus,
     State,
     Status,
-    Taps,
+    Tap,
     time_to,
 )
 from relay.admin.rates import NOW_S
+from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.deliver.lane import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
-from relay.journal import Journal, parked_counts
-from relay.journal.audit import Audit, audit
+from relay.journal import Journal, parked_counts, pause, resume
+from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import Reloaded
 
 PAGE: Final = resource.getpagesize()
+HEED_S: Final = 5.0
+"""How long a lane may take to heed a pause."""
+HEED_LOOK_S: Final = 0.02
 log = structlog.stdlib.get_logger()
 
 
@@ -81,19 +86,34 @@ class View:
 
     async def audit(self) -> Audit:
         """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
-        journal = self.folder / self.config.journal.path
-        return await asyncio.to_thread(audit, self.folder, journal, self.config.may_expire)
+        return await asyncio.to_thread(audit_all, self.folder, self.config.journal.path, self.config.may_expire)
 
-    def taps(self, at: str) -> Taps:
-        """The taps of "ingest", or of a connector behind its filters. Raises LookupError."""
-        return self._journal.taps if at == "ingest" else self._lane(at).taps
+    @asynccontextmanager
+    async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """What passes at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
+        taps = self._journal.taps if at == "ingest" else self._lane(at).taps
+        tap = Tap(Selection(entries))
+        taps.add(tap)
+        try:
+            yield tap.portions()
+        finally:
+            taps.discard(tap)
 
-    def position(self, connector: str) -> int:
-        """The offset below which the connector has all events settled. Raises LookupError."""
-        return self._lane(connector).cursor.position
+    async def hold(self, connector: str, *, held: bool) -> bool:
+        """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
 
-    def is_held(self, connector: str) -> bool:
-        """Whether an admin has the connector paused. Raises LookupError."""
+        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        self._lane(connector)
+        changed = await asyncio.to_thread(pause if held else resume, self.folder, connector)
+        try:
+            async with asyncio.timeout(HEED_S):
+                while self._is_held(connector) is not held:  # noqa: ASYNC110  the database tells the lane
+                    await asyncio.sleep(HEED_LOOK_S)
+        except TimeoutError:
+            raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
+        return changed
+
+    def _is_held(self, connector: str) -> bool:
         return self._lane(connector).delivery.breaker.held is not None
 
     def _lane(self, connector: str) -> LiveLane:
@@ -105,7 +125,7 @@ class View:
 
     async def status(self) -> Status:
         """How everything is now."""
-        parked = await self._parked()
+        parked = await count_parked_in(self.folder)
         used = resource.getrusage(resource.RUSAGE_SELF)
         return Status(
             version=__version__,
@@ -118,17 +138,6 @@ class View:
             journal=self._journal_status(),
             parked=parked,
         )
-
-    async def _parked(self) -> list[ParkedCount]:
-        try:
-            counts = await asyncio.to_thread(parked_counts, self.folder)
-        except (OSError, sqlite3.Error) as error:
-            log.error("parked events cannot be counted", error=str(error))
-            return []
-        return [
-            ParkedCount(source=source, connector=connector, cause=cause, events=events)
-            for source, connector, cause, events in counts
-        ]
 
     def _source(self, name: str, intake: Intake) -> SourceStatus:
         traffic, books = intake.traffic, intake.books
@@ -205,6 +214,19 @@ class View:
             failed=journal.failed,
             syncs=journal.syncs.copy(),
         )
+
+
+async def count_parked_in(folder: Path) -> list[ParkedCount]:
+    """What lies parked in a state folder; nothing if that cannot be told at the moment."""
+    try:
+        counts = await asyncio.to_thread(parked_counts, folder)
+    except (OSError, sqlite3.Error) as error:
+        log.error("parked events cannot be counted", error=str(error))
+        return []
+    return [
+        ParkedCount(source=source, connector=connector, cause=cause, events=events)
+        for source, connector, cause, events in counts
+    ]
 
 
 def _state(lane: LiveLane) -> tuple[State, Literal["admin", "destination"] | None, float | None]:

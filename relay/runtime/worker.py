@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from relay.api import Plugin, Settings
-from relay.config import Config, Configured
+from relay.config import AdminSettings, Config, Configured, MetricsSettings
 
 P = TypeVar("P", bound=Plugin)
 S = TypeVar("S", bound=Settings)
@@ -55,12 +55,19 @@ class Worker:
         """The socket at which its supervisor hears how it is."""
         return Path(self.rendezvous) / f"notify-{self.number}.sock"
 
+    @property
+    def admin(self) -> Path:
+        """The socket at which its supervisor asks how it is."""
+        return Path(self.rendezvous) / f"admin-{self.number}.sock"
+
     def share(self, config: Config) -> Config:
         """Its part of a configuration: all of them together keep to each connector's `concurrency` and each source's
-        `rate`."""
+        `rate`, and it is for the supervisor to talk to admins."""
         sources = {} if self.only_drains else config.sources
         return replace(
             config,
+            admin=AdminSettings(),
+            metrics=MetricsSettings(),
             sources={name: _with(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
             connectors={
                 name: _with(one, concurrency=max(1, one.settings.concurrency // self.of))

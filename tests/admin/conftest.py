@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, Status, Taps
+from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, Status, Tap, Taps
+from relay.catalogue import Selection
 from relay.config import AdminSettings, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.journal import Journal, Limits, State
@@ -52,6 +54,9 @@ def a_status(**given: Any) -> Status:
     return replace(of, **given)
 
 
+AT_10 = "REPLACE INTO cursor VALUES ('heap', 10, 0, 10, '[]', 10, 0, 0, 0, 0, 0, 0)"
+
+
 @dataclass
 class Shown:
     """A daemon as far as the API sees it: one connector, `heap`, at offset 10."""
@@ -59,7 +64,7 @@ class Shown:
     folder: Path
     shown: Status = field(default_factory=a_status)
     passing: Taps = field(default_factory=set)
-    heeds: Callable[[], bool] = lambda: False
+    held: bool = False
 
     async def status(self) -> Status:
         return self.shown
@@ -68,18 +73,24 @@ class Shown:
         await Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20).close()
         return audit(self.folder, self.folder / "journal", lambda _: False)
 
-    def taps(self, at: str) -> Taps:
-        self.position("heap" if at == "ingest" else at)
-        return self.passing
+    @asynccontextmanager
+    async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        self._known("heap" if at == "ingest" else at)
+        tap = Tap(Selection(entries))
+        self.passing.add(tap)
+        try:
+            yield tap.portions()
+        finally:
+            self.passing.discard(tap)
 
-    def position(self, connector: str) -> int:
+    async def hold(self, connector: str, *, held: bool) -> bool:
+        self._known(connector)
+        changed, self.held = held != self.held, held
+        return changed
+
+    def _known(self, connector: str) -> None:
         if connector != "heap":
             raise LookupError(f"no connector {connector} runs; there are: heap")
-        return 10
-
-    def is_held(self, connector: str) -> bool:
-        self.position(connector)
-        return self.heeds()
 
 
 class Bench:
@@ -87,6 +98,7 @@ class Bench:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.state = State(folder)
+        self.state._transaction(lambda db: db.execute(AT_10))
         self.shown = Shown(folder)
         self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
         self.socket = folder / SOCKET

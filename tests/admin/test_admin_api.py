@@ -17,7 +17,7 @@ from relay.admin.contract import contract
 from relay.admin.tap import Tap
 from relay.api import Secret
 from relay.config import TcpAddress
-from relay.journal import Cursor, Parked, pauses
+from relay.journal import Cursor, Parked
 from relay.journal.replays import Replay, ask_replay, replays
 from tests.admin.conftest import Bench
 
@@ -85,6 +85,7 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 11}),
         (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "until": 5}),
         (404, "POST", "/replays", None, {"connector": "hoop", "start": 0, "stop": 10}),
+        (404, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "worker": 1}),
         (200, "DELETE", "/replays/7", "/replays/{number}", None),
     ],
 )
@@ -115,17 +116,11 @@ async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
     assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": False}
 
 
-async def test_a_pause_is_kept_and_answered_when_the_lane_heeds_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(api_module, "HEED_S", 0.05)
-    status, problem, _ = await bench.ask("POST", "/lanes/heap/pause")
-    assert (status, "has not heeded" in problem["detail"]) == (503, True)
-    assert list(pauses(bench.shown.folder)) == ["heap"]
-    bench.shown.heeds = lambda: "heap" in pauses(bench.shown.folder)
-    for action, changed in (("pause", False), ("resume", True), ("resume", False)):
+async def test_a_pause_says_whether_it_was_news(bench: Bench) -> None:
+    for action, changed in (("pause", True), ("pause", False), ("resume", True), ("resume", False)):
         seen = await bench.ask("POST", f"/lanes/heap/{action}")
         assert seen[:2] == (200, {"connector": "heap", "paused": action == "pause", "changed": changed})
+        assert_described("POST", "/lanes/{connector}/pause", seen)
 
 
 async def test_only_so_many_taps_at_a_time_and_whoever_leaves_makes_room(

@@ -1,0 +1,136 @@
+"""What several workers say of themselves, as if one process said it. Pure.
+
+Counters that begin with a process must not fall when one of several processes begins anew: what it had counted before
+its end (`ended`) is merged with the others, like a worker that does nothing any more.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Final, TypeVar
+
+from relay.admin.status import JournalStatus, LaneStatus, ParkedCount, Refusing, SourceStatus, Status
+
+T = TypeVar("T")
+
+SEVERITY: Final = ("working", "failing", "paused", "broken")
+
+
+def merged(statuses: Sequence[Status], parked: Sequence[ParkedCount]) -> Status:
+    """The status of all of them together; of each lane the worst state. `parked` is what lies parked in all."""
+    whole = reduce(_added, statuses)
+    now = Counter[str]()
+    for one in parked:
+        now[one.connector or ""] += one.events
+    lanes = [replace(lane, parked_now=now[lane.connector]) for lane in whole.lanes]
+    return replace(whole, lanes=lanes, parked=parked)
+
+
+def ended(last: Status) -> Status:
+    """What is left of a process by what it said last: all that it had counted since its start."""
+    sources = [replace(one, duplicates=0, refusing=None, rate=0.0) for one in last.sources]
+    lanes = [_ended(lane) for lane in last.lanes]
+    journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
+    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, parked=())
+
+
+def _ended(lane: LaneStatus) -> LaneStatus:
+    healthy = replace(lane, state="working", paused_by=None, since=None, breaker="closed", next_try=0.0)
+    return replace(healthy, accepted=0, outcomes={}, pending=0, oldest_pending=None, rate=0.0, drained_in=0.0)
+
+
+def still(last: Status) -> Status:
+    """What a process said that is away for the moment: what it had is on disk, and nothing moves."""
+    sources = [replace(one, rate=0.0) for one in last.sources]
+    lanes = [replace(lane, rate=0.0, drained_in=None if lane.pending else 0.0) for lane in last.lanes]
+    return replace(last, memory=0, sources=sources, lanes=lanes, journal=replace(last.journal, full_in=None))
+
+
+def _added(one: Status, other: Status) -> Status:
+    return replace(
+        other,
+        now=max(one.now, other.now),
+        started=min(one.started, other.started),
+        cpu=one.cpu + other.cpu,
+        memory=one.memory + other.memory,
+        sources=_by_name(one.sources, other.sources, lambda source: source.source, _source),
+        lanes=_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _lane),
+        journal=_journal(one.journal, other.journal),
+    )
+
+
+def _by_name(ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], both: Callable[[T, T], T]) -> list[T]:
+    found = {name(one): one for one in ones}
+    for other in others:
+        known = found.get(name(other))
+        found[name(other)] = other if known is None else both(known, other)
+    return [*found.values()]
+
+
+def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:
+    last = _largest(one.last, other.last)
+    return replace(
+        other,
+        accepted=one.accepted + other.accepted,
+        unreadable=one.unreadable + other.unreadable,
+        duplicates=one.duplicates + other.duplicates,
+        requests=_sums(one.requests, other.requests),
+        last=last,
+        rate=one.rate + other.rate,
+        refusing=_refusing([each for each in (one.refusing, other.refusing) if each], last),
+        ack=one.ack + other.ack,
+    )
+
+
+def _refusing(found: Sequence[Refusing], last: float | None) -> Refusing | None:
+    """A source refuses everything if no worker has taken anything since one began to refuse."""
+    lasting = [one for one in found if last is None or one.since >= last]
+    return min(lasting, key=lambda one: one.since, default=None)
+
+
+def _lane(one: LaneStatus, other: LaneStatus) -> LaneStatus:
+    better, worse = sorted((one, other), key=lambda lane: SEVERITY.index(lane.state))
+    errors = [error for error in (one.last_error, other.last_error) if error]
+    return replace(
+        worse,
+        since=_least(worse.since, better.since) if better.state == worse.state else worse.since,
+        accepted=one.accepted + other.accepted,
+        outcomes=_sums(one.outcomes, other.outcomes),
+        pending=one.pending + other.pending,
+        oldest_pending=_least(one.oldest_pending, other.oldest_pending),
+        rate=one.rate + other.rate,
+        drained_in=None if None in (one.drained_in, other.drained_in) else _largest(one.drained_in, other.drained_in),
+        last_error=max(errors, key=lambda error: error.at, default=None),
+        parked=one.parked + other.parked,
+        attempts=_sums(one.attempts, other.attempts),
+        attempt=one.attempt + other.attempt,
+        end_to_end=one.end_to_end + other.end_to_end,
+    )
+
+
+def _journal(one: JournalStatus, other: JournalStatus) -> JournalStatus:
+    return JournalStatus(
+        oldest=one.oldest + other.oldest,
+        head=one.head + other.head,
+        size=one.size + other.size,
+        needed=one.needed + other.needed,
+        capacity=one.capacity + other.capacity,
+        full_in=_least(one.full_in, other.full_in),
+        refusing=one.refusing or other.refusing,
+        bytes=one.bytes + other.bytes,
+        failed=one.failed + other.failed,
+        syncs=one.syncs + other.syncs,
+    )
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
+def _largest(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)

@@ -1,0 +1,199 @@
+"""What admins see of several workers: the supervisor asks each of them, and tells what they say as one.
+
+A worker that is away for the moment is no error: its part is as it was seen last, and the status says so. What it had
+counted since its start is kept when it starts again, so that sums do not fall.
+"""
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from relay import __version__
+from relay.admin import JournalStatus, Status, WorkerStatus, ended, merged, still
+from relay.config import Config
+from relay.histogram import QUICK, Histogram
+from relay.journal import pause, resume
+from relay.journal.audit import Audit, audit_all
+from relay.runtime.view import PAGE, count_parked_in
+from relay.runtime.worker import Worker
+
+ANSWER_S: Final = 5.0
+"""A worker that has not answered by then is away; to a pause it answers when it heeds it."""
+PAUSE_S: Final = 10.0
+AGAIN_S: Final = 0.5
+PIECES: Final = 4
+"""How much of a live tap waits for who reads it: beyond that the workers leave events out, and count them."""
+GONE: Final = (aiohttp.ClientError, OSError)
+
+
+class Running(Protocol):
+    """What is to be known of a worker's process."""
+
+    worker: Worker
+    over: bool
+    """It has ended, and is not started again: all it had is delivered."""
+
+
+class JointView:
+    """Several workers as `relay.admin` wants them."""
+
+    def __init__(self, config: Config, folder: Path, workers: Sequence[Running]) -> None:
+        self.config, self.folder, self._workers = config, folder, workers
+        self._started = time.time()
+        self._seen: dict[int, Status] = {}
+        self._before: dict[int, Status] = {}
+        """Of each worker what its earlier processes had counted."""
+
+    async def status(self) -> Status:
+        """How everything is now."""
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                (one.worker, group.create_task(self._look(one.worker), name=f"look at worker {one.worker.number}"))
+                for one in self._workers
+                if not one.over
+            ]
+            parked = group.create_task(count_parked_in(self.folder), name="count parked events")
+        answers = {worker.number: task.result() for worker, task in asked}
+        for number, status in answers.items():
+            self._keep(number, status)
+        parts = [status if answers.get(number) else still(status) for number, status in self._seen.items()]
+        whole = merged([self._mine(), *self._before.values(), *parts], parked.result())
+        workers = [self._worker(number, away=status is None) for number, status in answers.items()]
+        return replace(whole, workers=workers)
+
+    async def _look(self, worker: Worker) -> Status | None:
+        """How a worker is; None if it is away."""
+        try:
+            async with _session(worker, ANSWER_S) as session, session.get("http://worker/status") as answer:
+                return msgspec.json.decode(await answer.read(), type=Status)
+        except (*GONE, msgspec.MsgspecError):
+            return None
+
+    def _keep(self, number: int, status: Status | None) -> None:
+        if status is None:
+            return
+        last = self._seen.get(number)
+        if last is not None and last.started != status.started:
+            ones = [before for before in (self._before.get(number),) if before]
+            self._before[number] = merged([*ones, ended(last)], ())
+        self._seen[number] = status
+
+    def _mine(self) -> Status:
+        """The supervisor itself."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return Status(
+            version=__version__,
+            now=time.time(),
+            started=self._started,
+            cpu=used.ru_utime + used.ru_stime,
+            memory=int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
+            sources=[],
+            lanes=[],
+            journal=JournalStatus(
+                oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None, bytes=0, failed=0,
+                syncs=Histogram(QUICK),
+            ),
+            parked=[],
+        )  # fmt: skip
+
+    def _worker(self, number: int, *, away: bool) -> WorkerStatus:
+        seen = self._seen.get(number)
+        if seen is None:
+            return WorkerStatus(worker=number, away=away, started=None, memory=0, journal=None)
+        memory = 0 if away else seen.memory
+        return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
+
+    async def audit(self) -> Audit:
+        """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
+        return await asyncio.to_thread(audit_all, self.folder, self.config.journal.path, self.config.may_expire)
+
+    async def hold(self, connector: str, *, held: bool) -> bool:
+        """Have a connector hold its events in all workers, or go on; False if it does so already. Returns when those
+        that run heed it; the others do when they start.
+
+        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        if connector not in self.config.connectors:
+            known = ", ".join(sorted(self.config.connectors)) or "none"
+            raise LookupError(f"no connector {connector} runs; there are: {known}")
+        changed = await asyncio.to_thread(pause if held else resume, self.folder, connector)
+        path = f"/lanes/{quote(connector, safe='')}/{'pause' if held else 'resume'}"
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(self._post(one.worker, path), name=f"ask worker {one.worker.number}")
+                for one in self._workers
+                if not one.over
+            ]
+        if refused := [reason for task in asked if (reason := task.result())]:
+            raise OSError(refused[0])
+        return changed
+
+    async def _post(self, worker: Worker, path: str) -> str | None:
+        """Ask a worker for something; why it does not do it, if it is there."""
+        try:
+            async with _session(worker, PAUSE_S) as session, session.post(f"http://worker{path}") as answer:
+                said: dict[str, Any] = msgspec.json.decode(await answer.read())
+                return None if answer.ok else f"worker {worker.number}: {said['detail']}"
+        except GONE:
+            return None
+
+    @asynccontextmanager
+    async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """What passes at "ingest", or at a connector behind its filters, in all workers, as NDJSON. Raises
+        LookupError."""
+        if at != "ingest" and at not in self.config.connectors:
+            known = ", ".join(sorted(self.config.connectors)) or "none"
+            raise LookupError(f"no connector {at} runs; there are: {known}")
+        lines = asyncio.Queue[bytes](PIECES)
+        query = [("at", at), *(("events", entry) for entry in entries)]
+        failed: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            tapping = [
+                group.create_task(_tap(one.worker, query, lines), name=f"tap worker {one.worker.number}")
+                for one in self._workers
+            ]
+            try:
+                yield _taken(lines)
+            except Exception as error:  # the group would wrap it
+                failed = error
+            finally:
+                for task in tapping:
+                    task.cancel()
+        if failed is not None:
+            raise failed
+
+
+async def _tap(worker: Worker, query: Sequence[tuple[str, str]], lines: asyncio.Queue[bytes]) -> None:
+    """Hand on what passes in a worker, over its restarts, for ever."""
+    while True:
+        with suppress(*GONE):
+            async with _session(worker, None) as session, session.get("http://worker/tail", params=query) as answer:
+                answer.raise_for_status()
+                rest = b""
+                async for piece in answer.content.iter_any():
+                    *whole, rest = (rest + piece).split(b"\n")
+                    await lines.put(b"".join(_named(worker, line) for line in whole))
+        await asyncio.sleep(AGAIN_S)
+
+
+def _named(worker: Worker, line: bytes) -> bytes:
+    """A JSON object that says which worker it is from."""
+    return b'{"worker":%d,%s\n' % (worker.number, line.removeprefix(b"{"))
+
+
+async def _taken(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        yield await lines.get()
+
+
+def _session(worker: Worker, seconds: float | None) -> aiohttp.ClientSession:
+    connector = aiohttp.UnixConnector(str(worker.admin))
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=seconds))

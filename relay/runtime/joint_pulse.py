@@ -1,0 +1,60 @@
+"""Signs of life of a supervisor for systemd.
+
+Each worker gives its own to the supervisor, which kills and restarts one that gives none: that is no reason for systemd
+to end all of them. They stop only if that has not helped: a worker that runs is silent for much longer than it may.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from relay.admin import Status
+from relay.runtime.joint import JointView
+from relay.runtime.pulse import ADVICE, BEAT_S, sentence
+from relay.runtime.supervised import Supervised
+from relay.runtime.systemd import Notify
+
+SILENT: Final = 3.0
+"""In terms of systemd's patience: after once, a worker is killed."""
+log = structlog.stdlib.get_logger()
+
+
+class JointPulse:
+    """Looks at the workers, and tells systemd."""
+
+    def __init__(self, notify: Notify, view: JointView, workers: Sequence[Supervised]) -> None:
+        self._notify, self._view, self._workers = notify, view, workers
+        self._beat = min(BEAT_S, notify.watchdog / 4) if notify.watchdog else BEAT_S
+        self._silence = SILENT * notify.watchdog if notify.watchdog else float("inf")
+        self._said = "starting"
+
+    async def run(self) -> None:
+        """Say that all workers are ready, and then that they are alive, until cancelled."""
+        if self._notify.listens:
+            await self._notify.ready(await self._status())
+        while self._notify.listens:
+            if stuck := [one.worker.number for one in self._workers if one.is_silent(self._silence)]:
+                status = f"stuck: no sign of life from worker {stuck[0]} for {self._silence:g} s"
+                log.error("relay is stuck", reason=status, advice=ADVICE)
+                await self._notify.stuck(status)
+            else:
+                await self._notify.alive(await self._status())
+            await asyncio.sleep(self._beat)
+
+    async def _status(self) -> str:
+        """How things are, in one sentence; as they were if that takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._beat):
+                self._said = said_of(await self._view.status())
+        return self._said
+
+
+def said_of(status: Status) -> str:
+    """All workers in one sentence."""
+    pending = {lane.connector: lane.pending for lane in status.lanes}
+    away = [f"worker {one.worker} is away" for one in status.workers if one.away]
+    workers = f"{len(status.workers)} workers"
+    return ", ".join([sentence(status.journal.head, pending, status.journal.refusing), workers, *away])
