@@ -73,8 +73,9 @@ class Tap:
         return b"".join(lines)
 
 
-def line(event: Event) -> bytes:
+def line(event: Event, worker: int | None = None) -> bytes:
     """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, and the event
-    as it came."""
-    head = {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
+    as it came. `worker`: whose journal the place is in, if there are several."""
+    head: dict[str, object] = {} if worker is None else {"worker": worker}
+    head |= {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
     return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
 
 import click
 
 from relay.cli.journal import Place, moment, places
 from relay.cli.words import table
 from relay.journal import SourceBooks
-from relay.journal.audit import Audit, Row
-from relay.journal.audit import audit as prove
+from relay.journal.audit import Audit, Row, WholeAudit, audit_all
 
 
 @click.command
@@ -22,17 +23,28 @@ def audit(place: Place, as_json: bool) -> None:
     Reads the whole journal and changes nothing. Exits with 0 if the books balance, else with 1.
     """
     may_expire = place.config.may_expire if place.config else lambda _: False
-    found = prove(place.state, place.journal, may_expire)
+    path = place.config.journal.path if place.config else Path("journal")
+    found = audit_all(place.state, path, may_expire)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        click.echo("\n".join([*_report(found), *map(_source, found.sources), "", *_verdict(found.problems)]))
+        click.echo("\n".join([*_report(found), *_verdict(found.problems)]))
     raise SystemExit(0 if found.balances else 1)
 
 
 def _report(found: Audit) -> list[str]:
-    journal = f"journal: {found.segments} segments, offsets from {found.oldest} up to {found.head}"
-    return [journal, "", *_table(found.connectors), ""]
+    if not isinstance(found, WholeAudit):
+        return [_journal(found), *_books(found)]
+    each = [[f"worker {one.worker}:", _journal(one), "", *_table(one.connectors), ""] for one in found.workers]
+    return [*chain(*each), "all workers:", *_books(found)]
+
+
+def _journal(found: Audit) -> str:
+    return f"journal: {found.segments} segments, offsets from {found.oldest} up to {found.head}"
+
+
+def _books(found: Audit) -> list[str]:
+    return ["", *_table(found.connectors), "", *map(_source, found.sources), ""]
 
 
 def _source(one: SourceBooks) -> str:

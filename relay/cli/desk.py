@@ -10,18 +10,20 @@ import msgspec
 
 from relay.cli.client import Client, running
 from relay.journal import Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.journal.folders import worker_folder
 from relay.journal.replays import ask_replay, cancel_replay, replays
 
 
 class Desk(Protocol):
-    """The functions of `relay.journal` of the same names, for one state folder."""
+    """The functions of `relay.journal` of the same names, for one state folder; a replay is out of one worker's
+    journal."""
 
     def look_at_parked(self, which: Which) -> Iterator[Parked]: ...
     def count_parked(self, which: Which) -> int: ...
     def drop_parked(self, which: Which) -> int: ...
     def mark_parked(self, which: Which) -> int: ...
     def replays(self) -> list[Replay]: ...
-    def ask_replay(self, replay: Replay) -> int: ...
+    def ask_replay(self, replay: Replay, worker: int = 0) -> int: ...
     def cancel_replay(self, number: int) -> bool: ...
 
 
@@ -52,8 +54,8 @@ class _Folder:
     def replays(self) -> list[Replay]:
         return replays(self._state)
 
-    def ask_replay(self, replay: Replay) -> int:
-        return ask_replay(self._state, replay)
+    def ask_replay(self, replay: Replay, worker: int = 0) -> int:
+        return ask_replay(worker_folder(self._state, worker), replay)
 
     def cancel_replay(self, number: int) -> bool:
         return cancel_replay(self._state, number)
@@ -85,9 +87,9 @@ class _Running:
     def replays(self) -> list[Replay]:
         return msgspec.json.decode(self._client.read("GET", "/replays"), type=list[Replay])
 
-    def ask_replay(self, replay: Replay) -> int:
+    def ask_replay(self, replay: Replay, worker: int = 0) -> int:
         asked: dict[str, Any] = {"connector": replay.connector, "start": replay.cursor.start, "stop": replay.stop}
-        asked |= {"events": replay.entries, "rate": replay.rate}
+        asked |= {"events": replay.entries, "rate": replay.rate, "worker": worker}
         return int(self._client.ask("POST", "/replays", asked)["number"])
 
     def cancel_replay(self, number: int) -> bool:

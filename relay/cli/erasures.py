@@ -107,9 +107,10 @@ def _named(user_id: str | None, external_ids: Sequence[str]) -> User:
 def _events(place: Place, user: User) -> int:
     """Events in the journal that are the user's, or name them."""
     wanted, found = Wanted({1: user}), 0
-    for _, block in blocks(segments(place.journal, acknowledged(lanes(place.state)))):
-        erased = Erased(block, wanted)
-        found += len(erased.gone) + len(erased.changed)
+    for each in place.workers:
+        for _, block in blocks(segments(each.journal, acknowledged(lanes(each.state)))):
+            erased = Erased(block, wanted)
+            found += len(erased.gone) + len(erased.changed)
     return found
 
 
@@ -136,15 +137,22 @@ def _plain(one: Erasure) -> dict[str, Any]:
         "removed": {name: getattr(one, name) for name in COUNTS},
         "connectors": [asdict(each) | {"at": moment(each.at)} for each in one.answers],
         "done": moment(one.done) if one.done else None,
-    }
+    } | ({"workers": [{"worker": worker} | _part(part) for worker, part in one.workers.items()]} if one.workers else {})
+
+
+def _part(one: Erasure) -> dict[str, Any]:
+    """What one of several workers has done."""
+    whole = _plain(one)
+    return {name: whole[name] for name in ("status", "compacted", "problem", "removed", "done")}
 
 
 def _line(one: Erasure) -> str:
+    return f"erasure {one.number}, asked {moment(one.asked)} by {one.type or 'an admin'}: {_removed(one)}"
+
+
+def _removed(one: Erasure) -> str:
     removed = f"{one.events} events, {one.parked + one.unreadable} parked" if one.compacted else "nothing removed yet"
-    problem = f"; {one.problem}" if one.problem else ""
-    return (
-        f"erasure {one.number}, asked {moment(one.asked)} by {one.type or 'an admin'}: {one.status}; {removed}{problem}"
-    )
+    return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
 
 
 def _receipt(one: Erasure) -> str:
@@ -158,6 +166,7 @@ def _receipt(one: Erasure) -> str:
         f"journal    {one.events} events removed, {one.changed} that name others as well changed",
         f"parked     {one.parked} removed, {one.unreadable} unreadable ones removed",
         f"attempts   {one.attempts} answers removed",
+        *(f"worker {worker:<4}{_removed(part)}" for worker, part in one.workers.items()),
         *(f"connector  {each.connector}: {_answer(each)}, {moment(each.at)}" for each in one.answers),
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from relay.catalogue import Selection
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.journal.books import Books, acknowledged, books
+from relay.journal.folders import journal_folder, worker_folders
 from relay.journal.inspect import Inspected, blocks, inspect, segments
 from relay.journal.repair import Repair, plan
 from relay.journal.repair import repair as mend
@@ -31,6 +33,14 @@ class Place:
     state: Path
     journal: Path
     config: Config | None
+    worker: int = 0
+
+    @property
+    def workers(self) -> list["Place"]:
+        """The place of each worker that ever ran; the first worker's is this one."""
+        path = self.config.journal.path if self.config else Path("journal")
+        folders = worker_folders(self.state)
+        return [Place(one, journal_folder(self.state, path, n), self.config, n) for n, one in folders.items()]
 
 
 def places(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,8 +74,24 @@ def _place(conf: Path | None, state: Path, plugin_folders: Sequence[Path]) -> Pl
     return Place(state, state / config.journal.path, config)
 
 
+def headed(parts: Sequence[tuple[Place, Sequence[str]]]) -> list[str]:
+    """Lines on each worker, under a heading if there are several."""
+    if len(parts) == 1:
+        return [*parts[0][1]]
+    return [line for place, lines in parts for line in (f"worker {place.worker}:", *lines)]
+
+
+def one_object(parts: Sequence[tuple[Place, dict[str, Any]]], **whole: Any) -> str:
+    """What is known of each worker as one JSON object: `whole` and their list if there are several."""
+    if len(parts) > 1:
+        found = whole | {"workers": [{"worker": place.worker} | part for place, part in parts]}
+    else:
+        found = parts[0][1]
+    return json.dumps(found, indent=2)
+
+
 def lanes(state: Path) -> list[Books]:
-    """The books of all lanes; none if no connector has run yet."""
+    """The books of all lanes of one worker; none if no connector has run yet."""
     try:
         return books(state)
     except FileNotFoundError:
@@ -91,14 +117,24 @@ def check(place: Place, as_json: bool) -> None:
     A torn tail of the last segment is good: a crash leaves it, and nothing in it was acknowledged. Exits with 0 if the
     journal is good, else with 1.
     """
-    needed = acknowledged(lanes(place.state))  # first: what is acknowledged now is in the journal that is then read
-    found = inspect(place.journal, needed)
-    is_whole = all(segment.is_whole for segment in found)
+    found = [(each, _inspected(each)) for each in place.workers]
+    is_whole = all(map(_is_whole, (segments for _, segments in found)))
     if as_json:
-        click.echo(json.dumps({"ok": is_whole, "segments": [*map(_plain, found)]}, indent=2))
+        plain = [(each, {"ok": _is_whole(its), "segments": [*map(_plain, its)]}) for each, its in found]
+        click.echo(one_object(plain, ok=is_whole))
     else:
-        click.echo("\n".join([*map(_line, found), "good" if is_whole else "DAMAGED: see above"]))
+        lines = headed([(each, [*map(_line, its)]) for each, its in found])
+        click.echo("\n".join([*lines, "good" if is_whole else "DAMAGED: see above"]))
     raise SystemExit(0 if is_whole else 1)
+
+
+def _inspected(place: Place) -> list[Inspected]:
+    needed = acknowledged(lanes(place.state))  # first: what is acknowledged now is in the journal that is then read
+    return inspect(place.journal, needed)
+
+
+def _is_whole(found: Sequence[Inspected]) -> bool:
+    return all(segment.is_whole for segment in found)
 
 
 def _plain(segment: Inspected) -> dict[str, Any]:
@@ -125,15 +161,17 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
     relay must not run with it. The damaged files are kept beside, as NAME.log.damaged. Connectors that still needed a
     lost event count it as expired. With --dry-run, exits with 1 if there is something to repair.
     """
-    needed = acknowledged(lanes(place.state))
-    planned = plan(place.journal, needed)
-    click.echo("\n".join(map(_repair_line, planned)) or "good: there is nothing to repair")
-    if dry_run or not planned:
-        raise SystemExit(1 if planned else 0)
+    needed = [(each, acknowledged(lanes(each.state))) for each in place.workers]
+    planned = [(each, plan(each.journal, offset)) for each, offset in needed]
+    is_good = not any(repairs for _, repairs in planned)
+    lines = headed([(each, [*map(_repair_line, repairs)]) for each, repairs in planned])
+    click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
+    if dry_run or is_good:
+        raise SystemExit(0 if is_good else 1)
     if not yes:
         click.confirm("Repair the journal?", abort=True)
-    done = mend(place.journal, needed)
-    click.echo(f"{len(done)} segments repaired; relay journal check says what there is now")
+    done = sum(len(mend(each.journal, offset)) for each, offset in needed)
+    click.echo(f"{done} segments repaired; relay journal check says what there is now")
 
 
 def _repair_line(one: Repair) -> str:
@@ -150,17 +188,20 @@ def _repair_line(one: Repair) -> str:
 def dump(place: Place, start: int, stop: int | None, entries: tuple[str, ...], limit: int | None) -> None:
     """Print events as NDJSON, each with its offset, source, type and when it was received (Unix seconds).
 
-    The event is as it came, but for line breaks between its tokens. Exits with 1 if any part is damaged; the rest is
-    printed all the same.
+    The event is as it came, but for line breaks between its tokens. With several workers one journal follows the other,
+    each with offsets of its own, and the worker is named. Exits with 1 if any part is damaged; the rest is printed all
+    the same.
     """
-    listed = segments(place.journal, acknowledged(lanes(place.state)))
-    out = sys.stdout.buffer
-    for number, event in enumerate(_events(listed, start, stop, Selection(entries))):
-        if number == limit:
-            break
-        out.write(line(event))
-    out.flush()
-    raise SystemExit(tell_damage(listed))
+    workers = place.workers
+    listed = {each.worker: segments(each.journal, acknowledged(lanes(each.state))) for each in workers}
+    found = (
+        line(event, worker if len(workers) > 1 else None)
+        for worker, its in listed.items()
+        for event in _events(its, start, stop, Selection(entries))
+    )
+    sys.stdout.buffer.writelines(islice(found, limit))
+    sys.stdout.buffer.flush()
+    raise SystemExit(max(map(tell_damage, listed.values())))
 
 
 def _events(listed: Sequence[Inspected], start: int, stop: int | None, selection: Selection) -> Iterator[Event]:

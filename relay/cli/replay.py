@@ -13,10 +13,11 @@ import click
 from relay.admin.diagnosis import span
 from relay.catalogue import Selection
 from relay.cli.desk import desk_of
-from relay.cli.journal import Place, lanes, moment, places, tell_damage, told
+from relay.cli.journal import Place, headed, lanes, moment, places, tell_damage, told
 from relay.cli.options import moment_option, state_option
 from relay.journal import Cursor, Replay
 from relay.journal.books import Books, acknowledged
+from relay.journal.folders import worker_folder, worker_of
 from relay.journal.inspect import Inspected, blocks, segments
 from relay.journal.lock import is_locked
 
@@ -70,35 +71,57 @@ def replay(
     """
     if ctx.invoked_subcommand is not None:
         return
-    lane = _lane(place, connector)
-    selection = Selection(entries or ["*"], within=_selection(place, lane.connector))
-    found = _find(place, lane, since, until, selection)
-    click.echo(_told(found, lane.connector, _pace(place, lane.connector, rate)))
-    if not found.wanted:
+    name = _configured(place, connector)
+    selection = Selection(entries or ["*"], within=_selection(place, name))
+    found = [(each, _find(each, lane, since, until, selection)) for each, lane in _lanes(place, name)]
+    wanted, pace = sum(part.wanted for _, part in found), _pace(place, name, rate)
+    parts = [(each, part, part.wanted / max(1, wanted)) for each, part in found]
+    click.echo("\n".join(headed([(each, [_told(part, name, share * pace)]) for each, part, share in parts])))
+    if not wanted:
         raise click.ClickException("there is nothing to replay")
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {found.wanted:,} events to {lane.connector} once more?", abort=True)
-    asked = Replay(lane.connector, Cursor(found.start, found.start), found.stop, entries or ("*",), rate)
-    number = desk_of(place.state).ask_replay(asked)
+        click.confirm(f"Send {wanted:,} events to {name} once more?", abort=True)
+    asked = [
+        (each, Replay(name, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
+        for each, part, share in parts
+        if part.wanted
+    ]
+    numbers = [_ask(place, each, replay) for each, replay in asked]
+    if (running := [number for number in numbers if _runs(place.state, number)]) and not detach:
+        _follow(place.state, running)
+
+
+def _ask(place: Place, part: Place, replay: Replay) -> int:
+    number = desk_of(place.state).ask_replay(replay, part.worker)
     click.echo(f"replay {number} asked for; relay replay cancel {number} ends it")
-    if not is_locked(place.state):
-        click.echo("relay does not run with this state folder: it begins after the next start")
-    elif not detach:
-        _follow(place.state, number)
+    if not _runs(place.state, number):
+        which = f"worker {part.worker}" if part.worker else "relay"
+        click.echo(f"{which} does not run with this state folder: it begins after the next start")
+    return number
 
 
-def _lane(place: Place, connector: str | None) -> Books:
+def _runs(state: Path, number: int) -> bool:
+    """Whether the worker runs that a replay is of."""
+    return is_locked(worker_folder(state, worker_of(number)))
+
+
+def _configured(place: Place, connector: str | None) -> str:
     if connector is None:
         raise click.UsageError("say to whom: --connector NAME")
     if place.config is not None and connector not in place.config.connectors:
         known = ", ".join(sorted(place.config.connectors)) or "none"
         raise click.ClickException(f"no connector {connector} is configured; there are: {known}")
-    lane = next((lane for lane in lanes(place.state) if lane.connector == connector), None)
-    if lane is None:
+    return connector
+
+
+def _lanes(place: Place, connector: str) -> list[tuple[Place, Books]]:
+    """The connector's books in each worker's folder."""
+    found = [(each, lane) for each in place.workers for lane in lanes(each.state) if lane.connector == connector]
+    if not found:
         raise click.ClickException(f"connector {connector} has not run yet: set its `from` to begin in the past")
-    return lane
+    return found
 
 
 def _selection(place: Place, connector: str) -> Selection | None:
@@ -150,20 +173,29 @@ def _one(state: Path, number: int) -> Replay:
     return found
 
 
-def _follow(state: Path, number: int) -> None:
-    """Show how far it is until it has ended; Ctrl-C leaves it running."""
-    one = _one(state, number)
-    with click.progressbar(length=one.stop - one.cursor.start, label=f"replay {number}", file=sys.stderr) as bar:
+def _follow(state: Path, numbers: Sequence[int]) -> None:
+    """Show how far they are until they have ended; Ctrl-C leaves them running."""
+    named = ", ".join(map(str, numbers))
+    length = sum(one.stop - one.cursor.start for one in _those(state, numbers))
+    with click.progressbar(length=length, label=f"replay {named}", file=sys.stderr) as bar:
         try:
-            while (one := _one(state, number)).status in ("waiting", "running") and is_locked(state):
-                bar.update(one.cursor.counts.total - bar.pos)
+            while any(map(_goes_on, found := _those(state, numbers))) and is_locked(state):
+                bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
                 time.sleep(LOOK_S)
-            bar.update(one.cursor.counts.total - bar.pos)
+            bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
         except KeyboardInterrupt:
-            click.echo(f"\nit goes on; relay replay cancel {number} ends it", err=True)
+            click.echo(f"\nit goes on; relay replay cancel {named} ends it", err=True)
             raise SystemExit(0) from None
-    click.echo(_line(one))
-    raise SystemExit(0 if one.status == "done" else 1)
+    click.echo("\n".join(map(_line, found)))
+    raise SystemExit(0 if all(one.status == "done" for one in found) else 1)
+
+
+def _those(state: Path, numbers: Sequence[int]) -> list[Replay]:
+    return [_one(state, number) for number in numbers]
+
+
+def _goes_on(one: Replay) -> bool:
+    return one.status in ("waiting", "running")
 
 
 @replay.command("list")
@@ -185,7 +217,7 @@ def list_(state: Path, as_json: bool) -> None:
 def watch(state: Path, number: int) -> None:
     """Show how far a replay is until it has ended. Exits with 0 if it is done, 1 if it was cancelled."""
     with told():
-        _follow(state, number)
+        _follow(state, [number])
 
 
 @replay.command

@@ -37,4 +37,5 @@ def _told(line: bytes) -> str:
     if "dropped" in one:
         return f"... {one['dropped']:,} events are left out"
     text = json.dumps(one["event"], ensure_ascii=False, separators=(",", ":"))
-    return printable(f"{moment(one['received'])}  {one['offset']}  {one['source']}  {one['type']}  {text}")
+    offset = f"{one['worker']}:{one['offset']}" if "worker" in one else one["offset"]
+    return printable(f"{moment(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")

@@ -1,6 +1,5 @@
 """`relay trace ID`: where an event is, and what becomes of it in every connector."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -10,11 +9,12 @@ import orjson
 
 from relay.api import Event, Filter
 from relay.catalogue import Selection
-from relay.cli.journal import Place, lanes, moment, places, tell_damage
+from relay.cli.journal import Place, lanes, moment, one_object, places, tell_damage
 from relay.config import Config
 from relay.journal import Attempts, Parked, Which, look_at_parked
 from relay.journal.attempts import attempts_at
 from relay.journal.books import Books, acknowledged
+from relay.journal.folders import worker_of
 from relay.journal.inspect import Inspected, blocks, segments
 from relay.route import Failed, applied
 
@@ -32,6 +32,24 @@ def trace(place: Place, id: str, as_json: bool) -> None:
     For each connector: whether its selection wants the event, what its filters make of it, and how far it is. An event
     that came several times is shown as often. Exits with 1 if it is nowhere.
     """
+    found = [(each, _traced(each, id)) for each in place.workers]
+    hits = [(each, one) for each, one in found if one["journal"] or one["parked"]]
+    if as_json:
+        click.echo(one_object(found, id=id))
+    else:
+        click.echo("\n".join(_text(hits, several=len(found) > 1)) or f"{id}: not found")
+    raise SystemExit(0 if hits else 1)
+
+
+def _text(hits: Sequence[tuple[Place, dict[str, Any]]], *, several: bool) -> Iterator[str]:
+    for place, found in hits:
+        if several:
+            yield f"worker {place.worker}:"
+        yield from (*map(_lines, found["journal"]), *map(_parked_line, found["parked"]))
+
+
+def _traced(place: Place, id: str) -> dict[str, Any]:
+    """What is known of the event in one worker's folder."""
     saved = lanes(place.state)
     listed = segments(place.journal, acknowledged(saved))
     matches = [*_matches(listed, id)]
@@ -41,18 +59,13 @@ def trace(place: Place, id: str, as_json: bool) -> None:
         _told(segment, event, _ways(event, place.config, saved, aside, _noted(place, event.offset)))
         for segment, event in matches
     ]
-    only_parked = [_put_aside(one) for one in aside if one.offset not in offsets]
-    if as_json:
-        click.echo(json.dumps({"id": id, "journal": found, "parked": only_parked}, indent=2))
-    else:
-        click.echo("\n".join([*map(_lines, found), *map(_parked_line, only_parked)]) or f"{id}: not found")
     tell_damage(listed)
-    raise SystemExit(0 if found or only_parked else 1)
+    return {"id": id, "journal": found, "parked": [_put_aside(one) for one in aside if one.offset not in offsets]}
 
 
 def _parked(place: Place) -> Iterator[Parked]:
     with suppress(FileNotFoundError):
-        yield from look_at_parked(place.state, Which())
+        yield from (one for one in look_at_parked(place.state, Which()) if worker_of(one.number) == place.worker)
 
 
 def _noted(place: Place, offset: int) -> list[Attempts]:

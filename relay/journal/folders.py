@@ -22,6 +22,11 @@ def worker_folders(state: Path) -> dict[int, Path]:
     return {number: worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))}
 
 
+def worker_of(number: int) -> int:
+    """Which worker's a parked event or a replay with this number is."""
+    return number // WORKER_NUMBERS
+
+
 def other_folders(mine: Path, number: int) -> list[Path]:
     """The folders of all other workers, as seen by the one with this number in its own."""
     found = worker_folders(mine.parents[1] if number else mine)
