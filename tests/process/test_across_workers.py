@@ -1,0 +1,203 @@
+"""Several workers are one for their admins: what is asked is told of all of them, what is done is done in all."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from relay.admin import Status
+from relay.cli.main import relay as cli
+from relay.journal.erasures import Erasure, digest, erasures
+from relay.testing import Destination, make_event
+from tests.process.test_erasure import EXTERNAL, USER, left
+from tests.process.test_workers import EMAIL, batch_of, children, hook, numbers_at, send, workers
+
+ERASES = """
+from relay.api import Connector, ConnectorSettings
+
+class Noting(Connector, type="noting"):
+    class Settings(ConnectorSettings):
+        pass
+
+    async def deliver(self, batch):
+        pass
+
+    async def erase(self, users):
+        with open(%r, "a") as file:
+            for user in users:
+                file.write(f"{self.worker} {user.user_id} {sorted(user.external_ids)}\\n")
+"""
+
+
+def relay(daemon: Any, *arguments: object, conf: bool = False) -> tuple[int, str]:
+    """Run a command in this process."""
+    given = ["--state", str(daemon.state), *(["--conf", str(daemon.conf)] if conf else [])]
+    result = CliRunner().invoke(cli, [*map(str, arguments), *given])
+    return result.exit_code, result.stdout
+
+
+def seen(daemon: Any) -> Status:
+    return msgspec.json.decode(relay(daemon, "status", "--json")[1], type=Status)
+
+
+async def metrics(daemon: Any) -> dict[str, float]:
+    address = next(one for one in daemon.logged("relay runs")[-1]["admin"] if one.startswith("http"))
+    async with aiohttp.request("GET", f"{address}/metrics") as answer:
+        lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
+    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    workers(daemon, 2)
+    daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        for number in range(40):
+            await send(daemon, batch_of(number))
+        await send(daemon, [*batch_of(40), {"nonsense": True}])
+        await daemon.settled("hook", 41)
+        now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].outcomes["delivered"] == 41)
+        assert (now.sources[0].accepted, now.sources[0].unreadable, now.journal.head) == (41, 1, 41)
+        assert [(one.worker, one.away) for one in now.workers] == [(0, False), (1, False)]
+        assert sum(one.journal.head for one in now.workers if one.journal) == 41
+        assert sum(one.events for one in now.parked) == 1
+        told = await metrics(daemon)
+        assert told['relay_ingest_accepted_events_total{source="braze"}'] == 41
+        assert told['relay_deliver_end_to_end_seconds_count{connector="hook"}'] == 41
+        assert told['relay_parked_events{cause="unreadable",connector="",source="braze"}'] == 1
+        assert relay(daemon, "status")[0] == 0
+
+        assert relay(daemon, "pause", "hock") == (1, "")
+        assert relay(daemon, "pause", "hook") == (0, "hook is paused; relay resume hook ends it\n")
+        printing = asyncio.get_running_loop().create_task(
+            asyncio.to_thread(relay, daemon, "tail", "--limit", 30, "--json"), name="relay tail"
+        )
+        number = 41
+        while not printing.done():  # it takes a moment until all of them are tapped
+            await send(daemon, batch_of(number))
+            number += 1
+        lines = [*map(json.loads, printing.result()[1].splitlines())]
+        assert {line["worker"] for line in lines} == {0, 1}
+        assert sorted(numbers_at(destination)) == [*range(41)]
+        assert relay(daemon, "resume", "hook") == (0, "hook goes on\n")
+        await daemon.settled("hook", number)
+        assert sorted(numbers_at(destination)) == [*range(number)]
+
+        assert seen(daemon).journal.head == number
+        os.kill(children(daemon)[1], signal.SIGKILL)
+        while not (now := seen(daemon)).workers[1].away:
+            await asyncio.sleep(0.01)
+        assert (now.sources[0].accepted, now.journal.head) == (number, number), "as it was seen last"
+        code, screen = relay(daemon, "status")
+        assert (code, "worker 1: is away" in screen) == (1, True)
+        now = await daemon.until(lambda: seen(daemon), lambda now: not now.workers[1].away)
+        assert (now.sources[0].accepted, now.journal.head) == (number, number), "counters do not fall"
+        assert (await metrics(daemon))["relay_runtime_workers_away"] == 0
+
+        look_at_the_folders(daemon, number)
+        code, out = await asyncio.to_thread(relay, daemon, "replay", "--connector", "hook", "--yes", conf=True)
+        assert (code, out.count(": done; delivered")) == (0, 2), out
+        assert Counter(numbers_at(destination)) == Counter([*range(number)] * 2)
+        assert await daemon.stop() == 0
+        assert not any((tmp_path / "run").iterdir())
+
+        await fewer(daemon, destination, number)
+
+
+def look_at_the_folders(daemon: Any, events: int) -> None:
+    """What commands read by themselves."""
+    code, out = relay(daemon, "audit", "--json", conf=True)
+    found = json.loads(out)
+    assert (code, found["balances"], found["head"], [one["worker"] for one in found["workers"]]) == (
+        0,
+        True,
+        events,
+        [0, 1],
+    )
+    assert found["connectors"][0]["delivered"] == events == sum(one["head"] for one in found["workers"])
+    code, out = relay(daemon, "audit", conf=True)
+    assert [line for line in out.splitlines() if "worker" in line] == ["worker 0:", "worker 1:", "all workers:"]
+    code, out = relay(daemon, "journal", "check", "--json", conf=True)
+    assert (code, json.loads(out)["ok"], len(json.loads(out)["workers"])) == (0, True, 2)
+    code, out = relay(daemon, "journal", "dump", conf=True)
+    dumped = [*map(json.loads, out.splitlines())]
+    assert len({(line["worker"], line["offset"]) for line in dumped}) == events
+    last = dumped[-1]
+    code, out = relay(daemon, "trace", last["event"]["id"], conf=True)
+    assert (code, out.splitlines()[0]) == (0, "worker 1:")
+    assert out.splitlines()[1].startswith(f"offset {last['offset']}: {EMAIL}")
+    code, out = relay(daemon, "trace", "nowhere", "--json", conf=True)
+    assert (code, [one["journal"] for one in json.loads(out)["workers"]]) == (1, [[], []])
+
+
+async def fewer(daemon: Any, destination: Destination, events: int) -> None:
+    """What is asked of workers that are no longer wanted is done when relay starts."""
+    workers(daemon, 1)
+    code, out = relay(daemon, "replay", "--connector", "hook", "--yes", conf=True)
+    assert (code, "worker 1 does not run with this state folder" in out) == (0, True)
+    relay(daemon, "erasures", "request", "--user-id", "nobody")
+    daemon.configure("06-erasure", '[erasure]\nafter = "0s"')
+    await daemon.start()
+    await destination.received(3 * events)
+    assert Counter(numbers_at(destination)) == Counter([*range(events)] * 3)
+    (one,) = await daemon.until(lambda: erasures(daemon.state), lambda found: bool(found[0].done))
+    assert one.workers.keys() == {0, 1}
+    await daemon.until(lambda: children(daemon).keys(), lambda alive: alive == {0})
+    assert await daemon.stop() == 0
+
+
+def of_user(**user: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(make_event(EMAIL, user=user))
+    return made
+
+
+async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows(daemon: Any, tmp_path: Path) -> None:
+    (daemon.plugins / "noting.py").write_text(ERASES % str(tmp_path / "erased"))
+    workers(daemon, 2)
+    daemon.configure("06-erasure", '[erasure]\non = ["users.UserDeleteRequest"]\nafter = "200ms"')
+    daemon.configure("20-noting", '[connector.noting]\ntype = "noting"')
+    await daemon.start()
+    await send(daemon, [of_user(user_id=USER, external_user_id=EXTERNAL)])  # this worker alone knows both
+    for _ in range(15):
+        await send(daemon, [of_user(external_user_id=EXTERNAL), of_user(user_id=USER), of_user(user_id="0" * 24)])
+    await send(daemon, [{"broken": USER}, of_user(user_id=USER)])
+    await daemon.settled("noting", 47)
+    assert {path.parent.parent for path in daemon.state.rglob("*.log") if path.name in left(daemon.state)} >= {
+        daemon.state
+    }
+
+    assert (await daemon.post(b'{"events":[%s]}' % make_event("users.UserDeleteRequest", user={"user_id": USER})))[
+        0
+    ] == 202
+    (one,) = await daemon.until(lambda: erasures(daemon.state), lambda found: bool(found and is_over(found[0])))
+    assert left(daemon.state) == []
+    assert one.workers.keys() == {0, 1}
+    assert (one.events, one.parked, one.unreadable, one.type) == (33, 0, 1, "users.UserDeleteRequest")
+    assert all(part.events for part in one.workers.values())
+    assert {*one.digests} == {digest(USER), digest(EXTERNAL)}
+    told = (tmp_path / "erased").read_text().splitlines()
+    assert told[-1] == f"0 {USER} ['{EXTERNAL}']"
+    assert all(line.startswith("0 ") for line in told), "the first one alone tells the connectors"
+    out = relay(daemon, "erasures", "show", 1)[1]
+    assert len(re.findall(r"^worker \d   done; \d+ events", out, re.MULTILINE)) == 2, out
+    assert relay(daemon, "erasures", "check", "--user-id", USER, conf=True)[0] == 0
+    assert relay(daemon, "audit", conf=True)[0] == 0
+    assert await daemon.stop() == 0
+
+
+def is_over(one: Erasure) -> bool:
+    return one.done is not None and len(one.digests) == 2 and len(one.workers) == 2
