@@ -108,13 +108,24 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert (now.sources[0].accepted, now.journal.head) == (number, number), "counters do not fall"
         assert (await metrics(daemon))["relay_runtime_workers_away"] == 0
 
+        assert await daemon.stop() == 0
+        assert not any((tmp_path / "run").iterdir())
+
+
+async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_wanted(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        number = 20
+        for each in range(number):
+            await send(daemon, batch_of(each))
+        await daemon.settled("hook", number)
         look_at_the_folders(daemon, number)
         code, out = await asyncio.to_thread(relay, daemon, "replay", "--connector", "hook", "--yes", conf=True)
         assert (code, out.count(": done; delivered")) == (0, 2), out
         assert Counter(numbers_at(destination)) == Counter([*range(number)] * 2)
         assert await daemon.stop() == 0
-        assert not any((tmp_path / "run").iterdir())
-
         await fewer(daemon, destination, number)
 
 
@@ -145,7 +156,7 @@ def look_at_the_folders(daemon: Any, events: int) -> None:
 
 
 async def fewer(daemon: Any, destination: Destination, events: int) -> None:
-    """What is asked of workers that are no longer wanted is done when relay starts."""
+    """What is asked of a worker that is no longer wanted it does when relay starts, and ends."""
     workers(daemon, 1)
     code, out = relay(daemon, "replay", "--connector", "hook", "--yes", conf=True)
     assert (code, "worker 1 does not run with this state folder" in out) == (0, True)

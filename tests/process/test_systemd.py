@@ -1,6 +1,7 @@
 """relay under a service manager: what it is told and when, and sockets that outlive a restart."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from relay.sandbox.daemon import free_port
 from relay.testing import Answer, Destination, make_event
+from tests.process.test_workers import children
 
 TABLES = """
 [source.braze]
@@ -214,6 +216,35 @@ async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Any, systemd: Syst
         for _ in range(3):
             heard = await systemd.hears("STATUS", after=heard)
         assert all("WATCHDOG" in message for message in systemd.told[1:])
+
+
+async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hears_of_all_of_them(
+    daemon: Any, systemd: Systemd
+) -> None:
+    async with Destination() as hook:
+        daemon.configure("10-all", TABLES % hook.url + "[runtime]\nworkers = 2\ndrain = '2s'")
+        await daemon.start()
+        await systemd.hears("READY", "1")
+        assert systemd.told[0] == {"READY": "1", "STATUS": "0 events accepted, 1 connector, nothing pending, 2 workers"}
+        assert len(daemon.logged("worker runs")) == 2
+        for _ in range(10):
+            assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await systemd.hears("STATUS", "10 events accepted, 1 connector, nothing pending, 2 workers")
+        stuck = children(daemon)[1]
+        os.kill(stuck, signal.SIGSTOP)
+        await daemon.until(lambda: daemon.logged("worker gives no sign of life, is killed"), bool)
+        await daemon.until(lambda: children(daemon).get(1), lambda pid: pid not in (None, stuck))
+        assert sum("READY" in message for message in systemd.told) == 1
+        hook.behaviour, requests = Answer(hang=True), len(hook.requests)
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await hook.requested(requests + 1)
+        daemon.signal(signal.SIGTERM)
+        stop = await systemd.hears("STOPPING", "1")
+        await systemd.hears("WATCHDOG", "1", after=stop)
+        hook.release()
+        assert await daemon.ended() == 0
+        assert all("WATCHDOG" in message for message in systemd.told[1 : stop - 1])
+        assert all(int(message["EXTEND_TIMEOUT_USEC"]) >= 5e6 for message in systemd.told[stop - 1 :])
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")

@@ -1,0 +1,130 @@
+"""What several workers say, as one: sums, the worst state, the newest and the oldest moment."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from relay.admin import LastError, ParkedCount, Refusing, Status, WorkerStatus, ended, merged, still
+from relay.admin.diagnosis import diagnose
+from relay.histogram import QUICK, Histogram
+from tests.admin.conftest import NOON, a_lane, a_source, a_status
+
+
+def worker(source: dict[str, Any] | None = None, lane: dict[str, Any] | None = None, **given: Any) -> Status:
+    return a_status(sources=[a_source(**(source or {}))], lanes=[a_lane(**(lane or {}))], **given)
+
+
+def error(at: float) -> LastError:
+    return LastError(at=at, reason=f"at {at}", status=None)
+
+
+def refusing(since: float) -> Refusing:
+    return Refusing(since=since, status=401, reason="no", deadline=None)
+
+
+def quick(*values: float) -> Histogram:
+    found = Histogram(QUICK)
+    for value in values:
+        found.observe(value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ones", "others", "both"),
+    [
+        ({"state": "working"}, {"state": "failing", "since": 5.0}, {"state": "failing", "since": 5.0}),
+        ({"state": "paused", "since": 9.0}, {"state": "paused", "since": 5.0}, {"state": "paused", "since": 5.0}),
+        ({"state": "failing", "since": 5.0}, {"state": "paused", "since": 9.0, "paused_by": "admin"},
+         {"state": "paused", "since": 9.0, "paused_by": "admin"}),
+        ({"state": "broken"}, {"state": "paused", "since": 9.0}, {"state": "broken", "since": None}),
+        ({"breaker": "open", "next_try": 7.0, "state": "failing"}, {}, {"breaker": "open", "next_try": 7.0}),
+        ({"oldest_pending": None}, {"oldest_pending": 3.0}, {"oldest_pending": 3.0}),
+        ({"oldest_pending": 2.0}, {"oldest_pending": 3.0}, {"oldest_pending": 2.0}),
+        ({"drained_in": None}, {"drained_in": 3.0}, {"drained_in": None}),
+        ({"drained_in": 2.0}, {"drained_in": 3.0}, {"drained_in": 3.0}),
+        ({"last_error": error(2.0)}, {"last_error": error(1.0)}, {"last_error": error(2.0)}),
+        ({"outcomes": {"delivered": 1}}, {"outcomes": {"delivered": 2, "parked": 3}},
+         {"outcomes": {"delivered": 3, "parked": 3}}),
+        ({"pending": 1, "rate": 1.5, "accepted": 7}, {"pending": 2, "rate": 1.0, "accepted": 4},
+         {"pending": 3, "rate": 2.5, "accepted": 11}),
+        ({"attempt": quick(0.1)}, {"attempt": quick(0.2, 9.0)}, {"attempt": quick(0.1, 0.2, 9.0)}),
+    ],
+)  # fmt: skip
+def test_a_connector_is_what_its_lanes_are_together(
+    ones: dict[str, Any], others: dict[str, Any], both: dict[str, Any]
+) -> None:
+    for pair in ((ones, others), (others, ones)):
+        (lane,) = merged([worker(lane=given) for given in pair], ()).lanes
+        found = {name: getattr(lane, name) for name in both}
+        if "attempt" in found:
+            assert found.pop("attempt").counts == both["attempt"].counts
+        assert found == {name: value for name, value in both.items() if name in found}
+
+
+@pytest.mark.parametrize(
+    ("ones", "others", "since"),
+    [
+        ({"refusing": refusing(10.0), "last": None}, {"last": None}, 10.0),
+        ({"refusing": refusing(10.0), "last": 9.0}, {"last": 8.0}, 10.0),
+        ({"refusing": refusing(10.0), "last": 9.0}, {"last": 11.0}, None),
+        ({"refusing": refusing(10.0), "last": None}, {"refusing": refusing(12.0), "last": None}, 10.0),
+        ({"refusing": refusing(10.0), "last": None}, {"refusing": refusing(12.0), "last": 11.0}, 12.0),
+    ],
+)
+def test_a_source_refuses_everything_if_no_worker_takes_anything(
+    ones: dict[str, Any], others: dict[str, Any], since: float | None
+) -> None:
+    for pair in ((ones, others), (others, ones)):
+        (source,) = merged([worker(given) for given in pair], ()).sources
+        assert (source.refusing.since if source.refusing else None) == since
+
+
+def test_what_is_counted_is_summed_and_what_lies_parked_is_what_was_counted_of_all() -> None:
+    parked = [ParkedCount(source="braze", connector="heap", cause="refused", events=3)]
+    source = {"accepted": 3, "requests": {"2xx": 1, "5xx": 2}, "last": 5.0}
+    one, other = worker(source, {"parked_now": 9}, now=NOON + 1, started=1.0), worker(lane={"connector": "more"})
+    both = merged([one, other], parked)
+    assert (both.now, both.started, both.memory, both.cpu) == (NOON + 1, 1.0, 2 << 20, 72.0)
+    assert (both.sources[0].accepted, both.sources[0].last) == (13, NOON - 2)
+    assert both.sources[0].requests == {"2xx": 2, "4xx": 0, "5xx": 2}
+    assert (both.journal.head, both.journal.capacity, both.journal.fill) == (20, 2000, 0.01)
+    assert [(lane.connector, lane.parked_now) for lane in both.lanes] == [("heap", 3), ("more", 0)]
+    assert both.parked == parked
+
+
+def test_counters_go_on_when_a_process_ends_and_another_begins() -> None:
+    last = worker({"accepted": 10, "duplicates": 4}, {"pending": 5, "parked": 2, "state": "failing", "since": 1.0})
+    fresh = worker({"accepted": 1, "duplicates": 4}, {"pending": 3, "parked": 0}, started=NOON)
+    both = merged([ended(last), fresh], ())
+    assert (both.sources[0].accepted, both.sources[0].duplicates) == (11, 4)
+    lane = both.lanes[0]
+    assert (lane.pending, lane.parked, lane.state, lane.accepted, lane.outcomes["delivered"]) == (
+        3,
+        2,
+        "working",
+        10,
+        10,
+    )
+    assert (both.journal.head, both.journal.bytes, both.memory) == (10, 1800, 1 << 20)
+    away = still(last)
+    assert (away.lanes[0].pending, away.lanes[0].rate, away.lanes[0].drained_in, away.memory) == (5, 0.0, None, 0)
+
+
+def test_a_worker_that_is_away_or_nearly_full_needs_a_look() -> None:
+    journal = a_status().journal
+    seen = WorkerStatus(worker=0, away=False, started=NOON, memory=1, journal=journal)
+    workers = [
+        seen,
+        replace(seen, worker=1, away=True),
+        replace(seen, worker=2, away=True, journal=None),
+        replace(seen, worker=3, journal=replace(journal, needed=900)),
+    ]
+    found = diagnose(a_status(workers=workers))
+    assert not found.ok
+    assert [(one.ok, one.said) for one in found.workers] == [
+        (True, "worker 0: journal: 1% of what it may take is still needed"),
+        (False, "worker 1: is away, and started again if it has died; its part is shown as it was last"),
+        (False, "worker 2: is away, and started again if it has died; its part is missing here"),
+        (False, "worker 3: journal: 90% of what it may take is still needed"),
+    ]

@@ -1,0 +1,105 @@
+"""Erasures that several workers share: all of them have to do them, by all ids that any of them knows."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from relay.api import User
+from relay.journal import State
+from relay.journal.erasures import (
+    Answer,
+    Erasure,
+    answered,
+    ask_erasure,
+    digest,
+    done,
+    erased,
+    erasures,
+    forget,
+    learnt,
+    read_erasures,
+    spread,
+    unchanged,
+)
+from relay.journal.folders import other_folders, worker_folder
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Of two workers, the first of which is asked for anna."""
+    for number in (0, 1):
+        State(worker_folder(tmp_path, number), number).close()
+    ask_erasure(tmp_path, User("anna"))
+    return tmp_path
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(folder / "relay.db")) as db, db:
+        yield db
+
+
+def rows(folder: Path) -> list[Erasure]:
+    with database(folder) as db:
+        return read_erasures(db)
+
+
+def finish(folder: Path) -> None:
+    """Erase them there, by what is known there."""
+    with database(folder) as db:
+        erased(db, read_erasures(db, "compacted IS NULL"))
+        answered(db, {one.number: Answer("heap", "done") for one in read_erasures(db)})
+        forget(db, [1])
+        done(db, [1])
+
+
+def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Path) -> None:
+    other = worker_folder(state, 1)
+    assert other_folders(state, 0) == [other]
+    assert other_folders(other, 1) == [state]
+    for _ in range(2):
+        spread(other, rows(state))
+    (one,) = rows(other)
+    assert (one.number, one.user, one.asked, one.digests) == (1, User("anna"), rows(state)[0].asked, [digest("anna")])
+    finish(state)
+    assert [(one.status, one.done) for one in erasures(state)] == [("waiting", None)]
+    finish(other)
+    (one,) = erasures(state)
+    assert (one.status, [*one.workers]) == ("done", [0, 1])
+
+
+def test_who_learns_an_id_has_the_others_begin_again_even_if_they_were_done(state: Path) -> None:
+    other = worker_folder(state, 1)
+    spread(other, rows(state))
+    finish(state)
+    with database(other) as db:
+        users = learnt(db, {1: {"a1"}})
+    spread(state, users)
+    (one,) = rows(state)
+    assert (one.status, one.user, one.answers) == ("waiting", User("anna", ("a1",)), ())
+    spread(other, rows(state))
+    assert rows(other)[0].user == User("anna", ("a1",))
+    finish(state)
+    spread(state, users)
+    assert [(one.status, one.user.user_id, len(one.digests)) for one in rows(state)] == [("done", None, 2)]
+
+
+def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> None:
+    before = rows(state)
+    (known,) = before
+    spread(
+        state,
+        [Erasure(number=1, asked=known.asked, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])],
+    )
+    with database(state) as db:
+        assert unchanged(db, before) == []
+        erased(db, before)
+        assert read_erasures(db)[0].compacted is None
+        forget(db, [1])
+        done(db, [1])
+        assert [(one.user.user_id, one.done) for one in read_erasures(db)] == [("anna", None)]
+        erased(db, read_erasures(db))
+        assert read_erasures(db)[0].compacted
