@@ -44,7 +44,7 @@ def _run(config: Config, read: Callable[[], Config], state: Path, told: str | No
             worker = runtime.Worker.read(told)
             runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
         elif runtime.is_needed(config, state):
-            runner.run(runtime.supervise(config, state))
+            runner.run(runtime.supervise(config, read, state))
         else:
             runner.run(runtime.run(config, read, state))
 

@@ -119,10 +119,15 @@ class Daemon:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
         except NotOpened as error:
             raise StartError(str(error)) from error
+        self._hand_on()
         if self._first is not None:
-            self._first.selections = [*self._fleet.alone, *self._eraser.wants]
             await self._first.connect()
             await self._follow_pauses(other_folders(self._state.folder, self._state.worker)[0])
+
+    def _hand_on(self) -> None:
+        """Have the first worker get what has to be in its journal, if this is another one."""
+        if self._first is not None:
+            self._first.selections = [*self._fleet.alone, *self._eraser.wants]
 
     async def _follow_pauses(self, first: Path) -> None:
         """Pause what the first worker does."""
@@ -180,17 +185,16 @@ class Daemon:
         old, self._config, self._view.config = self._config, new, new
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
-        if self._first is not None:
-            self._first.selections = self._fleet.alone
         self._chores.start("tidy parking", tidy_parking(self._state, new.parked.retention))
         await self._renew_eraser()
+        self._hand_on()
         return reloaded(old, new, changes)
 
     async def _renew_eraser(self) -> None:
         """The eraser knows the connectors and their settings: a new one goes on where it was."""
         await self._chores.stop("erasures")
         self._fleet.also_needed = None
-        self._eraser = Eraser(self._fleet, self._journal, self._state, self._config.erasure)
+        self._eraser = Eraser(self._fleet, self._journal, self._state, self._config.erasure, self._state.worker)
         await self._eraser.open()
         self._chores.start("erasures", self._eraser.run())
 

@@ -7,7 +7,7 @@ counted since its start is kept when it starts again, so that sums do not fall.
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,11 @@ import msgspec
 
 from relay import __version__
 from relay.admin import JournalStatus, Status, WorkerStatus, ended, merged, still
-from relay.config import Config
+from relay.config import Config, ConfigError
 from relay.histogram import QUICK, Histogram
 from relay.journal import pause, resume
 from relay.journal.audit import Audit, audit_all
+from relay.runtime.reload import NOTHING, Reloaded, settings
 from relay.runtime.view import PAGE, count_parked_in
 from relay.runtime.worker import Worker
 
@@ -46,8 +47,10 @@ class Running(Protocol):
 class JointView:
     """Several workers as `relay.admin` wants them."""
 
-    def __init__(self, config: Config, folder: Path, workers: Sequence[Running]) -> None:
-        self.config, self.folder, self._workers = config, folder, workers
+    def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
+        self.config, self._load = config, load
+        self.folder, self._workers = folder, workers
+        self._reloading = asyncio.Lock()
         self._started = time.time()
         self._seen: dict[int, Status] = {}
         self._before: dict[int, Status] = {}
@@ -111,6 +114,33 @@ class JointView:
             return WorkerStatus(worker=number, away=away, started=None, memory=0, journal=None)
         memory = 0 if away else seen.memory
         return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
+
+    async def reload(self) -> Reloaded:
+        """Have all workers go over to the configuration as it is on disk now, the first one first: where that refuses
+        it, so would the others, and they are not asked. A second reload waits its turn."""
+        async with self._reloading:
+            first, *others = [one.worker for one in self._workers if not one.over]
+            found = [await self._reload(first)]
+            if found[0].ok:
+                found += [await self._reload(worker) for worker in others]
+            said = list(dict.fromkeys(line for one in found for line in one.said))
+            if not all(one.ok for one in found):
+                return Reloaded(ok=False, said=said)
+            with suppress(ConfigError):  # it has been changed once more
+                new = await asyncio.to_thread(self._load)
+                said += [line for line in settings(self.config, new) if line not in said]
+                self.config = new
+            return Reloaded(ok=True, said=[line for line in said if line != NOTHING] or [NOTHING])
+
+    async def _reload(self, worker: Worker) -> Reloaded:
+        try:
+            async with _session(worker, None) as session, session.post("http://worker/reload") as answer:
+                return msgspec.json.decode(await answer.read(), type=Reloaded)
+        except GONE:
+            away = f"warning: worker {worker.number} is away; it begins with the configuration that it finds"
+            return Reloaded(ok=True, said=[away])
+        except msgspec.MsgspecError as error:
+            return Reloaded(ok=False, said=[f"worker {worker.number}: {error}"])
 
     async def audit(self) -> Audit:
         """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""

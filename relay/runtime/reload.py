@@ -13,6 +13,7 @@ from relay.deliver import Changes
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
 """Settings that are what they were at the start."""
 TABLES_AT_START: Final = ("admin", "metrics", "log")
+NOTHING: Final = "nothing has changed"
 GONE: Final = "removed; its path answers 404 now, which ends in Braze disabling a Current"
 log = structlog.stdlib.get_logger()
 
@@ -36,10 +37,10 @@ def refused(mistakes: Sequence[object]) -> Reloaded:
 
 def reloaded(old: Config, new: Config, changes: Changes) -> Reloaded:
     """The new configuration is in force."""
-    said = [*_connectors(changes), *_sources(old.sources, new.sources), *_settings(old, new)]
+    said = [*_connectors(changes), *_sources(old.sources, new.sources), *settings(old, new)]
     said += [f"warning: {doubt}" for doubt in changes.doubts]
     log.info("configuration reloaded", changes=said)
-    return Reloaded(ok=True, said=said or ["nothing has changed"])
+    return Reloaded(ok=True, said=said or [NOTHING])
 
 
 def _connectors(changes: Changes) -> Iterator[str]:
@@ -57,7 +58,7 @@ def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             yield f"source {name}: changed"
 
 
-def _settings(old: Config, new: Config) -> Iterator[str]:
+def settings(old: Config, new: Config) -> Iterator[str]:
     """The daemon's own settings that are others now, and whether they are in force."""
     for table in OWN_TABLES:
         before, after = vars(getattr(old, table)), vars(getattr(new, table))

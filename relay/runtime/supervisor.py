@@ -28,7 +28,7 @@ from relay.config import Config
 from relay.ingest import bind, close, show
 from relay.journal.folders import worker_folders
 from relay.journal.leftover import has_work
-from relay.runtime.daemon import StartError, inherited, on_signal
+from relay.runtime.daemon import Load, StartError, inherited, on_signal
 from relay.runtime.joint import JointView
 from relay.runtime.joint_pulse import JointPulse
 from relay.runtime.supervised import Supervised
@@ -50,8 +50,8 @@ def leftover(state: Path, workers: int) -> list[int]:
     return [number for number, folder in worker_folders(state).items() if number >= workers and has_work(folder)]
 
 
-async def supervise(config: Config, state: Path) -> None:
-    """Run the workers until SIGTERM or SIGINT. Raises StartError."""
+async def supervise(config: Config, load: Load, state: Path) -> None:
+    """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again. Raises StartError."""
     stop = asyncio.Event()
     on_signal(stop.set)
     passed = inherited()
@@ -59,7 +59,8 @@ async def supervise(config: Config, state: Path) -> None:
     try:
         with TemporaryDirectory(prefix="relay-") as rendezvous:
             workers = _workers(config, state, sockets, rendezvous, outlived=passed is not None)
-            await _run(config, state, workers, show(sockets[0], config.ingest), stop)
+            view = JointView(config, load, state, workers)
+            await _run(config, view, workers, show(sockets[0], config.ingest), stop)
     except* StartError as group:
         raise group.exceptions[0] from None
     finally:
@@ -87,10 +88,13 @@ def _workers(
 
 
 async def _run(
-    config: Config, state: Path, workers: Sequence[Supervised], addresses: Sequence[str], stop: asyncio.Event
+    config: Config, view: JointView, workers: Sequence[Supervised], addresses: Sequence[str], stop: asyncio.Event
 ) -> None:
-    view, notify = JointView(config, state, workers), Notify()
+    notify = Notify()
     async with asyncio.TaskGroup() as group:
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, lambda: group.create_task(view.reload(), name="reload")
+        )
         running = [group.create_task(each.run(), name=f"worker {each.worker.number}") for each in workers]
         for each in workers:
             await each.ready.wait()
@@ -101,9 +105,10 @@ async def _run(
             told |= {"sources": sources, "connectors": connectors}
             log.info("relay runs", workers=config.runtime.workers, **told)
             await stop.wait()
-            log.info("relay stops", drain_s=config.runtime.drain)
+            drain = view.config.runtime.drain
+            log.info("relay stops", drain_s=drain)
             await notify.stopping()
-            await _stop(config, workers, running)
+            await _stop(drain, workers, running)
             beating.cancel()
 
 
@@ -120,11 +125,11 @@ async def _listening(admin: Admin) -> AsyncIterator[Admin]:
         await admin.stop()
 
 
-async def _stop(config: Config, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]) -> None:
+async def _stop(drain: float, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]) -> None:
     for each in workers:
         each.stop()
     on_signal(lambda: _signal(workers, signal.SIGTERM))
-    _, stuck = await asyncio.wait(running, timeout=config.runtime.drain + STOP_MARGIN_S)
+    _, stuck = await asyncio.wait(running, timeout=drain + STOP_MARGIN_S)
     if stuck:
         log.error("workers do not stop, are killed", workers=len(stuck))
         _signal(workers, signal.SIGKILL)

@@ -81,6 +81,13 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert told['relay_parked_events{cause="unreadable",connector="",source="braze"}'] == 1
         assert relay(daemon, "status")[0] == 0
 
+        more = f'[connector.more]\ntype = "http"\nurl = "{destination.url}"\nevents = ["sms"]\n'
+        daemon.configure("30-more", more + "rate = -1")
+        assert (await asyncio.to_thread(relay, daemon, "reload"))[0] == 78
+        daemon.configure("30-more", more)
+        assert await asyncio.to_thread(relay, daemon, "reload") == (0, "connector more: added\n")
+        assert [lane.connector for lane in seen(daemon).lanes] == ["hook", "more"]
+
         assert relay(daemon, "pause", "hock") == (1, "")
         assert relay(daemon, "pause", "hook") == (0, "hook is paused; relay resume hook ends it\n")
         printing = asyncio.get_running_loop().create_task(
