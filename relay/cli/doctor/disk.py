@@ -75,15 +75,16 @@ def room(it: Installation) -> Finding:
     limits = it.config.journal
     about = os.statvfs(existing(it.journal))
     free = about.f_bavail * about.f_frsize
-    used = sum(map(_taken, it.journal.glob(f"*{SUFFIX}")))
+    used = sum(_taken(path) for journal in it.journals for path in journal.glob(f"*{SUFFIX}"))
+    most = limits.max_size * len(it.journals)
     left = free + used - limits.min_free
-    said = f"{size(free)} free, the journal has {size(used)} and may have {size(limits.max_size)}"
+    said = f"{size(free)} free, the journal has {size(used)} and may have {size(most)}"
     advice = "free some, use a larger disk, or lower journal.max_size (journal.min_free)"
     if free <= limits.min_free:
         return Finding(
             "problem", "room", f"{said}, and journal.min_free is {size(limits.min_free)}: it is full", advice
         )
-    if left < limits.max_size:
+    if left < most:
         return Finding("warning", "room", f"{said}: it will be full at {size(left)} already", advice)
     return Finding("ok", "room", said)
 

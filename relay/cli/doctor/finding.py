@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from relay.config import Config, Loaded, Mistake, Registry
+from relay.journal.folders import journal_folder
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -40,6 +41,12 @@ class Installation:
     def journal(self) -> Path:
         """The journal's folder."""
         return self.state / self.config.journal.path
+
+    @property
+    def journals(self) -> list[Path]:
+        """Those of all workers that are configured; each may be as large as `journal.max_size` says."""
+        settings = self.config.journal
+        return [journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
 
 
 def existing(path: Path) -> Path:
