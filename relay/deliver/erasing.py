@@ -43,6 +43,7 @@ from relay.journal.erasures import (
     spread,
 )
 from relay.journal.folders import other_folders
+from relay.journal.lock import is_locked
 from relay.journal.naming import Wanted
 from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
 from relay.journal.segment import Segment
@@ -167,6 +168,8 @@ class Eraser:
     async def _spread(self, users: Sequence[Erasure]) -> None:
         for folder in await asyncio.to_thread(other_folders, self._state.folder, self._worker):
             await asyncio.to_thread(spread, folder, users)
+            if not is_locked(folder):
+                log.warning("a worker that does not run erases at its next start", folder=str(folder))
 
     async def _learn(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
         """Find all external ids of the users, and keep them."""

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from relay.api import Kind
 from relay.cli.main import relay
 from relay.journal import Counts, Cursor, Journal, Limits, Parked, State
-from relay.journal.audit import Seen, journal_problems, lane_problems, ranges
-from relay.journal.books import Books
+from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, ranges, together
+from relay.journal.books import Books, Refusals, SourceBooks
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
@@ -298,3 +298,21 @@ def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> Non
 
 def test_many_ranges_are_cut_short() -> None:
     assert ranges([(start, start + 2) for start in range(0, 60, 5)]).endswith("40-41, 45-46 and 2 more ranges")
+
+
+def test_workers_balance_together_if_each_does() -> None:
+    def found(delivered: int, *problems: str, **books: Any) -> Audit:
+        row = Row("all", 5, delivered, 0, 0, 0, 0, 0, 5 - delivered, 5 - delivered, balances=not problems)
+        sources = [SourceBooks("braze", 2, **books)]
+        return Audit(
+            balances=not problems, segments=1, oldest=1, head=6, connectors=[row], sources=sources, problems=problems
+        )
+
+    refusals = Refusals(1.0, 2.0, 401, "no", None)
+    good = together({0: found(5), 2: found(3, refusals=refusals)})
+    assert (good.balances, good.segments, good.oldest, good.head, good.problems) == (True, 2, 2, 12, [])
+    assert good.connectors == [Row("all", 10, 8, 0, 0, 0, 0, 0, 2, 2, balances=True)]
+    assert good.sources == [SourceBooks("braze", 4, refusals)]
+    bad = together({0: found(5), 2: found(3, "all: 1 is lost")})
+    assert (bad.balances, bad.connectors[0].balances, bad.problems) == (False, False, ["worker 2: all: 1 is lost"])
+    assert [(one.worker, one.balances) for one in bad.workers] == [(0, True), (2, False)]
