@@ -102,9 +102,10 @@ class Collector:
 
     def _cut(self, block: Block) -> list[Block]:
         """What goes through filters does so in small pieces: their memory is used again for the next one."""
-        if not self._route.filters or len(block) <= FILTERED_AT_ONCE:
+        if not self._route.filters:
             return [block]
-        return [block.slice(at, at + FILTERED_AT_ONCE) for at in range(0, len(block), FILTERED_AT_ONCE)]
+        starts = range(0, len(block), FILTERED_AT_ONCE)
+        return [block.slice(at, min(at + FILTERED_AT_ONCE, len(block))) for at in starts]
 
     def close(self) -> None:
         """Let go of the journal."""

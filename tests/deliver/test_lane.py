@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.api import DELIVERED, Batch, Block, Connector, Kind, Outcome, Reject, Retry, Unauthorized
+from relay.api import DELIVERED, Batch, Block, Connector, Event, Filter, Kind, Outcome, Reject, Retry, Unauthorized
 from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver import Fleet
@@ -134,6 +134,22 @@ async def test_what_a_lane_does_not_want_is_counted_though_it_sleeps_through_it(
         assert it.connector.delivered == Counter(wanted)
         counts = it.fleet.lanes[0].cursor.counts
         assert (counts.delivered, counts.unselected, counts.total) == (60, 120, it.journal.head)
+
+
+class Odd(Filter, type="odd"):
+    """Keeps every other event."""
+
+    def apply(self, event: Event) -> Event | None:
+        return event if event.properties["n"] % 2 else None
+
+
+async def test_a_filter_gets_every_event_of_a_large_block(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.fleet.lanes[0]._route = Route(Selection(["*"]), [Odd("odd", Odd.Settings(type="odd"))])
+        bodies = await it.send(999)
+        await it.settled()
+        assert it.connector.delivered == Counter(bodies[1::2])
+        assert it.fleet.lanes[0].cursor.counts == Counts(delivered=499, filtered=500)
 
 
 async def test_a_poison_event_is_found_by_halves_and_parked_and_the_rest_goes_through(tmp_path: Path) -> None:
