@@ -17,7 +17,7 @@ from worker import Worker, working
 WARM_UP_SECONDS: Final = 0.5
 WARM_UP_EVENTS: Final = 100_000
 SMALL_WARM_UP: Final = 1000
-"""Where the run itself is small, too."""
+"""Where the run itself is small, too; but each connection sends at least once."""
 
 
 async def measure(case: Case, seconds: float, place: Path, retained: Path | None) -> dict[str, float]:
