@@ -18,7 +18,7 @@ class Allowed:
     def __init__(self, networks: Networks, proxies: Networks) -> None:
         self._networks, self._proxies = networks, proxies
 
-    def check(self, request: web.Request) -> None:
+    def check(self, request: web.BaseRequest) -> None:
         """Raises Problem (403) for a request from elsewhere."""
         hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
         address = sender(_peer(request), hops.split(",") if hops else [], self._proxies)
@@ -48,7 +48,7 @@ def parse_hop(text: str) -> IPv4Address | IPv6Address | None:
     return None
 
 
-def _peer(request: web.Request) -> Peer | None:
+def _peer(request: web.BaseRequest) -> Peer | None:
     connection = request.get_extra_info("socket")
     if connection is not None and connection.family == socket.AF_UNIX:
         return UNIX

@@ -26,7 +26,7 @@ WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 class Body(AbstractContextManager["Body"]):
     """One request's body; what it takes of the memory budget is given back at the end of the `with`."""
 
-    def __init__(self, request: web.Request, settings: IngestSettings, pressure: Pressure) -> None:
+    def __init__(self, request: web.BaseRequest, settings: IngestSettings, pressure: Pressure) -> None:
         self._request, self._settings, self._pressure = request, settings, pressure
         self._taken = 0
 

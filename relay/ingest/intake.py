@@ -70,7 +70,7 @@ class Intake:
         if self.duplicates is not None and before.duplicates is not None:
             self.duplicates, before.duplicates.window = before.duplicates, self.source.settings.dedupe
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer a request on the source's path."""
         try:
             if self._allowed is not None:
@@ -102,7 +102,7 @@ class Intake:
             response.force_close()  # another request on this connection might not be answered any more
         return response
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _take(self, request: web.BaseRequest) -> web.Response:
         """Keep what a request brings. Raises Problem."""
         try:
             self.source.authorize(request.headers)

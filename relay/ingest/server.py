@@ -52,7 +52,7 @@ class Ingest:
         self._take(sources)
         self._certificates: Certificates | None = None
         self._ready = False
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
         self._inherited: list[web.SockSite] = []
 
     @property
@@ -104,9 +104,8 @@ class Ingest:
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
         await self._restore()
-        self._runner = web.AppRunner(
-            self._app(), access_log=None, auto_decompress=False, handle_signals=False, shutdown_timeout=STOP_S
-        )
+        server = web.Server(self._dispatch, access_log=None, auto_decompress=False)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=STOP_S)
         await self._runner.setup()
         listening = bind(self._settings.listen)[0] if sockets is None else sockets
         sites = [web.SockSite(self._runner, one, ssl_context=self._tls_of(one)) for one in listening]
@@ -163,31 +162,28 @@ class Ingest:
             await duplicates.close()
         await self._tally.close()
 
-    def _app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/healthz", self._health)
-        app.router.add_get("/readyz", self._readiness)
-        app.router.add_get("/openapi.yaml", self._contract)
-        app.router.add_route("*", "/{rest:.*}", self._dispatch)
-        return app
-
-    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        intake = self._paths.get(request.path)
-        if intake is None:
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request on any path. Without a router: a table of paths is all it takes."""
+        if (intake := self._paths.get(request.path)) is not None:
+            return await intake.handle(request)
+        own = {"/healthz": self._health, "/readyz": self._readiness, "/openapi.yaml": self._contract}.get(request.path)
+        if own is None:
             return Problem(404, f"no source has the path {request.path}").response()
-        return await intake.handle(request)
+        if request.method not in ("GET", "HEAD"):
+            return Problem(405, "this is only to be read", Allow="GET, HEAD").response()
+        return await own()
 
-    async def _health(self, _: web.Request) -> web.Response:
+    async def _health(self) -> web.Response:
         return web.json_response({"status": "alive"})
 
-    async def _readiness(self, _: web.Request) -> web.Response:
+    async def _readiness(self) -> web.Response:
         if not self._ready:
             return busy("relay is stopping", DRAIN_RETRY_AFTER_S).response()
         if reason := self._journal.refusing:
             return busy(reason, FULL_RETRY_AFTER_S).response()
         return web.json_response({"status": "ready"})
 
-    async def _contract(self, _: web.Request) -> web.Response:
+    async def _contract(self) -> web.Response:
         text = contract([*self._paths])
         return web.Response(text=text, content_type="application/yaml")
 
