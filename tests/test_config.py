@@ -419,6 +419,16 @@ def test_a_configuration_that_does_nothing_is_a_warning(tmp_path, registry):
     ]
 
 
+def test_a_source_is_asked_for_what_its_senders_have(tmp_path):
+    for name, more in {"a": "", "b": "tokens = [{ env = 'PATH' }]", "c": "secret = { env = 'PATH' }"}.items():
+        write(tmp_path, **{name: f"[source.{name}]\ntype = 'heap_segments'\npath = '/{name}'\n{more}\n"})
+    write(tmp_path, d="[connector.d]\ntype = 'stdout'\n")
+    assert warnings(tmp_path, Registry.discover(())) == [
+        "a.toml:1: source.a: has no `secret`: everybody who reaches relay may send to it",
+        "b.toml:4: source.b.tokens: senders of this type have no token and are answered 401: set `secret` instead",
+    ]
+
+
 def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warning(tmp_path):
     (tmp_path / "a.toml").write_text(
         '[source.a]\ntype = "heap_segments"\npath = "/a"\nsecret = { env = "PATH" }\n'

@@ -176,6 +176,7 @@ class _Check:
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
+        self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 
     def secrets(self, kind: str, tables: Tables, *, required: bool) -> None:

@@ -86,6 +86,7 @@ class HeapSegments(Source, type="heap_segments"):
     """Takes `segment.users.sync`. Answers 200: Heap sends again for everything else. (Heap docs, Segments Sync.)"""
 
     accepted_status: ClassVar[int] = 200
+    known_by: ClassVar[str] = "secret"
     makes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 
     class Settings(SourceSettings):
