@@ -319,8 +319,8 @@ def test_a_mistake_hides_no_other_in_its_table(tmp_path, registry):
     ],
 )
 def test_a_wrong_setting_hides_nothing_of_what_the_others_say_against_each_other(tmp_path, text, expected):
-    type = "" if "type" in text else "type = 'stdout'\n"
-    told = mistakes(write(tmp_path, a=f"[connector.c]\n{type}{text}\n"), Registry.discover(()))
+    table = text if "type" in text else f"type = 'stdout'\n{text}"
+    told = mistakes(write(tmp_path, a=f"[connector.c]\n{table}\n"), Registry.discover(()))
     missing = [part for part in expected if not any(part in one for one in told)]
     assert (missing, len(told)) == ([], len(expected)), told
 
