@@ -28,6 +28,13 @@ class Post(Connector, type="post"):
     async def deliver(self, batch):
         pass
 
+class Frail(Post, type="frail"):
+    class Settings(ConnectorSettings):
+        size: int
+
+        def contradictions(self):
+            yield "size", str(self.size + 1)
+
 class Shout(Filter, type="shout"):
     class Settings(FilterSettings):
         fields: tuple[str, ...] = ()
@@ -282,6 +289,47 @@ def test_a_mistake_hides_no_other_in_its_table(tmp_path, registry):
     assert "hunter2" not in repr(error.value.mistakes)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("retry = { first = '10s', max = '1s', giveup = 3 }", ["retry: first (10s) must", "retry.giveup: unknown"]),
+        ("retry = { first = '10m', max = 'x' }", ["retry.max: expected a duration"]),
+        (
+            "type = 'heap'\nretry = { first = '10s', max = '1s' }\napp_id = '1'\nregion = 'eu'",
+            [
+                "endpoint is missing",
+                'app_id is for mode = "api"',
+                'region is for mode = "api"',
+                "retry: first (10s) must",
+            ],
+        ),
+        (
+            "type = 'heap'\nmode = 'api'\nbatch = { events = 5000, age = 5 }\nenabled = 1",
+            ["app_id is missing", "batch.age: expected a duration", "enabled: expected true"],
+        ),
+        ("type = 'heap'\nmode = 'apy'", ["mode: expected 'webhook' or 'api'"]),
+        (
+            "type = 'braze_cohorts'\ncluster = 'US-09'\npartner = 'heap'",
+            ["cluster: there is no US-09", "partner_key is missing", "data_import_key is missing"],
+        ),
+        (
+            "type = 'http'\nheaders = { Authorization = 'x', 'a b' = 'y' }\ntoken = { env = 'PATH' }",
+            ["url: is missing", "headers: Authorization is already set", "headers: 'a b' cannot be"],
+        ),
+    ],
+)
+def test_a_wrong_setting_hides_nothing_of_what_the_others_say_against_each_other(tmp_path, text, expected):
+    table = text if "type" in text else f"type = 'stdout'\n{text}"
+    told = mistakes(write(tmp_path, a=f"[connector.c]\n{table}\n"), Registry.discover(()))
+    missing = [part for part in expected if not any(part in one for one in told)]
+    assert (missing, len(told)) == ([], len(expected)), told
+
+
+def test_a_check_that_cannot_do_without_a_wrong_setting_hides_no_other_mistake(tmp_path, registry):
+    told = mistakes(write(tmp_path, a="[connector.c]\ntype = 'frail'\nrate = 'x'\n"), registry)
+    assert [one.split(": ")[1] for one in told] == ["connector.c.size", "connector.c.rate"]
+
+
 @pytest.mark.parametrize("type", ["", "type = 'nothing'\n", "type = 5\n"])
 def test_without_a_known_type_the_common_settings_are_checked(tmp_path, registry, type):
     text = (
@@ -416,6 +464,16 @@ def test_a_configuration_that_does_nothing_is_a_warning(tmp_path, registry):
     assert warnings(tmp_path, registry) == [
         "no [source.NAME] is enabled: relay will take no events",
         "no [connector.NAME] is enabled: relay will deliver no events",
+    ]
+
+
+def test_a_source_is_asked_for_what_its_senders_have(tmp_path):
+    for name, more in {"a": "", "b": "tokens = [{ env = 'PATH' }]", "c": "secret = { env = 'PATH' }"}.items():
+        write(tmp_path, **{name: f"[source.{name}]\ntype = 'heap_segments'\npath = '/{name}'\n{more}\n"})
+    write(tmp_path, d="[connector.d]\ntype = 'stdout'\n")
+    assert warnings(tmp_path, Registry.discover(())) == [
+        "a.toml:1: source.a: has no `secret`: everybody who reaches relay may send to it",
+        "b.toml:4: source.b.tokens: senders of this type have no token and are answered 401: set `secret` instead",
     ]
 
 

@@ -214,7 +214,7 @@ def test_every_option_says_what_it_does(name: str) -> None:
 
 def options(command: click.Command) -> set[str]:
     found = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
-    return {name for param in found for name in param.opts if name.startswith("--")}
+    return {name for param in found for name in (*param.opts, *param.secondary_opts) if name.startswith("--")}
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.cli.standins import braze, heap
+from relay.sandbox.shapes import make_event
 from relay.testing import Destination
 
 KEYS = {"partner_api_key": "partner", "client_secret": "import", "cohort_id": "7"}
@@ -130,6 +132,14 @@ async def test_a_campaign_goes_by_the_current_of_one_to_the_webhook_of_the_other
                 await asyncio.sleep(0.05)
         assert state["stopped"] == "HTTP 401"
         assert (await call(door + "enable", {}))[1]["stopped"] is None
+
+
+def test_made_up_events_are_of_users_whom_it_has() -> None:
+    (profiles,) = (option.default for option in braze.params if option.name == "profiles")
+    events = [make_event("users.messages.email.Send", Random(number), 0.0) for number in range(1000)]
+    users = {event["user"].get("external_user_id") for event in events}
+    assert users - {None} <= {f"user-{number}" for number in range(profiles)}
+    assert len(users) > 100
 
 
 @pytest.mark.parametrize("command", [braze, heap])

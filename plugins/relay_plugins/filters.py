@@ -4,12 +4,12 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b, sha256
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from relay.api import Event, Filter, FilterSettings, Secret
+from relay.api import Contradiction, Event, Filter, FilterSettings, Secret
 
 
 def _steps(value: object) -> tuple[str, ...]:
@@ -93,12 +93,11 @@ class Redact(Filter, type="redact"):
         salt: Secret | None = None
         """What `hash` (SHA-256 in hex) puts before the value: without it, hashes of e-mail addresses can be guessed."""
 
-        @model_validator(mode="after")
-        def _fits_action(self) -> Self:
+        def contradictions(self) -> Iterator[Contradiction]:
+            """What an action has no use for."""
             for option, action in (("mask", "mask"), ("salt", "hash")):
                 if option in self.model_fields_set and self.action != action:
-                    raise ValueError(f'{option} is for action = "{action}" only, and action is "{self.action}"')
-            return self
+                    yield f"{option} action", f'{option} is for action = "{action}" only, and action is "{self.action}"'
 
     settings: Settings
 
@@ -149,12 +148,11 @@ class Condition(FilterSettings):
     exists: bool | None = None
     """true: the field is there and not null; false: it is not."""
 
-    @model_validator(mode="after")
-    def _one_test(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """There is one test."""
         given = [test for test in (self.equals, self.in_, self.glob, self.exists) if test is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of equals, in, glob or exists, not {len(given)}")
-        return self
+            yield "equals in glob exists", f"give exactly one of equals, in, glob or exists, not {len(given)}"
 
     def holds(self) -> Callable[[Event], bool]:
         """The condition as a function of an event."""

@@ -6,20 +6,21 @@ import gzip
 import hmac
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator
 
 from relay.api import (
     DELIVERED,
     Batch,
     Connector,
     ConnectorSettings,
+    Contradiction,
     Event,
     HttpUrl,
     Outcome,
@@ -73,16 +74,18 @@ class Http(Connector, type="http"):
         signing_secret: Secret | None = None
         """Adds the headers of Standard Webhooks; `whsec_` and base64. Signed is the body before it is compressed."""
 
-        @model_validator(mode="after")
-        def _headers_and_secret(self) -> Self:
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Headers that cannot be, and a secret that is none."""
             for name in self.headers:
                 if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-                    raise ValueError(f"headers: {name!r} cannot be the name of a header")
+                    yield "headers", f"headers: {name!r} cannot be the name of a header"
                 if name.lower() == "authorization" and self.token:
-                    raise ValueError("headers: Authorization is already set by token; leave one of them out")
+                    yield "headers token", "headers: Authorization is already set by token; leave one of them out"
             if self.signing_secret and not self.signing_secret.problem:
-                _signing_key(self.signing_secret)
-            return self
+                try:
+                    _signing_key(self.signing_secret)
+                except ValueError as error:
+                    yield "signing_secret", str(error)
 
     settings: Settings
 

@@ -1,12 +1,12 @@
 """The source type `json`: events from anywhere, one, several or line by line."""
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Final, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, Final
 
 import msgspec
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from relay.api import Decoded, Malformed, Source, SourceSettings, Unreadable, check_utf8
+from relay.api import Contradiction, Decoded, Malformed, Source, SourceSettings, Unreadable, check_utf8
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -34,11 +34,10 @@ class Json(Source, type="json"):
         time_field: str = Field("time", min_length=1)
         """Unix seconds or milliseconds, or ISO 8601; events may lack it."""
 
-        @model_validator(mode="after")
-        def _two_fields(self) -> Self:
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Two are the same."""
             if self.id_field == self.type_field:
-                raise ValueError("id_field and type_field are the same field")
-            return self
+                yield "id_field type_field", "id_field and type_field are the same field"
 
     settings: Settings
 

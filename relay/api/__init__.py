@@ -18,7 +18,7 @@ from relay.api.outcome import (
     retry_after,
 )
 from relay.api.plugin import Plugin
-from relay.api.settings import ByteSize, Duration, EventSelection, HttpUrl, Secret, Settings, UrlPath
+from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Secret, Settings, UrlPath
 from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, check_utf8
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "ByteSize",
     "Connector",
     "ConnectorSettings",
+    "Contradiction",
     "Decoded",
     "Delivered",
     "Denied",

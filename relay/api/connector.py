@@ -3,20 +3,20 @@
 Batching, selection, filters, retries, pace, parking and the cursor are the lane's; a connector only delivers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from relay.api.batch import Batch
 from relay.api.event import Event
 from relay.api.outcome import Answered, Outcome, Skipped, check
 from relay.api.plugin import Plugin
-from relay.api.settings import ByteSize, Duration, EventSelection, Settings, StartAt
+from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Settings, StartAt
 
 if TYPE_CHECKING:
     import aiohttp
@@ -43,11 +43,10 @@ class RetrySettings(Settings):
     """Events that could not be delivered for so long are parked; 0: never, they are tried for ever. A destination that
     does not accept us at all (a pause) does not count."""
 
-    @model_validator(mode="after")
-    def _first_is_not_the_longest(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """The first wait is not the longest."""
         if self.first > self.max:
-            raise ValueError(f"first ({self.first:g}s) must be at most max ({self.max:g}s)")
-        return self
+            yield "first max", f"first ({self.first:g}s) must be at most max ({self.max:g}s)"
 
 
 class ConnectorSettings(Settings):

@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from math import isclose
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,15 +17,39 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
+    ValidationError,
+    model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from yarl import URL
+
+CONTRADICTION: Final = "contradiction"
+"""The type of pydantic error that says it."""
+Contradiction = tuple[str, str]
+"""The names of the settings that it is about, with spaces between, and what is wrong."""
 
 
 class Settings(BaseModel):
     """Base of all settings models: unknown keys are refused, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    def contradictions(self) -> Iterable[Contradiction]:
+        """All that settings say against each other. A model's own check goes here: unlike a validator it is also asked
+        when some settings are wrong by themselves; those have their defaults then, or None, and what it says about
+        them is left out."""
+        return ()
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> Self:
+        found = [
+            PydanticCustomError(CONTRADICTION, "{reason}", {"about": about.split(), "reason": reason})
+            for about, reason in self.contradictions()
+        ]
+        if found:
+            details = [InitErrorDetails(type=one, loc=(), input=None) for one in found]
+            raise ValidationError.from_exception_data(type(self).__name__, details)
+        return self
 
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

@@ -77,6 +77,8 @@ class Source(Plugin):
     """The status that says to this sender that its events are kept."""
     disabled_after: ClassVar[float | None] = None
     """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
+    known_by: ClassVar[str] = "tokens"
+    """The setting by which it knows its senders, for `relay check` to ask for."""
     makes: ClassVar[tuple[str, ...]] = ()
     """Event types that it makes itself; those that senders say need not be known."""
 

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import IO, Any, Final
@@ -28,7 +28,8 @@ ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",
 @click.option(
     "--as", "shape", default="events", show_default=True, type=click.Choice(list(ENVELOPES)), help="Body form."
 )
-def send(file: IO[bytes], url: str, token_env: str, batch: int, shape: str) -> None:
+@click.option("--quiet", is_flag=True, help="Say only what goes wrong.")
+def send(file: IO[bytes], url: str, token_env: str, batch: int, shape: str, quiet: bool) -> None:
     """Post the events in FILE (- for standard input) to a running relay.
 
     FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again.
@@ -36,57 +37,77 @@ def send(file: IO[bytes], url: str, token_env: str, batch: int, shape: str) -> N
     """
     token = os.environ.get(token_env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    size = None if file.isatty() or not file.seekable() else os.fstat(file.fileno()).st_size
-    with click.progressbar(length=size or 0, label="sending", file=sys.stderr) as bar:
-        kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, bar))
+    with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
+        kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, advance))
     left_out = f", {kept['duplicates']} duplicates left out" if kept["duplicates"] else ""
-    click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
+    if not quiet:
+        click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
+
+
+@contextmanager
+def _progress(file: IO[bytes], *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that moves by bytes."""
+    if not shown or file.isatty() or not file.seekable():
+        yield lambda count: None
+        return
+    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=sys.stderr) as bar:
+        yield bar.update
 
 
 async def _send(
-    batches: Iterable[list[bytes]], url: str, headers: dict[str, str], shape: str, bar: Any
+    batches: Iterable[list[bytes]], url: str, headers: dict[str, str], shape: str, advance: Callable[[int], None]
 ) -> dict[str, int]:
-    total = {"accepted": 0, "parked": 0, "duplicates": 0}
+    total, first = {"accepted": 0, "parked": 0, "duplicates": 0}, 1
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         for events in batches:
             start, between, end = ENVELOPES[shape]
-            kept = await _post(session, url, start + between.join(events) + end)
-            total = {key: total[key] + kept.get(key, 0) for key in total}
-            bar.update(sum(map(len, events)) + len(events))
+            kept = await _post(session, url, start + between.join(events) + end, shape)
+            if kept.get("parked"):
+                where = f"events {first} to {first + len(events) - 1}"
+                click.echo(f"of {where} {kept['parked']} parked as unreadable (see relay parked list)", err=True)
+            total, first = {key: total[key] + kept.get(key, 0) for key in total}, first + len(events)
+            advance(sum(map(len, events)) + len(events))
     return total
 
 
-async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> dict[str, int]:
+async def _post(session: aiohttp.ClientSession, url: str, body: bytes, shape: str) -> dict[str, int]:
     for attempt in range(TRIES):
         said, wait = "", None
         try:
             async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
-                body = await answer.read()
-                said = f"HTTP {answer.status}: {body[:300].decode(errors='replace')}"
+                told = await answer.read()
+                said = f"HTTP {answer.status}: {told[:300].decode(errors='replace')}"
                 if answer.ok:
-                    return _kept(url, body)
+                    return _kept(url, told)
                 if answer.status != 429 and answer.status < 500:
-                    raise click.ClickException(said + _advice(answer.status))
+                    raise click.ClickException(said + _advice(answer.status, shape))
                 wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
         except aiohttp.InvalidURL:
             raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            said = f"{type(error).__name__}: {error}"
+            said = _why(error)
         if attempt + 1 < TRIES:
-            click.echo(f"\n{said or url}; trying again", err=True)
+            click.echo(f"{said}, trying again ({attempt + 1}/{TRIES})", err=True)
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
-    raise click.ClickException(f"{url} does not take the events after {TRIES} tries; the last said {said}")
+    raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}")
 
 
-def _advice(status: int) -> str:
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "connection refused"
+    return f"{type(error).__name__}: {error}"
+
+
+def _advice(status: int, shape: str) -> str:
     match status:
         case 401:
             return (
                 "\nThe token is taken from the environment: set RELAY_TOKEN, or name another variable by --token-env."
             )
         case 400:
-            return "\nThe body was sent in the form that --as says; a source of type json takes array or ndjson."
+            takes = "currents" if shape == "events" else "json"
+            return f"\nIt was sent in the form `{shape}`, for a source of type {takes}: is this one of another type?"
     return ""
 
 

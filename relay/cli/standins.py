@@ -40,7 +40,13 @@ def _listen(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 
 @click.command
 @click.option("--listen", default="127.0.0.1:9101", show_default=True, callback=_listen, help="HOST:PORT.")
-@click.option("--profiles", default=1000, show_default=True, type=click.IntRange(0), help="Users user-0, user-1, ...")
+@click.option(
+    "--profiles",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Users user-0, user-1, ... (made-up events are of the first 500).",
+)
 @click.option("--partner", default="heap", show_default=True, help="The partner's name in the paths.")
 @click.option("--partner-key", default="partner", show_default=True, help="What it takes for the partner's key.")
 @click.option("--data-import-key", default="import", show_default=True, help="... for the data import key.")

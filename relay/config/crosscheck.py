@@ -53,12 +53,22 @@ def path_clashes(merged: Merged) -> Iterator[Mistake]:
 
 
 def open_sources(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find sources that ask for no token and no address, unless their type has a way of its own to know its senders."""
+    """Find sources that ask for no credentials and no address, unless their type has a way of its own to know its
+    senders."""
     for name, source in sources.items():
-        settings = source.settings
+        settings, known_by = source.settings, source.plugin.known_by
         is_open = settings.enabled and settings.is_open and not settings.allow
         if is_open and source.plugin.authorize is Source.authorize:
-            yield merged.mistake(("source", name), "has no `tokens`: everybody who reaches relay may send to it")
+            yield merged.mistake(("source", name), f"has no `{known_by}`: everybody who reaches relay may send to it")
+
+
+def useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find sources that ask for a token which senders of their type do not have."""
+    for name, source in sources.items():
+        known_by = source.plugin.known_by
+        if known_by != "tokens" and source.settings.enabled and source.settings.tokens:
+            reason = f"senders of this type have no token and are answered 401: set `{known_by}` instead"
+            yield merged.mistake(("source", name, "tokens"), reason)
 
 
 def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:

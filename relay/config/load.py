@@ -1,6 +1,5 @@
 """Loads conf.d: read, merge, check each table, check the tables against each other; every mistake at once."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from relay.config.model import (
 )
 from relay.config.registry import KINDS, Registry
 from relay.config.tls import TlsError, server_context, worry
-from relay.config.translate import translate
+from relay.config.translate import translate, validated
 
 NAME: Final = "[a-z][a-z0-9_-]*"
 """What sources, connectors and filters may be called."""
@@ -160,10 +159,10 @@ class _Check:
         return known[wanted]
 
     def _settings(self, path: KeyPath, table: object, model: type[S]) -> S | None:
-        try:  # as JSON, because that is strict ("4" is no number) and still has lists for tuples and texts for paths
-            return model.model_validate_json(json.dumps(table, default=str), strict=True)
+        try:
+            return validated(table, model)
         except ValidationError as error:
-            self.mistakes.extend(translate(error, model, path, self.merged))
+            self.mistakes.extend(translate(error, table, model, path, self.merged))
         except Exception as error:  # a plugin's own validator; it must not hide the other mistakes
             self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
         return None
@@ -176,6 +175,7 @@ class _Check:
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
+        self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 
     def secrets(self, kind: str, tables: Tables, *, required: bool) -> None:

@@ -1,16 +1,17 @@
 """The daemon's own settings tables, and `Config`: everything that conf.d says, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, Literal, Self, TypeVar, get_type_hints
+from typing import Final, Generic, Literal, TypeVar, get_type_hints
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from relay.api import (
     ByteSize,
     Connector,
     ConnectorSettings,
+    Contradiction,
     Duration,
     Filter,
     FilterSettings,
@@ -45,11 +46,11 @@ class IngestSettings(Settings):
     read_timeout: Duration = Field(30.0, gt=0)
     """Seconds a sender may take to send its body."""
 
-    @model_validator(mode="after")
-    def _a_body_fits(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """A body fits."""
         if self.max_body > self.max_in_flight:
-            raise ValueError("max_in_flight must be at least max_body, or no large body could ever be taken")
-        return self
+            reason = "max_in_flight must be at least max_body, or no large body could ever be taken"
+            yield "max_body max_in_flight", reason
 
 
 class JournalSettings(Settings):
@@ -104,14 +105,13 @@ class AdminSettings(Settings):
     tokens: tuple[Secret, ...] = ()
     """Bearer tokens for these addresses, any of which is accepted; the unix socket needs none."""
 
-    @model_validator(mode="after")
-    def _is_not_open(self) -> Self:
-        for address in self.listen:
-            if isinstance(address, UnixAddress) or not address.is_loopback:
-                raise ValueError(f"listen: {address} is no loopback address: who may reach it could stop deliveries")
-        if self.listen and not self.tokens:
-            raise ValueError("listen: every user of this machine could reach it: set tokens")
-        return self
+    def contradictions(self) -> Iterator[Contradiction]:
+        """It is not open."""
+        outside = [one for one in self.listen if isinstance(one, UnixAddress) or not one.is_loopback]
+        for address in outside:
+            yield "listen", f"listen: {address} is no loopback address: who may reach it could stop deliveries"
+        if self.listen and not (self.tokens or outside):
+            yield "listen tokens", "listen: every user of this machine could reach it: set tokens"
 
 
 class MetricsSettings(Settings):

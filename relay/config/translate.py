@@ -1,16 +1,31 @@
 """Says in our words what pydantic found wrong with a table."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, get_args
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Final, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from relay.api.settings import BYTES, SECONDS, SECRET_FORMS, Settings, parse_duration, parse_size, write_quantity
+from relay.api.settings import (
+    BYTES,
+    CONTRADICTION,
+    SECONDS,
+    SECRET_FORMS,
+    Settings,
+    parse_duration,
+    parse_size,
+    write_quantity,
+)
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest
 
+Place = tuple[str | int, ...]
+S = TypeVar("S", bound=Settings)
+
 REASONS: Final[Mapping[str, str]] = {
+    CONTRADICTION: "{reason}",
     "bool_type": "expected true or false",
     "dict_type": "expected a table",
     "extra_forbidden": "unknown key",
@@ -36,12 +51,72 @@ REASONS: Final[Mapping[str, str]] = {
 """Our sentence for each pydantic error type; what is not listed keeps pydantic's own."""
 
 
+def validated(table: object, model: type[S]) -> S:
+    """Check a table. Raises ValidationError."""
+    # as JSON, because that is strict ("4" is no number) and still has lists for tuples and texts for paths
+    return model.model_validate_json(json.dumps(table, default=str), strict=True)
+
+
 def translate(
-    error: ValidationError, model: type[Settings], path: Sequence[str | int], merged: Merged
+    error: ValidationError, table: object, model: type[Settings], path: Sequence[str | int], merged: Merged
 ) -> list[Mistake]:
     """Turn the errors of a table at `path`, checked as a `model`, into mistakes. They repeat no value of the file."""
     details = error.errors(include_url=False, include_input=False)
-    return [_mistake(detail, model, path, merged) for detail in details]
+    more = _contradictions(table, model, details)
+    return [_mistake(detail, model, path, merged) for detail in (*details, *more)]
+
+
+def _contradictions(table: object, model: type[Settings], found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Those that pydantic does not come to, because other settings of the table are wrong by themselves."""
+    wrong = {_setting(model, detail["loc"]) for detail in found}
+    while isinstance(table, dict) and () not in wrong:
+        fresh = _errors(_without(table, wrong), _lenient(model, wrong))
+        yield from (one for one in fresh if one["type"] == CONTRADICTION and not _is_about(one, wrong))
+        if not (more := {_setting(model, one["loc"]) for one in fresh} - wrong):
+            return
+        wrong |= more
+
+
+def _errors(table: object, model: type[Settings]) -> list[ErrorDetails]:
+    try:
+        validated(table, model)
+    except ValidationError as error:
+        return error.errors(include_url=False, include_input=False)
+    except Exception:  # a check that cannot do without what is missing: it is asked again when that is there
+        return []
+    return []
+
+
+def _setting(model: type[Settings], place: Place) -> Place:
+    """The setting that an error is in: not its entry of a list, but for a nested table what is wrong in there."""
+    depth = 1
+    while depth < len(place) and _model_at(model, place[:depth]):
+        depth += 1
+    return place[:depth]
+
+
+def _without(table: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:
+    rest = deepcopy(dict(table))
+    for *parents, last in places:
+        inner: Any = rest
+        for key in parents:
+            inner = inner.get(key, {}) if isinstance(inner, dict) else {}
+        if isinstance(inner, dict):
+            inner.pop(last, None)
+    return rest
+
+
+def _lenient(model: type[S], places: Iterable[Place]) -> type[S]:
+    """The model without need of settings that are missing, or left out because they are wrong."""
+    absent = {place[0] for place in places if len(place) == 1}
+    fields = [(name, field) for name, field in model.model_fields.items() if field.is_required()]
+    optional: dict[str, Any] = {name: (Any, None) for name, field in fields if (field.alias or name) in absent}
+    return create_model(model.__name__, __base__=model, **optional) if optional else model
+
+
+def _is_about(contradiction: ErrorDetails, wrong: Iterable[Place]) -> bool:
+    about = {(*contradiction["loc"], name) for name in contradiction["ctx"]["about"]}
+    return not about.isdisjoint(place[:depth] for place in wrong for depth in range(1, len(place) + 1))
 
 
 def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:

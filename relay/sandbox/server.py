@@ -23,12 +23,17 @@ class Fault:
     """What to do to a request instead of the right thing."""
 
     status: int = 503
-    applied: bool = False
-    """Whether the request has its effect all the same."""
+    applied: bool | None = None
+    """Whether the request has its effect all the same; None: if the status is 2xx."""
     delay: float = 0.0
     """Real seconds to wait before it is looked at."""
     cut: bool = False
     """Read half of the body, then close the connection without an answer."""
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether the request is taken."""
+        return 200 <= self.status < 300 if self.applied is None else self.applied
 
 
 class Refused(Exception):
@@ -105,7 +110,7 @@ class StandIn:
             self.admit()
             if fault and fault.cut:
                 return await _cut(request, fault)
-            if fault and not fault.applied:
+            if fault and not fault.has_effect:
                 raise Refused(fault.status, "injected")
             answer = await handler(request)
         except Refused as refused:

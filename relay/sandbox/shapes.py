@@ -17,6 +17,7 @@ from relay.sandbox.oddities import ODDITIES, placeholders
 LOOKS: Final = 32
 """Different sets of properties per type: as many campaigns, devices, texts."""
 USERS: Final = 500
+"""Of whom events are: `user-1`, `user-2`, ..., as the profiles of Braze's stand-in."""
 ODD_LOOKS: Final = {1: "null_names", 2: "no_campaign", 3: "no_canvas", 4: "redacted", 5: "unknown_field"}
 """Some looks have an oddity."""
 ANONYMOUS_EVERY: Final = 10
@@ -76,7 +77,7 @@ def _users() -> list[dict[str, str]]:
 def _new_user(number: int, rng: Random) -> dict[str, str]:
     user = {
         "user_id": _hex(rng),
-        "external_user_id": f"customer-{number:04}",
+        "external_user_id": f"user-{number}",
         "device_id": str(_uuid(rng)),
         "timezone": rng.choice(("America/New_York", "Europe/Berlin", "Asia/Tokyo")),
     }

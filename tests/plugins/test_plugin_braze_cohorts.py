@@ -15,6 +15,7 @@ from typing import Any
 import click
 import orjson
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -25,8 +26,9 @@ from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze import Attributes, Budget, Limit, Partner
 from relay_plugins.braze_cohorts.change import Member, member_of, portions
-from relay_plugins.braze_cohorts.known import cohorts, members
-from relay_plugins.braze_cohorts.membership import users_in
+from relay_plugins.braze_cohorts.commands import cohorts as command
+from relay_plugins.braze_cohorts.files import Form, users_in
+from relay_plugins.braze_cohorts.known import cohorts, members, unfinished
 
 OFFSETS = count()
 
@@ -205,7 +207,61 @@ def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
     ],
 )
 def test_users_in_files(text: str, users: list[str]) -> None:
-    assert users_in(BytesIO(text.encode()), "external_id") == users
+    assert users_in(BytesIO(text.encode()), Form()) == users
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "users"),
+    [
+        ("external_id;name\nuser-1;A\n", {}, ["user-1"]),
+        ("name\texternal_id\nA\tuser-1\n", {}, ["user-1"]),
+        ("email,External ID\na@b.example,user-1\n,\n", {}, ["user-1"]),
+        ("id,external_id\n1,user-1\n", {}, ["user-1"]),
+        ("external_id,device_id\nuser-1,phone\n", {"match": "device_id"}, ["phone"]),
+        ("external_id,alias_name\nuser-1,17\n", {"match": "alias:crm"}, ["17"]),
+        ("Customer ID\nuser-1\n", {"header": True}, ["user-1"]),
+        ("customer\nuser-1\n", {"header": False}, ["customer", "user-1"]),
+        ("Customer ID,name\nuser-1,A\n", {"column": "customer id"}, ["user-1"]),
+        ("A,user-1\nB,user-2\n", {"column": "2"}, ["user-1", "user-2"]),
+        ("1,2\n3,4\n", {"column": "2"}, ["2", "4"]),
+        ("anna\nbert\n", {}, ["anna", "bert"]),
+        ("ID\nanna\n", {}, ["anna"]),
+        ('{"id": 1, "external_id": "user-1"}\n', {}, ["user-1"]),
+        ('{"external_id": "user-1", "device_id": "phone"}\n', {"match": "device_id"}, ["phone"]),
+        ('{"key": "user-1", "id": 5}\n', {"column": "key"}, ["user-1"]),
+    ],
+)
+def test_the_column_with_the_users_is_found(text: str, form: dict[str, Any], users: list[str]) -> None:
+    assert users_in(BytesIO(text.encode()), Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "mistake"),
+    [
+        ("Customer ID\nuser-1\n", {}, "is 'Customer ID' a header, or a user"),
+        ("customerId\nanna\n", {}, "is 'customerId' a header, or a user"),
+        ("Kundennummer\n10017\n10018\n", {}, "is 'Kundennummer' a header, or a user"),
+        ("email\na@b.example\n", {}, "is 'email' a header, or a user"),
+        ("device_id\nphone\n", {}, "is 'device_id' a header, or a user"),
+        ("user-1;A\nuser-2;B\n", {}, "which of 2 columns has the users"),
+        ("email,name\na@b.example,A\n", {}, "which of 2 columns has the users"),
+        ("external_id,name\nuser-1,A\nuser-2\n", {"column": "name"}, "'user-2' has no column 2"),
+        (
+            "external_id,name\nuser-1,A\n",
+            {"column": "nmae"},
+            "there is no column 'nmae'; the first line has external_id",
+        ),
+        ("user-1\n", {"column": "2"}, "there is no column 2"),
+        ("user-1\n", {"column": "0"}, "there is no column 0"),
+        ('["user-1", "user-2"]\n', {}, "one user a line"),
+        ('{"external_id": "user-1"}\n', {"match": "device_id"}, "none of the fields device_id, id, identity: --column"),
+    ],
+)
+def test_a_file_that_may_mean_something_else_is_refused(text: str, form: dict[str, Any], mistake: str) -> None:
+    file = BytesIO(text.encode())
+    file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form(**form))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +279,7 @@ def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> 
     file = BytesIO(data)
     file.name = "users.csv"
     with pytest.raises(click.ClickException, match=mistake):
-        users_in(file, "external_id")
+        users_in(file, Form())
 
 
 async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
@@ -241,11 +297,19 @@ async def test_a_full_sync_removes_who_is_in_none_of_its_pages_once_all_have_com
         lost = {"task": "lost", "pages": 2, "full": True}
         await told(braze, change(["c"], sync=lost))
         assert inside(api) == {"a", "b", "c"}, "its last page never came"
+        path = tmp_path / "cohorts" / "braze.db"
+        assert unfinished(path, "7") == (1, 1), "of the pages that have come"
+        half = {"task": "half", "parts": 3, "full": True}
+        await told(braze, change(["b"], sync=half), change(["c"], sync=half | {"part": 1}))
+        assert (unfinished(path, "7"), unfinished(path, "8")) == ((2, 3), None)
+        shown = CliRunner().invoke(command, ["show", "7", "--state", str(tmp_path)]).output
+        assert "\nlast error \n" in shown
+        assert "\ncoming     2 of 3 parts of a whole membership" in shown
         whole = {"task": "whole", "pages": 2, "full": True}
         await told(braze, change(["b"], sync=whole | {"page": 2}), change(["d"]), change(["c"], sync=whole))
         assert inside(api) == {"b", "c", "d"}, "who came in the meantime stays"
         await told(braze, change(sync={"task": "drain", "full": True}))
-        assert inside(api) == set()
+        assert (inside(api), unfinished(path, "7")) == (set(), None)
 
 
 async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp_path: Path) -> None:

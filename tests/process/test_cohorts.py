@@ -1,14 +1,14 @@
 """Cohorts through a real daemon: from Heap's webhook and from files, over a kill, to a stand-in of Braze."""
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
+from relay.cli.main import relay
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay.sandbox.segments import Segment, SegmentSync
 
@@ -48,15 +48,9 @@ def inside(api: CohortApi, cohort: str) -> set[str | None]:
 
 
 async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "cohorts", *map(str, arguments)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"RELAY_TOKEN": ""},
-    )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
-    return process.returncode or 0, out.decode(), err.decode()
+    words = ["cohorts", *map(str, arguments)]
+    result = await asyncio.to_thread(CliRunner().invoke, relay, words, stdin, {"RELAY_TOKEN": ""})
+    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.slow
@@ -140,8 +134,9 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         await daemon.start()
         state, url = ("--state", daemon.state), ("--url", daemon.url + "/cohorts")
         first = "external_id,city\n" + "".join(f"user-{number},Graz\n" for number in range(2500))
-        code, out, err = await cohorts("push", "-", "--cohort", "vip", "--name", "VIPs", *url, stdin=first.encode())
-        assert (code, out) == (0, "3 accepted, 0 parked as unreadable\n"), err
+        named = ("--cohort", "vip", "--name", "VIPs", *state, *url)
+        code, out, err = await cohorts("push", "-", *named, stdin=first.encode())
+        assert (code, out, err) == (0, "vip: 2,500 users, +2,500 -0 of 0 members\n", "")
         await daemon.settled("braze", 3)
         assert len(inside(api, "vip")) == 2500
 
@@ -149,7 +144,13 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         file.write_text("".join(f'{{"external_id": "user-{number}"}}\n' for number in range(1000, 3000)))
         code, out, err = await cohorts("diff", "vip", file, "--json", *state)
         assert {key: len(users) for key, users in orjson.loads(out).items()} == {"add": 500, "remove": 1000}
-        assert (await cohorts("push", file, "--cohort", "vip", *url))[0] == 0
+        assert (await cohorts("diff", "vip", file, "--summary", *state))[1] == "+500 -1,000 of 2,500 members\n"
+        assert (await cohorts("diff", "vip", file, *state))[1].splitlines()[:2] == [
+            "+500 -1,000 of 2,500 members",
+            "+ external_id:user-2500",
+        ]
+        code, out, _ = await cohorts("push", file, "--cohort", "vip", *state, *url)
+        assert (code, out) == (0, "vip: 2,000 users, +500 -1,000 of 2,500 members\n")
         await daemon.settled("braze", 5)
         assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 3000)}
         assert sum(api.books.ids) == 2500 + 500 + 1000
@@ -158,11 +159,26 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
         assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
         assert "2,000 members" in (await cohorts("list", *state))[1]
-        assert "VIPs" in (await cohorts("show", "vip", *state))[1]
+        shown = dict(line.split(maxsplit=1) for line in (await cohorts("show", "vip", *state))[1].splitlines()[:5])
+        assert (shown["name"], shown["members"]) == ("VIPs", "2000")
+        assert shown["synced"].endswith("Z")
         assert len((await cohorts("members", "vip", *state))[1].splitlines()) == 2000
         assert (await cohorts("resync", "vip", *state, *url))[0] == 0
         await daemon.settled("braze", 6)
         assert sum(api.books.ids) == 4000 + 2000
+
+        half = b"external_id;name\n" + b"".join(b"user-%d;A\n" % number for number in range(1000, 1999))
+        push = ("push", "-", "--cohort", "vip", *state, *url)
+        code, _, err = await cohorts(*push, stdin=half)
+        assert code == 1, "it asked, and nobody answered"
+        assert "+0 -1,001 of 2,000 members" in err
+        assert (await cohorts(*push, "--yes", stdin=half))[0] == 0
+        await daemon.settled("braze", 7)
+        assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 1999)}
+        assert (await cohorts("empty", "vip", *url))[0] == 1
+        assert (await cohorts("empty", "vip", "--yes", *url))[:2] == (0, "vip: everybody leaves\n")
+        await daemon.settled("braze", 8)
+        assert inside(api, "vip") == set()
 
         for wrong in (("show", "none", *state), ("push", "-", "--cohort", "vip", *url), ("list", "--state", tmp_path)):
             assert (await cohorts(*wrong))[0] == 1
@@ -182,13 +198,23 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         assert (await cohorts("watch", folder, "--once", "--url", daemon.url + "/nowhere"))[0] == 1
         assert (folder / "vip.csv").exists(), "that was not its fault"
         (folder / "empty.csv.failed").rename(folder / "empty.csv")
-        code, out, err = await cohorts("watch", folder, "--once", "--url", daemon.url + "/cohorts")
+        watching = ("watch", folder, "--once", "--url", daemon.url + "/cohorts", "--state", daemon.state)
+        code, out, err = await cohorts(*watching)
         assert code == 1
-        assert "vip.csv: 2 users" in out
+        assert f"{folder}/vip.csv: 2 users, +2 -0 of 0 members\n" in out
+        assert "accepted" not in out
         assert "empty.csv: " in err
         assert "names no user" in err
         names = sorted(path.name for path in folder.iterdir())
         assert names == ["empty.csv.failed", "half.csv.part", "new.ndjson.done", "vip.csv.done"]
         await daemon.settled("braze", 2)
         assert (inside(api, "vip"), inside(api, "new")) == ({"user-1", "user-2"}, {"user-3"})
+        (folder / "vip.csv").write_text("user-7\n")
+        code, _, err = await cohorts(*watching)
+        assert (code, (folder / "vip.csv.failed").exists()) == (1, True)
+        assert "+1 -2 of 2 members: more than half would leave" in err
+        (folder / "vip.csv.failed").rename(folder / "vip.csv")
+        assert (await cohorts(*watching, "--yes"))[0] == 0
+        await daemon.settled("braze", 3)
+        assert inside(api, "vip") == {"user-7"}
         assert await daemon.stop() == 0

@@ -3,11 +3,14 @@
 import asyncio
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
+from relay.cli.main import relay
 from relay.testing import Answer, Destination, make_event
 
 EVENTS = [make_event(n=n) for n in range(250)]
@@ -50,6 +53,7 @@ async def test_it_waits_for_a_busy_relay_and_stops_at_a_refusal() -> None:
         relay.behaviour = Answer(body=b'{"accepted":1,"parked":0}')
         code, out, _ = await send("-", "--url", relay.url, stdin=EVENTS[0])
         assert (code, out) == (0, "1 accepted, 0 parked as unreadable\n")
+        assert [request.body for request in relay.requests] == [b'{"events":[' + EVENTS[0] + b"]}"] * 4
         relay.behaviour = Answer(status=401, body=b"wrong bearer token")
         code, _, err = await send("-", "--url", relay.url, stdin=EVENTS[0])
         assert code == 1
@@ -66,3 +70,33 @@ async def test_it_sends_the_token_to_a_real_relay(daemon: Any, tmp_path: Path) -
         "-", "--url", daemon.url + "/currents", stdin=b"\n".join(EVENTS), env={"RELAY_TOKEN": "right"}
     )
     assert (code, out) == (0, "250 accepted, 0 parked as unreadable\n"), err
+
+
+async def test_where_nobody_listens_it_says_so_in_few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Destination() as gone:
+        url = gone.url
+    tried: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        tried.append(seconds)
+
+    monkeypatch.setattr("relay.cli.send.asyncio", SimpleNamespace(run=asyncio.run, sleep=rest))
+    result = await asyncio.to_thread(CliRunner().invoke, relay, ["send", "-", "--url", url], EVENTS[0])
+    assert result.exit_code == 1
+    said = result.stderr.splitlines()
+    assert said[:7] == [f"connection refused, trying again ({number}/8)" for number in range(1, 8)]
+    assert said[7:] == [f"Error: {url} does not take the events after 8 tries: connection refused"]
+
+
+async def test_it_says_where_in_the_file_and_for_what_source(daemon: Any) -> None:
+    daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"')
+    await daemon.start()
+    url = ("--url", daemon.url + "/currents")
+    lines = [*EVENTS[:149], b'{"no": "event"}', *EVENTS[150:]]
+    code, out, err = await send("-", *url, stdin=b"\n".join(lines))
+    assert (code, out) == (0, "249 accepted, 1 parked as unreadable\n")
+    assert err == "of events 101 to 200 1 parked as unreadable (see relay parked list)\n"
+    assert await send("-", *url, "--quiet", stdin=EVENTS[0]) == (0, "", "")
+    code, _, err = await send("-", *url, "--as", "array", stdin=EVENTS[0])
+    assert code == 1
+    assert err.endswith("It was sent in the form `array`, for a source of type json: is this one of another type?\n")

@@ -7,20 +7,21 @@ who have an external id or alias by now (Braze docs, Cohort import): what Braze 
 import sqlite3
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import click
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from relay.api import (
     DELIVERED,
     Batch,
     Connector,
     ConnectorSettings,
+    Contradiction,
     Event,
     EventSelection,
     HttpUrl,
@@ -62,6 +63,8 @@ LOCKED: Final = "423"
 MOST_TOLD: Final = 200
 """Characters of what Braze says that are kept."""
 NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attribute": ("rest_key",)}
+TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style")}
+"""Settings by mode: those that it cannot do without, and all that only it has."""
 
 
 class BrazeCohorts(Connector, type="braze_cohorts"):
@@ -96,20 +99,19 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 raise ValueError(f"there is no {cluster}; known are {', '.join(HOSTS)}")
             return cluster
 
-        @model_validator(mode="after")
-        def _whole(self) -> Self:
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Where Braze is, and what the mode needs or has no use for."""
             if (self.cluster is None) == (self.endpoint is None):
-                raise ValueError("set either cluster or endpoint")
-            for mode, fields in NEEDS.items():
-                for field in fields:
-                    if (getattr(self, field) is None) == (mode == self.mode):
-                        verb = "is missing: it is needed" if mode == self.mode else "is"
-                        raise ValueError(f'{field} {verb} for mode = "{mode}"; this is mode = "{self.mode}"')
-            if self.mode == "cohort" and {"attribute", "style"} & self.model_fields_set:
-                raise ValueError('attribute and style are for mode = "attribute"; this is mode = "cohort"')
+                yield "cluster endpoint", "set either cluster or endpoint"
+            for field in NEEDS[self.mode]:
+                if getattr(self, field) is None:
+                    yield f"{field} mode", f'{field} is missing: mode = "{self.mode}" needs it'
+            (other,) = TAKES.keys() - {self.mode}
+            for field in TAKES[other]:
+                if field in self.model_fields_set:
+                    yield f"{field} mode", f'{field} is for mode = "{other}"; this is mode = "{self.mode}"'
             if self.attribute and self.style == "boolean" and "{id}" not in self.attribute:
-                raise ValueError("attribute has no {id}: all cohorts would have the same attribute")
-            return self
+                yield "attribute style", "attribute has no {id}: all cohorts would have the same attribute"
 
     settings: Settings
 

@@ -1,32 +1,27 @@
 """`relay cohorts`: what Braze was told of each cohort, and whole memberships from files."""
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
-from relay_plugins.braze_cohorts.change import member_of
-from relay_plugins.braze_cohorts.known import Cohort, databases, members
+from relay_plugins.braze_cohorts.effect import effect_of, known_effect
+from relay_plugins.braze_cohorts.files import Form, users_in
+from relay_plugins.braze_cohorts.known import Cohort, databases, members, unfinished
 from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
-from relay_plugins.braze_cohorts.membership import events_of, match_of, send, users_in
+from relay_plugins.braze_cohorts.membership import events_of, match_of, send
+from relay_plugins.braze_cohorts.options import (
+    connector_option,
+    form_options,
+    json_option,
+    state_option,
+    token_option,
+    url_option,
+    yes_option,
+)
 from relay_plugins.braze_cohorts.watch import watch
-
-state_option = click.option(
-    "--state",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
-    help="relay's state folder (default: $STATE_DIRECTORY, or /var/lib/relay).",
-)
-connector_option = click.option("--connector", help="Which braze_cohorts connector, if there are several.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-url_option = click.option("--url", required=True, help="A source of type json of a running relay.")
-token_option = click.option("--token-env", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
-match_option = click.option(
-    "--match", default="external_id", show_default=True, help="What the ids are: also device_id, alias:LABEL, prefix."
-)
 
 
 @click.group
@@ -55,12 +50,20 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
 @connector_option
 @json_option
 def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> None:
-    """One cohort. Exits with 1 if relay knows none of that id."""
-    found = _cohort(_database(state, connector), cohort_id)._asdict()
+    """One cohort, and whether a whole membership of it is still coming. Exits with 1 if relay knows none of that id."""
+    path = _database(state, connector)
+    found, coming = _cohort(path, cohort_id)._asdict(), unfinished(path, cohort_id)
     if as_json:
-        return click.echo(json.dumps(found, indent=2))
+        parts = dict(zip(("came", "of"), coming, strict=True)) if coming else None
+        return click.echo(json.dumps(found | {"coming": parts}, indent=2))
+    if not found["task"]:  # the cohort was introduced, no change of it is through
+        found["synced"] = "not yet"
+    if coming:
+        found["coming"] = (
+            f"{coming[0]:,} of {coming[1]:,} parts of a whole membership; who leaves, leaves with the last"
+        )
     for name, value in found.items():
-        click.echo(f"{name:10} {_moment(value) if isinstance(value, float) else value}")
+        click.echo(f"{name.replace('_', ' '):10} {_moment(value) if isinstance(value, float) else value}")
     return None
 
 
@@ -80,44 +83,83 @@ def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) 
 @cohorts.command
 @click.argument("cohort_id", metavar="ID")
 @click.argument("file", type=click.File("rb"))
-@match_option
+@click.option("--summary", is_flag=True, help="Print only how many.")
+@form_options
 @state_option
 @connector_option
 @json_option
-def diff(cohort_id: str, file: IO[bytes], match: str, state: Path, connector: str | None, as_json: bool) -> None:
+def diff(
+    cohort_id: str, file: IO[bytes], summary: bool, state: Path, connector: str | None, as_json: bool, **form: Any
+) -> None:
     """What it would change if FILE were the whole membership (see push). Sends nothing."""
-    match_of(match)
-    known = {*members(_database(state, connector), cohort_id)}
-    wanted = {member_of(user, match) for user in users_in(file, match)}
-    add, remove = (
-        [f"{member.kind}:{member.id}" for member in sorted(some)] for some in (wanted - known, known - wanted)
-    )
+    match_of(form["match"])
+    users = users_in(file, Form(**form))
+    effect = effect_of(_database(state, connector), cohort_id, users, form["match"])
+    signed = {"add": ("+", effect.add), "remove": ("-", effect.remove)}
+    named = {key: (sign, [f"{one.kind}:{one.id}" for one in some]) for key, (sign, some) in signed.items()}
     if as_json:
-        return click.echo(json.dumps({"add": add, "remove": remove}, indent=2))
-    for sign, users in (("+", add), ("-", remove)):
-        for user in users:
+        count = {key: len(some) if summary else some for key, (_, some) in named.items()}
+        return click.echo(json.dumps(count, indent=2))
+    click.echo(str(effect))
+    for sign, some in () if summary else named.values():
+        for user in some:
             click.echo(f"{sign} {user}")
-    return click.echo(f"{len(add):,} to add, {len(remove):,} to remove", err=True)
+    return None
 
 
 @cohorts.command
 @click.argument("file", type=click.File("rb"))
 @click.option("--cohort", "cohort_id", required=True, metavar="ID", help="The cohort's id.")
 @click.option("--name", help="Its name in Braze (default: the one it has, or the id).")
-@match_option
+@form_options
+@yes_option
 @url_option
 @token_option
+@state_option
+@connector_option
 @click.pass_context
 def push(
-    ctx: click.Context, file: IO[bytes], cohort_id: str, name: str | None, match: str, url: str, token_env: str
+    ctx: click.Context,
+    /,
+    file: IO[bytes],
+    cohort_id: str,
+    name: str | None,
+    yes: bool,
+    url: str,
+    token_env: str,
+    state: Path,
+    connector: str | None,
+    **form: Any,
 ) -> None:
     """Make the users in FILE (- for standard input) the whole membership of a cohort; whoever else is in it leaves.
 
-    FILE is CSV (the first column; a first line such as `external_id` is a header), or NDJSON: texts, or objects with
-    one of these fields. It goes through a running relay, which sends Braze only what has changed.
+    FILE is CSV (with commas, semicolons or tabs: the column `external_id`, or the only one), or NDJSON: texts, or
+    objects with such a field. What may be a mistake is refused, with what to say if it is none; it asks if more than
+    half of the members that the state folder knows would leave. It goes through a running relay, which sends Braze only
+    what has changed. To remove everybody: relay cohorts empty.
     """
-    events = events_of(cohort_id, name or "", match_of(match), users_in(file, match), full=True)
-    send(ctx, events, url, token_env)
+    match = match_of(form["match"])
+    users = users_in(file, Form(**form))
+    effect = known_effect(state, connector, cohort_id, users, form["match"])
+    told = f"{cohort_id}: {len(users):,} users, " + (str(effect) if effect else f"{state} knows of no members yet")
+    if effect and effect.is_drastic and not yes:
+        click.confirm(f"{told}\nMore than half of the members would leave. Push all the same?", abort=True, err=True)
+    send(ctx, events_of(cohort_id, name or "", match, users, full=True), url, token_env)
+    click.echo(told)
+
+
+@cohorts.command
+@click.argument("cohort_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@url_option
+@token_option
+@click.pass_context
+def empty(ctx: click.Context, cohort_id: str, yes: bool, url: str, token_env: str) -> None:
+    """Remove every member of a cohort; it stays in Braze, without anybody in it."""
+    if not yes:
+        click.confirm(f"Remove every member of {cohort_id}?", abort=True, err=True)
+    send(ctx, events_of(cohort_id, "", "external_id", (), full=True), url, token_env)
+    click.echo(f"{cohort_id}: everybody leaves")
 
 
 @cohorts.command
@@ -131,6 +173,7 @@ def resync(ctx: click.Context, cohort_id: str, url: str, token_env: str, state: 
     """Send Braze every known member of a cohort once more: users that Braze did not know then, it may know now."""
     _cohort(_database(state, connector), cohort_id)
     send(ctx, events_of(cohort_id, "", "external_id", (), resend=True), url, token_env)
+    click.echo(f"{cohort_id}: every member is sent once more")
 
 
 cohorts.add_command(watch)
@@ -155,4 +198,4 @@ def _cohort(path: Path, cohort_id: str) -> Cohort:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

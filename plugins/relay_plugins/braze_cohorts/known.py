@@ -43,6 +43,15 @@ FROM cohort LEFT JOIN error ON error.cohort = cohort.id
 """
 
 
+UNFINISHED: Final = """
+SELECT sum(came), sum(parts) FROM (
+    SELECT count(*) AS came, max(parts) AS parts FROM part
+    WHERE cohort = :cohort AND task = (SELECT task FROM part WHERE cohort = :cohort ORDER BY offset DESC LIMIT 1)
+    GROUP BY page
+)
+"""
+
+
 class Cohort(NamedTuple):
     """A cohort as Braze was told of it."""
 
@@ -201,6 +210,14 @@ def members(path: Path, cohort: str) -> list[Member]:
     """Who is in a cohort, as Braze was told. Raises sqlite3.Error."""
     with closing(_read_only(path)) as db:
         return [Member(*row) for row in db.execute(MEMBERS, (cohort,))]
+
+
+def unfinished(path: Path, cohort: str) -> tuple[int, int] | None:
+    """How many parts have come of a whole membership that is not complete, and of how many; None if there is none.
+    Raises sqlite3.Error."""
+    with closing(_read_only(path)) as db:
+        came, parts = db.execute(UNFINISHED, {"cohort": cohort}).fetchone()
+        return (came, parts) if came else None
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

@@ -2,11 +2,21 @@
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 
-from relay_plugins.braze_cohorts.membership import events_of, match_of, send, users_in
+from relay_plugins.braze_cohorts.effect import known_effect
+from relay_plugins.braze_cohorts.files import Form, users_in
+from relay_plugins.braze_cohorts.membership import events_of, match_of, send
+from relay_plugins.braze_cohorts.options import (
+    connector_option,
+    form_options,
+    state_option,
+    token_option,
+    url_option,
+    yes_option,
+)
 
 ENDINGS: Final = (".csv", ".ndjson")
 DONE, FAILED = ".done", ".failed"
@@ -16,19 +26,36 @@ DONE, FAILED = ".done", ".failed"
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two looks.")
 @click.option("--once", is_flag=True, help="Push what is there, then end: with 1 if a file failed.")
-@click.option("--match", default="external_id", show_default=True, help="As for push.")
-@click.option("--url", required=True, help="A source of type json of a running relay.")
-@click.option("--token-env", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
+@form_options
+@yes_option
+@url_option
+@token_option
+@state_option
+@connector_option
 @click.pass_context
-def watch(ctx: click.Context, folder: Path, every: float, once: bool, match: str, url: str, token_env: str) -> None:
+def watch(
+    ctx: click.Context,
+    /,
+    folder: Path,
+    every: float,
+    once: bool,
+    yes: bool,
+    url: str,
+    token_env: str,
+    state: Path,
+    connector: str | None,
+    **form: Any,
+) -> None:
     """Push every file ID.csv or ID.ndjson that comes into DIR as the whole membership of the cohort ID.
 
-    What was pushed is renamed to ID.csv.done, what cannot be read to ID.csv.failed, with the reason on standard error;
-    what relay does not take stays and is tried again. Write under another name and rename when complete.
+    Files are read as by push. What was pushed is renamed to ID.csv.done; what cannot be read, or would remove more than
+    half of the known members, to ID.csv.failed, with the reason on standard error; what relay does not take stays and
+    is tried again. Write under another name and rename when complete.
     """
-    match_of(match)
+    match_of(form["match"])
+    pushing = Pushing(ctx, Form(**form), state, connector, yes, url, token_env)
     while True:
-        good = [_push(ctx, path, match, url, token_env) for path in waiting(folder)]
+        good = [pushing.push(path) for path in waiting(folder)]
         if once:
             ctx.exit(0 if all(good) else 1)
         time.sleep(every)
@@ -40,20 +67,42 @@ def waiting(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
-def _push(ctx: click.Context, path: Path, match: str, url: str, token_env: str) -> bool:
-    try:
+class Pushing(NamedTuple):
+    """How files are pushed."""
+
+    ctx: click.Context
+    form: Form
+    state: Path
+    connector: str | None
+    drastic: bool
+    """Even if more than half of the known members would leave."""
+    url: str
+    token_env: str
+
+    def push(self, path: Path) -> bool:
+        """Push one, or say why not; tell whether that went well."""
+        try:
+            users, told = self._looked_at(path)
+        except (click.ClickException, OSError) as error:
+            path.rename(path.with_name(path.name + FAILED))
+            return _failed(path, error)
+        try:
+            events = events_of(path.stem, "", match_of(self.form.match), users, full=True)
+            send(self.ctx, events, self.url, self.token_env)
+        except click.ClickException as error:  # not the file's fault: it stays for the next look
+            return _failed(path, error)
+        path.rename(path.with_name(path.name + DONE))
+        click.echo(f"{path}: {told}")
+        return True
+
+    def _looked_at(self, path: Path) -> tuple[list[str], str]:
+        """Its users, and what that means. Raises ClickException, OSError."""
         with path.open("rb") as file:
-            users = users_in(file, match)
-    except (click.ClickException, OSError) as error:
-        path.rename(path.with_name(path.name + FAILED))
-        return _failed(path, error)
-    try:
-        send(ctx, events_of(path.stem, "", match_of(match), users, full=True), url, token_env)
-    except click.ClickException as error:  # not the file's fault: it stays for the next look
-        return _failed(path, error)
-    path.rename(path.with_name(path.name + DONE))
-    click.echo(f"{path}: {len(users):,} users")
-    return True
+            users = users_in(file, self.form)
+        effect = known_effect(self.state, self.connector, path.stem, users, self.form.match)
+        if effect and effect.is_drastic and not self.drastic:
+            raise click.ClickException(f"{effect}: more than half would leave; with --yes such files are pushed, too")
+        return users, f"{len(users):,} users" + (f", {effect}" if effect else "")
 
 
 def _failed(path: Path, error: click.ClickException | OSError) -> bool:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from relay.api import (
     DELIVERED,
@@ -82,10 +82,11 @@ class File(Connector, type="file"):
                 raise ValueError(f'expected the path of a file such as "archive/{{date}}.ndjson", got {path!r}')
             return path
 
-        @model_validator(mode="after")
-        def _can_compress(self) -> Self:
-            _compressor(self.compress)
-            return self
+        @field_validator("compress")
+        @classmethod
+        def _can_compress(cls, compress: str) -> str:
+            _compressor(compress)
+            return compress
 
     settings: Settings
 

@@ -1,6 +1,6 @@
 """The connector type `heap`: Currents events to the webhook URL that Heap gives its customers, or to its server API."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -11,6 +11,7 @@ from relay.api import (
     BatchSettings,
     Connector,
     ConnectorSettings,
+    Contradiction,
     Event,
     HttpUrl,
     Outcome,
@@ -70,21 +71,21 @@ class Heap(Connector, type="heap"):
                 vars(self)["rate"] = API_RATE  # a default that goes by another field: pydantic has no other way
             return self
 
-        @model_validator(mode="after")
-        def _what_the_mode_needs(self) -> Self:
+        def contradictions(self) -> Iterator[Contradiction]:
+            """What the mode needs, and what it has no use for."""
             if self.mode == "webhook":
                 if self.endpoint is None:
-                    raise ValueError('endpoint is missing: the webhook URL that Heap gave you (or set mode = "api")')
-                if strange := sorted(API_ONLY & self.model_fields_set):
-                    raise ValueError(f'{strange[0]} is for mode = "api"; this is mode = "webhook"')
-                return self
+                    reason = 'endpoint is missing: the webhook URL that Heap gave you (or set mode = "api")'
+                    yield "endpoint mode", reason
+                for strange in sorted(API_ONLY & self.model_fields_set):
+                    yield f"{strange} mode", f'{strange} is for mode = "api"; this is mode = "webhook"'
+                return
             if self.app_id is None:
-                raise ValueError("app_id is missing: in Heap under Account > Manage > Account Settings")
+                yield "app_id mode", "app_id is missing: in Heap under Account > Manage > Account Settings"
             if self.token is not None:
-                raise ValueError("token is for the webhook; Heap's API goes by app_id alone")
-            if self.batch.events > MOST_ITEMS:
-                raise ValueError(f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {self.batch.events:,}")
-            return self
+                yield "token mode", "token is for the webhook; Heap's API goes by app_id alone"
+            if (events := self.batch.events) > MOST_ITEMS:
+                yield "batch mode", f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {events:,}"
 
     settings: Settings
 

@@ -8,14 +8,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import uuid4
 
 import msgspec
 import orjson
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from relay.api import Decoded, Duration, Malformed, Secret, Source, SourceSettings, Unreadable, check_utf8
+from relay.api import (
+    Contradiction,
+    Decoded,
+    Duration,
+    Malformed,
+    Secret,
+    Source,
+    SourceSettings,
+    Unreadable,
+    check_utf8,
+)
 from relay_plugins.heap_segments.signature import HEADER, check_signature
 
 USERS: Final = 1000
@@ -86,6 +96,7 @@ class HeapSegments(Source, type="heap_segments"):
     """Takes `segment.users.sync`. Answers 200: Heap sends again for everything else. (Heap docs, Segments Sync.)"""
 
     accepted_status: ClassVar[int] = 200
+    known_by: ClassVar[str] = "secret"
     makes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 
     class Settings(SourceSettings):
@@ -109,11 +120,11 @@ class HeapSegments(Source, type="heap_segments"):
             """Whether calls need neither signature nor token."""
             return self.secret is None and super().is_open
 
-        @model_validator(mode="after")
-        def _some_credentials(self) -> Self:
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Two ways to prove who one is, of which Heap has one."""
             if self.secret is not None and self.tokens:
-                raise ValueError("secret and tokens: Heap signs its calls and sends no bearer token; leave one out")
-            return self
+                reason = "secret and tokens: Heap signs its calls and sends no bearer token; leave tokens out"
+                yield "secret tokens", reason
 
     settings: Settings
 

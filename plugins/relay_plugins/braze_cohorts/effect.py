@@ -1,0 +1,50 @@
+"""What a whole membership would change, by what Braze was told."""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from relay_plugins.braze_cohorts.change import Member, member_of
+from relay_plugins.braze_cohorts.known import databases, members
+
+
+class Effect(NamedTuple):
+    """Who would come and go, and how many are in it now."""
+
+    add: list[Member]
+    remove: list[Member]
+    known: int
+
+    def __str__(self) -> str:
+        return f"+{len(self.add):,} -{len(self.remove):,} of {self.known:,} members"
+
+    @property
+    def is_drastic(self) -> bool:
+        """Whether more than half of the members would leave."""
+        return 2 * len(self.remove) > self.known
+
+
+def effect_of(path: Path, cohort: str, users: Iterable[str], match: str) -> Effect:
+    """Compare with what is in the database of a connector. Raises sqlite3.Error."""
+    known = {*members(path, cohort)}
+    wanted = {member_of(user, match) for user in users}
+    return Effect(sorted(wanted - known), sorted(known - wanted), len(known))
+
+
+def known_effect(state: Path, connector: str | None, cohort: str, users: Iterable[str], match: str) -> Effect | None:
+    """The same for the connector where most of the members would leave; None if the state folder knows of none.
+
+    Raises ClickException if it cannot be read."""
+    given = [*users]
+    try:
+        found = [
+            effect_of(path, cohort, given, match)
+            for name, path in databases(state).items()
+            if connector in (None, name)
+        ]
+    except (OSError, sqlite3.Error) as error:
+        raise click.ClickException(f"who is in the cohort cannot be read from {state}: {error}") from None
+    return max(found, key=lambda effect: len(effect.remove), default=None)

@@ -1,0 +1,32 @@
+"""Options that several of the commands have."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+state_option = click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
+    help="relay's state folder (default: $STATE_DIRECTORY, or /var/lib/relay).",
+)
+connector_option = click.option("--connector", help="Which braze_cohorts connector, if there are several.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+url_option = click.option("--url", required=True, help="A source of type json of a running relay.")
+token_option = click.option("--token-env", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
+yes_option = click.option("--yes", is_flag=True, help="Even if more than half of the known members leave.")
+match_option = click.option(
+    "--match", default="external_id", show_default=True, help="What the ids are: also device_id, alias:LABEL, prefix."
+)
+column_option = click.option("--column", metavar="NAME|NUMBER", help="The column, or field, that has the ids.")
+header_option = click.option("--header/--no-header", default=None, help="Whether the first line of CSV is a header.")
+
+
+def form_options(command: F) -> F:
+    """Add those that say how a file is read."""
+    return match_option(column_option(header_option(command)))
