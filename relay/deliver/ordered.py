@@ -8,7 +8,8 @@ itself, so that a key whose deliveries fail for a while holds up no other.
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Final
 
 import structlog
@@ -62,7 +63,7 @@ class Ordered:
         if admitted.behind:
             await self._delivery.begin(group, partial(self._park_behind, admitted.behind), "park", 0)
         for events in admitted.going:
-            batch = Batch([Block.of([event]) for event in events])  # one each: they came at different times
+            batch = Batch([Block.of([*same]) for _, same in groupby(events, attrgetter("received"))])
             await self._delivery.begin(group, partial(self._deliver, batch), "deliver", len(batch))
 
     async def _deliver(self, batch: Batch) -> None:
