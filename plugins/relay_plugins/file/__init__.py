@@ -27,6 +27,8 @@ from relay.api import (
     Kind,
     Outcome,
     Retry,
+    Skipped,
+    User,
 )
 from relay_plugins.file.appending import Files
 
@@ -113,6 +115,10 @@ class File(Connector, type="file"):
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
         return await asyncio.to_thread(self._write, batch)
+
+    async def erase(self, users: Sequence[User]) -> list[Outcome]:
+        """Files belong to others as soon as they are written."""
+        return [Skipped(f"files are yours: {self.folder / self.settings.path} may still have the user")] * len(users)
 
     async def close(self) -> None:
         """Close all files."""
