@@ -484,3 +484,14 @@ def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warn
     )
     warnings = load([tmp_path], Registry.discover(())).warnings
     assert [warning.key for warning in warnings] == ["connector.c.events[2]"]
+
+
+def test_a_connector_that_will_get_nothing_it_can_use_or_more_is_a_warning(tmp_path):
+    table = "type = 'braze_cohorts'\nmode = 'attribute'\ncluster = 'US-01'\nrest_key = { env = 'PATH' }\n"
+    events = {"a": "['users.*']", "b": "['*']", "c": "['cohort.*', '!users.*']", "d": "['cohort.Change']"}
+    texts = {name: f"[connector.{name}]\n{table}events = {chosen}\n" for name, chosen in events.items()}
+    source = "[source.s]\ntype = 'json'\npath = '/s'\ntokens = [{ env = 'PATH' }]\n"
+    assert warnings(write(tmp_path, **texts, s=source), Registry.discover(())) == [
+        "a.toml:6: connector.a.events: does not select cohort.Change, all that this type takes: nothing will come",
+        "b.toml:6: connector.b.events: selects more than cohort.Change, all that this type takes: the rest is parked",
+    ]

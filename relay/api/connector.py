@@ -92,6 +92,8 @@ class Connector(Plugin):
     """A named destination. Subclass it with a type name and write `deliver`."""
 
     Settings: ClassVar[type[Settings]] = ConnectorSettings
+    takes: ClassVar[tuple[str, ...]] = ()
+    """The event types that it can make use of, for `relay check`; empty: all."""
 
     def __init_subclass__(cls, type: str = "", **options: Any) -> None:
         super().__init_subclass__(type=type, **options)

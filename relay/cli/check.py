@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from relay.cli.options import CONF, plugins_option
+from relay.cli.words import counted
 from relay.config import CONF_FOLDERS, HIDDEN, PLUGIN_FOLDERS, ConfigError, Loaded, Mistake, Registry, load
 
 BAD_CONFIGURATION: Final = 78
@@ -45,7 +46,7 @@ def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
     lines = [_told(mistake) for mistake in mistakes] + [f"warning: {_told(warning)}" for warning in warnings]
     if any(HIDDEN in found.excerpt for found in (*mistakes, *warnings)):
         lines.append(f"({HIDDEN} stands for what is not shown because it may be secret)")
-    return "\n".join([*lines, f"{_count(len(mistakes), 'mistake')}, {_count(len(warnings), 'warning')}"])
+    return "\n".join([*lines, f"{counted(len(mistakes), 'mistake')}, {counted(len(warnings), 'warning')}"])
 
 
 def _checked(
@@ -65,13 +66,9 @@ def _told(mistake: Mistake) -> str:
 def _summary(loaded: Loaded) -> str:
     config = loaded.config
     tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
-    return "good: " + ", ".join(_count(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
+    return "good: " + ", ".join(counted(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
 
 
 def _off(kind: str, loaded: Loaded) -> str:
     number = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
     return f" ({number} disabled)" if number else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

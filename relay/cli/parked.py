@@ -14,7 +14,7 @@ from relay.api.batch import one_line
 from relay.cli.desk import Desk, desk_of
 from relay.cli.journal import moment
 from relay.cli.options import moment_option, state_option
-from relay.cli.words import printable
+from relay.cli.words import counted, printable
 from relay.journal import CAUSES, Parked, Which
 
 Command = Callable[..., None]
@@ -81,18 +81,21 @@ def list_(desk: Desk, which: Which, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_fields(one) for one in desk.look_at_parked(which)], indent=2))
         return
-    click.echo(_LINE.format("number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"))
-    for one in desk.look_at_parked(which):
-        click.echo(_line(one))
+    rows = [_HEADINGS, *map(_row, desk.look_at_parked(which))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *cells, reason in rows:
+        padded = (f"{cell:{side}{width}}" for cell, side, width in zip(cells, "><<<><", widths, strict=False))
+        click.echo("  ".join([*padded, reason]))
 
 
-_LINE = "{:>7}  {:<20}  {:<16}  {:<10}  {:>5}  {:<36}  {}"
+_HEADINGS = ["number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"]
 
 
-def _line(one: Parked) -> str:
+def _row(one: Parked) -> list[str]:
     whose = one.connector or f"source {one.source}"
     reason = f"{one.reason} (to be replayed)" if one.again else one.reason
-    return printable(_LINE.format(one.number, _time(one.last), whose, one.cause, one.attempts, one.type or "-", reason))
+    cells = [str(one.number), _time(one.last) or "-", whose, one.cause, str(one.attempts), one.type or "-", reason]
+    return [*map(printable, cells)]
 
 
 @parked.command
@@ -141,7 +144,7 @@ def drop(desk: Desk, which: Which, yes: bool) -> None:
     _check_given(which)
     number = _check_some(desk, which)
     if not (yes or which.numbers):
-        click.confirm(f"Drop {number} parked events for good?", abort=True)
+        click.confirm(f"Drop {counted(number, 'parked event')} for good?", abort=True)
     click.echo(f"{desk.drop_parked(which)} dropped")
 
 

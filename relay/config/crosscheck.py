@@ -83,6 +83,19 @@ def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake
                 yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
 
 
+def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find connectors that do not select what their type takes, or more than that."""
+    for name, connector in connectors.items():
+        takes, selection = connector.plugin.takes, Selection(connector.settings.events)
+        if not takes or not connector.settings.enabled:
+            continue
+        listed, path = " and ".join(takes), ("connector", name, "events")
+        if not any(map(selection.wants, takes)):
+            yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
+        elif any(selection.wants(known) for known in TYPES if known not in takes):
+            yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
+
+
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
     """Find types in `erasure.on` that are not known: no event may ever ask for an erasure then."""
     table = merged.table.get("erasure")

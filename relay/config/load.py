@@ -67,7 +67,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     named = {kind: check.named_tables(kind) for kind in KINDS}
     sources, connectors = named["source"], named["connector"]
     if not reading.mistakes:  # what seems to be missing may be in the file that could not be read
-        check.between_tables(sources)
+        check.between_tables(sources, connectors)
     for kind, tables in named.items():
         check.secrets(kind, tables, required=secrets_required)
     admin = check.own_table("admin", AdminSettings)
@@ -167,12 +167,13 @@ class _Check:
             self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
         return None
 
-    def between_tables(self, sources: Tables) -> None:
+    def between_tables(self, sources: Tables, connectors: Tables) -> None:
         self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
         self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
         self.warnings.extend(crosscheck.unused_filters(self.merged))
         made = [made for source in self.registry.types("source").values() for made in getattr(source, "makes", ())]
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
+        self.warnings.extend(crosscheck.useless_events(connectors, self.merged))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import Batch, Block, Kind, Retry
+from relay.api import Batch, Block, Kind, Retry, Skipped, User
 from relay_plugins.file import File, appending, file_name
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
@@ -41,6 +41,11 @@ async def test_events_are_lines_with_the_bytes_that_came(connect, make_batch, ma
     pretty = b'{\n  "id" : "1",\r\n "n":1e999 }'
     assert await file.deliver(make_batch(make_event(pretty), make_event(b'{"id":2}'))) is None
     assert (tmp_path / "out/events.ndjson").read_bytes() == b'{   "id" : "1",   "n":1e999 }\n{"id":2}\n'
+
+
+async def test_the_receipt_of_an_erasure_says_where_the_user_may_still_be(connect, tmp_path):
+    answers = await connect(File, path="out/{date}.ndjson").erase([User("1"), User("2")])
+    assert answers == [Skipped(f"files are yours: {tmp_path}/out/{{date}}.ndjson may still have the user")] * 2
 
 
 async def test_real_events_are_one_line_each(connect, make_batch, make_event, tmp_path, samples):

@@ -13,7 +13,7 @@ from relay.cli.main import relay as cli
 from relay.journal import Counts
 from relay.testing import Answer, Destination, make_event
 
-POISON = make_event("users.messages.email.Click", name="gift")
+POISON = make_event("users.messages.pushnotification.IosForeground", name="gift")
 
 
 def relay(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
@@ -51,8 +51,8 @@ async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_b
         code, out, _ = relay("parked", "list", *state)
         header, first, second = out.splitlines()
         assert code == 0
-        assert "reason" in header
-        assert all(word in first for word in ("hook", "refused", "users.messages.email.Click", "400"))
+        assert header.index("reason") == first.index("HTTP 400") == second.index("entry 4"), out
+        assert all(word in first for word in ("hook", "refused", "pushnotification.IosForeground", "400"))
         assert all(word in second for word in ("source braze", "unreadable"))
         _, out, _ = relay("parked", "list", "--json", "--connector", "hook", "--since", "1h", *state)
         (listed,) = json.loads(out)

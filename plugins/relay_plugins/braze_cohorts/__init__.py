@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import click
 from pydantic import Field, field_validator
@@ -69,6 +69,8 @@ TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style")}
 
 class BrazeCohorts(Connector, type="braze_cohorts"):
     """Takes `cohort.Change` events, in order per cohort, and tells Braze what it does not know yet."""
+
+    takes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 
     class Settings(ConnectorSettings):
         """Which Braze, and in what way."""

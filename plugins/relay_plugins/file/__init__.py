@@ -27,6 +27,8 @@ from relay.api import (
     Duration,
     Outcome,
     Retry,
+    Skipped,
+    User,
 )
 from relay_plugins.file.appending import Files
 
@@ -116,6 +118,10 @@ class File(Connector, type="file"):
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
         return await asyncio.to_thread(self._write, batch)
+
+    async def erase(self, users: Sequence[User]) -> list[Outcome]:
+        """Files belong to others as soon as they are written."""
+        return [Skipped(f"files are yours: {self.folder / self.settings.path} may still have the user")] * len(users)
 
     async def close(self) -> None:
         """Close all files."""
