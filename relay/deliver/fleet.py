@@ -35,7 +35,8 @@ class Fleet:
         self._journal, self._state = journal, state
         self._lanes: dict[str, LiveLane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._plans: Mapping[str, Plan] = {}
+        self._plans: dict[str, Plan] = {}
+        """Of each lane what it was made by."""
         self._group: asyncio.TaskGroup | None = None
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
@@ -54,10 +55,9 @@ class Fleet:
 
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises NotOpened."""
-        self._plans = plans(config)
-        for name, connector in (await self._outfitter.opened(self._plans)).items():
-            self._lanes[name] = await self._outfitter.lane(connector, self._plans[name])
-        await self.heed_pauses()
+        wanted = plans(config)
+        self._lanes = await self._outfitter.lanes(await self._outfitter.opened(wanted), wanted)
+        self._plans = wanted
         await self._replays.look(self.lanes)
         await self._tell_abandoned()
         await self.save()
@@ -76,16 +76,16 @@ class Fleet:
         """Go over to another configuration, while the fleet runs. Lanes of which nothing has changed go on as they are;
         the others finish what is under way, within `budget` seconds, and go on where they were with the new settings.
 
-        Raises NotOpened, and then all stays as it was."""
+        Raises NotOpened, and then all stays as it was. After a sqlite3.Error lanes may be missing: another change to
+        the same configuration adds them."""
         wanted = plans(config)
         changes = compare(self._plans, wanted)
         fresh = await self._outfitter.opened({name: wanted[name] for name in (*changes.added, *changes.changed)})
         changes = replace(changes, doubts=await doubts(fresh.values()))
         await self._end((*changes.changed, *changes.removed), budget)
-        for name, connector in fresh.items():
-            self._lanes[name] = await self._outfitter.lane(connector, wanted[name])
-            self._start(self._lanes[name])
-        self._plans = wanted
+        for name, lane in (await self._outfitter.lanes(fresh, wanted)).items():
+            self._lanes[name], self._plans[name] = lane, wanted[name]
+            self._start(lane)
         await self._look_again()
         return changes
 
@@ -105,7 +105,7 @@ class Fleet:
         await self._save_for_good()
         self._replays.forget(names)
         for lane in ending:
-            del self._lanes[lane.name]
+            del self._lanes[lane.name], self._plans[lane.name]
             await release(lane.connector)
 
     def _start(self, lane: LiveLane) -> None:

@@ -52,19 +52,16 @@ class Changes:
     added: Sequence[str]
     changed: Sequence[str]
     removed: Sequence[str]
-    kept: Sequence[str]
     doubts: Sequence[str] = ()
     """What is to be feared of connectors that are new: they cannot be reached now."""
 
 
 def compare(old: Mapping[str, Plan], new: Mapping[str, Plan]) -> Changes:
     """Find out which lanes have to be made, made anew, or ended."""
-    both = [name for name in new if name in old]
     return Changes(
         added=[name for name in new if name not in old],
-        changed=[name for name in both if new[name] != old[name]],
+        changed=[name for name in new if name in old and new[name] != old[name]],
         removed=[name for name in old if name not in new],
-        kept=[name for name in both if new[name] == old[name]],
     )
 
 
@@ -97,7 +94,21 @@ class Outfitter:
             raise
         return found
 
-    async def lane(self, connector: Connector, plan: Plan) -> LiveLane:
+    async def lanes(self, connectors: Mapping[str, Connector], wanted: Mapping[str, Plan]) -> dict[str, LiveLane]:
+        """The lanes of open connectors, paused ones held from the start; or the connectors are closed. Raises
+        sqlite3.Error."""
+        try:
+            made = {name: await self._lane(connector, wanted[name]) for name, connector in connectors.items()}
+            pauses = await self._state.pauses()
+        except BaseException:
+            for connector in connectors.values():
+                await release(connector)
+            raise
+        for name, lane in made.items():
+            lane.hold(pauses.get(name))
+        return made
+
+    async def _lane(self, connector: Connector, plan: Plan) -> LiveLane:
         """The lane of an open connector, from where the one before it was saved last."""
         steps = [step(name, settings) for name, step, settings in plan.filters]
         return LiveLane(

@@ -13,6 +13,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -176,12 +177,17 @@ class Daemon:
         try:
             new = await asyncio.to_thread(self._load)
             sources = sources_of(new)
-            await self._ingest.reload_tls(new.ingest.tls)
             changes = await self._fleet.change(new, new.runtime.drain)
         except ConfigError as error:
             return refused(error.mistakes)
-        except (TlsError, NotOpened) as error:
+        except NotOpened as error:
             return refused([error])
+        except sqlite3.Error as error:
+            return refused([f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"])
+        try:
+            await self._ingest.reload_tls(new.ingest.tls)
+        except TlsError as error:  # it was good a moment ago, when the configuration was checked
+            changes = replace(changes, doubts=[*changes.doubts, f"{error}; the certificate before is served on"])
         old, self._config, self._view.config = self._config, new, new
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)

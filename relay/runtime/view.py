@@ -164,12 +164,12 @@ class View:
         oldest = await self._received(lane)
         name, delivery, now = lane.name, lane.delivery, time.monotonic()
         ledger, trouble = lane.cursor.ledger(self._journal.head), delivery.health.trouble
-        configured = self.config.connectors[name]
+        configured = self.config.connectors.get(name)  # a reload may just be adding it
         state, paused_by, since = _state(lane)
         return LaneStatus(
             connector=name,
-            type=configured.settings.type,
-            file=configured.file,
+            type=lane.connector.settings.type,
+            file=configured.file if configured else "",
             state=state,
             paused_by=paused_by,
             since=since,

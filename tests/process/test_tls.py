@@ -1,6 +1,7 @@
 """A real relay that speaks HTTPS, and refuses by address and by rate."""
 
 import asyncio
+import signal
 import ssl
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ from relay.testing import make_event
 from tests.certificates import Authority
 
 OUT = '[connector.out]\ntype = "file"\npath = "out.ndjson"\n'
+STUCK = """
+from relay.api import Connector
+
+class Stuck(Connector, type="stuck"):
+    async def open(self):
+        raise OSError("never")
+
+    async def deliver(self, batch):
+        pass
+"""
 QUICKER = "import relay.ingest.tls\nrelay.ingest.tls.WATCH_S = 0.05\n"
 
 
@@ -57,6 +68,34 @@ async def test_a_renewed_certificate_is_served_without_a_restart(daemon: Any, tm
     assert len(daemon.logged("certificate renewed")) == 1
     assert daemon.logged("TLS handshake failed")[0]["reason"] == "HTTP_REQUEST"
     assert not any("Traceback" in line for line in daemon.stderr)
+
+
+async def test_a_reload_that_is_refused_leaves_the_certificate(daemon: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    daemon.configure("05-tls", authority.table())
+    daemon.configure("10-all", source("braze") + OUT)
+    (daemon.plugins / "stuck.py").write_text(STUCK)
+    await daemon.start()
+    host, port = daemon.url.removeprefix("https://").split(":")
+
+    async def serial() -> Any:
+        _, writer = await asyncio.open_connection(host, int(port), ssl=trusting)
+        writer.close()
+        return writer.get_extra_info("peercert")["serialNumber"]
+
+    trusting = ssl.create_default_context(cafile=str(authority.ca))
+    before = await serial()
+    authority.issue()
+    daemon.configure("20-stuck", '[connector.stuck]\ntype = "stuck"')
+    daemon.signal(signal.SIGHUP)
+    await daemon.until(lambda: daemon.logged("configuration not reloaded, the old one goes on"), bool)
+    assert await serial() == before
+    (daemon.conf / "20-stuck.toml").unlink()
+    daemon.signal(signal.SIGHUP)
+    await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
+    assert await serial() != before
+    assert await daemon.stop() == 0
 
 
 async def test_a_wrong_key_does_not_start(daemon: Any, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""A fleet that goes over to another configuration: what is paused, and what goes wrong in the middle."""
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.config import Config
+from tests.deliver.test_lane import Bench, Scripted, bench
+
+BUDGET_S = 5.0
+
+
+def otherwise(config: Config, **settings: Any) -> Config:
+    """The same connector with other settings."""
+    one = config.connectors["it"]
+    changed = replace(one, settings=one.settings.model_copy(update=settings))
+    return replace(config, connectors={"it": changed})
+
+
+def answers(it: Bench) -> Scripted:
+    return it.connector
+
+
+async def test_a_paused_connector_that_changes_begins_no_attempt(tmp_path: Path, monkeypatch: Any) -> None:
+    async with bench(tmp_path) as it:
+        await it.state.run(lambda db: db.execute("INSERT INTO pause VALUES ('it', 1.0)"))
+        await it.fleet.heed_pauses()
+        await it.send(5)
+        read = it.state.pauses
+
+        async def slowly() -> dict[str, float]:
+            await asyncio.sleep(0.1)
+            return await read()
+
+        monkeypatch.setattr(it.state, "pauses", slowly)
+        await it.fleet.change(otherwise(it.config, window=500), BUDGET_S)
+        assert answers(it).batches == []
+        await it.state.run(lambda db: db.execute("DELETE FROM pause"))
+        await it.fleet.heed_pauses()
+        await it.settled()
+        assert answers(it).delivered.total() == 5
+
+
+async def test_what_failed_in_the_middle_is_made_good_by_the_next_change(tmp_path: Path, monkeypatch: Any) -> None:
+    async with bench(tmp_path) as it:
+        await it.send(5)
+        await it.settled()
+        read, fails = it.state.cursor, True
+
+        async def locked(connector: str) -> Any:
+            if fails:
+                raise sqlite3.OperationalError("database is locked")
+            return await read(connector)
+
+        monkeypatch.setattr(it.state, "cursor", locked)
+        changed = otherwise(it.config, window=500)
+        with pytest.raises(sqlite3.OperationalError):
+            await it.fleet.change(changed, BUDGET_S)
+        fails = False
+        assert (await it.fleet.change(changed, BUDGET_S)).added == ["it"]
+        await it.send(5)
+        await it.settled()
+        assert answers(it).delivered.total() == 5, "the connector is a new one, and goes on where the old one was"
