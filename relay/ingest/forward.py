@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from relay.api import Decoded, Kind
+from relay.api import Decoded, Source
 from relay.catalogue import Selection
 from relay.journal import Unavailable
 
@@ -56,12 +56,12 @@ class Kept(msgspec.Struct, array_like=True):
 
 def split(decoded: Decoded, wanted: Callable[[str], bool]) -> tuple[Decoded, Decoded]:
     """The events whose type is not wanted by the first worker, and those whose type is."""
-    there = [wanted(kind.type) for kind in decoded.kinds]
-    if not any(there):
+    go = {kind for kind in {*decoded.kinds} if wanted(kind.type)}
+    if not go:
         return decoded, _part(decoded, [])
     return (
-        _part(decoded, [number for number, goes in enumerate(there) if not goes]),
-        _part(decoded, [number for number, goes in enumerate(there) if goes]),
+        _part(decoded, [number for number, kind in enumerate(decoded.kinds) if kind not in go]),
+        _part(decoded, [number for number, kind in enumerate(decoded.kinds) if kind in go]),
     )
 
 
@@ -138,10 +138,9 @@ class First:
 class Others:
     """The other workers, as the first one sees them."""
 
-    def __init__(self, keep: Callable[[str, Decoded], Awaitable[int]]) -> None:
-        """`keep`: keeps the events of the source with this name."""
-        self._keep = keep
-        self._kinds: dict[tuple[str, ...], Kind] = {}
+    def __init__(self, keep: Callable[[str, Decoded], Awaitable[int]], source: Callable[[str], Source]) -> None:
+        """`keep`: keeps the events of the source with this name, which `source` gives; both raise LookupError."""
+        self._keep, self._source = keep, source
 
     async def run(self, socket: Path) -> None:
         """Take what they hand on, until cancelled."""
@@ -169,12 +168,9 @@ class Others:
             await writer.drain()
 
     def _decoded(self, handed: Handed) -> Decoded:
-        known = [self._kind(handed.source, *fields) for fields in handed.kinds]
+        kind = self._source(handed.source).kind
+        known = [kind(*fields) for fields in handed.kinds]
         return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids)
-
-    def _kind(self, *fields: str) -> Kind:
-        """One object per kind, as everywhere."""
-        return self._kinds.setdefault(fields, Kind(*fields))
 
 
 def _handed(number: int, source: str, decoded: Decoded) -> Handed:

@@ -60,6 +60,10 @@ class Ingest:
         """The sources' intakes, by name: what each has taken and refused."""
         return self._intakes
 
+    def source(self, name: str) -> Source:
+        """The source of this name. Raises LookupError."""
+        return self._intakes[name].source
+
     async def keep(self, source: str, decoded: Decoded) -> int:
         """Put events on disk that came to another worker; return how many were no duplicates.
 

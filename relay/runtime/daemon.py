@@ -110,7 +110,7 @@ class Daemon:
         if self._first is not None:
             yield "hand on to the first worker", self._first.run()
         elif self._worker is not None:
-            yield "keep for other workers", Others(self._ingest.keep).run(self._worker.first)
+            yield "keep for other workers", Others(self._ingest.keep, self._ingest.source).run(self._worker.first)
 
     async def _open(self) -> None:
         try:
