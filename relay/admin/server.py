@@ -14,7 +14,7 @@ from relay.admin.answers import Handler, problem, problems
 from relay.admin.api import Api
 from relay.admin.control import Control
 from relay.admin.parking import Parking
-from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress
+from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown
 
 SOCKET: Final = "admin.sock"
 STOP_S: Final = 0.5
@@ -46,7 +46,7 @@ class Admin:
         await self._listen(
             self._metrics.listen, await self._runner([web.get("/metrics", self._api.metrics)], [problems])
         )
-        self.addresses = [_show(address) for runner in self._runners for address in runner.addresses]
+        self.addresses = [shown(address, "http://") for runner in self._runners for address in runner.addresses]
 
     async def _runner(self, routes: Sequence[web.RouteDef], middlewares: Sequence[object]) -> web.AppRunner:
         app = web.Application(middlewares=middlewares)  # type: ignore[arg-type]
@@ -114,10 +114,3 @@ def _runtime_folder(folder: Path) -> Path:
     """Where systemd wants sockets, or the state folder."""
     given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return Path(given) if given else folder
-
-
-def _show(address: object) -> str:
-    match address:
-        case (str() as host, int() as port, *_):
-            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return f"unix:{address}"

@@ -43,6 +43,14 @@ class UnixAddress:
 Address = TcpAddress | UnixAddress
 
 
+def shown(name: object, scheme: str = "") -> str:
+    """Write for people where a socket listens, by what getsockname(2) says."""
+    match name:
+        case (str() as host, int() as port, *_):
+            return f"{scheme}[{host}]:{port}" if ":" in host else f"{scheme}{host}:{port}"
+    return f"unix:{name}"
+
+
 def parse_address(value: object) -> Address:
     """Read what an admin wrote. Raises ValueError."""
     if isinstance(value, TcpAddress | UnixAddress):

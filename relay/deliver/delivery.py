@@ -61,7 +61,8 @@ class Delivery:
         self.name = connector.name
         self.notes = Notes(connector.name)
         self._clean = Redaction(settings).clean
-        self._health, self._breaker = Health(connector.name), Breaker()
+        self.health, self.breaker = Health(connector.name), Breaker()
+        """Whether deliveries get through, and if not why; whether the destination is left alone."""
         self.meter = Meter()
         self._pace, self._own_pace = Pace(settings.rate), Pace(0)
         self._room = asyncio.Semaphore(settings.concurrency)
@@ -69,16 +70,6 @@ class Delivery:
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._replay: int | None = None
-
-    @property
-    def health(self) -> Health:
-        """Whether deliveries get through, and if not why."""
-        return self._health
-
-    @property
-    def breaker(self) -> Breaker:
-        """Whether the destination is left alone."""
-        return self._breaker
 
     def beside(self, replay: int, rate: float) -> "Delivery":
         """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
@@ -130,7 +121,7 @@ class Delivery:
             if verdict.split:
                 return await self._split(batch, verdict, note)
             if self._gives_up(verdict, time.monotonic() - since):
-                self._breaker.failed(time.monotonic(), at_once=False)
+                self.breaker.failed(time.monotonic(), at_once=False)
                 verdict = verdict.given_up()
             await self._note(batch, verdict, note, began)
             self.notes.add(batch, verdict, self._replay or 0)
@@ -189,15 +180,16 @@ class Delivery:
                 told = self._clean("".join(traceback.format_exception(error)))
                 log.error("connector raised", connector=self.name, exception=told)
         except BaseException:
-            self._breaker.given_up()
+            self.breaker.given_up()
             raise
-        self.meter.attempted(verdict, time.perf_counter() - began)
+        took = time.perf_counter() - began
+        self.meter.attempted(verdict, took)
         if verdict.delivered or verdict.refused:
-            self._breaker.worked()
-            self._health.worked()
-            self._slots.answered(time.perf_counter() - began)
+            self.breaker.worked()
+            self.health.worked()
+            self._slots.answered(took)
         elif not verdict.again and not verdict.split:  # the connector needed no answer
-            self._breaker.given_up()
+            self.breaker.given_up()
         self._correct_pace(batch, verdict, waited=waited)
         return verdict
 
@@ -211,27 +203,27 @@ class Delivery:
         """Wait for the pace, and for as long as the destination is to be left alone."""
         if events and (wait := self._pace.delay(events, time.monotonic())):
             await self._sleep(wait)
-        while (wait := self._breaker.wait(time.monotonic())) > 0:
+        while (wait := self.breaker.wait(time.monotonic())) > 0:
             await self._sleep(wait)
         if self._stop.is_set():
-            self._breaker.given_up()
+            self.breaker.given_up()
             raise Stopped
 
     def _delay(self, verdict: Verdict, batch: Batch) -> float:
         first, longest = self._settings.retry.first, self._settings.retry.max
         delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
-        self._breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
+        self.breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
         self._slots.pushed_back()
         if verdict.pause:
-            self._health.paused(verdict.reason, verdict.status, delay)
+            self.health.paused(verdict.reason, verdict.status, delay)
         else:
             again, wait = len(verdict.again), round(delay, 3)
-            self._health.failed(verdict.reason, verdict.status, events=again, attempt=batch.attempt, next_try_s=wait)
+            self.health.failed(verdict.reason, verdict.status, events=again, attempt=batch.attempt, next_try_s=wait)
         return delay
 
     async def _aside(self, verdict: Verdict) -> None:
         """Wait for what concerns these events alone, with room for others. Raises Stopped."""
-        self._breaker.given_up()
+        self.breaker.given_up()
         task = asyncio.current_task()
         held = task in self._holders
         if task is not None:

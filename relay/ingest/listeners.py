@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from relay.config import Address, IngestSettings, UnixAddress
+from relay.config import Address, IngestSettings, UnixAddress, shown
 
 BACKLOG: Final = 1024
 
@@ -35,16 +35,7 @@ def close(sockets: Sequence[Sequence[socket.socket]]) -> None:
 def show(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str]:
     """Where they listen, for people."""
     scheme = "https://" if settings.tls else "http://"
-    return [_shown(one.getsockname(), scheme) for one in sockets]
-
-
-def _shown(address: object, scheme: str = "") -> str:
-    match address:
-        case str():
-            return f"unix:{address}"
-        case (str() as host, int() as port, *_):
-            return f"{scheme}[{host}]:{port}" if ":" in host else f"{scheme}{host}:{port}"
-    return str(address)
+    return [shown(one.getsockname(), scheme) for one in sockets]
 
 
 def _bind(address: Address, found: list[list[socket.socket]]) -> None:
@@ -73,7 +64,7 @@ def _at_port(family: int, where: object, beside: socket.socket | None = None) ->
         one.listen(BACKLOG)
     except OSError as error:
         one.close()
-        raise OSError(error.errno, f"{_shown(where)}: {error.strerror}") from None
+        raise OSError(error.errno, f"{shown(where)}: {error.strerror}") from None
     return one
 
 

@@ -5,7 +5,6 @@ counted since its start is kept when it starts again, so that sums do not fall.
 """
 
 import asyncio
-import resource
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -24,7 +23,8 @@ from relay.histogram import QUICK, Histogram
 from relay.journal import pause, resume
 from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import NOTHING, Reloaded, settings
-from relay.runtime.view import PAGE, count_parked_in
+from relay.runtime.usage import cpu_seconds, memory_bytes
+from relay.runtime.view import count_parked_in
 from relay.runtime.worker import Worker
 
 ANSWER_S: Final = 5.0
@@ -92,13 +92,12 @@ class JointView:
 
     def _mine(self) -> Status:
         """The supervisor itself."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
         return Status(
             version=__version__,
             now=time.time(),
             started=self._started,
-            cpu=used.ru_utime + used.ru_stime,
-            memory=int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
+            cpu=cpu_seconds(),
+            memory=memory_bytes(),
             sources=[],
             lanes=[],
             journal=JournalStatus(

@@ -1,7 +1,6 @@
 """What admins see of this process: looks at sources, journal and lanes."""
 
 import asyncio
-import resource
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
@@ -37,8 +36,8 @@ from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts, pause, resume
 from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import Reloaded
+from relay.runtime.usage import cpu_seconds, memory_bytes
 
-PAGE: Final = resource.getpagesize()
 HEED_S: Final = 5.0
 """How long a lane may take to heed a pause."""
 HEED_LOOK_S: Final = 0.02
@@ -126,13 +125,12 @@ class View:
     async def status(self) -> Status:
         """How everything is now."""
         parked = await count_parked_in(self.folder)
-        used = resource.getrusage(resource.RUSAGE_SELF)
         return Status(
             version=__version__,
             now=time.time(),
             started=self._started,
-            cpu=used.ru_utime + used.ru_stime,
-            memory=int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,  # noqa: ASYNC240  no disk
+            cpu=cpu_seconds(),
+            memory=memory_bytes(),
             sources=[self._source(name, intake) for name, intake in self._ingest.intakes.items()],
             lanes=[await self._lane_status(lane, parked) for lane in self._fleet.lanes],
             journal=self._journal_status(),
