@@ -1,16 +1,13 @@
-"""An erasure that kills itself before a given step. Run as a program: it forks once per line of its input.
-
-Each line is JSON: the folder, before which step to die (0: never), and whether to make what is to be erased first. The
-answer is a line of JSON: how the child ended, and the names of its steps.
-"""
+"""An erasure that kills itself before a given step. Run as a program, see dying.py; an order also says whether to make
+what is to be erased first."""
 
 import asyncio
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from dying import obey
 from fault_points import Steps
 
 from relay.api import Batch, Connector, Kind, Reject, Retry, User
@@ -99,28 +96,12 @@ def child(order: dict[str, Any]) -> None:
     folder = Path(order["folder"])
     Target.written = os.open(folder / "delivered", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     steps = Writing(order["die_at"], os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT))
-    if not order["makes"]:
+    if not order.get("makes", False):
         steps.watch()
         os.replace = steps._before("replace", os.replace)
     erasing.LOOK_S = telling.LOOK_S = 0.005  # type: ignore[misc]
-    asyncio.run(scenario(folder, makes=order["makes"]))
-
-
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                child(order)
-                code = 0
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
-        steps = (Path(order["folder"]) / "steps").read_text().splitlines()
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "steps": steps}), flush=True)
+    asyncio.run(scenario(folder, makes=order.get("makes", False)))
 
 
 if __name__ == "__main__":
-    main()
+    obey(child)

@@ -1,11 +1,7 @@
-"""A journal and a lane that kill themselves before a given step. Run as a program: it forks once per line of its input.
-
-Each line is JSON: the folder, before which step to die (0: never), and whether to send anything or only to go on.
-The answer is a line of JSON: how the child ended, and the names of its steps.
-"""
+"""A journal and a lane that kill themselves before a given step. Run as a program, see dying.py; an order also says
+whether to send anything or only to go on."""
 
 import asyncio
-import json
 import os
 import signal
 import sqlite3
@@ -15,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from dying import obey
 
 from relay.api import Batch, Connector, Kind, Reject
 from relay.config import Config, Configured
@@ -144,24 +141,8 @@ def child(order: dict[str, Any]) -> None:
     steps = Steps(order["die_at"], os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT))
     steps.watch()
     fleet.LOOK_S = 0.005  # type: ignore[misc]
-    asyncio.run(scenario(folder, sends=order["sends"]))
-
-
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                child(order)
-                code = 0
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
-        steps = (Path(order["folder"]) / "steps").read_text().splitlines()
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "steps": steps}), flush=True)
+    asyncio.run(scenario(folder, sends=order.get("sends", True)))
 
 
 if __name__ == "__main__":
-    main()
+    obey(child)

@@ -1,15 +1,9 @@
 """kill -9 between the steps of an erasure: done again, it leaves the same receipt and the same books."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,9 +11,9 @@ from relay.api import Kind
 from relay.journal import Counts, ledger, parked
 from relay.journal.erasures import erasures
 from relay.journal.inspect import blocks, inspect, segments
+from tests.process.dying import harness
 
 pytestmark = pytest.mark.slow
-PROGRAM = Path(__file__).with_name("erasure_points.py")
 IDS = (b"5f3a9c0d11e2b4a6c7d8e9f0", b"anna-4711")
 STEPS = {
     "pwritev",
@@ -33,36 +27,6 @@ STEPS = {
     "sql COMMIT",
 }
 """What at least has to be among the places of death."""
-
-
-class Harness:
-    """The program that dies on demand."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def run(self, folder: Path, die_at: int = 0, *, makes: bool = False) -> tuple[bool, list[str]]:
-        """Whether it was killed, and its steps until then."""
-        folder.mkdir(exist_ok=True)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"folder": str(folder), "die_at": die_at, "makes": makes}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert answer["code"] in (0, -9), (die_at, answer["steps"][-5:])
-        return answer["code"] == -9, answer["steps"]
-
-
-@contextmanager
-def harness() -> Iterator[Harness]:
-    with subprocess.Popen(
-        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as it:
-        try:
-            yield Harness(it)
-        finally:
-            assert it.stdin is not None
-            it.stdin.close()
 
 
 def check(folder: Path) -> None:
@@ -88,7 +52,7 @@ def check(folder: Path) -> None:
 def test_a_kill_between_the_steps_of_an_erasure_changes_nothing_of_its_outcome(tmp_path: Path) -> None:
     seen = Counter[str]()
     stride = 1 if "RELAY_LONG" in os.environ else 8
-    with harness() as it:
+    with harness("erasure_points.py") as it:
         it.run(tmp_path / "made", makes=True)
         die_at, killed = 1, True
         while killed:

@@ -1,21 +1,15 @@
 """kill -9 between each pair of steps of a commit, a cursor save, a segment's making and removal, and the recovery."""
 
-import json
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from relay.journal import ledger, parked
 from relay.journal.inspect import inspect
+from tests.process.dying import harness
 
 pytestmark = pytest.mark.slow
-HARNESS = Path(__file__).with_name("fault_points.py")
 WINDOW = 20
 STEPS = {
     "pwritev",
@@ -32,36 +26,6 @@ STEPS = {
     "sql DELETE FROM parked",
 }
 """What at least has to be among the places of death."""
-
-
-class Harness:
-    """The program that dies on demand."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def run(self, folder: Path, die_at: int = 0, *, sends: bool = True) -> tuple[bool, list[str]]:
-        """Whether it was killed, and its steps until then."""
-        folder.mkdir(exist_ok=True)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"folder": str(folder), "die_at": die_at, "sends": sends}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert answer["code"] in (0, -9), (die_at, answer["steps"][-5:])
-        return answer["code"] == -9, answer["steps"]
-
-
-@contextmanager
-def harness() -> Iterator[Harness]:
-    with subprocess.Popen(
-        [sys.executable, str(HARNESS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as it:
-        try:
-            yield Harness(it)
-        finally:
-            assert it.stdin is not None
-            it.stdin.close()
 
 
 def lines(path: Path) -> list[str]:
@@ -82,7 +46,7 @@ def check(folder: Path, kills: int) -> None:
 
 def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
     seen = Counter[str]()
-    with harness() as it:
+    with harness("fault_points.py") as it:
         die_at, killed = 0, True
         while killed:
             die_at += 1
@@ -97,7 +61,7 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_kill_between_any_two_steps_of_the_recovery_loses_nothing(tmp_path: Path) -> None:
-    with harness() as it:
+    with harness("fault_points.py") as it:
         _, steps = it.run(tmp_path / "whole")
         for first in range(9, len(steps), len(steps) // 6):
             folder = tmp_path / str(first)
