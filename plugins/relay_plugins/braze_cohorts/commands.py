@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from relay_plugins.braze_cohorts.effect import effect_of, known_effect
+from relay_plugins.braze_cohorts.effect import effect_of
 from relay_plugins.braze_cohorts.files import Form, users_in
 from relay_plugins.braze_cohorts.known import Cohort, databases, members, unfinished
 from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
@@ -19,8 +19,8 @@ from relay_plugins.braze_cohorts.options import (
     state_option,
     token_option,
     url_option,
-    yes_option,
 )
+from relay_plugins.braze_cohorts.pushing import Pushing, pushing_options
 from relay_plugins.braze_cohorts.watch import watch
 
 
@@ -111,26 +111,8 @@ def diff(
 @click.argument("file", type=click.File("rb"))
 @click.option("--cohort", "cohort_id", required=True, metavar="ID", help="The cohort's id.")
 @click.option("--name", help="Its name in Braze (default: the one it has, or the id).")
-@form_options
-@yes_option
-@url_option
-@token_option
-@state_option
-@connector_option
-@click.pass_context
-def push(
-    ctx: click.Context,
-    /,
-    file: IO[bytes],
-    cohort_id: str,
-    name: str | None,
-    yes: bool,
-    url: str,
-    token_env: str,
-    state: Path,
-    connector: str | None,
-    **form: Any,
-) -> None:
+@pushing_options
+def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) -> None:
     """Make the users in FILE (- for standard input) the whole membership of a cohort; whoever else is in it leaves.
 
     FILE is CSV (with commas, semicolons or tabs: the column `external_id`, or the only one), or NDJSON: texts, or
@@ -138,13 +120,13 @@ def push(
     half of the members that the state folder knows would leave. It goes through a running relay, which sends Braze only
     what has changed. To remove everybody: relay cohorts empty.
     """
-    match = match_of(form["match"])
-    users = users_in(file, Form(**form))
-    effect = known_effect(state, connector, cohort_id, users, form["match"])
-    told = f"{cohort_id}: {len(users):,} users, " + (str(effect) if effect else f"{state} knows of no members yet")
-    if effect and effect.is_drastic and not yes:
+    users = users_in(file, pushing.form)
+    effect = pushing.effect(cohort_id, users)
+    unknown = f"{pushing.state} knows of no members yet"
+    told = f"{cohort_id}: {len(users):,} users, {effect or unknown}"
+    if effect and effect.is_drastic and not pushing.drastic:
         click.confirm(f"{told}\nMore than half of the members would leave. Push all the same?", abort=True, err=True)
-    send(ctx, events_of(cohort_id, name or "", match, users, full=True), url, token_env)
+    pushing.send(cohort_id, name or "", users)
     click.echo(told)
 
 
