@@ -102,7 +102,8 @@ def sync(it: Installation) -> Iterator[Finding]:
     if not os.access(it.state, os.W_OK | os.X_OK):
         return
     times = latencies(it.state)
-    middle, high = quantiles(times, n=100)[49], quantiles(times, n=100)[98]
+    centiles = quantiles(times, n=100, method="inclusive")
+    middle, high = centiles[49], centiles[98]
     said = f"{len(times)} small writes: p50 {middle * 1000:.1f} ms, p99 {high * 1000:.1f} ms"
     advice = "every answer to a sender waits for this: another disk, or one that nobody else writes to"
     slow = high > SLOW_S
