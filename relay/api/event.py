@@ -76,20 +76,18 @@ class Event:
     @property
     def user(self) -> Mapping[str, Any]:
         """The object under `user`; empty if there is none."""
-        return _mapping(self.data.get("user"))
+        user = self.data.get("user")
+        return user if isinstance(user, dict) else {}
 
     @property
     def properties(self) -> Mapping[str, Any]:
         """The object under `properties`; empty if there is none."""
-        return _mapping(self.data.get("properties"))
+        properties = self.data.get("properties")
+        return properties if isinstance(properties, dict) else {}
 
     def with_data(self, data: Mapping[str, Any]) -> "Event":
         """Return this event with other content: same position and kind, new bytes."""
         return Event(orjson.dumps(data), self.kind, self.offset, self.received)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _seconds(value: object) -> float | None:

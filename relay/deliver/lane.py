@@ -222,7 +222,7 @@ class Lane:
     def _settle_partly(self, settled: Sequence[Settled]) -> None:
         """The span is cut short: keep what of it has an outcome, so that it is not sent again."""
         for each in settled:
-            self.cursor.settle_each([(offset, offset + 1) for offset in each.batch.offsets()], each.counts)
+            self.cursor.settle_each(each.batch.offsets(), each.counts)
             self._window.settled(len(each.batch))
 
 

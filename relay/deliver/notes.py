@@ -6,7 +6,7 @@ from typing import Literal
 
 from relay.api import Batch
 from relay.deliver.verdict import Verdict
-from relay.journal import Attempts, merged
+from relay.journal import Attempts, runs
 
 
 class Notes:
@@ -37,7 +37,7 @@ class Notes:
         if not numbers:
             return
         offsets, now = batch.offsets(), time.time()
-        ranges = merged([(offsets[number], offsets[number] + 1) for number in numbers])
+        ranges = runs([offsets[number] for number in numbers])
         made = Attempts(self._connector, replay, ranges, batch.attempt, outcome, answer, now, now)
         self._noted[made.key] = made
 

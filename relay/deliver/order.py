@@ -23,6 +23,8 @@ class Order:
 
     def __init__(self, key: Callable[[Event], str | None], limits: BatchSettings, *, park: bool) -> None:
         self._key, self._limits, self._park = key, limits, park
+        self._keys: dict[int, str] = {}
+        """Of the events under way that have one, by their offsets."""
         self._under_way: dict[str, int] = {}
         self._waiting: dict[str, list[Event]] = {}
         self._parked: set[str] = set()
@@ -50,6 +52,7 @@ class Order:
             admitted.going[-1].append(event)
             size += len(event.body) + 1
             if key is not None:
+                self._keys[event.offset] = key
                 self._under_way[key] = self._under_way.get(key, 0) + 1
                 together |= set() if self._park else {key}
         return admitted
@@ -57,12 +60,13 @@ class Order:
     def _is_full(self, batch: Sequence[Event], size: int) -> bool:
         return len(batch) >= self._limits.events or size > self._limits.size
 
-    def settled(self, events: Sequence[Event], *, parked: bool) -> Admitted:
-        """Those that went have their outcome; return what may go because of it."""
+    def settled(self, offsets: Sequence[int], *, parked: bool) -> Admitted:
+        """Events that went have their outcome; return what may go because of it."""
+        keys = [self._keys.pop(offset) for offset in offsets if offset in self._keys]
         if parked:
-            self.parked(events)
+            self._put_aside({*keys})
         freed: list[Event] = []
-        for key in filter(None, map(self._key, events)):
+        for key in keys:
             self._under_way[key] -= 1
             if not self._under_way[key]:
                 del self._under_way[key]
@@ -71,8 +75,10 @@ class Order:
 
     def parked(self, events: Iterable[Event]) -> None:
         """These are parked, or about to be."""
+        self._put_aside(set(filter(None, map(self._key, events))))
+
+    def _put_aside(self, keys: set[str]) -> None:
         if self._park:
-            keys = set(filter(None, map(self._key, events)))
             self._parked |= keys
             self._since |= keys
 

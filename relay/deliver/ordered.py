@@ -19,7 +19,7 @@ from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.order import Admitted, Order
 from relay.deliver.window import Window
-from relay.journal import Counts, Cursor, Parked, unsettled
+from relay.journal import Counts, Cursor, Parked, runs, unsettled
 from relay.route import Failed
 
 BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
@@ -49,7 +49,7 @@ class Ordered:
         self.order.parked(failed.event for failed in span.failed)
         if span.failed:
             await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
-        await self._begin(group, self.order.admit(span.batch or ()))
+        await self._begin(group, self.order.admit(span.batch or ()), span.batch)
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Send what has waited for an earlier one, for ever."""
@@ -59,11 +59,12 @@ class Ordered:
             freed, self._freed = self._freed, Admitted([], [])
             await self._begin(group, freed)
 
-    async def _begin(self, group: asyncio.TaskGroup, admitted: Admitted) -> None:
+    async def _begin(self, group: asyncio.TaskGroup, admitted: Admitted, whole: Batch | None = None) -> None:
+        """Send what was admitted; `whole` as it is, if that is all of it."""
         if admitted.behind:
             await self._delivery.begin(group, partial(self._park_behind, admitted.behind), "park", 0)
         for events in admitted.going:
-            batch = Batch([Block.of([*same]) for _, same in groupby(events, attrgetter("received"))])
+            batch = whole if whole is not None and len(whole) == len(events) else _batch(events)
             await self._delivery.begin(group, partial(self._deliver, batch), "deliver", len(batch))
 
     async def _deliver(self, batch: Batch) -> None:
@@ -73,8 +74,9 @@ class Ordered:
             return
 
     def _note(self, settled: Settled) -> None:
-        self._settle(settled.batch.offsets(), settled.counts)
-        freed = self.order.settled(settled.batch, parked=settled.outcome == "parked")
+        offsets = settled.batch.offsets()
+        self._settle(offsets, settled.counts)
+        freed = self.order.settled(offsets, parked=settled.outcome == "parked")
         self._freed.going.extend(freed.going)
         self._freed.behind.extend(freed.behind)
         self._news.set()
@@ -97,12 +99,16 @@ class Ordered:
         self._look_for_parked()  # what they came behind may be gone by now
 
     def _settle(self, offsets: Sequence[int], counts: Counts) -> None:
-        self._cursor.settle_each([(offset, offset + 1) for offset in offsets], counts)
+        self._cursor.settle_each(offsets, counts)
         self._window.settled(len(offsets))
 
     def _settle_clear(self, span: Span) -> None:
         """What of the span has its outcome already."""
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
-        clear = unsettled(span.start, span.stop, [(offset, offset + 1) for offset in sorted(to_come)])
-        self._cursor.settle_each(clear, span.counts)
+        clear = unsettled(span.start, span.stop, runs(sorted(to_come)))
+        self._cursor.settle_ranges(clear, span.counts)
         self._window.settled(span.counts.total)
+
+
+def _batch(events: Sequence[Event]) -> Batch:
+    return Batch([Block.of([*same]) for _, same in groupby(events, attrgetter("received"))])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from relay.api import Delivered, Outcome, Reject, Retry, Skipped, Unauthorized
+from relay.api import DELIVERED, Delivered, Outcome, Reject, Retry, Skipped, Unauthorized
 
 
 class Refusal(NamedTuple):
@@ -115,6 +115,8 @@ def _wrong(size: int, outcomes: object) -> str | None:
 
 
 def _judge_each(outcomes: Sequence[Outcome], clean: Callable[[str], str]) -> Verdict:
+    if outcomes.count(DELIVERED) == len(outcomes):
+        return Verdict(delivered=len(outcomes))
     skipped = {n: outcome.reason for n, outcome in enumerate(outcomes) if isinstance(outcome, Skipped)}
     again = {n: outcome for n, outcome in enumerate(outcomes) if isinstance(outcome, Retry | Unauthorized)}
     return replace(

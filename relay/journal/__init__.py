@@ -2,7 +2,7 @@
 
 from relay.journal.attempts import Attempts
 from relay.journal.books import Refusals, SourceBooks, ledger
-from relay.journal.cursor import Counts, Cursor, Ledger, merged, unsettled
+from relay.journal.cursor import Counts, Cursor, Ledger, runs, unsettled
 from relay.journal.journal import Journal, Reader, Unavailable
 from relay.journal.parked import (
     CAUSES,
@@ -47,12 +47,12 @@ __all__ = [
     "ledger",
     "look_at_parked",
     "mark_parked",
-    "merged",
     "parked",
     "parked_counts",
     "pause",
     "pauses",
     "resume",
+    "runs",
     "tidy_parking",
     "unsettled",
 ]

@@ -66,7 +66,11 @@ class Cursor:
             self.position = self.ahead.pop(0)[1]
         self.ahead = merged(self.ahead)
 
-    def settle_each(self, ranges: Iterable[tuple[int, int]], counts: Counts) -> None:
+    def settle_each(self, offsets: Sequence[int], counts: Counts) -> None:
+        """Mark single events (ascending) as settled, in any order; none of them must have been settled before."""
+        self.settle_ranges(runs(offsets), counts)
+
+    def settle_ranges(self, ranges: Iterable[tuple[int, int]], counts: Counts) -> None:
         """Mark many ranges as settled, in any order; none of them must have been settled before."""
         self.counts += counts
         self.ahead = merged(sorted([*self.ahead, *ranges]))
@@ -100,6 +104,13 @@ def unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[t
                 rest.append((start, first))
             start = last
     return [*rest, (start, stop)] if start < stop else rest
+
+
+def runs(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Single events (ascending) as ranges."""
+    if offsets and offsets[-1] - offsets[0] == len(offsets) - 1:
+        return [(offsets[0], offsets[-1] + 1)]
+    return merged([(offset, offset + 1) for offset in offsets])
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

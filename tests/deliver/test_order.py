@@ -22,7 +22,11 @@ def key_of(event: Event) -> str | None:
 
 
 def offsets(batches: Sequence[Sequence[Event]]) -> list[list[int]]:
-    return [[event.offset for event in batch] for batch in batches]
+    return [*map(_of, batches)]
+
+
+def _of(events: Sequence[Event]) -> list[int]:
+    return [event.offset for event in events]
 
 
 def test_an_event_waits_for_the_earlier_ones_of_its_key_and_no_other() -> None:
@@ -30,22 +34,22 @@ def test_an_event_waits_for_the_earlier_ones_of_its_key_and_no_other() -> None:
     first = order.admit([event(0, "a"), event(1, "b"), event(2, "a"), event(3, None)])
     assert offsets(first.going) == [[0, 1, 2, 3]]
     assert offsets(order.admit([event(4, "a"), event(5, "c"), event(6, "a")]).going) == [[5]]
-    assert offsets(order.settled(first.going[0][:1], parked=False).going) == []
-    assert offsets(order.settled(first.going[0][1:], parked=True).going) == [[4, 6]]
+    assert offsets(order.settled(_of(first.going[0][:1]), parked=False).going) == []
+    assert offsets(order.settled(_of(first.going[0][1:]), parked=True).going) == [[4, 6]]
 
 
 def test_what_has_no_room_in_the_batch_waits_for_those_of_its_key_in_it() -> None:
     order = Order(key_of, LIMITS, park=False)
     first = order.admit([event(offset, "ab"[offset == 6]) for offset in range(8)])
     assert offsets(first.going) == [[0, 1, 2, 3, 4], [6]]
-    assert offsets(order.settled(first.going[0], parked=False).going) == [[5, 7]]
+    assert offsets(order.settled(_of(first.going[0]), parked=False).going) == [[5, 7]]
 
 
 def test_with_park_an_event_behind_a_parked_one_is_parked_until_that_is_gone() -> None:
     order = Order(key_of, LIMITS, park=True)
     first = order.admit([event(0, "a"), event(1, "a"), event(2, "b")])
     assert offsets(first.going) == [[0, 2]]
-    freed = order.settled(first.going[0][:1], parked=True)
+    freed = order.settled(_of(first.going[0][:1]), parked=True)
     assert (offsets(freed.going), offsets([freed.behind])) == ([], [[1]])
     assert offsets([order.admit([event(3, "a")]).behind]) == [[3]]
     order.reading()
@@ -86,7 +90,7 @@ def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park
                 ended[key].append(one.offset)
                 if parked and park:
                     aside.add(key)
-        sort(*order.settled(batch, parked=parked))
+        sort(*order.settled(_of(batch), parked=parked))
     assert all(found == sorted(found) for found in ended.values())
     assert sum(map(len, ended.values())) + len(behind) == len([key for key in keys if key])
     assert {key_of(one) for one in behind} <= aside

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from relay.api import DELIVERED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
+from relay.api import DELIVERED, Batch, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
 from relay_plugins.heap.shape import identity_of, moment, profile, readable, track
 
@@ -25,6 +25,7 @@ PROFILE: Final = "users.profile.Update"
 NAMED: Final = re.compile(r"\b(?:events|users)\[(\d+)\]")
 """How Heap says which item it means: `postBody.events[3].properties should be object`."""
 LIMITS: Final = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
+NOT_SENT: Final = Retry("not sent", after=0, alone=True)
 HEADERS: Final = {"Content-Type": "application/json"}
 UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
 """What an odd event may raise: it is that event's fault."""
@@ -60,35 +61,36 @@ class Api:
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Send the events; return what became of each."""
-        outcomes: dict[int, Outcome] = {}
+        outcomes: list[Outcome] = [NOT_SENT] * len(batch)
         events, profiles = self._items(batch, outcomes)
         await self._send(TRACK, events, outcomes)
         await self._send(PROFILES, profiles, outcomes)
-        return [outcomes[number] for number in range(len(batch))]
+        return outcomes
 
-    def _items(self, batch: Batch, outcomes: dict[int, Outcome]) -> tuple[list[Item], list[Item]]:
+    def _items(self, batch: Batch, outcomes: list[Outcome]) -> tuple[list[Item], list[Item]]:
         """What to track, and which profiles to set; what cannot be sent gets its outcome."""
         events, changes = list[Item](), list[tuple[float, int, str, dict[str, Any]]]()
+        field, prefix = self._settings.identity, self._settings.prefix
         for number, event in enumerate(batch):
             try:
-                identity = identity_of(event, self._settings.identity)
+                user, name = event.user, event.type
+                identity = identity_of(user, field)
                 if identity is None:
                     outcomes[number] = self._anonymous
-                elif event.type == PROFILE:
-                    changes.append((moment(event), number, identity, profile(event, self._settings.prefix)))
+                elif name == PROFILE:
+                    changes.append((moment(event), number, identity, profile(event, prefix)))
                 else:
-                    events.append(Item((number,), identity, self._tracked(event, identity)))
+                    events.append(Item((number,), identity, track(event, user, identity, self._name(name), prefix)))
             except Reject as refusal:
                 outcomes[number] = refusal
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
         return events, _newest(changes)
 
-    def _tracked(self, event: Event, identity: str) -> dict[str, Any]:
-        name = self._settings.names.get(event.type) or readable(event.type)
-        return track(event, identity, name, self._settings.prefix)
+    def _name(self, event_type: str) -> str:
+        return self._settings.names.get(event_type) or readable(event_type)
 
-    async def _send(self, call: Call, items: Sequence[Item], outcomes: dict[int, Outcome]) -> None:
+    async def _send(self, call: Call, items: Sequence[Item], outcomes: list[Outcome]) -> None:
         """Send the items. What is refused is taken apart; what there is no time for any more goes the next time."""
         parts, until = [items], time.monotonic() + self._settings.timeout / 2
         while parts and time.monotonic() < until:
@@ -102,16 +104,18 @@ class Api:
         return _note(outcomes, chain(*parts), Retry("taken apart for a refused one", after=0, alone=True))
 
     async def _attempt(
-        self, call: Call, items: Sequence[Item], outcomes: dict[int, Outcome]
+        self, call: Call, items: Sequence[Item], outcomes: list[Outcome]
     ) -> tuple[Sequence[Item], Outcome]:
         """Send as many as Heap's limits allow for now, the others get their outcome; return those, and theirs."""
         if call is PROFILES:
             return items, await self._request(call, items)
         booking, allowed = self._limits.book([item.identity for item in items], now := time.monotonic())
-        for number in {*range(len(items))}.difference(allowed):
-            after = self._limits.delay(items[number].identity, now)
-            _note(outcomes, [items[number]], Retry(LIMITS, after=after, alone=True))
-        sent = [items[number] for number in allowed]
+        sent = items
+        if len(allowed) < len(items):
+            sent = [items[number] for number in allowed]
+            for number in {*range(len(items))}.difference(allowed):
+                after = self._limits.delay(items[number].identity, now)
+                _note(outcomes, [items[number]], Retry(LIMITS, after=after, alone=True))
         try:
             return sent, await self._request(call, sent)
         finally:
@@ -128,8 +132,10 @@ class Api:
         return DELIVERED
 
 
-def _note(outcomes: dict[int, Outcome], items: Iterable[Item], outcome: Outcome) -> None:
-    outcomes.update((number, outcome) for item in items for number in item.numbers)
+def _note(outcomes: list[Outcome], items: Iterable[Item], outcome: Outcome) -> None:
+    for item in items:
+        for number in item.numbers:
+            outcomes[number] = outcome
 
 
 def _newest(changes: list[tuple[float, int, str, dict[str, Any]]]) -> list[Item]:

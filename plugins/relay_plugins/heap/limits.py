@@ -38,17 +38,31 @@ class Limits:
     def book(self, identities: Sequence[str], now: float) -> tuple[Booking, list[int]]:
         """Book an event of each identity, as far as they may go now; return the numbers of those that may."""
         self._forget(now)
-        counts, numbers = Counter[str](), list[int]()
-        for number, identity in enumerate(identities):
-            if self._total < self._app and self._counts[identity] < self._identity:
-                self._total += 1
-                self._counts[identity] += 1
-                counts[identity] += 1
-                numbers.append(number)
+        counts, numbers = Counter(identities), [*range(len(identities))]
+        if not self._has_room(counts):
+            counts, numbers = self._fitting(identities)
         booking = Booking(counts)
         if numbers:
             self._bookings.append(booking)
+            self._total += len(numbers)
+            self._counts.update(counts)
         return booking, numbers
+
+    def _has_room(self, counts: Counter[str]) -> bool:
+        """Whether all of it may go."""
+        if self._total + counts.total() > self._app:
+            return False
+        before = self._counts
+        return all(before.get(identity, 0) + count <= self._identity for identity, count in counts.items())
+
+    def _fitting(self, identities: Sequence[str]) -> tuple[Counter[str], list[int]]:
+        """As much of it as may go, and its numbers."""
+        counts, numbers = Counter[str](), list[int]()
+        for number, identity in enumerate(identities):
+            if self._total + len(numbers) < self._app and self._counts[identity] + counts[identity] < self._identity:
+                counts[identity] += 1
+                numbers.append(number)
+        return counts, numbers
 
     def answered(self, booking: Booking, now: float) -> None:
         """The request has an answer, or will have none."""

@@ -15,6 +15,7 @@ MOST_CHARACTERS: Final = 1023
 MOST_OF_IDENTITY: Final = 255
 DEEPEST: Final = 16
 """Objects within objects; what is deeper goes as JSON."""
+NAMES_REMEMBERED: Final = 4096
 TIMES_REMEMBERED: Final = 1024
 """Events of one second come together."""
 EMAIL: Final = "email"
@@ -42,6 +43,8 @@ WORDS: Final = {
 """Parts of an event type that do not show where a word ends."""
 
 Scalar = str | int | float
+_usual: Final = set[str]()
+"""Names of properties that are in Heap what they are here."""
 
 
 @cache
@@ -52,9 +55,9 @@ def readable(event_type: str) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in words if word)[:MOST_CHARACTERS]
 
 
-def identity_of(event: Event, field: str) -> str | None:
+def identity_of(user: Mapping[str, Any], field: str) -> str | None:
     """The identity under a field of `user`; None if the event has none. Raises Reject if Heap takes none such."""
-    found = event.user.get(field)
+    found = user.get(field)
     if found is None or found == "":
         return None
     if not isinstance(found, str | int) or isinstance(found, bool):
@@ -64,13 +67,13 @@ def identity_of(event: Event, field: str) -> str | None:
     return identity
 
 
-def track(event: Event, identity: str, name: str, prefix: str) -> dict[str, Any]:
+def track(event: Event, user: Mapping[str, Any], identity: str, name: str, prefix: str) -> dict[str, Any]:
     """An entry of bulk track. (Heap docs, Bulk Track.)"""
     entry = {
         "identity": identity,
         "event": (prefix + name)[:MOST_CHARACTERS],
         "idempotency_key": event.id,
-        "properties": flat({**event.user, **event.properties}, prefix),
+        "properties": flat({**user, **event.properties}, prefix),
     }
     if (time := event.time) is not None:
         entry["timestamp"] = _written(time)
@@ -82,13 +85,15 @@ def _written(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Scalar]:
     """The values as Heap takes them, numbers and strings under names of their own; of two equal names the first stays.
 
     Objects: `{"a": {"b": 1}}` becomes `a.b`; lists: joined by `||`; true and false: as words; null: left out. Names
     and values are cut below 1,024 characters. `id`, which Heap keeps for itself in upper and lower case, becomes `id_`,
-    and so that it can be told from one that was called that, `id_` becomes `id__`.
+    and so that it can be told from one that was called that, `id_` becomes `id__`. The values may be changed in place.
     """
+    if not prefix and _usual.issuperset(values) and _mended(values):
+        return values
     found: dict[str, Scalar] = {}
     _flatten(values, prefix, 1, found)
     return found
@@ -109,27 +114,48 @@ def profile(event: Event, prefix: str) -> dict[str, Scalar]:
 
 
 def _flatten(values: Mapping[str, Any], path: str, depth: int, found: dict[str, Scalar]) -> None:
-    """Every property of every event comes by here: no calls for the usual ones."""
     for name, value in values.items():
-        key = path + name
-        if not 2 < len(key) <= MOST_CHARACTERS or key[-1] == "_":
-            key = (key + "_" if OWN_NAME.fullmatch(key) else key)[:MOST_CHARACTERS]
-        if key in found and not isinstance(value, dict):
-            continue
-        kind = type(value)
-        if kind is str:
-            found[key] = value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS]
-        elif kind is int or kind is float:
-            found[key] = value
-        elif kind is dict and depth < DEEPEST:
+        if isinstance(value, dict) and depth < DEEPEST:
             _flatten(value, f"{path}{name}.", depth + 1, found)
-        elif value is not None:
+            continue
+        key = path + name
+        if key not in _usual:
+            key = _named(key)
+        if value is not None and key not in found:
             found[key] = _scalar(value)
 
 
+def _mended(values: dict[str, Any]) -> bool:
+    """Flatten values under usual names in place; False if there is an object or null, which takes more than that.
+
+    Every property of nearly every event comes by here: no calls for the usual ones."""
+    for name, value in values.items():
+        kind = type(value)
+        if kind is str:
+            if len(value) > MOST_CHARACTERS:
+                values[name] = value[:MOST_CHARACTERS]
+        elif kind is bool:
+            values[name] = "true" if value else "false"
+        elif kind is list:
+            values[name] = _scalar(value)
+        elif kind is not int and kind is not float:
+            return False
+    return True
+
+
+def _named(key: str) -> str:
+    """The key as Heap takes it; remembered if that changes nothing."""
+    named = (key + "_" if OWN_NAME.fullmatch(key) else key)[:MOST_CHARACTERS]
+    if named == key and len(_usual) < NAMES_REMEMBERED:
+        _usual.add(key)
+    return named
+
+
 def _scalar(value: Any) -> Scalar:
+    if isinstance(value, str):
+        return value[:MOST_CHARACTERS]
     if isinstance(value, list):
         return "||".join(str(_scalar(entry)) for entry in value if entry is not None)[:MOST_CHARACTERS]
     if isinstance(value, bool | dict):
         return orjson.dumps(value).decode()[:MOST_CHARACTERS]
-    return value[:MOST_CHARACTERS] if isinstance(value, str) else value
+    return value  # type: ignore[no-any-return]
