@@ -1,6 +1,7 @@
 """Heap: its webhook, and its server-side API with names, properties, identities and refusals."""
 
 from collections.abc import AsyncIterator, Callable
+from copy import deepcopy
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Unauthorized
 from relay.catalogue import TYPES
 from relay.testing import Answer, Destination
-from relay_plugins.heap import Heap
+from relay_plugins.heap import Heap, shape
 from relay_plugins.heap.limits import Limits
 from relay_plugins.heap.shape import flat, readable
 
@@ -264,6 +265,12 @@ def test_heap_takes_whatever_comes_out(values: dict[str, Any]) -> None:
         assert not isinstance(value, str) or len(value) < 1024
 
 
+@given(st.dictionaries(st.text() | st.sampled_from(["id", "ID", "name"]), JSON, max_size=4))
+def test_properties_whose_names_were_seen_before_come_out_the_same(values: dict[str, Any]) -> None:
+    shape._usual.clear()
+    assert flat(deepcopy(values)) == flat(deepcopy(values))
+
+
 STEPS = st.lists(
     st.tuples(st.floats(0, 40), st.lists(st.sampled_from("abc"), max_size=4), st.floats(0, 30), st.floats(0, 1))
 )
@@ -302,6 +309,10 @@ def test_settings_of_the_other_mode_are_mistakes(settings: dict[str, Any], mista
         Heap.Settings.model_validate({"type": "heap"} | settings)
 
 
-def test_the_api_has_a_pace_of_its_own() -> None:
-    for given_, rate in (({}, 245), ({"rate": 10}, 10)):
-        assert Heap.Settings.model_validate({"type": "heap", "mode": "api", "app_id": "1"} | given_).rate == rate
+@pytest.mark.parametrize(
+    ("given_", "rate", "events"),
+    [({}, 245, 250), ({"rate": 10}, 10, 250), ({"batch": {"age": "1s"}}, 245, 250), ({"batch": {"events": 7}}, 245, 7)],
+)
+def test_the_api_has_a_pace_and_a_size_of_its_own(given_: dict[str, Any], rate: float, events: int) -> None:
+    settings = Heap.Settings.model_validate({"type": "heap", "mode": "api", "app_id": "1"} | given_)
+    assert (settings.rate, settings.batch.events) == (rate, events)

@@ -25,11 +25,13 @@ from relay_plugins.heap.shape import MOST_CHARACTERS
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""
+API_EVENTS: Final = 250
+"""Of a request: about what may go in a second."""
 API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names", "api_key"})
 
 
 class HeapBatch(BatchSettings):
-    """As Braze batches: up to 100 events a request (Braze docs, Custom Currents Export)."""
+    """As Braze batches: up to 100 events a request (Braze docs, Custom Currents Export); in the mode `api` 250."""
 
     events: int = Field(100, ge=1, le=100_000)
 
@@ -66,9 +68,11 @@ class Heap(Connector, type="heap"):
         batch: HeapBatch = HeapBatch()
 
         @model_validator(mode="after")
-        def _pace_of_the_api(self) -> Self:
+        def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way
             if self.mode == "api" and "rate" not in self.model_fields_set:
-                vars(self)["rate"] = API_RATE  # a default that goes by another field: pydantic has no other way
+                vars(self)["rate"] = API_RATE
+            if self.mode == "api" and "events" not in self.batch.model_fields_set:
+                vars(self)["batch"] = self.batch.model_copy(update={"events": API_EVENTS})
             return self
 
         def contradictions(self) -> Iterator[Contradiction]:
