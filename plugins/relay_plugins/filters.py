@@ -2,11 +2,15 @@
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b, sha256
+from operator import is_
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import orjson
+from msgspec import Raw
+from msgspec.json import encode
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from relay.api import Contradiction, Event, Filter, FilterSettings, Secret
@@ -43,34 +47,51 @@ def values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
         yield from values_at(value[key], path[1:])
 
 
+Change = Callable[[Raw], object]
+"""Gives what comes in place of a value: JSON as Raw, or something to encode, or GONE; the same object for no change."""
 GONE: Final = object()
-"""In place of a value: there is none any more."""
+_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
 
 
-def replaced(value: Any, path: tuple[str, ...], change: Callable[[Any], Any]) -> Any:
-    """A copy of `value` with what the path leads to changed (or left out, for GONE); `value` itself if nothing is."""
-    if not path:
-        return change(value)
-    if path[0] != "*":
-        return _replaced_one(value, path, change) if isinstance(value, dict) and path[0] in value else value
-    new = {key: replaced(value[key], path[1:], change) for key in _keys(value, path[0])}
-    new = {key: item for key, item in new.items() if item is not value[key]}
-    if not new:
-        return value
-    if isinstance(value, dict):
-        return {key: item for key, item in (value | new).items() if item is not GONE}
-    return [item for number, old in enumerate(value) if (item := new.get(number, old)) is not GONE]
+def at(paths: Iterable[tuple[str, ...]], change: Change) -> Change:
+    """The change of whatever the paths lead to, as one of the whole value: all else stays as it is byte for byte.
+
+    That raises msgspec.DecodeError, which is a ValueError, for malformed JSON."""
+    if () in paths:
+        return change
+    rest = {step: [path[1:] for path in paths if path[0] in (step, "*")] for step, *_ in paths}
+    named = {step: at(following, change) for step, following in rest.items()}
+    each = named.pop("*", None)
+
+    def changed(value: Raw) -> object:
+        try:
+            parts = _parts(value)
+        except msgspec.ValidationError:  # neither an object nor a list: no path leads on from there
+            return value
+        if isinstance(parts, dict):
+            return parts if _change_fields(parts, named, each) else value
+        return _elements(value, parts, each) if each else value
+
+    return changed
 
 
-def _replaced_one(value: dict[str, Any], path: tuple[str, ...], change: Callable[[Any], Any]) -> dict[str, Any]:
-    name = path[0]
-    item = replaced(value[name], path[1:], change)
-    if item is value[name]:
-        return value
-    new = {**value, name: item}
-    if item is GONE:
-        del new[name]
-    return new
+def _change_fields(fields: dict[str, Any], named: Mapping[str, Change], each: Change | None) -> bool:
+    """Change those with a name, or each, in place; whether there was any."""
+    is_changed = False
+    for name in [*fields] if each else named:
+        change, old = named.get(name) or each, fields.get(name)
+        if change is None or old is None or (new := change(old)) is old:
+            continue
+        is_changed, fields[name] = True, new
+        if new is GONE:
+            del fields[name]
+    return is_changed
+
+
+def _elements(value: Raw, parts: Sequence[Raw], each: Change) -> object:
+    new = [*map(each, parts)]
+    is_same = all(map(is_, new, parts))
+    return value if is_same else [one for one in new if one is not GONE]
 
 
 def _needle(path: tuple[str, ...]) -> bytes:
@@ -105,15 +126,16 @@ class Redact(Filter, type="redact"):
         super().__init__(name, settings)
         self._needles = {_needle(path) for path in settings.fields}
         salt = settings.salt.reveal().encode() if settings.salt else b""
-        actions: dict[str, Callable[[Any], Any]] = {
+        actions: dict[str, Change] = {
             "remove": lambda value: GONE,
             "mask": lambda value: settings.mask,
-            "hash": lambda value: sha256(salt + _text(value)).hexdigest(),
+            "hash": lambda value: sha256(salt + _text(orjson.loads(memoryview(value)))).hexdigest(),
         }
-        self._change = actions[settings.action]
+        self._change = at(settings.fields, actions[settings.action])
 
     def apply(self, event: Event) -> Event:
-        """Return the event without the fields' content. Raises ValueError for an event that cannot be decoded."""
+        """Return the event without the fields' content, everything else as it came. Raises ValueError for an event that
+        cannot be decoded."""
         body = event.body
         for needle in self._needles:
             if needle in body:
@@ -121,10 +143,9 @@ class Redact(Filter, type="redact"):
         else:
             if b"\\u" not in body:
                 return event
-        data = event.data
-        for path in self.settings.fields:
-            data = replaced(data, path, self._change)
-        return event if data is event.data else event.with_data(data)
+        raw = Raw(body)
+        new = self._change(raw)
+        return event if new is raw else event.with_body(encode(new))
 
 
 def _text(value: Any) -> bytes:

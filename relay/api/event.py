@@ -87,7 +87,11 @@ class Event:
 
     def with_data(self, data: Mapping[str, Any]) -> "Event":
         """Return this event with other content: same position and kind, new bytes."""
-        return Event(orjson.dumps(data), self.kind, self.offset, self.received)
+        return self.with_body(orjson.dumps(data))
+
+    def with_body(self, body: bytes) -> "Event":
+        """The same for content that is a JSON object already."""
+        return Event(body, self.kind, self.offset, self.received)
 
 
 def _seconds(value: object) -> float | None:

@@ -62,7 +62,10 @@ def test_redact_finds_names_that_json_may_escape(redacted, body):
     assert redacted(body, ["a/b"]) == {}
 
 
-@pytest.mark.parametrize("body", [b'{ "n": 1e999 }', b'{ "x": {"email": 1} }', b'{ "x": "\\u0065mail" }'])
+@pytest.mark.parametrize(
+    "body",
+    [b'{ "n": 1e999 }', b'{ "n": 1e999, "m": {"email": 1} }', b'{ "x": {"email": 1} }', b'{ "x": "\\u0065mail" }'],
+)
 def test_redact_hands_on_the_same_event_if_there_is_nothing_to_do(make_event, body):
     event = make_event(body)
     assert make(Redact, fields=["email", "user.email"]).apply(event) is event
@@ -77,8 +80,23 @@ def test_redact_leaves_the_shared_content_alone(make_event):
 
 
 def test_redact_of_an_event_that_cannot_be_decoded_lets_nothing_through(make_event):
-    with pytest.raises(ValueError, match="number"):
-        make(Redact, fields=["email"]).apply(make_event(b'{"email":"x","n":1e999}'))
+    with pytest.raises(ValueError, match="malformed"):
+        make(Redact, fields=["email"]).apply(make_event(b'{"email":"x","n":1e}'))
+
+
+def test_redact_leaves_other_values_byte_for_byte(make_event):
+    rest = b'"n":123456789012345678901234567890,"f":1.50E+2,"x":1e999,"t":"\\u00e9","l":[1, 2],"d":{"a":1,"a":2}'
+    changed = make(Redact, fields=["email"]).apply(make_event(b'{"email":"x",' + rest + b"}"))
+    assert changed.body == b"{" + rest + b"}"
+
+
+def test_redact_takes_paths_that_cross(redacted):
+    data = {"a": {"b": {"x": 1, "y": 2, "z": 3}, "*": {"x": 4, "y": 5}}}
+    assert redacted(data, ["a.*.x", "a.b.y", "a.b.z.w"]) == {"a": {"b": {"z": 3}, "*": {"y": 5}}}
+    assert redacted(data, ["a.b.y", "a.*", "a.b"]) == {"a": {}}
+    hashed = redacted(data, ["a.*.x", "a.b.x"], action="hash")
+    assert hashed["a"]["*"]["x"] == sha256(b"4").hexdigest()
+    assert hashed["a"]["b"]["x"] == sha256(b"1").hexdigest()
 
 
 names = st.sampled_from(["a", "b", "c", 'd"', "é"])
