@@ -28,7 +28,7 @@ import relay
 import relay_plugins
 from relay.config import Config, Configured, IngestSettings
 from relay.deliver import Fleet
-from relay.deliver.lane import LiveLane
+from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.journal import Journal, Limits, State
 from relay.sandbox.shapes import make_event, types

@@ -26,7 +26,7 @@ from relay.api import User
 from relay.catalogue import Selection
 from relay.config import ErasureSettings
 from relay.deliver.fleet import Fleet
-from relay.deliver.lane import LiveLane
+from relay.deliver.live import LiveLane
 from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State

@@ -17,7 +17,8 @@ import structlog
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.keeping import Keeping
-from relay.deliver.lane import LiveLane, Snapshot
+from relay.deliver.lane import Snapshot
+from relay.deliver.live import LiveLane
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
 from relay.deliver.replays import Replays
 from relay.journal import Counts, Cursor, Journal, State

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from relay.deliver.lane import LiveLane
+from relay.deliver.live import LiveLane
 from relay.journal import Journal, State
 
 TIDY_S: Final = 60.0

@@ -13,22 +13,20 @@ How it fails and recovers:
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import structlog
 
-from relay.api import Batch, BatchSettings, Block, Connector, ConnectorSettings
+from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
-from relay.deliver.again import Again
 from relay.deliver.collect import ENDLESS, Collector
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.ordered import Ordered
-from relay.deliver.pace import paced
 from relay.deliver.window import Window
-from relay.journal import Attempts, Counts, Cursor, Journal, Parked, Replay, State
+from relay.journal import Attempts, Counts, Cursor, Journal, Parked
 from relay.route import Route
 
 RESTART_S: Final = 10.0
@@ -224,74 +222,3 @@ class Lane:
         for each in settled:
             self.cursor.settle_each(each.batch.offsets(), each.counts)
             self._window.settled(len(each.batch))
-
-
-class LiveLane(Lane):
-    """The lane of a connector: it follows the journal's head, and takes parked events once more when asked to."""
-
-    def __init__(
-        self,
-        connector: Connector,
-        settings: ConnectorSettings,
-        route: Route,
-        cursor: Cursor,
-        *,
-        journal: Journal,
-        state: State,
-        save_soon: Callable[[], None],
-    ) -> None:
-        delivery = Delivery(connector, settings, state)
-        limits, window = paced(settings.batch, settings.rate), Window(settings.window, save_soon)
-        super().__init__(delivery, limits, route, cursor, window=window, journal=journal)
-        self.connector = connector
-        self._state = state
-        self._again = Again(delivery, route, limits, window, state, self.correct, self._read_keys)
-
-    async def _begin(self) -> None:
-        await super()._begin()
-        await self._read_keys()
-
-    async def _read_keys(self) -> None:
-        """See whose parked events others have to stay behind."""
-        if self._ordered is not None:
-            self._ordered.order.reading()
-            self._ordered.order.read(await self._state.parked_keys(self.name))
-
-    def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
-        self._again.look()
-        again = group.create_task(self._again.run(group), name=f"lane {self.name}: deliver again")
-        return [*super()._work(group), again]
-
-    def hold(self, since: float | None) -> None:
-        """Begin no attempt while an admin wants the connector paused, since that time (Unix seconds); None: go on."""
-        breaker = self._delivery.breaker
-        if (breaker.held is None) != (since is None):
-            log.info("lane goes on" if since is None else "lane paused by an admin", connector=self.name)
-        breaker.held = since
-
-    def look_for_parked(self) -> None:
-        """There may be parked events to deliver again."""
-        self._again.look()
-
-    def correct(self, counts: Counts) -> None:
-        """Count events otherwise than before."""
-        self.cursor.counts += counts
-
-    def snapshot(self) -> Snapshot:
-        """What is to be saved; hand it to `saved` once it is."""
-        notes = self._delivery.notes.snapshot()
-        return replace(super().snapshot(), delivered_again=self._again.done, attempts=notes)
-
-    def saved(self, snapshot: Snapshot) -> None:
-        """A snapshot is on disk: its events will not be sent again."""
-        self._again.saved(len(snapshot.delivered_again))
-        self._delivery.notes.saved(snapshot.attempts)
-        super().saved(snapshot)
-
-    def replay(self, replay: Replay) -> Lane:
-        """A lane beside this one, over an old range of the journal."""
-        delivery = self._delivery.beside(replay.number, replay.rate)
-        limits = paced(self._limits, replay.rate)
-        route = Route(Selection(replay.entries, within=self._route.selection), self._route.filters)
-        window = self._window.beside()
-        return Lane(delivery, limits, route, replay.cursor, window=window, journal=self._journal, until=replay.stop)

@@ -11,7 +11,7 @@ import structlog
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection
 from relay.config import Config, Configured
-from relay.deliver.lane import LiveLane
+from relay.deliver.live import LiveLane
 from relay.journal import Cursor, Journal, State, unsettled
 from relay.route import Route
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from relay.deliver.lane import Lane, LiveLane, Snapshot
+from relay.deliver.lane import Lane, Snapshot
+from relay.deliver.live import LiveLane
 from relay.journal import Cursor, State
 
 log = structlog.stdlib.get_logger()

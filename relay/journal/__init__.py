@@ -3,7 +3,7 @@
 from relay.journal.attempts import Attempts
 from relay.journal.books import Refusals, SourceBooks, ledger
 from relay.journal.cursor import Counts, Cursor, Ledger, runs, unsettled
-from relay.journal.journal import Journal, Reader, Unavailable
+from relay.journal.journal import Journal, Unavailable
 from relay.journal.parked import (
     CAUSES,
     Parked,
@@ -17,6 +17,7 @@ from relay.journal.parked import (
 )
 from relay.journal.parking import tidy_parking
 from relay.journal.pauses import pause, pauses, resume
+from relay.journal.reader import Reader
 from relay.journal.replays import Replay
 from relay.journal.retention import Limits
 from relay.journal.seen import Seen, forget_seen

@@ -30,7 +30,7 @@ from relay.admin.rates import NOW_S
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.deliver.lane import LiveLane
+from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts, pause, resume

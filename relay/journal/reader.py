@@ -1,0 +1,105 @@
+"""Reads the journal on from an offset, while it grows and while its oldest segments go."""
+
+import asyncio
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+
+from relay.api import Block
+from relay.journal.segment import READ_BYTES, Segment, SegmentReader
+from relay.journal.tail import Tail
+from relay.journal.waiting import Waiting, Wants
+from relay.journal.writer import Writer
+
+
+class Reader:
+    """Reads on from an offset: out of memory where it can, else from the segments in a thread."""
+
+    def __init__(
+        self,
+        head: Callable[[], int],
+        writer: Writer,
+        tail: Tail,
+        readers: set["Reader"],
+        waiting: Waiting,
+        wants: Wants,
+    ) -> None:
+        self._head, self._writer, self._tail, self._readers = head, writer, tail, readers
+        self._waiting, self._waiter = waiting, waiting.join(wants)
+        self._segment: SegmentReader | None = None
+        self._lock = threading.Lock()
+        self.offset = head()
+        """How far it has read."""
+        self.reading: asyncio.Future[tuple[list[Block], int]] | None = None
+        """The last read from disk."""
+        readers.add(self)
+
+    async def skip(self, offset: int) -> int:
+        """Wait until there is an event at this offset; return the offset of the first one from there on that may be
+        wanted. If there is none yet, that is the journal's head."""
+        if self._head() <= offset:
+            self.offset = offset = max(offset, await self._waiter.wait())
+        return offset
+
+    async def read(self, offset: int) -> list[Block]:
+        """The next blocks from this offset on, about a MiB of them; waits until there is one.
+
+        If retention has removed the offset, the first block starts later. Raises segment.Corrupt and OSError.
+        """
+        blocks: list[Block] = []
+        while not blocks:
+            while self._head() <= offset:
+                await self._waiter.wait()
+            blocks = self._tail.read(offset, READ_BYTES)
+            if not blocks:
+                self.reading = asyncio.get_running_loop().run_in_executor(None, self._from_disk, offset)
+                blocks, offset = await self.reading
+            elif self._segment is not None:
+                await asyncio.to_thread(self.let_go)
+        self.offset = blocks[-1].offsets[-1] + 1
+        return blocks
+
+    def _from_disk(self, offset: int) -> tuple[list[Block], int]:
+        """The blocks from this offset on, and what to go on with if a repair has found none to save."""
+        with self._lock:
+            reader, start, end = self._open(offset)
+            blocks = reader.read(start, end)
+            following = max(offset, reader.offset)
+        inside = offset - blocks[0].offsets[0] if blocks else 0
+        return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
+
+    def let_go(self) -> None:
+        """Close the file: if it is removed or replaced now, it must not go on taking space. Blocking."""
+        with self._lock:
+            self._close()
+
+    def _open(self, offset: int) -> tuple[SegmentReader, int, int]:
+        """The reader of the segment that holds the offset, or of the oldest one, and what may be read of it."""
+        while True:
+            segment, end = self._locate(offset)
+            if self._segment is not None and self._segment.path == segment.path:
+                return self._segment, max(offset, segment.base), end
+            self._close()
+            try:
+                self._segment = SegmentReader(segment.path)
+            except FileNotFoundError:
+                if segment in self._writer.segments:  # else it expired between the look and the opening
+                    raise
+
+    def _locate(self, offset: int) -> tuple[Segment, int]:
+        """The segment that holds the offset, or the oldest one, and where what may be read of it ends."""
+        segments = self._writer.segments
+        place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
+        following = segments[place + 1].base if place + 1 < len(segments) else self._head()
+        return segments[place], min(following, self._head())
+
+    def _close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def close(self) -> None:
+        """Let go of the file and of the place."""
+        self._readers.discard(self)
+        self._waiting.leave(self._waiter)
+        self.let_go()
