@@ -95,7 +95,7 @@ class Again:
     async def _deliver(self, marked: Sequence[Parked]) -> None:
         prepared, settled = prepare(marked, self._route), list[Settled]()
         try:
-            await self._delivery.park_failed(prepared.failed, attempts=1)
+            await self._delivery.parking.failed(prepared.failed, attempts=1)
             if prepared.batch is not None:
                 await self._delivery.finish(prepared.batch, settled.append)
         except Stopped:

@@ -7,33 +7,30 @@ start.
 
 import asyncio
 import random
-import sqlite3
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import structlog
 
-from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Event
+from relay.api import Batch, BatchSettings, Connector, ConnectorSettings
 from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
 from relay.deliver.meter import Meter
 from relay.deliver.notes import Notes
 from relay.deliver.order import Order
 from relay.deliver.pace import Pace
+from relay.deliver.parking import Parking, key_of
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
-from relay.journal import Counts, Parked, State
-from relay.route import Failed
+from relay.journal import Counts, State
 
-PARK_AGAIN_S = 5.0
 log = structlog.stdlib.get_logger()
 
 
@@ -57,7 +54,7 @@ class Delivery:
     """The way to one destination: attempts, retries, pauses, splitting, parking."""
 
     def __init__(self, connector: Connector, settings: ConnectorSettings, state: State) -> None:
-        self._connector, self._settings, self._state = connector, settings, state
+        self._connector, self._settings = connector, settings
         self.name = connector.name
         self.notes = Notes(connector.name)
         self._clean = Redaction(settings).clean
@@ -70,11 +67,13 @@ class Delivery:
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._replay: int | None = None
+        self.parking = Parking(connector, settings, state, self.meter, self.sleep)
 
     def beside(self, replay: int, rate: float) -> "Delivery":
         """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
         other = copy(self)
         vars(other).update(_stop=asyncio.Event(), _replay=replay, _own_pace=Pace(rate))
+        other.parking = self.parking.beside(replay, other.sleep)
         return other
 
     async def begin(
@@ -99,11 +98,7 @@ class Delivery:
         """How events are kept in order, for a lane that begins; None if they need not be."""
         if not self._connector.keeps_order:
             return None
-        return Order(partial(key_of, self._connector), limits, park=self._keeps_behind)
-
-    @property
-    def _keeps_behind(self) -> bool:
-        return self._settings.after_parked == "park" and self._connector.keeps_order and self._replay is None
+        return Order(partial(key_of, self._connector), limits, park=self.parking.keeps_behind)
 
     def stop(self) -> None:
         """Begin no further attempt; those under way may end."""
@@ -128,7 +123,7 @@ class Delivery:
             if not verdict.again:
                 return None
             waited = verdict.alone
-            await (self._aside(verdict) if waited else self._sleep(self._delay(verdict, batch)))
+            await (self._aside(verdict) if waited else self.sleep(self._delay(verdict, batch)))
             partly = len(verdict.again) < len(batch)
             attempt = batch.attempt + (not waited)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, attempt)
@@ -145,7 +140,7 @@ class Delivery:
         if verdict.skipped:
             note(Settled(batch.pick(verdict.skipped), "filtered"))
         if refused:
-            await self._refuse(batch, verdict, began)
+            await self.parking.refused(batch, verdict, began)
             note(Settled(batch.pick(refused), "parked"))
 
     def _delivered(self, batch: Batch, note: Callable[[Settled], None]) -> None:
@@ -202,9 +197,9 @@ class Delivery:
     async def _clearance(self, events: int) -> None:
         """Wait for the pace, and for as long as the destination is to be left alone."""
         if events and (wait := self._pace.delay(events, time.monotonic())):
-            await self._sleep(wait)
+            await self.sleep(wait)
         while (wait := self.breaker.wait(time.monotonic())) > 0:
-            await self._sleep(wait)
+            await self.sleep(wait)
         if self._stop.is_set():
             self.breaker.given_up()
             raise Stopped
@@ -228,75 +223,15 @@ class Delivery:
         held = task in self._holders
         if task is not None:
             self._leave(task)
-        await self._sleep(self._settings.retry.first if verdict.after is None else verdict.after)
+        await self.sleep(self._settings.retry.first if verdict.after is None else verdict.after)
         if task is not None and held:
             await self._room.acquire()
             self._holders.add(task)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long. Raises Stopped as soon as the lane is stopped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
         if self._stop.is_set():
             raise Stopped
-
-    async def _refuse(self, batch: Batch, verdict: Verdict, began: float) -> None:
-        parked = [
-            Parked.of(batch[number], self.name, cause, reason, batch.attempt, status, answer)
-            for number, reason, cause, status, answer in verdict.refused
-        ]
-        first = parked[0]
-        log.warning(
-            "event parked",
-            connector=self.name,
-            events=len(parked),
-            cause=first.cause,
-            offset=first.offset,
-            type=first.type,
-            reason=first.reason,
-        )
-        await self.park([replace(one, first=began) for one in parked])
-
-    async def park_failed(self, failed: Sequence[Failed], attempts: int = 0) -> None:
-        """Put events aside that a filter failed on. Raises Stopped."""
-        if not failed:
-            return
-        first = failed[0]
-        log.warning(
-            "events parked: a filter failed",
-            connector=self.name,
-            events=len(failed),
-            offset=first.event.offset,
-            reason=first.reason,
-        )
-        await self.park([Parked.of(each.event, self.name, "filter", each.reason, attempts) for each in failed])
-
-    async def park(self, parked: list[Parked]) -> None:
-        """Put events aside, trying until the state database takes them. Raises Stopped."""
-        parked = [self._labelled(one) for one in parked]
-        while True:
-            try:
-                await self._state.park(parked)
-            except sqlite3.Error as error:
-                log.error("parking failed, will be tried again", connector=self._connector.name, error=str(error))
-                await self._sleep(PARK_AGAIN_S)
-            else:
-                self.meter.parked += len(parked)
-                return
-
-    def _labelled(self, one: Parked) -> Parked:
-        """With the replay that parks it or, where those behind it have to wait for it, with its key."""
-        if self._replay is not None:
-            return replace(one, replay=self._replay)
-        if self._keeps_behind:
-            return replace(one, key=key_of(self._connector, one.event))
-        return one
-
-
-def key_of(connector: Connector, event: Event) -> str | None:
-    """What a connector says the event stays in order with; None if it cannot say."""
-    try:
-        return connector.key(event)
-    except Exception as error:
-        log.error("connector gave no key", connector=connector.name, offset=event.offset, exc_info=error)
-        return None

@@ -204,7 +204,7 @@ class Lane:
     async def _deliver(self, span: Span) -> None:
         counts, settled = span.counts, list[Settled]()
         try:
-            await self._delivery.park_failed(span.failed)
+            await self._delivery.parking.failed(span.failed)
             counts += Counts(parked=len(span.failed))
             if span.batch is not None:
                 await self._delivery.finish(span.batch, settled.append)

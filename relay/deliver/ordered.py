@@ -83,7 +83,7 @@ class Ordered:
 
     async def _park_failed(self, failed: Sequence[Failed]) -> None:
         try:
-            await self._delivery.park_failed(failed)
+            await self._delivery.parking.failed(failed)
         except Stopped:
             return
         self._settle([each.event.offset for each in failed], Counts(parked=len(failed)))
@@ -92,7 +92,7 @@ class Ordered:
         name = self._delivery.name
         log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
         try:
-            await self._delivery.park([Parked.of(event, name, "order", BEHIND, 0) for event in events])
+            await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
         except Stopped:
             return
         self._settle([event.offset for event in events], Counts(parked=len(events)))
