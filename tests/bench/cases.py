@@ -82,6 +82,7 @@ CASES: Final = (
     Case(name="2 workers, batch 1", batch=1, workers=2),
     Case(name="2,000/s, batch 10", batch=10, rate=STEADY),
     Case(name="2,000/s with 50 connectors, batch 10", batch=10, rate=STEADY, conf=MAIN + IDLE),
+    Case(name="a bare thread that syncs, 2,000/s, batch 10", batch=10, rate=STEADY, bare=True),
     Case(name="without relay, batch 100", batch=100, bare=True),
     Case(name="without relay, batch 10", batch=10, bare=True),
     Case(name="without relay, batch 1", batch=1, bare=True),

@@ -1,16 +1,19 @@
 """The destination: answers 200 to every request at once and remembers which events came, when, on which path.
 
-Usage: destination.py PORT [hold]. With `hold` it takes requests but answers none before {"do": "answer"}. Other
-commands: {"do": "cpu"}, {"do": "count", "path": P}, {"do": "account", "paths": [...], "events": N},
-{"do": "times", "path": P, "first": N, "events": N}, {"do": "passed", "path": P, "counts": [...]}.
+Usage: destination.py PORT [hold | sync FILE]. With `hold` it takes requests but answers none before {"do": "answer"};
+with `sync` it answers each once it is on disk, as the least that could take relay's place. Other commands: {"do": "cpu"},
+{"do": "count", "path": P}, {"do": "account", "paths": [...], "events": N}, {"do": "times", "path": P, "first": N,
+"events": N}, {"do": "passed", "path": P, "counts": [...]}.
 """
 
 import asyncio
+import os
 import re
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from numbering import DIGITS, digits_in, numbers
@@ -19,6 +22,7 @@ from worker import Command, serve
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 SEEN_AT_MOST: Final = 255
+DISK_BYTES: Final = 64 << 20
 
 
 class Gate:
@@ -40,11 +44,28 @@ Arrivals = dict[str, list[tuple[float, bytes]]]
 """By path: when a request was whole (monotonic seconds), and the digits of its events' ids."""
 
 
+class Disk:
+    """Puts requests on disk one after the other, in a thread."""
+
+    def __init__(self, path: str) -> None:
+        self._fd, self._at = os.open(path, os.O_RDWR | os.O_CREAT), 0
+        os.posix_fallocate(self._fd, 0, DISK_BYTES)
+        self._thread = ThreadPoolExecutor(1, "disk")
+
+    def keep(self, chunks: list[bytes]) -> asyncio.Future[None]:
+        """Done once it is synced."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._write, chunks)
+
+    def _write(self, chunks: list[bytes]) -> None:
+        self._at = (self._at + os.pwritev(self._fd, chunks, self._at)) % (DISK_BYTES // 2)
+        os.fdatasync(self._fd)
+
+
 class Receiver(asyncio.Protocol):
     """One connection of a sender that waits for each answer."""
 
-    def __init__(self, arrivals: Arrivals, gate: "Gate") -> None:
-        self._arrivals, self._gate = arrivals, gate
+    def __init__(self, arrivals: Arrivals, gate: "Gate", disk: Disk | None) -> None:
+        self._arrivals, self._gate, self._disk = arrivals, gate, disk
         self._head = b""
         self._chunks: list[bytes] = []
         self._missing = 0
@@ -69,6 +90,8 @@ class Receiver(asyncio.Protocol):
     def _whole(self) -> None:
         if self._gate.closed:
             self._gate.waiting.append(self)
+        elif self._disk is not None:
+            self._disk.keep(self._chunks).add_done_callback(lambda _: self.take())
         else:
             self.take()
 
@@ -116,7 +139,9 @@ async def start() -> Any:
     """Listen on the port."""
     arrivals: Arrivals = defaultdict(list)
     gate = Gate(closed=sys.argv[2:] == ["hold"])
-    await asyncio.get_running_loop().create_server(lambda: Receiver(arrivals, gate), "127.0.0.1", int(sys.argv[1]))
+    disk = Disk(sys.argv[3]) if sys.argv[2:3] == ["sync"] else None
+    loop = asyncio.get_running_loop()
+    await loop.create_server(lambda: Receiver(arrivals, gate, disk), "127.0.0.1", int(sys.argv[1]))
 
     async def answer(command: Command) -> Any:
         match command:

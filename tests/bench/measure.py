@@ -23,14 +23,13 @@ SMALL_WARM_UP: Final = 1000
 async def measure(case: Case, seconds: float, place: Path, retained: Path | None) -> dict[str, float]:
     """Run a case for so many seconds of sending. Raises what goes wrong on the way, TimeoutError among it."""
     port, noise = free_port(), Noise()
-    async with working("destination.py", str(port)) as destination:
-        if case.bare:
-            figures = await _bare(case, seconds, destination, port)
-        else:
-            with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder:
-                if case.retained and retained is not None:
-                    _link(retained, Path(folder))
-                figures = await _relay(case, seconds, destination, port, Path(folder))
+    with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder:
+        sync = ("sync", f"{folder}/requests") if case.bare and case.rate else ()
+        async with working("destination.py", str(port), *sync) as destination:
+            if case.retained and retained is not None:
+                _link(retained, Path(folder))
+            run = _bare if case.bare else _relay
+            figures = await run(case, seconds, destination, port, Path(folder))
     return figures | noise.measured()
 
 
@@ -41,8 +40,10 @@ def _link(retained: Path, folder: Path) -> None:
         os.link(path, folder / "state" / "journal" / path.name)
 
 
-async def _bare(case: Case, seconds: float, destination: Worker, port: int) -> dict[str, float]:
-    """The sender straight into the destination: what the two could do if relay cost nothing."""
+async def _bare(case: Case, seconds: float, destination: Worker, port: int, folder: Path) -> dict[str, float]:
+    """The sender straight into the destination: what the two could do if relay cost nothing. At a steady rate the
+    destination syncs each request."""
+    probe = await _disk(case, folder, seconds)
     async with working("sender.py", f"127.0.0.1:{port}", "/bare", TOKEN, str(case.batch)) as sender:
         cpu = await destination.ask(do="cpu")
         sent = await _send(sender, case, 0, seconds, case.most)
@@ -53,11 +54,13 @@ async def _bare(case: Case, seconds: float, destination: Worker, port: int) -> d
         "sender_us": sent["cpu_s"] / sent["events"] * 1e6,
         "destination_us": cpu / sent["events"] * 1e6,
         "lost": books["lost"],
+        **probe,
+        **milliseconds("ack", sent["ack_s"]),
     }
 
 
 async def _relay(case: Case, seconds: float, destination: Worker, port: int, folder: Path) -> dict[str, float]:
-    probe = await asyncio.to_thread(_disk, case, folder, seconds) if case.rate else {}
+    probe = await _disk(case, folder, seconds)
     async with running(folder, case.conf, port, case.workers) as daemon:
         idle = daemon.memory()
         async with working("sender.py", daemon.address, SOURCE_PATH, TOKEN, str(case.batch)) as sender:
@@ -75,10 +78,12 @@ async def _relay(case: Case, seconds: float, destination: Worker, port: int, fol
     return figures | (await _end_to_end(case, destination, warm, sent) if case.rate else {})
 
 
-def _disk(case: Case, folder: Path, seconds: float) -> dict[str, float]:
-    """What the same commits would take without relay, at most."""
+async def _disk(case: Case, folder: Path, seconds: float) -> dict[str, float]:
+    """What the same commits would take without relay, at most; nothing for a case without a steady rate."""
+    if not case.rate:
+        return {}
     event = 1000
-    found = sync_seconds(folder, case.batch * event, case.rate / case.batch, seconds)
+    found = await asyncio.to_thread(sync_seconds, folder, case.batch * event, case.rate / case.batch, seconds)
     return milliseconds("disk", found)
 
 

@@ -33,7 +33,7 @@ class Rounds:
         with self._old_journal(cases) as retained:
             for number in range(1, given.rounds + 1):
                 for case in cases:
-                    seconds = BARE_SECONDS if case.bare else given.seconds
+                    seconds = BARE_SECONDS if case.bare and not case.rate else given.seconds
                     if retained or not case.retained:
                         await self._note(case.name, number, partial(measure, case, seconds, given.state, retained))
 

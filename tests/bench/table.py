@@ -15,7 +15,7 @@ def render(cases: Sequence[Case], results: Results) -> str:
     summaries = {case: summary(results.runs[case.name]) for case in cases}
     plain = {case: found for case, found in summaries.items() if case.name == f"batch {case.batch}"}
     paced = {case: found for case, found in summaries.items() if case.rate}
-    bare = {case.batch: found for case, found in summaries.items() if case.bare}
+    bare = {case.batch: found for case, found in summaries.items() if case.bare and not case.rate}
     return "\n\n".join((_targets(results), _full(plain), _paced(paced), _load(plain, bare)))
 
 
@@ -60,8 +60,8 @@ def _paced(summaries: Mapping[Case, Summary]) -> str:
             case.name,
             _pair(found, "ack_p50_ms", "ack_p99_ms", ".2f"),
             _pair(found, "disk_p50_ms", "disk_p99_ms", ".2f"),
-            _pair(found, "end_to_end_p50_ms", "end_to_end_p99_ms"),
-            f"{found['cores']['median']:.2f}",
+            "" if case.bare else _pair(found, "end_to_end_p50_ms", "end_to_end_p99_ms"),
+            "" if case.bare else f"{found['cores']['median']:.2f}",
             f"{found['lost']}",
         )
         for case, found in summaries.items()
