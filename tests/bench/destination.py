@@ -1,9 +1,9 @@
 """The destination: answers 200 to every request at once and remembers which events came, when, on which path.
 
 Usage: destination.py PORT [hold | sync FILE]. With `hold` it takes requests but answers none before {"do": "answer"};
-with `sync` it answers each once it is on disk, as the least that could take relay's place. Other commands: {"do": "cpu"},
-{"do": "count", "path": P}, {"do": "account", "paths": [...], "events": N}, {"do": "times", "path": P, "first": N,
-"events": N}, {"do": "passed", "path": P, "counts": [...]}.
+with `sync` it answers each once it is on disk, as the least that could be in relay's place. Other commands:
+{"do": "cpu"}, {"do": "count", "path": P}, {"do": "account", "paths": [...], "events": N}, {"do": "times", "path": P,
+"first": N, "events": N}, {"do": "passed", "path": P, "counts": [...]}.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ import pytest
 from relay.api import Kind
 from relay.journal import Journal, Limits, Unavailable
 from relay.journal import journal as journal_module
+from relay.journal import reader as reader_module
 
 KIND = Kind("braze", "users.messages.email.Open")
 MIB = 1 << 20
@@ -117,14 +118,14 @@ async def test_a_segment_that_expires_while_it_is_looked_up_is_passed_over(
     journal = Journal(tmp_path, limits(), 0)
     for _ in range(4):
         await append(journal, BIG)
-    real = journal_module.SegmentReader
+    real = reader_module.SegmentReader
 
     def too_late(path: Path) -> Any:
-        monkeypatch.setattr(journal_module, "SegmentReader", real)
+        monkeypatch.setattr(reader_module, "SegmentReader", real)
         journal._writer._remove(journal._writer.segments[:1])
         return real(path)
 
-    monkeypatch.setattr(journal_module, "SegmentReader", too_late)
+    monkeypatch.setattr(reader_module, "SegmentReader", too_late)
     assert await read_all(journal) == [1, 2, 3]
     await journal.close()
 
