@@ -65,10 +65,26 @@ async def _read_rest(answer: aiohttp.ClientResponse, timeout: float | None) -> b
 
 
 def _reason(url: str, error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"{urlsplit(url).netloc} did not answer in time"
-    detail = getattr(error, "strerror", None)
-    return f"{urlsplit(url).netloc}: {type(error).__name__}" + (f" ({detail})" if detail else "")
+    parts = urlsplit(url)
+    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    return _in_words(f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname), cause)
+
+
+def _in_words(place: str, error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return f"{place} did not answer in time"
+        case socket.gaierror():
+            return f"{place}: there is no such host: {error.strerror}"
+        case ssl.SSLError():
+            return f"{place}: TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
+        case aiohttp.ServerDisconnectedError():
+            return f"{place} closed the connection without an answer"
+        case OSError(errno=int(number)) if number > 0:
+            return f"{place}: {os.strerror(number)}"
+        case OSError():
+            return f"{place}: {type(error).__name__}: {error}"
+    return f"{place}: {type(error).__name__}"
 
 
 async def reach(url: str) -> str:
@@ -83,11 +99,7 @@ async def reach(url: str) -> str:
             _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
     except TimeoutError:
         raise Retry(f"{place} did not answer within {REACH_SECONDS:g} s") from None
-    except socket.gaierror as error:
-        raise Retry(f"there is no host {parts.hostname}: {error.strerror}") from None
-    except ssl.SSLError as error:
-        raise Retry(f"{place}: TLS: {getattr(error, 'verify_message', '') or error.reason or error}") from None
     except OSError as error:
-        raise Retry(f"{place}: {os.strerror(error.errno) if error.errno else error}") from None
+        raise Retry(_in_words(place, error)) from None
     writer.transport.abort()
     return f"{place} takes connections" + (", with a good certificate" if encrypted else "")

@@ -95,7 +95,7 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._release()
-            else:
+            elif turn in self._waiting:  # a release may have passed it over already
                 self._waiting.remove(turn)
             raise
 

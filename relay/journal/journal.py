@@ -156,9 +156,10 @@ class Journal:
         if error is None:
             self._accepted(group, written.result())
         else:
-            self._refused = str(error), time.monotonic()
+            reason = _in_words(error)
+            self._refused = reason, time.monotonic()
             self.failed += 1
-            group.failed(Unavailable(str(error)))
+            group.failed(Unavailable(reason))
             if not isinstance(error, OSError):
                 log.error("commit failed by a bug", exc_info=error)
         if self._groups:
@@ -239,3 +240,10 @@ class Journal:
         self._waiting.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
         self._thread.shutdown()
+
+
+def _in_words(error: BaseException) -> str:
+    """Without the number of the error, which says nothing to the person who reads it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return error.strerror + (f": {error.filename}" if error.filename else "")

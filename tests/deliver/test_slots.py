@@ -70,8 +70,8 @@ def test_it_is_never_below_one_nor_over_the_connectors_limit(most: int, answers:
         assert 1 <= adaptive.limit <= most
 
 
-@pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_slot_goes_to_who_waits_longest_and_is_not_lost_with_who_gives_up(cancelled: bool) -> None:
+@pytest.mark.parametrize("cancelled", ["nobody", "before its turn", "in its turn"])
+async def test_a_slot_goes_to_who_waits_longest_and_is_not_lost_with_who_gives_up(cancelled: str) -> None:
     slots, order = Slots(1), list[int]()
 
     async def take(number: int) -> None:
@@ -82,8 +82,11 @@ async def test_a_slot_goes_to_who_waits_longest_and_is_not_lost_with_who_gives_u
         async with slots:
             waiting = [group.create_task(take(number), name=f"{number}") for number in range(3)]
             await asyncio.sleep(0)
-        if cancelled:
+            if cancelled == "before its turn":
+                waiting[0].cancel()  # it does not know yet when the slot is free
+        if cancelled == "in its turn":
             waiting[0].cancel()  # its turn has come, but it does not know yet
-    assert order == ([1, 2] if cancelled else [0, 1, 2])
+    assert order == ([0, 1, 2] if cancelled == "nobody" else [1, 2])
+    assert [one.cancelled() for one in waiting] == [cancelled != "nobody", False, False]
     async with asyncio.timeout(1), slots:
         pass
