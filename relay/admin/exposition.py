@@ -40,10 +40,11 @@ def _ingest(status: Status) -> Iterator[Metric]:
     sources, by = status.sources, ("source",)
     yield _counter(
         "relay_ingest_requests",
-        "Requests by the class of the answer's status.",
+        "Requests by the status of the answer (403, 429) or its class.",
         ("source", "status"),
         (((one.source, name), number) for one in sources for name, number in one.requests.items()),
     )
+    yield _counter("relay_ingest_stray_requests", "Requests to paths that no source has.", (), [((), status.strays)])
     yield _counter(
         "relay_ingest_accepted_events", "Events on disk.", by, (((one.source,), one.accepted) for one in sources)
     )

@@ -57,6 +57,7 @@ def _added(one: Status, other: Status) -> Status:
         sources=_by_name(one.sources, other.sources, lambda source: source.source, _source),
         lanes=_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _lane),
         journal=_journal(one.journal, other.journal),
+        strays=one.strays + other.strays,
     )
 
 

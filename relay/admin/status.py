@@ -38,7 +38,7 @@ class SourceStatus:
     duplicates: int
     """Events that were left out because they had come before, since ever."""
     requests: Mapping[str, int]
-    """By the class of the answer's status: "2xx", "4xx", "5xx"."""
+    """By the status of the answer, "403" or "429", or its class: "2xx", "4xx" (any other), "5xx"."""
     last: float | None
     """When events were accepted last."""
     rate: float
@@ -173,5 +173,7 @@ class Status:
     lanes: Sequence[LaneStatus]
     journal: JournalStatus
     parked: Sequence[ParkedCount]
+    strays: int = 0
+    """Requests to paths that no source has, since the start."""
     workers: Sequence[WorkerStatus] = ()
     """Empty if one process does everything. Else all of the above is of all of them together."""

@@ -63,7 +63,10 @@ def _worker(one: WorkerStatus, now: float) -> list[str]:
 
 def _sources(seen: Status) -> list[str]:
     header = ["source", "accepted", "rate/s", "refused", "duplicates", "unreadable", "last event"]
-    return table([header, *(_source(one, seen.now) for one in seen.sources)])
+    strays = (
+        [f"{seen.strays:,} requests to paths that no source has (request refused in the log)"] if seen.strays else []
+    )
+    return [*table([header, *(_source(one, seen.now) for one in seen.sources)]), *strays]
 
 
 def _source(one: SourceStatus, now: float) -> list[str]:
@@ -80,7 +83,7 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
     oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
     drained = "-" if not one.pending else "never" if one.drained_in is None else span(one.drained_in)
     error = one.last_error
-    last = "-" if error is None else f"{error.status or printable(error.reason)[:28]} at {at(error.at, now)}"
+    last = "-" if error is None else f"{error.status or printable(error.reason)[:40]} at {at(error.at, now)}"
     state = one.state if one.breaker == "closed" or one.state == "paused" else f"{one.state} ({one.breaker})"
     return [one.connector, state, f"{one.pending:,}", oldest, f"{one.rate:,.0f}", drained, f"{one.parked_now:,}", last]
 

@@ -20,12 +20,17 @@ class Allowed:
 
     def check(self, request: web.BaseRequest) -> None:
         """Raises Problem (403) for a request from elsewhere."""
-        hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
-        address = sender(_peer(request), hops.split(",") if hops else [], self._proxies)
+        address = client(request, self._proxies)
         if address not in self._networks:
             raise Problem(
                 403, f"requests from {address or 'an unknown address'} are not taken here (the source's allow)"
             )
+
+
+def client(request: web.BaseRequest, proxies: Networks) -> Peer | None:
+    """Where a request comes from; None if a proxy that is trusted does not say."""
+    hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return sender(_peer(request), hops.split(",") if hops else [], proxies)
 
 
 def sender(peer: Peer | None, hops: Sequence[str], proxies: Networks) -> Peer | None:

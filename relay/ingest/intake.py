@@ -10,7 +10,7 @@ from aiohttp import web
 
 from relay.api import Decoded, Denied, Malformed, Source
 from relay.config import IngestSettings
-from relay.ingest.allow import Allowed
+from relay.ingest.allow import Allowed, client
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First, split
@@ -76,15 +76,15 @@ class Intake:
             if self._allowed is not None:
                 self._allowed.check(request)
         except Problem as problem:
-            return self._refuse(problem)  # and no word to the guard: it is not the source's sender
+            return self._refuse(request, problem)  # and no word to the guard: it is not the source's sender
         if request.method != "POST":
-            return self._refuse(Problem(405, "events are sent by POST", Allow="POST"))
+            return self._refuse(request, Problem(405, "events are sent by POST", Allow="POST"))
         began = perf_counter()
         try:
             response = await self._take(request)
         except Problem as problem:
             self._guard.refused(problem.status, problem.detail)
-            return self._refuse(problem)
+            return self._refuse(request, problem)
         except Exception as bug:
             self._guard.refused(500, f"{type(bug).__name__}, see the log")
             self.traffic.refused(500)
@@ -93,10 +93,11 @@ class Intake:
         self.traffic.answered(perf_counter() - began)
         return response
 
-    def _refuse(self, problem: Problem) -> web.Response:
+    def _refuse(self, request: web.BaseRequest, problem: Problem) -> web.Response:
         self.traffic.refused(problem.status)
         if not self.draining:
-            log.warning("request refused", source=self.source.name, status=problem.status, reason=problem.detail)
+            whose = {"source": self.source.name, "client": str(client(request, self._settings.trusted_proxies))}
+            log.warning("request refused", **whose, status=problem.status, reason=problem.detail)
         response = problem.response()
         if self.draining:
             response.force_close()  # another request on this connection might not be answered any more

@@ -8,10 +8,12 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from relay.api import Decoded, Source
 from relay.config import IngestSettings, TlsSettings
+from relay.ingest.allow import client
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
@@ -22,12 +24,13 @@ from relay.ingest.tally import Tally
 from relay.ingest.tls import Certificates
 from relay.journal import Journal, SourceBooks, State, forget_seen
 
+PATH_CHARACTERS: Final = 200
+"""Of a stranger's path that are told."""
 STOP_S: Final = 5.0
 """Seconds that requests under way have to end once the listener is closed."""
-
-
 LINGER_S: Final = 0.25
 """Seconds that the last who connected to an inherited socket have to send their request and be answered."""
+log = structlog.stdlib.get_logger()
 
 
 class Ingest:
@@ -49,6 +52,8 @@ class Ingest:
         self._paths: dict[str, Intake] = {}
         self._duplicates: set[Duplicates] = set()
         self._gone: list[SourceBooks] = []
+        self.strays = 0
+        """Requests to paths that no source has, since the start."""
         self._take(sources)
         self._certificates: Certificates | None = None
         self._ready = False
@@ -172,10 +177,19 @@ class Ingest:
             return await intake.handle(request)
         own = {"/healthz": self._health, "/readyz": self._readiness, "/openapi.yaml": self._contract}.get(request.path)
         if own is None:
-            return Problem(404, f"no source has the path {request.path}").response()
+            return self._stray(request)
         if request.method not in ("GET", "HEAD"):
             return Problem(405, "this is only to be read", Allow="GET, HEAD").response()
         return await own()
+
+    def _stray(self, request: web.BaseRequest) -> web.Response:
+        """Nobody knows whose request this is: perhaps that of a sender whose source was removed or has moved."""
+        self.strays += 1
+        problem = Problem(404, f"no source has the path {request.path[:PATH_CHARACTERS]}")
+        if request.method == "POST":
+            whence = str(client(request, self._settings.trusted_proxies))
+            log.warning("request refused", client=whence, status=problem.status, reason=problem.detail)
+        return problem.response()
 
     async def _health(self) -> web.Response:
         return web.json_response({"status": "alive"})

@@ -6,7 +6,8 @@ from typing import Final
 
 from relay.histogram import QUICK, Histogram
 
-CLASSES: Final = ("2xx", "4xx", "5xx")
+CLASSES: Final = ("2xx", "403", "429", "4xx", "5xx")
+"""Who is not allowed and who sends too fast are told apart: nothing is wrong with the source then."""
 
 
 @dataclass(slots=True)
@@ -14,7 +15,7 @@ class Traffic:
     """Counts that only grow."""
 
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
-    """By the class of their answer's status, one of CLASSES."""
+    """By the status of their answer or its class, one of CLASSES."""
     accepted: int = 0
     """Events that are in the journal now."""
     unreadable: int = 0
@@ -26,7 +27,7 @@ class Traffic:
 
     def refused(self, status: int) -> None:
         """A request was answered with an error."""
-        self.requests[f"{status // 100}xx"] += 1
+        self.requests[str(status) if str(status) in CLASSES else f"{status // 100}xx"] += 1
 
     def answered(self, seconds: float) -> None:
         """A request was answered 2xx."""

@@ -135,6 +135,7 @@ class View:
             lanes=[await self._lane_status(lane, parked) for lane in self._fleet.lanes],
             journal=self._journal_status(),
             parked=parked,
+            strays=self._ingest.strays,
         )
 
     def _source(self, name: str, intake: Intake) -> SourceStatus:

@@ -163,6 +163,19 @@ async def test_a_plugin_with_a_bug_starts_the_clock(relay: Relay) -> None:
     assert (refusals.status, refusals.reason, refusals.deadline) == (500, "ZeroDivisionError, see the log", None)
 
 
+async def test_requests_to_paths_that_no_source_has_are_told_and_counted(relay: Relay) -> None:
+    with capture_logs() as logs:
+        assert (await relay.post(body_of(EVENT), "braise"))[0] == 404
+        assert (await relay.post(b"nothing"))[0] == 400
+        async with aiohttp.request("GET", f"{relay.url}/favicon.ico") as answer:
+            assert answer.status == 404
+    assert relay.ingest.strays == 2
+    told = [(line["event"], line.get("source"), line["client"], line["status"]) for line in logs]
+    refused = "request refused"
+    assert told == [(refused, None, "127.0.0.1", 404), (refused, "braze", "127.0.0.1", 400)]
+    assert logs[0]["reason"] == "no source has the path /braise"
+
+
 async def test_a_sender_that_breaks_off_is_told_of_without_a_traceback(relay: Relay) -> None:
     host, port = relay.url.removeprefix("http://").split(":")
     with capture_logs() as logs:
