@@ -10,6 +10,7 @@ import orjson
 from relay.api import Event, Filter
 from relay.catalogue import Selection
 from relay.cli.journal import Place, lanes, moment, one_object, places, tell_damage
+from relay.cli.words import counted
 from relay.config import Config
 from relay.journal import Attempts, Parked, Which, look_at_parked
 from relay.journal.attempts import attempts_at
@@ -211,7 +212,7 @@ def _way_line(way: dict[str, Any]) -> str:
 def _tried_line(one: dict[str, Any]) -> str:
     by = f"by replay {one['replay']}: " if one["replay"] else ""
     answer = f", last refusal: {one['answer']}" if one["answer"] else ""
-    return f"    {by}{one['outcome']} after {one['attempts']} attempts, {one['first']} to {one['last']}{answer}"
+    return f"    {by}{one['outcome']} after {counted(one['attempts'], 'attempt')}, {one['first']} to {one['last']}{answer}"
 
 
 def _wanted(way: dict[str, Any]) -> str:
