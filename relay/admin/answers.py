@@ -1,13 +1,15 @@
 """What the admin API answers: JSON of plain values, NDJSON where it may be much, RFC 9457 problem bodies."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import fields
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
+T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NDJSON: Final = "application/x-ndjson"
 STATUSES: Final = (
@@ -24,6 +26,21 @@ STATUSES: Final = (
 def answer(value: Any) -> web.Response:
     """A value as JSON; bytes in it as base64."""
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+async def content(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request's body. Raises ValueError."""
+    return msgspec.json.decode(await request.read(), type=dict[str, Any])
+
+
+def taken(given: Mapping[str, Any], type: type[T]) -> T:
+    """What was given, as a value of a dataclass; what that does not have is refused: it would select too much.
+
+    Raises ValueError."""
+    known = {field.name for field in fields(type)}  # type: ignore[arg-type]
+    if strange := given.keys() - known:
+        raise ValueError(f"{sorted(strange)[0]} is not known here; known: {', '.join(sorted(known))}")
+    return msgspec.convert(given, type, strict=False)
 
 
 def problem(status: int, detail: str) -> web.Response:

@@ -4,7 +4,6 @@ Pauses, replays and parked events are changed in the state database, as the comm
 lanes notice that within a second.
 """
 
-import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -24,7 +23,6 @@ class Api:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._taps = 0
-        self._auditing = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
         """Where each of them answers."""
@@ -33,7 +31,6 @@ class Api:
             web.get("/lanes", self.lanes),
             web.get("/health", self.health),
             web.get("/metrics", self.metrics),
-            web.get("/audit", self.audit),
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
@@ -58,11 +55,6 @@ class Api:
         from relay.admin.exposition import CONTENT_TYPE, exposition  # late: memory that only a scrape needs
 
         return web.Response(body=exposition(await self._control.status()), headers={"Content-Type": CONTENT_TYPE})
-
-    async def audit(self, _: web.Request) -> web.StreamResponse:
-        """Whether anything has vanished."""
-        async with self._auditing:
-            return answer(await self._control.audit())
 
     async def contract(self, _: web.Request) -> web.StreamResponse:
         """The OpenAPI document."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.admin.status import Status
-from relay.journal.audit import Audit
+from relay.config import Config
 
 
 class Reload(Protocol):
@@ -28,14 +28,15 @@ class Control(Protocol):
     def folder(self) -> Path:
         """The state folder."""
 
+    @property
+    def config(self) -> Config:
+        """The configuration that is in force."""
+
     async def status(self) -> Status:
         """How everything is now."""
 
     async def reload(self) -> Reload:
         """Go over to the configuration as it is on disk now; a second one waits its turn."""
-
-    async def audit(self) -> Audit:
-        """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
 
     def tap(self, at: str, entries: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Lines of NDJSON of the events that pass at "ingest", or at a connector behind its filters. Raises

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from relay.admin.answers import answer, stream
+from relay.admin.answers import answer, content, stream, taken
 from relay.admin.control import Control
 from relay.journal import Cursor, Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
 from relay.journal.books import books
@@ -40,12 +39,12 @@ class Parking:
     async def parked(self, request: web.Request) -> web.StreamResponse:
         """Parked events with their bodies."""
         query: dict[str, Any] = {name: request.query[name] for name in request.query if name != "number"}
-        which = _which(query | {"numbers": request.query.getall("number", [])})
+        which = taken(query | {"numbers": request.query.getall("number", [])}, Which)
         return await stream(request, _portions(self._control.folder, which))
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """Count, drop or replay the parked events that the body names."""
-        which, name = _which(await _object(request)), request.path.rpartition("/")[2]
+        which, name = taken(await content(request), Which), request.path.rpartition("/")[2]
         if which == Which() and name != "count":
             raise ValueError("say which: numbers, or a selection such as connector")
         return answer({"events": await asyncio.to_thread(CHANGES[name], self._control.folder, which)})
@@ -56,7 +55,7 @@ class Parking:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have a range of the journal delivered once more."""
-        given = await _object(request)
+        given = await content(request)
         worker = msgspec.convert(given.pop("worker", 0), int)
         asked = _asked(given)
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
@@ -68,19 +67,6 @@ class Parking:
         """End a replay where it is."""
         number = int(request.match_info["number"])
         return answer({"cancelled": await asyncio.to_thread(cancel_replay, self._control.folder, number)})
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a body. Raises ValueError."""
-    return msgspec.json.decode(await request.read(), type=dict[str, Any])
-
-
-def _which(given: dict[str, Any]) -> Which:
-    """A selection of parked events; what is no part of one is refused, for it would select too much."""
-    known = {field.name for field in fields(Which)}
-    if strange := given.keys() - known:
-        raise ValueError(f"{sorted(strange)[0]} does not select parked events; known: {', '.join(sorted(known))}")
-    return msgspec.convert(given, Which, strict=False)
 
 
 def _ask(state: Path, worker: int, asked: Replay) -> int:

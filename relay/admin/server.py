@@ -14,6 +14,7 @@ from relay.admin.answers import Handler, problem, problems
 from relay.admin.api import Api
 from relay.admin.control import Control
 from relay.admin.parking import Parking
+from relay.admin.reading import Reading
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown
 
 SOCKET: Final = "admin.sock"
@@ -38,7 +39,7 @@ class Admin:
 
     async def start(self) -> None:
         """Bind all of them. Raises OSError."""
-        everything = [*self._api.routes(), *Parking(self._control).routes()]
+        everything = [*self._api.routes(), *Parking(self._control).routes(), *Reading(self._control).routes()]
         local = await self._runner(everything, [problems])
         await web.SockSite(local, _bound(self._sockets)).start()
         tokens = [token.reveal() for token in self._settings.tokens]

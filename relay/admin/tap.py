@@ -13,9 +13,9 @@ from typing import Final
 
 import orjson
 
-from relay.api import Block, Event
-from relay.api.batch import one_line
+from relay.api import Block
 from relay.catalogue import Selection
+from relay.journal.dump import line
 from relay.route import Route
 
 HELD_BYTES: Final = 1 << 20
@@ -71,11 +71,3 @@ class Tap:
                 lines.append(orjson.dumps({"dropped": self._dropped}) + b"\n")
                 self._dropped = 0
         return b"".join(lines)
-
-
-def line(event: Event, worker: int | None = None) -> bytes:
-    """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, and the event
-    as it came. `worker`: whose journal the place is in, if there are several."""
-    head: dict[str, object] = {} if worker is None else {"worker": worker}
-    head |= {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
-    return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"

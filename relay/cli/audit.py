@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 
 import click
 
-from relay.cli.journal import Place, moment, places
-from relay.cli.words import table
+from relay.cli.place import Place, places
+from relay.cli.reading import reading_of
+from relay.cli.words import moment, table
 from relay.journal import SourceBooks
-from relay.journal.audit import Audit, Row, WholeAudit, audit_all
+from relay.journal.audit import Audit, Row, WholeAudit
 
 
 @click.command
@@ -22,9 +22,7 @@ def audit(place: Place, as_json: bool) -> None:
 
     Reads the whole journal and changes nothing. Exits with 0 if the books balance, else with 1.
     """
-    may_expire = place.config.may_expire if place.config else lambda _: False
-    path = place.config.journal.path if place.config else Path("journal")
-    found = audit_all(place.state, path, may_expire)
+    found = reading_of(place).audit()
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:

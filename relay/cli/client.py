@@ -17,6 +17,10 @@ from relay.admin import SOCKET
 ANSWER_S: Final = 30.0
 
 
+class Gone(click.ClickException):
+    """Relay has stopped, or does not answer."""
+
+
 class Client:
     """The admin API of a relay that runs. Whatever it refuses is a ClickException with its reason."""
 
@@ -37,8 +41,8 @@ class Client:
         with self._answer("GET", target, None, timeout) as answer:
             try:
                 yield from answer
-            except (OSError, http.client.HTTPException):  # it was cut short: relay stops
-                return
+            except (OSError, http.client.HTTPException) as error:
+                raise Gone(f"relay has gone away: {error}") from None
 
     def _answer(self, method: str, target: str, body: object, timeout: float | None) -> http.client.HTTPResponse:
         connection = _Connection(self._path, timeout)
@@ -47,7 +51,7 @@ class Client:
             connection.request(method, target, given, {"Connection": "close"})
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise click.ClickException(f"relay has gone away: {error}") from None
+            raise Gone(f"relay has gone away: {error}") from None
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
             raise click.ClickException(str(msgspec.json.decode(answer.read())["detail"]))
         return answer

@@ -10,13 +10,13 @@ from typing import Any, Final
 import click
 
 from relay.api import User
-from relay.cli.journal import Place, lanes, moment, places, told
 from relay.cli.options import state_option
+from relay.cli.place import Place, places, told
+from relay.cli.words import moment
 from relay.journal import Which, look_at_parked
-from relay.journal.books import acknowledged
 from relay.journal.erasures import COUNTS, Answer, Erasure, ask_erasure, digest
 from relay.journal.erasures import erasures as all_erasures
-from relay.journal.inspect import blocks, segments
+from relay.journal.inspect import all_segments, blocks
 from relay.journal.lock import is_locked
 from relay.journal.naming import Erased, Wanted
 
@@ -107,8 +107,8 @@ def _named(user_id: str | None, external_ids: Sequence[str]) -> User:
 def _events(place: Place, user: User) -> int:
     """Events in the journal that are the user's, or name them."""
     wanted, found = Wanted({1: user}), 0
-    for each in place.workers:
-        for _, block in blocks(segments(each.journal, acknowledged(lanes(each.state)))):
+    for listed in all_segments(place.state, place.path).values():
+        for _, block in blocks(listed):
             erased = Erased(block, wanted)
             found += len(erased.gone) + len(erased.changed)
     return found

@@ -12,9 +12,8 @@ import click
 
 from relay.api.batch import one_line
 from relay.cli.desk import Desk, desk_of
-from relay.cli.journal import moment
 from relay.cli.options import moment_option, state_option
-from relay.cli.words import counted, printable
+from relay.cli.words import counted, moment, printable
 from relay.journal import CAUSES, Parked, Which
 
 Command = Callable[..., None]

@@ -7,8 +7,9 @@ import click
 
 from relay import journal
 from relay.cli.client import running
-from relay.cli.journal import lanes, told
 from relay.cli.options import state_option
+from relay.cli.place import told
+from relay.journal.books import lanes
 
 
 @click.command

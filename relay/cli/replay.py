@@ -3,41 +3,26 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from relay.admin.diagnosis import span
-from relay.catalogue import Selection
 from relay.cli.desk import desk_of
-from relay.cli.journal import Place, headed, lanes, moment, places, tell_damage, told
 from relay.cli.options import moment_option, state_option
+from relay.cli.place import Place, headed, places, tell_problems, told
+from relay.cli.reading import reading_of
+from relay.cli.words import moment
 from relay.journal import Cursor, Replay
-from relay.journal.books import Books, acknowledged
+from relay.journal.counting import Stretch, WorkerCount
 from relay.journal.folders import worker_folder, worker_of
-from relay.journal.inspect import Inspected, blocks, segments
 from relay.journal.lock import is_locked
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
 _NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a replay would take: the offsets from `start` up to `stop`, and how many events of them are wanted."""
-
-    start: int
-    stop: int
-    wanted: int
-
-    @property
-    def events(self) -> int:
-        """All events of the range."""
-        return self.stop - self.start
 
 
 @click.group(invoke_without_command=True)
@@ -71,33 +56,34 @@ def replay(
     """
     if ctx.invoked_subcommand is not None:
         return
-    name = _configured(place, connector)
-    selection = Selection(entries or ["*"], within=_selection(place, name))
-    found = [(each, _find(each, lane, since, until, selection)) for each, lane in _lanes(place, name)]
-    wanted, pace = sum(part.wanted for _, part in found), _pace(place, name, rate)
-    parts = [(each, part, part.wanted / max(1, wanted)) for each, part in found]
-    click.echo("\n".join(headed([(each, [_told(part, name, share * pace)]) for each, part, share in parts])))
+    if connector is None:
+        raise click.UsageError("say to whom: --connector NAME")
+    found = reading_of(place).count(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
+    tell_problems([problem for part in found.workers for problem in part.problems])
+    wanted, pace = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
+    parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
+    click.echo("\n".join(headed([(part.worker, [_told(part, connector, share * pace)]) for part, share in parts])))
     if not wanted:
         raise click.ClickException("there is nothing to replay")
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {wanted:,} events to {name} once more?", abort=True)
+        click.confirm(f"Send {wanted:,} events to {connector} once more?", abort=True)
     asked = [
-        (each, Replay(name, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
-        for each, part, share in parts
+        (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
+        for part, share in parts
         if part.wanted
     ]
-    numbers = [_ask(place, each, replay) for each, replay in asked]
+    numbers = [_ask(place.state, worker, replay) for worker, replay in asked]
     if (running := [number for number in numbers if _runs(place.state, number)]) and not detach:
         _follow(place.state, running)
 
 
-def _ask(place: Place, part: Place, replay: Replay) -> int:
-    number = desk_of(place.state).ask_replay(replay, part.worker)
+def _ask(state: Path, worker: int, replay: Replay) -> int:
+    number = desk_of(state).ask_replay(replay, worker)
     click.echo(f"replay {number} asked for; relay replay cancel {number} ends it")
-    if not _runs(place.state, number):
-        which = f"worker {part.worker}" if part.worker else "relay"
+    if not _runs(state, number):
+        which = f"worker {worker}" if worker else "relay"
         click.echo(f"{which} does not run with this state folder: it begins after the next start")
     return number
 
@@ -107,57 +93,7 @@ def _runs(state: Path, number: int) -> bool:
     return is_locked(worker_folder(state, worker_of(number)))
 
 
-def _configured(place: Place, connector: str | None) -> str:
-    if connector is None:
-        raise click.UsageError("say to whom: --connector NAME")
-    if place.config is not None and connector not in place.config.connectors:
-        known = ", ".join(sorted(place.config.connectors)) or "none"
-        raise click.ClickException(f"no connector {connector} is configured; there are: {known}")
-    return connector
-
-
-def _lanes(place: Place, connector: str) -> list[tuple[Place, Books]]:
-    """The connector's books in each worker's folder."""
-    found = [(each, lane) for each in place.workers for lane in lanes(each.state) if lane.connector == connector]
-    if not found:
-        raise click.ClickException(f"connector {connector} has not run yet: set its `from` to begin in the past")
-    return found
-
-
-def _selection(place: Place, connector: str) -> Selection | None:
-    return Selection(place.config.connectors[connector].settings.events) if place.config else None
-
-
-def _pace(place: Place, connector: str, rate: float) -> float:
-    """Events per second at most, by the replay's own limit and the connector's; 0: no limit."""
-    own = place.config.connectors[connector].settings.rate if place.config else 0.0
-    return min(filter(None, (rate, own)), default=0.0)
-
-
-def _find(place: Place, lane: Books, since: float | None, until: float | None, selection: Selection) -> Found:
-    listed = segments(place.journal, acknowledged(lanes(place.state)))
-    first, last, wanted = None, lane.cursor.position, 0
-    for block in _recent(listed, since or 0.0):
-        if block.received < (since or 0.0):
-            continue
-        start, stop = block.offsets[0], min(block.offsets[-1] + 1, lane.cursor.position)
-        if start >= stop or (until is not None and block.received >= until):
-            last = min(last, start)
-            break
-        first = start if first is None else first
-        wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
-        wanted += sum(wants[kind] for kind in block.index[: stop - start])
-    tell_damage(listed)
-    return Found(last if first is None else first, last, wanted)
-
-
-def _recent(listed: Sequence[Inspected], since: float) -> Iterator[Any]:
-    """The blocks of all segments that were written to since then."""
-    recent = [segment for segment in listed if segment.path.stat().st_mtime >= since]
-    return (block for _, block in blocks(recent))
-
-
-def _told(found: Found, connector: str, pace: float) -> str:
+def _told(found: WorkerCount, connector: str, pace: float) -> str:
     paced = f"about {span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
     takes = paced or "as fast as the destination takes it"
     return (

@@ -9,6 +9,7 @@ import click
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
+from relay.parent import end_with_parent
 
 
 @click.command
@@ -40,7 +41,7 @@ def run(
 def _run(config: Config, read: Callable[[], Config], state: Path, told: str | None) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if told is not None:
-            runtime.end_with_parent()
+            end_with_parent()
             worker = runtime.Worker.read(told)
             runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
         elif runtime.is_needed(config, state):

@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 import click
 
-from relay.cli.client import needed
-from relay.cli.journal import moment
+from relay.cli.client import Gone, needed
 from relay.cli.options import state_option
-from relay.cli.words import printable
+from relay.cli.words import moment, printable
 
 
 @click.command
@@ -27,7 +26,7 @@ def tail(state: Path, entries: tuple[str, ...], at: str, limit: int | None, as_j
     relay stops.
     """
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt, Gone):
         for line in islice(needed(state).lines(f"/tail?{query}", timeout=None), limit):
             click.echo(line.decode().rstrip("\n") if as_json else _told(line))
 

@@ -1,6 +1,12 @@
-"""How commands write sizes, tables and words from outside for people."""
+"""How commands write times, sizes, tables and words from outside for people."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+def moment(unix_seconds: float | None) -> str:
+    """A time in UTC, to the second."""
+    return "-" if unix_seconds is None else f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def size(amount: float) -> str:

@@ -160,9 +160,17 @@ class Config:
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
 
-    def may_expire(self, connector: str) -> bool:
-        """Whether the journal may let go of events that this connector's lane still needs."""
-        return connector not in self.connectors or self.journal.on_full == "expire_oldest"
+    @property
+    def kept_for(self) -> list[str]:
+        """The connectors for which the journal keeps the events that they still need, come what may."""
+        return [] if self.journal.on_full == "expire_oldest" else sorted(self.connectors)
+
+    def connector(self, name: str) -> ConnectorSettings:
+        """The settings of a connector. Raises LookupError."""
+        if name not in self.connectors:
+            known = ", ".join(sorted(self.connectors)) or "none"
+            raise LookupError(f"no connector {name} is configured; there are: {known}")
+        return self.connectors[name].settings
 
 
 OWN_TABLES: Final[Mapping[str, type[Settings]]] = {

@@ -1,6 +1,6 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, parked_offsets, sources
 from relay.journal.cursor import unsettled
-from relay.journal.folders import journal_folder, worker_folders
+from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
 
 RANGES_SHOWN: Final = 10
@@ -99,12 +99,9 @@ class Seen:
         return self.journal[0].base if self.journal else 0
 
 
-def audit_all(state: Path, path: Path, may_expire: Callable[[str], bool]) -> Audit:
+def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
     """Audit all workers of a state folder, as `audit` does; `path` is the setting `journal.path`."""
-    folders = worker_folders(state)
-    found = {
-        number: audit(folder, journal_folder(state, path, number), may_expire) for number, folder in folders.items()
-    }
+    found = {number: audit(*folders, kept_for) for number, folders in journals(state, path).items()}
     return found[0] if len(found) == 1 else together(found)
 
 
@@ -146,9 +143,9 @@ def _source(name: str, parts: Sequence[SourceBooks]) -> SourceBooks:
     return SourceBooks(name, sum(one.duplicates for one in parts), first)
 
 
-def audit(state: Path, journal: Path, may_expire: Callable[[str], bool]) -> Audit:
-    """Audit a state folder and its journal, whether relay runs or not. `may_expire` tells of a connector whether the
-    journal may let go of events that its lane still needs. Raises FileNotFoundError, OSError, sqlite3.Error."""
+def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
+    """Audit a state folder and its journal, whether relay runs or not. `kept_for`: the connectors for which the journal
+    keeps the events that they still need; None: all. Raises FileNotFoundError, OSError, sqlite3.Error."""
     before = books(state)
     parked = parked_offsets(state)
     found = inspect(journal, acknowledged(before))
@@ -156,7 +153,8 @@ def audit(state: Path, journal: Path, may_expire: Callable[[str], bool]) -> Audi
     problems = [*journal_problems(seen)]
     rows = []
     for lane in sorted(before, key=lambda lane: lane.connector):
-        wrong = [*lane_problems(lane, seen, may_expire=may_expire(lane.connector))]
+        may_expire = kept_for is not None and lane.connector not in kept_for
+        wrong = [*lane_problems(lane, seen, may_expire=may_expire)]
         rows.append(_row(lane, balances=not wrong))
         problems += [f"{lane.connector}: {problem}" for problem in wrong]
     return Audit(

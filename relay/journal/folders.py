@@ -33,6 +33,11 @@ def other_folders(mine: Path, number: int) -> list[Path]:
     return [folder for other, folder in found.items() if other != number]
 
 
+def journals(state: Path, path: Path) -> dict[int, tuple[Path, Path]]:
+    """Of every worker that ever ran its folder and that of its journal; `path` is the setting `journal.path`."""
+    return {number: (folder, journal_folder(state, path, number)) for number, folder in worker_folders(state).items()}
+
+
 def journal_folder(state: Path, path: Path, number: int) -> Path:
     """Where the worker with this number has its journal, by the setting `journal.path`."""
     if number and path.is_absolute():

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.api import Block
+from relay.journal.books import acknowledged, lanes
+from relay.journal.folders import journals
 from relay.journal.record import HEADER
 from relay.journal.segment import READ_BYTES, SUFFIX, Corrupt, SegmentReader, base_of
 
@@ -145,6 +147,20 @@ def segments(folder: Path, needed: int = 0) -> list[Inspected]:
     return [
         Inspected(path, base, stop, needed) for path, base, stop in zip(paths, bases, [*bases[1:], None], strict=False)
     ]
+
+
+def all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
+    """The same of every worker's journal, by the workers' numbers; `path` is the setting `journal.path`.
+
+    Raises FileNotFoundError, sqlite3.Error."""
+    found = journals(state, path).items()
+    return {number: segments(journal, acknowledged(lanes(folder))) for number, (folder, journal) in found}
+
+
+def damage(listed: Sequence[Inspected]) -> list[str]:
+    """Say which of the segments that were read are damaged."""
+    damaged = [segment for segment in listed if segment.condition in ("damaged", "gap")]
+    return [f"{segment.path}: {segment}; relay journal check looks at all of it" for segment in damaged]
 
 
 def inspect(folder: Path, needed: int = 0) -> list[Inspected]:

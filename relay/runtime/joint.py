@@ -21,7 +21,6 @@ from relay.admin import JournalStatus, Status, WorkerStatus, ended, merged, stil
 from relay.config import Config, ConfigError
 from relay.histogram import QUICK, Histogram
 from relay.journal import pause, resume
-from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import NOTHING, Reloaded, settings
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.view import count_parked_in
@@ -140,10 +139,6 @@ class JointView:
             return Reloaded(ok=True, said=[away])
         except msgspec.MsgspecError as error:
             return Reloaded(ok=False, said=[f"worker {worker.number}: {error}"])
-
-    async def audit(self) -> Audit:
-        """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
-        return await asyncio.to_thread(audit_all, self.folder, self.config.journal.path, self.config.may_expire)
 
     async def hold(self, connector: str, *, held: bool) -> bool:
         """Have a connector hold its events in all workers, or go on; False if it does so already. Returns when those

@@ -34,7 +34,6 @@ from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts, pause, resume
-from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import Reloaded
 from relay.runtime.usage import cpu_seconds, memory_bytes
 
@@ -82,10 +81,6 @@ class View:
     def _needed(self) -> int:
         """The oldest offset that some lane still needs."""
         return min((lane.cursor.position for lane in self._fleet.lanes), default=self._journal.head)
-
-    async def audit(self) -> Audit:
-        """Prove that nothing has vanished; this reads the whole journal. Raises OSError, sqlite3.Error."""
-        return await asyncio.to_thread(audit_all, self.folder, self.config.journal.path, self.config.may_expire)
 
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -1,21 +1,16 @@
 """One of several processes that do the work together: what it is told at its start, and what that changes."""
 
-import ctypes
 import json
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from relay.api import Plugin, Settings
 from relay.config import AdminSettings, Config, Configured, MetricsSettings
 
 P = TypeVar("P", bound=Plugin)
 S = TypeVar("S", bound=Settings)
-
-PR_SET_PDEATHSIG: Final = 1
-"""prctl(2)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +73,3 @@ class Worker:
 
 def _with(one: Configured[P, S], **settings: float) -> Configured[P, S]:
     return replace(one, settings=one.settings.model_copy(update=settings))
-
-
-def end_with_parent() -> None:
-    """Have this process stop when the one that started it is gone, however that ended."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

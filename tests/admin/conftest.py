@@ -12,11 +12,11 @@ import aiohttp
 import pytest
 
 from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, Status, Tap, Taps
+from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
-from relay.config import AdminSettings, MetricsSettings
+from relay.config import AdminSettings, Config, Configured, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.journal import Journal, Limits, State
-from relay.journal.audit import Audit, audit
+from relay.journal import State
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
 
@@ -54,6 +54,7 @@ def a_status(**given: Any) -> Status:
     return replace(of, **given)
 
 
+CONFIG = Config(connectors={"heap": Configured("heap", Connector, ConnectorSettings(type="heap", rate=50.0))})
 AT_10 = "REPLACE INTO cursor VALUES ('heap', 10, 0, 10, '[]', 10, 0, 0, 0, 0, 0, 0)"
 
 
@@ -62,16 +63,13 @@ class Shown:
     """A daemon as far as the API sees it: one connector, `heap`, at offset 10."""
 
     folder: Path
+    config: Config = CONFIG
     shown: Status = field(default_factory=a_status)
     passing: Taps = field(default_factory=set)
     held: bool = False
 
     async def status(self) -> Status:
         return self.shown
-
-    async def audit(self) -> Audit:
-        await Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20).close()
-        return audit(self.folder, self.folder / "journal", lambda _: False)
 
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -98,6 +96,7 @@ class Bench:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.state = State(folder)
+        (folder / "journal").mkdir()
         self.state._transaction(lambda db: db.execute(AT_10))
         self.shown = Shown(folder)
         self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
@@ -111,7 +110,7 @@ class Bench:
             session.request(method, "http://relay" + path, json=body, headers=headers) as answer,
         ):
             text = await answer.text()
-            return answer.status, json.loads(text) if answer.content_type.endswith("json") else text, answer
+            return answer.status, json.loads(text) if answer.content_type.endswith(("/json", "+json")) else text, answer
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""Has the whole journal read by a process of its own, `relay.journal.reading`: the daemon's loop does not notice.
+
+It ends when it has answered, when whoever asked goes away, when relay stops, and at the latest after DEADLINE_S.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
+from typing import Any, Final
+
+import msgspec
+
+from relay.journal.reading import Question
+
+COMMAND: Final = (sys.executable, "-m", "relay.journal.reading")
+DEADLINE_S: Final = 3600.0
+"""How long an answer may take, the wait for those before it included; each piece of one that comes in pieces."""
+KILLED_S: Final = 10.0
+"""How long a process that was killed may take to end: a disk that hangs may hold it."""
+PIECE: Final = 256 << 10
+
+
+class Reader:
+    """Reads a state folder and the journals in it."""
+
+    def __init__(self, state: Path, path: Path) -> None:
+        """`path`: the setting `journal.path`."""
+        self._state, self._path = str(state), str(path)
+        self._turn = asyncio.Lock()
+
+    async def answer(self, name: str, **more: Any) -> msgspec.Raw:
+        """The answer to one of `relay.journal.reading.QUESTIONS`, as JSON; one after the other. Raises OSError."""
+        async with _in_time(), self._turn, self.pieces(name, **more) as pieces:
+            return msgspec.Raw(b"".join([piece async for piece in pieces]))
+
+    @asynccontextmanager
+    async def pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The same in pieces, as they come and at the pace of whoever takes them. Raises OSError."""
+        process, ours = _started()
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
+            writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
+            writer.write_eof()
+            yield _pieces(process, reader)
+            writer.close()
+        finally:
+            ours.close()
+            process.kill()
+            with suppress(TimeoutExpired):
+                await asyncio.to_thread(process.communicate, timeout=KILLED_S)
+
+
+def _started() -> tuple[Popen[bytes], socket.socket]:
+    """The process, and what it reads and writes. Not by asyncio: uvloop forks, which holds up the loop for the longer
+    the more memory relay has; this takes a millisecond."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        end = theirs.fileno()
+        return Popen(COMMAND, stdin=end, stdout=end, stderr=PIPE), ours  # noqa: S603  nothing of it is from outside
+
+
+async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while piece := await _read(reader):
+        yield piece
+    async with _in_time():
+        _, said = await asyncio.to_thread(process.communicate)
+    if process.returncode:
+        lines = said.decode(errors="replace").splitlines()
+        raise OSError(lines[-1] if lines else f"what reads the journal ended with {process.returncode}")
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    async with _in_time():
+        return await reader.read(PIECE)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            yield
+    except TimeoutError:
+        raise OSError(f"the journal was not read within {DEADLINE_S:,.0f} seconds") from None

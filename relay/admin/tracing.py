@@ -1,0 +1,151 @@
+"""What becomes of an event in every connector: what the journal and the books say of it, beside what the configuration
+makes of it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from relay.api import Event, Filter
+from relay.catalogue import Selection
+from relay.config import Config
+from relay.journal import Attempts
+from relay.journal.search import Aside, Found, Progress, Sighting
+from relay.route import Failed, applied
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Attempts at the event. Times are Unix seconds."""
+
+    replay: int | None
+    """The number of the replay that made them."""
+    attempts: int
+    outcome: str
+    answer: str
+    """The last refusal."""
+    first: float
+    """When the first one failed."""
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What the configuration, as it is now, does with the event; an event under way may have met an older one."""
+
+    connector: str
+    configured: bool | None
+    """None: there is no valid configuration."""
+    wanted: bool | None = None
+    entry: str | None = None
+    """Of the selection, that decides."""
+    filters: str | None = None
+    """What they make of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way(Routed):
+    """The event's way through a connector."""
+
+    state: str = ""
+    """How far it is, in words."""
+    attempts: Sequence[Tried] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """An event in the journal."""
+
+    offset: int
+    type: str
+    source: str
+    received: float
+    segment: str
+    connectors: Sequence[Way]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTrace:
+    """What there is of the event in one worker's folder."""
+
+    worker: int
+    journal: Sequence[Traced]
+    parked: Sequence[Aside]
+    """What is only parked, and not in the journal."""
+    problems: Sequence[str]
+    """What could not be read, or is not told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All that is known of an event; of one process alone it is in worker 0."""
+
+    id: str
+    workers: Sequence[WorkerTrace]
+
+
+def traced(id: str, found: Sequence[Found], config: Config | None) -> Trace:
+    """Tell the way of what was found, by the configuration if it is valid."""
+    return Trace(
+        id,
+        [
+            WorkerTrace(one.worker, [_traced(each, config) for each in one.journal], one.parked, one.problems)
+            for one in found
+        ],
+    )
+
+
+def _traced(one: Sighting, config: Config | None) -> Traced:
+    known = {lane.connector: lane for lane in one.lanes}
+    names = sorted({*known, *(config.connectors if config else ())})
+    ways = [_way(one.event, name, known.get(name), config) for name in names]
+    return Traced(one.offset, one.kind.type, one.kind.source, one.received, one.segment, ways)
+
+
+def _way(event: Event, connector: str, lane: Progress | None, config: Config | None) -> Way:
+    routed = _routed(event, connector, config)
+    if lane is None:
+        return Way(**asdict(routed), state="never ran")
+    state = lane.state or _outcome(routed, lane.attempts)
+    return Way(**asdict(routed), state=state, attempts=[*map(_tried, lane.attempts)])
+
+
+def _routed(event: Event, connector: str, config: Config | None) -> Routed:
+    if config is None or connector not in config.connectors:
+        return Routed(connector, None if config is None else False)
+    settings = config.connectors[connector].settings
+    entry = Selection(settings.events).explain(event.type)
+    wanted = entry is not None and not entry.startswith("!")
+    steps = [config.filters[name].plugin(name, config.filters[name].settings) for name in settings.filters]
+    return Routed(connector, True, wanted, entry, _filtered(event, steps) if wanted and steps else None)
+
+
+def _filtered(event: Event, steps: Sequence[Filter]) -> str:
+    """Say what a chain of filters makes of an event."""
+    current, changed = event, []
+    for step in steps:
+        following = applied(step, current)
+        if isinstance(following, Failed):
+            return f"parked by {following.reason.removeprefix('filter ')}"
+        if following is None:
+            return f"dropped by {step.name}"
+        if following is not current:
+            changed.append(step.name)
+        current = following
+    return f"changed by {', '.join(changed)}" if changed else "kept"
+
+
+def _outcome(routed: Routed, tried: Sequence[Attempts]) -> str:
+    """What became of a settled event that is not parked, if the configuration is the one it met."""
+    last = next((one for one in tried if not one.replay), None)
+    if last is not None and last.outcome == "parked":
+        return "was parked, and then dropped or delivered again"
+    if last is not None and last.outcome == "filtered":
+        return f"filtered by the connector: {last.answer}"
+    if routed.wanted is False:
+        return "unselected"
+    if str(routed.filters).startswith("dropped"):
+        return "filtered"
+    return "settled" if routed.wanted is None else "delivered" if tried else "delivered at the first attempt"
+
+
+def _tried(one: Attempts) -> Tried:
+    return Tried(one.replay or None, one.attempts, one.outcome, one.answer, one.first, one.last)

@@ -1,0 +1,83 @@
+"""What commands are told by --state, --conf and --plugins: a state folder, and what the configuration says of it."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay.cli.options import conf_option, plugins_option, state_option
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the options name."""
+
+    state: Path
+    conf: Path | None
+    plugin_folders: Sequence[Path]
+
+    @cached_property
+    def config(self) -> Config | None:
+        """The configuration as it is on disk, if it is valid; looked at when it is needed."""
+        try:
+            registry = Registry.discover(self.plugin_folders or PLUGIN_FOLDERS)
+            return load([self.conf] if self.conf else CONF_FOLDERS, registry, secrets_required=False).config
+        except ConfigError as error:
+            if self.conf:
+                said = f"{self.conf} is left out of account: {error.mistakes[0]} (see relay check)"
+                click.echo(f"warning: {said}", err=True)
+            return None
+
+    @property
+    def path(self) -> Path:
+        """Where each worker has its journal: the setting `journal.path`."""
+        return self.config.journal.path if self.config else Path("journal")
+
+
+def places(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a state folder, and hand what they mean to the command as its first argument."""
+
+    @wraps(command)
+    def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:
+        with told():
+            command(Place(state, conf, plugin_folders), **options)
+
+    return conf_option(state_option(plugins_option(placed)))
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell what cannot be read without a traceback."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def headed(parts: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+    """Lines on each worker, under a heading if there are several."""
+    if len(parts) == 1:
+        return [*parts[0][1]]
+    return [line for worker, lines in parts for line in (f"worker {worker}:", *lines)]
+
+
+def one_object(parts: Sequence[tuple[int, dict[str, Any]]], **whole: Any) -> str:
+    """What is known of each worker as one JSON object: `whole` and their list if there are several."""
+    if len(parts) > 1:
+        found = whole | {"workers": [{"worker": worker} | part for worker, part in parts]}
+    else:
+        found = parts[0][1]
+    return json.dumps(found, indent=2)
+
+
+def tell_problems(found: Sequence[str]) -> None:
+    """Say on standard error what could not be read."""
+    for problem in found:
+        click.echo(problem, err=True)

@@ -1,0 +1,70 @@
+"""The check: is the journal whole. Blocking, and changes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.journal.books import acknowledged, lanes
+from relay.journal.folders import journals
+from relay.journal.inspect import Condition, Inspected, inspect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """What a check has found in a segment. Times are Unix seconds."""
+
+    path: str
+    base: int
+    """The offset of its first event."""
+    condition: Condition
+    end: int
+    """The offset behind the last good event."""
+    used: int
+    """The byte behind the last good record."""
+    behind: int
+    """Bytes that hold anything after that."""
+    first: float | None
+    """When its first event was received."""
+    last: float | None
+    lost: int
+    """Events that an earlier repair could not save."""
+    events: int
+    said: str
+    """Its condition in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCheck:
+    """What a check of one worker's journal has found."""
+
+    worker: int
+    ok: bool
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What a check has found; of one process alone it is that of worker 0."""
+
+    ok: bool
+    workers: Sequence[WorkerCheck]
+
+
+def check_all(state: Path, path: Path) -> Check:
+    """Read the journals of all workers of a state folder from the first to the last byte; `path` is the setting
+    `journal.path`. Raises FileNotFoundError, OSError, sqlite3.Error."""
+    workers = [_check(number, *folders) for number, folders in journals(state, path).items()]
+    return Check(ok=all(one.ok for one in workers), workers=workers)
+
+
+def _check(worker: int, folder: Path, journal: Path) -> WorkerCheck:
+    needed = acknowledged(lanes(folder))  # first: what is acknowledged now is in the journal that is then read
+    found = inspect(journal, needed)
+    return WorkerCheck(worker=worker, ok=all(segment.is_whole for segment in found), segments=[*map(_segment, found)])
+
+
+def _segment(one: Inspected) -> Segment:
+    return Segment(
+        path=str(one.path), base=one.base, condition=one.condition, end=one.end, used=one.used, behind=one.behind,
+        first=one.first, last=one.last, lost=one.lost, events=one.end - one.base, said=str(one),
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""`python -m relay.journal.reading`: reads the whole journal for a relay that runs, in a process of its own.
+
+Reading a journal of many GiB takes the interpreter's lock for as long: in a thread of the relay it would hold up every
+request. Here it only gets what CPU nobody else wants. The question comes on standard input, the answer goes to standard
+output, the reason why there is none to standard error; it ends with the relay that asked.
+"""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from relay.journal.audit import audit_all
+from relay.journal.check import check_all
+from relay.journal.counting import Stretch, count_all
+from relay.journal.dump import Part, dump_all
+from relay.journal.search import search_all
+from relay.parent import end_with_parent
+
+NICE: Final = 10
+"""Of relay's CPU it gets a tenth where there is not enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be read."""
+
+    name: str
+    """One of QUESTIONS."""
+    state: str
+    path: str
+    """The setting `journal.path`."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def count(state: Path, path: Path, asked: Mapping[str, Any], within: list[str]) -> object:
+    """Count what a replay would take."""
+    return count_all(state, path, msgspec.convert(asked, Stretch), within)
+
+
+def dump(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
+    """The events as lines."""
+    return dump_all(state, path, msgspec.convert(part, Part))
+
+
+QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
+    "audit": audit_all,
+    "check": check_all,
+    "count": count,
+    "dump": dump,
+    "search": search_all,
+}
+
+
+def main() -> None:
+    """Answer the question. Exits with 1 if it cannot be answered."""
+    end_with_parent()
+    with suppress(OSError):  # where the service manager forbids it
+        os.nice(NICE)
+    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    try:
+        sys.stdout.buffer.writelines(answer(asked))
+        sys.stdout.buffer.flush()
+    except (OSError, LookupError, sqlite3.Error) as error:
+        sys.exit(str(error.args[0] if isinstance(error, LookupError) else error))
+
+
+def answer(asked: Question) -> Iterable[bytes]:
+    """What there is to say: a value as JSON, or lines."""
+    found = QUESTIONS[asked.name](Path(asked.state), Path(asked.path), **asked.more)
+    return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Finds an event by its id: in the journal and among the parked events, and how far every lane is with it. Blocking,
+and changes nothing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from relay.api import Event, Kind
+from relay.journal.attempts import Attempts, attempts_at
+from relay.journal.books import Books, acknowledged, lanes
+from relay.journal.folders import journals, worker_of
+from relay.journal.inspect import Inspected, blocks, damage, segments
+from relay.journal.parked import Parked, Which, look_at_parked
+
+ESCAPED: Final = frozenset('"\\/')
+"""What a sender may write in more than one way inside a JSON string."""
+FOUND: Final = 1000
+"""Events with one id that are told of, in each worker's journal, and bytes of theirs."""
+FOUND_BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a lane is with an event."""
+
+    connector: str
+    state: str | None
+    """In words; None: it is settled, and not parked."""
+    attempts: Sequence[Attempts]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An event in the journal, and how far those lanes are with it that have books."""
+
+    offset: int
+    received: float
+    kind: Kind
+    segment: str
+    body: bytes
+    lanes: Sequence[Progress]
+
+    @property
+    def event(self) -> Event:
+        """The event itself."""
+        return Event(self.body, self.kind, self.offset, self.received)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A parked event."""
+
+    connector: str | None
+    source: str
+    offset: int | None
+    type: str | None
+    cause: str
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in one worker's folder."""
+
+    worker: int
+    journal: Sequence[Sighting]
+    parked: Sequence[Aside]
+    """Those that are not in the journal, or no longer."""
+    problems: Sequence[str]
+    """What could not be read, or is not told of."""
+
+
+def search_all(state: Path, path: Path, id: str) -> list[Found]:
+    """Find the events with an id in every worker's folder; `path` is the setting `journal.path`.
+
+    Raises FileNotFoundError, OSError, sqlite3.Error."""
+    saved = {number: lanes(folder) for number, (folder, _) in journals(state, path).items()}
+    aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
+    found = []
+    for number, (folder, journal) in journals(state, path).items():
+        listed = segments(journal, acknowledged(lanes(folder)))
+        mine = [one for worker, one in aside if worker == number]
+        found.append(_search(number, folder, listed, saved.get(number, []), mine, id))
+    return found
+
+
+def _search(
+    worker: int, folder: Path, listed: Sequence[Inspected], saved: Sequence[Books], aside: Sequence[Aside], id: str
+) -> Found:
+    sightings: list[Sighting] = []
+    problems: list[str] = []
+    size = 0
+    for segment, event in _matches(listed, id):
+        size += len(event.body)
+        if sightings and (len(sightings) == FOUND or size > FOUND_BYTES):
+            problems.append(f"there are more events with this id behind offset {sightings[-1].offset}")
+            break
+        progress = _progress(event.offset, saved, aside, _attempts(folder, event.offset))
+        sightings.append(Sighting(event.offset, event.received, event.kind, segment.path.name, event.body, progress))
+    offsets = {one.offset for one in sightings}
+    parked = [one for one in aside if one.offset not in offsets]
+    return Found(worker, sightings, parked, [*problems, *damage(listed)])
+
+
+def _parked(state: Path, id: str) -> Iterator[Parked]:
+    with suppress(FileNotFoundError):
+        yield from (one for one in look_at_parked(state, Which()) if _is_of(one, id))
+
+
+def _attempts(folder: Path, offset: int) -> list[Attempts]:
+    with suppress(FileNotFoundError):
+        return attempts_at(folder, offset)
+    return []
+
+
+def _matches(listed: Sequence[Inspected], id: str) -> Iterator[tuple[Inspected, Event]]:
+    """Events with this id. Blocks and events that do not hold its bytes are not decoded."""
+    is_plain = id.isascii() and id.isprintable() and ESCAPED.isdisjoint(id)
+    needle = id.encode() if is_plain else b""
+    for segment, block in blocks(listed):
+        if needle in block.body:
+            for event in block:
+                if needle in event.body and _id(event) == id:
+                    yield segment, event
+
+
+def _id(event: Event) -> str | None:
+    try:
+        return event.id
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _is_of(one: Parked, id: str) -> bool:
+    """Whether a parked event has this id. What was unreadable at its source has it if any field of it says so."""
+    if one.offset is not None:
+        return _id(one.event) == id
+    try:
+        data = orjson.loads(one.body)
+    except orjson.JSONDecodeError:
+        return id.encode() in one.body
+    return isinstance(data, dict) and id in map(str, data.values())
+
+
+def _progress(offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted: Sequence[Attempts]) -> list[Progress]:
+    reasons = {one.connector: f"{one.cause}: {one.reason}" for one in aside if one.offset == offset}
+    return [
+        Progress(
+            lane.connector,
+            _state(offset, lane, reasons.get(lane.connector)),
+            [one for one in noted if one.connector == lane.connector],
+        )
+        for lane in saved
+    ]
+
+
+def _state(offset: int, lane: Books, reason: str | None) -> str | None:
+    """How far the lane is with the event; None if that is settled and not parked."""
+    if offset < lane.cursor.start:
+        return "before the lane began"
+    if not lane.is_settled(offset):
+        return "pending"
+    return f"parked ({reason})" if reason else None
+
+
+def _aside(one: Parked) -> Aside:
+    return Aside(one.connector, one.source, one.offset, one.type, one.cause, one.reason, one.attempts)
