@@ -74,8 +74,10 @@ async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncI
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    async with _in_time():
-        return await reader.read(PIECE)
+    with suppress(ConnectionError):  # it has ended without a look at the question
+        async with _in_time():
+            return await reader.read(PIECE)
+    return b""
 
 
 @asynccontextmanager
