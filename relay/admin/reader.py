@@ -7,7 +7,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Any, Final
@@ -42,13 +42,13 @@ class Reader:
         """The same in pieces, as they come and at the pace of whoever takes them. Raises OSError."""
         process, ours = _started()
         try:
-            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
-            writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
-            writer.write_eof()
-            yield _pieces(process, reader)
-            writer.close()
+            with ours:
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
+                with closing(writer):
+                    writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
+                    writer.write_eof()
+                    yield _pieces(process, reader)
         finally:
-            ours.close()
             process.kill()
             with suppress(TimeoutExpired):
                 await asyncio.to_thread(process.communicate, timeout=KILLED_S)
