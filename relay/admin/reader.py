@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 
@@ -51,7 +51,8 @@ class Reader:
         finally:
             process.kill()
             with suppress(TimeoutExpired):
-                await asyncio.to_thread(process.communicate, timeout=KILLED_S)
+                await asyncio.to_thread(process.wait, KILLED_S)
+            _said(process).close()
 
 
 def _started() -> tuple[Popen[bytes], socket.socket]:
@@ -67,10 +68,15 @@ async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncI
     while piece := await _read(reader):
         yield piece
     async with _in_time():
-        _, said = await asyncio.to_thread(process.communicate)
-    if process.returncode:
-        lines = said.decode(errors="replace").splitlines()
-        raise OSError(lines[-1] if lines else f"what reads the journal ended with {process.returncode}")
+        code = await asyncio.to_thread(process.wait)
+    if code:
+        lines = _said(process).read().decode(errors="replace").splitlines()
+        raise OSError(lines[-1] if lines else f"what reads the journal ended with {code}")
+
+
+def _said(process: Popen[bytes]) -> IO[bytes]:
+    """Its standard error. Whatever is in there was written before its end: nobody waits for more."""
+    return cast("IO[bytes]", process.stderr)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
