@@ -7,10 +7,10 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import msgspec
 
@@ -42,16 +42,17 @@ class Reader:
         """The same in pieces, as they come and at the pace of whoever takes them. Raises OSError."""
         process, ours = _started()
         try:
-            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
-            writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
-            writer.write_eof()
-            yield _pieces(process, reader)
-            writer.close()
+            with ours:
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
+                with closing(writer):
+                    writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
+                    writer.write_eof()
+                    yield _pieces(process, reader)
         finally:
-            ours.close()
             process.kill()
             with suppress(TimeoutExpired):
-                await asyncio.to_thread(process.communicate, timeout=KILLED_S)
+                await asyncio.to_thread(process.wait, KILLED_S)
+            _said(process).close()
 
 
 def _started() -> tuple[Popen[bytes], socket.socket]:
@@ -67,15 +68,22 @@ async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncI
     while piece := await _read(reader):
         yield piece
     async with _in_time():
-        _, said = await asyncio.to_thread(process.communicate)
-    if process.returncode:
-        lines = said.decode(errors="replace").splitlines()
-        raise OSError(lines[-1] if lines else f"what reads the journal ended with {process.returncode}")
+        code = await asyncio.to_thread(process.wait)
+    if code:
+        lines = _said(process).read().decode(errors="replace").splitlines()
+        raise OSError(lines[-1] if lines else f"what reads the journal ended with {code}")
+
+
+def _said(process: Popen[bytes]) -> IO[bytes]:
+    """Its standard error. Whatever is in there was written before its end: nobody waits for more."""
+    return cast("IO[bytes]", process.stderr)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    async with _in_time():
-        return await reader.read(PIECE)
+    with suppress(ConnectionError):  # it has ended without a look at the question
+        async with _in_time():
+            return await reader.read(PIECE)
+    return b""
 
 
 @asynccontextmanager

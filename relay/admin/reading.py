@@ -50,7 +50,7 @@ class Reading:
     async def trace(self, request: web.Request) -> web.StreamResponse:
         """Where an event is, and what becomes of it."""
         wanted = request.query.get("id")
-        if not wanted:
+        if wanted is None:
             raise ValueError("say which event: id")
         found = msgspec.json.decode(await self._reader.answer("search", id=wanted), type=list[Found])
         return answer(await asyncio.to_thread(traced, wanted, found, self._control.config))

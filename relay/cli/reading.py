@@ -53,7 +53,7 @@ class _Here:
     """Without a relay that runs."""
 
     def __init__(self, place: Place) -> None:
-        self._place, self._config = place, place.config
+        self._config = place.config
         self._folders: tuple[Path, Path] = (place.state, place.path)
 
     def audit(self) -> Audit:

@@ -20,8 +20,9 @@ from relay.journal.parked import Parked, Which, look_at_parked
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
 FOUND: Final = 1000
-"""Events with one id that are told of, in each worker's journal, and bytes of theirs."""
+"""Events with one id that are told of, in each worker's journal: whoever asks has them all in memory."""
 FOUND_BYTES: Final = 16 << 20
+"""Of them so many bytes at most, but for the first."""
 
 
 @dataclass(frozen=True, slots=True)

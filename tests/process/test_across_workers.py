@@ -131,7 +131,7 @@ async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_
         for each in range(number):
             await send(daemon, batch_of(each))
         await daemon.settled("hook", number)
-        look_at_the_folders(daemon, number)
+        look_at_the_journals(daemon, number)
         code, out = await asyncio.to_thread(relay, daemon, "replay", "--connector", "hook", "--yes", conf=True)
         assert (code, out.count(": done; delivered")) == (0, 2), out
         assert Counter(numbers_at(destination)) == Counter([*range(number)] * 2)
@@ -139,8 +139,8 @@ async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_
         await fewer(daemon, destination, number)
 
 
-def look_at_the_folders(daemon: Any, events: int) -> None:
-    """What commands read by themselves."""
+def look_at_the_journals(daemon: Any, events: int) -> None:
+    """What commands say of whole journals."""
     code, out = relay(daemon, "audit", "--json", conf=True)
     found = json.loads(out)
     assert (code, found["balances"], found["head"], [one["worker"] for one in found["workers"]]) == (

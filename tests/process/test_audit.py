@@ -12,14 +12,18 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
+from relay.admin import Admin
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.journal import Counts, Cursor, Journal, Limits, Parked, State
+from relay.config import AdminSettings, MetricsSettings, Registry, load
+from relay.journal import Attempts, Counts, Cursor, Journal, Limits, Parked, State
+from relay.journal.attempts import note
 from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, ranges, together
 from relay.journal.books import Books, Refusals, SourceBooks
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
+from tests.admin.conftest import Shown
 
 OPEN, ORDER = Kind("braze", "users.messages.email.Open"), Kind("shop", "order", "number")
 CONF = """
@@ -246,6 +250,58 @@ async def test_trace_finds_what_is_parked_only_and_says_if_there_is_nothing(stat
     assert "parked under source braze: unreadable: no event_type" in run(state, "trace", "typeless").stdout
     nothing = run(state, "trace", "event-1")
     assert (nothing.exit_code, nothing.stdout) == (1, "event-1: not found\n")
+
+
+async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.journal.search.FOUND", 2)
+    journal = Journal(state / "journal", Limits(64 << 20, 3600), 1 << 20)
+    await journal.append([ORDER] * 3, [EVENTS[9]] * 3)
+    await journal.close()
+    result = run(state, "trace", "77")
+    assert (result.exit_code, result.stdout.count("order from shop")) == (0, 2)
+    assert result.stderr == "there are more events with this id behind offset 10\n"
+
+
+COMMANDS = [
+    *(["audit", *how] for how in ([], ["--json"])),
+    *(["journal", "check", *how] for how in ([], ["--json"])),
+    ["journal", "dump"],
+    ["journal", "dump", "--from", "2", "--until", "8", "--events", "email", "--events", "!x.*", "--limit", "3"],
+    *(["trace", name, *how] for name in (*IDS[1:5:3], "typeless", "nö /?&") for how in ([], ["--json"])),
+    ["replay", "--connector", "all", "--since", "1h", "--events", "email", "--dry-run"],
+    ["replay", "--connector", "all", "--until", "1h", "--dry-run"],
+    ["replay", "--connector", "new", "--dry-run"],
+    ["replay", "--connector", "hoop", "--dry-run"],
+]
+
+
+async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path) -> None:
+    tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        note(db, tried)
+    config = load([state.parent / "conf.d"], Registry.discover(())).config
+
+    async def all_that_is_said() -> list[tuple[int, str, str]]:
+        said = [await asyncio.to_thread(run, state, *command) for command in COMMANDS]
+        return [(one.exit_code, one.stdout, one.stderr) for one in said]
+
+    for harm in (damage, leave):
+        harm(state)
+        directly = await all_that_is_said()
+        admin = Admin(Shown(state, config), AdminSettings(), MetricsSettings())
+        await admin.start()
+        assert await all_that_is_said() == directly
+        await admin.stop()
+
+
+def damage(state: Path) -> None:
+    flip(path_of(state / "journal", 3), b"event-4-")
+
+
+def leave(state: Path) -> None:
+    """A connector is no longer configured, and what it needs no longer there."""
+    path_of(state / "journal", 0).unlink()
+    edit(state, "UPDATE cursor SET connector = 'gone', position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE start = 0")
 
 
 async def relay_command(daemon: Any, *command: str) -> tuple[int, str]:

@@ -1,0 +1,189 @@
+"""What is asked of a whole journal: the relay that runs has it read, by a process that it starts and ends."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from click.testing import CliRunner
+
+from relay.cli.main import relay as cli
+from relay.journal.reading import NICE
+from relay.testing import make_event
+
+OPEN = "users.messages.email.Open"
+
+
+def relay(daemon: Any, *arguments: object) -> tuple[int, str, str]:
+    """Run a command in this process, which is not the daemon's: exit code, output, errors."""
+    folders = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
+    result = CliRunner().invoke(cli, [*map(str, arguments), *folders])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@asynccontextmanager
+async def holding(daemon: Any, events: int, size: int = 10) -> AsyncIterator[aiohttp.ClientSession]:
+    """A daemon with so many events, and a session with its socket."""
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["email"]')
+    await daemon.start()
+    bodies = [make_event(OPEN, n=n, pad="x" * size) for n in range(events)]
+    assert (await daemon.post(b'{"events":[%s]}' % b",".join(bodies)))[0] == 202
+    await daemon.settled("archive", events)
+    connector = aiohttp.UnixConnector(str(daemon.state / "admin.sock"))
+    async with asyncio.timeout(60), aiohttp.ClientSession("http://relay", connector=connector) as session:
+        yield session
+
+
+def readers(daemon: Any) -> list[int]:
+    """The processes that read for a daemon."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_reader = b"relay.journal.reading" in (folder / "cmdline").read_bytes()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if is_reader and parent == daemon._process.pid and runs(int(folder.name)):
+            found.append(int(folder.name))
+    return found
+
+
+def runs(pid: int) -> bool:
+    """Whether it is neither gone nor only waiting to be buried."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+async def reader(daemon: Any, *, stopped: bool = True) -> int:
+    """Wait for the process that reads; hold it where it is."""
+    (pid,) = await daemon.until(lambda: readers(daemon), bool)
+    if stopped:
+        os.kill(pid, signal.SIGSTOP)
+    return int(pid)
+
+
+async def asked(session: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
+    async with session.get(path) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon: Any, tmp_path: Path) -> None:
+    async with holding(daemon, 5):
+        daemon.conf, daemon.state, conf, state = tmp_path / "none", tmp_path / "only", daemon.conf, daemon.state
+        daemon.state.mkdir()
+        (daemon.state / "admin.sock").symlink_to(state / "admin.sock")
+        assert relay(daemon, "audit")[0] == 0
+        code, out, _ = relay(daemon, "journal", "check")
+        assert (code, out.endswith("good\n")) == (0, True)
+        code, out, _ = relay(daemon, "journal", "dump", "--from", 1, "--until", 4, "--events", "email", "--limit", 2)
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert (code, [one["offset"] for one in lines]) == (0, [1, 2])
+        code, out, _ = relay(daemon, "trace", lines[0]["event"]["id"])
+        assert (code, 'archive: wanted by "email"; delivered at the first attempt' in out) == (0, True)
+        code, out, _ = relay(daemon, "replay", "--connector", "archive", "--dry-run")
+        assert (code, "offsets 0 up to 5: 5 events, of which archive gets 5 before its filters" in out) == (0, True)
+        code, _, errors = relay(daemon, "replay", "--connector", "hoop", "--dry-run")
+        assert (code, errors) == (1, "Error: no connector hoop is configured; there are: archive\n")
+        assert relay(daemon, "trace", "nothing") == (1, "nothing: not found\n", "")
+        daemon.conf, daemon.state = conf, state
+    assert await daemon.stop() == 0
+
+
+async def test_the_configuration_is_the_one_in_force_and_not_the_one_on_disk(daemon: Any) -> None:
+    async with holding(daemon, 1) as session:
+        daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["sms"]')
+        daemon.configure("30-journal", '[journal]\npath="elsewhere"')
+        event = json.loads(relay(daemon, "journal", "dump")[1])["event"]
+        assert '"email"' in relay(daemon, "trace", event["id"])[1]
+        async with session.post("/reload") as answer:
+            assert (await answer.json())["ok"]
+        assert "archive: not wanted: no entry matches" in relay(daemon, "trace", event["id"])[1]
+    assert await daemon.stop() == 0
+
+
+async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon: Any) -> None:
+    async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
+        first = group.create_task(asked(session, "/audit"))
+        pid = await reader(daemon, stopped=False)
+        await daemon.until(lambda: os.getpriority(os.PRIO_PROCESS, pid), lambda nice: nice == NICE)
+        os.kill(pid, signal.SIGSTOP)
+        others = [group.create_task(asked(session, path)) for path in ("/journal", "/trace?id=1", "/audit")]
+        for _ in range(20):
+            assert (await asked(session, "/status"))[0] == 200
+        assert (await daemon.post(b'{"events":[%s]}' % make_event(OPEN)))[0] == 202
+        assert (readers(daemon), [task.done() for task in (first, *others)]) == ([pid], [False] * 4)
+        os.kill(pid, signal.SIGCONT)
+        answers = [await task for task in (first, *others)]
+        assert [status for status, _ in answers] == [200] * 4
+        assert (answers[0][1]["balances"], answers[1][1]["ok"], answers[3][1]["balances"]) == (True, True, True)
+    assert await daemon.stop() == 0
+
+
+async def test_who_goes_away_ends_the_reading(daemon: Any) -> None:
+    async with holding(daemon, 5) as session:
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(asked(session, "/journal"))
+            await reader(daemon)
+            asking.cancel()
+        await daemon.until(lambda: readers(daemon), lambda pids: not pids)
+        assert (await asked(session, "/audit"))[0] == 200
+    assert await daemon.stop() == 0
+
+
+async def test_a_stop_ends_the_reading(daemon: Any) -> None:
+    async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
+        group.create_task(gone(session, "/audit"))
+        pid = await reader(daemon)
+        assert await daemon.stop() == 0
+        await daemon.until(lambda: runs(pid), lambda going: not going)
+
+
+async def gone(session: aiohttp.ClientSession, path: str) -> None:
+    try:
+        await asked(session, path)
+    except aiohttp.ClientError:
+        return
+    raise AssertionError("relay has answered")
+
+
+async def test_an_answer_that_cannot_be_read_says_why(daemon: Any) -> None:
+    async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
+        asking = group.create_task(asked(session, "/audit"))
+        os.kill(await reader(daemon), signal.SIGKILL)
+        status, said = await asking
+        assert (status, said["detail"]) == (503, "what reads the journal ended with -9")
+        (daemon.state / "journal").rename(daemon.state / "away")
+        for path in ("/journal", "/journal/events", "/trace?id=1"):
+            status, said = await asked(session, path)
+            assert (status, said["detail"]) == (503, f"{daemon.state / 'journal'}: there is no journal")
+        assert relay(daemon, "journal", "dump")[0] == 1
+        (daemon.state / "away").rename(daemon.state / "journal")
+    assert await daemon.stop() == 0
+
+
+async def test_events_come_at_the_pace_of_the_client_and_what_is_missing_is_said(daemon: Any) -> None:
+    async with holding(daemon, 400, size=20_000) as session:
+        slow = [await session.get("/journal/events") for _ in range(2)]
+        status, said = await asked(session, "/journal/events")
+        assert (status, said["detail"]) == (503, "2 others are sent the journal already")
+        assert (await asked(session, "/audit"))[1]["balances"]
+        whole, cut = slow
+        offsets = [orjson.loads(line)["offset"] async for line in whole.content]
+        assert offsets == [*range(400)]
+        os.kill(await reader(daemon), signal.SIGKILL)
+        *_, last = (await cut.content.read()).splitlines()
+        assert orjson.loads(last) == {"problem": "what reads the journal ended with -9"}
+        left = await session.get("/journal/events")
+        await reader(daemon, stopped=False)
+        left.close()
+        await daemon.until(lambda: readers(daemon), lambda pids: not pids)
+    assert await daemon.stop() == 0
