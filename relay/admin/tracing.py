@@ -137,7 +137,7 @@ def _outcome(routed: Routed, tried: Sequence[Attempts]) -> str:
     """What became of a settled event that is not parked, if the configuration is the one it met."""
     last = next((one for one in tried if not one.replay), None)
     if last is not None and last.outcome == "parked":
-        return "was parked, and then dropped or delivered again"
+        return "was parked, and then dropped"
     if last is not None and last.outcome == "filtered":
         return f"filtered by the connector: {last.answer}"
     if routed.wanted is False:

@@ -90,14 +90,14 @@ class Again:
             self._window.save_soon()
             await self._window.moved()
         found = await self._state.marked(self._delivery.name, self._limits.events, self._limits.size)
-        return list(takewhile(lambda one: _is_counted(one) == _is_counted(found[0]), found))
+        return list(takewhile(lambda one: _like(one) == _like(found[0]), found))
 
     async def _deliver(self, marked: Sequence[Parked]) -> None:
         prepared, settled = prepare(marked, self._route), list[Settled]()
         try:
             await self._delivery.parking.failed(prepared.failed, attempts=1)
             if prepared.batch is not None:
-                await self._delivery.finish(prepared.batch, settled.append)
+                await self._delivery.finish(prepared.batch, settled.append, marked[0].attempts)
         except Stopped:
             return
         counts = sum((each.counts for each in settled if each.outcome != "parked"), prepared.counts)
@@ -107,6 +107,11 @@ class Again:
         self._window.settled(len(marked))
         name, again = self._delivery.name, len(marked) - counts.total
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
+
+
+def _like(one: Parked) -> tuple[bool, int]:
+    """What those have in common that go together."""
+    return _is_counted(one), one.attempts
 
 
 def _is_counted(one: Parked) -> bool:

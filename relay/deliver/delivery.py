@@ -108,18 +108,19 @@ class Delivery:
         """Attempts may begin again."""
         self._stop.clear()
 
-    async def finish(self, batch: Batch, note: Callable[[Settled], None]) -> None:
-        """Deliver or park every event of the batch; call `note` for those that have their outcome. Raises Stopped."""
+    async def finish(self, batch: Batch, note: Callable[[Settled], None], before: int = 0) -> None:
+        """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
+        those that have their outcome. Raises Stopped."""
         since, began, waited = time.monotonic(), time.time(), False
         while True:
             verdict = await self._attempt(batch, waited=waited)
             if verdict.split:
-                return await self._split(batch, verdict, note)
+                return await self._split(batch, verdict, note, before)
             if self._gives_up(verdict, time.monotonic() - since):
                 self.breaker.failed(time.monotonic(), at_once=False)
                 verdict = verdict.given_up()
             await self._note(batch, verdict, note, began)
-            self.notes.add(batch, verdict, self._replay or 0)
+            self.notes.add(batch, verdict, self._replay or 0, before)
             if not verdict.again:
                 return None
             waited = verdict.alone
@@ -153,10 +154,10 @@ class Delivery:
         limit = self._settings.retry.give_up_after
         return bool(limit and verdict.again and not (verdict.pause or verdict.alone) and seconds >= limit)
 
-    async def _split(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None]) -> None:
+    async def _split(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], before: int) -> None:
         """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
         for half in batch.halves(by_size=verdict.too_large):
-            await self.finish(half, note)
+            await self.finish(half, note, before)
 
     async def _attempt(self, batch: Batch, *, waited: bool) -> Verdict:
         async with self._slots:

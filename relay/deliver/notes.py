@@ -16,15 +16,17 @@ class Notes:
         self._connector = connector
         self._noted: dict[tuple[str, int, int, int, int], Attempts] = {}
 
-    def add(self, batch: Batch, verdict: Verdict, replay: int) -> None:
-        """Note what came of an attempt: nothing, if it was the first one and delivered everything."""
+    def add(self, batch: Batch, verdict: Verdict, replay: int, before: int = 0) -> None:
+        """Note what came of an attempt at events that were tried so often before they were parked: nothing, if it was
+        the first one and delivered everything."""
+        attempts = before + batch.attempt
         refused = [refusal.number for refusal in verdict.refused]
-        self._put(batch, verdict.again, "pending", verdict.reason, replay)
-        self._put(batch, verdict.skipped, "filtered", verdict.why_skipped, replay)
-        self._put(batch, refused, "parked", verdict.refused[0].reason if refused else "", replay)
-        if verdict.delivered and batch.attempt > 1:
+        self._put(batch, verdict.again, "pending", verdict.reason, replay, attempts)
+        self._put(batch, verdict.skipped, "filtered", verdict.why_skipped, replay, attempts)
+        self._put(batch, refused, "parked", verdict.refused[0].reason if refused else "", replay, attempts)
+        if verdict.delivered and attempts > 1:
             others = {*verdict.again, *verdict.skipped, *refused}
-            self._put(batch, [n for n in range(len(batch)) if n not in others], "delivered", "", replay)
+            self._put(batch, [n for n in range(len(batch)) if n not in others], "delivered", "", replay, attempts)
 
     def _put(
         self,
@@ -33,12 +35,13 @@ class Notes:
         outcome: Literal["pending", "delivered", "filtered", "parked"],
         answer: str,
         replay: int,
+        attempts: int,
     ) -> None:
         if not numbers:
             return
         offsets, now = batch.offsets(), time.time()
         ranges = runs([offsets[number] for number in numbers])
-        made = Attempts(self._connector, replay, ranges, batch.attempt, outcome, answer, now, now)
+        made = Attempts(self._connector, replay, ranges, attempts, outcome, answer, now, now)
         self._noted[made.key] = made
 
     def snapshot(self) -> tuple[Attempts, ...]:

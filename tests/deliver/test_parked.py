@@ -13,6 +13,7 @@ from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, 
 from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, ledger, mark_parked, parked
+from relay.journal.attempts import attempts_at
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open", "uuid", "at")
@@ -146,6 +147,10 @@ async def test_what_is_refused_again_stays_and_is_not_tried_until_asked_for(tmp_
         mark_parked(tmp_path, Which())
         await bench.until(delivered=5)
     assert [event.offset for batch in it.taken for event in batch].count(2) == 1
+    noted = {offset: [(one.outcome, one.attempts) for one in attempts_at(tmp_path, offset)] for offset in range(5)}
+    assert noted[2][0] == ("delivered", 3)
+    assert noted[0][0] == noted[3][0] == ("delivered", 2)
+    assert noted[4] == []
 
 
 async def test_what_a_filter_failed_on_goes_through_the_filters_again(tmp_path: Path, monkeypatch: Any) -> None:
