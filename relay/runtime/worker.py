@@ -62,10 +62,12 @@ class Worker:
 
     def share(self, config: Config) -> Config:
         """Its part of a configuration: all of them together keep to each connector's `concurrency` and each source's
-        `rate`, and it is for the supervisor to talk to admins."""
+        `rate`, and it is for the supervisor to listen, to talk to admins, and to know how many there are."""
         sources = {} if self.only_drains else config.sources
         return replace(
             config,
+            ingest=config.ingest.model_copy(update={"listen": ()}),
+            runtime=config.runtime.model_copy(update={"workers": self.of}),
             admin=AdminSettings(),
             metrics=MetricsSettings(),
             sources={name: _with(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
@@ -80,6 +82,8 @@ def _with(one: Configured[P, S], **settings: float) -> Configured[P, S]:
     return replace(one, settings=one.settings.model_copy(update=settings))
 
 
-def end_with_parent() -> None:
-    """Have this process stop when the one that started it is gone, however that ended."""
+def follow_parent() -> None:
+    """Have this process stop when the one that started it is gone, however that ended, and leave it to that one to hear
+    of a SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
