@@ -37,6 +37,8 @@ class SourceStatus:
     """Entries that were no events, and are parked."""
     duplicates: int
     """Events that were left out because they had come before, since ever."""
+    parked_now: int = 0
+    """Entries that lie parked at it."""
     requests: Mapping[str, int]
     """By the class of the answer's status: "2xx", "4xx", "5xx"."""
     last: float | None
@@ -146,6 +148,19 @@ class ParkedCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayStatus:
+    """How far a replay is that is under way."""
+
+    number: int
+    connector: str
+    settled: int
+    """Of its events, those that have their outcome."""
+    events: int
+    rate: float
+    """Events that get their outcome, beside those of the lane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
     """One of several processes that do the work together."""
 
@@ -173,5 +188,8 @@ class Status:
     lanes: Sequence[LaneStatus]
     journal: JournalStatus
     parked: Sequence[ParkedCount]
+    replays: Sequence[ReplayStatus] = ()
+    restart: Sequence[str] = ()
+    """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
     workers: Sequence[WorkerStatus] = ()
     """Empty if one process does everything. Else all of the above is of all of them together."""

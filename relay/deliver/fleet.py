@@ -17,7 +17,7 @@ import structlog
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.keeping import Keeping
-from relay.deliver.lane import Snapshot
+from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.live import LiveLane
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
 from relay.deliver.replays import Replays
@@ -53,6 +53,11 @@ class Fleet:
     def lanes(self) -> Sequence[LiveLane]:
         """Those that run."""
         return tuple(self._lanes.values())
+
+    @property
+    def replays(self) -> Mapping[int, Lane]:
+        """The lanes of the replays under way, by their numbers."""
+        return self._replays.lanes
 
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises NotOpened."""
@@ -208,7 +213,7 @@ class Fleet:
 
         `meanwhile` is called for each connector while its lane rests and all it knows is saved; it returns by how much
         the counts of the lane are others from now on, as it has saved them."""
-        for replay in self._replays.lanes:
+        for replay in self.replays.values():
             async with replay.at_rest():
                 log.debug("replay rests", connector=replay.name)
         for lane in self.lanes:
@@ -223,7 +228,7 @@ class Fleet:
 
     async def is_idle(self) -> bool:
         """Whether there is nothing to deliver, once more or for the first time. Raises sqlite3.Error."""
-        if self._replays.lanes or any(lane.cursor.position < self._journal.head for lane in self.lanes):
+        if self.replays or any(lane.cursor.position < self._journal.head for lane in self.lanes):
             return False
         return not any([await self._state.marked(lane.name, 1, 0) for lane in self.lanes])
 
