@@ -30,7 +30,7 @@ from relay.journal.folders import journal_folder, other_folders, worker_folder
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.pulse import Pulse
-from relay.runtime.reload import Reloaded, refused, reloaded
+from relay.runtime.reload import Reloaded, refused, reloaded, tell, waiting
 from relay.runtime.systemd import Notify, inherited_sockets
 from relay.runtime.view import View
 from relay.runtime.worker import Worker
@@ -53,21 +53,21 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
     on_signal(stop.set)
     async with _journal(config, state_folder, worker.number if worker else 0) as (journal, state):
         await Daemon(config, load, journal, state, worker).run(stop)
-    log.info("relay stopped")
+    log.info("worker stopped" if worker else "relay stopped")
 
 
 class Daemon:
     """What one process does with its journal."""
 
     def __init__(self, config: Config, load: Load, journal: Journal, state: State, worker: Worker | None) -> None:
-        self._config, self._load = config, load
+        self._used, self._config, self._load = config, config, load
         self._journal, self._state, self._worker = journal, state, worker
         number = worker.number if worker else 0
         self._fleet = Fleet(journal, state, state.folder, number)
         self._first = First(worker.first, []) if worker and number else None
         self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
-        self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload)
+        self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload, alone=worker is None)
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
@@ -84,13 +84,14 @@ class Daemon:
             self._chores.begin(group)
             for name, work in self._work():
                 self._chores.start(name, work)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
+            if self._worker is None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 _collect_less()
                 self._tell_start(addresses)
                 await self._until(stop)
-                log.info("relay stops", drain_s=self._config.runtime.drain)
+                log.info("worker stops" if self._worker else "relay stops", drain_s=self._config.runtime.drain)
                 await self._notify.stopping()
                 await self._ingest.drain()
                 await self._end(lanes)
@@ -169,6 +170,8 @@ class Daemon:
             except Exception as error:
                 log.error("reload failed by a bug", exc_info=error)
                 outcome = refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
+            if self._worker is None:  # else the supervisor tells, once for all
+                tell(outcome)
             await self._notify.ready(self._pulse.status())
             if not future.done():
                 future.set_result(outcome)
@@ -194,7 +197,8 @@ class Daemon:
         self._chores.start("tidy parking", tidy_parking(self._state, new.parked.retention))
         await self._renew_eraser()
         self._hand_on()
-        return reloaded(old, new, changes)
+        self._view.restart = waiting(self._used, new)
+        return reloaded(old, new, changes, self._view.restart)
 
     async def _renew_eraser(self) -> None:
         """The eraser knows the connectors and their settings: a new one goes on where it was."""
@@ -211,7 +215,7 @@ class Daemon:
         if self._worker is None:
             log.info("relay runs", **told, events_in_journal=events)
         else:
-            log.info("worker runs", worker=self._worker.number, **told, events_in_journal=events)
+            log.info("worker runs", **told, events_in_journal=events)
 
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the signal or, if that is all there is to do, for the end of the deliveries."""

@@ -20,22 +20,26 @@ from relay.admin import (
     ParkedCount,
     Rates,
     Refusing,
+    ReplayStatus,
     SourceStatus,
     State,
     Status,
     Tap,
+    merged,
     time_to,
 )
 from relay.admin.rates import NOW_S
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
+from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal, parked_counts, pause, resume
 from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import Reloaded
+from relay.runtime.retired import retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 
 HEED_S: Final = 5.0
@@ -55,9 +59,15 @@ class View:
         ingest: Ingest,
         journal: Journal,
         reload: Callable[[], Coroutine[Any, Any, Reloaded]],
+        *,
+        alone: bool,
     ) -> None:
+        """`alone`: this process is all that runs with the state folder."""
+        self._alone = alone
         self.config, self.folder, self.reload = config, folder, reload
         self._fleet, self._ingest, self._journal = fleet, ingest, journal
+        self.restart: Sequence[str] = ()
+        """What waits for a restart since the last reload."""
         self._rates = Rates()
         self._started = time.time()
         self._oldest: dict[str, tuple[int, float | None]] = {}
@@ -75,6 +85,8 @@ class View:
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
             values["pending", lane.name] = lane.cursor.ledger(head).pending
+        for number, replay in self._fleet.replays.items():
+            values["replayed", number] = replay.cursor.counts.total
         for name, intake in self._ingest.intakes.items():
             values["accepted", name] = intake.traffic.accepted
         return values
@@ -124,7 +136,10 @@ class View:
 
     async def status(self) -> Status:
         """How everything is now."""
-        parked = await count_parked_in(self.folder)
+        others = await retired(self.folder, {0}, self.config) if self._alone else []
+        return merged([await self._mine(), *others], await count_parked_in(self.folder))
+
+    async def _mine(self) -> Status:
         return Status(
             version=__version__,
             now=time.time(),
@@ -132,9 +147,11 @@ class View:
             cpu=cpu_seconds(),
             memory=memory_bytes(),
             sources=[self._source(name, intake) for name, intake in self._ingest.intakes.items()],
-            lanes=[await self._lane_status(lane, parked) for lane in self._fleet.lanes],
+            lanes=[await self._lane_status(lane) for lane in self._fleet.lanes],
             journal=self._journal_status(),
-            parked=parked,
+            parked=(),
+            replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
+            restart=self.restart,
         )
 
     def _source(self, name: str, intake: Intake) -> SourceStatus:
@@ -158,7 +175,16 @@ class View:
             ack=traffic.ack.copy(),
         )
 
-    async def _lane_status(self, lane: LiveLane, parked: list[ParkedCount]) -> LaneStatus:
+    def _replay(self, number: int, lane: Lane) -> ReplayStatus:
+        return ReplayStatus(
+            number=number,
+            connector=lane.name,
+            settled=lane.cursor.counts.total,
+            events=lane.until - lane.cursor.start,
+            rate=self._rates.change(("replayed", number), NOW_S),
+        )
+
+    async def _lane_status(self, lane: LiveLane) -> LaneStatus:
         oldest = await self._received(lane)
         name, delivery, now = lane.name, lane.delivery, time.monotonic()
         ledger, trouble = lane.cursor.ledger(self._journal.head), delivery.health.trouble
@@ -180,7 +206,7 @@ class View:
             rate=self._rates.change(("settled", name), NOW_S),
             drained_in=time_to(ledger.pending, -self._rates.change(("pending", name))),
             last_error=_last_error(lane) if trouble or lane.fault else None,
-            parked_now=sum(one.events for one in parked if one.connector == name),
+            parked_now=0,
             parked=delivery.meter.parked,
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),

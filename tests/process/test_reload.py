@@ -14,6 +14,17 @@ from relay.testing import Destination, make_event
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 
+PLUGIN = """
+from relay.api import Connector, ConnectorSettings
+
+class Chat(Connector, type="chat"):
+    class Settings(ConnectorSettings):
+        pass
+
+    async def deliver(self, batch):
+        pass
+"""
+
 
 class Watched(Destination):
     """Remembers by which connections requests came."""
@@ -139,13 +150,73 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
                 f"warning: source more: {GONE}",
                 "ingest.max_body: changed",
                 "journal.retention: changed",
-                "runtime.workers: takes a restart",
+                "runtime.workers: needs no restart any more",
             ],
         )
         assert (await daemon.post(numbered(3), "/currents"))[0] == 404
         assert (await daemon.post(numbered(3), "/elsewhere"))[0] == 202
         assert (await daemon.post(numbered(*range(20)), "/elsewhere"))[0] == 413
         assert await daemon.stop() == 0
+
+
+async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    await daemon.start()
+    for number, wrong in enumerate(("first", "second", "first")):
+        daemon.configure("20-bad", f'[connector.bad]\ntype = "{wrong}"')
+        daemon.signal(signal.SIGHUP)
+        refused = await daemon.until(
+            lambda: daemon.logged("configuration not reloaded, the old one goes on"),
+            lambda found, number=number: len(found) > number,
+        )
+        assert f'there is no connector type "{wrong}"' in refused[-1]["mistakes"][0]
+        assert "always" not in refused[-1]
+    assert await daemon.stop() == 0
+
+
+async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any) -> None:
+    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    await daemon.start()
+    assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
+    before = (daemon.conf / "00-ingest.toml").read_text()
+
+    daemon.configure("00-ingest", '[ingest]\nlisten = "127.0.0.1:1"')
+    for _ in range(2):
+        assert (await relay(daemon, "reload"))[1] == "ingest.listen: takes a restart\n"
+        assert "a restart is needed for: ingest.listen" in (await relay(daemon, "status"))[1]
+    daemon.configure("00-ingest", before)
+    assert (await relay(daemon, "reload"))[1] == "ingest.listen: needs no restart any more\n"
+    assert "a restart" not in (await relay(daemon, "status"))[1]
+    assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
+
+    (daemon.plugins / "chat.py").write_text(PLUGIN + "this is no Python")
+    stale = f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"
+    for _ in range(2):
+        assert (await relay(daemon, "reload"))[1] == f"{stale}: takes a restart\n"
+    assert f"a restart is needed for: {stale}" in (await relay(daemon, "status"))[1]
+    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
+    assert await daemon.stop() == 0
+
+
+async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:
+    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    daemon.configure("05-runtime", "[runtime]\nworkers = 2")
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    await daemon.start()
+    (daemon.plugins / "chat.py").write_text(PLUGIN + "\n")
+    daemon.configure("05-runtime", "[runtime]\nworkers = 3\n[log]\nlevel = 'debug'")
+    waiting = ["runtime.workers", "log.level", f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"]
+    for _ in range(2):
+        code, out, _error = await relay(daemon, "reload")
+        assert (code, sorted(out.splitlines())) == (0, sorted(f"{name}: takes a restart" for name in waiting))
+        code, out, _error = await relay(daemon, "status")
+        (line,) = [line for line in out.splitlines() if line.startswith("a restart")]
+        assert all(line.count(name) == 1 for name in waiting)
+    assert await daemon.stop() == 0
 
 
 async def test_two_hundred_reloads_under_load_refuse_nobody_and_lose_nothing(daemon: Any) -> None:
