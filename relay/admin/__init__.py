@@ -5,6 +5,7 @@ from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
 from relay.admin.server import SOCKET, Admin
 from relay.admin.status import (
+    GoneConnector,
     JournalStatus,
     LaneStatus,
     LastError,
@@ -23,6 +24,7 @@ __all__ = [
     "SOCKET",
     "Admin",
     "Control",
+    "GoneConnector",
     "JournalStatus",
     "LaneStatus",
     "LastError",

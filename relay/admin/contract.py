@@ -6,14 +6,15 @@ import msgspec
 
 from relay.admin.diagnosis import Diagnosis
 from relay.admin.status import Status
-from relay.journal import Parked, Replay, Which
+from relay.journal import Forgotten, Parked, Replay, Which
 from relay.journal.audit import Audit, WholeAudit
 
 
 def contract() -> str:
     """The document, as YAML: of its last part, the schemas, each line is JSON."""
     _, schemas = msgspec.json.schema_components(
-        [Status, Diagnosis, Audit, WholeAudit, Parked, Replay, Which], ref_template="#/components/schemas/{name}"
+        [Status, Diagnosis, Audit, WholeAudit, Forgotten, Parked, Replay, Which],
+        ref_template="#/components/schemas/{name}",
     )
     lines = [f"    {name}: {msgspec.json.encode(schema).decode()}\n" for name, schema in schemas.items()]
     text = files("relay.admin").joinpath("openapi.yaml").read_text("utf-8")

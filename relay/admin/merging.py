@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Final, TypeVar
 
-from relay.admin.status import JournalStatus, LaneStatus, ParkedCount, Refusing, SourceStatus, Status
+from relay.admin.status import GoneConnector, JournalStatus, LaneStatus, ParkedCount, Refusing, SourceStatus, Status
 
 T = TypeVar("T")
 
@@ -33,7 +33,9 @@ def ended(last: Status) -> Status:
     sources = [replace(one, duplicates=0, refusing=None, rate=0.0) for one in last.sources]
     lanes = [_ended(lane) for lane in last.lanes]
     journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
-    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, parked=(), replays=(), restart=())
+    return replace(
+        last, memory=0, sources=sources, lanes=lanes, journal=journal, parked=(), replays=(), gone=(), restart=()
+    )
 
 
 def _ended(lane: LaneStatus) -> LaneStatus:
@@ -61,6 +63,7 @@ def _added(one: Status, other: Status) -> Status:
         lanes=_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _lane),
         journal=_journal(one.journal, other.journal),
         replays=[*one.replays, *other.replays],
+        gone=_by_name(one.gone, other.gone, lambda gone: gone.connector, _gone),
         restart=[*dict.fromkeys((*one.restart, *other.restart))],
     )
 
@@ -71,6 +74,10 @@ def _by_name(ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], b
         known = found.get(name(other))
         found[name(other)] = other if known is None else both(known, other)
     return [*found.values()]
+
+
+def _gone(one: GoneConnector, other: GoneConnector) -> GoneConnector:
+    return replace(one, pending=one.pending + other.pending)
 
 
 def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:

@@ -148,6 +148,15 @@ class ParkedCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GoneConnector:
+    """One that has run, and is not configured any more."""
+
+    connector: str
+    pending: int
+    """Of the events that it had yet to get when it ended, those that the journal still has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayStatus:
     """How far a replay is that is under way."""
 
@@ -189,6 +198,7 @@ class Status:
     journal: JournalStatus
     parked: Sequence[ParkedCount]
     replays: Sequence[ReplayStatus] = ()
+    gone: Sequence[GoneConnector] = ()
     restart: Sequence[str] = ()
     """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
     workers: Sequence[WorkerStatus] = ()

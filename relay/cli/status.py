@@ -29,7 +29,7 @@ def status(state: Path, as_json: bool) -> None:
 
 def screen(seen: Status) -> list[str]:
     """One screen for people."""
-    notes = [*_replays(seen), *_restart(seen), *_wrong(seen)]
+    notes = [*_replays(seen), *_gone(seen), *_restart(seen), *_wrong(seen)]
     parts = [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
     return [*parts, *(["", *notes] if notes else [])]
 
@@ -91,6 +91,13 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
 def _replays(seen: Status) -> Iterator[str]:
     for one in seen.replays:
         yield f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
+
+
+def _gone(seen: Status) -> Iterator[str]:
+    for one in seen.gone:
+        if one.pending:
+            kept = f"{one.pending:,} pending stay for journal.retention in case it is added back"
+            yield f"{one.connector}: not configured any more; {kept} (relay forget {one.connector} lets go of them)"
 
 
 def _restart(seen: Status) -> Iterator[str]:

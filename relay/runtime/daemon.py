@@ -30,7 +30,8 @@ from relay.journal.folders import journal_folder, other_folders, worker_folder
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.pulse import Pulse
-from relay.runtime.reload import Reloaded, refused, reloaded, tell, waiting
+from relay.runtime.reload import Reloaded, in_full, refused, reloaded, waiting
+from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify, inherited_sockets
 from relay.runtime.view import View
 from relay.runtime.worker import Worker
@@ -122,6 +123,9 @@ class Daemon:
         except NotOpened as error:
             raise StartError(str(error)) from error
         self._hand_on()
+        if self._worker is None:
+            others = await retired(self._state.folder, {0}, self._config)
+            self._pulse.others = sum(one.journal.head for one in others)
         if self._first is not None:
             await self._first.connect()
             await self._follow_pauses(other_folders(self._state.folder, self._state.worker)[0])
@@ -166,12 +170,10 @@ class Daemon:
             future = await self._asked.get()
             await self._notify.reloading()
             try:
-                outcome = await self._reload()
+                outcome = await (self._reload() if self._worker else in_full(self._view, self._reload))
             except Exception as error:
-                log.error("reload failed by a bug", exc_info=error)
+                log.error("reload failed by a bug", exc_info=error, always=True)
                 outcome = refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
-            if self._worker is None:  # else the supervisor tells, once for all
-                tell(outcome)
             await self._notify.ready(self._pulse.status())
             if not future.done():
                 future.set_result(outcome)

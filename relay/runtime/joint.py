@@ -18,12 +18,12 @@ import msgspec
 
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
-from relay.journal import pause, resume
+from relay.journal import Forgotten, pause, resume
 from relay.journal.audit import Audit, audit_all
-from relay.runtime.reload import NOTHING, Reloaded, settings, tell, waiting
+from relay.runtime.reload import NOTHING, Reloaded, in_full, settings, waiting
 from relay.runtime.retired import nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
-from relay.runtime.view import count_parked_in
+from relay.runtime.view import count_parked_in, forgotten
 from relay.runtime.worker import Worker
 
 ANSWER_S: Final = 5.0
@@ -114,9 +114,7 @@ class JointView:
         """Have all workers go over to the configuration as it is on disk now, the first one first: where that refuses
         it, so would the others, and they are not asked. A second reload waits its turn."""
         async with self._reloading:
-            outcome = await self._reload_all()
-            tell(outcome)
-            return outcome
+            return await in_full(self, self._reload_all)
 
     async def _reload_all(self) -> Reloaded:
         first, *others = [one.worker for one in self._workers if not one.over]
@@ -166,6 +164,11 @@ class JointView:
         if refused := [reason for task in asked if (reason := task.result())]:
             raise OSError(refused[0])
         return changed
+
+    async def forget(self, connector: str) -> Forgotten:
+        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
+        OSError, sqlite3.Error."""
+        return await forgotten(self.folder, connector, self.config)
 
     async def _post(self, worker: Worker, path: str) -> str | None:
         """Ask a worker for something; why it does not do it, if it is there."""

@@ -1,11 +1,13 @@
-"""What a reload of the configuration comes to: told to whoever asked for it, and to the log. Pure."""
+"""What a reload of the configuration comes to: told to whoever asked for it, and to the log."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 import structlog
 
+from relay.admin import Status
+from relay.admin.diagnosis import span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
@@ -40,7 +42,37 @@ def reloaded(old: Config, new: Config, changes: Changes, restart: Sequence[str])
     return Reloaded(ok=True, said=said or [NOTHING])
 
 
-def tell(outcome: Reloaded) -> None:
+class Reloading(Protocol):
+    """What reloads: one process, or several workers as one."""
+
+    config: Config
+
+    async def status(self) -> Status:
+        """How everything is now."""
+
+
+async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]]) -> Reloaded:
+    """Reload, say of connectors that go or come back what is pending for them, and log it."""
+    before = await view.status()
+    outcome = await reload()
+    if outcome.ok:
+        pending = _pending(before, await view.status(), view.config.journal.retention)
+        outcome = replace(outcome, said=[line + pending.get(line, "") for line in outcome.said])
+    _tell(outcome)
+    return outcome
+
+
+def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
+    """What is to be added to lines on connectors."""
+    left, gone = ({one.connector: one.pending for one in status.gone if one.pending} for status in (before, after))
+    until = f"until they are {span(retention)} old (journal.retention), as long as there is room"
+    stay = f"pending events stay {until}, in case it is added back"
+    removed = {f"connector {name}: removed": f"; {pending:,} {stay}" for name, pending in gone.items()}
+    added = {f"connector {name}: added": f"; goes on with {pending:,} pending" for name, pending in left.items()}
+    return removed | added
+
+
+def _tell(outcome: Reloaded) -> None:
     """Log it, however often: who sent a SIGHUP hears of it nowhere else."""
     if outcome.ok:
         log.info("configuration reloaded", changes=outcome.said)

@@ -7,13 +7,13 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
 
 from relay import __version__
-from relay.admin import JournalStatus, LaneStatus, SourceStatus, Status
+from relay.admin import GoneConnector, JournalStatus, LaneStatus, SourceStatus, Status
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.journal import Ledger, SourceBooks
@@ -42,7 +42,9 @@ def _books_of(folder: Path, config: Config) -> Status:
     lanes = books(folder)
     ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
     counted = {one.source: one for one in sources(folder) if one.source in config.sources}
-    return nobody(acknowledged(lanes), ledgers, counted, config)
+    gone = [one for one in lanes if one.connector not in config.connectors]
+    mine = nobody(acknowledged(lanes), ledgers, counted, config)
+    return replace(mine, gone=[GoneConnector(connector=one.connector, pending=one.left(0)) for one in gone])
 
 
 def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceBooks], config: Config) -> Status:

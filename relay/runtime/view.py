@@ -14,6 +14,7 @@ import structlog
 from relay import __version__
 from relay.admin import (
     EVERY_S,
+    GoneConnector,
     JournalStatus,
     LaneStatus,
     LastError,
@@ -36,7 +37,7 @@ from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
-from relay.journal import Journal, parked_counts, pause, resume
+from relay.journal import Forgotten, Journal, forget, parked_counts, pause, resume
 from relay.journal.audit import Audit, audit_all
 from relay.runtime.reload import Reloaded
 from relay.runtime.retired import retired
@@ -124,6 +125,11 @@ class View:
             raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
         return changed
 
+    async def forget(self, connector: str) -> Forgotten:
+        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
+        OSError, sqlite3.Error."""
+        return await forgotten(self.folder, connector, self.config)
+
     def _is_held(self, connector: str) -> bool:
         return self._lane(connector).delivery.breaker.held is not None
 
@@ -150,6 +156,7 @@ class View:
             lanes=[await self._lane_status(lane) for lane in self._fleet.lanes],
             journal=self._journal_status(),
             parked=(),
+            gone=await self._gone(),
             replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
             restart=self.restart,
         )
@@ -174,6 +181,14 @@ class View:
             refusing=refusing,
             ack=traffic.ack.copy(),
         )
+
+    async def _gone(self) -> list[GoneConnector]:
+        try:
+            gone = await self._fleet.gone()
+        except (OSError, sqlite3.Error) as error:
+            log.error("the books of connectors that are gone cannot be read", error=str(error))
+            return []
+        return [GoneConnector(connector=name, pending=pending) for name, pending in gone.items()]
 
     def _replay(self, number: int, lane: Lane) -> ReplayStatus:
         return ReplayStatus(
@@ -238,6 +253,15 @@ class View:
             failed=journal.failed,
             syncs=journal.syncs.copy(),
         )
+
+
+async def forgotten(folder: Path, connector: str, config: Config) -> Forgotten:
+    """Let go of what a state folder has of a connector that is not in the configuration. Raises as `View.forget`."""
+    if connector in config.connectors:
+        raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
+    kept = await asyncio.to_thread(forget, folder, connector)
+    log.warning("connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked)
+    return kept
 
 
 async def count_parked_in(folder: Path) -> list[ParkedCount]:

@@ -15,7 +15,7 @@ from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, 
 from relay.catalogue import Selection
 from relay.config import AdminSettings, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.journal import Journal, Limits, State
+from relay.journal import Forgotten, Journal, Limits, State, forget
 from relay.journal.audit import Audit, audit
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
@@ -87,6 +87,11 @@ class Shown:
         self._known(connector)
         changed, self.held = held != self.held, held
         return changed
+
+    async def forget(self, connector: str) -> Forgotten:
+        if connector == "heap":
+            raise ValueError("heap is configured")
+        return forget(self.folder, connector)
 
     def _known(self, connector: str) -> None:
         if connector != "heap":

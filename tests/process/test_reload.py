@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 from aiohttp import web
 
 from relay.runtime.reload import GONE
@@ -157,6 +158,77 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
         assert (await daemon.post(numbered(3), "/elsewhere"))[0] == 202
         assert (await daemon.post(numbered(*range(20)), "/elsewhere"))[0] == 413
         assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_or_is_forgotten(
+    daemon: Any, workers: int
+) -> None:
+    daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
+    daemon.configure("10-source", SOURCE)
+    async with Destination() as web:
+        hook(daemon, "web", web.url)
+        await daemon.start()
+        assert (await relay(daemon, "pause", "web"))[0] == 0
+        for number in range(30):
+            await daemon.post(numbered(number))
+        (daemon.conf / "20-web.toml").unlink()
+        until = "until they are 7d 0h old (journal.retention), as long as there is room"
+        removed = f"connector web: removed; 30 pending events stay {until}, in case it is added back"
+        assert (await relay(daemon, "reload"))[1] == f"{removed}\n"
+        assert daemon.logged("configuration reloaded")[-1]["changes"] == [removed]
+        code, screen, _ = await relay(daemon, "status")
+        line = "web: not configured any more; 30 pending stay for journal.retention in case it is added back"
+        assert (code, f"\n{line} (relay forget web lets go of them)\n" in screen) == (0, True)
+        await daemon.post(numbered(30))
+
+        hook(daemon, "web", web.url)
+        assert (await relay(daemon, "reload"))[1] == "connector web: added; goes on with 30 pending\n"
+        code, _, error = await relay(daemon, "forget", "web", "--yes")
+        assert (code, "nothing is kept of a connector web that is not configured" in error) == (1, True)
+        assert (await relay(daemon, "resume", "web"))[0] == 0
+        await web.received(31)
+        await daemon.settled("web", 31)
+        assert (await relay(daemon, "pause", "web"))[0] == 0
+        await daemon.post(numbered(31, 32))
+        (daemon.conf / "20-web.toml").unlink()
+        assert "2 pending events stay" in (await relay(daemon, "reload"))[1]
+
+        assert (await relay(daemon, "forget", "web"))[0] == 1, "nobody has confirmed it"
+        lost = "web is forgotten, with 2 pending and 0 parked events of web\n"
+        assert (await relay(daemon, "forget", "web", "--yes"))[:2] == (0, lost)
+        (told,) = daemon.logged("connector is forgotten")
+        assert (told["connector"], told["expired"], told["parked"]) == ("web", 2, 0)
+        assert "web" not in (await relay(daemon, "status"))[1]
+        code, books, _ = await relay(daemon, "audit", "--conf", str(daemon.conf))
+        assert (code, "web" in books) == (0, False)
+
+        hook(daemon, "web", web.url)
+        assert (await relay(daemon, "reload"))[1] == "connector web: added\n"
+        await daemon.post(numbered(33))
+        await web.received(32)
+        await daemon.settled("web", 1)
+        assert numbers_at(web)[-1] == 33, "it begins anew, and is not paused"
+        assert await daemon.stop() == 0
+
+
+async def test_a_connector_is_forgotten_while_no_relay_runs(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    async with Destination() as web:
+        web.behaviour = 400
+        hook(daemon, "web", web.url)
+        await daemon.start()
+        await daemon.post(numbered(1, 2))
+        await daemon.until(daemon.parked, lambda parked: len(parked) == 2)
+        await daemon.settled("web", 2)
+        assert await daemon.stop() == 0
+    where = ["--conf", str(daemon.conf)]
+    assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "it is configured"
+    (daemon.conf / "20-web.toml").unlink()
+    code, out, _ = await relay(daemon, "forget", "web", "--yes", *where)
+    assert (code, out) == (0, "web is forgotten, with 0 pending and 2 parked events of web\n")
+    assert (daemon.parked(), daemon.ledger()) == ([], {})
+    assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "nothing is left of it"
 
 
 async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Any) -> None:
