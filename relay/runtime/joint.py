@@ -70,7 +70,8 @@ class JointView:
         for number, status in answers.items():
             self._keep(number, status)
         parts = [self._part(number, status, answers) for number, status in self._seen.items()]
-        whole = merged([self._mine(), *self._before.values(), *parts, *books.result()], parked.result())
+        before = [self._configured(status) for status in self._before.values()]
+        whole = merged([self._mine(), *before, *parts, *books.result()], parked.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers)
 
@@ -78,8 +79,14 @@ class JointView:
         """What a worker adds to the whole: what it says, or what it said last; of one that has ended for good that is
         what it had counted, beside its books."""
         if number not in answers:
-            return ended(last)
+            return self._configured(ended(last))
         return last if answers[number] else still(last)
+
+    def _configured(self, status: Status) -> Status:
+        """What a process had counted for what is still configured."""
+        sources = [one for one in status.sources if one.source in self.config.sources]
+        lanes = [one for one in status.lanes if one.connector in self.config.connectors]
+        return replace(status, sources=sources, lanes=lanes)
 
     async def _look(self, worker: Worker) -> Status | None:
         """How a worker is; None if it is away."""

@@ -159,6 +159,13 @@ async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_el
         assert_all_is_delivered(now, await metrics(daemon))
         stopped = [line["worker"] for line in daemon.logged("worker stopped")]
         assert (stopped.count(1), len(daemon.logged("relay stopped"))) == (2, 1), "once when all of relay stopped"
+        hook_file = daemon.conf / "20-hook.toml"
+        hook_file.rename(daemon.conf / "20-hook.off")
+        assert (await asyncio.to_thread(relay, daemon, "reload"))[1] == "connector hook: removed\n"
+        assert seen(daemon).lanes == []
+        (daemon.conf / "20-hook.off").rename(hook_file)
+        assert (await asyncio.to_thread(relay, daemon, "reload"))[1] == "connector hook: added\n"
+        assert seen(daemon).lanes[0].outcomes["delivered"] == 40
         assert await daemon.stop() == 0
 
         await daemon.start()

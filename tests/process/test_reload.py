@@ -207,6 +207,7 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         assert (await relay(daemon, "reload"))[1] == "connector web: added\n"
         await daemon.post(numbered(33))
         await web.received(32)
+        await daemon.until(lambda: "web" in daemon.ledger(), bool)
         await daemon.settled("web", 1)
         assert numbers_at(web)[-1] == 33, "it begins anew, and is not paused"
         assert await daemon.stop() == 0
