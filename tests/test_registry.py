@@ -214,3 +214,26 @@ def test_hooks_provide_types_made_in_another_way_and_commands(folder):
 def test_a_module_that_only_adds_commands_still_provides_its_classes(folder):
     (folder / "talk.py").write_text(COMMAND + CONNECTOR.format(type="chat"))
     assert set(info(Registry.discover([folder]), "talk").provides) == {"connector chat", "command greet"}
+
+
+def test_what_has_changed_since_it_was_loaded_is_known(folder, installed):
+    (folder / "talk.py").write_text(CONNECTOR.format(type="talk"))
+    (folder / "broken.py").write_text("no Python")
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text(CONNECTOR.format(type="pack"))
+    installed("more", extra=CONNECTOR.format(type="extra"))
+    registry = Registry.discover([folder])
+    (folder / "talk.py").touch()
+    assert registry.stale == []
+    (folder / "broken.py").write_text("")
+    assert registry.stale == [f"broken ({folder / 'broken.py'})"]
+    (folder / "talk.py").unlink()
+    (folder / "pack" / "late.py").write_text("")
+    extra = folder.parent / "site" / "relay_test_extra.py"
+    extra.write_text("")
+    assert registry.stale == [
+        f"broken ({folder / 'broken.py'})",
+        f"pack ({folder / 'pack'})",
+        f"talk ({folder / 'talk.py'})",
+        f"extra ({extra})",
+    ]

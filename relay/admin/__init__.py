@@ -5,11 +5,13 @@ from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
 from relay.admin.server import SOCKET, Admin
 from relay.admin.status import (
+    GoneConnector,
     JournalStatus,
     LaneStatus,
     LastError,
     ParkedCount,
     Refusing,
+    ReplayStatus,
     SourceStatus,
     State,
     Status,
@@ -22,12 +24,14 @@ __all__ = [
     "SOCKET",
     "Admin",
     "Control",
+    "GoneConnector",
     "JournalStatus",
     "LaneStatus",
     "LastError",
     "ParkedCount",
     "Rates",
     "Refusing",
+    "ReplayStatus",
     "SourceStatus",
     "State",
     "Status",

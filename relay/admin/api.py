@@ -34,6 +34,7 @@ class Api:
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
+            web.post("/lanes/{connector}/forget", self.forget),
             web.post("/reload", self.reload),
             web.get("/openapi.yaml", self.contract),
         ]
@@ -76,6 +77,10 @@ class Api:
         """Go over to the configuration as it is on disk."""
         reloaded = await self._control.reload()
         return answer({"ok": reloaded.ok, "said": reloaded.said})
+
+    async def forget(self, request: web.Request) -> web.StreamResponse:
+        """Let go of all that is kept of a connector that is not configured."""
+        return answer(await self._control.forget(request.match_info["connector"]))
 
     async def pause(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane hold its events."""

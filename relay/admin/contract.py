@@ -7,7 +7,7 @@ import msgspec
 from relay.admin.diagnosis import Diagnosis
 from relay.admin.status import Status
 from relay.admin.tracing import Trace
-from relay.journal import Parked, Replay, Which
+from relay.journal import Forgotten, Parked, Replay, Which
 from relay.journal.audit import Audit, WholeAudit
 from relay.journal.check import Check
 from relay.journal.counting import Count, Stretch
@@ -16,7 +16,7 @@ from relay.journal.counting import Count, Stretch
 def contract() -> str:
     """The document, as YAML: of its last part, the schemas, each line is JSON."""
     _, schemas = msgspec.json.schema_components(
-        [Status, Diagnosis, Audit, WholeAudit, Check, Trace, Count, Stretch, Parked, Replay, Which],
+        [Status, Diagnosis, Audit, WholeAudit, Check, Trace, Count, Stretch, Forgotten, Parked, Replay, Which],
         ref_template="#/components/schemas/{name}",
     )
     lines = [f"    {name}: {msgspec.json.encode(schema).decode()}\n" for name, schema in schemas.items()]

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from relay.admin.status import Status
 from relay.config import Config
+from relay.journal import Forgotten
 
 
 class Reload(Protocol):
@@ -41,6 +42,10 @@ class Control(Protocol):
     def tap(self, at: str, entries: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Lines of NDJSON of the events that pass at "ingest", or at a connector behind its filters. Raises
         LookupError."""
+
+    async def forget(self, connector: str) -> Forgotten:
+        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
+        OSError, sqlite3.Error."""
 
     async def hold(self, connector: str, *, held: bool) -> bool:
         """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.

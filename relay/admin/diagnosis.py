@@ -23,6 +23,8 @@ class Finding:
     name: str
     ok: bool
     said: str
+    parked: int = 0
+    """Events that lie parked there, which is no failure but may want a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,11 @@ class Diagnosis:
 
 def diagnose(status: Status) -> Diagnosis:
     """Look at every part."""
-    lanes = [Finding(one.connector, is_well(one, status.now), said_of_lane(one, status.now)) for one in status.lanes]
-    sources = [Finding(one.source, one.refusing is None, said_of_source(one, status.now)) for one in status.sources]
+    now = status.now
+    lanes = [Finding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes]
+    sources = [
+        Finding(one.source, one.refusing is None, said_of_source(one, now), one.parked_now) for one in status.sources
+    ]
     journal = _journal(status.journal)
     workers = [_worker(one) for one in status.workers]
     ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers))
@@ -62,15 +67,18 @@ def said_of_lane(lane: LaneStatus, now: float) -> str:
 
 def said_of_source(source: SourceStatus, now: float) -> str:
     """One sentence on a source."""
+    lying = f"{source.parked_now:,} parked (relay parked list --source {source.source} --cause unreadable)"
+    return f"{source.source}: {_taking(source, now)}{f'; {lying}' if source.parked_now else ''}"
+
+
+def _taking(source: SourceStatus, now: float) -> str:
     if refusing := source.refusing:
         until = f"; its sender stops for good at {at(refusing.deadline, now)}" if refusing.deadline else ""
         reason = f"{refusing.status} {refusing.reason}"
-        return (
-            f"{source.source}: has refused everything since {at(refusing.since, now)}: {reason}{until}{_check(source)}"
-        )
+        return f"has refused everything since {at(refusing.since, now)}: {reason}{until}{_check(source)}"
     if source.last is None:
-        return f"{source.source}: no events since the start"
-    return f"{source.source}: takes events, the last {span(now - source.last)} ago"
+        return "no events since the start"
+    return f"takes events, the last {span(now - source.last)} ago"
 
 
 def _check(source: SourceStatus) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Final, TypeVar
 
-from relay.admin.status import JournalStatus, LaneStatus, ParkedCount, Refusing, SourceStatus, Status
+from relay.admin.status import GoneConnector, JournalStatus, LaneStatus, ParkedCount, Refusing, SourceStatus, Status
 
 T = TypeVar("T")
 
@@ -20,11 +20,12 @@ SEVERITY: Final = ("working", "failing", "paused", "broken")
 def merged(statuses: Sequence[Status], parked: Sequence[ParkedCount]) -> Status:
     """The status of all of them together; of each lane the worst state. `parked` is what lies parked in all."""
     whole = reduce(_added, statuses)
-    now = Counter[str]()
+    now = Counter[tuple[str, str]]()
     for one in parked:
-        now[one.connector or ""] += one.events
-    lanes = [replace(lane, parked_now=now[lane.connector]) for lane in whole.lanes]
-    return replace(whole, lanes=lanes, parked=parked)
+        now[("source", one.source) if one.connector is None else ("connector", one.connector)] += one.events
+    sources = [replace(one, parked_now=now["source", one.source]) for one in whole.sources]
+    lanes = [replace(one, parked_now=now["connector", one.connector]) for one in whole.lanes]
+    return replace(whole, sources=sources, lanes=lanes, parked=parked)
 
 
 def ended(last: Status) -> Status:
@@ -32,7 +33,9 @@ def ended(last: Status) -> Status:
     sources = [replace(one, duplicates=0, refusing=None, rate=0.0) for one in last.sources]
     lanes = [_ended(lane) for lane in last.lanes]
     journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
-    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, parked=())
+    return replace(
+        last, memory=0, sources=sources, lanes=lanes, journal=journal, parked=(), replays=(), gone=(), restart=()
+    )
 
 
 def _ended(lane: LaneStatus) -> LaneStatus:
@@ -44,7 +47,9 @@ def still(last: Status) -> Status:
     """What a process said that is away for the moment: what it had is on disk, and nothing moves."""
     sources = [replace(one, rate=0.0) for one in last.sources]
     lanes = [replace(lane, rate=0.0, drained_in=None if lane.pending else 0.0) for lane in last.lanes]
-    return replace(last, memory=0, sources=sources, lanes=lanes, journal=replace(last.journal, full_in=None))
+    replays = [replace(one, rate=0.0) for one in last.replays]
+    journal = replace(last.journal, full_in=None)
+    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, replays=replays)
 
 
 def _added(one: Status, other: Status) -> Status:
@@ -58,6 +63,9 @@ def _added(one: Status, other: Status) -> Status:
         lanes=_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _lane),
         journal=_journal(one.journal, other.journal),
         strays=one.strays + other.strays,
+        replays=[*one.replays, *other.replays],
+        gone=_by_name(one.gone, other.gone, lambda gone: gone.connector, _gone),
+        restart=[*dict.fromkeys((*one.restart, *other.restart))],
     )
 
 
@@ -67,6 +75,10 @@ def _by_name(ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], b
         known = found.get(name(other))
         found[name(other)] = other if known is None else both(known, other)
     return [*found.values()]
+
+
+def _gone(one: GoneConnector, other: GoneConnector) -> GoneConnector:
+    return replace(one, pending=one.pending + other.pending)
 
 
 def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:

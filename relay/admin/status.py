@@ -37,6 +37,8 @@ class SourceStatus:
     """Entries that were no events, and are parked."""
     duplicates: int
     """Events that were left out because they had come before, since ever."""
+    parked_now: int = 0
+    """Entries that lie parked at it."""
     requests: Mapping[str, int]
     """By the status of the answer, "403" or "429", or its class: "2xx", "4xx" (any other), "5xx"."""
     last: float | None
@@ -146,6 +148,28 @@ class ParkedCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GoneConnector:
+    """One that has run, and is not configured any more."""
+
+    connector: str
+    pending: int
+    """Of the events that it had yet to get when it ended, those that the journal still has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayStatus:
+    """How far a replay is that is under way."""
+
+    number: int
+    connector: str
+    settled: int
+    """Of its events, those that have their outcome."""
+    events: int
+    rate: float
+    """Events that get their outcome, beside those of the lane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
     """One of several processes that do the work together."""
 
@@ -175,5 +199,9 @@ class Status:
     parked: Sequence[ParkedCount]
     strays: int = 0
     """Requests to paths that no source has, since the start."""
+    replays: Sequence[ReplayStatus] = ()
+    gone: Sequence[GoneConnector] = ()
+    restart: Sequence[str] = ()
+    """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
     workers: Sequence[WorkerStatus] = ()
     """Empty if one process does everything. Else all of the above is of all of them together."""

@@ -15,6 +15,7 @@ COMMANDS: Final = (
     "config",
     "doctor",
     "erasures",
+    "forget",
     "init",
     "journal",
     "new-connector",

@@ -9,7 +9,6 @@ import click
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
-from relay.parent import end_with_parent
 
 
 @click.command
@@ -30,19 +29,19 @@ def run(
     loaded = load(folders, registry)
     for warning in () if worker else loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    runtime.set_up_logs(loaded.config.log)
+    told = None if worker is None else runtime.Worker.read(worker)
+    runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
     try:
-        _run(loaded.config, lambda: load(folders, registry).config, state.resolve(), worker)
+        _run(loaded.config, lambda: load(folders, registry).config, state.resolve(), told)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
         ctx.exit(1)
 
 
-def _run(config: Config, read: Callable[[], Config], state: Path, told: str | None) -> None:
+def _run(config: Config, read: Callable[[], Config], state: Path, worker: runtime.Worker | None) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        if told is not None:
-            end_with_parent()
-            worker = runtime.Worker.read(told)
+        if worker is not None:
+            runtime.follow_parent()
             runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
         elif runtime.is_needed(config, state):
             runner.run(runtime.supervise(config, read, state))

@@ -10,7 +10,7 @@ from relay.admin import LaneStatus, SourceStatus, Status, WorkerStatus
 from relay.admin.diagnosis import at, diagnose, full_in, span
 from relay.cli.client import needed
 from relay.cli.options import state_option
-from relay.cli.words import printable, size, table
+from relay.cli.words import counted, printable, size, table
 
 
 @click.command
@@ -29,9 +29,9 @@ def status(state: Path, as_json: bool) -> None:
 
 def screen(seen: Status) -> list[str]:
     """One screen for people."""
-    wrong = [*_wrong(seen)]
+    notes = [*_replays(seen), *_gone(seen), *_restart(seen), *_wrong(seen)]
     parts = [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
-    return [*parts, *(["", *wrong] if wrong else [])]
+    return [*parts, *(["", *notes] if notes else [])]
 
 
 def _head(seen: Status) -> str:
@@ -46,7 +46,8 @@ def _head(seen: Status) -> str:
 def _journal(seen: Status) -> str:
     journal = seen.journal
     held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
-    return f"journal: {size(journal.size)}, {held}, {journal.head - journal.oldest:,} events{full_in(journal)}"
+    kept = counted(journal.head - journal.oldest, "event")
+    return f"journal: {size(journal.size)}, {held}, {kept} kept{full_in(journal)}"
 
 
 def _workers(seen: Status) -> list[str]:
@@ -62,16 +63,18 @@ def _worker(one: WorkerStatus, now: float) -> list[str]:
 
 
 def _sources(seen: Status) -> list[str]:
-    header = ["source", "accepted", "rate/s", "refused", "duplicates", "unreadable", "last event"]
-    strays = (
-        [f"{seen.strays:,} requests to paths that no source has (request refused in the log)"] if seen.strays else []
-    )
-    return [*table([header, *(_source(one, seen.now) for one in seen.sources)]), *strays]
+    header = ["source, since start", "accepted", "rate/s", "refused", "unreadable", "last event"]
+    header += ["duplicates ever", "parked now"]
+    lines = table([header, *(_source(one, seen.now) for one in seen.sources)])
+    if seen.strays:
+        lines.append(f"{seen.strays:,} requests to paths that no source has (request refused in the log)")
+    return lines
 
 
 def _source(one: SourceStatus, now: float) -> list[str]:
-    counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.duplicates:,}", f"{one.unreadable:,}"]
-    return [one.source, *counts, "-" if one.last is None else f"{span(now - one.last)} ago"]
+    counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
+    last = "-" if one.last is None else f"{span(now - one.last)} ago"
+    return [one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"]
 
 
 def _lanes(seen: Status) -> list[str]:
@@ -88,9 +91,25 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
     return [one.connector, state, f"{one.pending:,}", oldest, f"{one.rate:,.0f}", drained, f"{one.parked_now:,}", last]
 
 
+def _replays(seen: Status) -> Iterator[str]:
+    for one in seen.replays:
+        yield f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
+
+
+def _gone(seen: Status) -> Iterator[str]:
+    for one in seen.gone:
+        if one.pending:
+            kept = f"{one.pending:,} pending stay for journal.retention in case it is added back"
+            yield f"{one.connector}: not configured any more; {kept} (relay forget {one.connector} lets go of them)"
+
+
+def _restart(seen: Status) -> Iterator[str]:
+    if seen.restart:
+        yield f"a restart is needed for: {', '.join(seen.restart)}"
+
+
 def _wrong(seen: Status) -> Iterator[str]:
-    """What needs a look, in words."""
+    """What needs a look, and what lies parked, in words."""
     found = diagnose(seen)
-    yield from (
-        printable(one.said) for one in (*found.workers, *found.sources, found.journal, *found.lanes) if not one.ok
-    )
+    each = (*found.workers, *found.sources, found.journal, *found.lanes)
+    yield from (printable(one.said) for one in each if not one.ok or one.parked)

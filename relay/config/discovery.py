@@ -1,9 +1,10 @@
 """Finds plugins: drop-in files and folders, and the entry points of installed distributions."""
 
+import hashlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import Distribution, entry_points
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+Stamp = Mapping[str, bytes]
 PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
 
 
@@ -67,6 +69,25 @@ def _load_drop_in(path: Path) -> ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+def place_of(module: ModuleType) -> Path | None:
+    """The file of a module, or the folder of a package."""
+    file = getattr(module, "__file__", None)
+    return None if file is None else Path(file).parent if hasattr(module, "__path__") else Path(file)
+
+
+def stamp(path: Path) -> Stamp:
+    """What the Python files there are now, to see whether they change."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return {str(file): _digest(file) for file in files}
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def _check_owner(path: Path) -> None:

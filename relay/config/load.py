@@ -87,6 +87,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
+        stale_plugins=registry.stale,
     )
     if check.mistakes:
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
@@ -153,7 +154,8 @@ class _Check:
             return None
         if not isinstance(wanted, str) or wanted not in known:
             broken = [f"; plugin {info.name} is broken: {info.reason}" for info in self.registry.suspects(wanted)]
-            reason = f'there is no {kind} type "{wanted}"; {listed}{"".join(broken)}'
+            stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.registry.stale]
+            reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale])}'
             self._wrong((kind, name, "type"), reason, closest(wanted, known))
             return None
         return known[wanted]

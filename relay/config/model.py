@@ -1,6 +1,6 @@
 """The daemon's own settings tables, and `Config`: everything that conf.d says, checked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_type_hints
@@ -159,6 +159,8 @@ class Config:
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
+    stale_plugins: Sequence[str] = ()
+    """Those whose files are not any more what this process has loaded."""
 
     @property
     def kept_for(self) -> list[str]:

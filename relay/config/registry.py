@@ -13,7 +13,7 @@ import pluggy
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Plugin, Settings, Source, SourceSettings
 from relay.api import hooks as hookspecs
-from relay.config.discovery import PLUGIN_FOLDERS, Candidate, candidates
+from relay.config.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
@@ -49,6 +49,8 @@ class Registry:
     def __init__(self) -> None:
         self.plugins: list[PluginInfo] = []
         self._provided: dict[tuple[str, str], tuple[Thing, Candidate]] = {}
+        self._stamps: dict[Path, tuple[str, Stamp]] = {}
+        """Where each plugin is, its name, and its files as they were loaded."""
         self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         """By name and origin of a plugin."""
 
@@ -64,6 +66,11 @@ class Registry:
         for number, info in enumerate(registry.plugins):
             registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
         return registry
+
+    @property
+    def stale(self) -> list[str]:
+        """The plugins whose files are others now than when they were loaded, with where they are. Reads files."""
+        return [f"{name} ({path})" for path, (name, known) in self._stamps.items() if stamp(path) != known]
 
     def types(self, kind: str) -> dict[str, type[Plugin]]:
         """All classes of a kind (`source`, `connector`, `filter`) by their type name."""
@@ -93,8 +100,12 @@ class Registry:
 
     def _add(self, candidate: Candidate) -> PluginInfo:
         name, origin, version = candidate.name, candidate.origin, candidate.version
+        if candidate.is_drop_in:  # what cannot be loaded may be mended
+            self._stamps[Path(origin)] = name, stamp(Path(origin))
         try:
             module = candidate.load()
+            if not candidate.is_drop_in and (place := place_of(module)):
+                self._stamps[place] = name, stamp(place)
             things = {_key(thing): thing for thing in _things(module)}
             provided = self._claim(things, candidate)
         except (Exception, SystemExit) as error:  # whatever a plugin does while it is imported

@@ -17,15 +17,17 @@ import structlog
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.keeping import Keeping
-from relay.deliver.lane import Snapshot
+from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.live import LiveLane
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
 from relay.deliver.replays import Replays
 from relay.journal import Counts, Cursor, Journal, State
+from relay.journal.books import books
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
+GONE_ADVICE: Final = "configure it again under this name to have them delivered, or forget it (relay forget)"
 log = structlog.stdlib.get_logger()
 
 
@@ -54,6 +56,11 @@ class Fleet:
         """Those that run."""
         return tuple(self._lanes.values())
 
+    @property
+    def replays(self) -> Mapping[int, Lane]:
+        """The lanes of the replays under way, by their numbers."""
+        return self._replays.lanes
+
     async def open(self, config: Config) -> None:
         """Make and open the connectors, and give each lane its cursor. Raises NotOpened."""
         wanted = plans(config)
@@ -65,13 +72,17 @@ class Fleet:
 
     async def _tell_abandoned(self) -> None:
         """Say which connectors are no longer configured but have events to come: the journal does not wait for them."""
-        running = {lane.name for lane in self.lanes}
-        for connector, pending in (await self._state.pending(self._journal.head)).items():
-            if connector not in running and pending:
-                advice = "configure it again under this name to have them delivered; they expire when space is needed"
-                log.warning(
-                    "connector is gone but has events to come", connector=connector, pending=pending, advice=advice
-                )
+        for connector, pending in (await self.gone()).items():
+            if pending:
+                news = {"connector": connector, "pending": pending, "advice": GONE_ADVICE}
+                log.warning("connector is gone but has events to come", **news)
+
+    async def gone(self) -> dict[str, int]:
+        """Connectors that have run, but do not now, and of each how many of the events that were pending when it ended
+        the journal still has. Raises FileNotFoundError, sqlite3.Error."""
+        found = await asyncio.to_thread(books, self._state.folder)
+        running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
+        return {one.connector: one.left(oldest) for one in found if one.connector not in running}
 
     async def change(self, config: Config, budget: float) -> Changes:
         """Go over to another configuration, while the fleet runs. Lanes of which nothing has changed go on as they are;
@@ -107,6 +118,7 @@ class Fleet:
         self._replays.forget(names)
         for lane in ending:
             del self._lanes[lane.name], self._plans[lane.name]
+            self._saved.pop(lane.name, None)
             await release(lane.connector)
 
     def _start(self, lane: LiveLane) -> None:
@@ -208,7 +220,7 @@ class Fleet:
 
         `meanwhile` is called for each connector while its lane rests and all it knows is saved; it returns by how much
         the counts of the lane are others from now on, as it has saved them."""
-        for replay in self._replays.lanes:
+        for replay in self.replays.values():
             async with replay.at_rest():
                 log.debug("replay rests", connector=replay.name)
         for lane in self.lanes:
@@ -223,7 +235,7 @@ class Fleet:
 
     async def is_idle(self) -> bool:
         """Whether there is nothing to deliver, once more or for the first time. Raises sqlite3.Error."""
-        if self._replays.lanes or any(lane.cursor.position < self._journal.head for lane in self.lanes):
+        if self.replays or any(lane.cursor.position < self._journal.head for lane in self.lanes):
             return False
         return not any([await self._state.marked(lane.name, 1, 0) for lane in self.lanes])
 

@@ -70,7 +70,8 @@ class Lane:
         self._awake = asyncio.Lock()
         """Held while anything is under way."""
         self._patience: asyncio.Timeout | None = None
-        self._until = until
+        self.until = until
+        """The offset that it ends at."""
         self._ordered: Ordered | None = None
         self.taps: set[Callable[[Block], object]] = set()
         """Called with each block that is on its way to the connector, after the filters; they must be quick."""
@@ -90,7 +91,7 @@ class Lane:
     @property
     def ended(self) -> bool:
         """Whether it has come to its end."""
-        return self.cursor.position >= self._until
+        return self.cursor.position >= self.until
 
     @property
     def selection(self) -> Selection:
@@ -170,7 +171,7 @@ class Lane:
         self._window.saved(snapshot.events)
 
     async def _collect(self, group: asyncio.TaskGroup) -> None:
-        collector = Collector(self._journal, self.cursor, self._route, self._limits, self._until)
+        collector = Collector(self._journal, self.cursor, self._route, self._limits, self.until)
         try:
             while (span := await collector.next()) is not None:
                 if span.batch is None and not span.failed:

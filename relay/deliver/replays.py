@@ -38,9 +38,9 @@ class Replays:
             self._lanes[number] = lanes[wanted[number].connector].replay(wanted[number])
 
     @property
-    def lanes(self) -> Sequence[Lane]:
-        """Those that run."""
-        return tuple(self._lanes.values())
+    def lanes(self) -> Mapping[int, Lane]:
+        """Those that run, by their numbers."""
+        return {**self._lanes}
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Run those that do not run yet."""

@@ -3,6 +3,7 @@
 from relay.journal.attempts import Attempts
 from relay.journal.books import Refusals, SourceBooks, ledger
 from relay.journal.cursor import Counts, Cursor, Ledger, runs, unsettled
+from relay.journal.forgetting import Forgotten, forget
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.parked import (
     CAUSES,
@@ -30,6 +31,7 @@ __all__ = [
     "Corrupt",
     "Counts",
     "Cursor",
+    "Forgotten",
     "Journal",
     "Ledger",
     "Limits",
@@ -44,6 +46,7 @@ __all__ = [
     "Which",
     "count_parked",
     "drop_parked",
+    "forget",
     "forget_seen",
     "ledger",
     "look_at_parked",

@@ -32,6 +32,11 @@ class Books:
         """The offsets that have no outcome yet."""
         return unsettled(self.cursor.position, self.head, self.cursor.ahead)
 
+    def left(self, oldest: int) -> int:
+        """How many of them a journal still has whose oldest offset is given."""
+        rest = unsettled(max(self.cursor.position, oldest), self.head, self.cursor.ahead)
+        return sum(stop - start for start, stop in rest)
+
     def is_settled(self, offset: int) -> bool:
         """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
         return self.cursor.is_settled(offset)

@@ -104,11 +104,6 @@ class State:
         row = await self.run(lambda db: db.execute(query, (connector,)).fetchone())
         return None if row is None else read_cursor(*row)
 
-    async def pending(self, head: int) -> dict[str, int]:
-        """For every connector that ever ran, the events that had no outcome when the journal's head is there."""
-        query = f"SELECT connector, ? - start - {' - '.join(OUTCOMES)} FROM cursor"  # noqa: S608
-        return dict(await self.run(lambda db: db.execute(query, (head,)).fetchall()))
-
     async def save(
         self,
         cursors: Mapping[str, Cursor],

@@ -3,6 +3,6 @@
 from relay.runtime.daemon import StartError, run
 from relay.runtime.logs import set_up_logs
 from relay.runtime.supervisor import is_needed, supervise
-from relay.runtime.worker import Worker
+from relay.runtime.worker import Worker, follow_parent
 
-__all__ = ["StartError", "Worker", "is_needed", "run", "set_up_logs", "supervise"]
+__all__ = ["StartError", "Worker", "follow_parent", "is_needed", "run", "set_up_logs", "supervise"]

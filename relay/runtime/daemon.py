@@ -30,7 +30,8 @@ from relay.journal.folders import journal_folder, other_folders, worker_folder
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.pulse import Pulse
-from relay.runtime.reload import Reloaded, refused, reloaded
+from relay.runtime.reload import Reloaded, in_full, refused, reloaded, waiting
+from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify, inherited_sockets
 from relay.runtime.view import View
 from relay.runtime.worker import Worker
@@ -53,21 +54,21 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
     on_signal(stop.set)
     async with _journal(config, state_folder, worker.number if worker else 0) as (journal, state):
         await Daemon(config, load, journal, state, worker).run(stop)
-    log.info("relay stopped")
+    log.info("worker stopped" if worker else "relay stopped")
 
 
 class Daemon:
     """What one process does with its journal."""
 
     def __init__(self, config: Config, load: Load, journal: Journal, state: State, worker: Worker | None) -> None:
-        self._config, self._load = config, load
+        self._used, self._config, self._load = config, config, load
         self._journal, self._state, self._worker = journal, state, worker
         number = worker.number if worker else 0
         self._fleet = Fleet(journal, state, state.folder, number)
         self._first = First(worker.first, []) if worker and number else None
         self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
-        self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload)
+        self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload, alone=worker is None)
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
@@ -84,13 +85,14 @@ class Daemon:
             self._chores.begin(group)
             for name, work in self._work():
                 self._chores.start(name, work)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
+            if self._worker is None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 _collect_less()
                 self._tell_start(addresses)
                 await self._until(stop)
-                log.info("relay stops", drain_s=self._config.runtime.drain)
+                log.info("worker stops" if self._worker else "relay stops", drain_s=self._config.runtime.drain)
                 await self._notify.stopping()
                 await self._ingest.drain()
                 await self._end(lanes)
@@ -121,6 +123,9 @@ class Daemon:
         except NotOpened as error:
             raise StartError(str(error)) from error
         self._hand_on()
+        if self._worker is None:
+            others = await retired(self._state.folder, {0}, self._config)
+            self._pulse.others = sum(one.journal.head for one in others)
         if self._first is not None:
             await self._first.connect()
             await self._follow_pauses(other_folders(self._state.folder, self._state.worker)[0])
@@ -165,9 +170,9 @@ class Daemon:
             future = await self._asked.get()
             await self._notify.reloading()
             try:
-                outcome = await self._reload()
+                outcome = await (self._reload() if self._worker else in_full(self._view, self._reload))
             except Exception as error:
-                log.error("reload failed by a bug", exc_info=error)
+                log.error("reload failed by a bug", exc_info=error, always=True)
                 outcome = refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
             await self._notify.ready(self._pulse.status())
             if not future.done():
@@ -194,7 +199,8 @@ class Daemon:
         self._chores.start("tidy parking", tidy_parking(self._state, new.parked.retention))
         await self._renew_eraser()
         self._hand_on()
-        return reloaded(old, new, changes)
+        self._view.restart = waiting(self._used, new)
+        return reloaded(old, new, changes, self._view.restart)
 
     async def _renew_eraser(self) -> None:
         """The eraser knows the connectors and their settings: a new one goes on where it was."""
@@ -211,7 +217,7 @@ class Daemon:
         if self._worker is None:
             log.info("relay runs", **told, events_in_journal=events)
         else:
-            log.info("worker runs", worker=self._worker.number, **told, events_in_journal=events)
+            log.info("worker runs", **told, events_in_journal=events)
 
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the signal or, if that is all there is to do, for the end of the deliveries."""

@@ -6,7 +6,7 @@ counted since its start is kept when it starts again, so that sums do not fall.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,13 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from relay import __version__
-from relay.admin import JournalStatus, Status, WorkerStatus, ended, merged, still
+from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
-from relay.histogram import QUICK, Histogram
-from relay.journal import pause, resume
-from relay.runtime.reload import NOTHING, Reloaded, settings
+from relay.journal import Forgotten, pause, resume
+from relay.runtime.reload import NOTHING, Reloaded, in_full, settings, waiting
+from relay.runtime.retired import nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
-from relay.runtime.view import count_parked_in
+from relay.runtime.view import count_parked_in, forgotten
 from relay.runtime.worker import Worker
 
 ANSWER_S: Final = 5.0
@@ -47,7 +46,8 @@ class JointView:
     """Several workers as `relay.admin` wants them."""
 
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
-        self.config, self._load = config, load
+        self._used, self.config, self._load = config, config, load
+        self._restart: Sequence[str] = ()
         self.folder, self._workers = folder, workers
         self._reloading = asyncio.Lock()
         self._started = time.time()
@@ -57,20 +57,35 @@ class JointView:
 
     async def status(self) -> Status:
         """How everything is now."""
+        running = [one.worker for one in self._workers if not one.over]
         async with asyncio.TaskGroup() as group:
-            asked = [
-                (one.worker, group.create_task(self._look(one.worker), name=f"look at worker {one.worker.number}"))
-                for one in self._workers
-                if not one.over
-            ]
+            asked = {
+                worker.number: group.create_task(self._look(worker), name=f"look at worker {worker.number}")
+                for worker in running
+            }
+            books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
             parked = group.create_task(count_parked_in(self.folder), name="count parked events")
-        answers = {worker.number: task.result() for worker, task in asked}
+        answers = {number: task.result() for number, task in asked.items()}
         for number, status in answers.items():
             self._keep(number, status)
-        parts = [status if answers.get(number) else still(status) for number, status in self._seen.items()]
-        whole = merged([self._mine(), *self._before.values(), *parts], parked.result())
+        parts = [self._part(number, status, answers) for number, status in self._seen.items()]
+        before = [self._configured(status) for status in self._before.values()]
+        whole = merged([self._mine(), *before, *parts, *books.result()], parked.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers)
+
+    def _part(self, number: int, last: Status, answers: Mapping[int, Status | None]) -> Status:
+        """What a worker adds to the whole: what it says, or what it said last; of one that has ended for good that is
+        what it had counted, beside its books."""
+        if number not in answers:
+            return self._configured(ended(last))
+        return last if answers[number] else still(last)
+
+    def _configured(self, status: Status) -> Status:
+        """What a process had counted for what is still configured."""
+        sources = [one for one in status.sources if one.source in self.config.sources]
+        lanes = [one for one in status.lanes if one.connector in self.config.connectors]
+        return replace(status, sources=sources, lanes=lanes)
 
     async def _look(self, worker: Worker) -> Status | None:
         """How a worker is; None if it is away."""
@@ -91,20 +106,8 @@ class JointView:
 
     def _mine(self) -> Status:
         """The supervisor itself."""
-        return Status(
-            version=__version__,
-            now=time.time(),
-            started=self._started,
-            cpu=cpu_seconds(),
-            memory=memory_bytes(),
-            sources=[],
-            lanes=[],
-            journal=JournalStatus(
-                oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None, bytes=0, failed=0,
-                syncs=Histogram(QUICK),
-            ),
-            parked=[],
-        )  # fmt: skip
+        mine = nobody(0, {}, {}, self.config)
+        return replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=self._restart)
 
     def _worker(self, number: int, *, away: bool) -> WorkerStatus:
         seen = self._seen.get(number)
@@ -117,18 +120,22 @@ class JointView:
         """Have all workers go over to the configuration as it is on disk now, the first one first: where that refuses
         it, so would the others, and they are not asked. A second reload waits its turn."""
         async with self._reloading:
-            first, *others = [one.worker for one in self._workers if not one.over]
-            found = [await self._reload(first)]
-            if found[0].ok:
-                found += [await self._reload(worker) for worker in others]
-            said = list(dict.fromkeys(line for one in found for line in one.said))
-            if not all(one.ok for one in found):
-                return Reloaded(ok=False, said=said)
-            with suppress(ConfigError):  # it has been changed once more
-                new = await asyncio.to_thread(self._load)
-                said += [line for line in settings(self.config, new) if line not in said]
-                self.config = new
-            return Reloaded(ok=True, said=[line for line in said if line != NOTHING] or [NOTHING])
+            return await in_full(self, self._reload_all)
+
+    async def _reload_all(self) -> Reloaded:
+        first, *others = [one.worker for one in self._workers if not one.over]
+        found = [await self._reload(first)]
+        if found[0].ok:
+            found += [await self._reload(worker) for worker in others]
+        said = [line for one in found for line in one.said if line != NOTHING]
+        if not all(one.ok for one in found):
+            return Reloaded(ok=False, said=[*dict.fromkeys(said)])
+        with suppress(ConfigError):  # it has been changed once more
+            new = await asyncio.to_thread(self._load)
+            self._restart = waiting(self._used, new)
+            said += settings(self.config, new, self._restart)
+            self.config = new
+        return Reloaded(ok=True, said=[*dict.fromkeys(said)] or [NOTHING])
 
     async def _reload(self, worker: Worker) -> Reloaded:
         try:
@@ -159,6 +166,11 @@ class JointView:
         if refused := [reason for task in asked if (reason := task.result())]:
             raise OSError(refused[0])
         return changed
+
+    async def forget(self, connector: str) -> Forgotten:
+        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
+        OSError, sqlite3.Error."""
+        return await forgotten(self.folder, connector, self.config)
 
     async def _post(self, worker: Worker, path: str) -> str | None:
         """Ask a worker for something; why it does not do it, if it is there."""

@@ -32,10 +32,10 @@ class JointPulse:
         self._said = "starting"
 
     async def run(self) -> None:
-        """Say that all workers are ready, and then that they are alive, until cancelled."""
-        if self._notify.listens:
-            await self._notify.ready(await self._status())
-        while self._notify.listens:
+        """Say that all workers are ready, and then that they are alive, until cancelled. Where nobody listens they are
+        asked all the same: what one has counted since is lost when it is killed."""
+        await self._notify.ready(await self._status())
+        while True:
             if stuck := [one.worker.number for one in self._workers if one.is_silent(self._silence)]:
                 status = f"stuck: no sign of life from worker {stuck[0]} for {self._silence:g} s"
                 log.error("relay is stuck", reason=status, advice=ADVICE)

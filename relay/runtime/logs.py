@@ -20,14 +20,15 @@ FIRST: Final = ("timestamp", "level", "message")
 
 class Repeats:
     """Lets the same warning through once a minute; the next one says how many were held back in between. Warnings that
-    differ in their reason are not the same, but no more than REASONS of them: senders can make up any number."""
+    differ in their reason are not the same, but no more than REASONS of them: senders can make up any number. A line
+    with `always=True` is let through: somebody waits for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._told: dict[tuple[object, ...], dict[object, tuple[float, int]]] = {}
 
     def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if level not in ("warning", "error"):
+        if line.pop("always", False) or level not in ("warning", "error"):
             return line
         now = self._clock()
         told = self._told.setdefault(tuple(line.get(name) for name in KEYS), {})
@@ -52,14 +53,16 @@ def _slot(told: dict[object, tuple[float, int]], reason: object, now: float) -> 
     return reason
 
 
-def set_up_logs(settings: LogSettings) -> None:
-    """Send relay's own lines and those of the libraries to standard error, in one format."""
+def set_up_logs(settings: LogSettings, worker: int | None = None) -> None:
+    """Send relay's own lines and those of the libraries to standard error, in one format; those of one of several
+    workers with its number."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if worker is None else [_Numbered(worker)]),
     ]
     repeats: list[Any] = [Repeats()]
     structlog.configure(
@@ -71,6 +74,17 @@ def set_up_logs(settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(shared, console=console))
     logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+class _Numbered:
+    """Names the worker in its lines, whichever thread they come from."""
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(self, _: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        line.setdefault("worker", self._worker)
+        return line
 
 
 def _formatter(shared: list[Any], *, console: bool) -> logging.Formatter:

@@ -28,6 +28,8 @@ class Pulse:
     def __init__(self, notify: Notify, journal: Journal, fleet: Fleet) -> None:
         self._notify, self._journal, self._fleet = notify, journal, fleet
         self._asked = {"the journal's writer": journal.answers, "what deliveries wait for": fleet.answers}
+        self.others = 0
+        """Events that workers accepted that are no longer wanted."""
         self._beat, self._patience = BEAT_S, PATIENCE_S
         if notify.watchdog:
             self._beat, self._patience = min(BEAT_S, notify.watchdog / 4), notify.watchdog / 2
@@ -58,7 +60,7 @@ class Pulse:
         """How things are, in one sentence."""
         head = self._journal.head
         pending = {lane.name: lane.cursor.ledger(head).pending for lane in self._fleet.lanes}
-        return sentence(head, pending, self._journal.refusing)
+        return sentence(head + self.others, pending, self._journal.refusing)
 
 
 def sentence(events: int, pending: Mapping[str, int], refusing: str | None) -> str:

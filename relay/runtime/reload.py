@@ -1,11 +1,13 @@
-"""What a reload of the configuration comes to: told to whoever asked for it, and to the log. Pure."""
+"""What a reload of the configuration comes to: told to whoever asked for it, and to the log."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 import structlog
 
+from relay.admin import Status
+from relay.admin.diagnosis import span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
@@ -30,17 +32,52 @@ class Reloaded:
 
 def refused(mistakes: Sequence[object]) -> Reloaded:
     """The new configuration does not come into force."""
-    said = [*map(str, mistakes)]
-    log.error("configuration not reloaded, the old one goes on", mistakes=said)
-    return Reloaded(ok=False, said=said)
+    return Reloaded(ok=False, said=[*map(str, mistakes)])
 
 
-def reloaded(old: Config, new: Config, changes: Changes) -> Reloaded:
-    """The new configuration is in force."""
-    said = [*_connectors(changes), *_sources(old.sources, new.sources), *settings(old, new)]
+def reloaded(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> Reloaded:
+    """The new configuration is in force, but for what takes a `restart`."""
+    said = [*_connectors(changes), *_sources(old.sources, new.sources), *settings(old, new, restart)]
     said += [f"warning: {doubt}" for doubt in changes.doubts]
-    log.info("configuration reloaded", changes=said)
     return Reloaded(ok=True, said=said or [NOTHING])
+
+
+class Reloading(Protocol):
+    """What reloads: one process, or several workers as one."""
+
+    config: Config
+
+    async def status(self) -> Status:
+        """How everything is now."""
+
+
+async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]]) -> Reloaded:
+    """Reload, say of connectors that go or come back what is pending for them, and log it."""
+    before = await view.status()
+    outcome = await reload()
+    if outcome.ok:
+        pending = _pending(before, await view.status(), view.config.journal.retention)
+        outcome = replace(outcome, said=[line + pending.get(line, "") for line in outcome.said])
+    _tell(outcome)
+    return outcome
+
+
+def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
+    """What is to be added to lines on connectors."""
+    left, gone = ({one.connector: one.pending for one in status.gone if one.pending} for status in (before, after))
+    until = f"until they are {span(retention)} old (journal.retention), as long as there is room"
+    stay = f"pending events stay {until}, in case it is added back"
+    removed = {f"connector {name}: removed": f"; {pending:,} {stay}" for name, pending in gone.items()}
+    added = {f"connector {name}: added": f"; goes on with {pending:,} pending" for name, pending in left.items()}
+    return removed | added
+
+
+def _tell(outcome: Reloaded) -> None:
+    """Log it, however often: who sent a SIGHUP hears of it nowhere else."""
+    if outcome.ok:
+        log.info("configuration reloaded", changes=outcome.said)
+    else:
+        log.error("configuration not reloaded, the old one goes on", mistakes=outcome.said, always=True)
 
 
 def _connectors(changes: Changes) -> Iterator[str]:
@@ -58,16 +95,27 @@ def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             yield f"source {name}: changed"
 
 
-def settings(old: Config, new: Config) -> Iterator[str]:
-    """The daemon's own settings that are others now, and whether they are in force."""
+def waiting(used: Config, new: Config) -> list[str]:
+    """What of a new configuration waits for a restart, by what the process was started with: settings, and the code of
+    plugins."""
+    found = [name for name, takes_restart in _different(used, new) if takes_restart]
+    return [*found, *(f"the new code of plugin {plugin}" for plugin in new.stale_plugins)]
+
+
+def settings(old: Config, new: Config, restart: Sequence[str]) -> Iterator[str]:
+    """The daemon's own settings that are others now than they were, and what still takes a `restart`."""
+    for name, took_restart in _different(old, new):
+        if name not in restart:
+            yield f"{name}: {'needs no restart any more' if took_restart else 'changed'}"
+    yield from (f"{name}: takes a restart" for name in restart)
+
+
+def _different(old: Config, new: Config) -> Iterator[tuple[str, bool]]:
+    """The settings by which two configurations differ, and whether it takes a restart to go from one to the other."""
     for table in OWN_TABLES:
         before, after = vars(getattr(old, table)), vars(getattr(new, table))
         for key in after:
             if before[key] != after[key]:
-                yield _setting(f"{table}.{key}", table, switched=None in (before[key], after[key]))
-
-
-def _setting(name: str, table: str, *, switched: bool) -> str:
-    if name in AT_START or table in TABLES_AT_START or (name == "ingest.tls" and switched):
-        return f"{name}: takes a restart"
-    return f"{name}: changed"
+                name, switched = f"{table}.{key}", None in (before[key], after[key])
+                at_start = name in AT_START or table in TABLES_AT_START
+                yield name, at_start or (name == "ingest.tls" and switched)

@@ -14,27 +14,32 @@ import structlog
 from relay import __version__
 from relay.admin import (
     EVERY_S,
+    GoneConnector,
     JournalStatus,
     LaneStatus,
     LastError,
     ParkedCount,
     Rates,
     Refusing,
+    ReplayStatus,
     SourceStatus,
     State,
     Status,
     Tap,
+    merged,
     time_to,
 )
 from relay.admin.rates import NOW_S
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
+from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
-from relay.journal import Journal, parked_counts, pause, resume
+from relay.journal import Forgotten, Journal, forget, parked_counts, pause, resume
 from relay.runtime.reload import Reloaded
+from relay.runtime.retired import retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 
 HEED_S: Final = 5.0
@@ -54,9 +59,15 @@ class View:
         ingest: Ingest,
         journal: Journal,
         reload: Callable[[], Coroutine[Any, Any, Reloaded]],
+        *,
+        alone: bool,
     ) -> None:
+        """`alone`: this process is all that runs with the state folder."""
+        self._alone = alone
         self.config, self.folder, self.reload = config, folder, reload
         self._fleet, self._ingest, self._journal = fleet, ingest, journal
+        self.restart: Sequence[str] = ()
+        """What waits for a restart since the last reload."""
         self._rates = Rates()
         self._started = time.time()
         self._oldest: dict[str, tuple[int, float | None]] = {}
@@ -74,6 +85,8 @@ class View:
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
             values["pending", lane.name] = lane.cursor.ledger(head).pending
+        for number, replay in self._fleet.replays.items():
+            values["replayed", number] = replay.cursor.counts.total
         for name, intake in self._ingest.intakes.items():
             values["accepted", name] = intake.traffic.accepted
         return values
@@ -107,6 +120,11 @@ class View:
             raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
         return changed
 
+    async def forget(self, connector: str) -> Forgotten:
+        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
+        OSError, sqlite3.Error."""
+        return await forgotten(self.folder, connector, self.config)
+
     def _is_held(self, connector: str) -> bool:
         return self._lane(connector).delivery.breaker.held is not None
 
@@ -119,7 +137,10 @@ class View:
 
     async def status(self) -> Status:
         """How everything is now."""
-        parked = await count_parked_in(self.folder)
+        others = await retired(self.folder, {0}, self.config) if self._alone else []
+        return merged([await self._mine(), *others], await count_parked_in(self.folder))
+
+    async def _mine(self) -> Status:
         return Status(
             version=__version__,
             now=time.time(),
@@ -127,10 +148,13 @@ class View:
             cpu=cpu_seconds(),
             memory=memory_bytes(),
             sources=[self._source(name, intake) for name, intake in self._ingest.intakes.items()],
-            lanes=[await self._lane_status(lane, parked) for lane in self._fleet.lanes],
+            lanes=[await self._lane_status(lane) for lane in self._fleet.lanes],
             journal=self._journal_status(),
-            parked=parked,
             strays=self._ingest.strays,
+            parked=(),
+            gone=await self._gone(),
+            replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
+            restart=self.restart,
         )
 
     def _source(self, name: str, intake: Intake) -> SourceStatus:
@@ -154,7 +178,24 @@ class View:
             ack=traffic.ack.copy(),
         )
 
-    async def _lane_status(self, lane: LiveLane, parked: list[ParkedCount]) -> LaneStatus:
+    async def _gone(self) -> list[GoneConnector]:
+        try:
+            gone = await self._fleet.gone()
+        except (OSError, sqlite3.Error) as error:
+            log.error("the books of connectors that are gone cannot be read", error=str(error))
+            return []
+        return [GoneConnector(connector=name, pending=pending) for name, pending in gone.items()]
+
+    def _replay(self, number: int, lane: Lane) -> ReplayStatus:
+        return ReplayStatus(
+            number=number,
+            connector=lane.name,
+            settled=lane.cursor.counts.total,
+            events=lane.until - lane.cursor.start,
+            rate=self._rates.change(("replayed", number), NOW_S),
+        )
+
+    async def _lane_status(self, lane: LiveLane) -> LaneStatus:
         oldest = await self._received(lane)
         name, delivery, now = lane.name, lane.delivery, time.monotonic()
         ledger, trouble = lane.cursor.ledger(self._journal.head), delivery.health.trouble
@@ -176,7 +217,7 @@ class View:
             rate=self._rates.change(("settled", name), NOW_S),
             drained_in=time_to(ledger.pending, -self._rates.change(("pending", name))),
             last_error=_last_error(lane) if trouble or lane.fault else None,
-            parked_now=sum(one.events for one in parked if one.connector == name),
+            parked_now=0,
             parked=delivery.meter.parked,
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
@@ -208,6 +249,15 @@ class View:
             failed=journal.failed,
             syncs=journal.syncs.copy(),
         )
+
+
+async def forgotten(folder: Path, connector: str, config: Config) -> Forgotten:
+    """Let go of what a state folder has of a connector that is not in the configuration. Raises as `View.forget`."""
+    if connector in config.connectors:
+        raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
+    kept = await asyncio.to_thread(forget, folder, connector)
+    log.warning("connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked)
+    return kept
 
 
 async def count_parked_in(folder: Path) -> list[ParkedCount]:

@@ -1,6 +1,7 @@
 """One of several processes that do the work together: what it is told at its start, and what that changes."""
 
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TypeVar
 
 from relay.api import Plugin, Settings
 from relay.config import AdminSettings, Config, Configured, MetricsSettings
+from relay.parent import end_with_parent
 
 P = TypeVar("P", bound=Plugin)
 S = TypeVar("S", bound=Settings)
@@ -57,10 +59,12 @@ class Worker:
 
     def share(self, config: Config) -> Config:
         """Its part of a configuration: all of them together keep to each connector's `concurrency` and each source's
-        `rate`, and it is for the supervisor to talk to admins."""
+        `rate`, and it is for the supervisor to listen, to talk to admins, and to know how many there are."""
         sources = {} if self.only_drains else config.sources
         return replace(
             config,
+            ingest=config.ingest.model_copy(update={"listen": ()}),
+            runtime=config.runtime.model_copy(update={"workers": self.of}),
             admin=AdminSettings(),
             metrics=MetricsSettings(),
             sources={name: _with(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
@@ -73,3 +77,10 @@ class Worker:
 
 def _with(one: Configured[P, S], **settings: float) -> Configured[P, S]:
     return replace(one, settings=one.settings.model_copy(update=settings))
+
+
+def follow_parent() -> None:
+    """Have this process stop when the one that started it is gone, however that ended, and leave it to that one to hear
+    of a SIGHUP."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_with_parent()

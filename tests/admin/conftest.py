@@ -16,7 +16,7 @@ from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.config import AdminSettings, Config, Configured, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.journal import State
+from relay.journal import Forgotten, State, forget
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
 
@@ -85,6 +85,11 @@ class Shown:
         self._known(connector)
         changed, self.held = held != self.held, held
         return changed
+
+    async def forget(self, connector: str) -> Forgotten:
+        if connector == "heap":
+            raise ValueError("heap is configured")
+        return forget(self.folder, connector)
 
     def _known(self, connector: str) -> None:
         if connector != "heap":

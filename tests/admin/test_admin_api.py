@@ -74,6 +74,9 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (404, "POST", "/replays/count", None, {"connector": "hoop"}),
         (404, "GET", "/tail?at=hoop", "/tail", None),
         (404, "POST", "/lanes/hoop/pause", "/lanes/{connector}/pause", None),
+        (200, "POST", "/lanes/gone/forget", "/lanes/{connector}/forget", None),
+        (400, "POST", "/lanes/heap/forget", "/lanes/{connector}/forget", None),
+        (404, "POST", "/lanes/hoop/forget", "/lanes/{connector}/forget", None),
         (200, "GET", "/parked?connector=heap&limit=1&number=1", "/parked", None),
         (400, "GET", "/parked?conector=heap", "/parked", None),
         (400, "GET", "/parked?limit=many", "/parked", None),
@@ -102,6 +105,7 @@ async def test_every_answer_is_described(
     bench: Bench, status: int, method: str, path: str, template: str | None, body: Any
 ) -> None:
     await bench.state.park([PARKED])
+    await bench.state.save({"gone": Cursor(0, 4)}, 10)
     ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]

@@ -103,6 +103,16 @@ def test_a_source_that_refuses_everything_in_words() -> None:
     assert said_of_source(a_source(last=None), NOON) == "braze: no events since the start"
 
 
+def test_what_lies_parked_is_told_and_is_no_failure() -> None:
+    found = diagnose(a_status(sources=[a_source(parked_now=1200)], lanes=[a_lane(parked_now=2)]))
+    assert found.ok
+    assert (found.sources[0].parked, found.lanes[0].parked) == (1200, 2)
+    assert found.sources[0].said == (
+        "braze: takes events, the last 2s ago; 1,200 parked (relay parked list --source braze --cause unreadable)"
+    )
+    assert found.lanes[0].said.endswith("; 2 parked (relay parked list --connector heap)")
+
+
 @pytest.mark.parametrize(
     ("ok", "given", "said"),
     [

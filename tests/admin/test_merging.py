@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from relay.admin import LastError, ParkedCount, Refusing, Status, WorkerStatus, ended, merged, still
+from relay.admin import (
+    GoneConnector,
+    LastError,
+    ParkedCount,
+    Refusing,
+    ReplayStatus,
+    Status,
+    WorkerStatus,
+    ended,
+    merged,
+    still,
+)
 from relay.admin.diagnosis import diagnose
 from relay.histogram import QUICK, Histogram
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
@@ -109,6 +120,21 @@ def test_counters_go_on_when_a_process_ends_and_another_begins() -> None:
     assert (both.journal.head, both.journal.bytes, both.memory) == (10, 1800, 1 << 20)
     away = still(last)
     assert (away.lanes[0].pending, away.lanes[0].rate, away.lanes[0].drained_in, away.memory) == (5, 0.0, None, 0)
+
+
+def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
+    def one(number: int, *restart: str) -> Status:
+        replay = ReplayStatus(number=number, connector="heap", settled=1, events=9, rate=2.0)
+        gone = [GoneConnector(connector="web", pending=number), GoneConnector(connector=f"web{number}", pending=1)]
+        return worker(replays=[replay], gone=gone, restart=restart)
+
+    both = merged([one(1, "log.level"), one(2, "log.level", "journal.path")], ())
+    assert [replay.number for replay in both.replays] == [1, 2]
+    assert [(gone.connector, gone.pending) for gone in both.gone] == [("web", 3), ("web1", 1), ("web2", 1)]
+    assert both.restart == ["log.level", "journal.path"]
+    away, over = still(one(1, "log.level")), ended(one(1, "log.level"))
+    assert ([replay.rate for replay in away.replays], len(away.gone), len(away.restart)) == ([0.0], 2, 1)
+    assert (*over.replays, *over.gone, *over.restart) == ()
 
 
 def test_a_worker_that_is_away_or_nearly_full_needs_a_look() -> None:

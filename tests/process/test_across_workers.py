@@ -139,6 +139,84 @@ async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_
         await fewer(daemon, destination, number)
 
 
+async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_else(daemon: Any) -> None:
+    workers(daemon, 2)
+    daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
+    async with Destination() as destination:
+        destination.behaviour = 503
+        hook(daemon, destination.url)
+        await daemon.start()
+        for number in range(40):
+            await send(daemon, batch_of(number))
+        assert await daemon.stop() == 0
+        workers(daemon, 1)
+        await daemon.start()
+        await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].state == "failing" and len(now.workers) == 2)
+        assert seen(daemon).lanes[0].pending == 40
+        destination.behaviour = 200
+        await daemon.settled("hook", 40)
+        now = await daemon.until(lambda: seen(daemon), lambda now: len(now.workers) == 1)
+        assert_all_is_delivered(now, await metrics(daemon))
+        stopped = [line["worker"] for line in daemon.logged("worker stopped")]
+        assert (stopped.count(1), len(daemon.logged("relay stopped"))) == (2, 1), "once when all of relay stopped"
+        hook_file = daemon.conf / "20-hook.toml"
+        hook_file.rename(daemon.conf / "20-hook.off")
+        assert (await asyncio.to_thread(relay, daemon, "reload"))[1] == "connector hook: removed\n"
+        assert seen(daemon).lanes == []
+        (daemon.conf / "20-hook.off").rename(hook_file)
+        assert (await asyncio.to_thread(relay, daemon, "reload"))[1] == "connector hook: added\n"
+        assert seen(daemon).lanes[0].outcomes["delivered"] == 40
+        assert await daemon.stop() == 0
+
+        await daemon.start()
+        now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].state == "working")
+        assert now.workers == [], "one process is enough"
+        assert_all_is_delivered(now, await metrics(daemon))
+        assert await daemon.stop() == 0
+
+
+def assert_all_is_delivered(now: Status, told: dict[str, float]) -> None:
+    """Events that were accepted and delivered by two workers, of which one has ended."""
+    (lane,) = now.lanes
+    assert (lane.state, lane.pending, lane.oldest_pending, lane.accepted) == ("working", 0, None, 40)
+    assert (lane.outcomes["delivered"], now.journal.head) == (40, 40)
+    assert now.memory < 250 << 20, "the supervisor's and that of one worker"
+    assert told['relay_deliver_pending_events{connector="hook"}'] == 0
+    assert told['relay_deliver_lane_state{connector="hook",state="working"}'] == 1
+    assert told['relay_deliver_events_total{connector="hook",outcome="delivered"}'] == 40
+    assert told["relay_journal_accepted_events_total"] == 40
+
+
+async def test_what_a_worker_logs_has_its_number_and_what_all_do_is_logged_once(daemon: Any) -> None:
+    workers(daemon, 2)
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        await daemon.start()
+        before = len(daemon.logs)
+        daemon.configure("30-more", f'[connector.more]\ntype = "http"\nurl = "{destination.url}"')
+        daemon.signal(signal.SIGHUP)
+        (done,) = await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
+        assert (done["changes"], "worker" in done) == (["connector more: added"], False)
+        for name in ("hock", "hack", "hock"):
+            refused = len(daemon.logged("configuration not reloaded, the old one goes on"))
+            daemon.configure("30-more", f'[connector.more]\ntype = "{name}"')
+            daemon.signal(signal.SIGHUP)
+            found = await daemon.until(
+                lambda: daemon.logged("configuration not reloaded, the old one goes on"),
+                lambda found, refused=refused: len(found) > refused,
+            )
+            assert name in found[-1]["mistakes"][0]
+        (daemon.conf / "30-more.toml").unlink()
+        relay(daemon, "pause", "hook")
+        paused = await daemon.until(lambda: daemon.logged("lane paused by an admin"), lambda found: len(found) == 2)
+        assert {line["worker"] for line in paused} == {0, 1}
+        assert await daemon.stop() == 0
+    own = {"configuration reloaded", "configuration not reloaded, the old one goes on", "relay stops", "relay stopped"}
+    late = daemon.logs[before:]
+    assert {line["message"] for line in late if "worker" not in line} == own
+    assert sorted(line["worker"] for line in late if line["message"] == "worker stopped") == [0, 1]
+
+
 def look_at_the_journals(daemon: Any, events: int) -> None:
     """What commands say of whole journals."""
     code, out = relay(daemon, "audit", "--json", conf=True)

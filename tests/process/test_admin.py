@@ -113,6 +113,42 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         assert not (daemon.state / "admin.sock").exists()
 
 
+async def test_the_status_says_of_each_count_since_when_and_shows_what_lies_parked(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE + 'dedupe = "1h"')
+    daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
+    await daemon.start()
+    event = make_event()
+    await send(daemon, event, b"7")
+    await send(daemon, event)
+    await daemon.settled("archive", 1)
+    columns = "source, since start  accepted  rate/s  refused  unreadable  last event  duplicates ever  parked now"
+    for counted in (r"1 +\d +0 +1 +\ds ago +1 +1", r"0 +0 +0 +0 +- +1 +1"):
+        code, screen = relay(daemon, "status")
+        assert (code, columns in screen) == (0, True), screen
+        assert re.search(rf"^braze +{counted}$", screen, re.MULTILINE), screen
+        assert "; 1 parked (relay parked list --source braze --cause unreadable)" in screen
+        assert ", 1 event kept" in screen
+        assert await daemon.stop() == 0
+        await daemon.start()
+    assert await daemon.stop() == 0
+
+
+async def test_the_status_shows_a_replay_that_is_under_way(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nbatch = { events = 2 }')
+    await daemon.start()
+    await send(daemon, *(make_event(n=n) for n in range(50)))
+    await daemon.settled("archive", 50)
+    asked = ["--connector", "archive", "--rate", 20, "--yes", "--detach", "--conf", daemon.conf]
+    assert relay(daemon, "replay", *asked)[0] == 0
+    found = await daemon.until(lambda: seen(daemon).replays, lambda found: found and found[0].settled > 30)
+    assert (found[0].number, found[0].connector, found[0].events) == (1, "archive", 50)
+    code, screen = relay(daemon, "status")
+    assert (code, bool(re.search(r"^replay 1 to archive: \d+ of 50 events, \d+/s$", screen, re.MULTILINE))) == (0, True)
+    await daemon.until(lambda: seen(daemon).replays, lambda found: not found)
+    assert await daemon.stop() == 0
+
+
 async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(daemon: Any) -> None:
     daemon.configure("10-source", SOURCE)
     daemon.configure("15-metrics", '[metrics]\nlisten="127.0.0.1:0"')

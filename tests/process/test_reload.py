@@ -7,12 +7,24 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 from aiohttp import web
 
 from relay.runtime.reload import GONE
 from relay.testing import Destination, make_event
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
+
+PLUGIN = """
+from relay.api import Connector, ConnectorSettings
+
+class Chat(Connector, type="chat"):
+    class Settings(ConnectorSettings):
+        pass
+
+    async def deliver(self, batch):
+        pass
+"""
 
 
 class Watched(Destination):
@@ -139,13 +151,145 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
                 f"warning: source more: {GONE}",
                 "ingest.max_body: changed",
                 "journal.retention: changed",
-                "runtime.workers: takes a restart",
+                "runtime.workers: needs no restart any more",
             ],
         )
         assert (await daemon.post(numbered(3), "/currents"))[0] == 404
         assert (await daemon.post(numbered(3), "/elsewhere"))[0] == 202
         assert (await daemon.post(numbered(*range(20)), "/elsewhere"))[0] == 413
         assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_or_is_forgotten(
+    daemon: Any, workers: int
+) -> None:
+    daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
+    daemon.configure("10-source", SOURCE)
+    async with Destination() as web:
+        hook(daemon, "web", web.url)
+        await daemon.start()
+        assert (await relay(daemon, "pause", "web"))[0] == 0
+        for number in range(30):
+            await daemon.post(numbered(number))
+        (daemon.conf / "20-web.toml").unlink()
+        until = "until they are 7d 0h old (journal.retention), as long as there is room"
+        removed = f"connector web: removed; 30 pending events stay {until}, in case it is added back"
+        assert (await relay(daemon, "reload"))[1] == f"{removed}\n"
+        assert daemon.logged("configuration reloaded")[-1]["changes"] == [removed]
+        code, screen, _ = await relay(daemon, "status")
+        line = "web: not configured any more; 30 pending stay for journal.retention in case it is added back"
+        assert (code, f"\n{line} (relay forget web lets go of them)\n" in screen) == (0, True)
+        await daemon.post(numbered(30))
+
+        hook(daemon, "web", web.url)
+        assert (await relay(daemon, "reload"))[1] == "connector web: added; goes on with 30 pending\n"
+        code, _, error = await relay(daemon, "forget", "web", "--yes")
+        assert (code, "nothing is kept of a connector web that is not configured" in error) == (1, True)
+        assert (await relay(daemon, "resume", "web"))[0] == 0
+        await web.received(31)
+        await daemon.settled("web", 31)
+        assert (await relay(daemon, "pause", "web"))[0] == 0
+        await daemon.post(numbered(31, 32))
+        (daemon.conf / "20-web.toml").unlink()
+        assert "2 pending events stay" in (await relay(daemon, "reload"))[1]
+
+        assert (await relay(daemon, "forget", "web"))[0] == 1, "nobody has confirmed it"
+        lost = "web is forgotten, with 2 pending and 0 parked events of web\n"
+        assert (await relay(daemon, "forget", "web", "--yes"))[:2] == (0, lost)
+        (told,) = daemon.logged("connector is forgotten")
+        assert (told["connector"], told["expired"], told["parked"]) == ("web", 2, 0)
+        assert "web" not in (await relay(daemon, "status"))[1]
+        code, books, _ = await relay(daemon, "audit", "--conf", str(daemon.conf))
+        assert (code, "web" in books) == (0, False)
+
+        hook(daemon, "web", web.url)
+        assert (await relay(daemon, "reload"))[1] == "connector web: added\n"
+        await daemon.post(numbered(33))
+        await web.received(32)
+        await daemon.until(lambda: "web" in daemon.ledger(), bool)
+        await daemon.settled("web", 1)
+        assert numbers_at(web)[-1] == 33, "it begins anew, and is not paused"
+        assert await daemon.stop() == 0
+
+
+async def test_a_connector_is_forgotten_while_no_relay_runs(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    async with Destination() as web:
+        web.behaviour = 400
+        hook(daemon, "web", web.url)
+        await daemon.start()
+        await daemon.post(numbered(1, 2))
+        await daemon.until(daemon.parked, lambda parked: len(parked) == 2)
+        await daemon.settled("web", 2)
+        assert await daemon.stop() == 0
+    where = ["--conf", str(daemon.conf)]
+    assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "it is configured"
+    (daemon.conf / "20-web.toml").unlink()
+    code, out, _ = await relay(daemon, "forget", "web", "--yes", *where)
+    assert (code, out) == (0, "web is forgotten, with 0 pending and 2 parked events of web\n")
+    assert (daemon.parked(), daemon.ledger()) == ([], {})
+    assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "nothing is left of it"
+
+
+async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    await daemon.start()
+    for number, wrong in enumerate(("first", "second", "first")):
+        daemon.configure("20-bad", f'[connector.bad]\ntype = "{wrong}"')
+        daemon.signal(signal.SIGHUP)
+        refused = await daemon.until(
+            lambda: daemon.logged("configuration not reloaded, the old one goes on"),
+            lambda found, number=number: len(found) > number,
+        )
+        assert f'there is no connector type "{wrong}"' in refused[-1]["mistakes"][0]
+        assert "always" not in refused[-1]
+    assert await daemon.stop() == 0
+
+
+async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any) -> None:
+    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    await daemon.start()
+    assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
+    before = (daemon.conf / "00-ingest.toml").read_text()
+
+    daemon.configure("00-ingest", '[ingest]\nlisten = "127.0.0.1:1"')
+    for _ in range(2):
+        assert (await relay(daemon, "reload"))[1] == "ingest.listen: takes a restart\n"
+        assert "a restart is needed for: ingest.listen" in (await relay(daemon, "status"))[1]
+    daemon.configure("00-ingest", before)
+    assert (await relay(daemon, "reload"))[1] == "ingest.listen: needs no restart any more\n"
+    assert "a restart" not in (await relay(daemon, "status"))[1]
+    assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
+
+    (daemon.plugins / "chat.py").write_text(PLUGIN + "this is no Python")
+    stale = f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"
+    for _ in range(2):
+        assert (await relay(daemon, "reload"))[1] == f"{stale}: takes a restart\n"
+    assert f"a restart is needed for: {stale}" in (await relay(daemon, "status"))[1]
+    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
+    assert await daemon.stop() == 0
+
+
+async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:
+    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    daemon.configure("05-runtime", "[runtime]\nworkers = 2")
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    await daemon.start()
+    (daemon.plugins / "chat.py").write_text(PLUGIN + "\n")
+    daemon.configure("05-runtime", "[runtime]\nworkers = 3\n[log]\nlevel = 'debug'")
+    waiting = ["runtime.workers", "log.level", f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"]
+    for _ in range(2):
+        code, out, _error = await relay(daemon, "reload")
+        assert (code, sorted(out.splitlines())) == (0, sorted(f"{name}: takes a restart" for name in waiting))
+        code, out, _error = await relay(daemon, "status")
+        (line,) = [line for line in out.splitlines() if line.startswith("a restart")]
+        assert all(line.count(name) == 1 for name in waiting)
+    assert await daemon.stop() == 0
 
 
 async def test_two_hundred_reloads_under_load_refuse_nobody_and_lose_nothing(daemon: Any) -> None:

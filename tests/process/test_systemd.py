@@ -247,6 +247,21 @@ async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hea
         assert all(int(message["EXTEND_TIMEOUT_USEC"]) >= 5e6 for message in systemd.told[stop - 1 :])
 
 
+async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daemon: Any, systemd: Systemd) -> None:
+    async with Destination() as hook:
+        daemon.configure("10-all", TABLES % hook.url)
+        for workers in (2, 1):
+            daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
+            told = len(systemd.told)
+            await daemon.start()
+            for _ in range(10 * (workers - 1)):
+                assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+            await daemon.settled("hook", 10)
+            more = ", 2 workers" if workers == 2 else ""
+            await systemd.hears("STATUS", f"10 events accepted, 1 connector, nothing pending{more}", after=told)
+            assert await daemon.stop() == 0
+
+
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 async def test_a_socket_that_systemd_passes_replaces_ingest_listen(

@@ -74,7 +74,10 @@ def is_running(pid: int) -> bool:
 
 
 def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it is gone by now
+        return 0
 
 
 async def test_they_share_the_connections_and_everything_arrives_once(daemon: Any) -> None:

@@ -5,6 +5,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from relay.runtime.joint_pulse import SILENT, JointPulse
 from relay.runtime.systemd import Notify
 from tests.admin.conftest import a_status
@@ -23,8 +25,22 @@ class Worker:
 
 
 class View:
+    def __init__(self) -> None:
+        self.asked = 0
+
     async def status(self) -> Any:
+        self.asked += 1
         return a_status()
+
+
+async def test_workers_are_asked_what_they_have_counted_even_if_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.runtime.joint_pulse.BEAT_S", 0.01)
+    view = View()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+        beating = group.create_task(JointPulse(Notify({}), view, []).run(), name="signs of life")  # type: ignore[arg-type]
+        while view.asked < 3:
+            await asyncio.sleep(0.01)
+        beating.cancel()
 
 
 async def test_systemd_hears_nothing_of_a_supervisor_that_cannot_mend_a_worker(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""`relay forget`: let go of a connector that is gone for good."""
+
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from relay import journal
+from relay.admin import Status
+from relay.cli.client import Client, running
+from relay.cli.desk import desk_of
+from relay.cli.place import Place, places
+from relay.journal import Which
+
+
+@click.command
+@click.argument("connector")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@places
+def forget(place: Place, connector: str, yes: bool) -> None:
+    """Let go of all that is kept of a connector that is not configured any more.
+
+    These are its position, its books, and the events that are pending or parked for it. Added again, it begins like a
+    new one.
+
+    Exits with 1 if there is nothing of it, if it is still configured, or if it is not confirmed.
+    """
+    client = running(place.state)
+    gone = _gone(place, client)
+    if connector not in gone:
+        known = ", ".join(sorted(gone)) or "none"
+        raise click.ClickException(
+            f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
+        )
+    parked = desk_of(place.state).count_parked(Which(connector=connector))
+    what = f"{gone[connector]:,} pending and {parked:,} parked events of {connector}"
+    if not yes:
+        click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
+    if client is None:
+        journal.forget(place.state, connector)
+    else:
+        client.ask("POST", f"/lanes/{quote(connector, safe='')}/forget")
+    click.echo(f"{connector} is forgotten, with {what}")
+
+
+def _gone(place: Place, client: Client | None) -> dict[str, int]:
+    """The connectors that have run but are not configured, and what is pending for each."""
+    if client is not None:
+        seen = msgspec.json.decode(client.read("GET", "/status"), type=Status)
+        return {one.connector: one.pending for one in seen.gone}
+    if place.config is None:
+        raise click.ClickException("the configuration cannot be read, so nobody knows if it is configured: relay check")
+    configured = place.config.connectors
+    return {name: books.pending for name, books in journal.ledger(place.state).items() if name not in configured}

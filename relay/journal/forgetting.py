@@ -1,0 +1,44 @@
+"""Lets go of a connector that is gone for good: its position, its books, and the events that are kept for it.
+
+Its books go as a whole, so that what is left balances. The function here works on the databases of a state folder,
+those of all workers, whether relay runs or not; whoever calls it has made sure that the connector does not run.
+"""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relay.journal.books import ledger
+from relay.journal.folders import worker_folders
+from relay.journal.parked import Which, connect, count_parked
+
+TABLES: Final = ("cursor", "parked", "replay", "attempt", "pause")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was kept of a connector."""
+
+    connector: str
+    pending: int
+    """Events that it had yet to get."""
+    parked: int
+
+
+def forget(folder: Path, connector: str) -> Forgotten:
+    """Let go of all that is kept of a connector.
+
+    Raises LookupError (it never ran), FileNotFoundError, sqlite3.Error."""
+    known = ledger(folder)
+    if connector not in known:
+        raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
+    kept = Forgotten(connector, known[connector].pending, count_parked(folder, Which(connector=connector)))
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, "rw")) as db:
+            deletes = [f"DELETE FROM {table} WHERE connector = :it;" for table in TABLES]  # noqa: S608
+            db.execute("BEGIN IMMEDIATE")
+            for delete in deletes:
+                db.execute(delete, {"it": connector})
+            db.execute("COMMIT")
+    return kept
