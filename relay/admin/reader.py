@@ -41,18 +41,17 @@ class Reader:
     async def pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
         """The same in pieces, as they come and at the pace of whoever takes them. Raises OSError."""
         process, ours = _started()
-        try:
-            with ours:
+        with _said(process), ours:
+            try:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
                     writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
                     writer.write_eof()
                     yield _pieces(process, reader)
-        finally:
-            process.kill()
-            with suppress(TimeoutExpired):
-                await asyncio.to_thread(process.wait, KILLED_S)
-            _said(process).close()
+            finally:
+                process.kill()
+                with suppress(TimeoutExpired):
+                    await asyncio.to_thread(process.wait, KILLED_S)
 
 
 def _started() -> tuple[Popen[bytes], socket.socket]:
