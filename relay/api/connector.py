@@ -157,6 +157,12 @@ class Connector(Plugin):
         keeps an order or a rate. Override it for a destination that several processes must not write to."""
         return self.keeps_order or bool(self.settings.rate)
 
+    @property
+    def writes(self) -> Path | None:
+        """A file on this machine that it writes, for what `relay doctor` and `relay status` say to do when that fails;
+        None: it is not for this machine to keep the events."""
+        return None
+
     def key(self, event: Event) -> str | None:
         """What the event has to stay in order with: none of one key is sent before an earlier one is settled, or with
         it in one batch. None: nothing. By default the value at `order_by`. A connector that answers per event must

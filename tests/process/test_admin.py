@@ -232,3 +232,13 @@ async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: li
         else:
             assert re.fullmatch(rf'\d{{4}}-\S+Z  \d+  braze  {re.escape(CLICK)}  {{"event_type":.*}}', line)
     assert await daemon.stop() == 0
+
+
+async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon: Any) -> None:
+    daemon.configure("20-braze", SOURCE)
+    daemon.configure("80-out", '[connector.out]\ntype="file"\npath="/proc/nope/x.ndjson"\n')
+    await daemon.start()
+    await send(daemon, make_event())
+    _, told = await daemon.until(lambda: relay(daemon, "status"), lambda seen: "failing since" in seen[1])
+    assert "see path in 80-out.toml, the rights and the room there, and ReadWritePaths= in the unit" in told
+    await daemon.stop()
