@@ -5,11 +5,13 @@ Most of it is read from the tables as they were written, so that a mistake elsew
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from relay.api import Secret, Source
+from relay.api import Connector, Secret, Source
 from relay.catalogue import TYPES, Selection
 from relay.config.merge import KeyPath, Merged, is_reference
 from relay.config.mistake import Mistake, closest
@@ -94,6 +96,26 @@ def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merge
             yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
         elif any(selection.wants(known) for known in TYPES if known not in takes):
             yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
+
+
+def one_worker_for_all(
+    connectors: Mapping[str, Configured[Any, Any]], workers: int, merged: Merged
+) -> Iterator[Mistake]:
+    """Find connectors for which one of several workers has to take all events, so that the others do nothing."""
+    for name, connector in connectors.items() if workers > 1 else ():
+        selection = Selection(connector.settings.events)
+        if connector.settings.enabled and all(map(selection.wants, TYPES)) and (made := _alone(connector)):
+            also = "; or put {worker} into its path" if made.writes else ""
+            reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"
+            yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
+
+
+def _alone(connector: Configured[Any, Any]) -> Connector | None:
+    """The connector, if one process has to deliver all of its events."""
+    with suppress(Exception):  # whatever a plugin does: it is told when it is opened
+        made: Connector = connector.plugin(connector.name, connector.settings, folder=Path())
+        return made if made.alone else None
+    return None
 
 
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
