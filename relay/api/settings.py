@@ -267,7 +267,7 @@ def _credential(name: str) -> Path:
         raise ValueError("a credential's name has no slash")
     if (folder := os.environ.get("CREDENTIALS_DIRECTORY")) is None:
         raise LookupError(
-            f"only the service has it, if its unit has LoadCredential={name}:/PATH; there relay does not start without"
+            f"only the service has it, if its unit has LoadCredential={name}:/PATH; else it will not start"
         )
     if not (path := Path(folder) / name).exists():
         raise LookupError(

@@ -120,7 +120,9 @@ async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_
     await daemon.start()
     await send(daemon, make_event(), b"7")
     await daemon.settled("archive", 1)
-    address = next(one for one in daemon.logged("relay runs")[-1]["admin"] if one.startswith("http"))
+    (told,) = daemon.logged("relay runs")
+    (address,) = told["metrics"]
+    assert told["admin"] == [f"unix:{daemon.state}/admin.sock"]
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{address}/metrics") as answer:
             text = await answer.text()
