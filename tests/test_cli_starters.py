@@ -85,7 +85,9 @@ def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -
     result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout
     assert re.search(r"\b[6-9] passed", result.stdout)
-    (tmp_path / "plugins" / "test_team_chat.py").unlink()
+    listed = run("plugins", "--plugins", tmp_path / "plugins").output
+    assert "connector team_chat" in listed
+    assert "BROKEN" not in listed
     conf = tmp_path / "conf.d"
     conf.mkdir()
     (conf / "chat.toml").write_text(

@@ -216,6 +216,10 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
             CONNECTOR + "keys.x = { file = '/not/there' }",
             '3: connector.c.keys.x: { file = "/not/there" } cannot be read',
         ),
+        (
+            CONNECTOR + "answers = { 20 = 'retry' }",
+            "3: connector.c.answers.20: expected an HTTP status of three digits, such as 409, got '20'",
+        ),
         (SOURCE + "tokens = [{ credential = 'x' }]", '4: source.s.tokens[0]: { credential = "x" } cannot be read'),
     ],
 )

@@ -9,8 +9,8 @@ from typing import Final
 import click
 
 from relay.cli.options import CONF, plugins_option
-from relay.cli.words import counted
 from relay.config import CONF_FOLDERS, HIDDEN, PLUGIN_FOLDERS, ConfigError, Loaded, Mistake, Registry, load
+from relay.words import counted
 
 BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""

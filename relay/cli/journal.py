@@ -24,6 +24,7 @@ from relay.journal.folders import journal_folder, worker_folders
 from relay.journal.inspect import Inspected, blocks, inspect, segments
 from relay.journal.repair import Repair, plan
 from relay.journal.repair import repair as mend
+from relay.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +145,9 @@ def _plain(segment: Inspected) -> dict[str, Any]:
 
 def _line(segment: Inspected) -> str:
     events = segment.end - segment.base
+    bounds = f"offsets {segment.base} to {segment.end}  {counted(events, 'event')}"
     times = f"{moment(segment.first)} to {moment(segment.last)}" if events else "-"
-    return (
-        f"{segment.path.name}  offsets {segment.base} to {segment.end}  {events} events  {segment.used} bytes"
-        f"  {times}  {segment}"
-    )
+    return f"{segment.path.name}  {bounds}  {segment.used} bytes  {times}  {segment}"
 
 
 @journal.command
@@ -171,12 +170,13 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
     if not yes:
         click.confirm("Repair the journal?", abort=True)
     done = sum(len(mend(each.journal, offset)) for each, offset in needed)
-    click.echo(f"{done} segments repaired; relay journal check says what there is now")
+    click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 
 def _repair_line(one: Repair) -> str:
     lost = ", ".join(f"{start} to {stop}" for start, stop in one.lost)
-    return f"{one.segment.path.name}: {one.segment}; {one.saved} events saved, {one.lost_events} lost: offsets {lost}"
+    saved = f"{counted(one.saved, 'event')} saved, {one.lost_events} lost: offsets {lost}"
+    return f"{one.segment.path.name}: {one.segment}; {saved}"
 
 
 @journal.command

@@ -20,6 +20,7 @@ from relay.journal.books import Books, acknowledged
 from relay.journal.folders import worker_folder, worker_of
 from relay.journal.inspect import Inspected, blocks, segments
 from relay.journal.lock import is_locked
+from relay.words import counted
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
@@ -71,6 +72,8 @@ def replay(
     """
     if ctx.invoked_subcommand is not None:
         return
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--until is before --since (2h is later than 3h ago): there is nothing between them")
     name = _configured(place, connector)
     selection = Selection(entries or ["*"], within=_selection(place, name))
     found = [(each, _find(each, lane, since, until, selection)) for each, lane in _lanes(place, name)]
@@ -82,7 +85,7 @@ def replay(
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {wanted:,} events to {name} once more?", abort=True)
+        click.confirm(f"Send {counted(wanted, 'event')} to {name} once more?", abort=True)
     asked = [
         (each, Replay(name, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
         for each, part, share in parts
@@ -161,7 +164,7 @@ def _told(found: Found, connector: str, pace: float) -> str:
     paced = f"about {span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
     takes = paced or "as fast as the destination takes it"
     return (
-        f"offsets {found.start} up to {found.stop}: {found.events:,} events, of which {connector} gets"
+        f"offsets {found.start} up to {found.stop}: {counted(found.events, 'event')}, of which {connector} gets"
         f" {found.wanted:,} before its filters; {takes}"
     )
 

@@ -11,6 +11,7 @@ from relay.admin.diagnosis import at, diagnose, full_in, span
 from relay.cli.client import needed
 from relay.cli.options import state_option
 from relay.cli.words import printable, size, table
+from relay.words import counted
 
 
 @click.command
@@ -46,7 +47,7 @@ def _head(seen: Status) -> str:
 def _journal(seen: Status) -> str:
     journal = seen.journal
     held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
-    return f"journal: {size(journal.size)}, {held}, {journal.head - journal.oldest:,} events{full_in(journal)}"
+    return f"journal: {size(journal.size)}, {held}, {counted(journal.head - journal.oldest, 'event')}{full_in(journal)}"
 
 
 def _workers(seen: Status) -> list[str]:

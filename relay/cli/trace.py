@@ -17,6 +17,7 @@ from relay.journal.books import Books, acknowledged
 from relay.journal.folders import worker_of
 from relay.journal.inspect import Inspected, blocks, segments
 from relay.route import Failed, applied
+from relay.words import counted
 
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
@@ -211,7 +212,9 @@ def _way_line(way: dict[str, Any]) -> str:
 def _tried_line(one: dict[str, Any]) -> str:
     by = f"by replay {one['replay']}: " if one["replay"] else ""
     answer = f", last refusal: {one['answer']}" if one["answer"] else ""
-    return f"    {by}{one['outcome']} after {one['attempts']} attempts, {one['first']} to {one['last']}{answer}"
+    return (
+        f"    {by}{one['outcome']} after {counted(one['attempts'], 'attempt')}, {one['first']} to {one['last']}{answer}"
+    )
 
 
 def _wanted(way: dict[str, Any]) -> str:

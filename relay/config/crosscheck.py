@@ -77,12 +77,16 @@ def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake
     """Find entries of `events` that match nothing known, nor what sources make; a warning: new types come monthly."""
     for name, table in _tables(merged, "connector"):
         for number, entry in [] if is_off(table) else _texts(table.get("events")):
-            named = entry.strip("! ")
-            if not named or any(map(Selection([named]).wants, made)):
-                continue
-            for unmatched in Selection([entry.strip()]).warnings():
-                path = ("connector", name, "events", number)
-                yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
+            for reason, suggestion in unmatched(entry, made):
+                yield merged.mistake(("connector", name, "events", number), reason, suggestion)
+
+
+def unmatched(entry: str, made: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Say of an entry of a selection that it matches nothing, and what was perhaps meant."""
+    named = entry.strip("! ")
+    if named and not any(map(Selection([named]).wants, made)):
+        for one in Selection([entry.strip()]).warnings():
+            yield f'"{one.entry}" matches no known event type', one.suggestion
 
 
 def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:

@@ -176,8 +176,7 @@ class _Check:
     def between_tables(self) -> None:
         """Report what is wrong whatever else there is."""
         self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
-        made = [made for source in self.registry.types("source").values() for made in getattr(source, "makes", ())]
-        self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
+        self.warnings.extend(crosscheck.unmatched_entries(self.merged, self.registry.made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
 
     def lacks(self, sources: Tables, connectors: Tables) -> None:

@@ -214,6 +214,15 @@ async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(da
     assert await daemon.stop() == 0
 
 
+async def test_relay_tail_says_what_matches_nothing(daemon: Any) -> None:
+    for entries, told in (
+        (["emial"], ['warning: "emial" matches no known event type (did you mean email?)']),
+        (["email", "!user*", "cohort.*", "cohort.Change"], []),
+    ):
+        _, out = relay(daemon, "tail", *(word for entry in entries for word in ("--events", entry)))
+        assert [line for line in out.splitlines() if line.startswith("warning")] == told
+
+
 @pytest.mark.parametrize("how", [[], ["--json"]])
 async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: list[str]) -> None:
     daemon.configure("10-source", SOURCE)
