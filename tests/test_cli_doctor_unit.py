@@ -1,5 +1,6 @@
 """`relay doctor` and the installed unit: whether relay runs, and what its user may read and write."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -120,6 +121,21 @@ def test_a_file_that_the_units_user_cannot_read_is_a_problem(look: Look, tmp_pat
     assert advice.startswith("let systemd read it as root: LoadCredential=")
     assert "chmod" not in advice
     assert about("secret", look(conf, "DynamicUser=no\nUser=root")) == []
+
+
+def test_what_this_user_may_not_look_at_is_a_warning(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(unit: Unit, what: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("missing", "writing"):
+        monkeypatch.setattr(Unit, name, refused)
+    found = look(
+        source('{ credential = "x" }') + '[connector.c]\ntype = "file"\npath = "x"\n', "LoadCredential=x:/etc/passwd"
+    )
+    assert [finding[2:] for finding in about("secret", found)] == [
+        ('{ credential = "x" } cannot be looked at: Permission denied', "run relay doctor as root")
+    ]
+    assert [level for level, *_ in about("connector c", found)] == ["ok"]
 
 
 def test_an_environment_variable_that_the_unit_does_not_set_is_a_problem(look: Look) -> None:

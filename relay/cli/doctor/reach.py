@@ -67,4 +67,6 @@ async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIter
 
 def _kept_from(path: Path | None, it: Installation) -> str | None:
     """Why the service could not write there, though this user could."""
-    return it.unit.writing(path) if it.unit and path else None
+    with suppress(OSError):  # then this user is not allowed to look
+        return it.unit.writing(path) if it.unit and path else None
+    return None

@@ -36,10 +36,19 @@ def secrets(it: Installation) -> Iterator[Finding]:
     if it.unit is None:
         return
     found = {secret for _, secret in it.secrets}
-    lacking = [finding for secret in sorted(found, key=repr) if (finding := _lacking(secret, it.unit))]
+    lacking = [finding for secret in sorted(found, key=repr) if (finding := _looked_at(secret, it.unit))]
     yield from lacking
     if found and not lacking:
         yield Finding("ok", "secrets", f"{NAME} gets at each of them when it is started")
+
+
+def _looked_at(secret: Secret, unit: Unit) -> Finding | None:
+    try:
+        return _lacking(secret, unit)
+    except OSError as error:
+        return Finding(
+            "warning", "secret", f"{secret} cannot be looked at: {error.strerror}", "run relay doctor as root"
+        )
 
 
 def _lacking(secret: Secret, unit: Unit) -> Finding | None:
@@ -48,12 +57,7 @@ def _lacking(secret: Secret, unit: Unit) -> Finding | None:
     if secret.how == "env":
         said = f"{secret}: {NAME} has no Environment={secret.name}=... and no EnvironmentFile="
         return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
-    try:
-        why = unit.reading(Path(secret.name))
-    except OSError as error:
-        return Finding(
-            "warning", "secret", f"{secret} cannot be looked at: {error.strerror}", "run relay doctor as root"
-        )
+    why = unit.reading(Path(secret.name))
     return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None
 
 

@@ -87,7 +87,7 @@ class Unit:
 
     def reading(self, path: Path) -> str | None:
         """Why its user cannot read a file; None if it can. Raises OSError if that cannot be told."""
-        return self._hidden(path) or self._barred(path, stat.S_IROTH)
+        return self._hidden(path) or self._barred(path.resolve(), stat.S_IROTH)
 
     def writing(self, path: Path) -> str | None:
         """Why its user cannot write a file; None if it can. Raises OSError if that cannot be told."""
@@ -131,7 +131,7 @@ class Unit:
 
     def _may(self, place: Path, about: os.stat_result, needed: int) -> bool:
         user, groups = self._user
-        if self.is_root or "system.posix_acl_access" in os.listxattr(place):  # what an ACL says is not known here
+        if self.is_root or _has_acl(place):
             return True
         shift = 6 if about.st_uid == user else 3 if about.st_gid in groups else 0
         return about.st_mode >> shift & needed == needed
@@ -193,6 +193,13 @@ def _words(value: str) -> list[str]:
 
 def _said(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_S).stdout  # noqa: S603
+
+
+def _has_acl(place: Path) -> bool:
+    """Whether more is said of who may than the mode says; what, is not known here."""
+    with suppress(OSError):  # not every file system has such attributes
+        return "system.posix_acl_access" in os.listxattr(place)
+    return False
 
 
 def _user_name(number: int) -> str:
