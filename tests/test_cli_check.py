@@ -91,7 +91,19 @@ def test_warnings_do_not_fail_the_check(conf):
 def test_outside_systemd_a_credential_is_not_missed(conf, monkeypatch):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     (conf / "a.toml").write_text(GOOD.replace("[connector", "tokens = [{ credential = 'x' }]\n[connector"))
-    assert check(conf).exit_code == 0
+    answer = check(conf)
+    assert answer.exit_code == 0
+    assert answer.output.startswith("warning: a.toml:4: source.s.tokens[0]: ")
+    assert "only the service has it, if its unit has LoadCredential=x:/PATH" in answer.output
+
+
+def test_a_file_of_a_secret_does_not_depend_on_the_working_directory(conf, monkeypatch):
+    monkeypatch.chdir(conf)
+    (conf / "token").write_text("s3cret")
+    (conf / "a.toml").write_text(GOOD.replace("[connector", "tokens = [{ file = 'token' }]\n[connector"))
+    answer = check(conf)
+    assert answer.exit_code == 78
+    assert '{ file = "token" } cannot be read: write its path from / on' in answer.output
 
 
 def test_machines_get_json(conf):

@@ -9,10 +9,14 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from relay.api import Settings
 from relay.cli.config import toml
 from relay.cli.main import relay as command
-from relay.config import Registry, load
+from relay.config import Loaded, Registry, load
+from relay.config.model import OWN_TABLES
+from relay.config.registry import KINDS
 from relay.config.schema import schema
+from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [*sorted((ROOT / "conf.d").iterdir())]
@@ -62,6 +66,155 @@ in = ["x", 1, true]
 """
 
 
+EVERY = """
+[ingest]
+listen = ["127.0.0.1:8080", "[::1]:8080", "unix:/run/relay/ingest.sock"]
+trusted_proxies = ["10.0.0.0/8", "::1", "unix"]
+max_body = "1MB"
+max_in_flight = "3MiB"
+read_timeout = "1.5s"
+[journal]
+path = "/x/journal"
+max_size = "10GB"
+min_free = 0
+on_full = "expire_oldest"
+retention = "36h"
+memory = "1000B"
+[parked]
+retention = "1w"
+[erasure]
+on = ["users.UserDeleteRequest"]
+after = "90m"
+identities = true
+[runtime]
+workers = 2
+drain = "250ms"
+[admin]
+listen = ADMIN
+tokens = [{ env = "PATH" }, { env = "HOME" }]
+[metrics]
+listen = METRICS
+[log]
+level = "debug"
+format = "console"
+
+[source.currents]
+type = "currents"
+enabled = false
+path = "/a"
+tokens = [{ env = "PATH" }]
+dedupe = "24h"
+allow = ["unix", "192.0.2.1", "2001:db8::/32"]
+rate = 0.5
+[source.json]
+type = "json"
+path = "/b"
+id_field = "i"
+type_field = "t"
+time_field = "at"
+[source.heap_segments]
+type = "heap_segments"
+path = "/c"
+secret = { env = "PATH" }
+signed = "reserialized"
+max_age = "61s"
+match = "alias:a label"
+
+[connector.http]
+type = "http"
+enabled = true
+from = "oldest"
+events = ["email", "!users.messages.email.O*"]
+filters = ["redact", "keep", "drop", "sample"]
+batch = { events = 7, size = "7KiB", age = "7ms" }
+retry = { first = "2s", max = "4m", give_up_after = "3d" }
+timeout = "31s"
+concurrency = 5
+window = 9
+answers = { 409 = "retry", 404 = "reject" }
+order_by = "user.user_id"
+after_parked = "park"
+rate = 2.5
+url = "https://host.example/x"
+method = "PUT"
+headers = { "X.A" = "c=\\"d\\"", X-B = { env = "PATH" } }
+token = { env = "HOME" }
+body = "ndjson"
+gzip = true
+signing_secret = { env = "WHSEC" }
+[connector.stdout]
+type = "stdout"
+from = "2026-11-01T00:00Z"
+[connector.file]
+type = "file"
+path = "a b/{date}-{worker}.ndjson"
+max_size = "1GiB"
+max_age = "1h"
+compress = "gzip"
+[connector.webhook]
+type = "heap"
+mode = "webhook"
+endpoint = "https://heap.example/"
+token = { env = "PATH" }
+[connector.api]
+type = "heap"
+mode = "api"
+app_id = "12"
+region = "eu"
+identity = "user_id"
+without_identity = "skip"
+prefix = "braze-"
+names = { "users.behaviors.Purchase" = "Bought" }
+api_key = { env = "PATH" }
+[connector.partner]
+type = "braze_cohorts"
+mode = "cohort"
+cluster = "US-01"
+partner = "heap"
+partner_key = { env = "PATH" }
+data_import_key = { env = "PATH" }
+[connector.attribute]
+type = "braze_cohorts"
+mode = "attribute"
+endpoint = "https://rest.example/"
+rest_key = { env = "PATH" }
+attribute = "in_{id}"
+style = "boolean"
+
+[filter.redact]
+type = "redact"
+fields = ["properties.*"]
+action = "hash"
+salt = { env = "PATH" }
+[filter.mask]
+type = "redact"
+fields = ["a"]
+action = "mask"
+mask = "x"
+[filter.keep]
+type = "keep"
+field = "a"
+equals = 1
+[filter.drop]
+type = "drop"
+field = "a"
+in = ["x", 1.5, true]
+[filter.glob]
+type = "drop"
+field = "a"
+glob = "*@x"
+[filter.exists]
+type = "drop"
+field = "a"
+exists = false
+[filter.sample]
+type = "sample"
+rate = 0.25
+key = "user.id"
+seed = "s"
+"""
+
+
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
     folder = tmp_path / "conf.d"
@@ -84,6 +237,45 @@ def test_what_is_shown_is_a_configuration_that_means_the_same(conf: Path, tmp_pa
     (again / "all.toml").write_text(show(conf, "--origin"))
     before, after = (load([folder], REGISTRY) for folder in (conf, again))
     assert after.tables == before.tables
+
+
+def left_out(loaded: Loaded) -> set[tuple[type[Settings], str]]:
+    """What could be set and is not, by the model that has it first: that is what a test of everything forgets."""
+    could, does = set[tuple[type[Settings], str]](), set[tuple[type[Settings], str]]()
+    models = [*OWN_TABLES.values(), *(plugin.Settings for kind in KINDS for plugin in REGISTRY.types(kind).values())]
+    for model in models:
+        could |= {(owner(model, name), name) for name in model.model_fields}
+    for settings in loaded.tables.values():
+        does |= {(owner(type(settings), name), name) for name in settings.model_fields_set}
+    return could - does
+
+
+def owner(model: type[Settings], name: str) -> type[Settings]:
+    """The base of a kind, if it has the setting already, else the model itself."""
+    return next((base for _, base in KINDS.values() if issubclass(model, base) and name in base.model_fields), model)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_every_setting_of_every_table_is_shown_as_it_may_be_written(
+    tmp_path: Path, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHSEC", "whsec_aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ=")
+    authority = Authority(tmp_path)
+    authority.issue()
+    listen = ["127.0.0.1:19090", "[::1]:19090"] if several else ["127.0.0.1:19090"]
+    text = EVERY.replace("ADMIN", str(listen)).replace("METRICS", json.dumps(listen if several else listen[0]))
+    for name, more in (
+        ("a", text),
+        ("b", authority.table(client_ca=str(authority.ca), client_certificates="optional")),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / "a" / f"{name}.toml").write_text(more)
+    before = load([tmp_path / "a"], REGISTRY)
+    assert not left_out(before)
+    (tmp_path / "b" / "all.toml").write_text(show(tmp_path / "a"))
+    answer = CliRunner().invoke(command, ["check", str(tmp_path / "b")])
+    assert answer.exit_code == 0, answer.output
+    assert load([tmp_path / "b"], REGISTRY).tables == before.tables
 
 
 def test_defaults_that_are_shown_are_the_real_ones(conf: Path, tmp_path: Path) -> None:

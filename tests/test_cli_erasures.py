@@ -66,7 +66,7 @@ def test_check_finds_what_is_left_and_the_receipts(state: Path) -> None:
     where = ("--state", state)
     relay("request", "--external-id", "bert", *where)
     relay("request", "--user-id", "carl", "--external-id", "bert", *where)
-    assert relay("check", "--user-id", "anna", *where) == (1, "1 events in the journal, 1 parked\nerasures: none\n")
+    assert relay("check", "--user-id", "anna", *where) == (1, "1 event in the journal, 1 parked\nerasures: none\n")
     assert relay("check", "--user-id", "carl", *where) == (0, "no events in the journal, none parked\nerasures: 2\n")
     code, out = relay("check", "--external-id", "bert", "--json", *where)
     assert (code, json.loads(out)) == (0, {"events": 0, "parked": 0, "erasures": [2, 1]})

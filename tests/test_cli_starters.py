@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import relay.cli.init  # noqa: F401  the name leads to the command
 from relay.cli.main import relay as command
 
+init = sys.modules["relay.cli.init"]
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,7 +41,7 @@ def test_a_folder_with_files_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_unit_runs_this_relay_with_that_configuration(tmp_path: Path) -> None:
-    answer = run("init", tmp_path / "conf.d", "--unit", tmp_path / "relay.service")
+    answer = run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service")
     assert answer.exit_code == 0
     unit = (tmp_path / "relay.service").read_text()
     (relay, options) = re.findall(r"^ExecStart=(\S+) run(.*)$", unit, re.MULTILINE)[0]
@@ -47,11 +49,27 @@ def test_the_unit_runs_this_relay_with_that_configuration(tmp_path: Path) -> Non
     assert "/opt/relay" not in unit
 
 
+def test_a_unit_that_could_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "_command", lambda: Path("/home/me/venv/bin/relay"))
+    answer = run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service")
+    assert answer.exit_code == 0
+    told = "the service cannot start like this: /home/me/venv/bin/relay: ProtectHome=yes in relay.service hides it"
+    assert f"warning: {told}" in answer.stderr
+    assert "make install" in answer.stderr
+
+
+def test_the_folder_behind_unit_is_that_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "UNIT", tmp_path / "relay.service")
+    assert run("init", "--unit", tmp_path / "conf.d").exit_code == 0
+    assert (tmp_path / "relay.service").is_file()
+    assert (tmp_path / "conf.d" / "20-braze.toml").is_file()
+
+
 def test_a_unit_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "relay.service").write_text("mine")
-    assert run("init", tmp_path / "conf.d", "--unit", tmp_path / "relay.service").exit_code == 0
+    assert run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service").exit_code == 0
     assert (tmp_path / "relay.service").read_text() == "mine"
-    assert run("init", tmp_path / "conf.d", "--unit", tmp_path / "relay.service").exit_code == 1
+    assert run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service").exit_code == 1
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -67,7 +85,9 @@ def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -
     result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout
     assert re.search(r"\b[6-9] passed", result.stdout)
-    (tmp_path / "plugins" / "test_team_chat.py").unlink()
+    listed = run("plugins", "--plugins", tmp_path / "plugins").output
+    assert "connector team_chat" in listed
+    assert "BROKEN" not in listed
     conf = tmp_path / "conf.d"
     conf.mkdir()
     (conf / "chat.toml").write_text(

@@ -216,6 +216,10 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
             CONNECTOR + "keys.x = { file = '/not/there' }",
             '3: connector.c.keys.x: { file = "/not/there" } cannot be read',
         ),
+        (
+            CONNECTOR + "answers = { 20 = 'retry' }",
+            "3: connector.c.answers.20: expected an HTTP status of three digits, such as 409, got '20'",
+        ),
         (SOURCE + "tokens = [{ credential = 'x' }]", '4: source.s.tokens[0]: { credential = "x" } cannot be read'),
     ],
 )
@@ -362,6 +366,50 @@ def test_no_mistake_is_told_twice(tmp_path, registry, wrong):
 def test_a_broken_file_hides_no_mistake_of_another_and_invents_none(tmp_path, registry):
     write(tmp_path, a="[filter.x\n", b=CONNECTOR + "filters = ['x']\n[log]\nlevel = 1\n")
     assert [told.split(":")[:2] for told in mistakes(tmp_path, registry)] == [["a.toml", "1"], ["b.toml", "5"]]
+
+
+def test_a_broken_file_does_not_hide_what_is_wrong_between_others(tmp_path, registry):
+    write(tmp_path, a="[filter.x\n", b=SOURCE, c=SOURCE.replace("source.s", "source.t"))
+    write(tmp_path, d=CONNECTOR + "filters = ['x']\nevents = ['emial']\n")
+    with pytest.raises(ConfigError) as error:
+        load([tmp_path], registry)
+    assert [str(mistake) for mistake in error.value.mistakes][1:] == [
+        "c.toml:3: source.t.path: /s is taken already by [source.s]"
+    ]
+    assert [str(warning) for warning in error.value.warnings] == [
+        "a.toml could not be read: more may be found once that is mended",
+        'd.toml:4: connector.c.events[0]: "emial" matches no known event type (did you mean email?)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ("", True),
+        ("events = ['*']", True),
+        ("events = ['!no.such']", True),
+        ("events = ['email']", False),
+        ("enabled = false", False),
+    ],
+)
+def test_a_connector_that_leaves_all_the_work_to_one_worker_is_a_warning(tmp_path, settings, warned):
+    def told():
+        return [one for one in warnings(tmp_path, Registry.discover([])) if "workers" in one]
+
+    runtime = "[runtime]\nworkers = 3\n"
+    write(tmp_path, a=runtime, b=f"[connector.c]\ntype = 'file'\npath = 'x'\n{settings}\n")
+    assert len(told()) == warned
+    if "events = ['*']" in settings:
+        assert told() == [
+            "b.toml:4: connector.c.events: takes all events, and by one worker alone: the other 2 of runtime.workers "
+            "do nothing; name the types that it needs; or put {worker} into its path"
+        ]
+    write(tmp_path, b=f"[connector.c]\ntype = 'file'\npath = '{{worker}}'\n{settings}\n")
+    assert not told()
+    write(tmp_path, b=f"[connector.c]\ntype = 'stdout'\n{settings}\n")
+    assert len(told()) == warned
+    write(tmp_path, a="")
+    assert not told()
 
 
 def test_a_missing_or_unreadable_configuration_is_a_mistake(tmp_path, registry):

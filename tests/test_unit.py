@@ -49,6 +49,11 @@ def test_systemds_that_know_notify_reload_may_wait_for_a_reload_themselves(units
     assert [line.split(": ", 1)[1] for line in errors.splitlines()] == unknown
 
 
+def test_the_unit_has_room_for_the_threads_of_all_workers() -> None:
+    (tasks,) = re.findall(r"^TasksMax=(\d+)$", (SHIPPED / "relay.service").read_text(), re.MULTILINE)
+    assert int(tasks) >= 64 * 12  # a thread for the loop, the writer, names, and those that files are read in
+
+
 @pytest.mark.parametrize("units", ["none", "static-user"], indirect=True)
 def test_the_unit_is_locked_down(units: Path) -> None:
     code, _ = said("systemd-analyze", "security", "--offline=true", "--threshold=15", str(units / "relay.service"))

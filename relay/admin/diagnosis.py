@@ -143,6 +143,8 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     again = f"tried again in {span(lane.next_try)}" if lane.next_try else "tried again by itself"
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
+    if lane.writes:
+        return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
     if status is None:
         return f"{again}; see if the destination in {lane.file} can be reached from here"
     return f"{again}; the destination has to recover"

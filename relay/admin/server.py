@@ -34,8 +34,8 @@ class Admin:
         usual = (control.folder / SOCKET, _runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
         self._runners: list[web.AppRunner] = []
-        self.addresses: list[str] = []
-        """Where it listens."""
+        self.addresses: dict[str, list[str]] = {}
+        """Where it listens, as "admin" and as "metrics"."""
 
     async def start(self) -> None:
         """Bind all of them. Raises OSError."""
@@ -44,10 +44,10 @@ class Admin:
         await web.SockSite(local, _bound(self._sockets)).start()
         tokens = [token.reveal() for token in self._settings.tokens]
         await self._listen(self._settings.listen, await self._runner(everything, [problems, guard(tokens)]))
-        await self._listen(
-            self._metrics.listen, await self._runner([web.get("/metrics", self._api.metrics)], [problems])
-        )
-        self.addresses = [shown(address, "http://") for runner in self._runners for address in runner.addresses]
+        metrics = await self._runner([web.get("/metrics", self._api.metrics)], [problems])
+        await self._listen(self._metrics.listen, metrics)
+        *admin, _ = self._runners
+        self.addresses = {"admin": _shown(*admin), "metrics": _shown(metrics)}
 
     async def _runner(self, routes: Sequence[web.RouteDef], middlewares: Sequence[object]) -> web.AppRunner:
         app = web.Application(middlewares=middlewares)  # type: ignore[arg-type]
@@ -72,6 +72,10 @@ class Admin:
             await runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+
+def _shown(*runners: web.AppRunner) -> list[str]:
+    return [shown(address, "http://") for runner in runners for address in runner.addresses]
 
 
 def guard(tokens: Sequence[str]) -> object:

@@ -103,6 +103,8 @@ class LaneStatus:
     """Seconds that attempts took."""
     end_to_end: Histogram
     """Seconds from an event's receipt to its delivery."""
+    writes: str = ""
+    """A file on this machine that it writes, if that is what it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 Batching, selection, filters, retries, pace, parking and the cursor are the lane's; a connector only delivers.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from relay.api.batch import Batch
 from relay.api.event import Event
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     import structlog
 
 
-Status = Annotated[str, Field(pattern=r"^[1-5]\d\d$")]
+def _status(text: str) -> str:
+    if not re.fullmatch(r"[1-5]\d\d", text):
+        raise ValueError(f"expected an HTTP status of three digits, such as 409, got {text!r}")
+    return text
+
+
+Status = Annotated[str, AfterValidator(_status), WithJsonSchema({"type": "string", "pattern": r"^[1-5]\d\d$"})]
 
 
 class BatchSettings(Settings):
@@ -156,6 +163,12 @@ class Connector(Plugin):
         """Whether one process has to deliver all of its events, if relay runs several (`runtime.workers`): because it
         keeps an order or a rate. Override it for a destination that several processes must not write to."""
         return self.keeps_order or bool(self.settings.rate)
+
+    @property
+    def writes(self) -> Path | None:
+        """A file on this machine that it writes, for what `relay doctor` and `relay status` say to do when that fails;
+        None: it is not for this machine to keep the events."""
+        return None
 
     def key(self, event: Event) -> str | None:
         """What the event has to stay in order with: none of one key is sent before an earlier one is settled, or with

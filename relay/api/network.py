@@ -35,7 +35,15 @@ def parse_networks(value: object) -> Networks:
     if isinstance(value, Networks):
         return value
     entries = value if isinstance(value, list | tuple) else [value]
-    return Networks(tuple(_network(entry) for entry in entries if entry != UNIX), UNIX in entries)
+    found, wrong = list[IPv4Network | IPv6Network](), list[str]()
+    for entry in entries:
+        try:
+            found += [_network(entry)] if entry != UNIX else []
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(f"{EXPECTED}: {'; '.join(wrong)}")
+    return Networks(tuple(found), UNIX in entries)
 
 
 def write_networks(networks: Networks) -> list[str]:
@@ -48,7 +56,7 @@ def _network(entry: object) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"{EXPECTED}, got {entry!r}") from None
+        raise ValueError(f"{entry!r} is no network") from None
     try:
         return ip_network(text)
     except ValueError:

@@ -223,7 +223,7 @@ class Secret:
                 raise LookupError(f"the environment has no variable {self.name}")
             value = os.environ[self.name]
         else:
-            path = Path(self.name) if self.how == "file" else _credential(self.name)
+            path = _secret_file(self.name) if self.how == "file" else _credential(self.name)
             value = path.read_text("utf-8").rstrip("\r\n")
         if not value:
             raise ValueError("it is empty")
@@ -256,10 +256,21 @@ class Secret:
         return {"type": "object", "properties": ways, "additionalProperties": False, **one}
 
 
+def _secret_file(name: str) -> Path:
+    if not Path(name).is_absolute():
+        raise ValueError("write its path from / on: relay runs in another folder than you do")
+    return Path(name)
+
+
 def _credential(name: str) -> Path:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder is None:
-        raise LookupError("CREDENTIALS_DIRECTORY is not set; systemd sets it from LoadCredential=")
     if "/" in name:
         raise ValueError("a credential's name has no slash")
-    return Path(folder) / name
+    if (folder := os.environ.get("CREDENTIALS_DIRECTORY")) is None:
+        raise LookupError(
+            f"only the service has it, if its unit has LoadCredential={name}:/PATH; else it will not start"
+        )
+    if not (path := Path(folder) / name).exists():
+        raise LookupError(
+            f"the service was started without it: LoadCredential={name}:/PATH in its unit, then a restart"
+        )
+    return path

@@ -12,6 +12,7 @@ from relay.cli.reading import reading_of
 from relay.cli.words import moment, table
 from relay.journal import SourceBooks
 from relay.journal.audit import Audit, Row, WholeAudit
+from relay.words import counted
 
 
 @click.command
@@ -38,7 +39,7 @@ def _report(found: Audit) -> list[str]:
 
 
 def _journal(found: Audit) -> str:
-    return f"journal: {found.segments} segments, offsets from {found.oldest} up to {found.head}"
+    return f"journal: {counted(found.segments, 'segment')}, offsets from {found.oldest} up to {found.head}"
 
 
 def _books(found: Audit) -> list[str]:
@@ -46,7 +47,7 @@ def _books(found: Audit) -> list[str]:
 
 
 def _source(one: SourceBooks) -> str:
-    duplicates = f"source {one.source}: {one.duplicates:,} duplicates left out"
+    duplicates = f"source {one.source}: {counted(one.duplicates, 'duplicate')} left out"
     if one.refusals is None:
         return duplicates
     since, reason = moment(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"

@@ -9,8 +9,8 @@ from typing import Final
 import click
 
 from relay.cli.options import CONF, plugins_option
-from relay.cli.words import counted
 from relay.config import CONF_FOLDERS, HIDDEN, PLUGIN_FOLDERS, ConfigError, Loaded, Mistake, Registry, load
+from relay.words import counted
 
 BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
@@ -27,7 +27,8 @@ def check(
 ) -> None:
     """Check the configuration in DIR (default: /etc/relay/conf.d and what packages add to it).
 
-    Exits with 0 if relay would start with it, else with 78.
+    Exits with 0 if relay would start with it, else with 78. Outside the service, credentials that systemd loads for it
+    are not there to be looked at: each is a warning, and relay doctor looks whether the unit loads it.
     """
     if folder and conf:
         raise click.UsageError("the folder is given twice: as DIR and as --conf")

@@ -19,6 +19,7 @@ from relay.journal.erasures import erasures as all_erasures
 from relay.journal.inspect import all_segments, blocks
 from relay.journal.lock import is_locked
 from relay.journal.naming import Erased, Wanted
+from relay.words import counted
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -93,7 +94,7 @@ def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_j
     if as_json:
         click.echo(json.dumps({"events": events, "parked": parked, "erasures": receipts}, indent=2))
     else:
-        click.echo(f"{events or 'no'} events in the journal, {parked or 'none'} parked")
+        click.echo(f"{counted(events, 'event') if events else 'no events'} in the journal, {parked or 'none'} parked")
         click.echo(f"erasures: {', '.join(map(str, receipts)) or 'none'}")
     raise SystemExit(1 if events or parked else 0)
 
@@ -151,7 +152,11 @@ def _line(one: Erasure) -> str:
 
 
 def _removed(one: Erasure) -> str:
-    removed = f"{one.events} events, {one.parked + one.unreadable} parked" if one.compacted else "nothing removed yet"
+    removed = (
+        f"{counted(one.events, 'event')}, {one.parked + one.unreadable} parked"
+        if one.compacted
+        else "nothing removed yet"
+    )
     return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
 
 
@@ -163,9 +168,9 @@ def _receipt(one: Erasure) -> str:
         f"erasure    {one.number}: {one.status}",
         f"asked      {moment(one.asked)} by {asker}",
         f"removed    {removed}{f': {one.problem}' if one.problem else ''}",
-        f"journal    {one.events} events removed, {one.changed} that name others as well changed",
+        f"journal    {counted(one.events, 'event')} removed, {one.changed} that name others as well changed",
         f"parked     {one.parked} removed, {one.unreadable} unreadable ones removed",
-        f"attempts   {one.attempts} answers removed",
+        f"attempts   {counted(one.attempts, 'answer')} removed",
         *(f"worker {worker:<4}{_removed(part)}" for worker, part in one.workers.items()),
         *(f"connector  {each.connector}: {_answer(each)}, {moment(each.at)}" for each in one.answers),
         f"ids        {ids}",

@@ -1,12 +1,16 @@
 """`relay init`: a configuration to start from, and the systemd unit."""
 
 import shutil
+import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 
+import relay
+from relay.cli.doctor.unit import Unit, service_settings
 from relay.config import CONF_FOLDERS
 from relay.config.shipped import shipped
 
@@ -24,19 +28,16 @@ and in Braze a Custom Currents Export to https://your.host/currents, with that t
 
 @click.command
 @click.argument("folder", metavar="[DIR]", default=CONF_FOLDERS[0], type=click.Path(file_okay=False, path_type=Path))
+@click.option("--unit", "with_unit", is_flag=True, help=f"Write the systemd unit, too: {UNIT}.")
 @click.option(
-    "--unit",
-    metavar="FILE",
-    is_flag=False,
-    flag_value=str(UNIT),
-    type=click.Path(dir_okay=False, path_type=Path),
-    help=f"Write the systemd unit, too (without FILE: {UNIT}).",
+    "--unit-file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="The same, into FILE."
 )
-def init(folder: Path, unit: Path | None) -> None:
+def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
     """Write a configuration to start from into DIR (default: /etc/relay/conf.d), every setting explained.
 
     Never overwrites anything, nor adds to a folder that has files already. Exits with 1 if nothing was written.
     """
+    unit = unit_file or (UNIT if with_unit else None)
     try:
         written = [_configuration(folder), *([_unit(unit, folder)] if unit else [])]
     except OSError as error:
@@ -71,7 +72,19 @@ def _unit(unit: Path, folder: Path) -> bool:
         click.echo(f"left as it is: {unit} exists already")
         return False
     click.echo(f"wrote {unit}")
+    for why in _out_of_reach(Unit({}, service_settings(text)), folder):
+        click.echo(f"warning: the service cannot start like this: {why}", err=True)
     return True
+
+
+def _out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
+    """Why the unit's user cannot run this installation of relay, or read its configuration."""
+    for path in (_command(), Path(sys.executable).resolve(), Path(relay.__file__)):
+        if why := unit.reading(path):
+            yield f"{path}: {why}; make install, or the Debian package, puts relay where it can be run (/opt/relay)"
+            break
+    if why := unit.reading(folder.absolute()):
+        yield f"{folder.absolute()}: {why}; have the configuration in {CONF_FOLDERS[0]}"
 
 
 def _command() -> Path:

@@ -17,6 +17,7 @@ from relay.journal.dump import PROBLEM, Part
 from relay.journal.folders import journals
 from relay.journal.repair import Repair, plan
 from relay.journal.repair import repair as mend
+from relay.words import counted
 
 
 @click.group
@@ -48,8 +49,8 @@ def _plain(one: WorkerCheck) -> dict[str, Any]:
 
 def _line(one: Segment) -> str:
     times = f"{moment(one.first)} to {moment(one.last)}" if one.events else "-"
-    name = one.path.rpartition("/")[2]
-    return f"{name}  offsets {one.base} to {one.end}  {one.events} events  {one.used} bytes  {times}  {one.said}"
+    bounds = f"offsets {one.base} to {one.end}  {counted(one.events, 'event')}"
+    return f"{one.path.rpartition('/')[2]}  {bounds}  {one.used} bytes  {times}  {one.said}"
 
 
 @journal.command
@@ -73,12 +74,13 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
     if not yes:
         click.confirm("Repair the journal?", abort=True)
     done = sum(len(mend(its, offset)) for _, its, offset in needed)
-    click.echo(f"{done} segments repaired; relay journal check says what there is now")
+    click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 
 def _repair_line(one: Repair) -> str:
     lost = ", ".join(f"{start} to {stop}" for start, stop in one.lost)
-    return f"{one.segment.path.name}: {one.segment}; {one.saved} events saved, {one.lost_events} lost: offsets {lost}"
+    saved = f"{counted(one.saved, 'event')} saved, {one.lost_events} lost: offsets {lost}"
+    return f"{one.segment.path.name}: {one.segment}; {saved}"
 
 
 @journal.command

@@ -13,8 +13,9 @@ import click
 from relay.api.batch import one_line
 from relay.cli.desk import Desk, desk_of
 from relay.cli.options import moment_option, state_option
-from relay.cli.words import counted, moment, printable
+from relay.cli.words import moment, printable
 from relay.journal import CAUSES, Parked, Which
+from relay.words import counted
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))

@@ -31,6 +31,8 @@ def change(state: Path, connector: str, action: str) -> bool:
     """Pause or resume a connector, whether relay runs or not; False if it was so already. Raises ClickException."""
     if client := running(state):
         return bool(client.ask("POST", f"/lanes/{quote(connector, safe='')}/{action}")["changed"])
+    if not state.is_dir():
+        raise click.ClickException(f"there is no state folder {state}: --state names it")
     with told():
         known = sorted(lane.connector for lane in lanes(state))
         if connector not in known:

@@ -19,6 +19,7 @@ from relay.journal import Cursor, Replay
 from relay.journal.counting import Stretch, WorkerCount
 from relay.journal.folders import worker_folder, worker_of
 from relay.journal.lock import is_locked
+from relay.words import counted
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
@@ -56,6 +57,8 @@ def replay(
     """
     if ctx.invoked_subcommand is not None:
         return
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--until is before --since (2h is later than 3h ago): there is nothing between them")
     if connector is None:
         raise click.UsageError("say to whom: --connector NAME")
     found = reading_of(place).count(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
@@ -68,7 +71,7 @@ def replay(
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {wanted:,} events to {connector} once more?", abort=True)
+        click.confirm(f"Send {counted(wanted, 'event')} to {connector} once more?", abort=True)
     asked = [
         (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
         for part, share in parts
@@ -97,7 +100,7 @@ def _told(found: WorkerCount, connector: str, pace: float) -> str:
     paced = f"about {span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
     takes = paced or "as fast as the destination takes it"
     return (
-        f"offsets {found.start} up to {found.stop}: {found.events:,} events, of which {connector} gets"
+        f"offsets {found.start} up to {found.stop}: {counted(found.events, 'event')}, of which {connector} gets"
         f" {found.wanted:,} before its filters; {takes}"
     )
 

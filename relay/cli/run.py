@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import structlog
 
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
+
+log = structlog.stdlib.get_logger()
 
 
 @click.command
@@ -27,10 +30,10 @@ def run(
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     folders = [conf] if conf else CONF_FOLDERS
     loaded = load(folders, registry)
-    for warning in () if worker else loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
     told = None if worker is None else runtime.Worker.read(worker)
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
+    for warning in () if told else loaded.warnings:
+        log.warning("configuration: %s", warning)
     try:
         _run(loaded.config, lambda: load(folders, registry).config, state.resolve(), told)
     except runtime.StartError as error:

@@ -2,21 +2,28 @@
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import IO, Any, Final
 
 import aiohttp
 import click
 import orjson
+from yarl import URL
 
 from relay.api import retry_after
+from relay.words import counted
 
 TRIES: Final = 8
 TIMEOUT_S: Final = 60.0
+HANG_UP_S: Final = 2.0
+"""A server that does not accept the sender's certificate hangs up within so long."""
+PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",", b"]"), "ndjson": (b"", b"\n", b"\n")}
 
 
@@ -28,20 +35,46 @@ ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",
 @click.option(
     "--as", "shape", default="events", show_default=True, type=click.Choice(list(ENVELOPES)), help="Body form."
 )
+@click.option("--ca", metavar="FILE", type=PEM, help="Who vouches for relay's certificate (default: the system's).")
+@click.option("--cert", metavar="FILE", type=PEM, help="The sender's own certificate, if relay wants one.")
+@click.option("--key", metavar="FILE", type=PEM, help="Its private key, if that is not in the same file.")
 @click.option("--quiet", is_flag=True, help="Say only what goes wrong.")
-def send(file: IO[bytes], url: str, token_env: str, batch: int, shape: str, quiet: bool) -> None:
+def send(
+    file: IO[bytes],
+    url: str,
+    token_env: str,
+    batch: int,
+    shape: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    quiet: bool,
+) -> None:
     """Post the events in FILE (- for standard input) to a running relay.
 
     FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again.
     Exits with 1 if relay refuses a batch; what was accepted before stays accepted.
     """
-    token = os.environ.get(token_env)
+    context, token = _tls(ca, cert, key), os.environ.get(token_env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
-        kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, advance))
-    left_out = f", {kept['duplicates']} duplicates left out" if kept["duplicates"] else ""
+        kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, context, advance))
+    left_out = f", {counted(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
     if not quiet:
         click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
+
+
+def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Whom to trust, and what to show. Raises click.UsageError."""
+    if key and not cert:
+        raise click.UsageError("--key goes with --cert")
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if cert:
+            context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise click.UsageError(f"--ca, --cert or --key cannot be used: {error}") from None
+    return context
 
 
 @contextmanager
@@ -55,14 +88,20 @@ def _progress(file: IO[bytes], *, shown: bool) -> Iterator[Callable[[int], None]
 
 
 async def _send(
-    batches: Iterable[list[bytes]], url: str, headers: dict[str, str], shape: str, advance: Callable[[int], None]
+    batches: Iterable[list[bytes]],
+    url: str,
+    headers: dict[str, str],
+    shape: str,
+    context: ssl.SSLContext,
+    advance: Callable[[int], None],
 ) -> dict[str, int]:
     total, first = {"accepted": 0, "parked": 0, "duplicates": 0}, 1
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
         for events in batches:
             start, between, end = ENVELOPES[shape]
-            kept = await _post(session, url, start + between.join(events) + end, shape)
+            kept = await _post(session, url, start + between.join(events) + end, shape, context)
             if kept.get("parked"):
                 where = f"events {first} to {first + len(events) - 1}"
                 click.echo(f"of {where} {kept['parked']} parked as unreadable (see relay parked list)", err=True)
@@ -71,7 +110,9 @@ async def _send(
     return total
 
 
-async def _post(session: aiohttp.ClientSession, url: str, body: bytes, shape: str) -> dict[str, int]:
+async def _post(
+    session: aiohttp.ClientSession, url: str, body: bytes, shape: str, context: ssl.SSLContext
+) -> dict[str, int]:
     for attempt in range(TRIES):
         said, wait = "", None
         try:
@@ -86,11 +127,40 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes, shape: st
         except aiohttp.InvalidURL:
             raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:
+            if refused := _not_trusted(error) or await _not_trusting(error, url, context):
+                raise click.ClickException(f"{url}: {refused}") from None
             said = _why(error)
         if attempt + 1 < TRIES:
             click.echo(f"{said}, trying again ({attempt + 1}/{TRIES})", err=True)
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
     raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}")
+
+
+def _not_trusted(error: BaseException | None) -> str | None:
+    """What to do about a server's certificate that is not good; None if it is not about that."""
+    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not good: {cause.verify_message}; --ca names who vouches for it"
+    return None
+
+
+async def _not_trusting(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
+    """What to do if the server does not accept our certificate, or that there is none; None if it is not about that.
+
+    With TLS 1.3 that shows only after the handshake, and servers in Python hang up then without a word."""
+    place = URL(url)
+    if place.scheme != "https" or not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return None
+    with suppress(OSError):  # a TimeoutError is one: it waits for what we have to say
+        async with asyncio.timeout(HANG_UP_S):
+            reader, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
+            try:
+                with suppress(ssl.SSLError, ConnectionResetError):
+                    await reader.read(1)
+                return "it hangs up after the TLS handshake: it wants another certificate of the sender, see --cert"
+            finally:
+                writer.transport.abort()
+    return None
 
 
 def _why(error: Exception) -> str:

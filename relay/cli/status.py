@@ -10,7 +10,8 @@ from relay.admin import LaneStatus, SourceStatus, Status, WorkerStatus
 from relay.admin.diagnosis import at, diagnose, full_in, span
 from relay.cli.client import needed
 from relay.cli.options import state_option
-from relay.cli.words import counted, printable, size, table
+from relay.cli.words import printable, size, table
+from relay.words import counted
 
 
 @click.command

@@ -1,16 +1,21 @@
 """`relay tail`: events as they pass."""
 
 import json
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import urlencode
 
 import click
 
+from relay.catalogue import Selection
 from relay.cli.client import Gone, needed
 from relay.cli.options import state_option
 from relay.cli.words import moment, printable
+from relay.config import Mistake, Registry
+from relay.config.crosscheck import unmatched
+from relay.words import counted
 
 
 @click.command
@@ -25,16 +30,26 @@ def tail(state: Path, entries: tuple[str, ...], at: str, limit: int | None, as_j
     It never slows the flow: where more pass than can be shown, it says how many are left out. Ends with Ctrl-C, or when
     relay stops.
     """
+    for doubt in _doubts(entries):
+        click.echo(f"warning: {doubt}", err=True)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
         for line in islice(needed(state).lines(f"/tail?{query}", timeout=None), limit):
             click.echo(line.decode().rstrip("\n") if as_json else _told(line))
 
 
+def _doubts(entries: Sequence[str]) -> Iterator[str]:
+    """What matches no event that is known, as relay check says it."""
+    if Selection(entries).warnings():  # else no plugin need be asked
+        made = Registry.discover().made
+        for reason, suggestion in chain(*(unmatched(entry, made) for entry in entries)):
+            yield str(Mistake(reason=reason, suggestion=suggestion))
+
+
 def _told(line: bytes) -> str:
     one = json.loads(line)
     if "dropped" in one:
-        return f"... {one['dropped']:,} events are left out"
+        return f"... {counted(one['dropped'], 'event')} left out"
     text = json.dumps(one["event"], ensure_ascii=False, separators=(",", ":"))
     offset = f"{one['worker']}:{one['offset']}" if "worker" in one else one["offset"]
     return printable(f"{moment(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")

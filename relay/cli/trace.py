@@ -9,8 +9,9 @@ import click
 from relay.admin.tracing import Traced, Tried, Way, WorkerTrace
 from relay.cli.place import Place, one_object, places, tell_problems
 from relay.cli.reading import reading_of
-from relay.cli.words import counted, moment
+from relay.cli.words import moment
 from relay.journal.search import Aside
+from relay.words import counted
 
 
 @click.command

@@ -27,8 +27,3 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 def printable(text: str) -> str:
     """Text from outside must not command the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def counted(number: int, noun: str) -> str:
-    """So many of them: "1 event", "1,200 events"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -87,5 +87,9 @@ Listen = Annotated[
 ]
 """One address, or several in a list."""
 
-ListenIfAny = Annotated[tuple[Address, ...], BeforeValidator(_parse_any, json_schema_input_type=str | list[str])]
+ListenIfAny = Annotated[
+    tuple[Address, ...],
+    BeforeValidator(_parse_any, json_schema_input_type=str | list[str]),
+    PlainSerializer(_write_listen, when_used="json"),
+]
 """The same, or an empty list for none."""

@@ -5,11 +5,13 @@ Most of it is read from the tables as they were written, so that a mistake elsew
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from relay.api import Secret, Source
+from relay.api import Connector, Secret, Source
 from relay.catalogue import TYPES, Selection
 from relay.config.merge import KeyPath, Merged, is_reference
 from relay.config.mistake import Mistake, closest
@@ -75,12 +77,16 @@ def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake
     """Find entries of `events` that match nothing known, nor what sources make; a warning: new types come monthly."""
     for name, table in _tables(merged, "connector"):
         for number, entry in [] if is_off(table) else _texts(table.get("events")):
-            named = entry.strip("! ")
-            if not named or any(map(Selection([named]).wants, made)):
-                continue
-            for unmatched in Selection([entry.strip()]).warnings():
-                path = ("connector", name, "events", number)
-                yield merged.mistake(path, f'"{unmatched.entry}" matches no known event type', unmatched.suggestion)
+            for reason, suggestion in unmatched(entry, made):
+                yield merged.mistake(("connector", name, "events", number), reason, suggestion)
+
+
+def unmatched(entry: str, made: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Say of an entry of a selection that it matches nothing, and what was perhaps meant."""
+    named = entry.strip("! ")
+    if named and not any(map(Selection([named]).wants, made)):
+        for one in Selection([entry.strip()]).warnings():
+            yield f'"{one.entry}" matches no known event type', one.suggestion
 
 
 def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
@@ -94,6 +100,26 @@ def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merge
             yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
         elif any(selection.wants(known) for known in TYPES if known not in takes):
             yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
+
+
+def one_worker_for_all(
+    connectors: Mapping[str, Configured[Any, Any]], workers: int, merged: Merged
+) -> Iterator[Mistake]:
+    """Find connectors for which one of several workers has to take all events, so that the others do nothing."""
+    for name, connector in connectors.items() if workers > 1 else ():
+        selection = Selection(connector.settings.events)
+        if connector.settings.enabled and all(map(selection.wants, TYPES)) and (made := _alone(connector)):
+            also = "; or put {worker} into its path" if made.writes else ""
+            reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"
+            yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
+
+
+def _alone(connector: Configured[Any, Any]) -> Connector | None:
+    """The connector, if one process has to deliver all of its events."""
+    with suppress(Exception):  # whatever a plugin does: it is told when it is opened
+        made: Connector = connector.plugin(connector.name, connector.settings, folder=Path())
+        return made if made.alone else None
+    return None
 
 
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:

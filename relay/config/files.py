@@ -56,6 +56,8 @@ class Reading:
     documents: list[Document] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """The files that should be there and are not: what seems to be lacking may stand in one of them."""
 
 
 def read(folders: Sequence[Path]) -> Reading:
@@ -64,6 +66,7 @@ def read(folders: Sequence[Path]) -> Reading:
     if not any(folder.exists() for folder in folders):
         listed = ", ".join(map(str, folders))
         reading.mistakes.append(Mistake(reason=f"there is no configuration folder; looked for {listed}"))
+        reading.unread.append(listed)
     files = _in_order(folders, reading)
     for path in files:
         if _read_file(path, path.name, path.name, reading):
@@ -82,6 +85,7 @@ def _in_order(folders: Sequence[Path], reading: Reading) -> list[Path]:
             continue
         except OSError as error:
             reading.mistakes.append(Mistake(file=str(folder), reason=f"cannot be read: {error.strerror}"))
+            reading.unread.append(str(folder))
             continue
         for name in filter(_counts, names):
             found.setdefault(name, folder / name)
@@ -94,7 +98,7 @@ def _counts(name: str) -> bool:
 
 def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
     """Read one file into `reading`; return False if it masks its name."""
-    text = ""
+    text, before = "", len(reading.documents)
     try:
         mode, text = path.stat().st_mode, path.read_text("utf-8")
         if not text:
@@ -108,6 +112,8 @@ def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
         reading.mistakes.append(Mistake(file=name, reason="is not UTF-8"))
     except tomllib.TOMLDecodeError as error:
         reading.mistakes.append(_syntax_mistake(name, text, str(error)))
+    if len(reading.documents) == before:
+        reading.unread.append(name)
     return True
 
 

@@ -66,8 +66,14 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     check.unknown_tables()
     named = {kind: check.named_tables(kind) for kind in KINDS}
     sources, connectors = named["source"], named["connector"]
-    if not reading.mistakes:  # what seems to be missing may be in the file that could not be read
-        check.between_tables(sources, connectors)
+    runtime = check.own_table("runtime", RuntimeSettings)
+    check.between_tables()
+    if reading.unread:  # what seems to be lacking may be in there
+        more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
+        check.warnings.append(Mistake(reason=more))
+    else:
+        check.lacks(sources, connectors)
+        check.warnings.extend(crosscheck.one_worker_for_all(connectors, runtime.workers, merged))
     for kind, tables in named.items():
         check.secrets(kind, tables, required=secrets_required)
     admin = check.own_table("admin", AdminSettings)
@@ -80,7 +86,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
         erasure=check.own_table("erasure", ErasureSettings),
-        runtime=check.own_table("runtime", RuntimeSettings),
+        runtime=runtime,
         admin=admin,
         metrics=check.own_table("metrics", MetricsSettings),
         log=check.own_table("log", LogSettings),
@@ -169,14 +175,17 @@ class _Check:
             self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
         return None
 
-    def between_tables(self, sources: Tables, connectors: Tables) -> None:
-        self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
+    def between_tables(self) -> None:
+        """Report what is wrong whatever else there is."""
         self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
-        self.warnings.extend(crosscheck.unused_filters(self.merged))
-        made = [made for source in self.registry.types("source").values() for made in getattr(source, "makes", ())]
-        self.warnings.extend(crosscheck.unmatched_entries(self.merged, made))
-        self.warnings.extend(crosscheck.useless_events(connectors, self.merged))
+        self.warnings.extend(crosscheck.unmatched_entries(self.merged, self.registry.made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
+
+    def lacks(self, sources: Tables, connectors: Tables) -> None:
+        """Report what is wrong unless there is more."""
+        self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
+        self.warnings.extend(crosscheck.unused_filters(self.merged))
+        self.warnings.extend(crosscheck.useless_events(connectors, self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))

@@ -89,6 +89,11 @@ class Registry:
         return cast("type[Filter] | None", self.types("filter").get(name))
 
     @property
+    def made(self) -> list[str]:
+        """The event types that sources make themselves."""
+        return [made for source in self.types("source").values() for made in getattr(source, "makes", ())]
+
+    @property
     def commands(self) -> list[click.Command]:
         """The commands that plugins add to `relay`."""
         return [cast("click.Command", thing) for (kind, _), (thing, _) in self._provided.items() if kind == "command"]

@@ -22,6 +22,8 @@ from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest
 
 Place = tuple[str | int, ...]
+KEY: Final = "[key]"
+"""Stands in a place of pydantic's behind a key that is wrong itself."""
 S = TypeVar("S", bound=Settings)
 
 REASONS: Final[Mapping[str, str]] = {
@@ -41,6 +43,7 @@ REASONS: Final[Mapping[str, str]] = {
     "model_attributes_type": "expected a table",
     "model_type": "expected a table",
     "path_type": "expected a path in quotes",
+    "string_pattern_mismatch": "does not have the form that is wanted: {pattern}",
     "string_too_short": "must have at least {min_length} characters",
     "string_type": "expected a text in quotes",
     "too_long": "must have at most {max_length} entries",
@@ -120,12 +123,13 @@ def _is_about(contradiction: ErrorDetails, wrong: Iterable[Place]) -> bool:
 
 
 def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:
-    *parents, last = detail["loc"] or (None,)
+    loc = tuple(part for part in detail["loc"] if part != KEY)
+    *parents, last = loc or (None,)
     owner = _model_at(model, parents)
     unknown = detail["type"] == "extra_forbidden"
     reason = _reason(detail, owner, last)
     suggestion = closest(last, owner.model_fields) if unknown and owner else None
-    return merged.mistake((*path, *detail["loc"]), reason, suggestion, private=unknown or SECRET_FORMS in reason)
+    return merged.mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
 
 
 def _reason(detail: ErrorDetails, owner: type[BaseModel] | None, field: object) -> str:

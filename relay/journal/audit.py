@@ -10,6 +10,7 @@ from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, 
 from relay.journal.cursor import unsettled
 from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
+from relay.words import counted
 
 RANGES_SHOWN: Final = 10
 COUNTED: Final = (
@@ -199,7 +200,7 @@ def lane_problems(lane: Books, seen: Seen, *, may_expire: bool) -> Iterator[str]
     parked = [offset for connector, offset in seen.parked if connector == lane.connector and _counts(lane, offset)]
     if len(parked) > ledger.counts.parked:
         shown = ranges([(offset, offset + 1) for offset in parked])
-        yield f"{len(parked)} events are parked, but {ledger.counts.parked} counted: offsets {shown}"
+        yield f"{counted(len(parked), 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
 
 
 def ranges(found: Sequence[Range]) -> str:

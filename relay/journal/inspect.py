@@ -17,6 +17,7 @@ from relay.journal.books import acknowledged, lanes
 from relay.journal.folders import journals
 from relay.journal.record import HEADER
 from relay.journal.segment import READ_BYTES, SUFFIX, Corrupt, SegmentReader, base_of
+from relay.words import counted
 
 ENDLESS: Final = 1 << 63
 
@@ -62,7 +63,7 @@ class Inspected:
                 return f"damaged at byte {self.used} offset {self.end}"
             case "gap":
                 return f"gap from {self.end} to {self.limit}"
-        return f"{self.condition}, {self.lost} events were lost" if self.lost else self.condition
+        return f"{self.condition}, {counted(self.lost, 'event')} lost" if self.lost else self.condition
 
     @property
     def limit(self) -> int:

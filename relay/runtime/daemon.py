@@ -211,7 +211,7 @@ class Daemon:
         self._chores.start("erasures", self._eraser.run())
 
     def _tell_start(self, addresses: list[str]) -> None:
-        told = {"version": __version__, "listen": addresses, "admin": self._admin.addresses}
+        told = {"version": __version__, "listen": addresses, **self._admin.addresses}
         told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
         events = self._journal.head - self._journal.oldest
         if self._worker is None:

@@ -15,6 +15,7 @@ import structlog
 from relay.deliver import Fleet
 from relay.journal import Journal
 from relay.runtime.systemd import Notify
+from relay.words import counted
 
 BEAT_S: Final = 5.0
 PATIENCE_S: Final = 15.0
@@ -66,7 +67,7 @@ class Pulse:
 def sentence(events: int, pending: Mapping[str, int], refusing: str | None) -> str:
     """How things are: events accepted, what is pending at each connector, and why senders are refused if they are."""
     slowest = max(pending, key=lambda name: pending[name], default=None)
-    parts = [f"{events:,} events accepted", f"{len(pending)} connector{'s' * (len(pending) != 1)}"]
+    parts = [f"{counted(events, 'event')} accepted", counted(len(pending), "connector")]
     if slowest is not None:
         parts.append(f"slowest {slowest}: {pending[slowest]:,} pending" if pending[slowest] else "nothing pending")
     if refusing:

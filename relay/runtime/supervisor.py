@@ -101,7 +101,7 @@ async def _run(
         async with _listening(Admin(view, config.admin, config.metrics)) as admin:
             beating = group.create_task(JointPulse(notify, view, workers).run(), name="signs of life")
             sources, connectors = sorted(config.sources), sorted(config.connectors)
-            told = {"version": __version__, "listen": addresses, "admin": admin.addresses}
+            told = {"version": __version__, "listen": addresses, **admin.addresses}
             told |= {"sources": sources, "connectors": connectors}
             log.info("relay runs", workers=config.runtime.workers, **told)
             await stop.wait()

@@ -222,6 +222,7 @@ class View:
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
+            writes=str(lane.connector.writes or ""),
         )
 
     async def _received(self, lane: LiveLane) -> float | None:

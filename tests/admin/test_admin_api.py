@@ -174,7 +174,7 @@ async def test_a_loopback_address_wants_a_token(tmp_path: Path) -> None:
     given = {"listen": (TcpAddress("127.0.0.1", 0),), "tokens": (Secret("file", str(tmp_path / "token")),)}
     bench = Bench(tmp_path, **given)
     await bench.admin.start()
-    (address,) = [one for one in bench.admin.addresses if one.startswith("http")]
+    (address,) = [one for one in bench.admin.addresses["admin"] if one.startswith("http")]
     for header, status in (({}, 401), ({"Authorization": "Bearer x"}, 401), ({"Authorization": "Bearer s3cr3t"}, 200)):
         async with aiohttp.request("GET", f"{address}/lanes", headers=header) as answer:
             assert answer.status == status

@@ -57,6 +57,12 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         ),
         (
             False,
+            FAILING | {"last_error": error("/srv/out: Read-only file system"), "writes": "/srv/out/x"},
+            "failing since 10:02 UTC: /srv/out: Read-only file system; 1 pending; tried again by itself;"
+            " see path in 60-heap.toml, the rights and the room there, and ReadWritePaths= in the unit",
+        ),
+        (
+            False,
             FAILING | {"last_error": error("no answer in time")},
             "failing since 10:02 UTC: no answer in time; 1 pending; tried again by itself;"
             " see if the destination in 60-heap.toml can be reached from here",

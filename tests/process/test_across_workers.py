@@ -51,7 +51,7 @@ def seen(daemon: Any) -> Status:
 
 
 async def metrics(daemon: Any) -> dict[str, float]:
-    address = next(one for one in daemon.logged("relay runs")[-1]["admin"] if one.startswith("http"))
+    address = daemon.logged("relay runs")[-1]["metrics"][0]
     async with aiohttp.request("GET", f"{address}/metrics") as answer:
         lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -156,7 +156,9 @@ async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_
     await daemon.start()
     await send(daemon, make_event(), b"7")
     await daemon.settled("archive", 1)
-    address = next(one for one in daemon.logged("relay runs")[-1]["admin"] if one.startswith("http"))
+    (told,) = daemon.logged("relay runs")
+    (address,) = told["metrics"]
+    assert told["admin"] == [f"unix:{daemon.state}/admin.sock"]
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{address}/metrics") as answer:
             text = await answer.text()
@@ -249,6 +251,15 @@ async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(da
     assert await daemon.stop() == 0
 
 
+async def test_relay_tail_says_what_matches_nothing(daemon: Any) -> None:
+    for entries, told in (
+        (["emial"], ['warning: "emial" matches no known event type (did you mean email?)']),
+        (["email", "!user*", "cohort.*", "cohort.Change"], []),
+    ):
+        _, out = relay(daemon, "tail", *(word for entry in entries for word in ("--events", entry)))
+        assert [line for line in out.splitlines() if line.startswith("warning")] == told
+
+
 @pytest.mark.parametrize("how", [[], ["--json"]])
 async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: list[str]) -> None:
     daemon.configure("10-source", SOURCE)
@@ -269,3 +280,13 @@ async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: li
         else:
             assert re.fullmatch(rf'\d{{4}}-\S+Z  \d+  braze  {re.escape(CLICK)}  {{"event_type":.*}}', line)
     assert await daemon.stop() == 0
+
+
+async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon: Any) -> None:
+    daemon.configure("20-braze", SOURCE)
+    daemon.configure("80-out", '[connector.out]\ntype="file"\npath="/proc/nope/x.ndjson"\n')
+    await daemon.start()
+    await send(daemon, make_event())
+    _, told = await daemon.until(lambda: relay(daemon, "status"), lambda seen: "failing since" in seen[1])
+    assert "see path in 80-out.toml, the rights and the room there, and ReadWritePaths= in the unit" in told
+    await daemon.stop()

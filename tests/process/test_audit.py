@@ -149,7 +149,7 @@ async def test_a_flipped_record_is_found_with_its_offset(state: Path) -> None:
         ("UPDATE cursor SET position = 5 WHERE connector = 'all'", "3 pending, but the cursor leaves 2 unsettled"),
         ("UPDATE cursor SET ahead = '[[6, 8]]' WHERE connector = 'all'", "4 unsettled: 4-5, 8-9"),
         ("UPDATE cursor SET position = 11, delivered = 7 WHERE connector = 'mail'", "the cursor is out of order"),
-        ("UPDATE cursor SET parked = 0, delivered = 7 WHERE connector = 'mail'", "1 events are parked, but 0 counted"),
+        ("UPDATE cursor SET parked = 0, delivered = 7 WHERE connector = 'mail'", "1 event parked, but 0 counted"),
     ],
 )
 async def test_books_that_were_tampered_with_do_not_balance(state: Path, change: str, told: str) -> None:

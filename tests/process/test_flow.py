@@ -111,7 +111,8 @@ async def test_each_connector_goes_on_where_it_was_after_a_restart(daemon: Any) 
         assert await daemon.stop() == 0
         assert hook.bodies() == [b'{"name":"order","uuid":1}', b'{"name":"order","uuid":3}']
         assert (books.counts.delivered, books.counts.unselected) == (2, 1)
-        assert [line["level"] for line in daemon.logs if line["level"] != "info"] == []
+        told = [line["message"] for line in daemon.logs if line["level"] != "info"]
+        assert [message for message in told if not message.startswith("configuration: ")] == []
 
 
 async def test_a_ten_line_plugin_works_and_a_broken_one_beside_it_stops_nothing(daemon: Any) -> None:
@@ -127,6 +128,15 @@ async def test_a_ten_line_plugin_works_and_a_broken_one_beside_it_stops_nothing(
         await daemon.settled("chat", 2)
         assert await daemon.stop() == 0
         assert [orjson.loads(request.body) for request in chat.requests] == [{"text": "users.messages.email.Click"}]
+
+
+async def test_warnings_of_the_configuration_are_lines_of_the_log(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    await daemon.start()
+    assert await daemon.stop() == 0
+    told = [line["message"] for line in daemon.logs if line["level"] == "warning"]
+    assert any(one.startswith("configuration: 10-source.toml:1: source.braze: has no `tokens`") for one in told)
+    assert all(line.startswith("{") for line in daemon.stderr), daemon.stderr
 
 
 async def test_a_bad_configuration_or_a_taken_port_ends_the_start_with_a_reason(daemon: Any) -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.testing import Answer, Destination, make_event
+from tests.certificates import Authority
 
 EVENTS = [make_event(n=n) for n in range(250)]
 LOADED = [orjson.loads(event) for event in EVENTS]
@@ -100,3 +101,32 @@ async def test_it_says_where_in_the_file_and_for_what_source(daemon: Any) -> Non
     code, _, err = await send("-", *url, "--as", "array", stdin=EVENTS[0])
     assert code == 1
     assert err.endswith("It was sent in the form `array`, for a source of type json: is this one of another type?\n")
+
+
+async def test_over_tls_it_trusts_whom_it_is_told_to_and_gives_up_at_once_on_others(
+    daemon: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "mine").mkdir()
+    theirs, mine = Authority(tmp_path / "theirs"), Authority(tmp_path / "mine")
+    theirs.issue()
+    mine.issue()
+    daemon.configure("05-tls", theirs.table(client_ca=str(mine.ca)))
+    daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"')
+    await daemon.start()
+    url = ("--url", daemon.url + "/currents")
+    shown = ("--cert", str(mine.certificate), "--key", str(mine.key))
+    good = await send("-", *url, "--ca", str(theirs.ca), *shown, stdin=EVENTS[0])
+    assert good == (0, "1 accepted, 0 parked as unreadable\n", "")
+    for given, said in (
+        (shown, "its certificate is not good: unable to get local issuer certificate; --ca names who vouches for it"),
+        (("--ca", str(theirs.ca)), "it hangs up after the TLS handshake: it wants another certificate"),
+        (("--ca", str(theirs.ca), "--cert", str(theirs.certificate), "--key", str(theirs.key)), "it hangs up after"),
+    ):
+        code, out, err = await send("-", *url, *given, stdin=EVENTS[0])
+        assert (code, out) == (1, "")
+        assert err.startswith(f"Error: {url[1]}: {said}")
+        assert "trying again" not in err
+    code, _, err = await send("-", *url, "--key", str(mine.key), stdin=EVENTS[0])
+    assert (code, "--key goes with --cert" in err) == (2, True)
+    assert (await send("-", *url, "--ca", str(mine.key), stdin=EVENTS[0]))[0] == 2

@@ -138,7 +138,7 @@ async def test_systemd_is_told_how_relay_starts_works_and_stops(daemon: Any, sys
         hook.behaviour = Answer(hang=True)
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
         await hook.requested(1)
-        await systemd.hears("STATUS", "1 events accepted, 2 connectors, slowest hook: 1 pending")
+        await systemd.hears("STATUS", "1 event accepted, 2 connectors, slowest hook: 1 pending")
         daemon.signal(signal.SIGTERM)
         stop = await systemd.hears("STOPPING", "1")
         draining = await systemd.hears("WATCHDOG", "1", after=stop)

@@ -38,6 +38,7 @@ PATHS_REMEMBERED: Final = 1024
 HOUR_SECONDS: Final = 3600
 GZIP_LEVEL: Final = 2
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+KERNELS: Final = ("/proc", "/sys")
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
 
 
@@ -115,6 +116,11 @@ class File(Connector, type="file"):
         """Several processes must not append to one file; with {worker} in its path each has its own."""
         return "{worker}" not in self.settings.path
 
+    @property
+    def writes(self) -> Path:
+        """The file of an event that comes now."""
+        return self._path(time.time() // HOUR_SECONDS, "type", "source")
+
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
         return await asyncio.to_thread(self._write, batch)
@@ -128,9 +134,10 @@ class File(Connector, type="file"):
         await asyncio.to_thread(self._files.close)
 
     def _probe(self) -> str:
-        path = self._path(time.time() // HOUR_SECONDS, "type", "source")
+        path = self.writes
         place = next(place for place in (path, *path.parents) if place.exists())
-        if not os.access(place, os.W_OK) or place.is_dir() == (place == path):
+        kernels = any(place.is_relative_to(folder) for folder in KERNELS)  # where root may write, but make no files
+        if kernels or not os.access(place, os.W_OK) or place.is_dir() == (place == path):
             raise Retry(f"{place} cannot be written, for {path}")
         return f"{path} can be written"
 

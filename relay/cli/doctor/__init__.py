@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
-from relay.cli.doctor import disk, machine, reach, settings
+from relay.cli.doctor import disk, machine, reach, service, settings, unit
 from relay.cli.doctor.finding import Finding, Installation
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
@@ -19,9 +19,11 @@ from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, lo
 Check = Callable[[Installation], Finding | Iterable[Finding]]
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
+    ("service", service.runs),
     ("configuration", settings.configuration),
     ("plugins", settings.plugins),
     ("secrets", settings.secrets),
+    ("secrets of the service", service.secrets),
     ("state folder", disk.folder),
     ("file system", disk.kind),
     ("room", disk.room),
@@ -95,6 +97,7 @@ def _installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: P
         loaded = load(conf, registry, secrets_required=False)
     except ConfigError as found:
         error = found
+    there = unit.installed()
     return Installation(
         state=state.absolute(),
         plugin_folders=plugin_folders,
@@ -102,6 +105,7 @@ def _installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: P
         loaded=loaded,
         mistakes=error.mistakes,
         warnings=loaded.warnings if loaded else error.warnings,
+        unit=there if there and [*there.conf] == [folder.absolute() for folder in conf] else None,
     )
 
 

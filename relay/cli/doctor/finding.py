@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from relay.config import Config, Loaded, Mistake, Registry
+from relay.api import Secret
+from relay.config import Config, Loaded, Mistake, Registry, leaves
+from relay.config.merge import KeyPath
 from relay.journal.folders import journal_folder
+
+if TYPE_CHECKING:
+    from relay.cli.doctor.unit import Unit
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -31,11 +36,22 @@ class Installation:
     loaded: Loaded | None
     mistakes: Sequence[Mistake]
     warnings: Sequence[Mistake]
+    unit: "Unit | None"
+    """The installed unit, if it is for this configuration."""
 
     @property
     def config(self) -> Config:
         """What is configured."""
         return self.loaded.config if self.loaded else Config()
+
+    @property
+    def secrets(self) -> list[tuple[KeyPath, Secret]]:
+        """All that the configuration refers to as to a secret, in tables that are not switched off."""
+        tables = self.loaded.tables.items() if self.loaded else ()
+        used = [
+            leaf for table, settings in tables if getattr(settings, "enabled", True) for leaf in leaves(table, settings)
+        ]
+        return [(path, leaf) for path, leaf in used if isinstance(leaf, Secret)]
 
     @property
     def journal(self) -> Path:

@@ -2,17 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
-from relay.api import Secret
+from relay.api import Connector, Secret
 from relay.cli.doctor.finding import Finding, Installation
 from relay.config import Configured, leaves
 from relay.deliver.redaction import Redaction
 
 PROBE_S: Final = 8.0
 ADVICE: Final = "see the connector's settings; then names, routes, firewalls and certificates"
+WRITING: Final = "see path in the connector's settings; then the rights of its folder, and ReadWritePaths= in the unit"
+ALLOWING: Final = (
+    "ReadWritePaths=FOLDER in the unit, and a user that stays (README: Rights); or a path in its state folder"
+)
 
 
 def connectors(it: Installation) -> Iterator[Finding]:
@@ -34,22 +39,34 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
     about = f"connector {configured.name}"
     if unread := [leaf for _, leaf in leaves((), configured.settings) if isinstance(leaf, Secret) and leaf.problem]:
         return Finding("ok", about, f"not tried: {unread[0].problem}")
+    advice = ADVICE
     try:
-        async with asyncio.timeout(PROBE_S):
-            said = await _probe(configured, it)
+        async with asyncio.timeout(PROBE_S), _made(configured, it) as connector:
+            advice = WRITING if connector.writes else ADVICE
+            said = await connector.probe()
+            why = await asyncio.to_thread(_kept_from, connector.writes, it)
     except TimeoutError:
-        return Finding("problem", about, f"no answer within {PROBE_S:g} s", ADVICE)
+        return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
     except Exception as error:  # whatever a plugin raises says why
         why = Redaction(configured.settings).clean(str(error) or type(error).__name__)
-        return Finding("problem", about, why, ADVICE)
+        return Finding("problem", about, why, advice)
+    if why:
+        return Finding("warning", about, f"{connector.writes} cannot be written by the service: {why}", ALLOWING)
     return Finding("ok", about, said or "not tried: only sending would tell")
 
 
-async def _probe(configured: Configured[Any, Any], it: Installation) -> str | None:
-    connector = configured.plugin(configured.name, configured.settings, folder=it.state)
+@asynccontextmanager
+async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[Connector]:
+    connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
     try:
-        said: str | None = await connector.probe()
-        return said
+        yield connector
     finally:
         with suppress(Exception):  # it was never opened
             await connector.release()
+
+
+def _kept_from(path: Path | None, it: Installation) -> str | None:
+    """Why the service could not write there, though this user could."""
+    with suppress(OSError):  # then this user is not allowed to look
+        return it.unit.writing(path) if it.unit and path else None
+    return None

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from relay.api import Secret
 from relay.cli.doctor.finding import Finding, Installation
-from relay.config import leaves
 
 PUBLIC: Final = ("certificate", "client_ca")
 """Settings that refer to a file as to a secret, though it is none."""
+LOADED: Final = 'let systemd read it as root: LoadCredential=NAME:FILE in the unit, { credential = "NAME" } in conf.d'
+"""What to do about a file of a secret that the unit's user cannot read, or others can."""
 
 
 def configuration(it: Installation) -> Iterator[Finding]:
@@ -39,12 +39,13 @@ def plugins(it: Installation) -> Iterator[Finding]:
 
 def secrets(it: Installation) -> Iterator[Finding]:
     """Files of secrets that everybody can read or write."""
-    tables = it.loaded.tables.items() if it.loaded else ()
-    read = [leaf for table, settings in tables for leaf in leaves(table, settings)]
-    found = {leaf for path, leaf in read if isinstance(leaf, Secret) and path[-1] not in PUBLIC}
+    found = {leaf for path, leaf in it.secrets if path[-1] not in PUBLIC}
     files = sorted(secret.name for secret in found if secret.how == "file" and not secret.problem)
     others = [name for name in files if Path(name).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)]
     for name in others:
-        yield Finding("warning", "secret", f"{name} can be read by every user", f"chmod o-rwx {name}")
+        moved = it.unit is not None and not it.unit.is_root  # a user that others include could not read it any more
+        yield Finding(
+            "warning", "secret", f"{name} can be read by every user", LOADED if moved else f"chmod o-rwx {name}"
+        )
     if found and not others:
         yield Finding("ok", "secrets", f"{len(found)}, none in a file that every user can read")

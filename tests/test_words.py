@@ -1,0 +1,36 @@
+"""How commands tell of what was given wrong, and how counts are written."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import relay
+from relay.cli.main import relay as command
+from relay.words import counted
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 events"), (1, "1 event"), (2, "2 events"), (1200, "1,200 events")])
+def test_one_is_not_several(number: int, said: str) -> None:
+    assert counted(number, "event") == said
+
+
+def test_no_command_counts_in_another_way() -> None:
+    plain = re.compile(r"\{[^{}]+\} (events|attempts|segments|duplicates|replays)\b(?!/)")
+    for path in [*Path(relay.__file__).parent.joinpath("cli").rglob("*.py")]:
+        assert not plain.findall(path.read_text()), path
+
+
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_where_there_is_no_state_folder_no_connector_is_looked_for(tmp_path: Path, action: str) -> None:
+    answer = CliRunner().invoke(command, [action, "mail", "--state", str(tmp_path / "no")])
+    assert answer.exit_code == 1
+    assert answer.stderr == f"Error: there is no state folder {tmp_path}/no: --state names it\n"
+
+
+def test_a_replay_of_nothing_that_could_be_is_wrong_usage(tmp_path: Path) -> None:
+    words = ["replay", "--connector", "c", "--since", "2h", "--until", "3h", "--state", str(tmp_path)]
+    answer = CliRunner().invoke(command, words)
+    assert answer.exit_code == 2
+    assert "--until is before --since" in answer.stderr
