@@ -50,9 +50,9 @@ class Reader:
                     yield _pieces(process, reader)
         finally:
             process.kill()
+            _said(process).close()
             with suppress(TimeoutExpired):
                 await asyncio.to_thread(process.wait, KILLED_S)
-            _said(process).close()
 
 
 def _started() -> tuple[Popen[bytes], socket.socket]:

@@ -26,6 +26,9 @@ from relay.parent import end_with_parent
 NICE: Final = 10
 """Of relay's CPU it gets a tenth where there is not enough."""
 
+PIECE: Final = 256 << 10
+"""Bytes that are written at a time: relay has something to do for each time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -65,8 +68,8 @@ def main() -> None:
         os.nice(NICE)
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
-        sys.stdout.buffer.writelines(answer(asked))
-        sys.stdout.buffer.flush()
+        with open(sys.stdout.fileno(), "wb", PIECE, closefd=False) as out:
+            out.writelines(answer(asked))
     except (OSError, LookupError, sqlite3.Error) as error:
         sys.exit(str(error.args[0] if isinstance(error, LookupError) else error))
 
