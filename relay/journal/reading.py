@@ -5,11 +5,9 @@ request. Here it only gets what CPU nobody else wants. The question comes on sta
 output, the reason why there is none to standard error; it ends with the relay that asked.
 """
 
-import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +20,6 @@ from relay.journal.counting import Stretch, count_all
 from relay.journal.dump import Part, dump_all
 from relay.journal.search import search_all
 from relay.parent import end_with_parent
-
-NICE: Final = 10
-"""Of relay's CPU it gets a tenth where there is not enough."""
 
 PIECE: Final = 256 << 10
 """Bytes that are written at a time: relay has something to do for each time."""
@@ -64,8 +59,6 @@ QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
 def main() -> None:
     """Answer the question. Exits with 1 if it cannot be answered."""
     end_with_parent()
-    with suppress(OSError):  # where the service manager forbids it
-        os.nice(NICE)
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         with open(sys.stdout.fileno(), "wb", PIECE, closefd=False) as out:
