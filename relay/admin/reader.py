@@ -4,6 +4,7 @@ It ends when it has answered, when whoever asked goes away, when relay stops, an
 """
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ import msgspec
 from relay.journal.reading import Question
 
 COMMAND: Final = (sys.executable, "-m", "relay.journal.reading")
+NICE: Final = 10
+"""Of relay's CPU it gets a tenth where there is not enough."""
 DEADLINE_S: Final = 3600.0
 """How long an answer may take, the wait for those before it included; each piece of one that comes in pieces."""
 KILLED_S: Final = 10.0
@@ -41,17 +44,18 @@ class Reader:
     async def pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
         """The same in pieces, as they come and at the pace of whoever takes them. Raises OSError."""
         process, ours = _started()
-        with _said(process), ours:
-            try:
+        try:
+            with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
                     writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
                     writer.write_eof()
                     yield _pieces(process, reader)
-            finally:
-                process.kill()
-                with suppress(TimeoutExpired):
-                    await asyncio.to_thread(process.wait, KILLED_S)
+        finally:
+            process.kill()
+            _said(process).close()
+            with suppress(TimeoutExpired):
+                await asyncio.to_thread(process.wait, KILLED_S)
 
 
 def _started() -> tuple[Popen[bytes], socket.socket]:
@@ -60,7 +64,10 @@ def _started() -> tuple[Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     with theirs:
         end = theirs.fileno()
-        return Popen(COMMAND, stdin=end, stdout=end, stderr=PIPE), ours  # noqa: S603  nothing of it is from outside
+        process = Popen(COMMAND, stdin=end, stdout=end, stderr=PIPE)  # noqa: S603  nothing of it is from outside
+    with suppress(OSError):  # where the service manager forbids it
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)  # not by itself: that would be after all its imports
+    return process, ours
 
 
 async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

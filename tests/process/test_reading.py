@@ -13,8 +13,8 @@ import aiohttp
 import orjson
 from click.testing import CliRunner
 
+from relay.admin.reader import NICE
 from relay.cli.main import relay as cli
-from relay.journal.reading import NICE
 from relay.testing import make_event
 
 OPEN = "users.messages.email.Open"
