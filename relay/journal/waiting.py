@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.api import Block
 
-QUIET_S: Final = 0.1
+QUIET_S: Final = 0.3
 TYPES_REMEMBERED: Final = 4096
 Wants = Callable[[str], bool]
 """Whether events of this type are wanted."""
