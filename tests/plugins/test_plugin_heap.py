@@ -159,6 +159,16 @@ async def test_what_there_is_no_time_to_take_apart_goes_the_next_time(
     assert tries > 1
 
 
+async def test_a_heap_too_slow_to_take_anything_apart_gets_smaller_batches(
+    heap: Destination, connect: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_plugins.heap.api.time", SimpleNamespace(monotonic=count(step=20).__next__))
+    heap.script.append(Answer(status=400, body=b"no"))
+    with pytest.raises(Reject, match="400"):
+        await connect(app_id="20", timeout="60s").deliver(batch_of(*(event(number) for number in range(4))))
+    assert len(heap.requests) == 1
+
+
 async def test_a_busy_heap_is_not_asked_for_the_other_parts(heap: Destination, connect: Make) -> None:
     heap.script.extend([Answer(status=400, body=b"no"), 503])
     outcomes = await connect().deliver(batch_of(*(event(number) for number in range(4)))) or ()

@@ -91,16 +91,21 @@ class Api:
         return self._settings.names.get(event_type) or readable(event_type)
 
     async def _send(self, call: Call, items: Sequence[Item], outcomes: list[Outcome]) -> None:
-        """Send the items. What is refused is taken apart; what there is no time for any more goes the next time."""
+        """Send the items. What is refused is taken apart; what there is no time for any more goes the next time. Raises
+        Reject where time was up before any item had its outcome: smaller batches get further."""
         parts, until = [items], time.monotonic() + self._settings.timeout / 2
+        refusal, settled = Reject("refused"), False
         while parts and time.monotonic() < until:
             part, outcome = await self._attempt(call, parts.pop(), outcomes)
             if isinstance(outcome, Reject) and len(part) > 1:
-                parts += reversed(_parts(part, outcome))
+                parts, refusal = [*parts, *reversed(_parts(part, outcome))], outcome
                 continue
+            settled = True
             _note(outcomes, part, outcome)
             if isinstance(outcome, Retry | Unauthorized):  # the others would fare no better
                 return _note(outcomes, chain(*parts), outcome)
+        if parts and not settled:
+            raise refusal
         return _note(outcomes, chain(*parts), Retry("taken apart for a refused one", after=0, alone=True))
 
     async def _attempt(
