@@ -74,6 +74,8 @@ class Eraser:
         self._worker = worker
         self._watch = Watch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
         self._next = 0.0
+        self._at_connectors = False
+        """Whether erasures have come so far that connectors may have to be told."""
 
     @property
     def wants(self) -> list[Selection]:
@@ -101,7 +103,7 @@ class Eraser:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
             for lane in self._told:
-                telling = Telling(lane.connector, self._state)
+                telling = Telling(lane.connector, self._state, lambda: self._at_connectors)
                 group.create_task(telling.run(), name=f"erasures of {lane.name}")
             group.create_task(self._keep_erasing(), name="erase")
 
@@ -117,6 +119,7 @@ class Eraser:
     async def _erase(self) -> None:
         """Do what is due."""
         under_way = await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
+        self._at_connectors = any(one.compacted for one in under_way)
         last = time.time() - self._settings.after
         due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
         if due and time.monotonic() >= self._next:

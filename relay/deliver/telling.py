@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -24,10 +24,11 @@ log = structlog.stdlib.get_logger()
 
 
 class Telling:
-    """What is left to be told to one connector. Its `retry` says how soon it is told again."""
+    """What is left to be told to one connector, while there `is_anything` to be told to any. Its `retry` says how soon
+    it is told again."""
 
-    def __init__(self, connector: Connector, state: State) -> None:
-        self._connector, self._state = connector, state
+    def __init__(self, connector: Connector, state: State, is_anything: Callable[[], bool]) -> None:
+        self._connector, self._state, self._is_anything = connector, state, is_anything
         self._clean = Redaction(connector.settings).clean
         self._attempt = 0
 
@@ -36,7 +37,7 @@ class Telling:
         while True:
             delay = LOOK_S
             try:
-                if lacking := await self._lacking():
+                if self._is_anything() and (lacking := await self._lacking()):
                     delay = await self._tell(lacking)
             except sqlite3.Error as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))

@@ -2,8 +2,9 @@
 
 import json
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import add, attrgetter
 from typing import Final
 
 
@@ -19,15 +20,17 @@ class Counts:
     erased: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in OUTCOMES))
+        return Counts(*map(add, values(self), values(other)))
 
     @property
     def total(self) -> int:
         """Events that have an outcome."""
-        return sum(getattr(self, name) for name in OUTCOMES)
+        return sum(values(self))
 
 
 OUTCOMES: Final = tuple(column.name for column in fields(Counts))
+values: Final[Callable[[Counts], tuple[int, ...]]] = attrgetter(*OUTCOMES)
+"""The counts of each outcome, in the order of OUTCOMES."""
 CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
 """How a cursor is kept in a database; `ahead` is JSON."""
 

@@ -10,11 +10,11 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
+from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
 from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
@@ -101,7 +101,7 @@ def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
     db.executemany(
         query,
         [
-            (one.position, json.dumps(one.ahead), *astuple(one.counts), now, one.position, now, number)
+            (one.position, json.dumps(one.ahead), *values(one.counts), now, one.position, now, number)
             for number, one in cursors.items()
         ],
     )

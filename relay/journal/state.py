@@ -21,7 +21,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
-from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor
+from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
 from relay.journal.folders import DATABASE, WORKER_NUMBERS
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, LOCKED_S, VERSION, Parked
@@ -115,7 +115,7 @@ class State:
         """Save cursors with their counts, let go of the parked events that those now count otherwise, and note what
         attempts came to, all or none. A parked event stays if it has failed since it was looked up (`marked`)."""
         rows = [
-            (connector, head, cursor.start, cursor.position, json.dumps(cursor.ahead), *astuple(cursor.counts))
+            (connector, head, cursor.start, cursor.position, json.dumps(cursor.ahead), *values(cursor.counts))
             for connector, cursor in cursors.items()
         ]
         marks = ", ".join("?" * (5 + len(OUTCOMES)))
