@@ -12,6 +12,7 @@ from relay.api import Kind
 from relay.cli.main import relay as cli
 from relay.journal import Journal, Limits, Parked, State
 from relay.journal.erasures import Answer, answered, compacted, digest, done, forget
+from relay.journal.segment import path_of
 from relay.testing import make_event
 
 
@@ -69,7 +70,26 @@ def test_check_finds_what_is_left_and_the_receipts(state: Path) -> None:
     assert relay("check", "--user-id", "anna", *where) == (1, "1 event in the journal, 1 parked\nerasures: none\n")
     assert relay("check", "--user-id", "carl", *where) == (0, "no events in the journal, none parked\nerasures: 2\n")
     code, out = relay("check", "--external-id", "bert", "--json", *where)
-    assert (code, json.loads(out)) == (0, {"events": 0, "parked": 0, "erasures": [2, 1]})
+    assert (code, json.loads(out)) == (0, {"events": 0, "parked": 0, "erasures": [2, 1], "problems": []})
+
+
+def test_check_says_where_it_could_not_look(state: Path) -> None:
+    path = path_of(state / "journal", 0)
+    path.write_bytes(path.read_bytes().replace(b'"bert"', b'"bort"'))
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        db.execute("REPLACE INTO cursor VALUES ('heap', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0)")  # so two are acknowledged
+    code, out = relay("check", "--user-id", "carl", "--state", state)
+    assert (code, "no events in the journal, none parked" in out) == (1, True)
+    assert f"{path}: damaged at byte" in out
+    code, out = relay("check", "--user-id", "carl", "--json", "--state", state)
+    assert (code, str(path) in out) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["request", "--external-id"], ["check", "--user-id"]])
+def test_an_id_that_is_not_utf8_is_refused(state: Path, command: list[str]) -> None:
+    code, out = relay(*command, "a\udcff", "--state", state)
+    assert (code, r"'a\udcff' is not UTF-8" in out) == (2, True)
+    assert relay("list", "--state", state)[1] == "no erasure was ever asked for\n"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from relay.admin.control import Control
 from relay.journal import Cursor, Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
 from relay.journal.books import books
 from relay.journal.folders import worker_folders
+from relay.journal.lock import is_locked
 from relay.journal.replays import ask_replay, cancel_replay, replays
 
 PORTION_BYTES: Final = 256 << 10
@@ -61,7 +62,8 @@ class Parking:
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
-        return answer({"number": await asyncio.to_thread(_ask, self._control.folder, worker, asked)})
+        number, runs = await asyncio.to_thread(_ask, self._control.folder, worker, asked)
+        return answer({"number": number, "runs": runs})
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """End a replay where it is."""
@@ -69,15 +71,16 @@ class Parking:
         return answer({"cancelled": await asyncio.to_thread(cancel_replay, self._control.folder, number)})
 
 
-def _ask(state: Path, worker: int, asked: Replay) -> int:
-    """Ask for a replay out of a worker's journal. Raises LookupError, ValueError."""
+def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
+    """Ask for a replay out of a worker's journal: its number, and whether the worker runs. Raises LookupError,
+    ValueError."""
     folder = worker_folders(state).get(worker)
     if folder is None:
         raise LookupError(f"there is no worker {worker}")
     position = next((lane.cursor.position for lane in books(folder) if lane.connector == asked.connector), 0)
     if not asked.cursor.start < asked.stop <= position:
         raise ValueError(f"not start < stop <= {position}, where the connector is")
-    return ask_replay(folder, asked)
+    return ask_replay(folder, asked), is_locked(folder)
 
 
 def _asked(given: dict[str, Any]) -> Replay:

@@ -1,5 +1,5 @@
 """What admins want to know of the whole journal: whether it is whole and nothing has vanished, where an event is, what
-is in it, and what a replay would take."""
+is in it, what a replay would take, and what there still is of a user."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from relay.admin.answers import answer, content, stream, taken
 from relay.admin.control import Control
+from relay.admin.erasing import user_in
 from relay.admin.reader import Reader
 from relay.admin.tracing import traced
 from relay.journal.counting import Stretch
@@ -37,6 +38,7 @@ class Reading:
             web.get("/journal", self.check),
             web.get("/journal/events", self.events),
             web.post("/replays/count", self.count),
+            web.post("/erasures/check", self.remains),
         ]
 
     async def audit(self, _: web.Request) -> web.StreamResponse:
@@ -61,6 +63,10 @@ class Reading:
         settings = self._control.config.connector(asked.connector)
         found = await self._reader.answer("count", asked=asdict(asked), within=[*settings.events])
         return answer({"rate": settings.rate, "workers": found})
+
+    async def remains(self, request: web.Request) -> web.StreamResponse:
+        """What there still is of a user."""
+        return answer(await self._reader.answer("remains", user=asdict(await user_in(request))))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The events, and what cannot be read."""

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Sequence
 from hmac import compare_digest
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from aiohttp import web
 from relay.admin.answers import Handler, problem, problems
 from relay.admin.api import Api
 from relay.admin.control import Control
+from relay.admin.erasing import Erasing
 from relay.admin.parking import Parking
 from relay.admin.reading import Reading
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown
@@ -39,7 +41,8 @@ class Admin:
 
     async def start(self) -> None:
         """Bind all of them. Raises OSError."""
-        everything = [*self._api.routes(), *Parking(self._control).routes(), *Reading(self._control).routes()]
+        others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
+        everything = [*self._api.routes(), *chain(*others)]
         local = await self._runner(everything, [problems])
         await web.SockSite(local, _bound(self._sockets)).start()
         tokens = [token.reveal() for token in self._settings.tokens]

@@ -89,7 +89,7 @@ class ConnectorSettings(Settings):
 class User:
     """A user to be erased, by all ids that relay knows."""
 
-    user_id: str | None
+    user_id: str | None = None
     """Braze's id."""
     external_ids: tuple[str, ...] = ()
     """Yours."""

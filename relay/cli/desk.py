@@ -1,30 +1,49 @@
-"""Parked events and replays, as commands see them: through the relay that runs with a state folder, else directly."""
+"""Parked events, replays and erasures, as commands see them: through the relay that runs with a state folder, else
+directly."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import msgspec
 
+from relay.api import User
 from relay.cli.client import Client, running
 from relay.journal import Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.journal.erasures import ask_erasure
 from relay.journal.folders import worker_folder
+from relay.journal.lock import is_locked
+from relay.journal.receipts import Receipt, receipts
 from relay.journal.replays import ask_replay, cancel_replay, replays
+
+
+class Asked(NamedTuple):
+    """What was asked for."""
+
+    number: int
+    runs: bool
+    """Whether who is to do it runs; else it begins after the next start."""
 
 
 class Desk(Protocol):
     """The functions of `relay.journal` of the same names, for one state folder; a replay is out of one worker's
     journal."""
 
+    @property
+    def runs(self) -> bool:
+        """Whether a relay runs with the state folder."""
+
     def look_at_parked(self, which: Which) -> Iterator[Parked]: ...
     def count_parked(self, which: Which) -> int: ...
     def drop_parked(self, which: Which) -> int: ...
     def mark_parked(self, which: Which) -> int: ...
     def replays(self) -> list[Replay]: ...
-    def ask_replay(self, replay: Replay, worker: int = 0) -> int: ...
+    def ask_replay(self, replay: Replay, worker: int = 0) -> Asked: ...
     def cancel_replay(self, number: int) -> bool: ...
+    def receipts(self) -> list[Receipt]: ...
+    def ask_erasure(self, user: User) -> Asked: ...
 
 
 def desk_of(state: Path) -> Desk:
@@ -34,10 +53,14 @@ def desk_of(state: Path) -> Desk:
 
 
 class _Folder:
-    """Without a relay that runs."""
+    """Without a relay that runs, or with one that does not listen yet."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
+
+    @property
+    def runs(self) -> bool:
+        return is_locked(self._state)
 
     def look_at_parked(self, which: Which) -> Iterator[Parked]:
         return look_at_parked(self._state, which)
@@ -54,15 +77,24 @@ class _Folder:
     def replays(self) -> list[Replay]:
         return replays(self._state)
 
-    def ask_replay(self, replay: Replay, worker: int = 0) -> int:
-        return ask_replay(worker_folder(self._state, worker), replay)
+    def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
+        folder = worker_folder(self._state, worker)
+        return Asked(ask_replay(folder, replay), is_locked(folder))
 
     def cancel_replay(self, number: int) -> bool:
         return cancel_replay(self._state, number)
 
+    def receipts(self) -> list[Receipt]:
+        return receipts(self._state)
+
+    def ask_erasure(self, user: User) -> Asked:
+        return Asked(ask_erasure(self._state, user), self.runs)
+
 
 class _Running:
     """Through the admin API."""
+
+    runs = True
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -87,10 +119,16 @@ class _Running:
     def replays(self) -> list[Replay]:
         return msgspec.json.decode(self._client.read("GET", "/replays"), type=list[Replay])
 
-    def ask_replay(self, replay: Replay, worker: int = 0) -> int:
+    def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
         asked: dict[str, Any] = {"connector": replay.connector, "start": replay.cursor.start, "stop": replay.stop}
         asked |= {"events": replay.entries, "rate": replay.rate, "worker": worker}
-        return int(self._client.ask("POST", "/replays", asked)["number"])
+        return Asked(**self._client.ask("POST", "/replays", asked))
 
     def cancel_replay(self, number: int) -> bool:
         return bool(self._client.ask("DELETE", f"/replays/{number}")["cancelled"])
+
+    def receipts(self) -> list[Receipt]:
+        return msgspec.json.decode(self._client.read("GET", "/erasures"), type=list[Receipt])
+
+    def ask_erasure(self, user: User) -> Asked:
+        return Asked(self._client.ask("POST", "/erasures", user)["number"], runs=True)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -10,15 +9,13 @@ from typing import Any, Final
 import click
 
 from relay.api import User
-from relay.cli.options import state_option
-from relay.cli.place import Place, places, told
+from relay.cli.desk import desk_of
+from relay.cli.options import state_option, utf8
+from relay.cli.place import Place, places, tell_problems, told
+from relay.cli.reading import reading_of
 from relay.cli.words import moment
-from relay.journal import Which, look_at_parked
-from relay.journal.erasures import COUNTS, Answer, Erasure, ask_erasure, digest
-from relay.journal.erasures import erasures as all_erasures
-from relay.journal.inspect import all_segments, blocks
-from relay.journal.lock import is_locked
-from relay.journal.naming import Erased, Wanted
+from relay.journal.erasures import Answer, named
+from relay.journal.receipts import Receipt, WorkerReceipt
 from relay.words import counted
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
@@ -27,8 +24,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 def _user(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that name a user."""
-    external = click.option("--external-id", "external_ids", metavar="ID", multiple=True, help="Yours; repeatable.")
-    return click.option("--user-id", metavar="ID", help="Braze's id.")(external(command))
+    external = click.option(
+        "--external-id", "external_ids", metavar="ID", type=utf8, multiple=True, help="Yours; repeatable."
+    )
+    return click.option("--user-id", metavar="ID", type=utf8, help="Braze's id.")(external(command))
 
 
 @click.group
@@ -46,10 +45,10 @@ def request(state: Path, user_id: str | None, external_ids: tuple[str, ...]) -> 
     """
     user = _named(user_id, external_ids)
     with told():
-        number = ask_erasure(state, user)
-        click.echo(f"erasure {number} asked for; relay erasures show {number} tells how far it is")
-        if not is_locked(state):
-            click.echo("relay does not run with this state folder: it begins after the next start")
+        asked = desk_of(state).ask_erasure(user)
+    click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
+    if not asked.runs:
+        click.echo("relay does not run with this state folder: it begins after the next start")
 
 
 @erasures.command("list")
@@ -58,7 +57,7 @@ def request(state: Path, user_id: str | None, external_ids: tuple[str, ...]) -> 
 def list_(state: Path, as_json: bool) -> None:
     """List all erasures, the last one first."""
     with told():
-        found = all_erasures(state)
+        found = desk_of(state).receipts()
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -72,7 +71,7 @@ def list_(state: Path, as_json: bool) -> None:
 def show(state: Path, number: int, as_json: bool) -> None:
     """Show the receipt of an erasure: what was removed where, and what the connectors have answered."""
     with told():
-        found = next((one for one in all_erasures(state) if one.number == number), None)
+        found = next((one for one in desk_of(state).receipts() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
     click.echo(json.dumps(_plain(found), indent=2) if as_json else _receipt(found))
@@ -85,94 +84,65 @@ def show(state: Path, number: int, as_json: bool) -> None:
 def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
     """Look for a user in the journal and among parked events, and for receipts that have their ids' digests.
 
-    Exits with 1 if there is still anything of the user's.
+    Reads the whole journal. Exits with 1 if there is still anything of the user's, or if not all of it could be read.
     """
-    user = _named(user_id, external_ids)
-    ids = {*external_ids, *filter(None, [user_id])}
-    receipts = [one.number for one in all_erasures(place.state) if {*map(digest, ids)} & {*one.digests}]
-    events, parked = _events(place, user), _parked(place, user)
+    found = reading_of(place).remains(_named(user_id, external_ids))
+    tell_problems(found.problems)
     if as_json:
-        click.echo(json.dumps({"events": events, "parked": parked, "erasures": receipts}, indent=2))
+        click.echo(json.dumps(asdict(found), indent=2))
     else:
-        click.echo(f"{counted(events, 'event') if events else 'no events'} in the journal, {parked or 'none'} parked")
-        click.echo(f"erasures: {', '.join(map(str, receipts)) or 'none'}")
-    raise SystemExit(1 if events or parked else 0)
+        events = counted(found.events, "event") if found.events else "no events"
+        click.echo(f"{events} in the journal, {found.parked or 'none'} parked")
+        click.echo(f"erasures: {', '.join(map(str, found.erasures)) or 'none'}")
+    raise SystemExit(1 if found.events or found.parked or found.problems else 0)
 
 
 def _named(user_id: str | None, external_ids: Sequence[str]) -> User:
-    if not user_id and not any(external_ids):
-        raise click.UsageError(WHO)
-    return User(user_id or None, tuple(filter(None, external_ids)))
+    try:
+        return named(user_id, external_ids)
+    except ValueError:
+        raise click.UsageError(WHO) from None
 
 
-def _events(place: Place, user: User) -> int:
-    """Events in the journal that are the user's, or name them."""
-    wanted, found = Wanted({1: user}), 0
-    for listed in all_segments(place.state, place.path).values():
-        for _, block in blocks(listed):
-            erased = Erased(block, wanted)
-            found += len(erased.gone) + len(erased.changed)
-    return found
+def _plain(one: Receipt) -> dict[str, Any]:
+    plain = _dated(asdict(one))
+    answers = [each | {"at": moment(each["at"])} for each in plain["connectors"]]
+    workers = [*map(_dated, plain.pop("workers"))]
+    return plain | {"connectors": answers} | ({"workers": workers} if workers else {})
 
 
-def _parked(place: Place, user: User) -> int:
-    wanted, found = Wanted({1: user}), 0
-    with suppress(FileNotFoundError):
-        for one in look_at_parked(place.state, Which()):
-            text = one.body.decode(errors="replace") if one.connector is None else ""
-            found += bool(wanted.whose(one.body) or wanted.by_key(one.key) or wanted.named_in(text))
-    return found
+def _dated(plain: dict[str, Any]) -> dict[str, Any]:
+    """With times in words."""
+    times = {name: plain[name] for name in ("asked", "compacted", "done") if name in plain}
+    return plain | {name: moment(time) if time else None for name, time in times.items()}
 
 
-def _plain(one: Erasure) -> dict[str, Any]:
-    """All but the ids."""
-    asker = {"type": one.type, "source": one.source, "offset": one.offset} if one.type else None
-    return {
-        "number": one.number,
-        "status": one.status,
-        "asked": moment(one.asked),
-        "by": asker,
-        "digests": [*one.digests],
-        "compacted": moment(one.compacted) if one.compacted else None,
-        "problem": one.problem,
-        "removed": {name: getattr(one, name) for name in COUNTS},
-        "connectors": [asdict(each) | {"at": moment(each.at)} for each in one.answers],
-        "done": moment(one.done) if one.done else None,
-    } | ({"workers": [{"worker": worker} | _part(part) for worker, part in one.workers.items()]} if one.workers else {})
+def _line(one: Receipt) -> str:
+    asker = one.by.type if one.by else "an admin"
+    return f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_removed(one)}"
 
 
-def _part(one: Erasure) -> dict[str, Any]:
-    """What one of several workers has done."""
-    whole = _plain(one)
-    return {name: whole[name] for name in ("status", "compacted", "problem", "removed", "done")}
-
-
-def _line(one: Erasure) -> str:
-    return f"erasure {one.number}, asked {moment(one.asked)} by {one.type or 'an admin'}: {_removed(one)}"
-
-
-def _removed(one: Erasure) -> str:
-    removed = (
-        f"{counted(one.events, 'event')}, {one.parked + one.unreadable} parked"
-        if one.compacted
-        else "nothing removed yet"
-    )
+def _removed(one: Receipt | WorkerReceipt) -> str:
+    its = one.removed
+    removed = f"{counted(its.events, 'event')}, {its.parked + its.unreadable} parked"
+    removed = removed if one.compacted else "nothing removed yet"
     return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
 
 
-def _receipt(one: Erasure) -> str:
-    asker = f"{one.type}, source {one.source}, offset {one.offset}" if one.type else "an admin"
+def _receipt(one: Receipt) -> str:
+    asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else "an admin"
     removed = moment(one.compacted) if one.compacted else "not yet"
+    its = one.removed
     ids = f"forgotten {moment(one.done)}" if one.done else "kept until the connectors have erased the user"
     lines = [
         f"erasure    {one.number}: {one.status}",
         f"asked      {moment(one.asked)} by {asker}",
         f"removed    {removed}{f': {one.problem}' if one.problem else ''}",
-        f"journal    {counted(one.events, 'event')} removed, {one.changed} that name others as well changed",
-        f"parked     {one.parked} removed, {one.unreadable} unreadable ones removed",
-        f"attempts   {counted(one.attempts, 'answer')} removed",
-        *(f"worker {worker:<4}{_removed(part)}" for worker, part in one.workers.items()),
-        *(f"connector  {each.connector}: {_answer(each)}, {moment(each.at)}" for each in one.answers),
+        f"journal    {counted(its.events, 'event')} removed, {its.changed} that name others as well changed",
+        f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
+        f"attempts   {counted(its.attempts, 'answer')} removed",
+        *(f"worker {part.worker:<4}{_removed(part)}" for part in one.workers),
+        *(f"connector  {each.connector}: {_answer(each)}, {moment(each.at)}" for each in one.connectors),
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),
     ]

@@ -30,6 +30,15 @@ state_option = click.option(
 )
 
 
+def utf8(value: str) -> str:
+    """A type of options: text in UTF-8, as every id is; the shell hands on any bytes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!r} is not UTF-8, and every id is") from None
+    return value
+
+
 def moment_option(name: str, help: str) -> Callable[[F], F]:
     """An option that takes a duration back from now, or a time, and hands on Unix seconds."""
     return click.option(name, metavar="DURATION|TIME", callback=_moment, help=help)

@@ -12,12 +12,14 @@ import msgspec
 
 from relay.admin.reader import DEADLINE_S
 from relay.admin.tracing import Trace, traced
+from relay.api import User
 from relay.cli.client import Client, running
 from relay.cli.place import Place
 from relay.journal.audit import Audit, WholeAudit, audit_all
 from relay.journal.check import Check, check_all
 from relay.journal.counting import Count, Stretch, count_all
 from relay.journal.dump import Part, dump_all
+from relay.journal.remains import Remains, look_for
 from relay.journal.search import search_all
 
 READING_S: Final = DEADLINE_S + 30
@@ -41,6 +43,9 @@ class Reading(Protocol):
 
     def count(self, asked: Stretch) -> Count:
         """What a replay would take."""
+
+    def remains(self, user: User) -> Remains:
+        """What there still is of a user."""
 
 
 def reading_of(place: Place) -> Reading:
@@ -76,6 +81,9 @@ class _Here:
             raise click.ClickException(error.args[0]) from None
         return Count(settings.rate if settings else 0.0, found)
 
+    def remains(self, user: User) -> Remains:
+        return look_for(*self._folders, user)
+
 
 class _Asked:
     """Through the admin API."""
@@ -101,3 +109,7 @@ class _Asked:
     def count(self, asked: Stretch) -> Count:
         found = self._client.read("POST", "/replays/count", asked, timeout=READING_S)
         return msgspec.json.decode(found, type=Count)
+
+    def remains(self, user: User) -> Remains:
+        found = self._client.read("POST", "/erasures/check", user, timeout=READING_S)
+        return msgspec.json.decode(found, type=Remains)

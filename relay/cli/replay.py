@@ -10,15 +10,13 @@ from typing import Any, Final
 import click
 
 from relay.admin.diagnosis import span
-from relay.cli.desk import desk_of
+from relay.cli.desk import Asked, Desk, desk_of
 from relay.cli.options import moment_option, state_option
 from relay.cli.place import Place, headed, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal import Cursor, Replay
 from relay.journal.counting import Stretch, WorkerCount
-from relay.journal.folders import worker_folder, worker_of
-from relay.journal.lock import is_locked
 from relay.words import counted
 
 RATE: Final = 1000.0
@@ -72,28 +70,23 @@ def replay(
         return
     if not yes:
         click.confirm(f"Send {counted(wanted, 'event')} to {connector} once more?", abort=True)
-    asked = [
+    replays = [
         (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
         for part, share in parts
         if part.wanted
     ]
-    numbers = [_ask(place.state, worker, replay) for worker, replay in asked]
-    if (running := [number for number in numbers if _runs(place.state, number)]) and not detach:
+    asked = [_ask(desk_of(place.state), worker, replay) for worker, replay in replays]
+    if (running := [one.number for one in asked if one.runs]) and not detach:
         _follow(place.state, running)
 
 
-def _ask(state: Path, worker: int, replay: Replay) -> int:
-    number = desk_of(state).ask_replay(replay, worker)
-    click.echo(f"replay {number} asked for; relay replay cancel {number} ends it")
-    if not _runs(state, number):
+def _ask(desk: Desk, worker: int, replay: Replay) -> Asked:
+    asked = desk.ask_replay(replay, worker)
+    click.echo(f"replay {asked.number} asked for; relay replay cancel {asked.number} ends it")
+    if not asked.runs:
         which = f"worker {worker}" if worker else "relay"
         click.echo(f"{which} does not run with this state folder: it begins after the next start")
-    return number
-
-
-def _runs(state: Path, number: int) -> bool:
-    """Whether the worker runs that a replay is of."""
-    return is_locked(worker_folder(state, worker_of(number)))
+    return asked
 
 
 def _told(found: WorkerCount, connector: str, pace: float) -> str:
@@ -105,8 +98,8 @@ def _told(found: WorkerCount, connector: str, pace: float) -> str:
     )
 
 
-def _one(state: Path, number: int) -> Replay:
-    found = next((one for one in desk_of(state).replays() if one.number == number), None)
+def _one(desk: Desk, number: int) -> Replay:
+    found = next((one for one in desk.replays() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no replay has the number {number}")
     return found
@@ -115,10 +108,10 @@ def _one(state: Path, number: int) -> Replay:
 def _follow(state: Path, numbers: Sequence[int]) -> None:
     """Show how far they are until they have ended; Ctrl-C leaves them running."""
     named = ", ".join(map(str, numbers))
-    length = sum(one.stop - one.cursor.start for one in _those(state, numbers))
+    length = sum(one.stop - one.cursor.start for one in _those(desk_of(state), numbers))
     with click.progressbar(length=length, label=f"replay {named}", file=sys.stderr) as bar:
         try:
-            while any(map(_goes_on, found := _those(state, numbers))) and is_locked(state):
+            while any(map(_goes_on, found := _those(desk := desk_of(state), numbers))) and desk.runs:
                 bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
                 time.sleep(LOOK_S)
             bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
@@ -129,8 +122,8 @@ def _follow(state: Path, numbers: Sequence[int]) -> None:
     raise SystemExit(0 if all(one.status == "done" for one in found) else 1)
 
 
-def _those(state: Path, numbers: Sequence[int]) -> list[Replay]:
-    return [_one(state, number) for number in numbers]
+def _those(desk: Desk, numbers: Sequence[int]) -> list[Replay]:
+    return [_one(desk, number) for number in numbers]
 
 
 def _goes_on(one: Replay) -> bool:
@@ -167,7 +160,7 @@ def cancel(state: Path, number: int) -> None:
     with told():
         desk = desk_of(state)
         if not desk.cancel_replay(number):
-            raise click.ClickException(f"replay {number} is {_one(state, number).status}")
+            raise click.ClickException(f"replay {number} is {_one(desk, number).status}")
     click.echo(f"replay {number} cancelled")
 
 

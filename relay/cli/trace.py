@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from relay.admin.tracing import Traced, Tried, Way, WorkerTrace
+from relay.cli.options import utf8
 from relay.cli.place import Place, one_object, places, tell_problems
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
@@ -15,7 +16,7 @@ from relay.words import counted
 
 
 @click.command
-@click.argument("id")
+@click.argument("id", type=utf8)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @places
 def trace(place: Place, id: str, as_json: bool) -> None:

@@ -39,6 +39,8 @@ _ANSWERED: Final = """
     SET outcome = excluded.outcome, reason = excluded.reason, attempts = attempts + 1, at = excluded.at
 """
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
+Stage = Literal["waiting", "at the connectors", "done"]
+"""How far an erasure is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Erasure:
     """With several workers the receipt of each, by its number; this one is what they come to together."""
 
     @property
-    def status(self) -> Literal["waiting", "at the connectors", "done"]:
+    def status(self) -> Stage:
         """How far it is."""
         return "done" if self.done else "at the connectors" if self.compacted else "waiting"
 
@@ -90,6 +92,19 @@ class Erasure:
 def digest(one: str) -> str:
     """What is kept of an id: its SHA-256, of its UTF-8, in hexadecimal."""
     return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digests_of(user: User) -> set[str]:
+    """Those of all ids of a user."""
+    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids])}
+
+
+def named(user_id: str | None, external_ids: Iterable[str]) -> User:
+    """The user with these ids, without those that are empty. Raises ValueError if there are no others."""
+    user = User(user_id or None, tuple(filter(None, external_ids)))
+    if user == User():
+        raise ValueError("nobody is named: a user has a user_id, external_ids, or both")
+    return user
 
 
 def ask_erasure(folder: Path, user: User) -> int:
@@ -180,9 +195,7 @@ def ask(db: sqlite3.Connection, one: Erasure) -> int:
 
 def _ids(one: Erasure) -> tuple[str, str]:
     """External ids and the digests of all ids, for the table. Digests stay when ids are forgotten."""
-    user = one.user
-    ids = [*([user.user_id] if user.user_id else []), *user.external_ids]
-    return json.dumps(user.external_ids), json.dumps(sorted({*one.digests, *map(digest, ids)}))
+    return json.dumps(one.user.external_ids), json.dumps(sorted({*one.digests, *digests_of(one.user)}))
 
 
 def watch_position(db: sqlite3.Connection) -> int | None:

@@ -14,10 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
+from relay.api import User
 from relay.journal.audit import audit_all
 from relay.journal.check import check_all
 from relay.journal.counting import Stretch, count_all
 from relay.journal.dump import Part, dump_all
+from relay.journal.remains import look_for
 from relay.journal.search import search_all
 from relay.parent import end_with_parent
 
@@ -47,11 +49,17 @@ def dump(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
     return dump_all(state, path, msgspec.convert(part, Part))
 
 
+def remains(state: Path, path: Path, user: Mapping[str, Any]) -> object:
+    """What there still is of a user."""
+    return look_for(state, path, msgspec.convert(user, User))
+
+
 QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
     "audit": audit_all,
     "check": check_all,
     "count": count,
     "dump": dump,
+    "remains": remains,
     "search": search_all,
 }
 

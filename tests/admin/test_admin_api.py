@@ -15,9 +15,10 @@ from openapi_spec_validator import validate
 from relay.admin import api as api_module
 from relay.admin.contract import contract
 from relay.admin.tap import Tap
-from relay.api import Secret
+from relay.api import Secret, User
 from relay.config import TcpAddress
 from relay.journal import Cursor, Parked
+from relay.journal.erasures import Answer, answered, ask_erasure
 from relay.journal.replays import Replay, ask_replay, replays
 from tests.admin.conftest import Bench
 
@@ -99,6 +100,13 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (404, "POST", "/replays", None, {"connector": "hoop", "start": 0, "stop": 10}),
         (404, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "worker": 1}),
         (200, "DELETE", "/replays/7", "/replays/{number}", None),
+        (200, "GET", "/erasures", None, None),
+        (200, "POST", "/erasures", None, {"user_id": "anna", "external_ids": ["a1", "a2"]}),
+        (200, "POST", "/erasures", None, {"external_ids": ["a1"]}),
+        (400, "POST", "/erasures", None, {}),
+        (400, "POST", "/erasures", None, {"user_id": "anna", "external_id": "a1"}),
+        (200, "POST", "/erasures/check", None, {"user_id": "anna"}),
+        (400, "POST", "/erasures/check", None, {"user_id": "", "external_ids": [""]}),
     ],
 )
 async def test_every_answer_is_described(
@@ -107,6 +115,8 @@ async def test_every_answer_is_described(
     await bench.state.park([PARKED])
     await bench.state.save({"gone": Cursor(0, 4)}, 10)
     ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
+    ask_erasure(bench.shown.folder, User("anna", ("a1",)))
+    bench.state._transaction(lambda db: answered(db, {1: Answer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]
     assert_described(method, template or path, seen)
@@ -122,7 +132,7 @@ async def test_parked_events_are_counted_replayed_and_dropped_as_named(bench: Be
 
 async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
     asked = {"connector": "heap", "start": 2, "stop": 8, "events": ["email"], "rate": 5}
-    assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1}
+    assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1, "runs": True}
     (one,) = replays(bench.shown.folder)
     assert (one.connector, one.cursor.start, one.stop, one.entries, one.rate) == ("heap", 2, 8, ["email"], 5.0)
     assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": True}

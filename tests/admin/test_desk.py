@@ -1,12 +1,15 @@
 """Commands find the same in a state folder, whether a relay runs with it and is asked, or not."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 
+from relay.api import User
 from relay.cli.client import running
 from relay.cli.desk import desk_of
 from relay.journal import Cursor, Parked, State, Which
@@ -30,6 +33,10 @@ def all_that_is_asked(folder: Path) -> list[Any]:
         desk.cancel_replay(1),
         desk.cancel_replay(1),
         [(one.number, one.cursor, one.stop, [*one.entries], one.rate, one.status) for one in desk.replays()],
+        desk.ask_erasure(User("anna", ("a1", "å"))),
+        desk.ask_erasure(User(external_ids=("bert",))),
+        desk.runs,
+        msgspec.json.encode([replace(one, asked=0.0) for one in desk.receipts()]),
     ]
 
 

@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.admin import Admin
-from relay.api import Kind
+from relay.api import Kind, User
 from relay.cli.main import relay
 from relay.config import AdminSettings, MetricsSettings, Registry, load
 from relay.journal import Attempts, Counts, Cursor, Journal, Limits, Parked, State
 from relay.journal.attempts import note
 from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, ranges, together
 from relay.journal.books import Books, Refusals, SourceBooks
+from relay.journal.erasures import ask_erasure
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
@@ -272,25 +273,33 @@ COMMANDS = [
     ["replay", "--connector", "all", "--until", "1h", "--dry-run"],
     ["replay", "--connector", "new", "--dry-run"],
     ["replay", "--connector", "hoop", "--dry-run"],
+    *(["erasures", "list", *how] for how in ([], ["--json"])),
+    *(["erasures", "show", number, *how] for number in "12" for how in ([], ["--json"])),
+    *(["erasures", "check", "--user-id", "anna", "--external-id", "a/1", *how] for how in ([], ["--json"])),
 ]
+
+
+JSON_ALONE = [command for command in COMMANDS if [*command, "--json"] not in COMMANDS]
+"""All that is known, without its other form."""
 
 
 async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path) -> None:
     tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         note(db, tried)
+    ask_erasure(state, User("anna", ("å",)))
     config = load([state.parent / "conf.d"], Registry.discover(())).config
 
-    async def all_that_is_said() -> list[tuple[int, str, str]]:
-        said = [await asyncio.to_thread(run, state, *command) for command in COMMANDS]
+    async def all_that_is_said(commands: list[list[str]]) -> list[tuple[int, str, str]]:
+        said = [await asyncio.to_thread(run, state, *command) for command in commands]
         return [(one.exit_code, one.stdout, one.stderr) for one in said]
 
-    for harm in (damage, leave):
+    for harm, commands in ((damage, COMMANDS), (leave, JSON_ALONE)):
         harm(state)
-        directly = await all_that_is_said()
+        directly = await all_that_is_said(commands)
         admin = Admin(Shown(state, config), AdminSettings(), MetricsSettings())
         await admin.start()
-        assert await all_that_is_said() == directly
+        assert await all_that_is_said(commands) == directly
         await admin.stop()
 
 

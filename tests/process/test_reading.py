@@ -18,11 +18,12 @@ from relay.cli.main import relay as cli
 from relay.testing import make_event
 
 OPEN = "users.messages.email.Open"
+USER = "57a4b9e0c2d1f3a4b5c6d7e8"
 
 
-def relay(daemon: Any, *arguments: object) -> tuple[int, str, str]:
+def relay(daemon: Any, *arguments: object, conf: bool = True) -> tuple[int, str, str]:
     """Run a command in this process, which is not the daemon's: exit code, output, errors."""
-    folders = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
+    folders = ["--state", str(daemon.state), *(["--conf", str(daemon.conf)] if conf else [])]
     result = CliRunner().invoke(cli, [*map(str, arguments), *folders])
     return result.exit_code, result.stdout, result.stderr
 
@@ -32,8 +33,9 @@ async def holding(daemon: Any, events: int, size: int = 10) -> AsyncIterator[aio
     """A daemon with so many events, and a session with its socket."""
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["email"]')
+    daemon.configure("30-erasure", '[erasure]\nafter = "0s"')
     await daemon.start()
-    bodies = [make_event(OPEN, n=n, pad="x" * size) for n in range(events)]
+    bodies = [make_event(OPEN, user={"user_id": USER}, n=n, pad="x" * size) for n in range(events)]
     assert (await daemon.post(b'{"events":[%s]}' % b",".join(bodies)))[0] == 202
     await daemon.settled("archive", events)
     connector = aiohttp.UnixConnector(str(daemon.state / "admin.sock"))
@@ -71,8 +73,8 @@ async def reader(daemon: Any, *, stopped: bool = True) -> int:
     return int(pid)
 
 
-async def asked(session: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
-    async with session.get(path) as answer:
+async def asked(session: aiohttp.ClientSession, path: str, body: object = None) -> tuple[int, Any]:
+    async with session.request("GET" if body is None else "POST", path, json=body) as answer:
         return answer.status, await answer.json()
 
 
@@ -94,6 +96,16 @@ async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon:
         code, _, errors = relay(daemon, "replay", "--connector", "hoop", "--dry-run")
         assert (code, errors) == (1, "Error: no connector hoop is configured; there are: archive\n")
         assert relay(daemon, "trace", "nothing") == (1, "nothing: not found\n", "")
+        code, out, _ = await asyncio.to_thread(relay, daemon, "replay", "--connector", "archive", "--yes")
+        assert (code, "done; delivered 5" in out, "does not run" in out) == (0, True, False)
+        assert "done; delivered 5" in relay(daemon, "replay", "list", conf=False)[1]
+        assert relay(daemon, "erasures", "check", "--user-id", USER)[0] == 1
+        code, out, _ = relay(daemon, "erasures", "request", "--user-id", USER, conf=False)
+        assert (code, out) == (0, "erasure 1 asked for; relay erasures show 1 tells how far it is\n")
+        await daemon.until(lambda: relay(daemon, "erasures", "show", 1, conf=False)[1], lambda out: "forgotten" in out)
+        code, out, _ = relay(daemon, "erasures", "check", "--user-id", USER)
+        assert (code, out) == (0, "no events in the journal, none parked\nerasures: 1\n")
+        assert " 5 events" in relay(daemon, "erasures", "list", conf=False)[1]
         daemon.conf, daemon.state = conf, state
     assert await daemon.stop() == 0
 
@@ -117,14 +129,16 @@ async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon:
         await daemon.until(lambda: os.getpriority(os.PRIO_PROCESS, pid), lambda nice: nice == NICE)
         os.kill(pid, signal.SIGSTOP)
         others = [group.create_task(asked(session, path)) for path in ("/journal", "/trace?id=1", "/audit")]
+        others.append(group.create_task(asked(session, "/erasures/check", {"user_id": USER})))
         for _ in range(20):
             assert (await asked(session, "/status"))[0] == 200
         assert (await daemon.post(b'{"events":[%s]}' % make_event(OPEN)))[0] == 202
-        assert (readers(daemon), [task.done() for task in (first, *others)]) == ([pid], [False] * 4)
+        assert (readers(daemon), [task.done() for task in (first, *others)]) == ([pid], [False] * 5)
         os.kill(pid, signal.SIGCONT)
         answers = [await task for task in (first, *others)]
-        assert [status for status, _ in answers] == [200] * 4
+        assert [status for status, _ in answers] == [200] * 5
         assert (answers[0][1]["balances"], answers[1][1]["ok"], answers[3][1]["balances"]) == (True, True, True)
+        assert answers[4][1]["events"] == 5
     assert await daemon.stop() == 0
 
 

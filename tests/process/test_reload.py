@@ -2,14 +2,15 @@
 
 import asyncio
 import signal
-import sys
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from relay.cli.main import relay as cli
 from relay.runtime.reload import GONE
 from relay.testing import Destination, make_event
 
@@ -54,13 +55,11 @@ def numbers_at(destination: Destination) -> list[int]:
 
 
 async def relay(daemon: Any, *arguments: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *arguments, "--state", str(daemon.state), stdout=-1, stderr=-1
-    )
+    """Run a command in this process, which is not the daemon's: exit code, output, errors."""
+    given = [*arguments, "--state", str(daemon.state)]
     async with asyncio.timeout(30):
-        out, error = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), error.decode()
+        result = await asyncio.to_thread(CliRunner().invoke, cli, given)
+    return result.exit_code, result.stdout, result.stderr
 
 
 async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon: Any) -> None:
@@ -106,7 +105,7 @@ async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothin
         code, out, error = await relay(daemon, "reload")
         assert (code, out) == (78, "")
         assert "20-kept.toml:4: connector.kept.timout: unknown key (did you mean timeout?)" in error
-        (refused,) = daemon.logged("configuration not reloaded, the old one goes on")
+        (refused,) = await daemon.until(lambda: daemon.logged("configuration not reloaded, the old one goes on"), bool)
         assert refused["mistakes"][0].startswith("20-kept.toml:4: ")
 
         hook(daemon, "kept", kept.url)
@@ -176,7 +175,8 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         until = "until they are 7d 0h old (journal.retention), as long as there is room"
         removed = f"connector web: removed; 30 pending events stay {until}, in case it is added back"
         assert (await relay(daemon, "reload"))[1] == f"{removed}\n"
-        assert daemon.logged("configuration reloaded")[-1]["changes"] == [removed]
+        (reloaded,) = await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
+        assert reloaded["changes"] == [removed]
         code, screen, _ = await relay(daemon, "status")
         line = "web: not configured any more; 30 pending stay for journal.retention in case it is added back"
         assert (code, f"\n{line} (relay forget web lets go of them)\n" in screen) == (0, True)
@@ -197,7 +197,7 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         assert (await relay(daemon, "forget", "web"))[0] == 1, "nobody has confirmed it"
         lost = "web is forgotten, with 2 pending and 0 parked events of web\n"
         assert (await relay(daemon, "forget", "web", "--yes"))[:2] == (0, lost)
-        (told,) = daemon.logged("connector is forgotten")
+        (told,) = await daemon.until(lambda: daemon.logged("connector is forgotten"), bool)
         assert (told["connector"], told["expired"], told["parked"]) == ("web", 2, 0)
         assert "web" not in (await relay(daemon, "status"))[1]
         code, books, _ = await relay(daemon, "audit", "--conf", str(daemon.conf))

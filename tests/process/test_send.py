@@ -1,7 +1,6 @@
 """`relay send` posts files of every shape to a running relay."""
 
 import asyncio
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +18,9 @@ LOADED = [orjson.loads(event) for event in EVENTS]
 
 
 async def send(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", "send", *arguments,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env,
-    )  # fmt: skip
     async with asyncio.timeout(30):
-        out, err = await process.communicate(stdin)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+        result = await asyncio.to_thread(CliRunner().invoke, relay, ["send", *arguments], stdin, env)
+    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(

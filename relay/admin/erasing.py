@@ -1,0 +1,37 @@
+"""Erasures over the admin API: asked for, and their receipts."""
+
+import asyncio
+
+from aiohttp import web
+
+from relay.admin.answers import answer, content, taken
+from relay.admin.control import Control
+from relay.api import User
+from relay.journal.erasures import ask_erasure, named
+from relay.journal.receipts import receipts
+
+
+class Erasing:
+    """The handlers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where each of them answers."""
+        return [web.get("/erasures", self.receipts), web.post("/erasures", self.ask)]
+
+    async def receipts(self, _: web.Request) -> web.StreamResponse:
+        """All receipts, the last one first."""
+        return answer(await asyncio.to_thread(receipts, self._control.folder))
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """Have all events of a user removed."""
+        user = await user_in(request)
+        return answer({"number": await asyncio.to_thread(ask_erasure, self._control.folder, user)})
+
+
+async def user_in(request: web.Request) -> User:
+    """The user that a request's body names. Raises ValueError."""
+    given = taken(await content(request), User)
+    return named(given.user_id, given.external_ids)
