@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -314,14 +313,10 @@ def leave(state: Path) -> None:
 
 
 async def relay_command(daemon: Any, *command: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *command, "--state", str(daemon.state), "--conf", str(daemon.conf),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+    given = [*command, "--state", str(daemon.state), "--conf", str(daemon.conf)]
     async with asyncio.timeout(30):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+        result = await asyncio.to_thread(CliRunner().invoke, relay, given)
+    return result.exit_code, result.output
 
 
 async def test_a_relay_under_load_audits_as_balanced(daemon: Any) -> None:
