@@ -93,6 +93,18 @@ def test_an_id_that_is_not_utf8_is_refused(state: Path, command: list[str]) -> N
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        *(["trace"], ["forget"], ["pause"], ["resume"], ["parked", "list", "--connector"], ["tail", "--at"]),
+        *(["replay", "--connector"], ["replay", "--events"], ["journal", "dump", "--events"], ["tail", "--events"]),
+    ],
+)
+def test_so_is_any_other_id_or_name(tmp_path: Path, command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "a\udcff", "--state", str(tmp_path)])
+    assert (result.exit_code, r"'a\udcff' is not UTF-8" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("request",), 2, "say who"),

@@ -9,12 +9,13 @@ from relay import journal
 from relay.admin import Status
 from relay.cli.client import Client, running
 from relay.cli.desk import desk_of
+from relay.cli.options import utf8
 from relay.cli.place import Place, places
 from relay.journal import Which
 
 
 @click.command
-@click.argument("connector")
+@click.argument("connector", type=utf8)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @places
 def forget(place: Place, connector: str, yes: bool) -> None:

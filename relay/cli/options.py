@@ -31,11 +31,11 @@ state_option = click.option(
 
 
 def utf8(value: str) -> str:
-    """A type of options: text in UTF-8, as every id is; the shell hands on any bytes."""
+    """A type of options: text in UTF-8, as every id and name is; the shell hands on any bytes."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise click.BadParameter(f"{value!r} is not UTF-8, and every id is") from None
+        raise click.BadParameter(f"{value!r} is not UTF-8, and every id and name is") from None
     return value
 
 

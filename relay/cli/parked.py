@@ -12,7 +12,7 @@ import click
 
 from relay.api.batch import one_line
 from relay.cli.desk import Desk, desk_of
-from relay.cli.options import moment_option, state_option
+from relay.cli.options import moment_option, state_option, utf8
 from relay.cli.words import moment, printable
 from relay.journal import CAUSES, Parked, Which
 from relay.words import counted
@@ -49,8 +49,8 @@ def _on_state(command: Command) -> Command:
 def _selecting(command: Command) -> Command:
     """Add the options that select parked events, handed on as `which`."""
 
-    @click.option("--connector", metavar="NAME", help="Only those of this connector.")
-    @click.option("--source", metavar="NAME", help="Only those that came by this source.")
+    @click.option("--connector", metavar="NAME", type=utf8, help="Only those of this connector.")
+    @click.option("--source", metavar="NAME", type=utf8, help="Only those that came by this source.")
     @click.option("--cause", "--reason", "cause", type=click.Choice(CAUSES), help="Only those with this cause.")
     @moment_option("--since", "Only those that failed since: 2h ago, or 2026-01-31T12:00 (UTC).")
     @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the oldest N.")

@@ -7,13 +7,13 @@ import click
 
 from relay import journal
 from relay.cli.client import running
-from relay.cli.options import state_option
+from relay.cli.options import state_option, utf8
 from relay.cli.place import told
 from relay.journal.books import lanes
 
 
 @click.command
-@click.argument("connector")
+@click.argument("connector", type=utf8)
 @state_option
 def pause(state: Path, connector: str) -> None:
     """Have a connector hold its events: they stay in the journal, and senders notice nothing.

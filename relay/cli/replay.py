@@ -11,7 +11,7 @@ import click
 
 from relay.admin.diagnosis import span
 from relay.cli.desk import Asked, Desk, desk_of
-from relay.cli.options import moment_option, state_option
+from relay.cli.options import moment_option, state_option, utf8
 from relay.cli.place import Place, headed, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
@@ -25,10 +25,12 @@ _NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 
 
 @click.group(invoke_without_command=True)
-@click.option("--connector", metavar="NAME", help="Who gets the events.")
+@click.option("--connector", metavar="NAME", type=utf8, help="Who gets the events.")
 @moment_option("--since", "Events that relay received since: 2h ago, or 2026-01-31T12:00 (UTC).")
 @moment_option("--until", "Events that relay received before: 2h ago, or 2026-01-31T12:00 (UTC).")
-@click.option("--events", "entries", metavar="SELECTION", multiple=True, help="Only these, as in conf.d; repeatable.")
+@click.option(
+    "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, help="Only these, as in conf.d; repeatable."
+)
 @click.option("--rate", metavar="N", default=RATE, show_default=True, help="Events per second at most; 0: no limit.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

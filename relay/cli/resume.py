@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from relay.cli.options import state_option
+from relay.cli.options import state_option, utf8
 from relay.cli.pause import change
 
 
 @click.command
-@click.argument("connector")
+@click.argument("connector", type=utf8)
 @state_option
 def resume(state: Path, connector: str) -> None:
     """Have a connector go on that relay pause has stopped."""

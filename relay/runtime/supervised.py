@@ -75,11 +75,11 @@ class Supervised:
                 await self._process.wait()
 
     async def _hear(self, notify: socket.socket) -> None:
-        """Hear how it is; kill it if that takes too long."""
-        patience = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
+        """Hear how it is; kill it if that takes too long, once it is ready: a start may take its time each time."""
+        patience, is_ready = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6, False
         while True:
             try:
-                async with asyncio.timeout(patience if patience and self.ready.is_set() else None):
+                async with asyncio.timeout(patience if patience and is_ready else None):
                     message = await asyncio.get_running_loop().sock_recv(notify, 4096)
             except TimeoutError:
                 log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=patience)
@@ -87,6 +87,7 @@ class Supervised:
                 return
             self._heard = time.monotonic()
             if b"READY=1" in message.splitlines():
+                is_ready = True
                 self.ready.set()
 
     def is_silent(self, seconds: float) -> bool:

@@ -294,7 +294,13 @@ async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows
     assert all(line.startswith("0 ") for line in told), "the first one alone tells the connectors"
     out = relay(daemon, "erasures", "show", one.number)[1]
     assert len(re.findall(r"^worker \d   done; \d+ events", out, re.MULTILINE)) == 2, out
-    assert relay(daemon, "erasures", "check", "--user-id", USER, conf=True)[0] == 0
+    assert relay(daemon, "erasures", "check", "--user-id", USER, conf=True) == (
+        0,
+        f"no events in the journal, none parked\nerasures: {one.number}\n",
+    )
+    assert relay(daemon, "erasures", "request", "--user-id", USER, "--external-id", EXTERNAL)[0] == 0
+    again = await daemon.until(lambda: erasures(daemon.state)[0], is_over)
+    assert (again.number, again.type, again.workers.keys(), again.events) == (8, None, {0, 1}, 0)
     assert relay(daemon, "audit", conf=True)[0] == 0
     assert await daemon.stop() == 0
 

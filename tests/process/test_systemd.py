@@ -247,6 +247,25 @@ async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hea
         assert all(int(message["EXTEND_TIMEOUT_USEC"]) >= 5e6 for message in systemd.told[stop - 1 :])
 
 
+async def test_a_worker_that_starts_again_may_take_its_time(daemon: Any, systemd: Systemd) -> None:
+    (daemon.plugins / "slow.py").write_text(OPENS_SLOWLY)
+    daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.slow]\ntype="slow"\n[runtime]\nworkers = 2')
+    for folder in (daemon.state, daemon.state / "workers" / "1"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "go").touch()
+    await daemon.start()
+    killed = children(daemon)[1]
+    (folder / "go").unlink()
+    os.kill(killed, signal.SIGKILL)
+    slow = (await daemon.until(lambda: children(daemon), lambda alive: alive.get(1) not in (None, killed)))[1]
+    for _ in range(6):  # one each quarter of what a worker that is ready may be silent
+        await systemd.hears("WATCHDOG", "1", after=len(systemd.told))
+    (folder / "go").touch()
+    await daemon.until(lambda: daemon.logged("worker runs"), lambda ready: len(ready) == 3)
+    assert children(daemon)[1] == slow
+    assert await daemon.stop() == 0
+
+
 async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daemon: Any, systemd: Systemd) -> None:
     async with Destination() as hook:
         daemon.configure("10-all", TABLES % hook.url)
