@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.config import Config
+from relay.api import ConnectorSettings, Secret
+from relay.config import Config, Configured
+from relay.deliver import NotOpened
 from tests.deliver.test_lane import Bench, Scripted, bench
 
 BUDGET_S = 5.0
@@ -65,3 +67,28 @@ async def test_what_failed_in_the_middle_is_made_good_by_the_next_change(tmp_pat
         await it.send(5)
         await it.settled()
         assert answers(it).delivered.total() == 5, "the connector is a new one, and goes on where the old one was"
+
+
+async def test_why_a_connector_cannot_be_opened_or_reached_has_no_secret(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOOK", "https://a.example/hook/k3y-value")
+
+    class Telling(Scripted, type="telling"):
+        class Settings(ConnectorSettings):
+            url: Secret
+
+        opens = False
+
+        async def open(self) -> None:
+            if not self.opens:
+                await self.probe()
+
+        async def probe(self) -> None:
+            raise ValueError(f"InvalidURL: {self.settings.url.reveal()}")
+
+    settings = Telling.Settings.model_validate({"type": "telling", "url": {"env": "HOOK"}})
+    async with bench(tmp_path) as it:
+        added = replace(it.config, connectors={"new": Configured("new", Telling, settings)})  # type: ignore[dict-item,arg-type]
+        with pytest.raises(NotOpened, match=r"new cannot be opened: ValueError: InvalidURL: \.\.\.$"):
+            await it.fleet.change(added, BUDGET_S)
+        Telling.opens = True
+        assert (await it.fleet.change(added, BUDGET_S)).doubts == ["connector new: InvalidURL: ..."]
