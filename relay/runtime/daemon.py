@@ -170,7 +170,8 @@ class Daemon:
             future = await self._asked.get()
             await self._notify.reloading()
             try:
-                outcome = await (self._reload() if self._worker else in_full(self._view, self._reload))
+                async with self._view.changing:
+                    outcome = await (self._reload() if self._worker else in_full(self._view, self._reload))
             except Exception as error:
                 log.error("reload failed by a bug", exc_info=error, always=True)
                 outcome = refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
