@@ -19,7 +19,7 @@ import msgspec
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
-from relay.runtime.reload import NOTHING, Reloaded, in_full, settings, waiting
+from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.view import count_parked_in, forgotten
@@ -112,7 +112,7 @@ class JointView:
         """Have all workers go over to the configuration as it is on disk now, the first one first: where that refuses
         it, so would the others, and they are not asked. A second reload waits its turn."""
         async with self._reloading:
-            return await in_full(self, self._reload_all)
+            return await guarded(in_full(self, self._reload_all))
 
     async def _reload_all(self) -> Reloaded:
         first, *others = [one.worker for one in self._workers if not one.over]

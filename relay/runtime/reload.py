@@ -63,6 +63,15 @@ async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]]) ->
     return outcome
 
 
+async def guarded(reload: Awaitable[Reloaded]) -> Reloaded:
+    """The outcome of a reload, though it fails by a bug."""
+    try:
+        return await reload
+    except Exception as error:
+        log.error("reload failed by a bug", exc_info=error, always=True)
+        return refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
+
+
 def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
     """What is to be added to lines on connectors."""
     kept = f"kept until {span(retention)} old (journal.retention), as long as there is room, in case it is added back"

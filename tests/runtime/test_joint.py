@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from relay.admin import Status
 from relay.config import Config
@@ -54,7 +55,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
         for one in found:
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", one.answer)
-            runner = web.AppRunner(app, shutdown_timeout=0.1)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.UnixSite(runner, str(one.worker.admin)).start()
@@ -132,3 +133,13 @@ async def test_what_a_worker_says_that_is_no_answer_is_told_and_no_bug(tmp_path:
     with pytest.raises(OSError, match="worker 0: "):
         await joint(tmp_path, workers).hold("heap", held=True)
     state.close()
+
+
+async def test_a_bug_in_a_reload_is_told_and_ends_nothing(tmp_path: Path, workers: list[Faked]) -> None:
+    def broken() -> Config:
+        raise ZeroDivisionError("oops")
+
+    with capture_logs() as logs:
+        outcome = await JointView(CONFIG, broken, tmp_path, workers).reload()
+    assert (outcome.ok, outcome.said) == (False, ["a bug in relay: ZeroDivisionError: oops; restart it to be sure"])
+    assert logs[-1]["event"] == "reload failed by a bug"
