@@ -96,6 +96,12 @@ def test_without_a_unit_for_this_configuration_nothing_is_told(look: Look) -> No
         assert [level for level, *_ in about("secret", found)] == []
 
 
+@pytest.mark.parametrize("option", ["--conf {}", "--conf={}", '"--conf={}"'])
+def test_the_unit_names_its_configuration_in_any_way(option: str) -> None:
+    unit = Unit({}, service_settings(f"[Service]\nExecStart=/bin/relay run {option.format('/a/conf.d')} --state /s"))
+    assert unit.conf == [Path("/a/conf.d")]
+
+
 def test_a_credential_that_the_unit_does_not_load_is_a_problem(look: Look, tmp_path: Path) -> None:
     conf = source('{ credential = "braze-token" }')
     ((level, _, said, advice),) = about("secret", look(conf))

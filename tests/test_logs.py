@@ -8,7 +8,7 @@ import structlog
 
 from relay.config import LogSettings
 from relay.runtime import set_up_logs
-from relay.runtime.logs import QUIET_S, REASONS, Repeats
+from relay.runtime.logs import QUIET_S, VARIANTS, Repeats
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
@@ -45,10 +45,24 @@ def test_each_reason_is_told_but_not_any_number_of_them() -> None:
             return None
 
     assert [say(reason) for reason in ("forged", "stale", "forged", "stale")] == [0, 0, None, None]
-    assert sum(say(f"made up {number}") is not None for number in range(1000)) < 2 * REASONS
+    assert sum(say(f"made up {number}") is not None for number in range(1000)) < 2 * VARIANTS
     now = QUIET_S
     assert say("forged") == 1
     assert say("entirely new") is not None
+
+
+def test_what_is_refused_to_another_client_is_told() -> None:
+    repeats = Repeats(lambda: 0.0)
+
+    def say(client: str) -> bool:
+        try:
+            return bool(repeats(None, "warning", {"event": "refused", "status": 401, "client": client, "reason": "no"}))
+        except structlog.DropEvent:
+            return False
+
+    assert [say(client) for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2")] == [True, False, True]
+    assert sum(say(f"2001:db8::{number:x}") for number in range(1000)) < 2 * VARIANTS
+    assert len(repeats._told) == 1
 
 
 def test_a_line_is_json_that_begins_with_when_how_bad_and_what(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ async def test_a_body_is_cut_off(http):
 async def test_waiting_in_vain_says_what_came(http):
     async with Destination() as destination:
         await status_of(http, destination.url, b'[{"a":1}]')
-        with pytest.raises(TimeoutError, match="3 events, but 1 came in 1 requests"):
+        with pytest.raises(TimeoutError, match="3 events, but 1 came in 1 request"):
             await destination.received(3, timeout=0.01)
         with pytest.raises(TimeoutError):
             await destination.requested(2, timeout=0.01)

@@ -4,7 +4,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b, sha256
-from operator import is_
+from operator import call, is_
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -53,8 +53,21 @@ GONE: Final = object()
 _parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
 
 
+class _Name(str):
+    """A name that equals no other: an object may have the same one twice."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+
+_all_parts: Final = msgspec.json.Decoder(dict[_Name, Raw] | list[Raw], dec_hook=call).decode
+
+
 def at(paths: Iterable[tuple[str, ...]], change: Change) -> Change:
-    """The change of whatever the paths lead to, as one of the whole value: all else stays as it is byte for byte.
+    """The change of whatever the paths lead to, as one of the whole value: all else stays as it is byte for byte. If an
+    object has a name twice, the paths lead to both.
 
     That raises msgspec.DecodeError, which is a ValueError, for malformed JSON."""
     if () in paths:
@@ -62,24 +75,37 @@ def at(paths: Iterable[tuple[str, ...]], change: Change) -> Change:
     rest = {step: [path[1:] for path in paths if path[0] in (step, "*")] for step, *_ in paths}
     named = {step: at(following, change) for step, following in rest.items()}
     each = named.pop("*", None)
+    needles = [_needle((name,)) for name in named]
 
     def changed(value: Raw) -> object:
+        is_exact = each is not None or _may_repeat(value, needles)
         try:
-            parts = _parts(value)
+            parts = _all_parts(value) if is_exact else _parts(value)
         except msgspec.ValidationError:  # neither an object nor a list: no path leads on from there
             return value
         if isinstance(parts, dict):
-            return parts if _change_fields(parts, named, each) else value
+            return parts if _change_fields(parts, [*parts] if is_exact else named, named, each) else value
         return _elements(value, parts, each) if each else value
 
     return changed
 
 
-def _change_fields(fields: dict[str, Any], named: Mapping[str, Change], each: Change | None) -> bool:
-    """Change those with a name, or each, in place; whether there was any."""
+def _may_repeat(value: Raw, needles: Iterable[bytes]) -> bool:
+    """Whether an object may have one of these names twice: a quick look, for hardly any has."""
+    text = memoryview(value).tobytes()
+    for needle in needles:
+        if text.count(needle) > 1:
+            return True
+    return b"\\u" in text
+
+
+def _change_fields(
+    fields: dict[Any, Any], names: Iterable[str], named: Mapping[str, Change], each: Change | None
+) -> bool:
+    """Change those of these names, in place; whether there was any to change."""
     is_changed = False
-    for name in [*fields] if each else named:
-        change, old = named.get(name) or each, fields.get(name)
+    for name in names:
+        change, old = named.get(str(name)) or each, fields.get(name)
         if change is None or old is None or (new := change(old)) is old:
             continue
         is_changed, fields[name] = True, new

@@ -18,14 +18,17 @@ SEVERITY: Final = ("working", "failing", "paused", "broken")
 
 
 def merged(statuses: Sequence[Status], parked: Sequence[ParkedCount]) -> Status:
-    """The status of all of them together; of each lane the worst state. `parked` is what lies parked in all."""
+    """The status of all of them together; of each lane the worst state. `parked` is what lies parked in all. In the
+    middle of a reload a connector that has gone from one may run in another still: then it has a lane."""
     whole = reduce(_added, statuses)
     now = Counter[tuple[str, str]]()
     for one in parked:
         now[("source", one.source) if one.connector is None else ("connector", one.connector)] += one.events
     sources = [replace(one, parked_now=now["source", one.source]) for one in whole.sources]
     lanes = [replace(one, parked_now=now["connector", one.connector]) for one in whole.lanes]
-    return replace(whole, sources=sources, lanes=lanes, parked=parked)
+    running = {one.connector for one in lanes}
+    gone = [one for one in whole.gone if one.connector not in running]
+    return replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked)
 
 
 def ended(last: Status) -> Status:

@@ -15,7 +15,7 @@ from typing import IO, Any, Final, cast
 
 import msgspec
 
-from relay.journal.reading import Question
+from relay.journal.reading import NOT_THERE, Question
 
 COMMAND: Final = (sys.executable, "-m", "relay.journal.reading")
 NICE: Final = 10
@@ -36,13 +36,14 @@ class Reader:
         self._turn = asyncio.Lock()
 
     async def answer(self, name: str, **more: Any) -> msgspec.Raw:
-        """The answer to one of `relay.journal.reading.QUESTIONS`, as JSON; one after the other. Raises OSError."""
+        """The answer to one of `relay.journal.reading.QUESTIONS`, as JSON; one after the other. Raises OSError,
+        LookupError (what is asked for is not there)."""
         async with _in_time(), self._turn, self.pieces(name, **more) as pieces:
             return msgspec.Raw(b"".join([piece async for piece in pieces]))
 
     @asynccontextmanager
     async def pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The same in pieces, as they come and at the pace of whoever takes them. Raises OSError."""
+        """The same in pieces, as they come and at the pace of whoever takes them. Raises as `answer`."""
         process, ours = _started()
         try:
             with ours:
@@ -77,7 +78,8 @@ async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncI
         code = await asyncio.to_thread(process.wait)
     if code:
         lines = _said(process).read().decode(errors="replace").splitlines()
-        raise OSError(lines[-1] if lines else f"what reads the journal ended with {code}")
+        failure = LookupError if code == NOT_THERE else OSError
+        raise failure(lines[-1] if lines else f"what reads the journal ended with {code}")
 
 
 def _said(process: Popen[bytes]) -> IO[bytes]:

@@ -22,7 +22,7 @@ def forget(place: Place, connector: str, yes: bool) -> None:
     """Let go of all that is kept of a connector that is not configured any more.
 
     These are its position, its books, and the events that are pending or parked for it. Added again, it begins like a
-    new one.
+    new one. What it wrote stays: files, and cohorts/CONNECTOR.db in the state folder, which says what Braze was told.
 
     Exits with 1 if there is nothing of it, if it is still configured, or if it is not confirmed.
     """

@@ -68,7 +68,7 @@ def _sources(seen: Status) -> list[str]:
     header += ["duplicates ever", "parked now"]
     lines = table([header, *(_source(one, seen.now) for one in seen.sources)])
     if seen.strays:
-        lines.append(f"{seen.strays:,} requests to paths that no source has (request refused in the log)")
+        lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
     return lines
 
 
@@ -100,8 +100,8 @@ def _replays(seen: Status) -> Iterator[str]:
 def _gone(seen: Status) -> Iterator[str]:
     for one in seen.gone:
         if one.pending:
-            kept = f"{one.pending:,} pending stay for journal.retention in case it is added back"
-            yield f"{one.connector}: not configured any more; {kept} (relay forget {one.connector} lets go of them)"
+            kept = f"{counted(one.pending, 'pending event')} kept for journal.retention in case it is added back"
+            yield f"{one.connector}: not configured any more; {kept} (relay forget {one.connector} lets go of it)"
 
 
 def _restart(seen: Status) -> Iterator[str]:

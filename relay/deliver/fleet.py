@@ -66,7 +66,7 @@ class Fleet:
         wanted = plans(config)
         self._lanes = await self._outfitter.lanes(await self._outfitter.opened(wanted), wanted)
         self._plans = wanted
-        await self._replays.look(self.lanes)
+        await self._replays.look(self._lanes)
         await self._tell_abandoned()
         await self.save()
 
@@ -206,7 +206,7 @@ class Fleet:
         await self.heed_pauses()
         for lane in self.lanes:
             lane.look_for_parked()
-        await self._replays.look(self.lanes)
+        await self._replays.look(self._lanes)
         self._replays.start(group)
 
     async def answers(self) -> None:

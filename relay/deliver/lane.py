@@ -94,6 +94,11 @@ class Lane:
         return self.cursor.position >= self.until
 
     @property
+    def stops(self) -> bool:
+        """Whether it is to begin nothing new."""
+        return self._stop.is_set()
+
+    @property
     def selection(self) -> Selection:
         """What it wants."""
         return self._route.selection

@@ -18,7 +18,8 @@ class Order:
     """Events of one key go one after the other, or several together in their order; those of others beside them.
 
     With `park`, events behind a parked one are parked too, so that none of a key is ever delivered before an earlier
-    one; then they go singly, for it is not known before whether one will be parked.
+    one; then they go singly, for it is not known before whether one will be parked. Those on their way to be parked are
+    under way as well: others of their key wait until that is done.
     """
 
     def __init__(self, key: Callable[[Event], str | None], limits: BatchSettings, *, park: bool) -> None:
@@ -39,8 +40,9 @@ class Order:
         size = 0
         for event in events:
             key = self._key(event)
-            if key in self._parked:
+            if key is not None and key in self._parked:
                 admitted.behind.append(event)
+                self._begin(event, key)
                 continue
             if not admitted.going or self._is_full(admitted.going[-1], size + len(event.body)):
                 together, size = set(), 0
@@ -52,19 +54,23 @@ class Order:
             admitted.going[-1].append(event)
             size += len(event.body) + 1
             if key is not None:
-                self._keys[event.offset] = key
-                self._under_way[key] = self._under_way.get(key, 0) + 1
+                self._begin(event, key)
                 together |= set() if self._park else {key}
         return admitted
+
+    def _begin(self, event: Event, key: str) -> None:
+        self._keys[event.offset] = key
+        self._under_way[key] = self._under_way.get(key, 0) + 1
 
     def _is_full(self, batch: Sequence[Event], size: int) -> bool:
         return len(batch) >= self._limits.events or size > self._limits.size
 
     def settled(self, offsets: Sequence[int], *, parked: bool) -> Admitted:
-        """Events that went have their outcome; return what may go because of it."""
+        """Events that were under way have their outcome; return what may go because of it."""
         keys = [self._keys.pop(offset) for offset in offsets if offset in self._keys]
-        if parked:
-            self._put_aside({*keys})
+        if parked and self._park:
+            self._parked.update(keys)
+            self._since.update(keys)
         freed: list[Event] = []
         for key in keys:
             self._under_way[key] -= 1
@@ -73,14 +79,11 @@ class Order:
                 freed += self._waiting.pop(key, [])
         return self.admit(freed)
 
-    def parked(self, events: Iterable[Event]) -> None:
-        """These are parked, or about to be."""
-        self._put_aside(set(filter(None, map(self._key, events))))
-
-    def _put_aside(self, keys: set[str]) -> None:
-        if self._park:
-            self._parked |= keys
-            self._since |= keys
+    def failed(self, events: Iterable[Event]) -> None:
+        """These are on their way to be parked, before they have gone."""
+        for event in events if self._park else ():
+            if (key := self._key(event)) is not None:
+                self._begin(event, key)
 
     def reading(self) -> None:
         """The keys of parked events are about to be read."""

@@ -46,7 +46,7 @@ class Ordered:
     async def send(self, group: asyncio.TaskGroup, span: Span) -> None:
         """Begin with what may go; the rest follows."""
         self._settle_clear(span)
-        self.order.parked(failed.event for failed in span.failed)
+        self.order.failed(failed.event for failed in span.failed)
         if span.failed:
             await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
         await self._begin(group, self.order.admit(span.batch or ()), span.batch)
@@ -74,12 +74,7 @@ class Ordered:
             return
 
     def _note(self, settled: Settled) -> None:
-        offsets = settled.batch.offsets()
-        self._settle(offsets, settled.counts)
-        freed = self.order.settled(offsets, parked=settled.outcome == "parked")
-        self._freed.going.extend(freed.going)
-        self._freed.behind.extend(freed.behind)
-        self._news.set()
+        self._settle(settled.batch.offsets(), settled.counts)
 
     async def _park_failed(self, failed: Sequence[Failed]) -> None:
         try:
@@ -101,6 +96,10 @@ class Ordered:
     def _settle(self, offsets: Sequence[int], counts: Counts) -> None:
         self._cursor.settle_each(offsets, counts)
         self._window.settled(len(offsets))
+        freed = self.order.settled(offsets, parked=counts.parked > 0)
+        self._freed.going.extend(freed.going)
+        self._freed.behind.extend(freed.behind)
+        self._news.set()
 
     def _settle_clear(self, span: Span) -> None:
         """What of the span has its outcome already."""

@@ -1,6 +1,7 @@
 """What a lane is made of: its connector, its filters, its place in the journal."""
 
 import asyncio
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver.live import LiveLane
+from relay.deliver.redaction import Redaction
 from relay.journal import Cursor, Journal, State, unsettled
 from relay.route import Route
 
@@ -90,7 +92,8 @@ class Outfitter:
             for connector in found.values():
                 await release(connector)
             if isinstance(error, Exception):
-                raise NotOpened(f"connector {name} cannot be opened: {type(error).__name__}: {error}") from error
+                why = Redaction(plan.settings).clean(f"{type(error).__name__}: {error}")
+                raise NotOpened(f"connector {name} cannot be opened: {why}") from None
             raise
         return found
 
@@ -145,7 +148,8 @@ async def release(connector: Connector) -> None:
         async with asyncio.timeout(RELEASE_S):
             await connector.release()
     except Exception as error:
-        log.error("connector did not close", connector=connector.name, exc_info=error)
+        told = Redaction(connector.settings).clean("".join(traceback.format_exception(error)))
+        log.error("connector did not close", connector=connector.name, exception=told)
 
 
 async def doubts(connectors: Iterable[Connector]) -> list[str]:
@@ -159,5 +163,6 @@ async def _doubt(connector: Connector) -> str:
         async with asyncio.timeout(PROBE_S):
             await connector.probe()
     except Exception as error:
-        return f"connector {connector.name}: {str(error) or type(error).__name__}"
+        why = Redaction(connector.settings).clean(str(error) or type(error).__name__)
+        return f"connector {connector.name}: {why}"
     return ""

@@ -1,19 +1,24 @@
-"""Keeps a connector's secrets out of logs and of the state: a destination may repeat what it was sent. Pure."""
+"""Keeps a connector's secrets out of logs and of the state: a destination may repeat what it was sent, and exceptions
+of HTTP clients tell URLs whole. Pure."""
 
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from relay.api import ConnectorSettings, Secret
 from relay.config import HIDDEN, leaves
 
 SHORTEST: Final = 4
 """Characters of a secret at least, or of what a cut has left of it: hiding less would garble every text."""
+TOKEN: Final = 8
+"""Characters of a piece of a URL that may be a secret by itself, unless it is a word."""
+_URL: Final = re.compile(r"\w[\w+.-]*://(?:([^/?#\s]*)@)?[^/?#\s]*(\S*)")
 
 
 class Redaction:
-    """Hides the values of all secrets in a connector's settings, as they are or percent-encoded, in either case.
+    """Hides the values of all secrets in a connector's settings, and what its URLs have beside the host, as they are or
+    percent-encoded, in either case.
 
     Secrets of fewer than SHORTEST characters are not hidden.
     """
@@ -30,18 +35,33 @@ class Redaction:
         """The text with "..." for every secret, also for one that the end of the text cuts off."""
         if not self._secrets:
             return text
-        text = self._whole.sub(HIDDEN, text)
         for start in self._start.finditer(text):
             rest = text[start.start() :].lower()
             if any(secret.startswith(rest) for secret in self._secrets):
-                return text[: start.start()] + HIDDEN
-        return text
+                text = text[: start.start()] + HIDDEN
+                break
+        return self._whole.sub(HIDDEN, text)
 
 
 def _texts(settings: ConnectorSettings) -> Iterator[str]:
     """The secrets as a destination may repeat them: also in one line, and without what comes before the last space
     ("Bearer" in a header)."""
     for _, leaf in leaves((), settings):
-        if isinstance(leaf, Secret) and leaf.problem is None:
-            value = leaf.reveal()
+        if isinstance(leaf, Secret):
+            value = "" if leaf.problem else leaf.reveal()
             yield from (value, " ".join(value.split()), value.rpartition(" ")[2])
+        else:
+            value = str(leaf)
+        yield from _in_urls(value)
+
+
+def _in_urls(text: str) -> Iterator[str]:
+    """The password of each URL, all behind the host, and of that what looks like a token."""
+    for user, target in _URL.findall(text):
+        pieces = [piece for piece in re.split(r"[/?&=#]", target) if len(piece) >= TOKEN and not _is_word(piece)]
+        for secret in (user.rpartition(":")[2], target.rstrip("/"), *pieces):
+            yield from (secret, unquote(secret))
+
+
+def _is_word(piece: str) -> bool:
+    return piece.isalpha() and piece.islower()

@@ -28,10 +28,12 @@ class Replays:
         """Those whose lane has ended."""
         self._saved: dict[int, Cursor] = {}
 
-    async def look(self, live: Sequence[LiveLane]) -> None:
-        """Make lanes for new replays, stop those that were cancelled. Raises sqlite3.Error."""
-        lanes = {lane.name: lane for lane in live}
-        wanted = {replay.number: replay for replay in await self._state.replays() if replay.connector in lanes}
+    async def look(self, live: Mapping[str, LiveLane]) -> None:
+        """Make lanes for new replays beside those that are there then, stop those that were cancelled. Raises
+        sqlite3.Error."""
+        asked = await self._state.replays()
+        lanes = {name: lane for name, lane in live.items() if not lane.stops}
+        wanted = {replay.number: replay for replay in asked if replay.connector in lanes}
         for number in self._lanes.keys() - wanted:
             self._lanes[number].stop()
         for number in sorted(wanted.keys() - self._lanes):
@@ -85,6 +87,7 @@ class Replays:
         for number in self._over - changed.keys():
             self._over.remove(number)
             del self._lanes[number]
+            del self._started[number]  # if it is wanted still, the next look begins it again
         return changed
 
     def saved(self, snapshots: Mapping[int, Snapshot]) -> None:

@@ -33,6 +33,11 @@ def client(request: web.BaseRequest, proxies: Networks) -> Peer | None:
     return sender(_peer(request), hops.split(",") if hops else [], proxies)
 
 
+def whence(request: web.BaseRequest, proxies: Networks) -> str:
+    """The same for the log."""
+    return str(client(request, proxies) or "unknown")
+
+
 def sender(peer: Peer | None, hops: Sequence[str], proxies: Networks) -> Peer | None:
     """The first address outside of the proxies, seen from here: anything further left, its owner may have made up.
 

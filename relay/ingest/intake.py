@@ -10,7 +10,7 @@ from aiohttp import web
 
 from relay.api import Decoded, Denied, Malformed, Source
 from relay.config import IngestSettings
-from relay.ingest.allow import Allowed, client
+from relay.ingest.allow import Allowed, whence
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First, split
@@ -96,7 +96,7 @@ class Intake:
     def _refuse(self, request: web.BaseRequest, problem: Problem) -> web.Response:
         self.traffic.refused(problem.status)
         if not self.draining:
-            whose = {"source": self.source.name, "client": str(client(request, self._settings.trusted_proxies))}
+            whose = {"source": self.source.name, "client": whence(request, self._settings.trusted_proxies)}
             log.warning("request refused", **whose, status=problem.status, reason=problem.detail)
         response = problem.response()
         if self.draining:

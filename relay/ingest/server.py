@@ -13,7 +13,7 @@ from aiohttp import web
 
 from relay.api import Decoded, Source
 from relay.config import IngestSettings, TlsSettings
-from relay.ingest.allow import client
+from relay.ingest.allow import whence
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
@@ -187,8 +187,8 @@ class Ingest:
         self.strays += 1
         problem = Problem(404, f"no source has the path {request.path[:PATH_CHARACTERS]}")
         if request.method == "POST":
-            whence = str(client(request, self._settings.trusted_proxies))
-            log.warning("request refused", client=whence, status=problem.status, reason=problem.detail)
+            by = whence(request, self._settings.trusted_proxies)
+            log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
         return problem.response()
 
     async def _health(self) -> web.Response:

@@ -1,5 +1,6 @@
 """The events of a journal as lines of NDJSON. Blocking, and changes nothing."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +30,7 @@ class Part:
     """The offset behind the last one."""
     events: Sequence[str] = ()
     """A selection."""
-    limit: Natural | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0, le=sys.maxsize)] | None = None
     """So many events at most."""
 
 

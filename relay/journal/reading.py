@@ -23,6 +23,8 @@ from relay.journal.remains import look_for
 from relay.journal.search import search_all
 from relay.parent import end_with_parent
 
+NOT_THERE: Final = 3
+"""The exit code that says: what was asked for is not there."""
 PIECE: Final = 256 << 10
 """Bytes that are written at a time: relay has something to do for each time."""
 
@@ -65,14 +67,17 @@ QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
 
 
 def main() -> None:
-    """Answer the question. Exits with 1 if it cannot be answered."""
+    """Answer the question. Exits with NOT_THERE, or 1 if it cannot be answered."""
     end_with_parent()
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         with open(sys.stdout.fileno(), "wb", PIECE, closefd=False) as out:
             out.writelines(answer(asked))
-    except (OSError, LookupError, sqlite3.Error) as error:
-        sys.exit(str(error.args[0] if isinstance(error, LookupError) else error))
+    except LookupError as error:
+        sys.stderr.write(f"{error.args[0]}\n")
+        sys.exit(NOT_THERE)
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(str(error))
 
 
 def answer(asked: Question) -> Iterable[bytes]:

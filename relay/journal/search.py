@@ -20,7 +20,7 @@ from relay.journal.parked import Parked, Which, look_at_parked
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
 FOUND: Final = 1000
-"""Events with one id that are told of, in each worker's journal: whoever asks has them all in memory."""
+"""Events with one id that are told of: whoever asks has them all in memory."""
 FOUND_BYTES: Final = 16 << 20
 """Of them so many bytes at most, but for the first."""
 
@@ -77,30 +77,51 @@ class Found:
     """What could not be read, or is not told of."""
 
 
+@dataclass(slots=True)
+class Room:
+    """How much more is told of; there is always room for the first event."""
+
+    events: int
+    bytes: int
+    is_fresh: bool = True
+
+    def takes(self, event: Event) -> bool:
+        """Whether there was room for one more."""
+        self.events -= 1
+        self.bytes -= len(event.body)
+        fits = self.is_fresh or (self.events >= 0 and self.bytes >= 0)
+        self.is_fresh = False
+        return fits
+
+
 def search_all(state: Path, path: Path, id: str) -> list[Found]:
     """Find the events with an id in every worker's folder; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
     saved = {number: lanes(folder) for number, (folder, _) in journals(state, path).items()}
     aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
-    found = []
+    found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in journals(state, path).items():
         listed = segments(journal, acknowledged(lanes(folder)))
         mine = [one for worker, one in aside if worker == number]
-        found.append(_search(number, folder, listed, saved.get(number, []), mine, id))
+        found.append(_search(number, folder, listed, saved.get(number, []), mine, room, id))
     return found
 
 
 def _search(
-    worker: int, folder: Path, listed: Sequence[Inspected], saved: Sequence[Books], aside: Sequence[Aside], id: str
+    worker: int,
+    folder: Path,
+    listed: Sequence[Inspected],
+    saved: Sequence[Books],
+    aside: Sequence[Aside],
+    room: Room,
+    id: str,
 ) -> Found:
     sightings: list[Sighting] = []
     problems: list[str] = []
-    size = 0
     for segment, event in _matches(listed, id):
-        size += len(event.body)
-        if sightings and (len(sightings) == FOUND or size > FOUND_BYTES):
-            problems.append(f"there are more events with this id behind offset {sightings[-1].offset}")
+        if not room.takes(event):
+            problems.append(f"there are more events with this id, from offset {event.offset} on")
             break
         progress = _progress(event.offset, saved, aside, _attempts(folder, event.offset))
         sightings.append(Sighting(event.offset, event.received, event.kind, segment.path.name, event.body, progress))

@@ -30,7 +30,7 @@ from relay.journal.folders import journal_folder, other_folders, worker_folder
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.pulse import Pulse
-from relay.runtime.reload import Reloaded, in_full, refused, reloaded, waiting
+from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify, inherited_sockets
 from relay.runtime.view import View
@@ -169,11 +169,8 @@ class Daemon:
         while True:
             future = await self._asked.get()
             await self._notify.reloading()
-            try:
-                outcome = await (self._reload() if self._worker else in_full(self._view, self._reload))
-            except Exception as error:
-                log.error("reload failed by a bug", exc_info=error, always=True)
-                outcome = refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
+            async with self._view.changing:
+                outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload))
             await self._notify.ready(self._pulse.status())
             if not future.done():
                 future.set_result(outcome)

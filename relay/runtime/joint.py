@@ -19,8 +19,8 @@ import msgspec
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
-from relay.runtime.reload import NOTHING, Reloaded, in_full, settings, waiting
-from relay.runtime.retired import nobody, retired
+from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
+from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.view import count_parked_in, forgotten
 from relay.runtime.worker import Worker
@@ -66,10 +66,8 @@ class JointView:
             books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
             parked = group.create_task(count_parked_in(self.folder), name="count parked events")
         answers = {number: task.result() for number, task in asked.items()}
-        for number, status in answers.items():
-            self._keep(number, status)
         parts = [self._part(number, status, answers) for number, status in self._seen.items()]
-        before = [self._configured(status) for status in self._before.values()]
+        before = [configured(status, self.config) for status in self._before.values()]
         whole = merged([self._mine(), *before, *parts, *books.result()], parked.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers)
@@ -78,26 +76,20 @@ class JointView:
         """What a worker adds to the whole: what it says, or what it said last; of one that has ended for good that is
         what it had counted, beside its books."""
         if number not in answers:
-            return self._configured(ended(last))
+            return configured(ended(last), self.config)
         return last if answers[number] else still(last)
-
-    def _configured(self, status: Status) -> Status:
-        """What a process had counted for what is still configured."""
-        sources = [one for one in status.sources if one.source in self.config.sources]
-        lanes = [one for one in status.lanes if one.connector in self.config.connectors]
-        return replace(status, sources=sources, lanes=lanes)
 
     async def _look(self, worker: Worker) -> Status | None:
         """How a worker is; None if it is away."""
         try:
             async with _session(worker, ANSWER_S) as session, session.get("http://worker/status") as answer:
-                return msgspec.json.decode(await answer.read(), type=Status)
+                status = msgspec.json.decode(await answer.read(), type=Status)
         except (*GONE, msgspec.MsgspecError):
             return None
+        self._keep(worker.number, status)  # at once: others look as well, and may hear of its next process before
+        return status
 
-    def _keep(self, number: int, status: Status | None) -> None:
-        if status is None:
-            return
+    def _keep(self, number: int, status: Status) -> None:
         last = self._seen.get(number)
         if last is not None and last.started != status.started:
             ones = [before for before in (self._before.get(number),) if before]
@@ -120,7 +112,7 @@ class JointView:
         """Have all workers go over to the configuration as it is on disk now, the first one first: where that refuses
         it, so would the others, and they are not asked. A second reload waits its turn."""
         async with self._reloading:
-            return await in_full(self, self._reload_all)
+            return await guarded(in_full(self, self._reload_all))
 
     async def _reload_all(self) -> Reloaded:
         first, *others = [one.worker for one in self._workers if not one.over]
@@ -168,18 +160,22 @@ class JointView:
         return changed
 
     async def forget(self, connector: str) -> Forgotten:
-        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
-        OSError, sqlite3.Error."""
-        return await forgotten(self.folder, connector, self.config)
+        """Let go of all that is kept of a connector that is not configured, and runs in no worker; not in the middle of
+        a reload. Raises LookupError, ValueError (it is, or does), OSError, sqlite3.Error."""
+        async with self._reloading:
+            running = [lane.connector for lane in (await self.status()).lanes]
+            return await forgotten(self.folder, connector, {*self.config.connectors, *running})
 
     async def _post(self, worker: Worker, path: str) -> str | None:
         """Ask a worker for something; why it does not do it, if it is there."""
         try:
             async with _session(worker, PAUSE_S) as session, session.post(f"http://worker{path}") as answer:
-                said: dict[str, Any] = msgspec.json.decode(await answer.read())
-                return None if answer.ok else f"worker {worker.number}: {said['detail']}"
+                said = msgspec.json.decode(await answer.read(), type=dict[str, Any])
+                return None if answer.ok else f"worker {worker.number}: {said.get('detail')}"
         except GONE:
             return None
+        except msgspec.MsgspecError as error:
+            return f"worker {worker.number}: {error}"
 
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:

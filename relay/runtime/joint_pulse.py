@@ -16,6 +16,7 @@ from relay.runtime.joint import JointView
 from relay.runtime.pulse import ADVICE, BEAT_S, sentence
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
+from relay.words import counted
 
 SILENT: Final = 3.0
 """In terms of systemd's patience: after once, a worker is killed."""
@@ -56,5 +57,5 @@ def said_of(status: Status) -> str:
     """All workers in one sentence."""
     pending = {lane.connector: lane.pending for lane in status.lanes}
     away = [f"worker {one.worker} is away" for one in status.workers if one.away]
-    workers = f"{len(status.workers)} workers"
+    workers = counted(len(status.workers), "worker")
     return ", ".join([sentence(status.journal.head, pending, status.journal.refusing), workers, *away])

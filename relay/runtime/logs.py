@@ -12,7 +12,7 @@ import structlog
 from relay.config import LogSettings
 
 QUIET_S: Final = 60.0
-REASONS: Final = 5
+VARIANTS: Final = 10
 ANY_OTHER: Final = object()
 KEYS: Final = ("event", "source", "connector", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
@@ -20,8 +20,8 @@ FIRST: Final = ("timestamp", "level", "message")
 
 class Repeats:
     """Lets the same warning through once a minute; the next one says how many were held back in between. Warnings that
-    differ in their reason are not the same, but no more than REASONS of them: senders can make up any number. A line
-    with `always=True` is let through: somebody waits for it."""
+    differ in their reason or client are not the same, but no more than VARIANTS of them: senders can make up any
+    number. A line with `always=True` is let through: somebody waits for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,25 +32,25 @@ class Repeats:
             return line
         now = self._clock()
         told = self._told.setdefault(tuple(line.get(name) for name in KEYS), {})
-        reason = _slot(told, line.get("reason"), now)
-        since, held = told.get(reason, (-QUIET_S, 0))
+        variant = _slot(told, (line.get("client"), line.get("reason")), now)
+        since, held = told.get(variant, (-QUIET_S, 0))
         if now - since < QUIET_S:
-            told[reason] = (since, held + 1)
+            told[variant] = (since, held + 1)
             raise structlog.DropEvent
-        told[reason] = (now, 0)
+        told[variant] = (now, 0)
         if held:
             line["repeated"] = held
         return line
 
 
-def _slot(told: dict[object, tuple[float, int]], reason: object, now: float) -> object:
-    """What the reason is counted under: itself or, when there are too many, any other."""
-    if reason not in told and len(told) >= REASONS:
+def _slot(told: dict[object, tuple[float, int]], variant: object, now: float) -> object:
+    """What a warning is counted under: itself or, when there are too many, any other."""
+    if variant not in told and len(told) >= VARIANTS:
         old = next((one for one, (since, _) in told.items() if now - since >= QUIET_S), None)
         if old is None:
             return ANY_OTHER
         del told[old]
-    return reason
+    return variant
 
 
 def set_up_logs(settings: LogSettings, worker: int | None = None) -> None:

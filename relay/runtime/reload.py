@@ -11,6 +11,7 @@ from relay.admin.diagnosis import span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
+from relay.words import counted
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
 """Settings that are what they were at the start."""
@@ -62,13 +63,29 @@ async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]]) ->
     return outcome
 
 
+async def guarded(reload: Awaitable[Reloaded]) -> Reloaded:
+    """The outcome of a reload, though it fails by a bug."""
+    try:
+        return await reload
+    except Exception as error:
+        log.error("reload failed by a bug", exc_info=error, always=True)
+        return refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
+
+
 def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
     """What is to be added to lines on connectors."""
-    left, gone = ({one.connector: one.pending for one in status.gone if one.pending} for status in (before, after))
-    until = f"until they are {span(retention)} old (journal.retention), as long as there is room"
-    stay = f"pending events stay {until}, in case it is added back"
-    removed = {f"connector {name}: removed": f"; {pending:,} {stay}" for name, pending in gone.items()}
-    added = {f"connector {name}: added": f"; goes on with {pending:,} pending" for name, pending in left.items()}
+    kept = f"kept until {span(retention)} old (journal.retention), as long as there is room, in case it is added back"
+    removed = {
+        f"connector {one.connector}: removed": f"; {counted(one.pending, 'pending event')} {kept}"
+        for one in after.gone
+        if one.pending
+    }
+    was_gone = {one.connector for one in before.gone}
+    added = {
+        f"connector {lane.connector}: added": f"; goes on where it was, {counted(lane.pending, 'event')} pending"
+        for lane in after.lanes
+        if lane.connector in was_gone and lane.pending
+    }
     return removed | added
 
 

@@ -33,6 +33,13 @@ async def retired(state: Path, running: Collection[int], config: Config) -> list
         return []
 
 
+def configured(status: Status, config: Config) -> Status:
+    """What a process had counted for what is still configured."""
+    sources = [one for one in status.sources if one.source in config.sources]
+    lanes = [one for one in status.lanes if one.connector in config.connectors]
+    return replace(status, sources=sources, lanes=lanes)
+
+
 def _retired(state: Path, running: Collection[int], config: Config) -> list[Status]:
     folders = worker_folders(state)
     return [_books_of(folder, config) for number, folder in folders.items() if number not in running]

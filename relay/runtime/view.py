@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +39,7 @@ from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Forgotten, Journal, forget, parked_counts, pause, resume
 from relay.runtime.reload import Reloaded
-from relay.runtime.retired import retired
+from relay.runtime.retired import configured, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 
 HEED_S: Final = 5.0
@@ -66,6 +66,8 @@ class View:
         self._alone = alone
         self.config, self.folder, self.reload = config, folder, reload
         self._fleet, self._ingest, self._journal = fleet, ingest, journal
+        self.changing = asyncio.Lock()
+        """Held while the configuration changes."""
         self.restart: Sequence[str] = ()
         """What waits for a restart since the last reload."""
         self._rates = Rates()
@@ -110,7 +112,8 @@ class View:
         """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
-        self._lane(connector)
+        if connector not in self.config.connectors:
+            self._lane(connector)
         changed = await asyncio.to_thread(pause if held else resume, self.folder, connector)
         try:
             async with asyncio.timeout(HEED_S):
@@ -121,12 +124,14 @@ class View:
         return changed
 
     async def forget(self, connector: str) -> Forgotten:
-        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
-        OSError, sqlite3.Error."""
-        return await forgotten(self.folder, connector, self.config)
+        """Let go of all that is kept of a connector that is not configured; not in the middle of a reload. Raises
+        LookupError, ValueError (it is), OSError, sqlite3.Error."""
+        async with self.changing:
+            return await forgotten(self.folder, connector, self.config.connectors)
 
     def _is_held(self, connector: str) -> bool:
-        return self._lane(connector).delivery.breaker.held is not None
+        held = (lane.delivery.breaker.held for lane in self._fleet.lanes if lane.name == connector)
+        return next(held, None) is not None  # a reload may just be making the lane anew: it is held from the start
 
     def _lane(self, connector: str) -> LiveLane:
         for lane in self._fleet.lanes:
@@ -138,7 +143,9 @@ class View:
     async def status(self) -> Status:
         """How everything is now."""
         others = await retired(self.folder, {0}, self.config) if self._alone else []
-        return merged([await self._mine(), *others], await count_parked_in(self.folder))
+        parked = await count_parked_in(self.folder)
+        mine = await self._mine()
+        return merged([mine, *(configured(one, self.config) for one in others)], parked)  # a reload may have ended
 
     async def _mine(self) -> Status:
         return Status(
@@ -184,7 +191,11 @@ class View:
         except (OSError, sqlite3.Error) as error:
             log.error("the books of connectors that are gone cannot be read", error=str(error))
             return []
-        return [GoneConnector(connector=name, pending=pending) for name, pending in gone.items()]
+        return [
+            GoneConnector(connector=name, pending=pending)
+            for name, pending in gone.items()
+            if name not in self.config.connectors  # a reload may just be making its lane anew
+        ]
 
     def _replay(self, number: int, lane: Lane) -> ReplayStatus:
         return ReplayStatus(
@@ -252,9 +263,9 @@ class View:
         )
 
 
-async def forgotten(folder: Path, connector: str, config: Config) -> Forgotten:
-    """Let go of what a state folder has of a connector that is not in the configuration. Raises as `View.forget`."""
-    if connector in config.connectors:
+async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -> Forgotten:
+    """Let go of what a state folder has of a connector that is none of these. Raises as `View.forget`."""
+    if connector in connectors:
         raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
     kept = await asyncio.to_thread(forget, folder, connector)
     log.warning("connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked)

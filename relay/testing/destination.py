@@ -13,6 +13,8 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from relay.words import counted
+
 HARD_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with 0 seconds: the kernel sends RST instead of FIN
 
 
@@ -151,8 +153,8 @@ class Destination:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            found = f"{len(self.bodies())} came in {len(self.requests)} requests"
-            raise TimeoutError(f"waited {timeout:g} s for {events} events, but {found}") from None
+            found = f"{len(self.bodies())} came in {counted(len(self.requests), 'request')}"
+            raise TimeoutError(f"waited {timeout:g} s for {counted(events, 'event')}, but {found}") from None
 
     async def requested(self, requests: int, *, timeout: float = 5.0) -> None:
         """Wait until so many requests have come, whatever the answer. Raises TimeoutError after `timeout` seconds."""

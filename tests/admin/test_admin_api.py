@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from openapi_spec_validator import validate
 from relay.admin import api as api_module
 from relay.admin.contract import contract
 from relay.admin.tap import Tap
-from relay.api import Secret, User
-from relay.config import TcpAddress
+from relay.api import Connector, ConnectorSettings, Secret, User
+from relay.config import Configured, TcpAddress
 from relay.journal import Cursor, Parked
 from relay.journal.erasures import Answer, answered, ask_erasure
 from relay.journal.replays import Replay, ask_replay, replays
@@ -70,6 +71,7 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (200, "GET", "/journal/events?start=1&stop=3&events=email&events=sms&limit=2", "/journal/events", None),
         (400, "GET", "/journal/events?from=1", "/journal/events", None),
         (400, "GET", "/journal/events?start=-1", "/journal/events", None),
+        (400, "GET", f"/journal/events?limit={10**25}", "/journal/events", None),
         (200, "POST", "/replays/count", None, {"connector": "heap", "events": ["email"], "since": 1.5, "until": None}),
         (400, "POST", "/replays/count", None, {"connector": "heap", "start": 0}),
         (404, "POST", "/replays/count", None, {"connector": "hoop"}),
@@ -195,3 +197,10 @@ async def test_a_loopback_address_wants_a_token(tmp_path: Path) -> None:
 async def test_a_question_that_does_not_exist_is_answered_with_where_they_all_are(bench: Bench) -> None:
     status, problem, _ = await bench.ask("GET", "/nonsense")
     assert (status, "/openapi.yaml" in problem["detail"]) == (404, True)
+
+
+async def test_what_the_process_that_reads_does_not_find_is_not_there(bench: Bench) -> None:
+    idle = Configured("idle", Connector, ConnectorSettings(type="heap"))
+    bench.shown.config = replace(bench.shown.config, connectors={"idle": idle})
+    status, said, _ = await bench.ask("POST", "/replays/count", {"connector": "idle"})
+    assert (status, said["detail"].split(":")[0]) == (404, "connector idle has not run yet")

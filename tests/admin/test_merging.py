@@ -137,6 +137,13 @@ def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
     assert (*over.replays, *over.gone, *over.restart) == ()
 
 
+def test_a_connector_that_still_runs_in_one_worker_is_not_gone() -> None:
+    gone = worker(gone=[GoneConnector(connector="web", pending=3), GoneConnector(connector="old", pending=1)])
+    both = merged([gone, worker(lane={"connector": "web"})], ())
+    assert [one.connector for one in both.lanes] == ["heap", "web"]
+    assert [one.connector for one in both.gone] == ["old"]
+
+
 def test_a_worker_that_is_away_or_nearly_full_needs_a_look() -> None:
     journal = a_status().journal
     seen = WorkerStatus(worker=0, away=False, started=NOON, memory=1, journal=journal)

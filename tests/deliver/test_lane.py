@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,8 @@ from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.deliver import lane as lane_module
-from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, mark_parked, parked
+from relay.deliver import parking as parking_module
+from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, mark_parked, parked
 from relay.route import Route, Routed
 from relay.testing import make_event
 
@@ -74,6 +76,11 @@ class Bench:
         bodies = [make_event(n=n) for n in range(count)]
         await self.journal.append([KIND] * count, bodies)
         return bodies
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
 
     async def settled(self) -> None:
         async with asyncio.timeout(10):
@@ -510,3 +517,33 @@ async def test_keys_of_parked_events_are_known_after_a_restart_and_free_once_tho
             while parked(tmp_path):
                 await asyncio.sleep(0.01)
         assert by_key(it) == {"other": [2], "user": [1]}
+
+
+async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parking_module, "AGAIN_S", 0.01)
+    async with bench(tmp_path, order_by="properties.who", after_parked="park") as it:
+        park, is_full = it.state.park, True
+
+        async def full(found: Sequence[Parked]) -> None:
+            if is_full and found[0].cause == "order":
+                raise sqlite3.OperationalError("disk I/O error")
+            await park(found)
+
+        def refuse(batch: Batch) -> None:
+            if batch[0].properties["n"] == 0:
+                raise Reject("HTTP 400")
+
+        monkeypatch.setattr(it.state, "park", full)
+        it.connector.answer = refuse
+        await send_by_key(it, ["user", "user"])
+        await it.until(lambda: len(parked(tmp_path)) == 1)
+        drop_parked(tmp_path, Which(cause="refused"))
+        ordered = it.fleet.lanes[0]._ordered
+        assert ordered is not None
+        await it.until(lambda: not ordered.order._parked)
+        await it.journal.append([KIND] * 2, [make_event(n=2, who="user"), make_event(n=3, who="other")])
+        await it.until(lambda: "other" in by_key(it))
+        assert "user" not in by_key(it)
+        is_full = False
+        await it.until(lambda: by_key(it).get("user", [])[-1:] == [2])
+        assert by_key(it)["user"] == [1, 2]

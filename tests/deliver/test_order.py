@@ -51,11 +51,23 @@ def test_with_park_an_event_behind_a_parked_one_is_parked_until_that_is_gone() -
     assert offsets(first.going) == [[0, 2]]
     freed = order.settled(_of(first.going[0][:1]), parked=True)
     assert (offsets(freed.going), offsets([freed.behind])) == ([], [[1]])
-    assert offsets([order.admit([event(3, "a")]).behind]) == [[3]]
+    order.settled([1], parked=True)
     order.reading()
-    order.parked([event(4, "c")])
     order.read([])
-    assert offsets(order.admit([event(5, "a"), event(6, "c")]).going) == [[5]]
+    assert offsets(order.admit([event(3, "a")]).going) == [[3]]
+
+
+def test_with_park_none_passes_those_on_their_way_to_be_parked() -> None:
+    order = Order(key_of, LIMITS, park=True)
+    order.failed([event(0, "a")])
+    assert order.admit([event(1, "a")]) == ([], [])
+    behind = order.settled([0], parked=True).behind
+    assert offsets([behind]) == [[1]]
+    order.reading()
+    order.read([])
+    assert order.admit([event(2, "a")]) == ([], []), "though the first is gone, the second is not parked yet"
+    assert offsets([order.settled([1], parked=True).behind]) == [[2]]
+    assert offsets(order.admit([event(3, "b")]).going) == [[3]]
 
 
 @given(

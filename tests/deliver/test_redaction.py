@@ -83,5 +83,27 @@ def test_no_cut_leaves_a_piece_of_a_secret(secret: str, before: str, encode: Any
     assert not cleaned.lower().endswith(tuple(echo[:n].lower() for n in range(SHORTEST, len(echo) + 1)))
 
 
+HOOK = "https://hooks.example/services/T0/xyz7/A1b2C3d4?token=s3cr&v=2"
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "cleaned"),
+    [
+        (HOOK, f"InvalidURL: {HOOK}", "InvalidURL: https://hooks.example..."),
+        (HOOK, "no hook A1b2C3d4 of services", "no hook ... of services"),
+        (HOOK, "GET /services/T0/xyz7/A1b2C3d4?tok", "GET ..."),
+        ("https://a.example/t%C3%B6ken-1/", "301 to https://a.example/t\u00f6ken-1/x", "301 to https://a.example.../x"),
+        ("http://relay:hunter2@a.example/", "http://relay:hunter2@a.example: no", "http://relay:...@a.example: no"),
+        ("https://k3y-value@a.example", "401 for k3y-value", "401 for ..."),
+        ("https://a.example/", "GET / of a.example", "GET / of a.example"),
+    ],
+)
+def test_of_urls_the_host_alone_is_told(url: str, text: str, cleaned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("URL", url)
+    assert Redaction(Chatty(type="chatty", headers={"x": url})).clean(text) == cleaned
+    by_reference = Redaction(Chatty(type="chatty", token=Secret("env", "URL"))).clean(text)
+    assert by_reference in (cleaned, text.replace(url, "..."))
+
+
 def test_without_secrets_nothing_is_changed() -> None:
     assert Redaction(ConnectorSettings(type="file")).clean("HTTP 400: ...") == "HTTP 400: ..."

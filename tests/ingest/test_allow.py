@@ -1,13 +1,15 @@
 """Where a request comes from, and who can pretend what about that."""
 
 from ipaddress import ip_address
+from unittest.mock import Mock
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from pydantic import ValidationError
 
 from relay.api import SourceSettings
 from relay.api.network import Networks, Peer, parse_networks
-from relay.ingest.allow import parse_hop, sender
+from relay.ingest.allow import parse_hop, sender, whence
 
 PROXIES = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])
 
@@ -40,6 +42,14 @@ def test_only_proxies_are_believed_and_only_about_who_came_to_them(peer: str, ho
     came = "unix" if peer == "unix" else ip_address(peer)
     found = sender(came, hops.split(",") if hops else [], PROXIES)
     assert (found and str(found)) == expected
+
+
+def test_whom_nobody_knows_has_a_word_in_the_log() -> None:
+    transport = Mock()
+    transport.get_extra_info.side_effect = {"peername": None}.get
+    assert whence(make_mocked_request("POST", "/", transport=transport), PROXIES) == "unknown"
+    transport.get_extra_info.side_effect = {"peername": ("192.0.2.7", 4711)}.get
+    assert whence(make_mocked_request("POST", "/", transport=transport), PROXIES) == "192.0.2.7"
 
 
 def test_without_proxies_nobody_is_believed() -> None:

@@ -90,6 +90,23 @@ def test_redact_leaves_other_values_byte_for_byte(make_event):
     assert changed.body == b"{" + rest + b"}"
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "masked"),
+    [
+        ('{"p":{"e":1,"e":2,"x":1.50}}', "p.e", '{"p":{"e":"-","e":"-","x":1.50}}'),
+        ('{"p":{"e":1},"p":{"x":1.50}}', "p.e", '{"p":{"e":"-"},"p":{"x":1.50}}'),
+        ('{"p":{"e":1},"p":null}', "p.e", '{"p":{"e":"-"},"p":null}'),
+        ('{"p":{"e":1,"\\u0065":2,"x":1,"x":2}}', "p.e", '{"p":{"e":"-","e":"-","x":1,"x":2}}'),
+        ('{"p":{"e":1,"e":2},"p":3}', "*.e", '{"p":{"e":"-","e":"-"},"p":3}'),
+        ('{"p":[{"e":1,"e":2}]}', "p.*.*", '{"p":[{"e":"-","e":"-"}]}'),
+        ('{"a/b":1,"a\\/b":2}', "a/b", '{"a/b":"-","a/b":"-"}'),
+    ],
+)
+def test_redact_masks_a_name_that_comes_twice_each_time(make_event, body, field, masked):
+    changed = make(Redact, fields=[field], action="mask", mask="-").apply(make_event(body.encode()))
+    assert changed.body == masked.encode()
+
+
 def test_redact_takes_paths_that_cross(redacted):
     data = {"a": {"b": {"x": 1, "y": 2, "z": 3}, "*": {"x": 4, "y": 5}}}
     assert redacted(data, ["a.*.x", "a.b.y", "a.b.z.w"]) == {"a": {"b": {"z": 3}, "*": {"y": 5}}}

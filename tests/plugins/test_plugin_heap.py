@@ -18,7 +18,7 @@ from relay.catalogue import TYPES
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap, shape
 from relay_plugins.heap.limits import Limits
-from relay_plugins.heap.shape import flat, readable
+from relay_plugins.heap.shape import NAMES_REMEMBERED, flat, readable
 
 Make = Callable[..., Heap]
 LATER = 1_790_000_009_500
@@ -279,6 +279,16 @@ def test_heap_takes_whatever_comes_out(values: dict[str, Any]) -> None:
 def test_properties_whose_names_were_seen_before_come_out_the_same(values: dict[str, Any]) -> None:
     shape._usual.clear()
     assert flat(deepcopy(values)) == flat(deepcopy(values))
+
+
+def test_of_names_that_senders_make_up_not_all_are_remembered() -> None:
+    for number in range(2 * NAMES_REMEMBERED):
+        readable(f"made.up.{number}")
+        flat({f"made up {number}": 1})
+    flat({"name": 1})
+    assert "name" in shape._usual
+    assert len(shape._usual) <= NAMES_REMEMBERED
+    assert readable.cache_info().currsize <= NAMES_REMEMBERED
 
 
 STEPS = st.lists(

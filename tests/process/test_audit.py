@@ -20,6 +20,7 @@ from relay.journal.attempts import note
 from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, ranges, together
 from relay.journal.books import Books, Refusals, SourceBooks
 from relay.journal.erasures import ask_erasure
+from relay.journal.folders import journal_folder, worker_folder
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
@@ -259,7 +260,14 @@ async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest
     await journal.close()
     result = run(state, "trace", "77")
     assert (result.exit_code, result.stdout.count("order from shop")) == (0, 2)
-    assert result.stderr == "there are more events with this id behind offset 10\n"
+    assert result.stderr == "there are more events with this id, from offset 11 on\n"
+    State(worker_folder(state, 1), 1).close()
+    other = Journal(journal_folder(state, Path("journal"), 1), Limits(64 << 20, 3600), 1 << 20)
+    await other.append([ORDER] * 3, [EVENTS[9]] * 3)
+    await other.close()
+    result = run(state, "trace", "77")
+    assert result.stdout.count("order from shop") == 2
+    assert result.stderr.count("there are more events with this id, from offset ") == 2
 
 
 COMMANDS = [

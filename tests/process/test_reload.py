@@ -172,18 +172,18 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         for number in range(30):
             await daemon.post(numbered(number))
         (daemon.conf / "20-web.toml").unlink()
-        until = "until they are 7d 0h old (journal.retention), as long as there is room"
-        removed = f"connector web: removed; 30 pending events stay {until}, in case it is added back"
+        kept = "kept until 7d 0h old (journal.retention), as long as there is room, in case it is added back"
+        removed = f"connector web: removed; 30 pending events {kept}"
         assert (await relay(daemon, "reload"))[1] == f"{removed}\n"
         (reloaded,) = await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
         assert reloaded["changes"] == [removed]
         code, screen, _ = await relay(daemon, "status")
-        line = "web: not configured any more; 30 pending stay for journal.retention in case it is added back"
-        assert (code, f"\n{line} (relay forget web lets go of them)\n" in screen) == (0, True)
+        line = "web: not configured any more; 30 pending events kept for journal.retention in case it is added back"
+        assert (code, f"\n{line} (relay forget web lets go of it)\n" in screen) == (0, True)
         await daemon.post(numbered(30))
 
         hook(daemon, "web", web.url)
-        assert (await relay(daemon, "reload"))[1] == "connector web: added; goes on with 30 pending\n"
+        assert (await relay(daemon, "reload"))[1] == "connector web: added; goes on where it was, 31 events pending\n"
         code, _, error = await relay(daemon, "forget", "web", "--yes")
         assert (code, "nothing is kept of a connector web that is not configured" in error) == (1, True)
         assert (await relay(daemon, "resume", "web"))[0] == 0
@@ -192,7 +192,7 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         assert (await relay(daemon, "pause", "web"))[0] == 0
         await daemon.post(numbered(31, 32))
         (daemon.conf / "20-web.toml").unlink()
-        assert "2 pending events stay" in (await relay(daemon, "reload"))[1]
+        assert "2 pending events kept" in (await relay(daemon, "reload"))[1]
 
         assert (await relay(daemon, "forget", "web"))[0] == 1, "nobody has confirmed it"
         lost = "web is forgotten, with 2 pending and 0 parked events of web\n"

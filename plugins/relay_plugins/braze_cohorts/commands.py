@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from relay_plugins.braze_cohorts.effect import effect_of
+from relay_plugins.braze_cohorts.effect import counted, effect_of
 from relay_plugins.braze_cohorts.files import Form, users_in
 from relay_plugins.braze_cohorts.known import Cohort, databases, members, unfinished
 from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
@@ -40,7 +40,7 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
         return click.echo(json.dumps([cohort._asdict() for cohort in found], indent=2))
     for cohort in found:
         errors = f"  ({cohort.errors:,} entries refused, see show)" if cohort.errors else ""
-        click.echo(f"{cohort.id}  {cohort.members:,} members  {_moment(cohort.synced)}  {cohort.name}{errors}")
+        click.echo(f"{cohort.id}  {counted(cohort.members, 'member')}  {_moment(cohort.synced)}  {cohort.name}{errors}")
     return None
 
 
@@ -123,7 +123,7 @@ def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) ->
     users = users_in(file, pushing.form)
     effect = pushing.effect(cohort_id, users)
     unknown = f"{pushing.state} knows of no members yet"
-    told = f"{cohort_id}: {len(users):,} users, {effect or unknown}"
+    told = f"{cohort_id}: {counted(len(users), 'user')}, {effect or unknown}"
     if effect and effect.is_drastic and not pushing.drastic:
         click.confirm(f"{told}\nMore than half of the members would leave. Push all the same?", abort=True, err=True)
     pushing.send(cohort_id, name or "", users)

@@ -11,6 +11,11 @@ from relay_plugins.braze_cohorts.change import Member, member_of
 from relay_plugins.braze_cohorts.known import databases, members
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of them: "1 user", "1,200 users"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class Effect(NamedTuple):
     """Who would come and go, and how many are in it now."""
 
@@ -19,7 +24,7 @@ class Effect(NamedTuple):
     known: int
 
     def __str__(self) -> str:
-        return f"+{len(self.add):,} -{len(self.remove):,} of {self.known:,} members"
+        return f"+{len(self.add):,} -{len(self.remove):,} of {counted(self.known, 'member')}"
 
     @property
     def is_drastic(self) -> bool:

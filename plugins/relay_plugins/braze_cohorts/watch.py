@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from relay_plugins.braze_cohorts.effect import counted
 from relay_plugins.braze_cohorts.files import users_in
 from relay_plugins.braze_cohorts.pushing import Pushing, pushing_options
 
@@ -61,7 +62,7 @@ def _looked_at(pushing: Pushing, path: Path) -> tuple[list[str], str]:
     effect = pushing.effect(path.stem, users)
     if effect and effect.is_drastic and not pushing.drastic:
         raise click.ClickException(f"{effect}: more than half would leave; with --yes such files are pushed, too")
-    return users, f"{len(users):,} users" + (f", {effect}" if effect else "")
+    return users, counted(len(users), "user") + (f", {effect}" if effect else "")
 
 
 def _failed(path: Path, error: click.ClickException | OSError) -> bool:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -16,6 +16,7 @@ MOST_OF_IDENTITY: Final = 255
 DEEPEST: Final = 16
 """Objects within objects; what is deeper goes as JSON."""
 NAMES_REMEMBERED: Final = 4096
+"""Of event types and of properties: senders can make up any number."""
 TIMES_REMEMBERED: Final = 1024
 """Events of one second come together."""
 EMAIL: Final = "email"
@@ -47,7 +48,7 @@ _usual: Final = set[str]()
 """Names of properties that are in Heap what they are here."""
 
 
-@cache
+@lru_cache(NAMES_REMEMBERED)
 def readable(event_type: str) -> str:
     """An event type as people say it: `users.messages.email.Send` is "Email Send"."""
     parts = re.sub(r"^users\.(messages\.|behaviors\.)?", "", event_type).split(".")
@@ -146,7 +147,9 @@ def _mended(values: dict[str, Any]) -> bool:
 def _named(key: str) -> str:
     """The key as Heap takes it; remembered if that changes nothing."""
     named = (key + "_" if OWN_NAME.fullmatch(key) else key)[:MOST_CHARACTERS]
-    if named == key and len(_usual) < NAMES_REMEMBERED:
+    if named == key:
+        if len(_usual) >= NAMES_REMEMBERED:
+            _usual.clear()  # those that are really usual are back at once
         _usual.add(key)
     return named
 

@@ -226,7 +226,7 @@ def _is_id(value: Any) -> bool:
 def _unreadable(segment: Segment, users: Iterable[User]) -> Iterator[Unreadable]:
     """Those whom nobody could find, all in one."""
     if strange := [user.id for user in users if not _is_id(user.id)]:
-        reason = f"{len(strange):,} users of a page have no id that is text or an integer; the others are taken"
+        reason = f"users of a page without an id that is text or an integer: {len(strange):,}; the others are taken"
         yield Unreadable(orjson.dumps({"segment": str(segment.id), "ids": strange}), reason)
 
 

@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -42,6 +43,7 @@ HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  they are only looked for
 READ_ONLY: Final = {"strict": ("/",), "full": ("/usr", "/boot", "/etc"), "yes": ("/usr", "/boot")}
 """What ProtectSystem= makes read-only."""
+_CONF: Final = re.compile("(?<=^--conf)=")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Unit:
     @property
     def conf(self) -> Sequence[Path]:
         """The folders of its configuration."""
-        command = self.settings.get("ExecStart", ())
+        command = [part for word in self.settings.get("ExecStart", ()) for part in _CONF.split(word, 1)]
         given = [Path(after) for word, after in pairwise(command) if word == "--conf"]
         return given or CONF_FOLDERS
 

@@ -1,0 +1,145 @@
+"""Several workers as one, while they go and come."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from relay.admin import Status
+from relay.config import Config
+from relay.journal import Cursor, State
+from relay.runtime.joint import JointView
+from relay.runtime.reload import Reloaded
+from relay.runtime.worker import Worker
+from tests.admin.conftest import CONFIG, a_lane, a_source, a_status
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def counted(started: float, accepted: int) -> Status:
+    lane = a_lane(accepted=accepted, attempts={"delivered": accepted})
+    return a_status(started=started, sources=[a_source(accepted=accepted)], lanes=[lane])
+
+
+@dataclass
+class Faked:
+    """What the supervisor sees of a worker, without the worker."""
+
+    worker: Worker
+    over: bool = False
+    status: Status = field(default_factory=lambda: counted(1.0, 1))
+    hold: Callable[[str], Awaitable[object]] | None = None
+    """Called with the path before it answers."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        status, hold = self.status, self.hold
+        if hold is not None:
+            await hold(request.path)
+        if request.path == "/status":
+            return web.Response(body=msgspec.json.encode(status))
+        if request.path == "/reload":
+            return web.Response(body=msgspec.json.encode(Reloaded(ok=True, said=[])))
+        return web.Response(status=500, text="500 Internal Server Error")
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
+    async with AsyncExitStack() as stack:
+        found = [Faked(Worker(number, 2, str(tmp_path), (), False)) for number in range(2)]
+        for one in found:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", one.answer)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.UnixSite(runner, str(one.worker.admin)).start()
+        yield found
+
+
+def joint(folder: Path, workers: list[Faked], config: Config = CONFIG, new: Config = CONFIG) -> JointView:
+    return JointView(config, lambda: new, folder, workers)
+
+
+async def test_two_who_look_while_a_worker_starts_again_count_each_of_its_processes_once(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    view, answered, go = joint(tmp_path, workers), asyncio.Event(), asyncio.Event()
+    look = view._look
+
+    async def looked(worker: Worker) -> Status | None:
+        status = await look(worker)
+        answered.set()
+        return status
+
+    async def late(_: str) -> None:
+        workers[1].hold = None
+        await go.wait()
+
+    view._look = looked  # type: ignore[method-assign]
+    workers[0].status, workers[1].hold = counted(1.0, 100), late
+    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+        first = group.create_task(view.status(), name="the first look")
+        await answered.wait()
+        workers[0].status = counted(2.0, 10)
+        await view.status()
+        go.set()
+        await first
+    for _ in range(2):
+        assert [one.attempts for one in (await view.status()).lanes] == [{"delivered": 100 + 10 + 1}]
+
+
+async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    state = State(tmp_path)
+    await state.save({"heap": Cursor(0, 4)}, 10)
+    view, reloading, go = joint(tmp_path, workers, Config(), CONFIG), asyncio.Event(), asyncio.Event()
+    for one in workers:
+        one.status = a_status(lanes=[])
+
+    async def late(path: str) -> None:
+        if path == "/reload":
+            reloading.set()
+            await go.wait()
+
+    workers[0].hold = late
+
+    async def forget() -> None:
+        await reloading.wait()
+        await view.forget("heap")
+
+    async def go_on() -> None:
+        await reloading.wait()
+        while not (view._reloading._waiters or await state.cursor("heap") is None):
+            await asyncio.sleep(0.01)
+        go.set()
+
+    async with asyncio.timeout(10):
+        reloaded, forgotten, _ = await asyncio.gather(view.reload(), forget(), go_on(), return_exceptions=True)
+    assert isinstance(reloaded, Reloaded)
+    assert "heap is configured" in str(forgotten)
+    assert await state.cursor("heap") == Cursor(0, 4)
+    state.close()
+
+
+async def test_what_a_worker_says_that_is_no_answer_is_told_and_no_bug(tmp_path: Path, workers: list[Faked]) -> None:
+    state = State(tmp_path)
+    with pytest.raises(OSError, match="worker 0: "):
+        await joint(tmp_path, workers).hold("heap", held=True)
+    state.close()
+
+
+async def test_a_bug_in_a_reload_is_told_and_ends_nothing(tmp_path: Path, workers: list[Faked]) -> None:
+    def broken() -> Config:
+        raise ZeroDivisionError("oops")
+
+    with capture_logs() as logs:
+        outcome = await JointView(CONFIG, broken, tmp_path, workers).reload()
+    assert (outcome.ok, outcome.said) == (False, ["a bug in relay: ZeroDivisionError: oops; restart it to be sure"])
+    assert logs[-1]["event"] == "reload failed by a bug"
