@@ -26,7 +26,7 @@ path = "/currents"
 type = "http"
 url = "%s"
 """
-WATCHDOG_S = 1.0
+WATCHDOG_S = 2.0
 HANGS = """
 import os, time
 from pathlib import Path
