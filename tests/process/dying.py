@@ -20,7 +20,7 @@ class Harness:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def run(self, folder: Path, die_at: int = 0, **order: bool) -> tuple[bool, list[str]]:
+    def run(self, folder: Path, die_at: int = 0, **order: bool | str) -> tuple[bool, list[str]]:
         """Whether it was killed, and its steps until then."""
         folder.mkdir(exist_ok=True)
         assert self._process.stdin is not None

@@ -1,5 +1,5 @@
 """A journal and a lane that kill themselves before a given step. Run as a program, see dying.py; an order also says
-whether to send anything or only to go on."""
+whether to send anything or only to go on, and may name the step instead of its number."""
 
 import asyncio
 import os
@@ -26,12 +26,12 @@ write_line = os.write
 class Steps:
     """Counts what touches the disk, and dies before one of it, or in the middle of a write."""
 
-    def __init__(self, die_at: int, log: int) -> None:
-        self.numbers, self.die_at, self.log = count(1), die_at, log
+    def __init__(self, die_at: int, die_before: str | None, log: int) -> None:
+        self.numbers, self.die_at, self.die_before, self.log = count(1), die_at, die_before, log
 
     def __call__(self, name: str) -> None:
         write_line(self.log, f"{name}\n".encode())
-        if next(self.numbers) == self.die_at:
+        if next(self.numbers) == self.die_at or name == self.die_before:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self) -> None:
@@ -138,7 +138,8 @@ def child(order: dict[str, Any]) -> None:
     sys.stdout = sys.stderr  # what is logged
     folder = Path(order["folder"])
     Target.delivered = os.open(folder / "delivered", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    steps = Steps(order["die_at"], os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT))
+    log = os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+    steps = Steps(order["die_at"], order.get("die_before"), log)
     steps.watch()
     fleet.LOOK_S = 0.005  # type: ignore[misc]
     asyncio.run(scenario(folder, sends=order.get("sends", True)))
