@@ -18,7 +18,8 @@ from relay.api.outcome import (
     retry_after,
 )
 from relay.api.plugin import Plugin
-from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Secret, Settings, UrlPath
+from relay.api.secret import Secret
+from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
 from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, check_utf8
 
 __all__ = [

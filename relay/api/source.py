@@ -11,7 +11,8 @@ from pydantic import Field
 from relay.api.event import Kind
 from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
-from relay.api.settings import Duration, Secret, Settings, UrlPath
+from relay.api.secret import Secret
+from relay.api.settings import Duration, Settings, UrlPath
 
 if TYPE_CHECKING:
     import structlog

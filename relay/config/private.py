@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from relay.api.settings import SECRET_FORMS
+from relay.api.secret import SECRET_FORMS
 
 HIDDEN: Final = "..."
 """Stands in an excerpt for what is not shown."""

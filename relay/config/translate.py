@@ -8,16 +8,8 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from relay.api.settings import (
-    BYTES,
-    CONTRADICTION,
-    SECONDS,
-    SECRET_FORMS,
-    Settings,
-    parse_duration,
-    parse_size,
-    write_quantity,
-)
+from relay.api.secret import SECRET_FORMS
+from relay.api.settings import BYTES, CONTRADICTION, SECONDS, Settings, parse_duration, parse_size, write_quantity
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest
 

@@ -16,12 +16,12 @@ import structlog
 
 from relay.catalogue import Selection
 from relay.config import Config
-from relay.deliver.keeping import Keeping
-from relay.deliver.lane import Lane, Snapshot
+from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
 from relay.deliver.replays import Replays
-from relay.journal import Counts, Cursor, Journal, State
+from relay.deliver.saver import Saver
+from relay.journal import Counts, Journal, State
 from relay.journal.books import books
 
 SAVE_S: Final = 0.25
@@ -48,8 +48,7 @@ class Fleet:
         self._saving = asyncio.Lock()
         self.also_needed: Callable[[], int] | None = None
         """From which offset on somebody beside the lanes still needs the journal."""
-        self._saved: dict[str, tuple[Cursor, int]] = {}
-        self._keeping = Keeping(journal, state)
+        self._saver = Saver(journal, state, self._replays)
 
     @property
     def lanes(self) -> Sequence[LiveLane]:
@@ -118,7 +117,7 @@ class Fleet:
         self._replays.forget(names)
         for lane in ending:
             del self._lanes[lane.name], self._plans[lane.name]
-            self._saved.pop(lane.name, None)
+            self._saver.forget(lane.name)
             await release(lane.connector)
 
     def _start(self, lane: LiveLane) -> None:
@@ -245,23 +244,4 @@ class Fleet:
             await self._save()
 
     async def _save(self) -> None:
-        head = self._journal.head
-        live = {lane: lane.snapshot() for lane in self.lanes}
-        replays = self._replays.snapshots()
-        await self._write(head, live, replays)
-        for lane, snapshot in live.items():
-            lane.saved(snapshot)
-        self._replays.saved(replays)
-        also = [self.also_needed()] if self.also_needed else []
-        needed = min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head)
-        await self._keeping.keep(self.lanes, needed, min(needed, self._replays.position(needed)))
-
-    async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
-        cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
-        changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
-        again = [one for snapshot in live.values() for one in snapshot.delivered_again]
-        attempts = [one for snapshot in live.values() for one in snapshot.attempts]
-        if changed or replays or again or attempts:
-            others = {number: snapshot.cursor for number, snapshot in replays.items()}
-            await self._state.save(changed, head, again, others, attempts)
-            self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
+        await self._saver.save(self.lanes, self.also_needed)

@@ -1,6 +1,7 @@
 """Which events may go now if those of one key are to stay in order. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from relay.api import BatchSettings, Event
@@ -77,7 +78,7 @@ class Order:
             if not self._under_way[key]:
                 del self._under_way[key]
                 freed += self._waiting.pop(key, [])
-        return self.admit(freed)
+        return self.admit(sorted(freed, key=attrgetter("offset")))
 
     def failed(self, events: Iterable[Event]) -> None:
         """These are on their way to be parked, before they have gone."""

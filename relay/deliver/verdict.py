@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import NamedTuple
 
 from relay.api import DELIVERED, Delivered, Outcome, Reject, Retry, Skipped, Unauthorized
@@ -27,6 +28,7 @@ class Verdict:
     again: Sequence[int] = ()
     """To be tried again."""
     refused: Sequence[Refusal] = ()
+    """In the order of the events."""
     skipped: Sequence[int] = ()
     """The connector has no use for them."""
     why_skipped: str = ""
@@ -53,7 +55,7 @@ class Verdict:
         """The same with nothing to be tried again."""
         cause = "bug" if self.bug else "gave_up"
         given_up = [Refusal(number, self.reason, cause, self.status, self.answer) for number in self.again]
-        return replace(self, again=(), refused=[*self.refused, *given_up])
+        return replace(self, again=(), refused=sorted([*self.refused, *given_up], key=attrgetter("number")))
 
 
 def judge(size: int, answer: Sequence[Outcome] | BaseException | None, clean: Callable[[str], str] = str) -> Verdict:

@@ -70,8 +70,8 @@ class Cursor:
         self.ahead = merged(self.ahead)
 
     def settle_each(self, offsets: Sequence[int], counts: Counts) -> None:
-        """Mark single events (ascending) as settled, in any order; none of them must have been settled before."""
-        self.settle_ranges(runs(offsets), counts)
+        """Mark single events as settled, in any order; none of them must have been settled before."""
+        self.settle_ranges(runs(sorted(offsets)), counts)
 
     def settle_ranges(self, ranges: Iterable[tuple[int, int]], counts: Counts) -> None:
         """Mark many ranges as settled, in any order; none of them must have been settled before."""

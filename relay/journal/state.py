@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple
-from importlib.resources import files
 from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
@@ -22,34 +21,15 @@ from typing import Final, TypeVar, TypeVarTuple
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
-from relay.journal.folders import DATABASE, WORKER_NUMBERS
+from relay.journal.folders import DATABASE
 from relay.journal.lock import lock
-from relay.journal.parked import FIELDS, LOCKED_S, VERSION, Parked
+from relay.journal.parked import FIELDS, LOCKED_S, Parked
 from relay.journal.pauses import read_pauses
 from relay.journal.replays import Replay, read_replays, save_replays
+from relay.journal.tables import make_tables
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-MIGRATIONS: Final = (
-    """
-    ALTER TABLE parked RENAME COLUMN parked TO first;
-    ALTER TABLE parked ADD COLUMN last REAL NOT NULL DEFAULT 0;
-    ALTER TABLE parked ADD COLUMN again REAL;
-    ALTER TABLE parked ADD COLUMN id_field TEXT NOT NULL DEFAULT 'id';
-    ALTER TABLE parked ADD COLUMN time_field TEXT NOT NULL DEFAULT 'time';
-    ALTER TABLE parked ADD COLUMN received REAL NOT NULL DEFAULT 0;
-    UPDATE parked SET last = first, received = first;
-    """,
-    """
-    ALTER TABLE parked ADD COLUMN status INTEGER;
-    ALTER TABLE parked ADD COLUMN answer TEXT NOT NULL DEFAULT '';
-    ALTER TABLE parked ADD COLUMN replay INTEGER;
-    ALTER TABLE parked ADD COLUMN key TEXT;
-    """,
-    "",  # tables of erasures were added
-)
-"""The step from each version of the tables to the next."""
 
 _STORED: Final = [name for name in FIELDS if name != "number"]
 _KEPT: Final = ("attempts", "first", "again", "replay")
@@ -73,12 +53,6 @@ _EXPIRE: Final = """
 """
 
 
-_NUMBER_FROM: Final = """
-    INSERT INTO sqlite_sequence (name, seq)
-    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)
-"""
-
-
 class State:
     """The state database of one state folder."""
 
@@ -93,8 +67,7 @@ class State:
         self._db = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        _make_tables(self._db)
-        self._db.executemany(_NUMBER_FROM, [(table, worker * WORKER_NUMBERS) for table in ("parked", "replay")])
+        make_tables(self._db, worker)
         self._thread = ThreadPoolExecutor(1, "state")
         self._moved = asyncio.Event()
 
@@ -253,14 +226,3 @@ class State:
         self._thread.shutdown()
         self._db.close()
         os.close(self._lock)
-
-
-def _make_tables(db: sqlite3.Connection) -> None:
-    """Make the tables, or bring those of an older relay up to date, all or nothing."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise sqlite3.DatabaseError(f"{DATABASE} was written by a newer relay (version {version} of its tables)")
-    fresh = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'parked'").fetchone() is None
-    steps = "" if fresh else "".join(MIGRATIONS[version:])
-    tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")
-    db.executescript(f"BEGIN IMMEDIATE; {steps} {tables} PRAGMA user_version = {VERSION}; COMMIT;")

@@ -1,7 +1,8 @@
 """Starts and stops the daemon."""
 
-from relay.runtime.daemon import StartError, run
+from relay.runtime.daemon import run
 from relay.runtime.logs import set_up_logs
+from relay.runtime.process import StartError
 from relay.runtime.supervisor import is_needed, supervise
 from relay.runtime.worker import Worker, follow_parent
 

@@ -7,12 +7,11 @@ was not settled is delivered after the next start.
 """
 
 import asyncio
-import gc
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,25 +24,22 @@ from relay.api import Source
 from relay.config import Config, ConfigError, TlsError
 from relay.deliver import Eraser, Fleet, NotOpened
 from relay.ingest import First, Ingest, Others
-from relay.journal import Corrupt, Journal, Limits, State, tidy_parking
-from relay.journal.folders import journal_folder, other_folders, worker_folder
+from relay.journal import Journal, State, tidy_parking
+from relay.journal.folders import other_folders
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
+from relay.runtime.looks import Looks
+from relay.runtime.process import StartError, collect_less, inherited, limits_of, on_signal, opened
 from relay.runtime.pulse import Pulse
 from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.retired import retired
-from relay.runtime.systemd import Notify, inherited_sockets
+from relay.runtime.systemd import Notify
 from relay.runtime.view import View
 from relay.runtime.worker import Worker
 
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
-OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
-
-
-class StartError(Exception):
-    """The daemon cannot start, and why."""
 
 
 async def run(config: Config, load: Load, state_folder: Path, worker: Worker | None = None) -> None:
@@ -52,7 +48,7 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
     Raises StartError."""
     stop = asyncio.Event()
     on_signal(stop.set)
-    async with _journal(config, state_folder, worker.number if worker else 0) as (journal, state):
+    async with opened(config, state_folder, worker.number if worker else 0) as (journal, state):
         await Daemon(config, load, journal, state, worker).run(stop)
     log.info("worker stopped" if worker else "relay stopped")
 
@@ -68,7 +64,8 @@ class Daemon:
         self._first = First(worker.first, []) if worker and number else None
         self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
-        self._view = View(config, state.folder, self._fleet, self._ingest, journal, self.reload, alone=worker is None)
+        self._looks = Looks(self._fleet, self._ingest, journal)
+        self._view = View(config, state.folder, self._looks, self._fleet, journal, self.reload, alone=worker is None)
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
@@ -89,7 +86,7 @@ class Daemon:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
-                _collect_less()
+                collect_less()
                 self._tell_start(addresses)
                 await self._until(stop)
                 log.info("worker stops" if self._worker else "relay stops", drain_s=self._config.runtime.drain)
@@ -106,7 +103,7 @@ class Daemon:
         """What is done beside the flow, until the stop."""
         yield "tidy parking", tidy_parking(self._state, self._config.parked.retention)
         yield "watch certificates", self._ingest.watch_tls()
-        yield "sample the counters", self._view.keep_sampling()
+        yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
         if self._first is not None:
@@ -244,52 +241,3 @@ class Daemon:
 def sources_of(config: Config) -> list[Source]:
     """The sources of a configuration, made anew."""
     return [source.plugin(source.name, source.settings) for source in config.sources.values()]
-
-
-def inherited() -> list[socket.socket] | None:
-    """The sockets that systemd has passed to the process; None if it has none. Raises StartError."""
-    try:
-        sockets = inherited_sockets()
-    except ValueError as error:
-        raise StartError(f"the sockets that were passed to relay: {error}") from error
-    if sockets:
-        log.info("sockets were passed to relay: ingest.listen is not used", sockets=len(sockets))
-    return sockets or None
-
-
-@asynccontextmanager
-async def _journal(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, State]]:
-    """The journal and the database of the worker with this number. Raises StartError."""
-    settings, folder = config.journal, worker_folder(state_folder, number)
-    place = journal_folder(state_folder, settings.path, number)
-    try:
-        state = await asyncio.to_thread(State, folder, number)
-        journal = await asyncio.to_thread(Journal, place, limits_of(config), settings.memory)
-    except (OSError, sqlite3.Error, Corrupt) as error:
-        raise StartError(f"the state folder {folder} cannot be used: {error}") from error
-    try:
-        yield journal, state
-    finally:
-        await journal.close()
-        await asyncio.to_thread(state.close)
-
-
-def _collect_less() -> None:
-    """What is there now stays, so the garbage collector need not look at it again and again, nor so often at the rest:
-    hardly any of what a request leaves behind is cyclic."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_PER_COLLECTION)
-
-
-def limits_of(config: Config) -> Limits:
-    """How much the journal may keep."""
-    settings = config.journal
-    expire_oldest = settings.on_full == "expire_oldest"
-    return Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
-
-
-def on_signal(act: Callable[[], object]) -> None:
-    """Act on SIGTERM and SIGINT, instead of what was to be done before."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, act)

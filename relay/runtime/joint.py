@@ -19,10 +19,10 @@ import msgspec
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
+from relay.runtime.folder import count_parked_in, forgotten
 from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
-from relay.runtime.view import count_parked_in, forgotten
 from relay.runtime.worker import Worker
 
 ANSWER_S: Final = 5.0

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from relay.runtime.daemon import StartError
+from relay.runtime.process import StartError
 from relay.runtime.worker import Worker
 
 FIRST_WAIT_S: Final = 0.2

@@ -28,9 +28,10 @@ from relay.config import Config
 from relay.ingest import bind, close, show
 from relay.journal.folders import worker_folders
 from relay.journal.leftover import has_work
-from relay.runtime.daemon import Load, StartError, inherited, on_signal
+from relay.runtime.daemon import Load
 from relay.runtime.joint import JointView
 from relay.runtime.joint_pulse import JointPulse
+from relay.runtime.process import StartError, inherited, on_signal
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
 from relay.runtime.worker import Worker

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
@@ -167,7 +167,7 @@ def test_what_is_given_up_is_refused_with_the_cause() -> None:
     some = Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later", status=503, answer="busy")
     given_up = some.given_up()
     assert (given_up.delivered, given_up.again) == (1, ())
-    assert given_up.refused == [Refusal(2, "no"), Refusal(0, "later", "gave_up", 503, "busy")]
+    assert given_up.refused == [Refusal(0, "later", "gave_up", 503, "busy"), Refusal(2, "no")]
     assert judge(1, KeyError("x")).given_up().refused == [Refusal(0, "bug in the connector: KeyError: 'x'", "bug")]
 
 
@@ -199,3 +199,11 @@ def test_the_breaker_opens_at_once_if_the_destination_asks_for_it_and_success_st
     breaker.worked()
     breaker.failed(99.0, at_once=False)
     assert breaker.wait(15.0) == 0
+
+
+@example([4, 9, 5, 7])
+@given(st.sets(st.integers(0, 12)).flatmap(lambda offsets: st.permutations(sorted(offsets))))
+def test_single_events_are_settled_in_any_order(offsets: list[int]) -> None:
+    cursor = Cursor(0, 0)
+    cursor.settle_each(offsets, Counts(delivered=len(offsets)))
+    assert {offset for offset in range(14) if cursor.is_settled(offset)} == {*offsets}

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -547,3 +548,22 @@ async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, m
         is_full = False
         await it.until(lambda: by_key(it).get("user", [])[-1:] == [2])
         assert by_key(it)["user"] == [1, 2]
+
+
+async def test_of_a_batch_of_several_blocks_what_is_refused_and_what_is_given_up_is_parked(tmp_path: Path) -> None:
+    retry = {"first": "1ms", "max": "2ms", "give_up_after": "1ms"}
+    async with bench(tmp_path, retry=retry, batch={"events": 6, "age": "1s"}, order_by="properties.n") as it:
+
+        def each(batch: Batch) -> list[Outcome]:
+            time.sleep(0.002)  # longer than it may be tried
+            ends = {0: Retry("later"), 1: Retry("later"), 5: Reject("no")}
+            return [ends.get(event.properties["n"], DELIVERED) for event in batch]
+
+        it.connector.answer = each
+        for first in (0, 3):
+            await it.journal.append([KIND] * 3, [make_event(n=n) for n in range(first, first + 3)])
+        await it.settled()
+        assert len(it.connector.batches[0]) == 6
+        assert it.fleet.lanes[0].cursor.counts == Counts(delivered=3, parked=3)
+        causes = sorted((one.offset or 0, one.cause) for one in parked(tmp_path))
+        assert causes == [(0, "gave_up"), (1, "gave_up"), (5, "refused")]

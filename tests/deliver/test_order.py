@@ -85,6 +85,7 @@ def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park
 
     def sort(batches: list[list[Event]], parked_behind: list[Event]) -> None:
         assert all(0 < len(batch) <= LIMITS.events for batch in batches)
+        assert all(_of(events) == sorted(_of(events)) for events in (*batches, parked_behind))
         going.extend(batches)
         behind.extend(parked_behind)
 

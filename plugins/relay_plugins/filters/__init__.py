@@ -1,0 +1,101 @@
+"""The filter types `redact`, `keep`, `drop` and `sample`. All of them name a field by its dotted path."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+from pydantic import Field
+
+from relay.api import Contradiction, Event, Filter, FilterSettings
+from relay_plugins.filters.field import FieldPath, values_at
+from relay_plugins.filters.redact import Redact
+
+__all__ = ["Drop", "Keep", "Redact", "Sample"]
+
+Scalar = str | bool | int | float
+
+
+class Condition(FilterSettings):
+    """A field and one test of it. A path with `*` passes the test if any of its values does."""
+
+    field: FieldPath
+    """`event_type`, or a dotted path."""
+    equals: Scalar | None = None
+    in_: tuple[Scalar, ...] | None = Field(None, alias="in", min_length=1)
+    """Equal to one of these."""
+    glob: str | None = None
+    """A string such as "*@example.com"; upper and lower case differ."""
+    exists: bool | None = None
+    """true: the field is there and not null; false: it is not."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """There is one test."""
+        given = [test for test in (self.equals, self.in_, self.glob, self.exists) if test is not None]
+        if len(given) != 1:
+            yield "equals in glob exists", f"give exactly one of equals, in, glob or exists, not {len(given)}"
+
+    def holds(self) -> Callable[[Event], bool]:
+        """The condition as a function of an event."""
+        values = self._values
+        if self.exists is not None:
+            return lambda event: any(value is not None for value in values(event)) is self.exists
+        if self.glob is not None:
+            match = re.compile(fnmatch.translate(self.glob)).match
+            return lambda event: any(isinstance(value, str) and match(value) is not None for value in values(event))
+        wanted = {_typed(value) for value in ((self.equals,) if self.in_ is None else self.in_)}
+        return lambda event: any(_typed(value) in wanted for value in values(event))
+
+    def _values(self, event: Event) -> Iterator[Any]:
+        return iter((event.type,)) if self.field == ("event_type",) else values_at(event.data, self.field)
+
+
+def _typed(value: Any) -> tuple[bool, Any]:
+    """A value to compare by: in JSON true is not 1, and objects and lists equal nothing here."""
+    return isinstance(value, bool), None if isinstance(value, dict | list) else value
+
+
+class Keep(Filter, type="keep"):
+    """Keeps the events for which the condition holds, and drops the others."""
+
+    Settings = Condition
+
+    def __init__(self, name: str, settings: Condition) -> None:
+        super().__init__(name, settings)
+        self._holds = settings.holds()
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        return event if self._holds(event) else None
+
+
+class Drop(Keep, type="drop"):
+    """Drops the events for which the condition holds, and keeps the others."""
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        return None if self._holds(event) else event
+
+
+class Sample(Filter, type="sample"):
+    """Keeps a share of the events, and of one key all or none: by default the same users, event after event."""
+
+    class Settings(FilterSettings):
+        """How much, and by what."""
+
+        rate: float = Field(ge=0, le=1)
+        """The share that is kept: 0 nothing, 1 everything."""
+        key: FieldPath = ("user", "user_id")
+        """What decides. Events without it are sampled one by one, by their id."""
+        seed: str = ""
+        """Samples with different seeds choose independently of each other."""
+
+    settings: Settings
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        found = (value for value in values_at(event.data, self.settings.key) if value is not None)
+        key = next(found, None)
+        digest = blake2b(f"{self.settings.seed}\0{event.id if key is None else key}".encode(), digest_size=8).digest()
+        return event if int.from_bytes(digest, "big") < self.settings.rate * 2**64 else None

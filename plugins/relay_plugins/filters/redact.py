@@ -1,0 +1,145 @@
+"""The filter type `redact`: takes out fields, and leaves all else as it came, byte for byte."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from operator import call, is_
+from typing import Any, Final, Literal
+
+import msgspec
+import orjson
+from msgspec import Raw
+from msgspec.json import encode
+from pydantic import Field
+
+from relay.api import Contradiction, Event, Filter, FilterSettings, Secret
+from relay_plugins.filters.field import FieldPath
+
+Change = Callable[[Raw], object]
+"""Gives what comes in place of a value: JSON as Raw, or something to encode, or GONE; the same object for no change."""
+GONE: Final = object()
+_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
+
+
+class _Name(str):
+    """A name that equals no other: an object may have the same one twice."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+
+_all_parts: Final = msgspec.json.Decoder(dict[_Name, Raw] | list[Raw], dec_hook=call).decode
+
+
+def at(paths: Iterable[tuple[str, ...]], change: Change, *, repeated: bool) -> Change:
+    """The change of whatever the paths lead to, as one of the whole value: all else stays as it is byte for byte.
+    `repeated`: objects may have a name of the paths twice, and these lead to both.
+
+    That raises msgspec.DecodeError, which is a ValueError, for malformed JSON."""
+    if () in paths:
+        return change
+    rest = {step: [path[1:] for path in paths if path[0] in (step, "*")] for step, *_ in paths}
+    named = {step: at(following, change, repeated=repeated) for step, following in rest.items()}
+    each = named.pop("*", None)
+    decode = _all_parts if repeated else _parts
+
+    def changed(value: Raw) -> object:
+        try:
+            parts = decode(value)
+        except msgspec.ValidationError:  # neither an object nor a list: no path leads on from there
+            return value
+        if isinstance(parts, dict):
+            return parts if _change_fields(parts, [*parts] if repeated or each else named, named, each) else value
+        return _elements(value, parts, each) if each else value
+
+    return changed
+
+
+def _change_fields(
+    fields: dict[Any, Any], names: Iterable[str], named: Mapping[str, Change], each: Change | None
+) -> bool:
+    """Change those of these names, in place; whether there was any to change."""
+    is_changed = False
+    for name in names:
+        change, old = named.get(str(name)) or each, fields.get(name)
+        if change is None or old is None or (new := change(old)) is old:
+            continue
+        is_changed, fields[name] = True, new
+        if new is GONE:
+            del fields[name]
+    return is_changed
+
+
+def _elements(value: Raw, parts: Sequence[Raw], each: Change) -> object:
+    new = [*map(each, parts)]
+    is_same = all(map(is_, new, parts))
+    return value if is_same else [one for one in new if one is not GONE]
+
+
+def _needle(path: tuple[str, ...]) -> bytes:
+    """Bytes without which an event cannot hold the path, unless it writes names with \\u escapes."""
+    name = next((step for step in reversed(path) if step != "*"), "")
+    has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
+    return f'"{name}"'.encode() if has_only_one_spelling else b""
+
+
+class Redact(Filter, type="redact"):
+    """Removes, masks or hashes fields. An event that has none of them passes with the bytes it came with."""
+
+    class Settings(FilterSettings):
+        """Which fields, and what becomes of them."""
+
+        fields: tuple[FieldPath, ...] = Field(min_length=1)
+        action: Literal["remove", "mask", "hash"] = "remove"
+        mask: str = "[REDACTED]"
+        """What `mask` puts in place of the value; Braze's own redaction writes the same."""
+        salt: Secret | None = None
+        """What `hash` (SHA-256 in hex) puts before the value: without it, hashes of e-mail addresses can be guessed."""
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """What an action has no use for."""
+            for option, action in (("mask", "mask"), ("salt", "hash")):
+                if option in self.model_fields_set and self.action != action:
+                    yield f"{option} action", f'{option} is for action = "{action}" only, and action is "{self.action}"'
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        self._needles = {_needle(path) for path in settings.fields}
+        salt = settings.salt.reveal().encode() if settings.salt else b""
+        actions: dict[str, Change] = {
+            "remove": lambda value: GONE,
+            "mask": lambda value: settings.mask,
+            "hash": lambda value: sha256(salt + _text(orjson.loads(memoryview(value)))).hexdigest(),
+        }
+        self._steps = {_needle((step,)) for path in settings.fields for step in path}
+        change = actions[settings.action]
+        self._change, self._change_all = (at(settings.fields, change, repeated=repeated) for repeated in (False, True))
+
+    def apply(self, event: Event) -> Event:
+        """Return the event without the fields' content, everything else as it came. Raises ValueError for an event that
+        cannot be decoded."""
+        body = event.body
+        for needle in self._needles:
+            if needle in body:
+                break
+        else:
+            if b"\\u" not in body:
+                return event
+        raw = Raw(body)
+        new = (self._change_all if self._may_repeat(body) else self._change)(raw)
+        return event if new is raw else event.with_body(encode(new))
+
+    def _may_repeat(self, body: bytes) -> bool:
+        """Whether an object may have a name of the paths twice: a quick look, for hardly any has."""
+        for needle in self._steps:
+            if body.count(needle) > 1:
+                return True
+        return b"\\" in body and b"\\u" in body  # a single byte is found much faster
+
+
+def _text(value: Any) -> bytes:
+    """What is hashed of a value: a string's own characters, the JSON of anything else."""
+    return value.encode() if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

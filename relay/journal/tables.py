@@ -1,0 +1,47 @@
+"""The tables of the state database: `state.sql`, and how those of an older relay become them."""
+
+import sqlite3
+from importlib.resources import files
+from typing import Final
+
+from relay.journal.folders import DATABASE, WORKER_NUMBERS
+from relay.journal.parked import VERSION
+
+MIGRATIONS: Final = (
+    """
+    ALTER TABLE parked RENAME COLUMN parked TO first;
+    ALTER TABLE parked ADD COLUMN last REAL NOT NULL DEFAULT 0;
+    ALTER TABLE parked ADD COLUMN again REAL;
+    ALTER TABLE parked ADD COLUMN id_field TEXT NOT NULL DEFAULT 'id';
+    ALTER TABLE parked ADD COLUMN time_field TEXT NOT NULL DEFAULT 'time';
+    ALTER TABLE parked ADD COLUMN received REAL NOT NULL DEFAULT 0;
+    UPDATE parked SET last = first, received = first;
+    """,
+    """
+    ALTER TABLE parked ADD COLUMN status INTEGER;
+    ALTER TABLE parked ADD COLUMN answer TEXT NOT NULL DEFAULT '';
+    ALTER TABLE parked ADD COLUMN replay INTEGER;
+    ALTER TABLE parked ADD COLUMN key TEXT;
+    """,
+    "",  # tables of erasures were added
+)
+"""The step from each version of the tables to the next."""
+
+_NUMBER_FROM: Final = """
+    INSERT INTO sqlite_sequence (name, seq)
+    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)
+"""
+
+
+def make_tables(db: sqlite3.Connection, worker: int) -> None:
+    """Make the tables of the worker with this number, or bring those of an older relay up to date, all or nothing.
+
+    Raises sqlite3.Error."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise sqlite3.DatabaseError(f"{DATABASE} was written by a newer relay (version {version} of its tables)")
+    fresh = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'parked'").fetchone() is None
+    steps = "" if fresh else "".join(MIGRATIONS[version:])
+    tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")
+    db.executescript(f"BEGIN IMMEDIATE; {steps} {tables} PRAGMA user_version = {VERSION}; COMMIT;")
+    db.executemany(_NUMBER_FROM, [(table, worker * WORKER_NUMBERS) for table in ("parked", "replay")])

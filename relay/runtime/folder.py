@@ -1,0 +1,35 @@
+"""What is looked up, and let go of, in a state folder as a whole: that of one process, or of all workers."""
+
+import asyncio
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+
+import structlog
+
+from relay.admin import ParkedCount
+from relay.journal import Forgotten, forget, parked_counts
+
+log = structlog.stdlib.get_logger()
+
+
+async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -> Forgotten:
+    """Let go of what a state folder has of a connector that is none of these. Raises as `View.forget`."""
+    if connector in connectors:
+        raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
+    kept = await asyncio.to_thread(forget, folder, connector)
+    log.warning("connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked)
+    return kept
+
+
+async def count_parked_in(folder: Path) -> list[ParkedCount]:
+    """What lies parked in a state folder; nothing if that cannot be told at the moment."""
+    try:
+        counts = await asyncio.to_thread(parked_counts, folder)
+    except (OSError, sqlite3.Error) as error:
+        log.error("parked events cannot be counted", error=str(error))
+        return []
+    return [
+        ParkedCount(source=source, connector=connector, cause=cause, events=events)
+        for source, connector, cause, events in counts
+    ]

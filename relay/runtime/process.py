@@ -1,0 +1,74 @@
+"""What a process of relay has for itself: signals, sockets that it was passed, its journal and its database."""
+
+import asyncio
+import gc
+import signal
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relay.config import Config
+from relay.journal import Corrupt, Journal, Limits, State
+from relay.journal.folders import journal_folder, worker_folder
+from relay.runtime.systemd import inherited_sockets
+
+OBJECTS_PER_COLLECTION: Final = 10_000
+log = structlog.stdlib.get_logger()
+
+
+class StartError(Exception):
+    """The daemon cannot start, and why."""
+
+
+def on_signal(act: Callable[[], object]) -> None:
+    """Act on SIGTERM and SIGINT, instead of what was to be done before."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, act)
+
+
+def inherited() -> list[socket.socket] | None:
+    """The sockets that systemd has passed to the process; None if it has none. Raises StartError."""
+    try:
+        sockets = inherited_sockets()
+    except ValueError as error:
+        raise StartError(f"the sockets that were passed to relay: {error}") from error
+    if sockets:
+        log.info("sockets were passed to relay: ingest.listen is not used", sockets=len(sockets))
+    return sockets or None
+
+
+@asynccontextmanager
+async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, State]]:
+    """The journal and the database of the worker with this number. Raises StartError."""
+    settings, folder = config.journal, worker_folder(state_folder, number)
+    place = journal_folder(state_folder, settings.path, number)
+    try:
+        state = await asyncio.to_thread(State, folder, number)
+        journal = await asyncio.to_thread(Journal, place, limits_of(config), settings.memory)
+    except (OSError, sqlite3.Error, Corrupt) as error:
+        raise StartError(f"the state folder {folder} cannot be used: {error}") from error
+    try:
+        yield journal, state
+    finally:
+        await journal.close()
+        await asyncio.to_thread(state.close)
+
+
+def limits_of(config: Config) -> Limits:
+    """How much the journal may keep."""
+    settings = config.journal
+    expire_oldest = settings.on_full == "expire_oldest"
+    return Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
+
+
+def collect_less() -> None:
+    """What is there now stays, so the garbage collector need not look at it again and again, nor so often at the rest:
+    hardly any of what a request leaves behind is cyclic."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
