@@ -66,9 +66,8 @@ class Secret:
             ((how, name),) = value.items()
             if how in WAYS and isinstance(name, str) and name:
                 return cls(how, name)
-        if isinstance(value, dict):
-            raise ValueError(f"{_wrong(value)}a secret is a reference: {SECRET_FORMS}")
-        raise ValueError(f"a secret is a reference, never the secret itself: {SECRET_FORMS}")
+        told = f"{_wrong(value)}a secret is a reference"
+        raise ValueError(f"{told if isinstance(value, dict) else f'{told}, never the secret itself'}: {SECRET_FORMS}")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -86,8 +85,10 @@ class Secret:
         return {"type": "object", "properties": ways, "additionalProperties": False, **one}
 
 
-def _wrong(reference: dict[str, object]) -> str:
-    """What is wrong with what is written like a reference; its values may be secrets."""
+def _wrong(reference: object) -> str:
+    """What is wrong with what is written like a reference, if it is; its values may be secrets."""
+    if not isinstance(reference, dict):
+        return ""
     for key in reference:
         if key not in WAYS:
             meant = "".join(f" (did you mean {one}?)" for one in get_close_matches(key, WAYS, n=1))
