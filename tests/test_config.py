@@ -173,11 +173,17 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
         ("[ingest]\nlisten = ['::1:80']", "2: ingest.listen: expected an address such as "),
         ("[ingest]\nlisten = 'host:70000'", "2: ingest.listen: expected an address such as "),
         ("[ingest]\nlisten = []", "2: ingest.listen: expected an address such as "),
-        ("[ingest]\nmax_body = '1GiB'", "1: ingest: max_in_flight must be at least max_body"),
-        ("[admin]\nlisten = '0.0.0.0:81'", "1: admin: listen: 0.0.0.0:81 is no loopback address"),
-        ("[admin]\nlisten = 'unix:/x'", "1: admin: listen: unix:/x is no loopback address"),
-        ("[admin]\nlisten = '[::1]:81'", "1: admin: listen: every user of this machine could reach it: set tokens"),
+        ("[ingest]\nmax_body = '1GiB'", "2: ingest: max_in_flight must be at least max_body"),
+        ("[admin]\nlisten = '0.0.0.0:81'", "2: admin: listen: 0.0.0.0:81 is no loopback address"),
+        ("[admin]\nlisten = 'unix:/x'", "2: admin: listen: unix:/x is no loopback address"),
+        ("[admin]\nlisten = '[::1]:81'", "2: admin: listen: every user of this machine could reach it: set tokens"),
         ("[admin]\ntokens = ['s3cr3t']", "2: admin.tokens[0]: a secret is a reference"),
+        (CONNECTOR + "token = { fil = '/x' }", "3: connector.c.token: unknown key fil (did you mean file?); a secret "),
+        (CONNECTOR + "token = { a = 'x', file = '/x' }", "3: connector.c.token: unknown key a; a secret is a ref"),
+        (CONNECTOR + "token = { file = '/x', env = 'X' }", "3: connector.c.token: file and env: one of them; a sec"),
+        (CONNECTOR + "token = { env = '' }", "3: connector.c.token: env: expected a name in quotes; a secret is"),
+        (CONNECTOR + "token = { file = 5 }", "3: connector.c.token: file: expected a name in quotes; a secret is"),
+        (CONNECTOR + "token = {}", "3: connector.c.token: a secret is a reference: {"),
         ("[admin]\ntokens = [{ env = 'RELAY_NOT_SET' }]", '2: admin.tokens[0]: { env = "RELAY_NOT_SET" } cannot be'),
         ("[metrics]\nlisten = 'nine'", "2: metrics.listen: expected an address such as "),
         ("[ingest]\nread_timeout = 30", '2: ingest.read_timeout: expected a duration such as "30s"'),
@@ -523,6 +529,51 @@ def test_a_source_is_asked_for_what_its_senders_have(tmp_path):
         "a.toml:1: source.a: has no `secret`: everybody who reaches relay may send to it",
         "b.toml:4: source.b.tokens: senders of this type have no token and are answered 401: set `secret` instead",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("app_id = '1'\nendpoint = 'https://h.example'", '4: connector.c: app_id is for mode = "api"'),
+        ("mode = 'api'", "4: connector.c: app_id is missing"),
+        ("app_id = '1'\nmode = 'api'\n[connector.c.batch]\nevents = 5000", "6: connector.c: batch.events: "),
+        ("app_id = '1'\nmode = 'api'\nregion = 'eu'\nendpoint = 'https://h.example'", "6: connector.c: endpoint is "),
+        ("app_id = 'a1'\nmode = 'api'", "4: connector.c.app_id: expected digits alone"),
+        ("", "2: connector.c: endpoint is missing"),
+    ],
+)
+def test_a_mistake_between_settings_is_told_where_the_first_of_them_stands(tmp_path, text, expected):
+    (told,) = mistakes(write(tmp_path, a=f"\n[connector.c]\ntype = 'heap'\n{text}\n"), Registry.discover(()))
+    assert told.startswith(f"a.toml:{expected}")
+
+
+def test_what_ids_are_is_wanted_in_words(tmp_path):
+    text = "[source.s]\ntype = 'heap_segments'\npath = '/s'\nmatch = 'alias'\n"
+    assert mistakes(write(tmp_path, a=text), Registry.discover(())) == [
+        'a.toml:4: source.s.match: expected "external_id", "device_id", "prefix" or "alias:..."'
+    ]
+
+
+HEAP = "[connector.h]\ntype = 'heap'\nmode = 'api'\napp_id = '1'\n"
+
+
+def test_a_name_for_a_type_that_is_not_known_is_a_warning(tmp_path):
+    names = '"users.behaviors.Purchas" = "Bought", "users.behaviors.Purchase" = "Bought"'
+    text = f"{HEAP}names = {{ {names} }}\n[source.s]\ntype = 'json'\npath = '/s'\ntokens = [{{ env = 'PATH' }}]\n"
+    assert warnings(write(tmp_path, a=text), Registry.discover(())) == [
+        'a.toml:5: connector.h.names.users.behaviors.Purchas: "users.behaviors.Purchas" is no known event type '
+        "(did you mean users.behaviors.Purchase?)"
+    ]
+
+
+def test_where_users_to_be_erased_would_stay_is_a_warning(tmp_path):
+    source = "[source.s]\ntype = 'json'\npath = '/s'\ntokens = [{ env = 'PATH' }]\n"
+    write(tmp_path, a=f"{source}{HEAP}", b="[erasure]\non = ['users.UserDeleteRequest']\n")
+    assert warnings(tmp_path, Registry.discover(())) == [
+        "a.toml:5: connector.h: has no `api_key`: users whom relay erases stay in this destination"
+    ]
+    write(tmp_path, a=f"{source}{HEAP}api_key = {{ env = 'PATH' }}\n")
+    assert warnings(tmp_path, Registry.discover(())) == []
 
 
 def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warning(tmp_path):

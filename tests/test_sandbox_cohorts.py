@@ -156,6 +156,26 @@ async def test_requests_are_counted_by_the_hour_and_every_answer_says_how_many_a
     assert seen == [(201, 2, 1, 363600), (500, 2, 0, 363600), (429, 2, 0, 363600), (201, 2, 1, 367200)]
 
 
+@pytest.mark.parametrize("wrong", [{"add": 5}, {"add": ["c"], "remove": True}])
+@pytest.mark.parametrize("before", [True, "text", ["a"]])
+async def test_what_no_array_can_be_made_of_is_told_and_the_others_are_taken(before: Any, wrong: Any) -> None:
+    bearer = {"Authorization": "Bearer rest"}
+    async with CohortApi(USERS) as api, aiohttp.ClientSession(headers=bearer) as http:
+
+        async def track(*values: Any) -> tuple[int, Any]:
+            objects = [{"external_id": "anna"} | each for each in values]
+            async with http.post(f"{api.url}/users/track", json={"attributes": objects}) as answer:
+                return answer.status, (await answer.json()).get("errors")
+
+        assert await track({"x": before}) == (201, None)
+        status, (error,) = await track({"y": ["b"]}, {"x": wrong}, {"y": {"add": ["c"]}})
+        assert (status, error["input_array"], error["index"]) == (201, "attributes", 1)
+        assert api.attributes[USERS[0]] == {"x": before, "y": ["b", "c"]}
+        status, errors = await track({"x": {"add": ["c"]}})
+        assert (status, bool(errors)) == (201, not isinstance(before, list))
+        assert (await track({"external_id": ["anna"], "x": 1}))[0] == 400
+
+
 async def test_faults_with_and_without_effect():
     async with CohortApi(USERS) as api:
         api.faults.extend([500, Fault(status=502, applied=True), Fault(cut=True), Fault(status=201, delay=0.01)])

@@ -24,7 +24,16 @@ async def test_the_loop_closes(name: str, tmp_path: Path) -> None:
 async def test_it_can_be_told_and_read_by_programs() -> None:
     result = await asyncio.to_thread(CliRunner().invoke, relay, ["sandbox", "--scenario", "funnel", "--json"])
     assert result.exit_code == 0, result.output
-    assert all(step["expected"] == step["found"] > 0 for step in json.loads(result.stdout))
+    told = json.loads(result.stdout)
+    assert (told["scenario"], told["as_told"], len(told["steps"])) == ("funnel", True, 7)
+    assert all(step["expected"] == step["found"] > 0 for step in told["steps"])
+
+
+@pytest.mark.parametrize("option", ["--events", "--rate"])
+def test_what_only_the_demo_can_do_is_no_option_of_a_story(option: str) -> None:
+    result = CliRunner().invoke(relay, ["sandbox", "--scenario", "funnel", option, "5"])
+    assert result.exit_code == 2
+    assert f"{option} is for the demo" in result.stderr
 
 
 async def test_a_story_that_does_not_come_true_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,10 @@ class Connector(Plugin):
     Settings: ClassVar[type[Settings]] = ConnectorSettings
     takes: ClassVar[tuple[str, ...]] = ()
     """The event types that it can make use of, for `relay check`; empty: all."""
+    by_type: ClassVar[tuple[str, ...]] = ()
+    """The settings that are tables by event type, for `relay check`: it tells of types that are not known."""
+    erases_by: ClassVar[str] = ""
+    """The setting without which `erase` leaves everybody where they are, for `relay check`; empty: there is none."""
 
     def __init_subclass__(cls, type: str = "", **options: Any) -> None:
         super().__init_subclass__(type=type, **options)

@@ -1,12 +1,14 @@
 """Secrets: settings that say where a value is, never what it is."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+WAYS: Final = ("credential", "file", "env")
 SECRET_FORMS: Final = '{ credential = "name" }, { file = "/path" } or { env = "NAME" }'
 
 
@@ -62,9 +64,10 @@ class Secret:
             return value
         if isinstance(value, dict) and len(value) == 1:
             ((how, name),) = value.items()
-            if how in ("credential", "file", "env") and isinstance(name, str) and name:
+            if how in WAYS and isinstance(name, str) and name:
                 return cls(how, name)
-        raise ValueError(f"a secret is a reference, never the secret itself: {SECRET_FORMS}")
+        told = f"{_wrong(value)}a secret is a reference"
+        raise ValueError(f"{told if isinstance(value, dict) else f'{told}, never the secret itself'}: {SECRET_FORMS}")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -77,9 +80,22 @@ class Secret:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        ways = {how: {"type": "string", "minLength": 1} for how in ("credential", "file", "env")}
+        ways = {how: {"type": "string", "minLength": 1} for how in WAYS}
         one = {"minProperties": 1, "maxProperties": 1}
         return {"type": "object", "properties": ways, "additionalProperties": False, **one}
+
+
+def _wrong(reference: object) -> str:
+    """What is wrong with what is written like a reference, if it is; its values may be secrets."""
+    if not isinstance(reference, dict):
+        return ""
+    for key in reference:
+        if key not in WAYS:
+            meant = "".join(f" (did you mean {one}?)" for one in get_close_matches(key, WAYS, n=1))
+            return f"unknown key {key}{meant}; "
+    if len(reference) > 1:
+        return f"{' and '.join(reference)}: one of them; "
+    return "".join(f"{how}: expected a name in quotes; " for how in reference)
 
 
 def _secret_file(name: str) -> Path:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from relay.cli.standins import braze, heap
 from relay.sandbox.daemon import SandboxError
@@ -42,6 +43,7 @@ def sandbox(
     if ctx.invoked_subcommand:
         return
     if scenario is not None:
+        _refuse_those_of_the_demo(ctx)
         _tell(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
     show = _rewrite if terminal else _write
@@ -59,15 +61,23 @@ def sandbox(
     ctx.exit(0 if result.all_balance else 1)
 
 
+def _refuse_those_of_the_demo(ctx: click.Context) -> None:
+    for option in ("events", "rate"):
+        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
+
+
 def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
     try:
         with _folder(keep) as folder:
             steps = asyncio.run(Loop(scenario=SCENARIOS[scenario], folder=folder).run())
     except (SandboxError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
-    plain = [{"step": step.text, "expected": step.expected, "found": step.found} for step in steps]
+    told = [{"step": step.text, "expected": step.expected, "found": step.found} for step in steps]
+    good = all(step.good for step in steps)
+    plain = {"scenario": scenario, "steps": told, "as_told": good}
     click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_sentence, steps)))
-    ctx.exit(0 if all(step.good for step in steps) else 1)
+    ctx.exit(0 if good else 1)
 
 
 def _sentence(step: Step) -> str:

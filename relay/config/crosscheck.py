@@ -15,7 +15,7 @@ from relay.api import Connector, Secret, Source
 from relay.catalogue import TYPES, Selection
 from relay.config.merge import KeyPath, Merged, is_reference
 from relay.config.mistake import Mistake, closest
-from relay.config.model import Configured
+from relay.config.model import Configured, ErasureSettings
 from relay.config.private import plain_secret
 
 RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
@@ -100,6 +100,29 @@ def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merge
             yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
         elif any(selection.wants(known) for known in TYPES if known not in takes):
             yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
+
+
+def unknown_keys(
+    connectors: Mapping[str, Configured[Any, Any]], made: Collection[str], merged: Merged
+) -> Iterator[Mistake]:
+    """Find event types in tables by event type that are neither known nor made by sources."""
+    for name, connector in connectors.items():
+        for setting in connector.plugin.by_type if connector.settings.enabled else ():
+            for key in getattr(connector.settings, setting):
+                if key not in TYPES and key not in made:
+                    reason = f'"{key}" is no known event type'
+                    yield merged.mistake(("connector", name, setting, key), reason, closest(key, TYPES))
+
+
+def kept_users(
+    connectors: Mapping[str, Configured[Any, Any]], erasure: ErasureSettings, merged: Merged
+) -> Iterator[Mistake]:
+    """Find connectors that could have their destination erase users, and are not set up for it."""
+    for name, connector in connectors.items():
+        lacking, settings = connector.plugin.erases_by, connector.settings
+        if erasure.on and lacking and settings.enabled and getattr(settings, lacking) is None:
+            reason = f"has no `{lacking}`: users whom relay erases stay in this destination"
+            yield merged.mistake(("connector", name), reason)
 
 
 def one_worker_for_all(

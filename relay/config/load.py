@@ -67,12 +67,15 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     named = {kind: check.named_tables(kind) for kind in KINDS}
     sources, connectors = named["source"], named["connector"]
     runtime = check.own_table("runtime", RuntimeSettings)
+    erasure = check.own_table("erasure", ErasureSettings)
     check.between_tables()
+    check.warnings.extend(crosscheck.unknown_keys(connectors, registry.made, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
         check.warnings.append(Mistake(reason=more))
     else:
         check.lacks(sources, connectors)
+        check.warnings.extend(crosscheck.kept_users(connectors, erasure, merged))
         check.warnings.extend(crosscheck.one_worker_for_all(connectors, runtime.workers, merged))
     for kind, tables in named.items():
         check.secrets(kind, tables, required=secrets_required)
@@ -85,7 +88,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         ingest=ingest,
         journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
-        erasure=check.own_table("erasure", ErasureSettings),
+        erasure=erasure,
         runtime=runtime,
         admin=admin,
         metrics=check.own_table("metrics", MetricsSettings),

@@ -1,8 +1,10 @@
 """Says in our words what pydantic found wrong with a table."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
@@ -11,7 +13,7 @@ from pydantic_core import ErrorDetails
 from relay.api.secret import SECRET_FORMS
 from relay.api.settings import BYTES, CONTRADICTION, SECONDS, Settings, parse_duration, parse_size, write_quantity
 from relay.config.merge import Merged
-from relay.config.mistake import Mistake, closest
+from relay.config.mistake import Mistake, closest, dotted
 
 Place = tuple[str | int, ...]
 KEY: Final = "[key]"
@@ -19,7 +21,6 @@ KEY: Final = "[key]"
 S = TypeVar("S", bound=Settings)
 
 REASONS: Final[Mapping[str, str]] = {
-    CONTRADICTION: "{reason}",
     "bool_type": "expected true or false",
     "dict_type": "expected a table",
     "extra_forbidden": "unknown key",
@@ -35,7 +36,7 @@ REASONS: Final[Mapping[str, str]] = {
     "model_attributes_type": "expected a table",
     "model_type": "expected a table",
     "path_type": "expected a path in quotes",
-    "string_pattern_mismatch": "does not have the form that is wanted: {pattern}",
+    "string_pattern_mismatch": "expected {pattern}",
     "string_too_short": "must have at least {min_length} characters",
     "string_type": "expected a text in quotes",
     "too_long": "must have at most {max_length} entries",
@@ -44,6 +45,12 @@ REASONS: Final[Mapping[str, str]] = {
     "value_error": "{error}",
 }
 """Our sentence for each pydantic error type; what is not listed keeps pydantic's own."""
+
+FORMS: Final[Mapping[str, str]] = {
+    r"^\d+$": "digits alone",
+    r"^[A-Za-z0-9_-]+$": "letters, digits, _ and - alone",
+}
+"""Usual patterns in words."""
 
 
 def validated(table: object, model: type[S]) -> S:
@@ -116,6 +123,8 @@ def _is_about(contradiction: ErrorDetails, wrong: Iterable[Place]) -> bool:
 
 def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:
     loc = tuple(part for part in detail["loc"] if part != KEY)
+    if detail["type"] == CONTRADICTION:
+        return _contradiction(detail, (*path, *loc), merged)
     *parents, last = loc or (None,)
     owner = _model_at(model, parents)
     unknown = detail["type"] == "extra_forbidden"
@@ -124,12 +133,28 @@ def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | i
     return merged.mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
 
 
+def _contradiction(detail: ErrorDetails, table: Place, merged: Merged) -> Mistake:
+    """It is told of the table, at the line of the first setting that it is about and that is written there."""
+    places = [(*table, name) for name in detail["ctx"]["about"]]
+    place = next((one for one in places if one in merged.origins), table)
+    return replace(merged.mistake(place, detail["ctx"]["reason"]), key=dotted(table))
+
+
 def _reason(detail: ErrorDetails, owner: type[BaseModel] | None, field: object) -> str:
     sentence = REASONS.get(detail["type"])
     if sentence is None:
         return detail["msg"]
-    units = _units(owner, field)
-    return sentence.format(**{name: _with_unit(value, units) for name, value in detail.get("ctx", {}).items()})
+    units, said = _units(owner, field), detail.get("ctx", {})
+    words = {name: _in_words(value) if name == "pattern" else _with_unit(value, units) for name, value in said.items()}
+    return sentence.format(**words)
+
+
+def _in_words(pattern: str) -> str:
+    """A regular expression for people who write none: `^(a|b:.+)$` is "a" or "b:...", written so."""
+    if listed := re.fullmatch(r"\^\(([\w.+:|-]+)\)\$", pattern):
+        *others, last = (f'"{one.replace(".+", "...")}"' for one in listed[1].split("|"))
+        return f"{', '.join(others)} or {last}" if others else last
+    return FORMS.get(pattern, f"what matches the regular expression {pattern}")
 
 
 def _model_at(model: type[BaseModel], parents: Sequence[str | int]) -> type[BaseModel] | None:

@@ -56,7 +56,7 @@ class Parking:
             cause=first.cause,
             offset=first.offset,
             type=first.type,
-            reason=first.reason,
+            **_why([one.reason for one in parked]),
         )
         await self.take([replace(one, first=began) for one in parked])
 
@@ -70,7 +70,7 @@ class Parking:
             connector=self._name,
             events=len(failed),
             offset=first.event.offset,
-            reason=first.reason,
+            **_why([one.reason for one in failed]),
         )
         await self.take([Parked.of(each.event, self._name, "filter", each.reason, attempts) for each in failed])
 
@@ -94,6 +94,12 @@ class Parking:
         if self.keeps_behind:
             return replace(one, key=key_of(self._connector, one.event))
         return one
+
+
+def _why(reasons: Sequence[str]) -> dict[str, str | int]:
+    """The first reason, and how many of the events have another one."""
+    others = len(reasons) - reasons.count(reasons[0])
+    return {"reason": reasons[0]} | ({"for_other_reasons": others} if others else {})
 
 
 def key_of(connector: Connector, event: Event) -> str | None:

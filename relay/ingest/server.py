@@ -30,6 +30,8 @@ STOP_S: Final = 5.0
 """Seconds that requests under way have to end once the listener is closed."""
 LINGER_S: Final = 0.25
 """Seconds that the last who connected to an inherited socket have to send their request and be answered."""
+OWN_ITEMS: Final = frozenset({"heap_segments"})
+"""The source types that the OpenAPI document has a path item of their own for."""
 log = structlog.stdlib.get_logger()
 
 
@@ -202,7 +204,7 @@ class Ingest:
         return web.json_response({"status": "ready"})
 
     async def _contract(self) -> web.Response:
-        text = contract([*self._paths])
+        text = contract({path: intake.source.type for path, intake in self._paths.items()})
         return web.Response(text=text, content_type="application/yaml")
 
 
@@ -212,7 +214,8 @@ def _same(known: Source | None, source: Source) -> Source:
     return known if known is not None and same else source
 
 
-def contract(paths: Sequence[str]) -> str:
-    """The OpenAPI document, with the paths that the sources really have."""
+def contract(types: Mapping[str, str]) -> str:
+    """The OpenAPI document, with the paths that the sources really have, by the source's type."""
     text = files("relay.ingest").joinpath("openapi.yaml").read_text("utf-8")
-    return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/source"\n' for path in paths)
+    items = {path: kind if kind in OWN_ITEMS else "source" for path, kind in types.items()}
+    return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/{item}"\n' for path, item in items.items())

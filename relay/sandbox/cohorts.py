@@ -7,7 +7,7 @@ Braze itself never tells, can be read from `profiles.members`.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -162,22 +162,31 @@ class CohortApi(StandIn):
             raise Refused(400, "attributes must be an array of objects")
         if len(objects) > MOST_OBJECTS:
             raise Refused(400, f"more than {MOST_OBJECTS} objects")
-        for values in objects:
-            self._set(dict(values))
-        self.books.ids.append(len(objects))
-        return self.answer(self.switches.success, "success")
+        errors = [*self._set_all(objects)]
+        self.books.ids.append(len(objects) - len(errors))
+        said = {"message": "success"} | ({"errors": errors} if errors else {})
+        return web.json_response(said, status=self.switches.success)
+
+    def _set_all(self, objects: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Set what can be set, and say of the other objects why not. (Braze docs, API errors: non-fatal errors.)"""
+        for index, values in enumerate(objects):
+            try:
+                self._set(dict(values))
+            except ValueError as error:
+                yield {"type": str(error), "input_array": "attributes", "index": index}
 
     def _set(self, values: dict[str, Any]) -> None:
+        """Raises ValueError, before anything is set, if that is nonsense."""
         alias, external_id = values.pop("user_alias", None), values.pop("external_id", "")
         existing_only = values.pop("_update_existing_only", bool(alias))
-        user = self.profiles.by_alias(alias_of(alias)) if alias else self.profiles.by_external_id(external_id)
+        user = self.profiles.by_alias(alias_of(alias)) if alias else self.profiles.by_external_id(str(external_id))
         if user is None:
             if not existing_only:
                 raise Refused(400, "this stand-in creates no users")
             self.books.unknown += 1
             return
-        for name, value in values.items():
-            self.attributes[user][name] = _merged(self.attributes[user].get(name, ()), value)
+        known = self.attributes[user]
+        known.update({name: _merged(name, known.get(name, []), value) for name, value in values.items()})
 
     def _cohort(self, fields: Mapping[str, Any]) -> str:
         for key, right in self._keys.items():
@@ -191,9 +200,12 @@ class CohortApi(StandIn):
         return cohort
 
 
-def _merged(before: Iterable[Any], value: Any) -> Any:
-    """A list with entries added and removed, or the value itself."""
-    if not isinstance(value, dict):
+def _merged(name: str, before: Any, value: Any) -> Any:
+    """A list with entries added and removed, or the value itself. Raises ValueError."""
+    if not isinstance(value, dict) or not value or value.keys() - {"add", "remove"}:
         return value
-    kept = [one for one in before if one not in value.get("remove", ())]
-    return kept + [one for one in value.get("add", ()) if one not in kept]
+    add, remove = value.get("add", []), value.get("remove", [])
+    if not all(isinstance(one, list) for one in (before, add, remove)):
+        raise ValueError(f"{name} is no array, or something else than arrays is to be added or removed")
+    kept = [one for one in before if one not in remove]
+    return kept + [one for one in add if one not in kept]

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from relay.api import DELIVERED, Batch, Block, Connector, Event, Filter, Kind, Outcome, Reject, Retry, Unauthorized
 from relay.catalogue import Selection
@@ -206,6 +207,25 @@ async def test_outcomes_per_event_are_each_kept(tmp_path: Path) -> None:
         assert [tries[n] for n in range(8)] == [1, 4, 1, 1, 1, 4, 1, 4]
         counts = it.fleet.lanes[0].cursor.counts
         assert (counts.delivered, counts.parked) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (["no", "no"], {"events": 2, "reason": "no"}),
+        (["no", "never", "no", "not"], {"events": 4, "reason": "no", "for_other_reasons": 2}),
+    ],
+)
+async def test_that_events_are_parked_for_several_reasons_is_told(
+    tmp_path: Path, reasons: list[str], told: dict[str, Any]
+) -> None:
+    with capture_logs() as logs:
+        async with bench(tmp_path, batch={"events": len(reasons), "age": "1s"}) as it:
+            it.connector.answer = lambda batch: [Reject(reason) for reason in reasons]
+            await it.send(len(reasons))
+            await it.settled()
+    (line,) = [line for line in logs if line["event"] == "event parked"]
+    assert {key: line[key] for key in ("events", "reason", "for_other_reasons") if key in line} == told
 
 
 @pytest.mark.parametrize("trouble", [Retry("busy"), Unauthorized("HTTP 401"), ZeroDivisionError("bug"), TimeoutError()])

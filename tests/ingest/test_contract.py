@@ -1,7 +1,10 @@
 """The served OpenAPI document is valid, and every answer is one that it describes."""
 
 import gzip
-from collections.abc import AsyncIterator
+import hmac
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,9 @@ class Bench:
         for name, path in (("currents", "/braze"), ("json", "/any")):
             given = {"type": name, "path": path, "tokens": (token,), "dedupe": "1h"} | more
             sources.append(types[name](name, types[name].Settings.model_validate(given)))  # type: ignore[arg-type]
+        given = {"type": "heap_segments", "path": "/segments", "secret": token} | more
+        segments = types["heap_segments"]
+        sources.append(segments("segments", segments.Settings.model_validate(given)))  # type: ignore[arg-type]
         self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
         self.state = State(folder)
         self.ingest = Ingest(sources, settings, self.journal, self.state)
@@ -122,6 +128,40 @@ async def test_every_answer_is_described(
     assert_described(document, path, seen)
 
 
+PAGE = b'{"action_type":"segment.users.sync","data":{"segment":{"id":1},"sync_info":{"sync_task_id":"t"}}}'
+
+
+def signed(body: bytes) -> str:
+    stamp = str(round(time.time() * 1000))
+    return f"ts:{stamp},hmac:{b64encode(hmac.digest(b'right', stamp.encode() + body, 'sha256')).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "proof", "accepted"),
+    [
+        (200, PAGE, signed, 1),
+        (200, b"", signed, 0),
+        (400, b"{}", signed, 0),
+        (400, PAGE, lambda _: "nonsense", 0),
+        (401, PAGE, lambda _: signed(b"other"), 0),
+        (415, PAGE, signed, 0),
+    ],
+)
+async def test_how_heap_signs_and_is_answered_is_described(
+    bench: Bench, status: int, body: bytes, proof: Callable[[bytes], str], accepted: int
+) -> None:
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    operation = resolve(document, document["paths"]["/segments"])["post"]
+    (scheme,) = operation["security"][0]
+    assert document["components"]["securitySchemes"][scheme]["name"] == "Heap-Hash"
+    assert "202" not in operation["responses"]
+    assert operation["responses"]["200"]["description"].startswith("Everything is on disk")
+    encoding = {"Content_Encoding": "zstd"} if status == 415 else {}
+    seen = await bench.ask("POST", "/segments", body, Heap_Hash=proof(body), **encoding)
+    assert (seen[0], seen[1].get("accepted", 0)) == (status, accepted)
+    assert_described(document, "/segments", seen)
+
+
 @pytest.mark.parametrize("path", ["/braze", "/any"])
 async def test_an_answer_tells_what_was_left_out(bench: Bench, path: str) -> None:
     _, document, _ = await bench.ask("GET", "/openapi.yaml")
@@ -172,7 +212,7 @@ async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -
     _, document, answer = await bench.ask("GET", "/openapi.yaml")
     validate(document)
     assert answer.content_type == "application/yaml"
-    assert set(document["paths"]) == {"/healthz", "/readyz", "/openapi.yaml", "/braze", "/any"}
+    assert set(document["paths"]) == {"/healthz", "/readyz", "/openapi.yaml", "/braze", "/any", "/segments"}
     for path in ("/healthz", "/readyz"):
         assert_described(document, path, await bench.ask("GET", path))
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Unauthorized
+from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Skipped, Unauthorized
 from relay.catalogue import TYPES
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap, shape
@@ -102,6 +102,32 @@ async def test_events_without_the_identity_are_refused_and_the_others_go(heap: D
     assert "user.external_user_id" in str(outcomes[0])
     assert [entry["idempotency_key"] for entry in sent(heap)[0]["events"]] == ["id-2"]
     assert await connect(identity="user_id").deliver(batch_of(event(1, user=None))) == [DELIVERED]
+
+
+@pytest.mark.parametrize("type", ["cohort.Change", "users.UserDeleteRequest", "users.UserOrphan"])
+async def test_what_heap_is_not_to_know_is_left_out_and_says_why(heap: Destination, connect: Make, type: str) -> None:
+    outcomes = await connect(identity="user_id").deliver(batch_of(event(1, type, user=None), event(2))) or ()
+    assert isinstance(outcomes[0], Skipped)
+    assert outcomes[0].reason.startswith(f"{type} ")
+    assert outcomes[1] == DELIVERED
+    assert [entry["idempotency_key"] for entry in sent(heap)[0]["events"]] == ["id-2"]
+
+
+async def test_an_app_that_heap_does_not_know_is_not_the_events_fault(heap: Destination, connect: Make) -> None:
+    heap.script.append(Answer(status=400, body=b"postBody.app_id is not known"))
+    outcomes = await connect().deliver(batch_of(*(event(number) for number in range(4)))) or ()
+    assert [type(outcome) for outcome in outcomes] == [Unauthorized] * 4
+    assert "app_id" in str(outcomes[0])
+    assert len(heap.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [b"postBody.events[0].properties.app_id is bad", b"properties.app_id is bad", b"braze-app_id is bad"]
+)
+async def test_a_property_of_that_name_is_the_events_fault(heap: Destination, connect: Make, said: bytes) -> None:
+    heap.script.append(Answer(status=400, body=said))
+    (outcome,) = await connect().deliver(batch_of(event(1))) or ()
+    assert isinstance(outcome, Reject)
 
 
 async def test_an_event_that_has_no_form_in_heap_is_refused_alone(connect: Make) -> None:

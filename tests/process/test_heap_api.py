@@ -1,5 +1,6 @@
 """Heap's server-side API at a real daemon: its limits, what it refuses, and every type of event."""
 
+import asyncio
 import os
 import random
 import time
@@ -55,17 +56,34 @@ async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
+async def test_an_app_that_heap_does_not_know_pauses_the_connector_and_says_what_to_check(daemon: Any) -> None:
+    async with HeapApi("2") as heap:
+        configure(daemon, heap)
+        await daemon.start()
+        assert (await daemon.post(body_of(["anna", "bert"], 0)))[0] == 202
+        command = ["status", "--state", str(daemon.state)]
+        async with asyncio.timeout(20):
+            while "app_id" not in (said := (await asyncio.to_thread(CliRunner().invoke, cli, command)).stdout):
+                await asyncio.sleep(0.1)
+        assert "heap: paused after Heap does not take app_id 1 (HTTP 400: postBody.app_id is not known)" in said
+        assert "check the address and credentials in 20-heap.toml" in said
+        assert daemon.ledger()["heap"].counts.parked == 0
+        assert await daemon.stop() == 0
+
+
 async def test_every_type_of_event_is_good_enough_for_heap(daemon: Any) -> None:
     rng = random.Random(4)
     events = [make_event(kind, rng, time.time()) for kind in types()]
-    known = [event for event in events if event["user"].get("external_user_id")]
+    left_out = [event for event in events if event["event_type"] in ("users.UserDeleteRequest", "users.UserOrphan")]
+    meant = [event for event in events if event not in left_out]
+    known = [event for event in meant if event["user"].get("external_user_id")]
     async with HeapApi() as heap:
         configure(daemon, heap)
         heap.faults.extend([500, 429])
         await daemon.start()
         assert (await daemon.post(orjson.dumps({"events": events})))[0] == 202
         books = await daemon.settled("heap", len(events))
-        assert books.counts.parked == len(events) - len(known)
+        assert (books.counts.parked, books.counts.filtered) == (len(meant) - len(known), len(left_out))
         assert heap.statuses.keys() == {200, 429, 500}
         assert heap.events.keys() == {event["id"] for event in known if event["event_type"] != "users.profile.Update"}
         assert await daemon.stop() == 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,9 @@ class Heap(Connector, type="heap"):
     (Braze docs, Heap: the export is the Custom HTTP one; Heap docs, Braze: the URL comes from Heap.) In the mode `api`
     it calls bulk track and bulk add user properties instead.
     """
+
+    by_type: ClassVar[tuple[str, ...]] = ("names",)
+    erases_by: ClassVar[str] = "api_key"
 
     class Settings(ConnectorSettings):
         """Where Heap takes the events, and in what form."""
@@ -88,6 +91,8 @@ class Heap(Connector, type="heap"):
                 yield "app_id mode", "app_id is missing: in Heap under Account > Manage > Account Settings"
             if self.token is not None:
                 yield "token mode", "token is for the webhook; Heap's API goes by app_id alone"
+            if self.endpoint is not None and "region" in self.model_fields_set:
+                yield "region endpoint", "endpoint is another host than the region's: leave out one of them"
             if (events := self.batch.events) > MOST_ITEMS:
                 yield "batch mode", f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {events:,}"
 

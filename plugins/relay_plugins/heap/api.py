@@ -24,6 +24,17 @@ MOST_ITEMS: Final = 1000
 PROFILE: Final = "users.profile.Update"
 NAMED: Final = re.compile(r"\b(?:events|users)\[(\d+)\]")
 """How Heap says which item it means: `postBody.events[3].properties should be object`."""
+OF_THE_APP: Final = re.compile(r"(?<![\w.-])(?:postBody\.)?app_id\b")
+"""How it says that the app is what it means, and no item; events have properties of that name."""
+NOT_FOR_HEAP: Final = {
+    kind: Skipped(f"{kind} {why}")
+    for kind, why in {
+        "cohort.Change": "tells of a segment's users, and is no event of one",
+        "users.UserDeleteRequest": "would create the user in Heap again",
+        "users.UserOrphan": "would create the user in Heap again",
+    }.items()
+}
+"""Types of events that Heap is not to have."""
 LIMITS: Final = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
 NOT_SENT: Final = Retry("not sent", after=0, alone=True)
 HEADERS: Final = {"Content-Type": "application/json"}
@@ -72,8 +83,12 @@ class Api:
         events, changes = list[Item](), list[tuple[float, int, str, dict[str, Any]]]()
         field, prefix = self._settings.identity, self._settings.prefix
         for number, event in enumerate(batch):
+            name = event.type
+            if name in NOT_FOR_HEAP:
+                outcomes[number] = NOT_FOR_HEAP[name]
+                continue
             try:
-                user, name = event.user, event.type
+                user = event.user
                 identity = identity_of(user, field)
                 if identity is None:
                     outcomes[number] = self._anonymous
@@ -132,9 +147,19 @@ class Api:
         body = orjson.dumps({"app_id": self._settings.app_id, call.key: [item.entry for item in items]})
         try:
             await self._post(f"{self.url}/api/{call.name}", body, HEADERS)
-        except (Retry, Reject, Unauthorized) as failure:
+        except Reject as refusal:
+            return self._stranger(refusal) if _is_of_the_app(refusal.answer) else refusal
+        except (Retry, Unauthorized) as failure:
             return failure
         return DELIVERED
+
+    def _stranger(self, refusal: Reject) -> Unauthorized:
+        """What Heap refuses is who we say we are; not the events. No status: 400 alone would tell nobody that."""
+        return Unauthorized(f"Heap does not take app_id {self._settings.app_id} ({refusal})")
+
+
+def _is_of_the_app(answer: str) -> bool:
+    return not NAMED.search(answer) and OF_THE_APP.search(answer) is not None
 
 
 def _note(outcomes: list[Outcome], items: Iterable[Item], outcome: Outcome) -> None:
