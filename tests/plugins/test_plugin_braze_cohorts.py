@@ -326,6 +326,62 @@ async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp
         assert api.members["7"] == {profiles[2], profiles[3]}, "whoever has left is not sent again"
 
 
+async def test_another_braze_gets_everybody_before_the_next_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = [f"user-{number}" for number in range(1500)]
+    async with CohortApi(named(*users)) as old, CohortApi(named(*users), unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(users), change(users[:5], cohort="8", name="Others"))
+            assert "another Braze" not in capsys.readouterr().out
+        for _ in range(2):
+            async with connected(new, tmp_path) as braze:
+                assert ("another Braze" in capsys.readouterr().out) == (not new.books.ids)
+                new.faults.extend([Fault(201), Fault(201), Fault(500)])
+                await told_for_good(braze, [change([], ["user-0"], name="")])
+                new.faults.clear()
+                assert inside(new) == {*users[1:]}
+                assert inside(new, "8") in (set(), {*users[:5]})
+                await told(braze, change(cohort="8", name="", sync={"resend": True}))
+                assert inside(new, "8") == {*users[:5]}
+        assert inside(old) == {*users}, "it is not asked any more"
+        assert new.books.names == {"7": ["Carts"], "8": ["Others", "Others"]}
+        assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
+
+
+async def test_another_workspace_is_another_braze_and_its_key_is_nowhere(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        api.members.clear()
+        api._keys["client_secret"] = "other-workspace"
+        (tmp_path / "other").write_text("other-workspace")
+        async with connected(api, tmp_path, data_import_key={"file": f"{tmp_path}/other"}) as braze:
+            await told(braze, change(["b"]))
+            assert inside(api) == {"a", "b"}
+    assert not any(b"other-workspace" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+
+
+async def test_what_attributes_cannot_take_is_left_out_when_the_mode_changes(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["external_id:a", "device_id:phone"], match="prefix"))
+        async with connected(api, tmp_path, mode="attribute") as braze:
+            assert await told(braze, change(["b"])) == [DELIVERED]
+            assert [values["heap_cohort_7"] for values in api.attributes.values()] == [True, True]
+
+
+async def test_a_database_from_before_targets_were_kept_is_taken_as_sent(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db")) as db:
+            db.execute("DROP TABLE target")
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["b"]))
+        assert api.books.ids == [1, 1]
+
+
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
     users = [f"user-{number}" for number in range(2500)]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:

@@ -218,3 +218,25 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         await daemon.settled("braze", 3)
         assert inside(api, "vip") == {"user-7"}
         assert await daemon.stop() == 0
+
+
+async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any, tmp_path: Path) -> None:
+    async with api_of(range(10)) as old, api_of(range(10), unknown_cohort="refuse") as new:
+        configure(daemon, tmp_path, old.url)
+        await daemon.start()
+        for segment in (42, 43):
+            await daemon.post(page_of("one", range(10), segment=segment), "/segments")
+        await daemon.settled("braze", 2)
+        assert await daemon.stop() == 0
+        configure(daemon, tmp_path, new.url)
+        await daemon.start()
+        assert any("cohorts were sent to another Braze" in line for line in daemon.stderr)
+        there = ("--url", daemon.url + "/cohorts", "--state", daemon.state)
+        assert (await cohorts("resync", *there))[0] == 2
+        assert (await cohorts("resync", "42", "--all", *there))[0] == 2
+        code, out, _ = await cohorts("resync", "--all", *there)
+        assert (code, len(out.splitlines())) == (0, 2)
+        await daemon.settled("braze", 4)
+        assert inside(new, "42") == inside(new, "43") == {f"user-{number}" for number in range(10)}
+        assert new.books.ids == [10, 10]
+        assert await daemon.stop() == 0

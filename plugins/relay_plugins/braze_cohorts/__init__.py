@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -40,6 +41,7 @@ from relay_plugins.braze_cohorts.change import (
     Member,
     change_of,
     cohort_of,
+    everything,
     merged,
     portions,
     runs,
@@ -123,7 +125,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         self._url = (settings.endpoint or HOSTS[settings.cluster or ""]).rstrip("/")
         self._braze = _braze(settings)
         self._budget = Budget(self._braze.limit)
-        self._known = Known(folder / FOLDER / f"{name}.db")
+        self._known = Known(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
 
     def key(self, event: Event) -> str | None:
         """Changes of one cohort stay in order."""
@@ -136,6 +138,12 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     async def open(self) -> None:
         """Open the database of what Braze knows. Raises OSError, sqlite3.Error."""
         await self._known.run(self._known.open)
+        if found := await self._known.run(self._known.elsewhere):
+            self.log.warning(
+                "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole before"
+                " its next change, or now by relay cohorts resync --all. In the other one everybody stays",
+                cohorts=found,
+            )
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -187,15 +195,32 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _apply(self, change: Change, until: float) -> None:
         known = self._known
-        plan = await known.run(partial(known.plan, change))
-        if plan.introduce:
-            if request := self._braze.introduce(change, plan.created):
-                await self._send(change, request, until)
-            await known.run(partial(known.introduced, change, plan.created))
-        await self._tell(change, plan.add, plan.remove, until)
+        if await known.run(partial(known.is_elsewhere, change.cohort)):
+            await self._bring(change.cohort, until)
+            change = replace(change, resend=False)
+        await self._begin(change, until)
         left = await known.run(partial(known.left, change))
         await self._tell(change, (), left or (), until)
         await known.run(partial(known.synced, change, complete=left is not None))
+
+    async def _bring(self, cohort: str, until: float) -> None:
+        """Tell this Braze all that another one knows of a cohort."""
+        known = self._known
+        if not self._braze.finds_devices and (lost := await known.run(partial(known.without_devices, cohort))):
+            self.log.warning("device ids left out: attributes take none", cohort=cohort, devices=lost)
+        await self._begin(everything(cohort), until)
+        await known.run(partial(known.arrived, cohort))
+
+    async def _begin(self, change: Change, until: float) -> None:
+        """Tell the name, who came, and who left by the change itself."""
+        known = self._known
+        plan = await known.run(partial(known.plan, change))
+        if plan.introduce:
+            named = replace(change, name=plan.name)
+            if request := self._braze.introduce(named, plan.created):
+                await self._send(change, request, until)
+            await known.run(partial(known.introduced, named, plan.created))
+        await self._tell(change, plan.add, plan.remove, until)
 
     async def _tell(self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float) -> None:
         for portion in portions(add, remove, self._braze.most):

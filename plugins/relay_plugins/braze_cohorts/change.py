@@ -70,6 +70,24 @@ def change_of(event: Event) -> Change:
         raise Reject(f"is no change of a cohort: {type(error).__name__}: {error}") from None
 
 
+def everything(cohort: str) -> Change:
+    """All that is known of a cohort, once more. It is before every event, so that it makes nobody a newer member."""
+    return Change(
+        cohort=cohort,
+        name="",
+        add=(),
+        remove=(),
+        offset=-1,
+        task="",
+        page=1,
+        pages=1,
+        part=0,
+        parts=1,
+        full=False,
+        resend=True,
+    )
+
+
 def cohort_of(event: Event) -> str | None:
     """The id of the cohort that an event is about; None if it is about none."""
     cohort = event.data.get("cohort")

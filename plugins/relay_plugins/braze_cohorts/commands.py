@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -145,17 +146,33 @@ def empty(ctx: click.Context, cohort_id: str, yes: bool, url: str, token_env: st
 
 
 @cohorts.command
-@click.argument("cohort_id", metavar="ID")
+@click.argument("cohort_id", metavar="ID", required=False)
+@click.option("--all", "every", is_flag=True, help="Every cohort that relay knows.")
 @url_option
 @token_option
 @state_option
 @connector_option
 @click.pass_context
-def resync(ctx: click.Context, cohort_id: str, url: str, token_env: str, state: Path, connector: str | None) -> None:
-    """Send Braze every known member of a cohort once more: users that Braze did not know then, it may know now."""
-    _cohort(_database(state, connector), cohort_id)
-    send(ctx, events_of(cohort_id, "", "external_id", (), resend=True), url, token_env)
-    click.echo(f"{cohort_id}: every member is sent once more")
+def resync(
+    ctx: click.Context,
+    cohort_id: str | None,
+    every: bool,
+    url: str,
+    token_env: str,
+    state: Path,
+    connector: str | None,
+) -> None:
+    """Send Braze the name and every known member of a cohort, or of --all, once more.
+
+    Users that Braze did not know then, it may know now; so may another Braze.
+    """
+    if (cohort_id is None) != every:
+        raise click.UsageError("say either ID or --all")
+    path = _database(state, connector)
+    ids = [one.id for one in known_cohorts(path)] if cohort_id is None else [_cohort(path, cohort_id).id]
+    send(ctx, chain.from_iterable(events_of(one, "", "external_id", (), resend=True) for one in ids), url, token_env)
+    for one in ids:
+        click.echo(f"{one}: every member is sent once more")
 
 
 cohorts.add_command(watch)

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from relay_plugins.braze_cohorts.change import EXTERNAL_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.change import DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
 
 T = TypeVar("T")
 FOLDER: Final = "cohorts"
@@ -70,7 +70,9 @@ class Plan(NamedTuple):
     """What Braze was not told yet."""
 
     introduce: bool
-    """The cohort, or its name, is new."""
+    """The cohort, or its name, is new, or all is told once more."""
+    name: str
+    """The one it has from now on; empty: its id."""
     created: float
     add: Sequence[Member]
     remove: Sequence[Member]
@@ -79,8 +81,9 @@ class Plan(NamedTuple):
 class Known:
     """The database of one connector, in a thread of its own; use `run` for its methods."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, target: str) -> None:
+        """`target` is which Braze is told, and in what way."""
+        self._path, self._target = path, target
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -93,6 +96,30 @@ class Known:
         self._db = sqlite3.connect(self._path, timeout=BUSY_S)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.executescript(files(__package__).joinpath("known.sql").read_text())
+        with self._db:  # of a database that is older than this table nobody knows better
+            self._db.execute("INSERT OR IGNORE INTO target SELECT id, ? FROM cohort", (self._target,))
+
+    def elsewhere(self) -> int:
+        """How many cohorts another Braze was told of, or this one in another way."""
+        (found,) = self._db.execute("SELECT count(*) FROM target WHERE target != ?", (self._target,)).fetchone()
+        return int(found)
+
+    def is_elsewhere(self, cohort: str) -> bool:
+        """Whether this is one of them."""
+        found = self._db.execute("SELECT target FROM target WHERE cohort = ?", (cohort,)).fetchone()
+        return found is not None and found[0] != self._target
+
+    def without_devices(self, cohort: str) -> int:
+        """Forget the device ids in a cohort; return how many they were."""
+        with self._db:
+            gone = self._db.execute("DELETE FROM member WHERE cohort = ? AND kind = ?", (cohort, DEVICE_ID))
+            return gone.rowcount
+
+    def arrived(self, cohort: str) -> None:
+        """This Braze knows by now all that is known of a cohort."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO target VALUES (?, ?)", (cohort, self._target))
+            self._db.execute("DELETE FROM told WHERE cohort = ?", (cohort,))
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -113,7 +140,8 @@ class Known:
         if change.resend:
             add += [Member(*row) for row in self._db.execute(MEMBERS, (change.cohort,)) if Member(*row) not in told]
         remove = [member for member in change.remove if member not in told]
-        return Plan(name is None or change.name not in ("", name), created, add, remove)
+        introduce = name is None or change.name not in ("", name) or (change.resend and not told)
+        return Plan(introduce, change.name or name or "", created, add, remove)
 
     def introduced(self, change: Change, created: float) -> None:
         """Braze has the cohort under this name."""
@@ -122,6 +150,7 @@ class Known:
                 "INSERT INTO cohort VALUES (?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
                 (change.cohort, change.title, created, created),
             )
+            self._db.execute("INSERT OR IGNORE INTO target VALUES (?, ?)", (change.cohort, self._target))
 
     def sent(self, change: Change, portion: Portion) -> None:
         """Braze has these changes."""
