@@ -140,8 +140,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         await self._known.run(self._known.open)
         if found := await self._known.run(self._known.elsewhere):
             self.log.warning(
-                "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole before"
-                " its next change, or now by relay cohorts resync --all. In the other one everybody stays",
+                "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole"
+                " before its next change, or now by relay cohorts resync --all. In the other one everybody stays",
                 cohorts=found,
             )
 
