@@ -180,7 +180,8 @@ async def test_no_request_is_larger_than_braze_takes(tmp_path: Path) -> None:
         ("external_id:a:b", "prefix", ("external_id", "a:b")),
         ("device_id:x", "prefix", ("device_id", "x")),
         ("alias:crm:17", "prefix", ("alias:crm", "17")),
-        ("alias:17", "prefix", ("external_id", "alias:17")),
+        ("alias", "prefix", ("external_id", "alias")),
+        ("crm:17", "prefix", ("external_id", "crm:17")),
         ("anna", "prefix", ("external_id", "anna")),
     ],
 )
@@ -188,7 +189,7 @@ def test_what_an_id_means(user: str, match: str, member: tuple[str, str]) -> Non
     assert member_of(user, match) == member
 
 
-@pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:"])
+@pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:", "alias:crm", "alias:", "alias::17"])
 def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
     with pytest.raises(ValueError, match="names nobody"):
         member_of(user, "prefix")
@@ -278,6 +279,42 @@ def test_a_file_that_may_mean_something_else_is_refused(text: str, form: dict[st
 def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> None:
     file = BytesIO(data)
     file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form())
+
+
+QUOTED = b'"external_id"\n"user-30"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "data", "users"),
+    [
+        ("vip.csv", {}, QUOTED, ["user-30"]),
+        ("VIP.CSV", {}, b'"user-30"\n"say ""hi"""\n', ["user-30", 'say "hi"']),
+        ("<stdin>", {"header": True}, b'"who"\n"user-30"\n', ["user-30"]),
+        ("<stdin>", {"header": False}, b'"who"\n"user-30"\n', ["who", "user-30"]),
+        ("<stdin>", {}, QUOTED, ["user-30"]),
+        ("<stdin>", {}, b'"user-30"\n"b\\n"\n', ["user-30", "b\n"]),
+        ("vip.ndjson", {}, QUOTED, ["external_id", "user-30"]),
+        ("vip.csv", {}, b'{"external_id": "user-30"}\n', ["user-30"]),
+    ],
+)
+def test_quotes_are_csv_where_anything_says_so(name: str, form: dict[str, Any], data: bytes, users: list[str]) -> None:
+    file = BytesIO(data)
+    file.name = name
+    assert users_in(file, Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("data", "mistake"),
+    [
+        (b'"a"\n\nb\n', "line 3: 'b' is not JSON: Expecting value$"),
+        (b'{"id": "a"}\n{"name": "b"}\n', "line 2: .* has none of the fields"),
+    ],
+)
+def test_mistakes_in_ndjson_say_where(data: bytes, mistake: str) -> None:
+    file = BytesIO(data)
+    file.name = "vip.ndjson"
     with pytest.raises(click.ClickException, match=mistake):
         users_in(file, Form())
 

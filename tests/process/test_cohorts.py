@@ -198,7 +198,7 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         configure(daemon, tmp_path, api.url)
         await daemon.start()
         (folder / "vip.csv").write_text("user-1\nuser-2\n")
-        (folder / "new.ndjson").write_text('"user-3"\n')
+        (folder / "new.NDJSON").write_text('"user-3"\n')
         (folder / "empty.csv").write_text("external_id\n")
         (folder / "half.csv.part").write_text("user-4")
         nowhere = ("watch", folder, "--once", "--url", daemon.url + "/nowhere")
@@ -216,7 +216,7 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         assert "empty.csv: " in err
         assert "names no user" in err
         names = sorted(path.name for path in folder.iterdir())
-        assert names == ["empty.csv.failed", "half.csv.part", "new.ndjson.done", "vip.csv.done"]
+        assert names == ["empty.csv.failed", "half.csv.part", "new.NDJSON.done", "vip.csv.done"]
         await daemon.settled("braze", 2)
         assert (inside(api, "vip"), inside(api, "new")) == ({"user-1", "user-2"}, {"user-3"})
         (folder / "vip.csv").write_text("user-7\n")

@@ -38,7 +38,7 @@ def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
 
 def waiting(folder: Path) -> list[Path]:
     """The files to push, the oldest first."""
-    found = [path for path in folder.iterdir() if path.suffix in ENDINGS and not path.name.startswith(".")]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
