@@ -28,7 +28,7 @@ from relay_plugins.braze_cohorts.braze import Attributes, Budget, Limit, Partner
 from relay_plugins.braze_cohorts.change import Member, member_of, portions
 from relay_plugins.braze_cohorts.commands import cohorts as command
 from relay_plugins.braze_cohorts.files import Form, users_in
-from relay_plugins.braze_cohorts.known import cohorts, members, unfinished
+from relay_plugins.braze_cohorts.looking import cohorts, members, unfinished
 
 OFFSETS = count()
 
@@ -419,6 +419,25 @@ async def test_a_database_from_before_targets_were_kept_is_taken_as_sent(tmp_pat
         assert api.books.ids == [1, 1]
 
 
+async def test_who_is_erased_in_the_middle_of_a_change_is_in_no_file_either(tmp_path: Path) -> None:
+    users = ["anna", *(f"user-{number}" for number in range(1500))]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(users))
+        api.faults.extend([Fault(201), Fault(500)])
+        assert isinstance((await told(braze, change([], users)))[0], Retry)
+        await braze.erase([User(None, ("anna",))])
+        assert not any(b"anna" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+
+
+async def test_another_braze_is_not_asked_to_remove_whom_it_was_never_told_of(tmp_path: Path) -> None:
+    async with CohortApi(named("a")) as old, CohortApi(named("a"), unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        async with connected(new, tmp_path) as braze:
+            await braze.erase([User(None, ("a",))])
+        assert members(tmp_path / "cohorts" / "braze.db", "7") == []
+
+
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
     users = [f"user-{number}" for number in range(2500)]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
@@ -582,7 +601,14 @@ async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
         await braze._known.run(
             lambda: braze._known._db.execute("PRAGMA secure_delete = OFF").close()
         )  # as it may be built
-        await braze.erase([User("5f3a", ("user-1234", "anna-77")), User("5f3b")])
+        gone = [User("5f3a", ("user-1234", "anna-77")), User("5f3b")]
+        api.faults.append(Fault(503))
+        with pytest.raises(Retry):
+            await braze.erase(gone)
+        assert "anna-77" in inside(api), "it is not forgotten either"
+        await braze.erase(gone)
+        assert inside(api) == inside(api, "8") == {*users} - {"user-1234", "anna-77"}
+        assert api.books.ids[-2:] == [2, 2]
         found = [*(tmp_path / "cohorts").iterdir()]
         assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
         known = {member.id for member in members(tmp_path / "cohorts" / "braze.db", "7")}

@@ -10,8 +10,8 @@ import click
 
 from relay_plugins.braze_cohorts.effect import counted, effect_of
 from relay_plugins.braze_cohorts.files import Form, users_in
-from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
-from relay_plugins.braze_cohorts.known import members, unfinished
+from relay_plugins.braze_cohorts.looking import cohorts as known_cohorts
+from relay_plugins.braze_cohorts.looking import members, unfinished
 from relay_plugins.braze_cohorts.membership import events_of, match_of, send
 from relay_plugins.braze_cohorts.options import (
     connector_option,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relay_plugins.braze_cohorts.change import Member, member_of
-from relay_plugins.braze_cohorts.known import members
+from relay_plugins.braze_cohorts.looking import members
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from relay_plugins.braze_cohorts.known import Cohort, cohorts, databases
+from relay_plugins.braze_cohorts.looking import Cohort, cohorts, databases
 
 
 class NotFound(click.ClickException):
