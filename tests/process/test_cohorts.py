@@ -276,3 +276,22 @@ async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refus
         braze = ("--state", daemon.state, "--connector", "braze")
         assert (await cohorts(*push, "vip", *braze, stdin=b"user-1"))[0] == 0
         assert await daemon.stop() == 0
+
+
+async def test_a_url_that_takes_no_memberships_is_said_to_be_the_wrong_one(daemon: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    daemon.configure(
+        "10-segments",
+        f'[source.heap]\ntype="heap_segments"\npath="/segments"\nsecret={{file="{tmp_path}/secret"}}\n'
+        '[source.open]\ntype="heap_segments"\npath="/open"',
+    )
+    await daemon.start()
+    for url, advice in (
+        (daemon.url.removeprefix("http://") + "/cohorts", "begin it with http:// or https://"),
+        (daemon.url + "/segments", "is a source of type heap_segments; name one of type json"),
+        (daemon.url + "/open", "for a source of type json"),
+    ):
+        code, _, err = await cohorts("push", "-", "--cohort", "vip", "--yes", "--url", url, stdin=b"user-1")
+        assert (code, "trying again" in err, "RELAY_TOKEN" in err) == (1, False, False)
+        assert advice in err
+    assert await daemon.stop() == 0
