@@ -124,6 +124,8 @@ async def _post(
                 if answer.status != 429 and answer.status < 500:
                     raise click.ClickException(said + _advice(answer.status, shape))
                 wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+        except aiohttp.NonHttpUrlClientError:
+            raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
         except aiohttp.InvalidURL:
             raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -28,7 +28,7 @@ from relay_plugins.braze_cohorts.braze import Attributes, Budget, Limit, Partner
 from relay_plugins.braze_cohorts.change import Member, member_of, portions
 from relay_plugins.braze_cohorts.commands import cohorts as command
 from relay_plugins.braze_cohorts.files import Form, users_in
-from relay_plugins.braze_cohorts.known import cohorts, members, unfinished
+from relay_plugins.braze_cohorts.looking import cohorts, members, unfinished
 
 OFFSETS = count()
 
@@ -180,7 +180,8 @@ async def test_no_request_is_larger_than_braze_takes(tmp_path: Path) -> None:
         ("external_id:a:b", "prefix", ("external_id", "a:b")),
         ("device_id:x", "prefix", ("device_id", "x")),
         ("alias:crm:17", "prefix", ("alias:crm", "17")),
-        ("alias:17", "prefix", ("external_id", "alias:17")),
+        ("alias", "prefix", ("external_id", "alias")),
+        ("crm:17", "prefix", ("external_id", "crm:17")),
         ("anna", "prefix", ("external_id", "anna")),
     ],
 )
@@ -188,7 +189,7 @@ def test_what_an_id_means(user: str, match: str, member: tuple[str, str]) -> Non
     assert member_of(user, match) == member
 
 
-@pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:"])
+@pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:", "alias:crm", "alias:", "alias::17"])
 def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
     with pytest.raises(ValueError, match="names nobody"):
         member_of(user, "prefix")
@@ -282,6 +283,42 @@ def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> 
         users_in(file, Form())
 
 
+QUOTED = b'"external_id"\n"user-30"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "data", "users"),
+    [
+        ("vip.csv", {}, QUOTED, ["user-30"]),
+        ("VIP.CSV", {}, b'"user-30"\n"say ""hi"""\n', ["user-30", 'say "hi"']),
+        ("<stdin>", {"header": True}, b'"who"\n"user-30"\n', ["user-30"]),
+        ("<stdin>", {"header": False}, b'"who"\n"user-30"\n', ["who", "user-30"]),
+        ("<stdin>", {}, QUOTED, ["user-30"]),
+        ("<stdin>", {}, b'"user-30"\n"b\\n"\n', ["user-30", "b\n"]),
+        ("vip.ndjson", {}, QUOTED, ["external_id", "user-30"]),
+        ("vip.csv", {}, b'{"external_id": "user-30"}\n', ["user-30"]),
+    ],
+)
+def test_quotes_are_csv_where_anything_says_so(name: str, form: dict[str, Any], data: bytes, users: list[str]) -> None:
+    file = BytesIO(data)
+    file.name = name
+    assert users_in(file, Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("data", "mistake"),
+    [
+        (b'"a"\n\nb\n', "line 3: 'b' is not JSON: Expecting value$"),
+        (b'{"id": "a"}\n{"name": "b"}\n', "line 2: .* has none of the fields"),
+    ],
+)
+def test_mistakes_in_ndjson_say_where(data: bytes, mistake: str) -> None:
+    file = BytesIO(data)
+    file.name = "vip.ndjson"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form())
+
+
 async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
     async with CohortApi(named("a")) as api:
         for _ in range(2):
@@ -324,6 +361,81 @@ async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp
         assert api.books.ids == [5, 5]
         await told(braze, change([], ["external_id:a"], match="prefix"), change(sync={"resend": True}))
         assert api.members["7"] == {profiles[2], profiles[3]}, "whoever has left is not sent again"
+
+
+async def test_another_braze_gets_everybody_before_the_next_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = [f"user-{number}" for number in range(1500)]
+    async with CohortApi(named(*users)) as old, CohortApi(named(*users), unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(users), change(users[:5], cohort="8", name="Others"))
+            assert "another Braze" not in capsys.readouterr().out
+        for _ in range(2):
+            async with connected(new, tmp_path) as braze:
+                assert ("another Braze" in capsys.readouterr().out) == (not new.books.ids)
+                new.faults.extend([Fault(201), Fault(201), Fault(500)])
+                await told_for_good(braze, [change([], ["user-0"], name="")])
+                new.faults.clear()
+                assert inside(new) == {*users[1:]}
+                assert inside(new, "8") in (set(), {*users[:5]})
+                await told(braze, change(cohort="8", name="", sync={"resend": True}))
+                assert inside(new, "8") == {*users[:5]}
+        assert inside(old) == {*users}, "it is not asked any more"
+        assert new.books.names == {"7": ["Carts"], "8": ["Others", "Others"]}
+        assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
+
+
+async def test_another_workspace_is_another_braze_and_its_key_is_nowhere(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        api.members.clear()
+        api._keys["client_secret"] = "other-workspace"
+        (tmp_path / "other").write_text("other-workspace")
+        async with connected(api, tmp_path, data_import_key={"file": f"{tmp_path}/other"}) as braze:
+            await told(braze, change(["b"]))
+            assert inside(api) == {"a", "b"}
+    assert not any(b"other-workspace" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+
+
+async def test_what_attributes_cannot_take_is_left_out_when_the_mode_changes(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["external_id:a", "device_id:phone"], match="prefix"))
+        async with connected(api, tmp_path, mode="attribute") as braze:
+            assert await told(braze, change(["b"])) == [DELIVERED]
+            assert [values["heap_cohort_7"] for values in api.attributes.values()] == [True, True]
+
+
+async def test_a_database_from_before_targets_were_kept_is_taken_as_sent(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db")) as db:
+            db.execute("DROP TABLE target")
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["b"]))
+        assert api.books.ids == [1, 1]
+
+
+async def test_who_is_erased_in_the_middle_of_a_change_is_in_no_file_either(tmp_path: Path) -> None:
+    users = ["anna", *(f"user-{number}" for number in range(1500))]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(users))
+        api.faults.extend([Fault(201), Fault(500)])
+        assert isinstance((await told(braze, change([], users)))[0], Retry)
+        await braze.erase([User(None, ("anna",))])
+        assert not any(b"anna" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+
+
+async def test_another_braze_is_not_asked_to_remove_whom_it_was_never_told_of(tmp_path: Path) -> None:
+    async with CohortApi(named("a")) as old, CohortApi(named("a"), unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        async with connected(new, tmp_path) as braze:
+            await braze.erase([User(None, ("a",))])
+        assert members(tmp_path / "cohorts" / "braze.db", "7") == []
 
 
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
@@ -489,7 +601,14 @@ async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
         await braze._known.run(
             lambda: braze._known._db.execute("PRAGMA secure_delete = OFF").close()
         )  # as it may be built
-        await braze.erase([User("5f3a", ("user-1234", "anna-77")), User("5f3b")])
+        gone = [User("5f3a", ("user-1234", "anna-77")), User("5f3b")]
+        api.faults.append(Fault(503))
+        with pytest.raises(Retry):
+            await braze.erase(gone)
+        assert "anna-77" in inside(api), "it is not forgotten either"
+        await braze.erase(gone)
+        assert inside(api) == inside(api, "8") == {*users} - {"user-1234", "anna-77"}
+        assert api.books.ids[-2:] == [2, 2]
         found = [*(tmp_path / "cohorts").iterdir()]
         assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
         known = {member.id for member in members(tmp_path / "cohorts" / "braze.db", "7")}

@@ -125,19 +125,29 @@ def test_users_without_an_id_are_unreadable_and_the_others_are_taken(tmp_path: P
     assert orjson.loads(unreadable.body)["ids"] == [None, "", None, True]
 
 
+def test_prefixes_that_name_nobody_are_unreadable_and_the_others_are_taken(tmp_path: Path) -> None:
+    body = page()
+    users = ["17", "alias:crm:17", "alias:crm", "alias:crm:", "alias::17", "alias:", "external_id:", "device_id:x"]
+    body["data"]["add"] = [{"id": user} for user in users]
+    decoded = source(tmp_path, match="prefix").decode(orjson.dumps(body))
+    assert orjson.loads(decoded.bodies[0])["add"] == ["17", "alias:crm:17", "device_id:x"]
+    assert orjson.loads(decoded.unreadable[0].body)["ids"] == users[2:7]
+    assert changes(source(tmp_path), body)[0]["add"] == users, "elsewhere they are ids like any other"
+
+
 @pytest.mark.parametrize(
-    ("numbers", "lost"), [([1, 2, 3], 0), ([0, 1, 2], 0), ([3, 1, 2, 2], 0), ([1, 2, 2], 1), ([2], 2)]
+    ("numbers", "came"), [([1, 2, 3], 3), ([0, 1, 2], 3), ([3, 1, 2, 2], 3), ([1, 2, 2], 2), ([2], 1)]
 )
 def test_a_sync_of_which_pages_never_came_is_told_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: list[int], lost: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: list[int], came: int
 ) -> None:
     made = source(tmp_path)
     for number in numbers:
         changes(made, page(add=1, number=number, pages=3))
     changes(made, page(task="t2"))
     said = capsys.readouterr().out
-    assert ("segment sync was incomplete" in said) == bool(lost)
-    assert f"pages={lost}" in said or not lost
+    assert ("segment sync was incomplete" in said) == (came < 3)
+    assert f"pages=3 received={came}" in said or came == 3
 
 
 @pytest.mark.parametrize(
@@ -185,3 +195,11 @@ def test_forged_stale_and_malformed_signatures_are_refused(
 ) -> None:
     with pytest.raises(error):
         signed(tmp_path, max_age="300s").verify(headers, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"), [(30, r"is from (29|30) s in the future"), (-70, r"is 7[0-9] s old, 60 s are allowed")]
+)
+def test_how_old_a_signature_is_is_told(tmp_path: Path, ahead: float, said: str) -> None:
+    with pytest.raises(Denied, match=said):
+        signed(tmp_path).verify(header(b"{}", at=time.time() + ahead), b"{}")

@@ -158,7 +158,9 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         assert api.books.names["vip"] == ["VIPs"]
         (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
         assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
-        assert "2,000 members" in (await cohorts("list", *state))[1]
+        head, row = (await cohorts("list", *state))[1].splitlines()
+        assert head.split() == ["cohort", "members", "last", "change", "name"]
+        assert (row.split()[:2], row.split()[-1]) == (["vip", "2,000"], "VIPs")
         shown = dict(line.split(maxsplit=1) for line in (await cohorts("show", "vip", *state))[1].splitlines()[:5])
         assert (shown["name"], shown["members"]) == ("VIPs", "2000")
         assert shown["synced"].endswith("Z")
@@ -171,12 +173,16 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         push = ("push", "-", "--cohort", "vip", *state, *url)
         code, _, err = await cohorts(*push, stdin=half)
         assert code == 1, "it asked, and nobody answered"
+        assert "nobody answers; --yes does it without asking" in err
         assert "+0 -1,001 of 2,000 members" in err
         assert (await cohorts(*push, "--yes", stdin=half))[0] == 0
         await daemon.settled("braze", 7)
         assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 1999)}
-        assert (await cohorts("empty", "vip", *url))[0] == 1
-        assert (await cohorts("empty", "vip", "--yes", *url))[:2] == (0, "vip: everybody leaves\n")
+        assert (await cohorts("empty", "vip", *state, *url))[0] == 1
+        for typo in ("vpi", ""):
+            code, _, err = await cohorts("empty", typo, "--yes", *state, *url)
+            assert (code, err) == (1, f"Error: relay knows no cohort {typo}; relay cohorts list has them all\n")
+        assert (await cohorts("empty", "vip", "--yes", *state, *url))[:2] == (0, "vip: everybody leaves\n")
         await daemon.settled("braze", 8)
         assert inside(api, "vip") == set()
 
@@ -192,10 +198,14 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         configure(daemon, tmp_path, api.url)
         await daemon.start()
         (folder / "vip.csv").write_text("user-1\nuser-2\n")
-        (folder / "new.ndjson").write_text('"user-3"\n')
+        (folder / "new.NDJSON").write_text('"user-3"\n')
         (folder / "empty.csv").write_text("external_id\n")
         (folder / "half.csv.part").write_text("user-4")
-        assert (await cohorts("watch", folder, "--once", "--url", daemon.url + "/nowhere"))[0] == 1
+        nowhere = ("watch", folder, "--once", "--url", daemon.url + "/nowhere")
+        code, _, err = await cohorts(*nowhere, "--state", tmp_path)
+        assert code == 1
+        assert f"{tmp_path} has no database of a connector of type braze_cohorts" in err
+        assert (await cohorts(*nowhere, "--state", daemon.state))[0] == 1
         assert (folder / "vip.csv").exists(), "that was not its fault"
         (folder / "empty.csv.failed").rename(folder / "empty.csv")
         watching = ("watch", folder, "--once", "--url", daemon.url + "/cohorts", "--state", daemon.state)
@@ -206,7 +216,7 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         assert "empty.csv: " in err
         assert "names no user" in err
         names = sorted(path.name for path in folder.iterdir())
-        assert names == ["empty.csv.failed", "half.csv.part", "new.ndjson.done", "vip.csv.done"]
+        assert names == ["empty.csv.failed", "half.csv.part", "new.NDJSON.done", "vip.csv.done"]
         await daemon.settled("braze", 2)
         assert (inside(api, "vip"), inside(api, "new")) == ({"user-1", "user-2"}, {"user-3"})
         (folder / "vip.csv").write_text("user-7\n")
@@ -218,3 +228,70 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         await daemon.settled("braze", 3)
         assert inside(api, "vip") == {"user-7"}
         assert await daemon.stop() == 0
+
+
+async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any, tmp_path: Path) -> None:
+    async with api_of(range(10)) as old, api_of(range(10), unknown_cohort="refuse") as new:
+        configure(daemon, tmp_path, old.url)
+        await daemon.start()
+        for segment in (42, 43):
+            await daemon.post(page_of("one", range(10), segment=segment), "/segments")
+        await daemon.settled("braze", 2)
+        assert await daemon.stop() == 0
+        configure(daemon, tmp_path, new.url)
+        await daemon.start()
+        assert any("cohorts were sent to another Braze" in line for line in daemon.stderr)
+        there = ("--url", daemon.url + "/cohorts", "--state", daemon.state)
+        assert (await cohorts("resync", *there))[0] == 2
+        assert (await cohorts("resync", "42", "--all", *there))[0] == 2
+        code, out, _ = await cohorts("resync", "--all", *there)
+        assert (code, len(out.splitlines())) == (0, 2)
+        await daemon.settled("braze", 4)
+        assert inside(new, "42") == inside(new, "43") == {f"user-{number}" for number in range(10)}
+        assert new.books.ids == [10, 10]
+        assert await daemon.stop() == 0
+
+
+async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refused(daemon: Any, tmp_path: Path) -> None:
+    async with api_of(range(10)) as api:
+        configure(daemon, tmp_path, api.url)
+        await daemon.start()
+        push = ("push", "-", "--url", daemon.url + "/cohorts", "--cohort")
+        code, _, err = await cohorts(*push, "vip", "--state", tmp_path, stdin=b"user-1")
+        assert code == 1
+        assert f"{tmp_path} has no database of a connector of type braze_cohorts" in err
+        assert "--state" in err
+        assert (await cohorts(*push, "", "--state", daemon.state, stdin=b"user-1"))[0] == 2
+        code, out, _ = await cohorts(*push, "vip", "--yes", "--state", tmp_path, stdin=b"user-1")
+        assert (code, out) == (0, "vip: 1 user, compared with nothing\n")
+        await daemon.settled("braze", 1)
+        first = await cohorts(*push, "new", "--state", daemon.state, stdin=b"user-1")
+        assert first == (0, "new: 1 user, +1 -0 of 0 members\n", ""), "of a cohort nobody knew"
+        await daemon.settled("braze", 2)
+
+        (daemon.state / "cohorts" / "renamed.db").write_bytes((daemon.state / "cohorts" / "braze.db").read_bytes())
+        code, _, err = await cohorts(*push, "vip", "--state", daemon.state, stdin=b"user-1")
+        assert code == 1
+        assert "name one of the connectors by --connector: braze, renamed; of one that is gone for good" in err
+        braze = ("--state", daemon.state, "--connector", "braze")
+        assert (await cohorts(*push, "vip", *braze, stdin=b"user-1"))[0] == 0
+        assert await daemon.stop() == 0
+
+
+async def test_a_url_that_takes_no_memberships_is_said_to_be_the_wrong_one(daemon: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    daemon.configure(
+        "10-segments",
+        f'[source.heap]\ntype="heap_segments"\npath="/segments"\nsecret={{file="{tmp_path}/secret"}}\n'
+        '[source.open]\ntype="heap_segments"\npath="/open"',
+    )
+    await daemon.start()
+    for url, advice in (
+        (daemon.url.removeprefix("http://") + "/cohorts", "begin it with http:// or https://"),
+        (daemon.url + "/segments", "is a source of type heap_segments; name one of type json"),
+        (daemon.url + "/open", "for a source of type json"),
+    ):
+        code, _, err = await cohorts("push", "-", "--cohort", "vip", "--yes", "--url", url, stdin=b"user-1")
+        assert (code, "trying again" in err, "RELAY_TOKEN" in err) == (1, False, False)
+        assert advice in err
+    assert await daemon.stop() == 0

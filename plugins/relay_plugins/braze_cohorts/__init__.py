@@ -7,24 +7,21 @@ who have an external id or alias by now (Braze docs, Cohort import): what Braze 
 import sqlite3
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 import click
-from pydantic import Field, field_validator
 
 from relay.api import (
     DELIVERED,
+    Answered,
     Batch,
     Connector,
-    ConnectorSettings,
-    Contradiction,
     Event,
-    EventSelection,
-    HttpUrl,
     Outcome,
     Reject,
     Retry,
@@ -40,31 +37,21 @@ from relay_plugins.braze_cohorts.change import (
     Member,
     change_of,
     cohort_of,
+    everything,
     merged,
     portions,
     runs,
 )
-from relay_plugins.braze_cohorts.known import FOLDER, Known
+from relay_plugins.braze_cohorts.known import Known
+from relay_plugins.braze_cohorts.looking import FOLDER
+from relay_plugins.braze_cohorts.settings import HOSTS, NEEDS, CohortSettings
 
-HOSTS: Final = {
-    **{f"US-0{number}": f"https://rest.iad-0{number}.braze.com" for number in range(1, 9)},
-    "EU-01": "https://rest.fra-01.braze.eu",
-    "EU-02": "https://rest.fra-02.braze.eu",
-    "AU-01": "https://rest.au-01.braze.com",
-    "ID-01": "https://rest.id-01.braze.com",
-    "JP-01": "https://rest.jp-01.braze.com",
-    "KR-01": "https://rest.kr-01.braze.com",
-}
-"""REST hosts by cluster (Braze docs, API overview)."""
 USUAL_NAMES: Final = {"boolean": "heap_cohort_{id}", "array": "heap_cohorts"}
 """Of attributes."""
 LOCKED: Final = "423"
 """Somebody else writes to the cohort: no fault of the events (Braze docs, Cohort import)."""
 MOST_TOLD: Final = 200
 """Characters of what Braze says that are kept."""
-NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attribute": ("rest_key",)}
-TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style")}
-"""Settings by mode: those that it cannot do without, and all that only it has."""
 
 
 class BrazeCohorts(Connector, type="braze_cohorts"):
@@ -72,58 +59,16 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     takes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 
-    class Settings(ConnectorSettings):
-        """Which Braze, and in what way."""
+    Settings = CohortSettings
+    settings: CohortSettings
 
-        events: EventSelection = (EVENT_TYPE,)
-        cluster: str | None = None
-        """Such as `US-01`: where your dashboard is."""
-        endpoint: HttpUrl | None = None
-        """The REST endpoint's URL, instead of the cluster."""
-        mode: Literal["cohort", "attribute"] = "cohort"
-        """`cohort`: the partner API, `attribute`: an attribute of the users, by a REST key."""
-        partner: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
-        """The partner's name in Braze's paths."""
-        partner_key: Secret | None = None
-        data_import_key: Secret | None = None
-        """Braze: Partner Integrations > Technology Partners > Heap."""
-        rest_key: Secret | None = None
-        """A REST key that may call users.track."""
-        attribute: str | None = Field(None, min_length=1)
-        """The attribute's name; `{id}` is the cohort's. Usually `heap_cohort_{id}`; `heap_cohorts` for an array."""
-        style: Literal["boolean", "array"] = "boolean"
-        """True and false, or a list that has the ids of the user's cohorts."""
-
-        @field_validator("cluster")
-        @classmethod
-        def _known_cluster(cls, cluster: str | None) -> str | None:
-            if cluster is not None and cluster not in HOSTS:
-                raise ValueError(f"there is no {cluster}; known are {', '.join(HOSTS)}")
-            return cluster
-
-        def contradictions(self) -> Iterator[Contradiction]:
-            """Where Braze is, and what the mode needs or has no use for."""
-            if (self.cluster is None) == (self.endpoint is None):
-                yield "cluster endpoint", "set either cluster or endpoint"
-            for field in NEEDS[self.mode]:
-                if getattr(self, field) is None:
-                    yield f"{field} mode", f'{field} is missing: mode = "{self.mode}" needs it'
-            (other,) = TAKES.keys() - {self.mode}
-            for field in TAKES[other]:
-                if field in self.model_fields_set:
-                    yield f"{field} mode", f'{field} is for mode = "{other}"; this is mode = "{self.mode}"'
-            if self.attribute and self.style == "boolean" and "{id}" not in self.attribute:
-                yield "attribute style", "attribute has no {id}: all cohorts would have the same attribute"
-
-    settings: Settings
-
-    def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
+    def __init__(self, name: str, settings: CohortSettings, *, folder: Path) -> None:
         answers = {LOCKED: "retry"} | settings.answers
         super().__init__(name, settings.model_copy(update={"answers": answers}), folder=folder)
         self._url = (settings.endpoint or HOSTS[settings.cluster or ""]).rstrip("/")
         self._braze = _braze(settings)
         self._budget = Budget(self._braze.limit)
-        self._known = Known(folder / FOLDER / f"{name}.db")
+        self._known = Known(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
 
     def key(self, event: Event) -> str | None:
         """Changes of one cohort stay in order."""
@@ -136,21 +81,33 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     async def open(self) -> None:
         """Open the database of what Braze knows. Raises OSError, sqlite3.Error."""
         await self._known.run(self._known.open)
+        if found := await self._known.run(self._known.elsewhere):
+            self.log.warning(
+                "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole"
+                " before its next change, or now by relay cohorts resync --all. In the other one everybody stays",
+                cohorts=found,
+            )
 
     async def close(self) -> None:
         """Let go of the database."""
         await self._known.close()
 
     async def erase(self, users: Sequence[User]) -> None:
-        """Forget the users: Braze has deleted them itself. Raises Retry."""
+        """Take the users out of the cohorts, for those whom Braze has not deleted itself, and forget them. Raises
+        Retry, Reject, Unauthorized."""
+        known, ids = self._known, [one for user in users for one in user.external_ids]
         try:
-            clean = await self._known.run(
-                partial(self._known.forget, [one for user in users for one in user.external_ids])
-            )
+            for cohort, members in (await known.run(partial(known.where, ids))).items():
+                await self._take_out(cohort, members)
+            clean = await known.run(partial(known.forget, ids))
         except sqlite3.Error as error:
             raise Retry(f"what Braze knows of the cohorts cannot be changed: {error}") from None
         if not clean:
             raise Retry("another process is reading what Braze knows of the cohorts")
+
+    async def _take_out(self, cohort: str, members: Sequence[Member]) -> None:
+        for portion in portions((), members, self._braze.most):
+            await self._post(self._braze.change(everything(cohort), portion))
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""
@@ -187,15 +144,32 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _apply(self, change: Change, until: float) -> None:
         known = self._known
-        plan = await known.run(partial(known.plan, change))
-        if plan.introduce:
-            if request := self._braze.introduce(change, plan.created):
-                await self._send(change, request, until)
-            await known.run(partial(known.introduced, change, plan.created))
-        await self._tell(change, plan.add, plan.remove, until)
+        if await known.run(partial(known.is_elsewhere, change.cohort)):
+            await self._bring(change.cohort, until)
+            change = replace(change, resend=False)
+        await self._begin(change, until)
         left = await known.run(partial(known.left, change))
         await self._tell(change, (), left or (), until)
         await known.run(partial(known.synced, change, complete=left is not None))
+
+    async def _bring(self, cohort: str, until: float) -> None:
+        """Tell this Braze all that another one knows of a cohort."""
+        known = self._known
+        if not self._braze.finds_devices and (lost := await known.run(partial(known.without_devices, cohort))):
+            self.log.warning("device ids left out: attributes take none", cohort=cohort, devices=lost)
+        await self._begin(everything(cohort), until)
+        await known.run(partial(known.arrived, cohort))
+
+    async def _begin(self, change: Change, until: float) -> None:
+        """Tell the name, who came, and who left by the change itself."""
+        known = self._known
+        plan = await known.run(partial(known.plan, change))
+        if plan.introduce:
+            named = replace(change, name=plan.name)
+            if request := self._braze.introduce(named, plan.created):
+                await self._send(change, request, until)
+            await known.run(partial(known.introduced, named, plan.created))
+        await self._tell(change, plan.add, plan.remove, until)
 
     async def _tell(self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float) -> None:
         for portion in portions(add, remove, self._braze.most):
@@ -205,16 +179,20 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     async def _send(self, change: Change, request: Request, until: float) -> None:
         if time.monotonic() > until:  # long before the delivery counts as failed; what was told is known
             raise Retry("a long change, goes on", after=0, alone=True)
-        if wait := self._budget.take(time.time()):
-            limit = self._braze.limit
-            raise Retry(f"Braze's limit: {limit.requests:,} requests in {limit.seconds:,} s", after=wait)
-        answer = await self.post(self._url + request.path, request.body, request.headers)
-        self._budget.told(answer.headers, time.time())
+        answer = await self._post(request)
         if errors := [self._without_secrets(error) for error in errors_in(answer.body)]:
             self.log.warning(
                 "Braze took a change only in part", cohort=change.cohort, errors=len(errors), first=errors[0]
             )
             await self._known.run(partial(self._known.complained, change, errors))
+
+    async def _post(self, request: Request) -> Answered:
+        if wait := self._budget.take(time.time()):
+            limit = self._braze.limit
+            raise Retry(f"Braze's limit: {limit.requests:,} requests in {limit.seconds:,} s", after=wait)
+        answer = await self.post(self._url + request.path, request.body, request.headers)
+        self._budget.told(answer.headers, time.time())
+        return answer
 
     def _without_secrets(self, text: str) -> str:
         secrets = (getattr(self.settings, field) for fields in NEEDS.values() for field in fields)
@@ -236,7 +214,7 @@ def _by_cohort(batch: Batch, outcomes: dict[int, Outcome]) -> Iterable[list[tupl
     return found.values()
 
 
-def _braze(settings: BrazeCohorts.Settings) -> Partner | Attributes:
+def _braze(settings: CohortSettings) -> Partner | Attributes:
     if settings.partner and settings.partner_key and settings.data_import_key:
         return Partner(settings.partner, settings.partner_key.reveal(), settings.data_import_key.reveal())
     rest_key, listed = settings.rest_key.reveal() if settings.rest_key else "", settings.style == "array"

@@ -70,6 +70,24 @@ def change_of(event: Event) -> Change:
         raise Reject(f"is no change of a cohort: {type(error).__name__}: {error}") from None
 
 
+def everything(cohort: str) -> Change:
+    """All that is known of a cohort, once more. It is before every event, so that it makes nobody a newer member."""
+    return Change(
+        cohort=cohort,
+        name="",
+        add=(),
+        remove=(),
+        offset=-1,
+        task="",
+        page=1,
+        pages=1,
+        part=0,
+        parts=1,
+        full=False,
+        resend=True,
+    )
+
+
 def cohort_of(event: Event) -> str | None:
     """The id of the cohort that an event is about; None if it is about none."""
     cohort = event.data.get("cohort")
@@ -79,18 +97,16 @@ def cohort_of(event: Event) -> str | None:
 def member_of(user: str, match: str) -> Member:
     """Who an id means. With the match `prefix` it says so itself; one that does not is an external id.
 
-    Raises ValueError if there is nothing behind the prefix."""
+    Raises ValueError if there is nothing behind the prefix, or an alias has no label or no name."""
     if match != "prefix":
         return Member(match, user)
-    kind, _, rest = user.partition(":")
-    label, found, name = rest.partition(":")
-    if kind in (EXTERNAL_ID, DEVICE_ID):
-        member = Member(kind, rest)
-    else:
-        member = Member(ALIAS + label, name) if kind == "alias" and found else Member(EXTERNAL_ID, user)
-    if not member.id:
-        raise ValueError(f"{user!r} names nobody")
-    return member
+    kind, found, rest = user.partition(":")
+    if not found or kind + found not in (EXTERNAL_ID + ":", DEVICE_ID + ":", ALIAS):
+        return Member(EXTERNAL_ID, user)
+    label, _, name = rest.partition(":")
+    if not rest or (kind + found == ALIAS and not (label and name)):
+        raise ValueError(f"{user!r} names nobody: prefixes are external_id:ID, device_id:ID and alias:LABEL:NAME")
+    return Member(ALIAS + label, name) if kind + found == ALIAS else Member(kind, rest)
 
 
 def runs(changes: Iterable[tuple[int, Change]], most: int) -> Iterator[list[tuple[int, Change]]]:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,8 +10,8 @@ import click
 
 from relay_plugins.braze_cohorts.effect import counted, effect_of
 from relay_plugins.braze_cohorts.files import Form, users_in
-from relay_plugins.braze_cohorts.known import Cohort, databases, members, unfinished
-from relay_plugins.braze_cohorts.known import cohorts as known_cohorts
+from relay_plugins.braze_cohorts.looking import cohorts as known_cohorts
+from relay_plugins.braze_cohorts.looking import members, unfinished
 from relay_plugins.braze_cohorts.membership import events_of, match_of, send
 from relay_plugins.braze_cohorts.options import (
     connector_option,
@@ -20,8 +21,9 @@ from relay_plugins.braze_cohorts.options import (
     token_option,
     url_option,
 )
-from relay_plugins.braze_cohorts.pushing import Pushing, pushing_options
+from relay_plugins.braze_cohorts.pushing import Pushing, confirmed, pushing_options
 from relay_plugins.braze_cohorts.watch import watch
+from relay_plugins.braze_cohorts.which import cohort, database
 
 
 @click.group
@@ -35,12 +37,14 @@ def cohorts() -> None:
 @json_option
 def list_(state: Path, connector: str | None, as_json: bool) -> None:
     """Every cohort: its members as Braze was told, its last change."""
-    found = known_cohorts(_database(state, connector))
+    found = known_cohorts(database(state, connector))
     if as_json:
-        return click.echo(json.dumps([cohort._asdict() for cohort in found], indent=2))
-    for cohort in found:
-        errors = f"  ({cohort.errors:,} entries refused, see show)" if cohort.errors else ""
-        click.echo(f"{cohort.id}  {counted(cohort.members, 'member')}  {_moment(cohort.synced)}  {cohort.name}{errors}")
+        return click.echo(json.dumps([one._asdict() for one in found], indent=2))
+    width = max((len(one.id) for one in found), default=0)
+    click.echo(f"{'cohort':{width}}  {'members':>11}  {'last change':20}  name")
+    for one in found:
+        errors = f"  ({one.errors:,} entries refused, see show)" if one.errors else ""
+        click.echo(f"{one.id:{width}}  {one.members:11,}  {_moment(one.synced):20}  {one.name}{errors}")
     return None
 
 
@@ -51,8 +55,8 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
 @json_option
 def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> None:
     """One cohort, and whether a whole membership of it is still coming. Exits with 1 if relay knows none of that id."""
-    path = _database(state, connector)
-    found, coming = _cohort(path, cohort_id)._asdict(), unfinished(path, cohort_id)
+    path = database(state, connector)
+    found, coming = cohort(path, cohort_id)._asdict(), unfinished(path, cohort_id)
     if as_json:
         parts = dict(zip(("came", "of"), coming, strict=True)) if coming else None
         return click.echo(json.dumps(found | {"coming": parts}, indent=2))
@@ -74,8 +78,8 @@ def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> N
 @json_option
 def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> None:
     """Who is in a cohort, as Braze was told: one user a line, each with what the id is."""
-    path = _database(state, connector)
-    _cohort(path, cohort_id)
+    path = database(state, connector)
+    cohort(path, cohort_id)
     for member in members(path, cohort_id):
         click.echo(json.dumps(member._asdict()) if as_json else f"{member.kind}:{member.id}")
 
@@ -94,7 +98,7 @@ def diff(
     """What it would change if FILE were the whole membership (see push). Sends nothing."""
     match_of(form["match"])
     users = users_in(file, Form(**form))
-    effect = effect_of(_database(state, connector), cohort_id, users, form["match"])
+    effect = effect_of(database(state, connector), cohort_id, users, form["match"])
     signed = {"add": ("+", effect.add), "remove": ("-", effect.remove)}
     named = {key: (sign, [f"{one.kind}:{one.id}" for one in some]) for key, (sign, some) in signed.items()}
     if as_json:
@@ -109,7 +113,9 @@ def diff(
 
 @cohorts.command
 @click.argument("file", type=click.File("rb"))
-@click.option("--cohort", "cohort_id", required=True, metavar="ID", help="The cohort's id.")
+@click.option(
+    "--cohort", "cohort_id", required=True, metavar="ID", callback=lambda *given: _not_empty(given[2]), help="Its id."
+)
 @click.option("--name", help="Its name in Braze (default: the one it has, or the id).")
 @pushing_options
 def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) -> None:
@@ -117,15 +123,14 @@ def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) ->
 
     FILE is CSV (with commas, semicolons or tabs: the column `external_id`, or the only one), or NDJSON: texts, or
     objects with such a field. What may be a mistake is refused, with what to say if it is none; it asks if more than
-    half of the members that the state folder knows would leave. It goes through a running relay, which sends Braze only
-    what has changed. To remove everybody: relay cohorts empty.
+    half of the members that the state folder knows would leave, and refuses if that knows of no connector. It goes
+    through a running relay, which sends Braze only what has changed. To remove everybody: relay cohorts empty.
     """
     users = users_in(file, pushing.form)
     effect = pushing.effect(cohort_id, users)
-    unknown = f"{pushing.state} knows of no members yet"
-    told = f"{cohort_id}: {counted(len(users), 'user')}, {effect or unknown}"
+    told = f"{cohort_id}: {counted(len(users), 'user')}, {effect or 'compared with nothing'}"
     if effect and effect.is_drastic and not pushing.drastic:
-        click.confirm(f"{told}\nMore than half of the members would leave. Push all the same?", abort=True, err=True)
+        confirmed(f"{told}\nMore than half of the members would leave. Push all the same?")
     pushing.send(cohort_id, name or "", users)
     click.echo(told)
 
@@ -135,48 +140,57 @@ def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) ->
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @url_option
 @token_option
+@state_option
+@connector_option
 @click.pass_context
-def empty(ctx: click.Context, cohort_id: str, yes: bool, url: str, token_env: str) -> None:
+def empty(
+    ctx: click.Context, cohort_id: str, yes: bool, url: str, token_env: str, state: Path, connector: str | None
+) -> None:
     """Remove every member of a cohort; it stays in Braze, without anybody in it."""
+    known = cohort(database(state, connector), cohort_id)
     if not yes:
-        click.confirm(f"Remove every member of {cohort_id}?", abort=True, err=True)
+        confirmed(f"Remove all {counted(known.members, 'member')} of {cohort_id}?")
     send(ctx, events_of(cohort_id, "", "external_id", (), full=True), url, token_env)
     click.echo(f"{cohort_id}: everybody leaves")
 
 
 @cohorts.command
-@click.argument("cohort_id", metavar="ID")
+@click.argument("cohort_id", metavar="ID", required=False)
+@click.option("--all", "every", is_flag=True, help="Every cohort that relay knows.")
 @url_option
 @token_option
 @state_option
 @connector_option
 @click.pass_context
-def resync(ctx: click.Context, cohort_id: str, url: str, token_env: str, state: Path, connector: str | None) -> None:
-    """Send Braze every known member of a cohort once more: users that Braze did not know then, it may know now."""
-    _cohort(_database(state, connector), cohort_id)
-    send(ctx, events_of(cohort_id, "", "external_id", (), resend=True), url, token_env)
-    click.echo(f"{cohort_id}: every member is sent once more")
+def resync(
+    ctx: click.Context,
+    cohort_id: str | None,
+    every: bool,
+    url: str,
+    token_env: str,
+    state: Path,
+    connector: str | None,
+) -> None:
+    """Send Braze the name and every known member of a cohort, or of --all, once more.
+
+    Users that Braze did not know then, it may know now; so may another Braze.
+    """
+    if (cohort_id is None) != every:
+        raise click.UsageError("say either ID or --all")
+    path = database(state, connector)
+    ids = [one.id for one in known_cohorts(path)] if cohort_id is None else [cohort(path, cohort_id).id]
+    send(ctx, chain.from_iterable(events_of(one, "", "external_id", (), resend=True) for one in ids), url, token_env)
+    for one in ids:
+        click.echo(f"{one}: every member is sent once more")
 
 
 cohorts.add_command(watch)
 
 
-def _database(state: Path, connector: str | None) -> Path:
-    found = databases(state)
-    if connector is None and len(found) == 1:
-        return next(iter(found.values()))
-    if connector in found:
-        return found[connector]
-    if not found:
-        raise click.ClickException(f"no connector of type braze_cohorts has run with the state folder {state} yet")
-    raise click.ClickException(f"name one of the connectors by --connector: {', '.join(found)}")
-
-
-def _cohort(path: Path, cohort_id: str) -> Cohort:
-    for cohort in known_cohorts(path):
-        if cohort.id == cohort_id:
-            return cohort
-    raise click.ClickException(f"relay knows no cohort {cohort_id}; relay cohorts list has them all")
+def _not_empty(cohort_id: str) -> str:
+    if not cohort_id.strip():
+        raise click.BadParameter("a cohort's id is not empty")
+    return cohort_id
 
 
 def _moment(seconds: float) -> str:

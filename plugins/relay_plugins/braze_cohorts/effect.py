@@ -1,14 +1,11 @@
 """What a whole membership would change, by what Braze was told."""
 
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import click
-
 from relay_plugins.braze_cohorts.change import Member, member_of
-from relay_plugins.braze_cohorts.known import databases, members
+from relay_plugins.braze_cohorts.looking import members
 
 
 def counted(number: int, noun: str) -> str:
@@ -37,19 +34,3 @@ def effect_of(path: Path, cohort: str, users: Iterable[str], match: str) -> Effe
     known = {*members(path, cohort)}
     wanted = {member_of(user, match) for user in users}
     return Effect(sorted(wanted - known), sorted(known - wanted), len(known))
-
-
-def known_effect(state: Path, connector: str | None, cohort: str, users: Iterable[str], match: str) -> Effect | None:
-    """The same for the connector where most of the members would leave; None if the state folder knows of none.
-
-    Raises ClickException if it cannot be read."""
-    given = [*users]
-    try:
-        found = [
-            effect_of(path, cohort, given, match)
-            for name, path in databases(state).items()
-            if connector in (None, name)
-        ]
-    except (OSError, sqlite3.Error) as error:
-        raise click.ClickException(f"who is in the cohort cannot be read from {state}: {error}") from None
-    return max(found, key=lambda effect: len(effect.remove), default=None)

@@ -6,7 +6,8 @@ import re
 from codecs import iterdecode
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, starmap
+from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 import click
@@ -64,35 +65,41 @@ def users_in(file: IO[bytes], form: Form) -> list[str]:
 
 
 def _users(file: IO[bytes], form: Form) -> Iterable[str]:
-    """One by one: NDJSON if the first line is an object or a text, else CSV. Raises ValueError."""
-    lines = (line for line in iterdecode(file, "utf-8-sig") if line.strip())
-    first = next(lines, "")
-    every = chain([first], lines)
-    if _is_json(first):
-        return map(partial(_user, form=form), every)
+    """One by one: NDJSON if the first line is an object, or a text where nothing says CSV; else CSV. Raises
+    ValueError."""
+    lines = ((number, line) for number, line in enumerate(iterdecode(file, "utf-8-sig"), 1) if line.strip())
+    number, first = next(lines, (1, ""))
+    every = chain([(number, first)], lines)
+    if _is_json(first, Path(str(getattr(file, "name", ""))).suffix.lower(), form):
+        return starmap(partial(_user, form), every)
     if first.lstrip().startswith("["):
         raise ValueError("JSON is taken with one user a line (NDJSON)")
-    return _cells(first, every, form)
+    return _cells(first, (line for _, line in every), form)
 
 
-def _is_json(line: str) -> bool:
-    """A CSV line may begin with a quote as well."""
+def _is_json(line: str, ending: str, form: Form) -> bool:
+    """A line of CSV may be all in quotes, like a JSON text; then the file's name, the form, and what it says count."""
+    if line.lstrip().startswith("{"):
+        return True
     try:
-        return line.lstrip().startswith("{") or isinstance(json.loads(line), str)
+        text = json.loads(line)
     except ValueError:
         return False
+    is_csv = ending == ".csv" or form.header is not None
+    return isinstance(text, str) and not is_csv and (ending == ".ndjson" or not TITLE.fullmatch(text[:80]))
 
 
-def _user(line: str, form: Form) -> str:
+def _user(form: Form, number: int, line: str) -> str:
     try:
         value: Any = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{line.strip()[:80]!r} is not JSON: {error}") from None
+        raise ValueError(f"line {number}: {line.strip()[:80]!r} is not JSON: {getattr(error, 'msg', error)}") from None
     if isinstance(value, dict):
         value = next((value[name] for name in form.names if name in value), None)
     if isinstance(value, str | int) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"{line.strip()[:80]!r} has none of the fields {', '.join(form.names)}: --column names another")
+    fields = ", ".join(form.names)
+    raise ValueError(f"line {number}: {line.strip()[:80]!r} has none of the fields {fields}: --column names another")
 
 
 def _cells(first: str, lines: Iterable[str], form: Form) -> Iterator[str]:

@@ -8,24 +8,26 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from relay_plugins.braze_cohorts.change import EXTERNAL_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.change import DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
 
 T = TypeVar("T")
-FOLDER: Final = "cohorts"
-BUSY_S: Final = 10.0
 KNOWN: Final = """
 SELECT member.kind, member.id FROM json_each(?) AS given CROSS JOIN member
 WHERE cohort = ? AND member.kind = json_extract(given.value, '$[0]') AND member.id = json_extract(given.value, '$[1]')
 """
 
-MEMBERS: Final = "SELECT kind, id FROM member WHERE cohort = ?"
+WHERE: Final = """
+SELECT member.cohort, member.id FROM target CROSS JOIN json_each(?) AS given CROSS JOIN member
+WHERE target.target = ? AND member.cohort = target.cohort AND member.kind = ? AND member.id = given.value
+"""
 TOLD: Final = "SELECT kind, id FROM told WHERE cohort = ? AND offset = ?"
 FORGET_PARTS: Final = """
 DELETE FROM part WHERE cohort = :cohort AND (
@@ -36,41 +38,15 @@ COMPLAINED: Final = """
 INSERT INTO error VALUES (?, ?, ?)
 ON CONFLICT (cohort) DO UPDATE SET count = count + excluded.count, last = excluded.last
 """
-COHORTS: Final = """
-SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created, synced, task,
-    coalesce(error.count, 0), coalesce(error.last, '')
-FROM cohort LEFT JOIN error ON error.cohort = cohort.id
-"""
-
-
-UNFINISHED: Final = """
-SELECT sum(came), sum(parts) FROM (
-    SELECT count(*) AS came, max(parts) AS parts FROM part
-    WHERE cohort = :cohort AND task = (SELECT task FROM part WHERE cohort = :cohort ORDER BY offset DESC LIMIT 1)
-    GROUP BY page
-)
-"""
-
-
-class Cohort(NamedTuple):
-    """A cohort as Braze was told of it."""
-
-    id: str
-    name: str
-    members: int
-    created: float
-    synced: float
-    task: str
-    errors: int
-    """How many entries Braze named as wrong in answers that otherwise succeeded."""
-    last_error: str
 
 
 class Plan(NamedTuple):
     """What Braze was not told yet."""
 
     introduce: bool
-    """The cohort, or its name, is new."""
+    """The cohort, or its name, is new, or all is told once more."""
+    name: str
+    """The one it has from now on; empty: its id."""
     created: float
     add: Sequence[Member]
     remove: Sequence[Member]
@@ -79,8 +55,9 @@ class Plan(NamedTuple):
 class Known:
     """The database of one connector, in a thread of its own; use `run` for its methods."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, target: str) -> None:
+        """`target` is which Braze is told, and in what way."""
+        self._path, self._target = path, target
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -93,6 +70,30 @@ class Known:
         self._db = sqlite3.connect(self._path, timeout=BUSY_S)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.executescript(files(__package__).joinpath("known.sql").read_text())
+        with self._db:  # of a database that is older than this table nobody knows better
+            self._db.execute("INSERT OR IGNORE INTO target SELECT id, ? FROM cohort", (self._target,))
+
+    def elsewhere(self) -> int:
+        """How many cohorts another Braze was told of, or this one in another way."""
+        (found,) = self._db.execute("SELECT count(*) FROM target WHERE target != ?", (self._target,)).fetchone()
+        return int(found)
+
+    def is_elsewhere(self, cohort: str) -> bool:
+        """Whether this is one of them."""
+        found = self._db.execute("SELECT target FROM target WHERE cohort = ?", (cohort,)).fetchone()
+        return found is not None and found[0] != self._target
+
+    def without_devices(self, cohort: str) -> int:
+        """Forget the device ids in a cohort; return how many they were."""
+        with self._db:
+            gone = self._db.execute("DELETE FROM member WHERE cohort = ? AND kind = ?", (cohort, DEVICE_ID))
+            return gone.rowcount
+
+    def arrived(self, cohort: str) -> None:
+        """This Braze knows by now all that is known of a cohort."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO target VALUES (?, ?)", (cohort, self._target))
+            self._db.execute("DELETE FROM told WHERE cohort = ?", (cohort,))
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -113,7 +114,8 @@ class Known:
         if change.resend:
             add += [Member(*row) for row in self._db.execute(MEMBERS, (change.cohort,)) if Member(*row) not in told]
         remove = [member for member in change.remove if member not in told]
-        return Plan(name is None or change.name not in ("", name), created, add, remove)
+        introduce = name is None or change.name not in ("", name) or (change.resend and not told)
+        return Plan(introduce, change.name or name or "", created, add, remove)
 
     def introduced(self, change: Change, created: float) -> None:
         """Braze has the cohort under this name."""
@@ -122,6 +124,7 @@ class Known:
                 "INSERT INTO cohort VALUES (?, ?, ?, ?, '') ON CONFLICT (id) DO UPDATE SET name = excluded.name",
                 (change.cohort, change.title, created, created),
             )
+            self._db.execute("INSERT OR IGNORE INTO target VALUES (?, ?)", (change.cohort, self._target))
 
     def sent(self, change: Change, portion: Portion) -> None:
         """Braze has these changes."""
@@ -174,12 +177,20 @@ class Known:
             if complete:
                 self._db.execute(FORGET_PARTS, {"cohort": change.cohort, "task": change.task})
 
+    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Member]]:
+        """Which of the users are in which cohorts of this Braze."""
+        found = defaultdict[str, list[Member]](list)
+        for cohort, one in self._db.execute(WHERE, (json.dumps(external_ids), self._target, EXTERNAL_ID)):
+            found[cohort].append(Member(EXTERNAL_ID, one))
+        return found
+
     def forget(self, external_ids: Sequence[str]) -> bool:
         """Forget users, and leave nothing of them in the files; False if somebody was reading those, so that it has to
         be done again."""
         with self._db:
             ids = [(EXTERNAL_ID, one) for one in external_ids]
             self._db.executemany("DELETE FROM member WHERE kind = ? AND id = ?", ids)
+            self._db.executemany("DELETE FROM told WHERE kind = ? AND id = ?", ids)
         self._db.execute("VACUUM")
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
@@ -193,32 +204,3 @@ class Known:
             "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)",
             [(change.cohort, *member, change.offset) for member in members],
         )
-
-
-def databases(state: Path) -> dict[str, Path]:
-    """The databases in a state folder, by connector."""
-    return {path.stem: path for path in sorted((state / FOLDER).glob("*.db"))}
-
-
-def cohorts(path: Path) -> list[Cohort]:
-    """Every cohort of a connector. Raises sqlite3.Error."""
-    with closing(_read_only(path)) as db:
-        return [Cohort(*row) for row in db.execute(COHORTS)]
-
-
-def members(path: Path, cohort: str) -> list[Member]:
-    """Who is in a cohort, as Braze was told. Raises sqlite3.Error."""
-    with closing(_read_only(path)) as db:
-        return [Member(*row) for row in db.execute(MEMBERS, (cohort,))]
-
-
-def unfinished(path: Path, cohort: str) -> tuple[int, int] | None:
-    """How many parts have come of a whole membership that is not complete, and of how many; None if there is none.
-    Raises sqlite3.Error."""
-    with closing(_read_only(path)) as db:
-        came, parts = db.execute(UNFINISHED, {"cohort": cohort}).fetchone()
-        return (came, parts) if came else None
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)

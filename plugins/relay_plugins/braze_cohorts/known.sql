@@ -21,6 +21,10 @@ CREATE TABLE IF NOT EXISTS part (  -- of syncs that name every member and are no
     offset INTEGER NOT NULL,
     PRIMARY KEY (cohort, task, page, part)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS target (  -- which Braze was told of a cohort, and in what way
+    cohort TEXT PRIMARY KEY,
+    target TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS told (  -- of a change that is not through yet: whom Braze was told of
     cohort TEXT NOT NULL,
     kind TEXT NOT NULL,

@@ -62,4 +62,10 @@ def send(ctx: click.Context, events: Iterable[bytes], url: str, token_env: str) 
     with TemporaryFile() as file:
         file.writelines(chain.from_iterable((event, b"\n") for event in events))
         file.seek(0)
-        ctx.invoke(command, file=file, url=url, token_env=token_env, batch=EVENTS, shape="array", quiet=True)
+        try:
+            ctx.invoke(command, file=file, url=url, token_env=token_env, batch=EVENTS, shape="array", quiet=True)
+        except click.ClickException as error:
+            if "Heap-Hash" not in error.message:
+                raise
+            reason = f"{url} is a source of type heap_segments; name one of type json"
+            raise click.ClickException(reason) from None

@@ -19,7 +19,9 @@ connector_option = click.option("--connector", help="Which braze_cohorts connect
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 url_option = click.option("--url", required=True, help="A source of type json of a running relay.")
 token_option = click.option("--token-env", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
-yes_option = click.option("--yes", is_flag=True, help="Even if more than half of the known members leave.")
+yes_option = click.option(
+    "--yes", is_flag=True, help="Even if more than half of the known members leave, or nobody knows whether they do."
+)
 match_option = click.option(
     "--match", default="external_id", show_default=True, help="What the ids are: also device_id, alias:LABEL, prefix."
 )

@@ -1,5 +1,6 @@
 """Whole memberships on their way to a running relay: what the commands that send them have in common."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from relay_plugins.braze_cohorts.effect import Effect, known_effect
+from relay_plugins.braze_cohorts.effect import Effect, effect_of
 from relay_plugins.braze_cohorts.files import Form
 from relay_plugins.braze_cohorts.membership import events_of, match_of, send
 from relay_plugins.braze_cohorts.options import (
@@ -18,6 +19,7 @@ from relay_plugins.braze_cohorts.options import (
     url_option,
     yes_option,
 )
+from relay_plugins.braze_cohorts.which import NotFound, database
 
 
 class Pushing(NamedTuple):
@@ -33,13 +35,32 @@ class Pushing(NamedTuple):
     token_env: str
 
     def effect(self, cohort_id: str, users: Sequence[str]) -> Effect | None:
-        """What it would change of the members that the state folder knows; None if it knows none."""
-        return known_effect(self.state, self.connector, cohort_id, users, self.form.match)
+        """What it would change of the members that the state folder knows; None if nobody can tell, and need not.
+
+        Raises ClickException, `NotFound` if there is no database."""
+        try:
+            return effect_of(database(self.state, self.connector), cohort_id, users, self.form.match)
+        except NotFound:
+            if self.drastic:
+                return None
+            raise
+        except sqlite3.Error as error:
+            raise click.ClickException(f"who is in the cohort cannot be read from {self.state}: {error}") from None
 
     def send(self, cohort_id: str, name: str, users: Sequence[str]) -> None:
         """Make these users the whole membership of a cohort. Raises ClickException."""
         events = events_of(cohort_id, name, match_of(self.form.match), users, full=True)
         send(self.ctx, events, self.url, self.token_env)
+
+
+def confirmed(question: str) -> None:
+    """Return if an admin says yes. Raises Abort, and ClickException where there is nobody to say anything."""
+    try:
+        answer = click.confirm(question, err=True)
+    except click.Abort:
+        raise click.ClickException("not confirmed: nobody answers; --yes does it without asking") from None
+    if not answer:
+        raise click.Abort
 
 
 def pushing_options(command: Callable[..., None]) -> Callable[..., None]:

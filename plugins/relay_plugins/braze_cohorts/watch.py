@@ -9,6 +9,7 @@ import click
 from relay_plugins.braze_cohorts.effect import counted
 from relay_plugins.braze_cohorts.files import users_in
 from relay_plugins.braze_cohorts.pushing import Pushing, pushing_options
+from relay_plugins.braze_cohorts.which import NotFound, database
 
 ENDINGS: Final = (".csv", ".ndjson")
 DONE, FAILED = ".done", ".failed"
@@ -26,6 +27,8 @@ def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
     half of the known members, to ID.csv.failed, with the reason on standard error; what relay does not take stays and
     is tried again. Write under another name and rename when complete.
     """
+    if not pushing.drastic:
+        database(pushing.state, pushing.connector)
     while True:
         good = [push_file(pushing, path) for path in waiting(folder)]
         if once:
@@ -35,7 +38,7 @@ def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
 
 def waiting(folder: Path) -> list[Path]:
     """The files to push, the oldest first."""
-    found = [path for path in folder.iterdir() if path.suffix in ENDINGS and not path.name.startswith(".")]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
@@ -43,12 +46,14 @@ def push_file(pushing: Pushing, path: Path) -> bool:
     """Push one, or say why not; tell whether that went well."""
     try:
         users, told = _looked_at(pushing, path)
+    except NotFound as error:  # not the file's fault: it stays for the next look
+        return _failed(path, error)
     except (click.ClickException, OSError) as error:
         path.rename(path.with_name(path.name + FAILED))
         return _failed(path, error)
     try:
         pushing.send(path.stem, "", users)
-    except click.ClickException as error:  # not the file's fault: it stays for the next look
+    except click.ClickException as error:  # nor this
         return _failed(path, error)
     path.rename(path.with_name(path.name + DONE))
     click.echo(f"{path}: {told}")

@@ -4,6 +4,7 @@ Each call is a page of a sync: the users who came in or went since the last one.
 `cohort.Change` with at most 1,000 users each, which the connector `braze_cohorts` understands.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ SEGMENTS: Final = 4096
 WEEK_S: Final = 7 * 86400.0
 SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
 EVENT_TYPE: Final = "cohort.Change"
+
+NOBODY: Final = re.compile(r"(external_id|device_id):|alias:[^:]*:?|alias::.*", re.DOTALL)
+"""Prefixes without anybody."""
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -163,8 +167,8 @@ class HeapSegments(Source, type="heap_segments"):
             raise Malformed("the body is no segment sync: data.sync_info is missing")
         self._tell_missing(str(data.segment.id), info)
         add, remove = data.add or [], data.remove or []
-        changes = [*self._changes(data.segment, info, [*_parts(_ids(add), _ids(remove))])]
-        return self._decoded(changes, [*_unreadable(data.segment, [*add, *remove])])
+        changes = [*self._changes(data.segment, info, [*_parts(self._ids(add), self._ids(remove))])]
+        return self._decoded(changes, [*self._unreadable(data.segment, [*add, *remove])])
 
     def _drain(self, data: Data) -> Decoded:
         """An empty membership, as a sync of one page: this retired action may come without `sync_info`."""
@@ -202,32 +206,34 @@ class HeapSegments(Source, type="heap_segments"):
         kind, _, label = self.settings.match.partition(":")
         return {"alias_label": label} if kind == "alias" else kind
 
+    def _ids(self, users: Iterable[User]) -> list[str]:
+        return [str(user.id) for user in users if self._is_id(user.id)]
+
+    def _is_id(self, value: Any) -> bool:
+        if not isinstance(value, str | int) or value == "" or isinstance(value, bool):
+            return False
+        return self.settings.match != "prefix" or not NOBODY.fullmatch(str(value))
+
+    def _unreadable(self, segment: Segment, users: Iterable[User]) -> Iterator[Unreadable]:
+        """Those whom nobody could find, all in one."""
+        if strange := [user.id for user in users if not self._is_id(user.id)]:
+            what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
+            reason = f"users of a page {what}without an id that is text or an integer: {len(strange):,}"
+            body = orjson.dumps({"segment": str(segment.id), "ids": strange})
+            yield Unreadable(body, f"{reason}; the others are taken")
+
     def _tell_missing(self, segment: str, info: SyncInfo) -> None:
         """A sync that begins says of the one before if pages of it never came; their users stay as they are."""
         task, before = str(info.sync_task_id), self._syncs.get(segment)
         if before is None or before.task != task:
-            if before is not None and (lost := before.pages - len(before.came)) > 0:
-                self.log.warning("segment sync was incomplete", segment=segment, task=before.task, pages=lost)
+            if before is not None and (came := len(before.came)) < before.pages:
+                numbers = {"received": came, "pages": before.pages}
+                self.log.warning("segment sync was incomplete", segment=segment, task=before.task, **numbers)
             if len(self._syncs) >= SEGMENTS:
                 self._syncs.clear()
             before = self._syncs[segment] = Pages(task, min(info.total_pages, PAGES), set())
         if len(before.came) < PAGES:
             before.came.add(info.page_number)
-
-
-def _ids(users: Iterable[User]) -> list[str]:
-    return [str(user.id) for user in users if _is_id(user.id)]
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str | int) and value != "" and not isinstance(value, bool)
-
-
-def _unreadable(segment: Segment, users: Iterable[User]) -> Iterator[Unreadable]:
-    """Those whom nobody could find, all in one."""
-    if strange := [user.id for user in users if not _is_id(user.id)]:
-        reason = f"users of a page without an id that is text or an integer: {len(strange):,}; the others are taken"
-        yield Unreadable(orjson.dumps({"segment": str(segment.id), "ids": strange}), reason)
 
 
 def _parts(add: Sequence[str], remove: Sequence[str]) -> Iterator[Part]:

@@ -23,7 +23,9 @@ def check_signature(header: str | None, body: bytes, secret: bytes, *, max_age: 
     """Raise `Denied` unless the header signs the body, of late; `Malformed` if it is not of the agreed form."""
     stamp, given = _read(header)
     age = time.time() - int(stamp) / 1000
-    if age > max_age or age < -AHEAD_S:
+    if age < -AHEAD_S:
+        raise Denied(f"the signature is from {-age:.0f} s in the future: is a clock wrong?")
+    if age > max_age:
         raise Denied(f"the signature is {age:.0f} s old, {max_age:g} s are allowed: is a clock wrong?")
     signed = _reserialized(body) if reserialize else body
     if not hmac.compare_digest(hmac.digest(secret, stamp.encode() + signed, "sha256"), given):

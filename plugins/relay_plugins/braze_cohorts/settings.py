@@ -1,0 +1,67 @@
+"""Which Braze, and in what way: the settings of the connector."""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from pydantic import Field, field_validator
+
+from relay.api import ConnectorSettings, Contradiction, EventSelection, HttpUrl, Secret
+from relay_plugins.braze_cohorts.change import EVENT_TYPE
+
+HOSTS: Final = {
+    **{f"US-0{number}": f"https://rest.iad-0{number}.braze.com" for number in range(1, 9)},
+    "EU-01": "https://rest.fra-01.braze.eu",
+    "EU-02": "https://rest.fra-02.braze.eu",
+    "AU-01": "https://rest.au-01.braze.com",
+    "ID-01": "https://rest.id-01.braze.com",
+    "JP-01": "https://rest.jp-01.braze.com",
+    "KR-01": "https://rest.kr-01.braze.com",
+}
+"""REST hosts by cluster (Braze docs, API overview)."""
+NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attribute": ("rest_key",)}
+TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style")}
+"""Settings by mode: those that it cannot do without, and all that only it has."""
+
+
+class CohortSettings(ConnectorSettings):
+    """Which Braze, and in what way."""
+
+    events: EventSelection = (EVENT_TYPE,)
+    cluster: str | None = None
+    """Such as `US-01`: where your dashboard is."""
+    endpoint: HttpUrl | None = None
+    """The REST endpoint's URL, instead of the cluster."""
+    mode: Literal["cohort", "attribute"] = "cohort"
+    """`cohort`: the partner API, `attribute`: an attribute of the users, by a REST key."""
+    partner: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
+    """The partner's name in Braze's paths."""
+    partner_key: Secret | None = None
+    data_import_key: Secret | None = None
+    """Braze: Partner Integrations > Technology Partners > Heap."""
+    rest_key: Secret | None = None
+    """A REST key that may call users.track."""
+    attribute: str | None = Field(None, min_length=1)
+    """The attribute's name; `{id}` is the cohort's. Usually `heap_cohort_{id}`; `heap_cohorts` for an array."""
+    style: Literal["boolean", "array"] = "boolean"
+    """True and false, or a list that has the ids of the user's cohorts."""
+
+    @field_validator("cluster")
+    @classmethod
+    def _known_cluster(cls, cluster: str | None) -> str | None:
+        if cluster is not None and cluster not in HOSTS:
+            raise ValueError(f"there is no {cluster}; known are {', '.join(HOSTS)}")
+        return cluster
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Where Braze is, and what the mode needs or has no use for."""
+        if (self.cluster is None) == (self.endpoint is None):
+            yield "cluster endpoint", "set either cluster or endpoint"
+        for field in NEEDS[self.mode]:
+            if getattr(self, field) is None:
+                yield f"{field} mode", f'{field} is missing: mode = "{self.mode}" needs it'
+        (other,) = TAKES.keys() - {self.mode}
+        for field in TAKES[other]:
+            if field in self.model_fields_set:
+                yield f"{field} mode", f'{field} is for mode = "{other}"; this is mode = "{self.mode}"'
+        if self.attribute and self.style == "boolean" and "{id}" not in self.attribute:
+            yield "attribute style", "attribute has no {id}: all cohorts would have the same attribute"
