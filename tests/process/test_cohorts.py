@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from signal import SIGHUP
 from typing import Any
 
 import orjson
@@ -249,6 +250,15 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any,
         await daemon.settled("braze", 4)
         assert inside(new, "42") == inside(new, "43") == {f"user-{number}" for number in range(10)}
         assert new.books.ids == [10, 10]
+
+        old.members.clear()
+        configure(daemon, tmp_path, old.url)
+        daemon.signal(SIGHUP)
+        await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
+        await daemon.post(page_of("two", range(0), range(3)), "/segments")
+        await daemon.settled("braze", 5)
+        assert inside(old, "42") == {f"user-{number}" for number in range(3, 10)}, "the whole, and then the change"
+        assert inside(old, "43") == set(), "it has not changed"
         assert await daemon.stop() == 0
 
 
