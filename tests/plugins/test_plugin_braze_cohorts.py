@@ -386,6 +386,20 @@ async def test_another_braze_gets_everybody_before_the_next_change(
         assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
 
 
+async def test_what_one_braze_got_of_a_cohort_before_yet_another_one_came_counts_for_it_alone(tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(1500)]
+    async with CohortApi(named(*users)) as first, CohortApi(named(*users)) as second, CohortApi(named(*users)) as third:
+        async with connected(first, tmp_path) as braze:
+            await told(braze, change(users))
+        async with connected(second, tmp_path) as braze:
+            second.faults.extend([Fault(201), Fault(201), Fault(500)])
+            assert isinstance((await told(braze, change()))[0], Retry)
+            assert len(inside(second)) == 1000
+        async with connected(third, tmp_path) as braze:
+            await told_for_good(braze, [change()])
+            assert inside(third) == {*users}
+
+
 async def test_another_workspace_is_another_braze_and_its_key_is_nowhere(tmp_path: Path) -> None:
     async with CohortApi(named("a", "b")) as api:
         async with connected(api, tmp_path) as braze:

@@ -235,6 +235,8 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any,
     async with api_of(range(10)) as old, api_of(range(10), unknown_cohort="refuse") as new:
         configure(daemon, tmp_path, old.url)
         await daemon.start()
+        there = ("--url", daemon.url + "/cohorts", "--state", daemon.state)
+        assert (await cohorts("resync", "--all", *there))[0] == 1, "there is none"
         for segment in (42, 43):
             await daemon.post(page_of("one", range(10), segment=segment), "/segments")
         await daemon.settled("braze", 2)
