@@ -349,6 +349,14 @@ async def test_a_full_sync_removes_who_is_in_none_of_its_pages_once_all_have_com
         assert (inside(api), unfinished(path, "7")) == (set(), None)
 
 
+async def test_who_is_only_sent_once_more_in_the_middle_of_a_full_sync_is_no_member_of_it(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b", "c")) as api, connected(api, tmp_path) as braze:
+        half = {"task": "half", "parts": 2, "full": True}
+        await told(braze, change(["a", "b"]), change(["b"], sync=half), change(sync={"resend": True}))
+        await told(braze, change(["c"], sync=half | {"part": 1}))
+        assert inside(api) == {"b", "c"}
+
+
 async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp_path: Path) -> None:
     profiles = [Profile("a"), Profile("b", devices=frozenset(["phone"])), Profile(devices=frozenset(["tablet"]))]
     profiles.append(Profile(aliases=frozenset([("crm", "17")])))

@@ -132,8 +132,9 @@ class Known:
     def sent(self, change: Change, portion: Portion) -> None:
         """Braze has these changes."""
         again = [*portion.remove, *(portion.add if change.resend else ())]  # newcomers are known as members by now
+        newcomers = {*change.add}.intersection(portion.add) if change.resend else portion.add
         with self._db:
-            self._put(change, portion.add)
+            self._put(change, newcomers)
             self._db.executemany(
                 "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
                 [(change.cohort, *member) for member in portion.remove],
