@@ -272,7 +272,7 @@ async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refus
         code, _, err = await cohorts(*push, "vip", "--state", tmp_path, stdin=b"user-1")
         assert code == 1
         assert f"{tmp_path} has no database of a connector of type braze_cohorts" in err
-        assert "--state" in err
+        assert "by --state. Or push without a comparison by --yes" in err
         assert (await cohorts(*push, "", "--state", daemon.state, stdin=b"user-1"))[0] == 2
         code, out, _ = await cohorts(*push, "vip", "--yes", "--state", tmp_path, stdin=b"user-1")
         assert (code, out) == (0, "vip: 1 user, compared with nothing\n")

@@ -155,7 +155,7 @@ def empty(
 
 
 @cohorts.command
-@click.argument("cohort_id", metavar="ID", required=False)
+@click.argument("cohort_id", metavar="[ID]", required=False)
 @click.option("--all", "every", is_flag=True, help="Every cohort that relay knows.")
 @url_option
 @token_option
