@@ -349,6 +349,14 @@ async def test_a_full_sync_removes_who_is_in_none_of_its_pages_once_all_have_com
         assert (inside(api), unfinished(path, "7")) == (set(), None)
 
 
+async def test_who_is_only_sent_once_more_in_the_middle_of_a_full_sync_is_no_member_of_it(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b", "c")) as api, connected(api, tmp_path) as braze:
+        half = {"task": "half", "parts": 2, "full": True}
+        await told(braze, change(["a", "b"]), change(["b"], sync=half), change(sync={"resend": True}))
+        await told(braze, change(["c"], sync=half | {"part": 1}))
+        assert inside(api) == {"b", "c"}
+
+
 async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp_path: Path) -> None:
     profiles = [Profile("a"), Profile("b", devices=frozenset(["phone"])), Profile(devices=frozenset(["tablet"]))]
     profiles.append(Profile(aliases=frozenset([("crm", "17")])))
@@ -384,6 +392,20 @@ async def test_another_braze_gets_everybody_before_the_next_change(
         assert inside(old) == {*users}, "it is not asked any more"
         assert new.books.names == {"7": ["Carts"], "8": ["Others", "Others"]}
         assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
+
+
+async def test_what_one_braze_got_of_a_cohort_before_yet_another_one_came_counts_for_it_alone(tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(1500)]
+    async with CohortApi(named(*users)) as first, CohortApi(named(*users)) as second, CohortApi(named(*users)) as third:
+        async with connected(first, tmp_path) as braze:
+            await told(braze, change(users))
+        async with connected(second, tmp_path) as braze:
+            second.faults.extend([Fault(201), Fault(201), Fault(500)])
+            assert isinstance((await told(braze, change()))[0], Retry)
+            assert len(inside(second)) == 1000
+        async with connected(third, tmp_path) as braze:
+            await told_for_good(braze, [change()])
+            assert inside(third) == {*users}
 
 
 async def test_another_workspace_is_another_braze_and_its_key_is_nowhere(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from signal import SIGHUP
 from typing import Any
 
 import orjson
@@ -234,6 +235,8 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any,
     async with api_of(range(10)) as old, api_of(range(10), unknown_cohort="refuse") as new:
         configure(daemon, tmp_path, old.url)
         await daemon.start()
+        there = ("--url", daemon.url + "/cohorts", "--state", daemon.state)
+        assert (await cohorts("resync", "--all", *there))[0] == 1, "there is none"
         for segment in (42, 43):
             await daemon.post(page_of("one", range(10), segment=segment), "/segments")
         await daemon.settled("braze", 2)
@@ -249,6 +252,15 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any,
         await daemon.settled("braze", 4)
         assert inside(new, "42") == inside(new, "43") == {f"user-{number}" for number in range(10)}
         assert new.books.ids == [10, 10]
+
+        old.members.clear()
+        configure(daemon, tmp_path, old.url)
+        daemon.signal(SIGHUP)
+        await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
+        await daemon.post(page_of("two", range(0), range(3)), "/segments")
+        await daemon.settled("braze", 5)
+        assert inside(old, "42") == {f"user-{number}" for number in range(3, 10)}, "the whole, and then the change"
+        assert inside(old, "43") == set(), "it has not changed"
         assert await daemon.stop() == 0
 
 
@@ -260,7 +272,7 @@ async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refus
         code, _, err = await cohorts(*push, "vip", "--state", tmp_path, stdin=b"user-1")
         assert code == 1
         assert f"{tmp_path} has no database of a connector of type braze_cohorts" in err
-        assert "--state" in err
+        assert "by --state. Or push without a comparison by --yes" in err
         assert (await cohorts(*push, "", "--state", daemon.state, stdin=b"user-1"))[0] == 2
         code, out, _ = await cohorts(*push, "vip", "--yes", "--state", tmp_path, stdin=b"user-1")
         assert (code, out) == (0, "vip: 1 user, compared with nothing\n")

@@ -107,7 +107,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _take_out(self, cohort: str, members: Sequence[Member]) -> None:
         for portion in portions((), members, self._braze.most):
-            await self._post(self._braze.change(everything(cohort), portion))
+            await self._post(self._braze.change(everything(cohort, self._known.before), portion))
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""
@@ -157,7 +157,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         known = self._known
         if not self._braze.finds_devices and (lost := await known.run(partial(known.without_devices, cohort))):
             self.log.warning("device ids left out: attributes take none", cohort=cohort, devices=lost)
-        await self._begin(everything(cohort), until)
+        await self._begin(everything(cohort, known.before), until)
         await known.run(partial(known.arrived, cohort))
 
     async def _begin(self, change: Change, until: float) -> None:

@@ -70,14 +70,14 @@ def change_of(event: Event) -> Change:
         raise Reject(f"is no change of a cohort: {type(error).__name__}: {error}") from None
 
 
-def everything(cohort: str) -> Change:
-    """All that is known of a cohort, once more. It is before every event, so that it makes nobody a newer member."""
+def everything(cohort: str, offset: int) -> Change:
+    """All that is known of a cohort, once more. The offset is before every event: it makes nobody a newer member."""
     return Change(
         cohort=cohort,
         name="",
         add=(),
         remove=(),
-        offset=-1,
+        offset=offset,
         task="",
         page=1,
         pages=1,

@@ -155,7 +155,7 @@ def empty(
 
 
 @cohorts.command
-@click.argument("cohort_id", metavar="ID", required=False)
+@click.argument("cohort_id", metavar="[ID]", required=False)
 @click.option("--all", "every", is_flag=True, help="Every cohort that relay knows.")
 @url_option
 @token_option
@@ -179,6 +179,8 @@ def resync(
         raise click.UsageError("say either ID or --all")
     path = database(state, connector)
     ids = [one.id for one in known_cohorts(path)] if cohort_id is None else [cohort(path, cohort_id).id]
+    if not ids:
+        raise click.ClickException("relay knows no cohort yet")
     send(ctx, chain.from_iterable(events_of(one, "", "external_id", (), resend=True) for one in ids), url, token_env)
     for one in ids:
         click.echo(f"{one}: every member is sent once more")

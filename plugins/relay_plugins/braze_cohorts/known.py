@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
+from zlib import crc32
 
 from relay_plugins.braze_cohorts.change import DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
 from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
@@ -58,6 +59,8 @@ class Known:
     def __init__(self, path: Path, target: str) -> None:
         """`target` is which Braze is told, and in what way."""
         self._path, self._target = path, target
+        self.before: Final = -1 - crc32(target.encode())
+        """An offset before those of all events; of another target another, for what was told."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -129,8 +132,9 @@ class Known:
     def sent(self, change: Change, portion: Portion) -> None:
         """Braze has these changes."""
         again = [*portion.remove, *(portion.add if change.resend else ())]  # newcomers are known as members by now
+        newcomers = {*change.add}.intersection(portion.add) if change.resend else portion.add
         with self._db:
-            self._put(change, portion.add)
+            self._put(change, newcomers)
             self._db.executemany(
                 "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
                 [(change.cohort, *member) for member in portion.remove],

@@ -40,10 +40,10 @@ class Pushing(NamedTuple):
         Raises ClickException, `NotFound` if there is no database."""
         try:
             return effect_of(database(self.state, self.connector), cohort_id, users, self.form.match)
-        except NotFound:
+        except NotFound as error:
             if self.drastic:
                 return None
-            raise
+            raise NotFound(f"{error.message}. Or push without a comparison by --yes") from None
         except sqlite3.Error as error:
             raise click.ClickException(f"who is in the cohort cannot be read from {self.state}: {error}") from None
 
