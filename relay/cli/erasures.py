@@ -19,6 +19,11 @@ from relay.journal.receipts import Receipt, WorkerReceipt
 from relay.words import counted
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
+AFTER: Final = {
+    "failed": ", will be tried again while it is configured",
+    "forgotten": " before it had erased the user",
+}
+"""What follows an answer."""
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -151,5 +156,4 @@ def _receipt(one: Receipt) -> str:
 
 def _answer(each: Answer) -> str:
     reason = f" ({each.reason})" if each.reason else ""
-    again = ", will be tried again" if each.outcome == "failed" else ""
-    return f"{each.outcome}{reason}{again}"
+    return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"
