@@ -11,7 +11,6 @@ from functools import reduce
 from typing import Final, TypeVar
 
 from relay.admin.status import (
-    FailingErasures,
     GoneConnector,
     JournalStatus,
     LaneStatus,
@@ -20,6 +19,7 @@ from relay.admin.status import (
     SourceStatus,
     Status,
 )
+from relay.journal.failing import FailingErasures
 
 T = TypeVar("T")
 

@@ -274,12 +274,6 @@ def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
     db.executemany(_ANSWERED, rows)
 
 
-def give_up(db: sqlite3.Connection, connector: str) -> int:
-    """Wait no longer for a connector that is forgotten; return how many erasures it had yet to do."""
-    query = "UPDATE erasure_answer SET outcome = 'forgotten' WHERE connector = ? AND outcome = 'failed'"
-    return db.execute(f"{query} AND number IN (SELECT number FROM erasure WHERE done IS NULL)", (connector,)).rowcount
-
-
 def forget(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Forget the ids of these users: nobody needs them any more."""
     rows = [(number,) for number in numbers]

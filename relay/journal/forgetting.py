@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from relay.journal.books import ledger
-from relay.journal.erasures import give_up
 from relay.journal.folders import worker_folders
 from relay.journal.parked import Which, connect, count_parked
 
 TABLES: Final = ("cursor", "parked", "replay", "attempt", "pause")
+_GIVE_UP: Final = """
+    UPDATE erasure_answer SET outcome = 'forgotten'
+    WHERE connector = ? AND outcome = 'failed' AND number IN (SELECT number FROM erasure WHERE done IS NULL)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,6 @@ def forget(folder: Path, connector: str) -> Forgotten:
             db.execute("BEGIN IMMEDIATE")
             for delete in deletes:
                 db.execute(delete, {"it": connector})
-            erasures += give_up(db, connector)
+            erasures += db.execute(_GIVE_UP, (connector,)).rowcount
             db.execute("COMMIT")
     return Forgotten(connector, known[connector].pending, parked, erasures)

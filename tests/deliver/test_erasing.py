@@ -254,6 +254,10 @@ async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path)
         told = [str(line) for line in logs if "anna" in str(line) or SECRET in str(line)]
         assert told == []
         assert any("busy with ... and ..." in str(line) for line in logs)
+        levels = {
+            line["reason"]: line["log_level"] for line in logs if line["event"] == "erasing failed at the connector"
+        }
+        assert (levels["not yet"], levels["HTTP 400: ...?"]) == ("warning", "error"), "only one mends itself"
         assert any("2 outcomes" in str(line) or "1 outcomes" in str(line) for line in logs)
 
 
