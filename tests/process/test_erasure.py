@@ -182,10 +182,14 @@ async def failed_at_heap(daemon: Any, heap: HeapApi, folder: Path, workers: int)
     await asked(daemon, "erasures", "request", "--user-id", USER, "--external-id", EXTERNAL)
     one = await until(daemon, lambda one: bool(one.answers))
     assert "heap: failed (HTTP 401" in await asked(daemon, "erasures", "show", one.number)
+    code, screen = await asyncio.to_thread(relay, "status", "--state", daemon.state)
+    assert (code, "heap: 1 erasure fails there since" in screen) == (0, True), screen
     (daemon.conf / "22-heap.toml").unlink()
     said = await asked(daemon, "reload")
     assert "connector heap: removed; 1 erasure that failed there waits until heap is added back" in said
     assert "relay forget heap" in said
+    code, screen = await asyncio.to_thread(relay, "status", "--state", daemon.state)
+    assert (code, "heap: 1 erasure failed there: HTTP 401" in screen) == (1, True), screen
     await others_are_done(daemon)
 
 
