@@ -43,7 +43,7 @@ from relay.journal.erasures import (
     read_erasures,
     spread,
 )
-from relay.journal.failing import failing_erasures
+from relay.journal.failing import failing_at_connectors
 from relay.journal.folders import other_folders
 from relay.journal.lock import is_locked
 from relay.journal.naming import Wanted
@@ -104,8 +104,8 @@ class Eraser:
 
     async def _tell_abandoned(self) -> None:
         """Say where erasures failed that nobody tries again: at connectors that are not configured any more."""
-        running = {None, *(lane.name for lane in self._told)}
-        for one in await asyncio.to_thread(failing_erasures, self._state.folder):
+        running = {lane.name for lane in self._told}
+        for one in await self._state.look(failing_at_connectors):
             if one.connector not in running:
                 news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
                 log.warning("connector is gone but has users to erase", **news, advice=GONE_ADVICE)

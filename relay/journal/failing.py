@@ -1,5 +1,6 @@
 """Erasures that fail. Blocking, and changes nothing."""
 
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,5 +38,10 @@ def failing_erasures(folder: Path) -> list[FailingErasures]:
         with closing(connect(mine, "ro")) as db:
             here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
     with closing(connect(folder, "ro")) as db:
-        at_connectors = [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]
+        at_connectors = failing_at_connectors(db)
     return [*([FailingErasures(None, len(here), *min(here.values()))] if here else []), *at_connectors]
+
+
+def failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
+    """Those that fail at connectors, by the first worker's database. Raises sqlite3.Error."""
+    return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]

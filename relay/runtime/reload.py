@@ -78,11 +78,9 @@ def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
     running = {lane.connector for lane in after.lanes}
     abandoned = {one.connector: _waiting(one) for one in after.failing_erasures if one.connector not in running}
     kept = f"kept until {span(retention)} old (journal.retention), as long as there is room, in case it is added back"
+    pending = {one.connector: f"; {counted(one.pending, 'pending event')} {kept}" for one in after.gone if one.pending}
     removed = {
-        f"connector {one.connector}: removed": (
-            f"; {counted(one.pending, 'pending event')} {kept}" if one.pending else ""
-        )
-        + abandoned.get(one.connector, "")
+        f"connector {one.connector}: removed": pending.get(one.connector, "") + abandoned.get(one.connector, "")
         for one in after.gone
     }
     was_gone = {one.connector for one in before.gone}

@@ -93,6 +93,5 @@ class View:
         others = await retired(self.folder, {0}, self.config) if self._alone else []
         parked, failing = await count_parked_in(self.folder), await failing_erasures_in(self.folder)
         mine = await self._looks.status(self.config, self.restart)
-        return merged(
-            [mine, *(configured(one, self.config) for one in others)], parked, failing
-        )  # it may have reloaded
+        others = [configured(one, self.config) for one in others]  # a reload may have ended
+        return merged([mine, *others], parked, failing)
