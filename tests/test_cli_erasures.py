@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.api import Kind
+from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.journal import Journal, Limits, Parked, State
 from relay.journal.erasures import Answer, answered, compacted, digest, done, forget
@@ -63,12 +64,48 @@ def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> No
     assert "anna" not in relay("show", 1, *where)[1] + relay("list", *where)[1]
 
 
+def test_one_that_waits_says_when_it_is_due(state: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    conf = tmp_path_factory.mktemp("conf.d")
+    (conf / "erasure.toml").write_text('[erasure]\nafter = "2h"')
+    where = ("--state", state, "--conf", conf)
+    relay("request", "--user-id", "anna", "--state", state)
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        db.execute("UPDATE erasure SET asked = 1800000000")
+    assert "due        2027-01-15T10:00:00Z" in relay("show", 1, *where)[1]
+    assert "waiting; nothing removed yet; due 2027-01-15T10:00:00Z" in relay("list", *where)[1]
+    assert json.loads(relay("show", 1, "--json", *where)[1])["due"] == "2027-01-15T10:00:00Z"
+    (conf / "erasure.toml").write_text("[erasure]\nafter = 7 parsecs")
+    assert "due        as erasure.after says" in relay("show", 1, *where)[1]
+    (conf / "erasure.toml").unlink()
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        compacted(db, [1])
+    assert "due" not in relay("show", 1, *where)[1]
+    assert json.loads(relay("show", 1, "--json", *where)[1])["due"] is None
+
+
+def test_the_list_names_the_connectors_where_one_failed(state: Path) -> None:
+    relay("request", "--user-id", "anna", "--state", state)
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        compacted(db, [1])
+        for answer in (Answer("heap", "failed", "HTTP 401"), Answer("hook", "done"), Answer("web", "failed", "busy")):
+            answered(db, {1: answer})
+    assert "at the connectors; 0 events, 0 parked; failed at heap, web\n" in relay("list", "--state", state)[1]
+
+
 def test_check_finds_what_is_left_and_the_receipts(state: Path) -> None:
     where = ("--state", state)
     relay("request", "--external-id", "bert", *where)
     relay("request", "--user-id", "carl", "--external-id", "bert", *where)
-    assert relay("check", "--user-id", "anna", *where) == (1, "1 event in the journal, 1 parked\nerasures: none\n")
-    assert relay("check", "--user-id", "carl", *where) == (0, "no events in the journal, none parked\nerasures: 2\n")
+    kept = f"not looked at: {KEPT}\n"
+    assert relay("check", "--user-id", "anna", *where) == (
+        1,
+        f"1 event in the journal, 1 parked\nerasures: none\n{kept}",
+    )
+    assert relay("check", "--user-id", "carl", *where) == (
+        0,
+        f"no events in the journal, none parked\nerasures: 2\n{kept}",
+    )
+    assert "cohort" in kept
     code, out = relay("check", "--external-id", "bert", "--json", *where)
     assert (code, json.loads(out)) == (0, {"events": 0, "parked": 0, "erasures": [2, 1], "problems": []})
 

@@ -6,9 +6,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
+from relay.journal.failing import FailingErasures
+from relay.words import counted
 
 BEHIND_S: Final = 60.0
 """A working lane whose oldest event has waited so long is behind."""
+LATE_S: Final = 86400.0
+"""An erasure that fails at a connector for so long is late: some destinations take hours to delete a user."""
 NEARLY_FULL: Final = 0.8
 FAR_S: Final = 30 * 86400.0
 """What is farther away is not told."""
@@ -37,6 +41,8 @@ class Diagnosis:
     journal: Finding
     workers: list[Finding]
     """Empty if one process does everything."""
+    erasures: list[Finding]
+    """Where any fail: by connector, or "erasures" for relay's own journal and tables."""
 
 
 def diagnose(status: Status) -> Diagnosis:
@@ -48,8 +54,10 @@ def diagnose(status: Status) -> Diagnosis:
     ]
     journal = _journal(status.journal)
     workers = [_worker(one) for one in status.workers]
-    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers))
-    return Diagnosis(ok, lanes, sources, journal, workers)
+    running = {one.connector for one in status.lanes}
+    erasures = [_erasures(one, now, runs=one.connector in running) for one in status.failing_erasures]
+    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures))
+    return Diagnosis(ok, lanes, sources, journal, workers, erasures)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -164,6 +172,22 @@ def _worker(one: WorkerStatus) -> Finding:
         return Finding(name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}")
     journal = _journal(one.journal)
     return Finding(name, ok=journal.ok, said=f"{name}: {journal.said}")
+
+
+def _erasures(one: FailingErasures, now: float, *, runs: bool) -> Finding:
+    if one.connector is None:
+        said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; tried again by itself"
+        return Finding("erasures", ok=False, said=said)
+    what = f"{one.connector}: {counted(one.erasures, 'erasure')}"
+    if not runs:
+        advice = f"add it back, or relay forget {one.connector} gives up"
+        said = f"{what} failed there: {one.reason}; it is not configured any more: {advice}"
+        return Finding(one.connector, ok=False, said=said)
+    since = f"fails there since {at(one.since, now)}"
+    if one.erasures > 1:
+        since = f"fail there, the oldest since {at(one.since, now)}"
+    said = f"{what} {since}: {one.reason}; told again by itself (relay erasures list)"
+    return Finding(one.connector, ok=now - one.since < LATE_S, said=said)
 
 
 def full_in(journal: JournalStatus) -> str:

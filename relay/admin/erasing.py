@@ -23,7 +23,7 @@ class Erasing:
 
     async def receipts(self, _: web.Request) -> web.StreamResponse:
         """All receipts, the last one first."""
-        return answer(await asyncio.to_thread(receipts, self._control.folder))
+        return answer(await asyncio.to_thread(receipts, self._control.folder, self._control.config.erasure.after))
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have all events of a user removed."""

@@ -165,11 +165,22 @@ def _deliver(status: Status) -> Iterator[Metric]:
         {one.connector: one.end_to_end for one in lanes},
     )
     yield _gauge(
+        "relay_deliver_failing_erasure_seconds",
+        "For how long the oldest erasure fails there; 0: none does. connector is empty for the journal and tables.",
+        by,
+        (((connector,), seconds) for connector, seconds in _failing(status).items()),
+    )
+    yield _gauge(
         "relay_parked_events",
         "Events that lie parked; connector is empty for those parked at a source.",
         ("source", "connector", "cause"),
         (((one.source, one.connector or "", one.cause), one.events) for one in status.parked),
     )
+
+
+def _failing(status: Status) -> dict[str, float]:
+    none = dict.fromkeys(["", *(one.connector for one in status.lanes)], 0.0)
+    return none | {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
 
 
 def _runtime(status: Status) -> Iterator[Metric]:

@@ -10,15 +10,26 @@ from dataclasses import replace
 from functools import reduce
 from typing import Final, TypeVar
 
-from relay.admin.status import GoneConnector, JournalStatus, LaneStatus, ParkedCount, Refusing, SourceStatus, Status
+from relay.admin.status import (
+    GoneConnector,
+    JournalStatus,
+    LaneStatus,
+    ParkedCount,
+    Refusing,
+    SourceStatus,
+    Status,
+)
+from relay.journal.failing import FailingErasures
 
 T = TypeVar("T")
 
 SEVERITY: Final = ("working", "failing", "paused", "broken")
 
 
-def merged(statuses: Sequence[Status], parked: Sequence[ParkedCount]) -> Status:
-    """The status of all of them together; of each lane the worst state. `parked` is what lies parked in all. In the
+def merged(
+    statuses: Sequence[Status], parked: Sequence[ParkedCount], failing_erasures: Sequence[FailingErasures] = ()
+) -> Status:
+    """The status of all of them together; of each lane the worst state. The rest is what is so in all of them. In the
     middle of a reload a connector that has gone from one may run in another still: then it has a lane."""
     whole = reduce(_added, statuses)
     now = Counter[tuple[str, str]]()
@@ -28,7 +39,7 @@ def merged(statuses: Sequence[Status], parked: Sequence[ParkedCount]) -> Status:
     lanes = [replace(one, parked_now=now["connector", one.connector]) for one in whole.lanes]
     running = {one.connector for one in lanes}
     gone = [one for one in whole.gone if one.connector not in running]
-    return replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked)
+    return replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked, failing_erasures=failing_erasures)
 
 
 def ended(last: Status) -> Status:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from relay.histogram import Histogram
+from relay.journal.failing import FailingErasures
 
 State = Literal["working", "failing", "paused", "broken"]
 
@@ -203,6 +204,7 @@ class Status:
     """Requests to paths that no source has, since the start."""
     replays: Sequence[ReplayStatus] = ()
     gone: Sequence[GoneConnector] = ()
+    failing_erasures: Sequence[FailingErasures] = ()
     restart: Sequence[str] = ()
     """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
     workers: Sequence[WorkerStatus] = ()

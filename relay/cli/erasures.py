@@ -19,6 +19,15 @@ from relay.journal.receipts import Receipt, WorkerReceipt
 from relay.words import counted
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
+KEPT: Final = (
+    "what connectors keep themselves (memberships of cohorts, see relay cohorts members; files that were written) and"
+    " what is at the destinations"
+)
+AFTER: Final = {
+    "failed": ", will be tried again while it is configured",
+    "forgotten": " before it had erased the user",
+}
+"""What follows an answer."""
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -53,11 +62,10 @@ def request(state: Path, user_id: str | None, external_ids: tuple[str, ...]) -> 
 
 @erasures.command("list")
 @_JSON
-@state_option
-def list_(state: Path, as_json: bool) -> None:
+@places
+def list_(place: Place, as_json: bool) -> None:
     """List all erasures, the last one first."""
-    with told():
-        found = desk_of(state).receipts()
+    found = _receipts(place)
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -67,11 +75,10 @@ def list_(state: Path, as_json: bool) -> None:
 @erasures.command
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
-@state_option
-def show(state: Path, number: int, as_json: bool) -> None:
+@places
+def show(place: Place, number: int, as_json: bool) -> None:
     """Show the receipt of an erasure: what was removed where, and what the connectors have answered."""
-    with told():
-        found = next((one for one in desk_of(state).receipts() if one.number == number), None)
+    found = next((one for one in _receipts(place) if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
     click.echo(json.dumps(_plain(found), indent=2) if as_json else _receipt(found))
@@ -84,7 +91,8 @@ def show(state: Path, number: int, as_json: bool) -> None:
 def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
     """Look for a user in the journal and among parked events, and for receipts that have their ids' digests.
 
-    Reads the whole journal. Exits with 1 if there is still anything of the user's, or if not all of it could be read.
+    Reads the whole journal, but not what connectors keep themselves: memberships of cohorts, files that were written.
+    Exits with 1 if there is still anything of the user's, or if not all of it could be read.
     """
     found = reading_of(place).remains(_named(user_id, external_ids))
     tell_problems(found.problems)
@@ -93,8 +101,14 @@ def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_j
     else:
         events = counted(found.events, "event") if found.events else "no events"
         click.echo(f"{events} in the journal, {found.parked or 'none'} parked")
-        click.echo(f"erasures: {', '.join(map(str, found.erasures)) or 'none'}")
+        click.echo(f"erasures: {', '.join(map(str, found.erasures)) or 'none'}\nnot looked at: {KEPT}")
     raise SystemExit(1 if found.events or found.parked or found.problems else 0)
+
+
+def _receipts(place: Place) -> list[Receipt]:
+    desk = desk_of(place.state)
+    config = None if desk.runs else place.config
+    return desk.receipts(config.erasure.after if config else None)
 
 
 def _named(user_id: str | None, external_ids: Sequence[str]) -> User:
@@ -113,13 +127,16 @@ def _plain(one: Receipt) -> dict[str, Any]:
 
 def _dated(plain: dict[str, Any]) -> dict[str, Any]:
     """With times in words."""
-    times = {name: plain[name] for name in ("asked", "compacted", "done") if name in plain}
+    times = {name: plain[name] for name in ("asked", "due", "compacted", "done") if name in plain}
     return plain | {name: moment(time) if time else None for name, time in times.items()}
 
 
 def _line(one: Receipt) -> str:
     asker = one.by.type if one.by else "an admin"
-    return f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_removed(one)}"
+    failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
+    line = f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_removed(one)}"
+    due = f"; due {moment(one.due)}" if one.due else ""
+    return f"{line}{due}{f'; failed at {failed}' if failed else ''}"
 
 
 def _removed(one: Receipt | WorkerReceipt) -> str:
@@ -134,9 +151,11 @@ def _receipt(one: Receipt) -> str:
     removed = moment(one.compacted) if one.compacted else "not yet"
     its = one.removed
     ids = f"forgotten {moment(one.done)}" if one.done else "kept until the connectors have erased the user"
+    due = moment(one.due) if one.due else "as erasure.after says"
     lines = [
         f"erasure    {one.number}: {one.status}",
         f"asked      {moment(one.asked)} by {asker}",
+        *([f"due        {due}"] if one.status == "waiting" else []),
         f"removed    {removed}{f': {one.problem}' if one.problem else ''}",
         f"journal    {counted(its.events, 'event')} removed, {its.changed} that name others as well changed",
         f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
@@ -151,5 +170,4 @@ def _receipt(one: Receipt) -> str:
 
 def _answer(each: Answer) -> str:
     reason = f" ({each.reason})" if each.reason else ""
-    again = ", will be tried again" if each.outcome == "failed" else ""
-    return f"{each.outcome}{reason}{again}"
+    return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

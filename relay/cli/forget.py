@@ -1,5 +1,6 @@
 """`relay forget`: let go of a connector that is gone for good."""
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import click
@@ -12,6 +13,8 @@ from relay.cli.desk import desk_of
 from relay.cli.options import utf8
 from relay.cli.place import Place, places
 from relay.journal import Which
+from relay.journal.failing import FailingErasures, failing_erasures
+from relay.words import counted
 
 
 @click.command
@@ -21,20 +24,21 @@ from relay.journal import Which
 def forget(place: Place, connector: str, yes: bool) -> None:
     """Let go of all that is kept of a connector that is not configured any more.
 
-    These are its position, its books, and the events that are pending or parked for it. Added again, it begins like a
+    These are its position, its books, the events that are pending or parked for it, and erasures that failed there:
+    their receipts say so, and nobody tries them again. Added again, it begins like a
     new one. What it wrote stays: files, and cohorts/CONNECTOR.db in the state folder, which says what Braze was told.
 
     Exits with 1 if there is nothing of it, if it is still configured, or if it is not confirmed.
     """
     client = running(place.state)
-    gone = _gone(place, client)
+    gone, failing = _gone(place, client)
     if connector not in gone:
         known = ", ".join(sorted(gone)) or "none"
         raise click.ClickException(
             f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
         )
     parked = desk_of(place.state).count_parked(Which(connector=connector))
-    what = f"{gone[connector]:,} pending and {parked:,} parked events of {connector}"
+    what = f"{gone[connector]:,} pending and {parked:,} parked events of {connector}{_erasures(failing, connector)}"
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
     if client is None:
@@ -44,12 +48,18 @@ def forget(place: Place, connector: str, yes: bool) -> None:
     click.echo(f"{connector} is forgotten, with {what}")
 
 
-def _gone(place: Place, client: Client | None) -> dict[str, int]:
-    """The connectors that have run but are not configured, and what is pending for each."""
+def _erasures(failing: Sequence[FailingErasures], connector: str) -> str:
+    failed = sum(one.erasures for one in failing if one.connector == connector)
+    return f", {counted(failed, 'erasure')} that failed there" if failed else ""
+
+
+def _gone(place: Place, client: Client | None) -> tuple[dict[str, int], Sequence[FailingErasures]]:
+    """The connectors that have run but are not configured, with what is pending for each; and where erasures fail."""
     if client is not None:
         seen = msgspec.json.decode(client.read("GET", "/status"), type=Status)
-        return {one.connector: one.pending for one in seen.gone}
+        return {one.connector: one.pending for one in seen.gone}, seen.failing_erasures
     if place.config is None:
         raise click.ClickException("the configuration cannot be read, so nobody knows if it is configured: relay check")
     configured = place.config.connectors
-    return {name: books.pending for name, books in journal.ledger(place.state).items() if name not in configured}
+    gone = {name: books.pending for name, books in journal.ledger(place.state).items() if name not in configured}
+    return gone, failing_erasures(place.state)

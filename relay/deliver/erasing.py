@@ -7,7 +7,8 @@ How it fails and recovers: an erasure is a row that says how far it is, and ever
 2. Segments with events of theirs are written anew beside the old ones, and take their places one by one.
 3. Each lane is put to rest, which lets go of what it has in memory; its parked events go while it rests.
 4. The database is written anew, so that nothing is left in its free pages.
-5. The connectors are told, by the first worker, each for itself, again and again until it succeeds.
+5. The connectors are told, by the first worker, each for itself, again and again until it succeeds. What failed at one
+   waits for it, also while it is not configured, until an admin forgets it.
 6. The ids are forgotten. What stays is the receipt.
 """
 
@@ -42,6 +43,7 @@ from relay.journal.erasures import (
     read_erasures,
     spread,
 )
+from relay.journal.failing import failing_at_connectors
 from relay.journal.folders import other_folders
 from relay.journal.lock import is_locked
 from relay.journal.naming import Wanted
@@ -53,6 +55,7 @@ LOOK_S: Final = 0.5
 AGAIN_S: Final = 30.0
 MOST: Final = 500
 """Users of one pass over the journal; the others follow with the next one."""
+GONE_ADVICE: Final = "configure it again under this name to have them erased there, or forget it (relay forget)"
 GATHERED: Final = 0.1
 """Passes are at least so far apart, in terms of `after`."""
 T = TypeVar("T")
@@ -93,31 +96,42 @@ class Eraser:
 
     async def open(self) -> None:
         """Get ready, before events come in. Raises sqlite3.Error."""
+        if not self._worker:
+            await self._tell_abandoned()
         if self._watch.is_needed:
             await self._watch.open()
             self._fleet.also_needed = lambda: self._watch.position
 
+    async def _tell_abandoned(self) -> None:
+        """Say where erasures failed that nobody tries again: at connectors that are not configured any more."""
+        running = {lane.name for lane in self._told}
+        for one in await self._state.look(failing_at_connectors):
+            if one.connector not in running:
+                news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
+                log.warning("connector is gone but has users to erase", **news, advice=GONE_ADVICE)
+
     async def run(self) -> None:
         """Notice what is asked for and do it, for ever."""
+        told = self._told  # for good: in the middle of a reload some are missing
         async with asyncio.TaskGroup() as group:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
-            for lane in self._told:
+            for lane in told:
                 telling = Telling(lane.connector, self._state, lambda: self._at_connectors)
                 group.create_task(telling.run(), name=f"erasures of {lane.name}")
-            group.create_task(self._keep_erasing(), name="erase")
+            group.create_task(self._keep_erasing([lane.name for lane in told]), name="erase")
 
-    async def _keep_erasing(self) -> None:
+    async def _keep_erasing(self, told: Sequence[str]) -> None:
         while True:
             try:
-                await self._erase()
+                await self._erase(told)
                 await asyncio.sleep(LOOK_S)
             except Exception as error:
                 log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_said(error))
                 await asyncio.sleep(AGAIN_S)
 
-    async def _erase(self) -> None:
-        """Do what is due."""
+    async def _erase(self, told: Sequence[str]) -> None:
+        """Do what is due; these connectors are told."""
         under_way = await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
         self._at_connectors = any(one.compacted for one in under_way)
         last = time.time() - self._settings.after
@@ -125,9 +139,7 @@ class Eraser:
         if due and time.monotonic() >= self._next:
             await self._compact(due[:MOST])
             self._next = time.monotonic() + self._settings.after * GATHERED
-        names = [lane.name for lane in self._told]
-        over = [one.number for one in under_way if one.compacted and not any(map(one.lacks, names))]
-        if over:
+        if over := [one.number for one in under_way if one.is_over(told)]:
             await self._finish(over)
 
     async def _finish(self, numbers: Sequence[int]) -> None:

@@ -64,7 +64,8 @@ class Telling:
             self._attempt, first=retry.first, longest=retry.max, after=verdict.after, chance=random.Random()
         )
         news = {"users": len(failed), "reason": failed[0].reason, "next_try_s": round(delay, 3)}
-        log.warning("erasing failed at the connector", connector=self._connector.name, **news)
+        tell = log.error if verdict.pause or verdict.refused else log.warning  # an error does not mend itself
+        tell("erasing failed at the connector", connector=self._connector.name, **news)
         return max(delay, LOOK_S)
 
     async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> Verdict:

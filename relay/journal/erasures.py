@@ -48,7 +48,8 @@ class Answer:
     """What a connector made of an erasure."""
 
     connector: str
-    outcome: Literal["done", "skipped", "failed"]
+    outcome: Literal["done", "skipped", "failed", "forgotten"]
+    """`failed`: it is told again; `forgotten`: an admin has forgotten the connector before it succeeded."""
     reason: str = ""
     attempts: int = 1
     at: float = 0.0
@@ -85,8 +86,13 @@ class Erasure:
         return "done" if self.done else "at the connectors" if self.compacted else "waiting"
 
     def lacks(self, connector: str) -> bool:
-        """Whether a connector has yet to erase the user."""
-        return not any(one.connector == connector and one.outcome != "failed" for one in self.answers)
+        """Whether a connector that runs has yet to erase the user."""
+        return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
+
+    def is_over(self, connectors: Iterable[str]) -> bool:
+        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not."""
+        failed = any(one.outcome == "failed" for one in self.answers)
+        return self.compacted is not None and not failed and not any(map(self.lacks, connectors))
 
 
 def digest(one: str) -> str:
@@ -167,7 +173,7 @@ def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
     external_ids = tuple(sorted({*user.external_ids, *one.user.external_ids}))
     known = replace(one, user=replace(user, external_ids=external_ids))
     db.execute(_AGAIN, (user.user_id, *_ids(known), one.number))
-    db.execute("DELETE FROM erasure_answer WHERE number = ?", (one.number,))
+    db.execute("DELETE FROM erasure_answer WHERE number = ? AND outcome IN ('done', 'skipped')", (one.number,))
 
 
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:

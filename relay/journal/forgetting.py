@@ -1,4 +1,5 @@
-"""Lets go of a connector that is gone for good: its position, its books, and the events that are kept for it.
+"""Lets go of a connector that is gone for good: its position, its books, the events that are kept for it, and the
+erasures that wait for it.
 
 Its books go as a whole, so that what is left balances. The function here works on the databases of a state folder,
 those of all workers, whether relay runs or not; whoever calls it has made sure that the connector does not run.
@@ -14,6 +15,10 @@ from relay.journal.folders import worker_folders
 from relay.journal.parked import Which, connect, count_parked
 
 TABLES: Final = ("cursor", "parked", "replay", "attempt", "pause")
+_GIVE_UP: Final = """
+    UPDATE erasure_answer SET outcome = 'forgotten'
+    WHERE connector = ? AND outcome = 'failed' AND number IN (SELECT number FROM erasure WHERE done IS NULL)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class Forgotten:
     pending: int
     """Events that it had yet to get."""
     parked: int
+    erasures: int
+    """Erasures that failed there, and that it is not told again."""
 
 
 def forget(folder: Path, connector: str) -> Forgotten:
@@ -33,12 +40,13 @@ def forget(folder: Path, connector: str) -> Forgotten:
     known = ledger(folder)
     if connector not in known:
         raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
-    kept = Forgotten(connector, known[connector].pending, count_parked(folder, Which(connector=connector)))
+    parked, erasures = count_parked(folder, Which(connector=connector)), 0
     for mine in worker_folders(folder).values():
         with closing(connect(mine, "rw")) as db:
             deletes = [f"DELETE FROM {table} WHERE connector = :it;" for table in TABLES]  # noqa: S608
             db.execute("BEGIN IMMEDIATE")
             for delete in deletes:
                 db.execute(delete, {"it": connector})
+            erasures += db.execute(_GIVE_UP, (connector,)).rowcount
             db.execute("COMMIT")
-    return kept
+    return Forgotten(connector, known[connector].pending, parked, erasures)

@@ -52,6 +52,9 @@ class Receipt:
     number: int
     status: Stage
     asked: float
+    due: float | None
+    """While it waits, when it begins: `erasure.after` after it was asked for; None: it has begun, or the setting is
+    not known."""
     by: Asker | None
     """None: an admin."""
     digests: Sequence[str]
@@ -68,14 +71,16 @@ class Receipt:
     """Empty if there is only one: else all of the above is of all of them together."""
 
 
-def receipts(state: Path) -> list[Receipt]:
-    """The receipts of a state folder, the last one first. Raises FileNotFoundError, sqlite3.Error."""
-    return [*map(_receipt, erasures(state))]
+def receipts(state: Path, after: float | None) -> list[Receipt]:
+    """The receipts of a state folder, the last one first; `after` is the setting `erasure.after`, in seconds, if it is
+    known. Raises FileNotFoundError, sqlite3.Error."""
+    return [_receipt(one, after) for one in erasures(state)]
 
 
-def _receipt(one: Erasure) -> Receipt:
+def _receipt(one: Erasure, after: float | None) -> Receipt:
+    due = None if after is None or one.status != "waiting" else one.asked + after
     return Receipt(
-        number=one.number, status=one.status, asked=one.asked,
+        number=one.number, status=one.status, asked=one.asked, due=due,
         by=Asker(one.type, one.source, one.offset) if one.type else None, digests=one.digests,
         compacted=one.compacted, problem=one.problem, removed=_removed(one), connectors=one.answers, done=one.done,
         workers=[_part(worker, part) for worker, part in one.workers.items()],

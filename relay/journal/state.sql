@@ -118,7 +118,7 @@ CREATE INDEX IF NOT EXISTS erasure_open ON erasure (number) WHERE done IS NULL;
 CREATE TABLE IF NOT EXISTS erasure_answer (
     number    INTEGER NOT NULL,
     connector TEXT    NOT NULL,
-    outcome   TEXT    NOT NULL,  -- done, skipped, failed
+    outcome   TEXT    NOT NULL,  -- done, skipped, failed, forgotten
     reason    TEXT    NOT NULL,
     attempts  INTEGER NOT NULL,
     at        REAL    NOT NULL,  -- Unix seconds

@@ -9,6 +9,7 @@ import structlog
 
 from relay.admin import ParkedCount
 from relay.journal import Forgotten, forget, parked_counts
+from relay.journal.failing import FailingErasures, failing_erasures
 
 log = structlog.stdlib.get_logger()
 
@@ -18,7 +19,9 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
     if connector in connectors:
         raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
     kept = await asyncio.to_thread(forget, folder, connector)
-    log.warning("connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked)
+    log.warning(
+        "connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked, erasures=kept.erasures
+    )
     return kept
 
 
@@ -33,3 +36,12 @@ async def count_parked_in(folder: Path) -> list[ParkedCount]:
         ParkedCount(source=source, connector=connector, cause=cause, events=events)
         for source, connector, cause, events in counts
     ]
+
+
+async def failing_erasures_in(folder: Path) -> list[FailingErasures]:
+    """The erasures of a state folder that fail; nothing if that cannot be told at the moment."""
+    try:
+        return await asyncio.to_thread(failing_erasures, folder)
+    except (OSError, sqlite3.Error) as error:
+        log.error("erasures that fail cannot be told", error=str(error))
+        return []

@@ -19,7 +19,7 @@ import msgspec
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
-from relay.runtime.folder import count_parked_in, forgotten
+from relay.runtime.folder import count_parked_in, failing_erasures_in, forgotten
 from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
@@ -65,10 +65,11 @@ class JointView:
             }
             books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
             parked = group.create_task(count_parked_in(self.folder), name="count parked events")
+            failing = group.create_task(failing_erasures_in(self.folder), name="look for erasures that fail")
         answers = {number: task.result() for number, task in asked.items()}
         parts = [self._part(number, status, answers) for number, status in self._seen.items()]
         before = [configured(status, self.config) for status in self._before.values()]
-        whole = merged([self._mine(), *before, *parts, *books.result()], parked.result())
+        whole = merged([self._mine(), *before, *parts, *books.result()], parked.result(), failing.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers)
 

@@ -11,6 +11,7 @@ from relay.admin.diagnosis import span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
+from relay.journal.failing import FailingErasures
 from relay.words import counted
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
@@ -74,11 +75,13 @@ async def guarded(reload: Awaitable[Reloaded]) -> Reloaded:
 
 def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
     """What is to be added to lines on connectors."""
+    running = {lane.connector for lane in after.lanes}
+    abandoned = {one.connector: _waiting(one) for one in after.failing_erasures if one.connector not in running}
     kept = f"kept until {span(retention)} old (journal.retention), as long as there is room, in case it is added back"
+    pending = {one.connector: f"; {counted(one.pending, 'pending event')} {kept}" for one in after.gone if one.pending}
     removed = {
-        f"connector {one.connector}: removed": f"; {counted(one.pending, 'pending event')} {kept}"
+        f"connector {one.connector}: removed": pending.get(one.connector, "") + abandoned.get(one.connector, "")
         for one in after.gone
-        if one.pending
     }
     was_gone = {one.connector for one in before.gone}
     added = {
@@ -87,6 +90,12 @@ def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
         if lane.connector in was_gone and lane.pending
     }
     return removed | added
+
+
+def _waiting(one: FailingErasures) -> str:
+    what = f"{counted(one.erasures, 'erasure')} that failed there"
+    verb = "waits" if one.erasures == 1 else "wait"
+    return f"; {what} {verb} until {one.connector} is added back, or relay forget {one.connector} gives up"
 
 
 def _tell(outcome: Reloaded) -> None:

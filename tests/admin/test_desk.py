@@ -36,7 +36,7 @@ def all_that_is_asked(folder: Path) -> list[Any]:
         desk.ask_erasure(User("anna", ("a1", "å"))),
         desk.ask_erasure(User(external_ids=("bert",))),
         desk.runs,
-        msgspec.json.encode([replace(one, asked=0.0) for one in desk.receipts()]),
+        msgspec.json.encode([replace(one, asked=0.0) for one in desk.receipts(3600.0)]),
     ]
 
 

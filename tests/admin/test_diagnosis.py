@@ -1,5 +1,6 @@
 """How a lane, a source and the journal are, in words."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 from relay.admin import LastError, Refusing
 from relay.admin.diagnosis import diagnose, said_of_lane, said_of_source, span
+from relay.admin.exposition import exposition
+from relay.cli.status import screen
+from relay.journal.failing import FailingErasures
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080  # 10:02
@@ -141,3 +145,46 @@ def test_the_journal_in_words(ok: bool, given: dict[str, Any], said: str) -> Non
 def test_a_duration_in_its_two_largest_units() -> None:
     spans = {0.4: "0s", 59: "59s", 60: "1m 0s", 3599.7: "1h 0m", 7384: "2h 3m", 200_000: "2d 7h"}
     assert {seconds: span(seconds) for seconds in spans} == spans
+
+
+@pytest.mark.parametrize(
+    ("ok", "failing", "said"),
+    [
+        (
+            True,
+            FailingErasures("heap", 2, MORNING, "HTTP 503"),
+            "heap: 2 erasures fail there, the oldest since 10:02 UTC: HTTP 503; told again by itself"
+            " (relay erasures list)",
+        ),
+        (
+            False,
+            FailingErasures("heap", 1, NOON - 86400, "HTTP 401: no"),
+            "heap: 1 erasure fails there since 2027-01-14 12:00 UTC: HTTP 401: no; told again by itself"
+            " (relay erasures list)",
+        ),
+        (
+            False,
+            FailingErasures("gone", 1, NOON, "HTTP 503"),
+            "gone: 1 erasure failed there: HTTP 503; it is not configured any more: add it back, or relay forget gone"
+            " gives up",
+        ),
+        (
+            False,
+            FailingErasures(None, 3, MORNING, "bad record"),
+            "erasures: 3 cannot be done in journal and tables: bad record; tried again by itself",
+        ),
+    ],
+)
+def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: str) -> None:
+    status = a_status(failing_erasures=[failing])
+    found = diagnose(status)
+    assert [one.said for one in found.erasures] == [said]
+    assert (found.ok, found.erasures[0].ok) == (ok, ok)
+    assert said in screen(status)
+
+
+def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:
+    failing = [FailingErasures(None, 1, NOON - 7, "no room"), FailingErasures("gone", 2, NOON - 9, "HTTP 401")]
+    text = exposition(a_status(failing_erasures=failing)).decode()
+    found = re.findall(r'^relay_deliver_failing_erasure_seconds\{connector="(\w*)"\} (.+)$', text, re.MULTILINE)
+    assert dict(found) == {"": "7.0", "gone": "9.0", "heap": "0.0"}

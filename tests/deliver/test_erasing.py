@@ -27,7 +27,7 @@ from relay.api import (
 from relay.config import Config, Configured, ErasureSettings
 from relay.deliver import Eraser, Fleet, erasing, lane, telling
 from relay.journal import Counts, Cursor, Journal, Limits, Replay, State, Which, ledger, mark_parked, parked
-from relay.journal.erasures import Erasure, ask_erasure, digest, erasures
+from relay.journal.erasures import Erasure, ask_erasure, digest, erasures, read_erasures
 from relay.journal.replays import ask_replay, replays
 from relay.testing import make_event
 
@@ -54,6 +54,8 @@ class Odd(Connector, type="odd"):
         self.erased: list[list[User]] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.may_erase = asyncio.Event()
+        self.may_erase.set()
         self.at_once = 0
         self.answer = lambda batch: None
         self.said = lambda: None
@@ -69,6 +71,7 @@ class Odd(Connector, type="odd"):
 
     async def erase(self, users: Sequence[User]) -> Sequence[Outcome] | None:
         self.erased.append([*users])
+        await self.may_erase.wait()
         return self.said()
 
 
@@ -254,7 +257,34 @@ async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path)
         told = [str(line) for line in logs if "anna" in str(line) or SECRET in str(line)]
         assert told == []
         assert any("busy with ... and ..." in str(line) for line in logs)
+        levels = {
+            line["reason"]: line["log_level"] for line in logs if line["event"] == "erasing failed at the connector"
+        }
+        assert (levels["not yet"], levels["HTTP 400: ...?"]) == ("warning", "error"), "only one mends itself"
         assert any("2 outcomes" in str(line) or "1 outcomes" in str(line) for line in logs)
+
+
+async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def look(db: sqlite3.Connection, condition: str) -> list[Erasure]:
+        looks.append(condition)
+        return read_erasures(db, condition)
+
+    async with bench(tmp_path) as it:
+        connector = it.it
+        connector.may_erase.clear()
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: connector.erased)
+        lanes, it.fleet._lanes = it.fleet._lanes, {}
+        monkeypatch.setattr(erasing, "read_erasures", look)
+        await it.until(lambda: len(looks) > 3)
+        it.fleet._lanes = lanes
+        connector.may_erase.set()
+        await it.until(lambda: erasures(tmp_path)[0].done)
+        assert [(one.connector, one.outcome) for one in erasures(tmp_path)[0].answers] == [("it", "done")]
 
 
 async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -> None:

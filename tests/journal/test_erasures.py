@@ -9,11 +9,13 @@ import pytest
 
 from relay.api import User
 from relay.journal import State
+from relay.journal import forget as forget_connector
 from relay.journal.erasures import (
     Answer,
     Erasure,
     answered,
     ask_erasure,
+    compacted,
     digest,
     done,
     erased,
@@ -24,6 +26,7 @@ from relay.journal.erasures import (
     spread,
     unchanged,
 )
+from relay.journal.failing import FailingErasures, failing_erasures
 from relay.journal.folders import other_folders, worker_folder
 
 
@@ -103,3 +106,49 @@ def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> No
         assert [(one.user.user_id, one.done) for one in read_erasures(db)] == [("anna", None)]
         erased(db, read_erasures(db))
         assert read_erasures(db)[0].compacted
+
+
+def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Path) -> None:
+    with database(state) as db:
+        erased(db, read_erasures(db))
+        answered(db, {1: Answer("heap", "failed", "HTTP 401")})
+        answered(db, {1: Answer("hook", "skipped")})
+    assert not rows(state)[0].is_over([])
+    assert not rows(state)[0].is_over(["hook"])
+    spread(state, [Erasure(number=1, asked=0.0, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])])
+    with database(state) as db:
+        erased(db, read_erasures(db))
+    assert not rows(state)[0].is_over([]), "whoever begins again has to come to the same"
+    with database(state) as db:
+        for connector in ("heap", "hook"):
+            db.execute(f"REPLACE INTO cursor VALUES ('{connector}', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0)")
+    assert [forget_connector(state, connector).erasures for connector in ("hook", "heap")] == [0, 1]
+    (one,) = rows(state)
+    assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("heap", "forgotten", "HTTP 401")]
+    assert one.is_over([])
+    assert not one.is_over(["heap"]), "added again it is told like a new one"
+
+
+def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Path) -> None:
+    other = worker_folder(state, 1)
+    assert failing_erasures(state) == []
+    ask_erasure(state, User("bert"))
+    spread(other, rows(state))
+    for folder in (state, other):
+        with database(folder) as db:
+            db.execute("UPDATE erasure SET asked = 100 * number")
+            compacted(db, [1, 2], "no room")
+    assert failing_erasures(state) == [FailingErasures(None, 2, 100.0, "no room")]
+    for folder in (state, other):
+        with database(folder) as db:
+            compacted(db, [1, 2])
+            db.execute("UPDATE erasure SET compacted = 1000 - number")
+    with database(state) as db:
+        answered(db, {1: Answer("heap", "failed", "HTTP 401"), 2: Answer("heap", "failed", "HTTP 400")})
+        answered(db, {1: Answer("hook", "done")})
+        answered(db, {2: Answer("hook", "failed", "busy")})
+    both = FailingErasures("heap", 2, 998.0, "HTTP 400")
+    assert failing_erasures(state) == [both, FailingErasures("hook", 1, 998.0, "busy")]
+    with database(state) as db:
+        done(db, [1, 2])
+    assert failing_erasures(state) == []

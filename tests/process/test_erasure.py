@@ -1,6 +1,7 @@
 """A user is erased at a real daemon: no byte is left of them in the state folder, the books balance, the receipt is
 right."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from relay.api import User
 from relay.cli.main import relay as cli
 from relay.journal import Counts
 from relay.journal.erasures import Erasure, digest, erasures
@@ -150,3 +152,87 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
         assert {*shown["digests"]} == {digest(USER), digest(EXTERNAL), digest(AWKWARD)}
         assert await daemon.stop() == 0
     assert not any(one in line for line in daemon.stderr[logged:] for one in (USER, EXTERNAL))
+
+
+async def asked(daemon: Any, *arguments: Any) -> str:
+    """What a command says, for which the relay may need what runs here."""
+    code, out = await asyncio.to_thread(relay, *arguments, "--state", daemon.state)
+    assert code == 0, out
+    return out
+
+
+def of(daemon: Any, number: int) -> Erasure:
+    return next(one for one in erasures(daemon.state) if one.number == number)
+
+
+def configure_heap(daemon: Any, heap: HeapApi, key: Path) -> None:
+    text = f'[connector.heap]\ntype="heap"\nmode="api"\napp_id="1"\nendpoint="{heap.url}"\napi_key={{file="{key}"}}\n'
+    daemon.configure("22-heap", text + 'retry={first="10ms",max="50ms"}')
+
+
+async def failed_at_heap(daemon: Any, heap: HeapApi, folder: Path, workers: int) -> None:
+    """A user is not erased at Heap, which does not take the key, and then Heap is taken out of the configuration."""
+    (folder / "wrong").write_text("wrong")
+    (folder / "secret").write_text(SECRET)
+    daemon.configure("01-erasure", f'[erasure]\nafter="0s"\n[runtime]\nworkers={workers}')
+    daemon.configure("10-braze", '[source.braze]\ntype="currents"\npath="/currents"')
+    configure_heap(daemon, heap, folder / "wrong")
+    await daemon.start()
+    await daemon.post(body_of(of_user()))
+    await asked(daemon, "erasures", "request", "--user-id", USER, "--external-id", EXTERNAL)
+    one = await until(daemon, lambda one: bool(one.answers))
+    assert "heap: failed (HTTP 401" in await asked(daemon, "erasures", "show", one.number)
+    code, screen = await asyncio.to_thread(relay, "status", "--state", daemon.state)
+    assert (code, "heap: 1 erasure fails there since" in screen) == (0, True), screen
+    (daemon.conf / "22-heap.toml").unlink()
+    said = await asked(daemon, "reload")
+    assert "connector heap: removed; 1 erasure that failed there waits until heap is added back" in said
+    assert "relay forget heap" in said
+    code, screen = await asyncio.to_thread(relay, "status", "--state", daemon.state)
+    assert (code, "heap: 1 erasure failed there: HTTP 401" in screen) == (1, True), screen
+    await others_are_done(daemon)
+
+
+async def others_are_done(daemon: Any) -> None:
+    """Another user is erased meanwhile; the first one is still to be."""
+    number = int((await asked(daemon, "erasures", "request", "--user-id", OTHER["user_id"])).split()[1])
+    await daemon.until(lambda: of(daemon, number).done, bool)
+    assert (of(daemon, 1).status, of(daemon, 1).user) == ("at the connectors", User(USER, (EXTERNAL,)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_failed_at_a_connector_that_is_gone_waits_until_it_is_back(
+    daemon: Any, tmp_path: Path, workers: int
+) -> None:
+    async with HeapApi(api_key=SECRET) as heap:
+        await failed_at_heap(daemon, heap, tmp_path, workers)
+        assert await daemon.stop() == 0
+        await daemon.start()
+        *_, told = await daemon.until(lambda: daemon.logged("connector is gone but has users to erase"), bool)
+        assert (told["connector"], told["erasures"], "relay forget" in told["advice"]) == ("heap", 1, True)
+        await others_are_done(daemon)
+        configure_heap(daemon, heap, tmp_path / "secret")
+        await asked(daemon, "reload")
+        await daemon.until(lambda: of(daemon, 1).done, bool)
+        assert {*heap.deletions.deleted} == {EXTERNAL}
+        assert [(one.connector, one.outcome) for one in of(daemon, 1).answers] == [("heap", "done")]
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_forgetting_the_connector_gives_up_what_failed_there(daemon: Any, tmp_path: Path, runs: bool) -> None:
+    async with HeapApi(api_key=SECRET) as heap:
+        await failed_at_heap(daemon, heap, tmp_path, 1)
+        if not runs:
+            assert await daemon.stop() == 0
+        said = await asked(daemon, "forget", "heap", "--yes", "--conf", daemon.conf)
+        assert "1 erasure that failed there" in said
+        if not runs:
+            await daemon.start()
+        await daemon.until(lambda: of(daemon, 1).done, bool)
+        assert of(daemon, 1).user == User()
+        shown = await asked(daemon, "erasures", "show", 1)
+        assert "connector  heap: forgotten (HTTP 401" in shown
+        assert "tried again" not in shown
+        assert await daemon.stop() == 0
+    assert left(daemon.state) == []
