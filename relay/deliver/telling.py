@@ -51,7 +51,11 @@ class Telling:
     async def _tell(self, lacking: Sequence[Erasure]) -> float:
         """Tell it; return the seconds until it is to be told again."""
         wanted = Wanted({one.number: one.user for one in lacking})
-        verdict = await self._asked(lacking, wanted)
+        try:
+            verdict = await self._asked(lacking, wanted)
+        except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
+            await self._cut_short(lacking)
+            raise
         answers = self._answers(lacking, verdict, wanted)
         await self._state.run(lambda db: _note(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
@@ -67,6 +71,12 @@ class Telling:
         tell = log.error if verdict.pause or verdict.refused else log.warning  # an error does not mend itself
         tell("erasing failed at the connector", connector=self._connector.name, **news)
         return max(delay, LOOK_S)
+
+    async def _cut_short(self, lacking: Sequence[Erasure]) -> None:
+        """Keep that it has those to do of which nothing says so yet."""
+        failed = Answer(self._connector.name, "failed", "cut short")
+        answers = {one.number: failed for one in lacking if not one.failed_at(failed.connector)}
+        await self._state.run(lambda db: _note(db, lacking, answers))
 
     async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> Verdict:
         users = [one.user for one in lacking]

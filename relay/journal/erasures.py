@@ -89,6 +89,10 @@ class Erasure:
         """Whether a connector that runs has yet to erase the user."""
         return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
 
+    def failed_at(self, connector: str) -> bool:
+        """Whether that is its last answer."""
+        return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
+
     def is_over(self, connectors: Iterable[str]) -> bool:
         """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not."""
         failed = any(one.outcome == "failed" for one in self.answers)

@@ -287,6 +287,18 @@ async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
         assert [(one.connector, one.outcome) for one in erasures(tmp_path)[0].answers] == [("it", "done")]
 
 
+async def test_who_is_stopped_before_the_first_answer_still_has_it_to_do(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.it.may_erase.clear()
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: it.it.erased)
+    (one,) = erasures(tmp_path)
+    assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("it", "failed", "cut short")]
+    assert not one.is_over([]), "whether it is configured at the next start or not"
+    async with bench(tmp_path) as it:
+        await it.erased()
+
+
 async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -> None:
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"), body("bert", "b1"))

@@ -95,7 +95,8 @@ def child(order: dict[str, Any]) -> None:
     sys.stdout = sys.stderr  # what is logged
     folder = Path(order["folder"])
     Target.written = os.open(folder / "delivered", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    steps = Writing(order["die_at"], os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT))
+    log = os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+    steps = Writing(order["die_at"], order.get("die_before"), log)
     if not order.get("makes", False):
         steps.watch()
         os.replace = steps._before("replace", os.replace)
