@@ -1,10 +1,12 @@
 """An event: one JSON object, kept as the exact bytes that came, read only when somebody looks inside."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from relay.api.settings import parse_time
 
@@ -28,8 +30,7 @@ ERASED: Final = Kind("", "relay.erased")
 """Of what is left in the journal of an erased event, so that all others keep their offsets."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Event:
+class Event(Struct, frozen=True, eq=False):
     """One event at its position in the journal.
 
     `body` holds the event's own bytes. Everything read out of them (`data`, `id`, `time`, `user`, `properties`)
@@ -42,7 +43,7 @@ class Event:
     offset: int
     received: float
     """Unix seconds at which relay had the event on disk."""
-    _data: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    _data: dict[str, Any] | None = None
 
     @property
     def type(self) -> str:
@@ -60,7 +61,7 @@ class Event:
         data = self._data
         if data is None:
             data = orjson.loads(self.body)
-            object.__setattr__(self, "_data", data)
+            force_setattr(self, "_data", data)
         return data
 
     @property

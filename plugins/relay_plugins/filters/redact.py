@@ -49,15 +49,15 @@ def at(paths: Iterable[tuple[str, ...]], change: Change) -> Change:
             parts = _parts(value)
         except msgspec.ValidationError:  # neither an object nor a list: no path leads on from there
             return value
-        if not isinstance(parts, dict):
+        if isinstance(parts, list):
             return _elements(value, parts, each) if each else value
         is_whole = len(encode(parts)) == memoryview(value).nbytes
         if is_whole and not each:
             return parts if _change_fields(parts, usual) else value
-        if not is_whole:  # it has blanks, or a name twice: of those the last one is in `parts`
-            parts = _all_parts(value)
-        ways = [(name, way) for name in parts if (way := named.get(str(name), each))]
-        return parts if _change_fields(parts, ways) else value
+        # what is not whole has blanks, or a name twice: of those the last one is in `parts`
+        fields: dict[Any, Any] = parts if is_whole else _all_parts(value)
+        ways = [(name, way) for name in fields if (way := named.get(str(name), each))]
+        return fields if _change_fields(fields, ways) else value
 
     return changed
 
