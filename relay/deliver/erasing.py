@@ -100,7 +100,7 @@ class Eraser:
             await self._tell_abandoned()
         if self._watch.is_needed:
             await self._watch.open()
-            self._fleet.also_needed = lambda: self._watch.position
+        self._fleet.also_needed = (lambda: self._watch.position) if self._watch.is_needed else None
 
     async def _tell_abandoned(self) -> None:
         """Say where erasures failed that nobody tries again: at connectors that are not configured any more."""
@@ -112,7 +112,7 @@ class Eraser:
 
     async def run(self) -> None:
         """Notice what is asked for and do it, for ever."""
-        told = self._told  # for good: in the middle of a reload some are missing
+        told = self._told
         async with asyncio.TaskGroup() as group:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
@@ -144,6 +144,7 @@ class Eraser:
 
     async def _finish(self, numbers: Sequence[int]) -> None:
         await self._state.run(lambda db: forget(db, numbers))
+        self._watch.forget()
         await self._clean()
         await self._state.run(lambda db: done(db, numbers))
         log.info("erasures done", erasures=sorted(numbers))

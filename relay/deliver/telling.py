@@ -76,7 +76,10 @@ class Telling:
         """Keep that it has those to do of which nothing says so yet."""
         failed = Answer(self._connector.name, "failed", "cut short")
         answers = {one.number: failed for one in lacking if not one.failed_at(failed.connector)}
-        await self._state.run(lambda db: _note(db, lacking, answers))
+        try:
+            await self._state.run(lambda db: _note(db, lacking, answers))
+        except sqlite3.Error as error:  # the stop goes on
+            log.error("erasures cannot be kept", connector=self._connector.name, error=str(error))
 
     async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> Verdict:
         users = [one.user for one in lacking]

@@ -89,6 +89,10 @@ class Watch:
                 continue
             yield Erasure(asked=time.time(), type=event.type, source=event.source, offset=event.offset, user=user)
 
+    def forget(self) -> None:
+        """Users were erased: whose pairs come again are written down again."""
+        self._remembered.clear()
+
     def _known(self, blocks: Sequence[Block]) -> list[tuple[str, str]]:
         """User ids with their external ids that are not known yet."""
         users = map(user_of, (body for block in blocks for body in block.bodies()))

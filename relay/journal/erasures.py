@@ -38,6 +38,16 @@ _ANSWERED: Final = """
     INSERT INTO erasure_answer VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE
     SET outcome = excluded.outcome, reason = excluded.reason, attempts = attempts + 1, at = excluded.at
 """
+_FORGET_PAIRS: Final = """
+    WITH gone AS (
+        SELECT user_id, external_ids FROM erasure
+        WHERE number IN (SELECT value FROM json_each(?)) AND compacted NOT NULL
+    )
+    DELETE FROM identity
+    WHERE user_id IN (SELECT user_id FROM gone)
+       OR external_id IN (SELECT value FROM gone, json_each(external_ids))
+"""
+"""Of the identities that are kept: those of a user id, and those that name an external id of theirs."""
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
 Stage = Literal["waiting", "at the connectors", "done"]
 """How far an erasure is."""
@@ -94,7 +104,10 @@ class Erasure:
         return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
 
     def is_over(self, connectors: Iterable[str]) -> bool:
-        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not."""
+        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not. Once the
+        ids are forgotten nobody can be told any more, not even a connector that is new since."""
+        if self.compacted is not None and self.user == User():
+            return True
         failed = any(one.outcome == "failed" for one in self.answers)
         return self.compacted is not None and not failed and not any(map(self.lacks, connectors))
 
@@ -280,11 +293,9 @@ def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
 
 def forget(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Forget the ids of these users: nobody needs them any more."""
-    rows = [(number,) for number in numbers]
-    known = "SELECT user_id FROM erasure WHERE number = ? AND compacted NOT NULL"
-    db.executemany(f"DELETE FROM identity WHERE user_id = ({known})", rows)  # noqa: S608
+    db.execute(_FORGET_PAIRS, (json.dumps([*numbers]),))
     query = "UPDATE erasure SET user_id = NULL, external_ids = '[]' WHERE number = ? AND compacted NOT NULL"
-    db.executemany(query, rows)
+    db.executemany(query, [(number,) for number in numbers])
 
 
 def done(db: sqlite3.Connection, numbers: Collection[int]) -> None:

@@ -21,8 +21,8 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
-from relay.config import Config, ConfigError, TlsError
-from relay.deliver import Eraser, Fleet, NotOpened
+from relay.config import Config, ConfigError, ErasureSettings, TlsError
+from relay.deliver import Changes, Eraser, Fleet, NotOpened
 from relay.ingest import First, Ingest, Others
 from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders
@@ -176,7 +176,7 @@ class Daemon:
         try:
             new = await asyncio.to_thread(self._load)
             sources = sources_of(new)
-            changes = await self._fleet.change(new, new.runtime.drain)
+            changes = await self._change(new)
         except ConfigError as error:
             return refused(error.mistakes)
         except NotOpened as error:
@@ -191,16 +191,24 @@ class Daemon:
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
         self._chores.start("tidy parking", tidy_parking(self._state, new.parked.retention))
-        await self._renew_eraser()
         self._hand_on()
         self._view.restart = waiting(self._used, new)
         return reloaded(old, new, changes, self._view.restart)
 
-    async def _renew_eraser(self) -> None:
-        """The eraser knows the connectors and their settings: a new one goes on where it was."""
+    async def _change(self, new: Config) -> Changes:
+        """Change the lanes. Erasing rests meanwhile: it has to reach all of them. Raises NotOpened, sqlite3.Error."""
         await self._chores.stop("erasures")
-        self._fleet.also_needed = None
-        self._eraser = Eraser(self._fleet, self._journal, self._state, self._config.erasure, self._state.worker)
+        try:
+            changes = await self._fleet.change(new, new.runtime.drain)
+        except Exception:
+            await self._renew_eraser(self._config.erasure)
+            raise
+        await self._renew_eraser(new.erasure)
+        return changes
+
+    async def _renew_eraser(self, settings: ErasureSettings) -> None:
+        """The eraser knows the connectors and their settings: a new one goes on where it was."""
+        self._eraser = Eraser(self._fleet, self._journal, self._state, settings, self._state.worker)
         await self._eraser.open()
         self._chores.start("erasures", self._eraser.run())
 

@@ -299,6 +299,38 @@ async def test_who_is_stopped_before_the_first_answer_still_has_it_to_do(tmp_pat
         await it.erased()
 
 
+async def test_a_stop_goes_on_when_the_books_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(db: sqlite3.Connection, *_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with bench(tmp_path) as it:
+        it.it.may_erase.clear()
+        ask_erasure(tmp_path, User("anna"))
+        await it.until(lambda: it.it.erased)
+        monkeypatch.setattr(telling, "_note", full)
+        with capture_logs() as logs:
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                task = group.create_task(it.eraser.run())
+                await it.until(lambda: len(it.it.erased) > 1)
+                task.cancel()
+        assert [(line["event"], line["error"]) for line in logs] == [
+            ("erasures cannot be kept", "database or disk is full")
+        ]
+        monkeypatch.undo()
+
+
+async def test_who_was_erased_and_comes_again_is_in_the_map_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, {"identities": True}) as it:
+        await it.send(body("anna", "a1"))
+        await it.until(lambda: it.eraser._watch.position == 1)
+        ask_erasure(tmp_path, User("anna"))
+        await it.erased(delivered=1)
+        await it.send(body("anna", "a1"))
+        await it.until(lambda: it.eraser._watch.position == 2)
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert db.execute("SELECT * FROM identity").fetchall() == [("anna", "a1")]
+
+
 async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -> None:
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"), body("bert", "b1"))

@@ -14,6 +14,7 @@ from relay.journal.erasures import (
     Answer,
     Erasure,
     answered,
+    ask,
     ask_erasure,
     compacted,
     digest,
@@ -127,6 +128,25 @@ def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Pa
     assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("heap", "forgotten", "HTTP 401")]
     assert one.is_over([])
     assert not one.is_over(["heap"]), "added again it is told like a new one"
+
+
+def test_once_the_ids_are_forgotten_a_new_connector_is_not_waited_for(state: Path) -> None:
+    with database(state) as db:
+        erased(db, read_erasures(db))
+        assert not read_erasures(db)[0].is_over(["new"])
+        forget(db, [1])
+    assert rows(state)[0].is_over(["new"]), "it was killed before it was done, and a connector came"
+
+
+def test_the_map_forgets_who_is_named_by_external_ids_alone(state: Path) -> None:
+    with database(state) as db:
+        db.executemany("INSERT INTO identity VALUES (?, ?)", [("bert", "b1"), ("bert", "b2"), ("carl", "c1")])
+        ask(db, Erasure(asked=0.0, user=User(None, ("b1", "c1"))))
+        forget(db, [2])
+        assert db.execute("SELECT count(*) FROM identity").fetchone() == (3,), "it is not that far"
+        erased(db, read_erasures(db, "number = 2"))
+        forget(db, [2])
+        assert db.execute("SELECT * FROM identity").fetchall() == [("bert", "b2")]
 
 
 def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Path) -> None:
