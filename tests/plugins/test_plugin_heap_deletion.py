@@ -132,6 +132,15 @@ async def test_a_request_that_fails_is_made_again_and_the_others_go_on(tmp_path:
         assert [*dict.fromkeys(one.target[-1] for one in heap.requests if one.method == "GET")] == ["1", "2", "3"]
 
 
+async def test_a_request_is_asked_after_again_when_heap_was_out_of_order(tmp_path: Path) -> None:
+    async with Destination() as heap, connected(heap.url, tmp_path) as connector:
+        heap.script.extend([TOKEN, Answer(body=TAKEN % 1), Answer(status=503)])
+        assert await outcomes(connector, ANNA) == ["Retry"]
+        heap.script.extend([TOKEN, DONE])
+        assert await outcomes(connector, ANNA) == ["Delivered"]
+        assert requested(heap) == [["anna"]]
+
+
 async def test_what_is_found_out_in_time_counts_however_much_is_left_to_ask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,8 +69,8 @@ class Deletion:
         found = await self._ask(bearer)
         pending = Retry("Heap has taken the deletion and not completed it yet", after=LATER_S)
         became |= {one: found[request] or pending for one, request in self._requests.items()}
-        # what could not be asked after is made again
-        self._requests = {one: number for one, number in self._requests.items() if found[number] in (None, DELIVERED)}
+        lost = (Reject, Unauthorized)  # Heap answers 404 or the like: it is made again
+        self._requests = {one: at for one, at in self._requests.items() if not isinstance(found[at], lost)}
         return became
 
     async def _token(self) -> str:
