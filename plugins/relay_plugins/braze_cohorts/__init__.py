@@ -4,6 +4,7 @@ Braze never creates a user for a cohort: ids it does not know are ignored, witho
 who have an external id or alias by now (Braze docs, Cohort import): what Braze counts can be less than what is sent.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections import defaultdict, deque
@@ -69,6 +70,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         self._braze = _braze(settings)
         self._budget = Budget(self._braze.limit)
         self._known = Known(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
+        self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        """Of each cohort: nobody is erased from it between a look at who is in it and what is sent because of that."""
 
     def key(self, event: Event) -> str | None:
         """Changes of one cohort stay in order."""
@@ -97,17 +100,21 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         Retry, Reject, Unauthorized."""
         known, ids = self._known, [one for user in users for one in user.external_ids]
         try:
-            for cohort, members in (await known.run(partial(known.where, ids))).items():
-                await self._take_out(cohort, members)
-            clean = await known.run(partial(known.forget, ids))
+            for cohort in await known.run(partial(known.where, ids)):
+                await self._take_out(cohort, ids)
+            clean = await known.run(known.clean)
         except sqlite3.Error as error:
             raise Retry(f"what Braze knows of the cohorts cannot be changed: {error}") from None
         if not clean:
             raise Retry("another process is reading what Braze knows of the cohorts")
 
-    async def _take_out(self, cohort: str, members: Sequence[Member]) -> None:
-        for portion in portions((), members, self._braze.most):
-            await self._post(self._braze.change(everything(cohort, self._known.before), portion))
+    async def _take_out(self, cohort: str, ids: Sequence[str]) -> None:
+        known = self._known
+        async with self._locks[cohort]:
+            inside = await known.run(partial(known.inside, cohort, ids))
+            for portion in portions((), inside, self._braze.most):
+                await self._post(self._braze.change(everything(cohort, known.before), portion))
+            await known.run(partial(known.forget, cohort, ids))
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""
@@ -135,7 +142,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _outcome(self, change: Change, until: float) -> Outcome:
         try:
-            await self._apply(change, until)
+            async with self._locks[change.cohort]:
+                await self._apply(change, until)
         except (Retry, Reject, Unauthorized) as outcome:
             return outcome
         except sqlite3.Error as error:

@@ -25,10 +25,18 @@ SELECT member.kind, member.id FROM json_each(?) AS given CROSS JOIN member
 WHERE cohort = ? AND member.kind = json_extract(given.value, '$[0]') AND member.id = json_extract(given.value, '$[1]')
 """
 
-WHERE: Final = """
-SELECT member.cohort, member.id FROM target CROSS JOIN json_each(?) AS given CROSS JOIN member
-WHERE target.target = ? AND member.cohort = target.cohort AND member.kind = ? AND member.id = given.value
+TRACES: Final = """
+SELECT target.cohort, given.value, member.id NOT NULL AND target.target = :target
+FROM target CROSS JOIN json_each(:ids) AS given
+LEFT JOIN member ON member.cohort = target.cohort AND member.kind = :kind AND member.id = given.value
+LEFT JOIN told ON told.cohort = target.cohort AND told.kind = :kind AND told.id = given.value
+WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id) NOT NULL
 """
+"""Of users in cohorts: whether this Braze may have them there."""
+FORGET: Final = (
+    "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
+    "DELETE FROM told WHERE cohort = ? AND kind = ? AND id = ?",
+)
 TOLD: Final = "SELECT kind, id FROM told WHERE cohort = ? AND offset = ?"
 FORGET_PARTS: Final = """
 DELETE FROM part WHERE cohort = :cohort AND (
@@ -181,23 +189,34 @@ class Known:
             if complete:
                 self._db.execute(FORGET_PARTS, {"cohort": change.cohort, "task": change.task})
 
-    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Member]]:
-        """Which of the users are in which cohorts of this Braze."""
-        found = defaultdict[str, list[Member]](list)
-        for cohort, one in self._db.execute(WHERE, (json.dumps(external_ids), self._target, EXTERNAL_ID)):
-            found[cohort].append(Member(EXTERNAL_ID, one))
+    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """The cohorts of which anything is known that has to do with the users, and which of them these are."""
+        found = defaultdict[str, list[str]](list)
+        for cohort, one, _ in self._traces(external_ids):
+            found[cohort].append(one)
         return found
 
-    def forget(self, external_ids: Sequence[str]) -> bool:
-        """Forget users, and leave nothing of them in the files; False if somebody was reading those, so that it has to
-        be done again."""
+    def inside(self, cohort: str, external_ids: Sequence[str]) -> Sequence[Member]:
+        """Which of the users this Braze may have in a cohort."""
+        return [Member(EXTERNAL_ID, one) for _, one, here in self._traces(external_ids, cohort) if here]
+
+    def forget(self, cohort: str, external_ids: Sequence[str]) -> None:
+        """Forget that users were ever in a cohort."""
+        rows = [(cohort, EXTERNAL_ID, one) for one in external_ids]
         with self._db:
-            ids = [(EXTERNAL_ID, one) for one in external_ids]
-            self._db.executemany("DELETE FROM member WHERE kind = ? AND id = ?", ids)
-            self._db.executemany("DELETE FROM told WHERE kind = ? AND id = ?", ids)
+            for statement in FORGET:
+                self._db.executemany(statement, rows)
+
+    def clean(self) -> bool:
+        """Leave nothing in the files of who is forgotten; False if somebody was reading those, so that it has to be
+        done again."""
         self._db.execute("VACUUM")
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
+
+    def _traces(self, external_ids: Sequence[str], cohort: str | None = None) -> Iterable[tuple[str, str, bool]]:
+        given = {"ids": json.dumps(external_ids), "cohort": cohort, "kind": EXTERNAL_ID, "target": self._target}
+        return self._db.execute(TRACES, given)
 
     def _known(self, change: Change) -> set[Member]:
         given = json.dumps([tuple(member) for member in change.add])

@@ -1,0 +1,103 @@
+"""Erasures from Braze cohorts: who is erased is in no cohort and in no file, whatever else is on its way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, User
+from relay.sandbox.cohorts import CohortApi, Fault, Profile
+from relay.testing import Destination
+from relay_plugins.braze_cohorts import BrazeCohorts
+from relay_plugins.braze_cohorts.looking import members
+
+OFFSETS = count()
+USERS = ["anna", *(f"user-{number}" for number in range(1500))]
+ANNA = User("5f3a", ("anna",))
+
+
+def change(add: Sequence[str] = (), remove: Sequence[str] = (), cohort: str = "7", **sync: Any) -> Event:
+    data = {"event_type": "cohort.Change", "id": "x", "cohort": {"id": cohort, "name": "Carts"}}
+    body = orjson.dumps(data | {"add": add, "remove": remove, "sync": sync})
+    return Event(body, Kind("heap", "cohort.Change"), next(OFFSETS), 0.0)
+
+
+def api_of(users: Sequence[str] = USERS, **switches: Any) -> CohortApi:
+    return CohortApi([Profile(user) for user in users], **switches)
+
+
+@asynccontextmanager
+async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
+    for name in ("partner", "import", "rest"):
+        (folder / name).write_text(name)
+    keys = {"partner": "heap", "partner_key": {"file": f"{folder}/partner"}}
+    keys |= {"data_import_key": {"file": f"{folder}/import"}}
+    table = {"type": "braze_cohorts", "endpoint": api.url} | keys | more
+    connector = BrazeCohorts("braze", BrazeCohorts.Settings.model_validate(table), folder=folder)
+    await connector.open()
+    try:
+        yield connector
+    finally:
+        await connector.release()
+
+
+async def told(connector: BrazeCohorts, *events: Event) -> list[Outcome]:
+    return [(await connector.deliver(Batch([Block.of([event])])))[0] for event in events]
+
+
+def inside(api: CohortApi, cohort: str = "7") -> set[str | None]:
+    return {profile.external_id for profile in api.members[cohort]}
+
+
+def files_name(user: str, folder: Path) -> bool:
+    return any(user.encode() in path.read_bytes() for path in (folder / "cohorts").iterdir())
+
+
+async def came(api: CohortApi) -> None:
+    """The request with the last fault is with Braze."""
+    async with asyncio.timeout(5):
+        while api.faults:
+            await asyncio.sleep(0.001)
+
+
+async def test_who_is_erased_while_everybody_is_sent_again_is_not_sent_after_that(tmp_path: Path) -> None:
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        await told(braze, change(USERS))
+        api.faults.append(Fault(201, delay=0.3))
+        async with asyncio.TaskGroup() as tasks:
+            again = tasks.create_task(told(braze, change(resend=True)))
+            await came(api)
+            tasks.create_task(braze.erase([ANNA]))
+        assert again.result() == [DELIVERED]
+        assert inside(api) == {*USERS} - {"anna"}
+        assert not files_name("anna", tmp_path)
+
+
+async def test_who_comes_in_while_they_are_taken_out_is_known(tmp_path: Path) -> None:
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        await told(braze, change(["anna"]), change(["user-1"], cohort="8"))
+        api.faults.append(Fault(201, delay=0.3))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(braze.erase([ANNA]))
+            await came(api)
+            tasks.create_task(told(braze, change(["anna"], cohort="8")))
+            tasks.create_task(told(braze, change(["anna"])))
+        path = tmp_path / "cohorts" / "braze.db"
+        assert {cohort: {one.id for one in members(path, cohort)} for cohort in "78"} == {
+            cohort: inside(api, cohort) for cohort in "78"
+        }
+
+
+async def test_a_cohort_does_not_wait_for_another_one(tmp_path: Path) -> None:
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        await told(braze, change(["anna"]))
+        api.faults.append(Fault(201, delay=0.5))
+        async with asyncio.TaskGroup() as tasks:
+            erased = tasks.create_task(braze.erase([ANNA]))
+            await came(api)
+            assert await told(braze, change(["user-1"], cohort="8")) == [DELIVERED]
+            assert not erased.done()
