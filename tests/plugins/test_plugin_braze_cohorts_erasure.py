@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
-from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, User
+from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, User
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
-from relay.testing import Destination
+from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
-from relay_plugins.braze_cohorts.looking import members
+from relay_plugins.braze_cohorts.looking import cohorts, members
 
 OFFSETS = count()
 USERS = ["anna", *(f"user-{number}" for number in range(1500))]
@@ -101,3 +102,42 @@ async def test_a_cohort_does_not_wait_for_another_one(tmp_path: Path) -> None:
             await came(api)
             assert await told(braze, change(["user-1"], cohort="8")) == [DELIVERED]
             assert not erased.done()
+
+
+async def test_one_cohort_that_fails_keeps_no_other_and_nobody_else_from_being_cleaned(tmp_path: Path) -> None:
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        await told(braze, change(["anna"]), change(["anna", "user-1"], cohort="8"), change(["user-2"], cohort="9"))
+        users = [User(None, (one,)) for one in ("anna", "user-1", "user-2")]
+        api.faults.extend([Fault(423), Fault(201), Fault(201)])
+        outcomes = await braze.erase(users)
+        assert [type(outcome) for outcome in outcomes] == [Retry, type(DELIVERED), type(DELIVERED)]
+        assert [inside(api, cohort) for cohort in "789"] == [{"anna"}, set(), set()]
+        assert not files_name("user-1", tmp_path), "who is gone everywhere is in no file"
+        api.faults.append(Fault(400))
+        assert isinstance((await braze.erase([ANNA]))[0], Reject)
+        sent = len(api.books.ids)
+        assert await braze.erase(users) == [DELIVERED] * 3
+        assert api.books.ids[sent:] == [1], "only what is left"
+
+
+async def test_what_was_taken_out_before_a_failure_is_not_taken_out_again(tmp_path: Path) -> None:
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        await told(braze, change(USERS))
+        everybody = [User(None, tuple(USERS))]
+        api.faults.extend([Fault(201), Fault(503)])
+        assert isinstance((await braze.erase(everybody))[0], Retry)
+        assert await braze.erase(everybody) == [DELIVERED]
+        assert (inside(api), api.books.ids[2:]) == (set(), [1000, 501])
+
+
+async def test_what_braze_does_not_take_of_an_erasure_is_told_without_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = Answer(status=201, body=b'{"message":"success","errors":["no such user: anna"]}')
+    async with Destination(201, 201, said) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(["anna"]))
+        assert await braze.erase([ANNA]) == [DELIVERED]
+        assert cohorts(tmp_path / "cohorts" / "braze.db")[0].errors == 1
+        logged = capsys.readouterr().out
+        assert "Braze took a change only in part" in logged
+        assert "anna" not in logged
