@@ -141,3 +141,20 @@ async def test_what_braze_does_not_take_of_an_erasure_is_told_without_the_user(
         logged = capsys.readouterr().out
         assert "Braze took a change only in part" in logged
         assert "anna" not in logged
+
+
+async def test_who_was_brought_to_another_braze_already_is_taken_out_of_it(tmp_path: Path) -> None:
+    async with api_of() as old, api_of(unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(USERS))
+        async with connected(new, tmp_path) as braze:
+            new.faults.extend([Fault(201), Fault(201), Fault(500)])
+            assert isinstance((await told(braze, change()))[0], Retry)
+            last = "user-999"
+            assert "anna" in inside(new)
+            assert last not in inside(new)
+            assert await braze.erase([ANNA, User(None, (last,))]) == [DELIVERED] * 2
+            assert "anna" not in inside(new)
+            assert new.books.ids == [1000, 1], "nobody who is not there"
+            assert await told(braze, change()) == [DELIVERED]
+            assert inside(new) == {*USERS} - {"anna", last}

@@ -8,16 +8,15 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
-from zlib import crc32
 
-from relay_plugins.braze_cohorts.change import DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.change import DEVICE_ID, Change, Member, Portion
 from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
+from relay_plugins.braze_cohorts.traces import Traces
 
 T = TypeVar("T")
 KNOWN: Final = """
@@ -25,18 +24,6 @@ SELECT member.kind, member.id FROM json_each(?) AS given CROSS JOIN member
 WHERE cohort = ? AND member.kind = json_extract(given.value, '$[0]') AND member.id = json_extract(given.value, '$[1]')
 """
 
-TRACES: Final = """
-SELECT target.cohort, given.value, member.id NOT NULL AND target.target = :target
-FROM target CROSS JOIN json_each(:ids) AS given
-LEFT JOIN member ON member.cohort = target.cohort AND member.kind = :kind AND member.id = given.value
-LEFT JOIN told ON told.cohort = target.cohort AND told.kind = :kind AND told.id = given.value
-WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id) NOT NULL
-"""
-"""Of users in cohorts: whether this Braze may have them there."""
-FORGET: Final = (
-    "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
-    "DELETE FROM told WHERE cohort = ? AND kind = ? AND id = ?",
-)
 TOLD: Final = "SELECT kind, id FROM told WHERE cohort = ? AND offset = ?"
 FORGET_PARTS: Final = """
 DELETE FROM part WHERE cohort = :cohort AND (
@@ -61,14 +48,13 @@ class Plan(NamedTuple):
     remove: Sequence[Member]
 
 
-class Known:
+class Known(Traces):
     """The database of one connector, in a thread of its own; use `run` for its methods."""
 
     def __init__(self, path: Path, target: str) -> None:
         """`target` is which Braze is told, and in what way."""
-        self._path, self._target = path, target
-        self.before: Final = -1 - crc32(target.encode())
-        """An offset before those of all events; of another target another, for what was told."""
+        super().__init__(target)
+        self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -188,35 +174,6 @@ class Known:
             self._db.execute("DELETE FROM told WHERE cohort = ?", (change.cohort,))
             if complete:
                 self._db.execute(FORGET_PARTS, {"cohort": change.cohort, "task": change.task})
-
-    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        """The cohorts of which anything is known that has to do with the users, and which of them these are."""
-        found = defaultdict[str, list[str]](list)
-        for cohort, one, _ in self._traces(external_ids):
-            found[cohort].append(one)
-        return found
-
-    def inside(self, cohort: str, external_ids: Sequence[str]) -> Sequence[Member]:
-        """Which of the users this Braze may have in a cohort."""
-        return [Member(EXTERNAL_ID, one) for _, one, here in self._traces(external_ids, cohort) if here]
-
-    def forget(self, cohort: str, external_ids: Sequence[str]) -> None:
-        """Forget that users were ever in a cohort."""
-        rows = [(cohort, EXTERNAL_ID, one) for one in external_ids]
-        with self._db:
-            for statement in FORGET:
-                self._db.executemany(statement, rows)
-
-    def clean(self) -> bool:
-        """Leave nothing in the files of who is forgotten; False if somebody was reading those, so that it has to be
-        done again."""
-        self._db.execute("VACUUM")
-        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
-
-    def _traces(self, external_ids: Sequence[str], cohort: str | None = None) -> Iterable[tuple[str, str, bool]]:
-        given = {"ids": json.dumps(external_ids), "cohort": cohort, "kind": EXTERNAL_ID, "target": self._target}
-        return self._db.execute(TRACES, given)
 
     def _known(self, change: Change) -> set[Member]:
         given = json.dumps([tuple(member) for member in change.add])
