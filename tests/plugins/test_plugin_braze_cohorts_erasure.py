@@ -158,3 +158,15 @@ async def test_who_was_brought_to_another_braze_already_is_taken_out_of_it(tmp_p
             assert new.books.ids == [1000, 1], "nobody who is not there"
             assert await told(braze, change()) == [DELIVERED]
             assert inside(new) == {*USERS} - {"anna", last}
+
+
+async def test_what_braze_said_last_is_forgotten_with_anybody(tmp_path: Path) -> None:
+    said = Answer(status=201, body=b'{"message":"success","errors":["no such user: anna"]}')
+    async with Destination(201, said) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(["anna"]))
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert known.last_error == "no such user: anna"
+        assert await braze.erase([ANNA]) == [DELIVERED]
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert (known.errors, known.last_error) == (1, "")
+        assert not files_name("anna", tmp_path)

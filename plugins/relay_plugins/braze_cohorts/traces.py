@@ -52,8 +52,10 @@ class Traces:
                 self._db.executemany(statement, rows)
 
     def clean(self) -> bool:
-        """Leave nothing in the files of who is forgotten; False if somebody was reading those, so that it has to be
-        done again."""
+        """Leave nothing in the files of who is forgotten, nor what Braze said last, which may name them; False if
+        somebody was reading those, so that it has to be done again."""
+        with self._db:
+            self._db.execute("UPDATE error SET last = ''")
         self._db.execute("VACUUM")
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
