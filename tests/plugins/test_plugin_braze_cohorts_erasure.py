@@ -148,8 +148,8 @@ async def test_who_was_brought_to_another_braze_already_is_taken_out_of_it(tmp_p
         async with connected(old, tmp_path) as braze:
             await told(braze, change(USERS))
         async with connected(new, tmp_path) as braze:
-            new.faults.extend([Fault(201), Fault(201), Fault(500)])
-            assert isinstance((await told(braze, change()))[0], Retry)
+            new.faults.extend([Fault(201), Fault(201), Fault(400)])
+            assert isinstance((await told(braze, change()))[0], Reject)
             last = "user-999"
             assert "anna" in inside(new)
             assert last not in inside(new)
@@ -170,3 +170,26 @@ async def test_what_braze_said_last_is_forgotten_with_anybody(tmp_path: Path) ->
         (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
         assert (known.errors, known.last_error) == (1, "")
         assert not files_name("anna", tmp_path)
+
+
+async def test_whom_braze_took_without_a_word_is_taken_out(tmp_path: Path) -> None:
+    async with api_of() as api:
+        async with connected(api, tmp_path) as braze:
+            api.faults.extend([Fault(201), Fault(500, applied=True), Fault(400)])
+            assert [type(outcome) for outcome in await told(braze, change(["anna"]), change(["anna"]))] == [
+                Retry,
+                Reject,
+            ]
+            assert inside(api) == {"anna"}
+        async with connected(api, tmp_path) as braze:
+            assert await braze.erase([ANNA]) == [DELIVERED]
+            assert inside(api) == set()
+            assert not files_name("anna", tmp_path)
+
+
+async def test_an_erasure_asks_nothing_of_braze_about_whom_it_refused_or_has_let_go(tmp_path: Path) -> None:
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        api.faults.extend([Fault(201), Fault(400), Fault(500)])
+        await told(braze, change(["anna"]), change(["user-1"]), change([], ["user-1"]))
+        assert await braze.erase([ANNA, User(None, ("user-1",))]) == [DELIVERED] * 2
+        assert api.books.ids == [1]

@@ -180,7 +180,13 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _tell(self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float) -> None:
         for portion in portions(add, remove, self._braze.most):
-            await self._send(change, self._braze.change(change, portion), until)
+            request = self._braze.change(change, portion)
+            asked = await self._known.run(partial(self._known.asked, change.cohort, portion.add))
+            try:
+                await self._send(change, request, until)
+            except Reject:  # which a request without an answer is not
+                await self._known.run(partial(self._known.answered, change.cohort, asked))
+                raise
             await self._known.run(partial(self._known.sent, change, portion))
 
     async def _send(self, change: Change, request: Request, until: float) -> None:

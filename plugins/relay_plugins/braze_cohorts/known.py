@@ -1,7 +1,8 @@
 """Of each cohort its name and members as Braze was told: `cohorts/CONNECTOR.db` in the state folder.
 
 How it fails and recovers: it is written after Braze took a change. A crash between the two has the change sent again,
-which alters nothing in Braze: members are a set.
+which alters nothing in Braze: members are a set. Whom a request adds is noted before it, for an erasure that comes
+between the two.
 """
 
 import asyncio
@@ -11,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from relay_plugins.braze_cohorts.change import DEVICE_ID, Change, Member, Portion
 from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
-from relay_plugins.braze_cohorts.traces import Traces
+from relay_plugins.braze_cohorts.traces import ANSWERED, Traces
 
 T = TypeVar("T")
 KNOWN: Final = """
@@ -137,6 +139,7 @@ class Known(Traces):
                 "INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)",
                 [(change.cohort, *member, change.offset) for member in again],
             )
+            self._db.executemany(ANSWERED, [(change.cohort, *member) for member in chain(*portion)])
 
     def complained(self, change: Change, errors: Sequence[str]) -> None:
         """Braze took a change but for these entries of it."""

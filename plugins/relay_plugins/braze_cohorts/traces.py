@@ -11,16 +11,24 @@ from relay_plugins.braze_cohorts.change import EXTERNAL_ID, Member
 
 TRACES: Final = """
 SELECT target.cohort, given.value, (member.id NOT NULL AND target.target = :target) OR told.offset IS :before
+    OR asked.target IS :target
 FROM target CROSS JOIN json_each(:ids) AS given
 LEFT JOIN member ON member.cohort = target.cohort AND member.kind = :kind AND member.id = given.value
 LEFT JOIN told ON told.cohort = target.cohort AND told.kind = :kind AND told.id = given.value
-WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id) NOT NULL
+LEFT JOIN asked ON asked.cohort = target.cohort AND asked.kind = :kind AND asked.id = given.value
+WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id, asked.id) NOT NULL
 """
 """Of users in cohorts: whether this Braze may have them there; also of cohorts that are not all brought to it yet."""
+ANSWERED: Final = "DELETE FROM asked WHERE cohort = ? AND kind = ? AND id = ?"
 FORGET: Final = (
     "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
     "DELETE FROM told WHERE cohort = ? AND kind = ? AND id = ?",
+    ANSWERED,
 )
+ASKED: Final = """
+INSERT INTO asked SELECT ?, ?, value, ? FROM json_each(?) WHERE true
+ON CONFLICT DO UPDATE SET target = excluded.target WHERE asked.target != excluded.target RETURNING kind, id
+"""
 
 
 class Traces:
@@ -32,6 +40,19 @@ class Traces:
         self._target = target
         self.before: Final = -1 - crc32(target.encode())
         """An offset before those of all events; of another target another, for what was told."""
+
+    def asked(self, cohort: str, members: Iterable[Member]) -> Sequence[Member]:
+        """Note, before a request, whom it adds: Braze may have them even if its answer never comes. Return those who
+        were not noted by an earlier one."""
+        ids = json.dumps([member.id for member in members if member.kind == EXTERNAL_ID])
+        with self._db:
+            rows = self._db.execute(ASKED, (cohort, EXTERNAL_ID, self._target, ids))
+            return [Member(*row) for row in rows]
+
+    def answered(self, cohort: str, members: Iterable[Member]) -> None:
+        """Of these it is certain by now whether Braze has them."""
+        with self._db:
+            self._db.executemany(ANSWERED, [(cohort, *member) for member in members])
 
     def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """The cohorts of which anything is known that has to do with the users, and which of them these are."""
