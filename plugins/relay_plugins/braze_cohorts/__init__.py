@@ -4,6 +4,7 @@ Braze never creates a user for a cohort: ids it does not know are ignored, witho
 who have an external id or alias by now (Braze docs, Cohort import): what Braze counts can be less than what is sent.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections import defaultdict, deque
@@ -42,6 +43,7 @@ from relay_plugins.braze_cohorts.change import (
     portions,
     runs,
 )
+from relay_plugins.braze_cohorts.erasing import erase
 from relay_plugins.braze_cohorts.known import Known
 from relay_plugins.braze_cohorts.looking import FOLDER
 from relay_plugins.braze_cohorts.settings import HOSTS, NEEDS, CohortSettings
@@ -69,6 +71,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         self._braze = _braze(settings)
         self._budget = Budget(self._braze.limit)
         self._known = Known(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
+        self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        """Of each cohort: nobody is erased from it between a look at who is in it and what is sent because of that."""
 
     def key(self, event: Event) -> str | None:
         """Changes of one cohort stay in order."""
@@ -92,22 +96,24 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Let go of the database."""
         await self._known.close()
 
-    async def erase(self, users: Sequence[User]) -> None:
+    async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Take the users out of the cohorts, for those whom Braze has not deleted itself, and forget them. Raises
-        Retry, Reject, Unauthorized."""
-        known, ids = self._known, [one for user in users for one in user.external_ids]
+        Retry, Unauthorized."""
         try:
-            for cohort, members in (await known.run(partial(known.where, ids))).items():
-                await self._take_out(cohort, members)
-            clean = await known.run(partial(known.forget, ids))
+            return await erase(self._known, users, self._take_out)
         except sqlite3.Error as error:
             raise Retry(f"what Braze knows of the cohorts cannot be changed: {error}") from None
-        if not clean:
-            raise Retry("another process is reading what Braze knows of the cohorts")
 
-    async def _take_out(self, cohort: str, members: Sequence[Member]) -> None:
-        for portion in portions((), members, self._braze.most):
-            await self._post(self._braze.change(everything(cohort, self._known.before), portion))
+    async def _take_out(self, cohort: str, ids: Sequence[str]) -> None:
+        known, change = self._known, everything(cohort, self._known.before)
+        async with self._locks[cohort]:
+            inside = await known.run(partial(known.inside, cohort, ids))
+            for portion in portions((), inside, self._braze.most):
+                gone = [member.id for member in portion.remove]
+                answer = await self._post(self._braze.change(change, portion))
+                await self._heed(change, answer, gone)
+                await known.run(partial(known.forget, cohort, gone))
+            await known.run(partial(known.forget, cohort, ids))
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""
@@ -135,7 +141,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _outcome(self, change: Change, until: float) -> Outcome:
         try:
-            await self._apply(change, until)
+            async with self._locks[change.cohort]:
+                await self._apply(change, until)
         except (Retry, Reject, Unauthorized) as outcome:
             return outcome
         except sqlite3.Error as error:
@@ -173,14 +180,23 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _tell(self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float) -> None:
         for portion in portions(add, remove, self._braze.most):
-            await self._send(change, self._braze.change(change, portion), until)
+            request = self._braze.change(change, portion)
+            asked = await self._known.run(partial(self._known.asked, change.cohort, portion.add))
+            try:
+                await self._send(change, request, until)
+            except Reject:  # which a request without an answer is not
+                await self._known.run(partial(self._known.answered, change.cohort, asked))
+                raise
             await self._known.run(partial(self._known.sent, change, portion))
 
     async def _send(self, change: Change, request: Request, until: float) -> None:
         if time.monotonic() > until:  # long before the delivery counts as failed; what was told is known
             raise Retry("a long change, goes on", after=0, alone=True)
-        answer = await self._post(request)
-        if errors := [self._without_secrets(error) for error in errors_in(answer.body)]:
+        await self._heed(change, await self._post(request))
+
+    async def _heed(self, change: Change, answer: Answered, hidden: Sequence[str] = ()) -> None:
+        """Log and count what Braze did not take of a change, without the ids that are `hidden`."""
+        if errors := [self._without_secrets(error, hidden) for error in errors_in(answer.body)]:
             self.log.warning(
                 "Braze took a change only in part", cohort=change.cohort, errors=len(errors), first=errors[0]
             )
@@ -194,10 +210,10 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         self._budget.told(answer.headers, time.time())
         return answer
 
-    def _without_secrets(self, text: str) -> str:
+    def _without_secrets(self, text: str, hidden: Sequence[str]) -> str:
         secrets = (getattr(self.settings, field) for fields in NEEDS.values() for field in fields)
-        for secret in secrets:
-            text = text.replace(secret.reveal(), "...") if isinstance(secret, Secret) else text
+        for secret in chain((one.reveal() for one in secrets if isinstance(one, Secret)), hidden):
+            text = text.replace(secret, "...")
         return text[:MOST_TOLD]
 
 

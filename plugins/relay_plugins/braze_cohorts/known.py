@@ -1,23 +1,24 @@
 """Of each cohort its name and members as Braze was told: `cohorts/CONNECTOR.db` in the state folder.
 
 How it fails and recovers: it is written after Braze took a change. A crash between the two has the change sent again,
-which alters nothing in Braze: members are a set.
+which alters nothing in Braze: members are a set. Whom a request adds is noted before it, for an erasure that comes
+between the two.
 """
 
 import asyncio
 import json
 import sqlite3
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
-from zlib import crc32
 
-from relay_plugins.braze_cohorts.change import DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.change import DEVICE_ID, Change, Member, Portion
 from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
+from relay_plugins.braze_cohorts.traces import ANSWERED, Traces
 
 T = TypeVar("T")
 KNOWN: Final = """
@@ -25,10 +26,6 @@ SELECT member.kind, member.id FROM json_each(?) AS given CROSS JOIN member
 WHERE cohort = ? AND member.kind = json_extract(given.value, '$[0]') AND member.id = json_extract(given.value, '$[1]')
 """
 
-WHERE: Final = """
-SELECT member.cohort, member.id FROM target CROSS JOIN json_each(?) AS given CROSS JOIN member
-WHERE target.target = ? AND member.cohort = target.cohort AND member.kind = ? AND member.id = given.value
-"""
 TOLD: Final = "SELECT kind, id FROM told WHERE cohort = ? AND offset = ?"
 FORGET_PARTS: Final = """
 DELETE FROM part WHERE cohort = :cohort AND (
@@ -53,14 +50,13 @@ class Plan(NamedTuple):
     remove: Sequence[Member]
 
 
-class Known:
+class Known(Traces):
     """The database of one connector, in a thread of its own; use `run` for its methods."""
 
     def __init__(self, path: Path, target: str) -> None:
         """`target` is which Braze is told, and in what way."""
-        self._path, self._target = path, target
-        self.before: Final = -1 - crc32(target.encode())
-        """An offset before those of all events; of another target another, for what was told."""
+        super().__init__(target)
+        self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -143,6 +139,7 @@ class Known:
                 "INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)",
                 [(change.cohort, *member, change.offset) for member in again],
             )
+            self._db.executemany(ANSWERED, [(change.cohort, *member) for member in chain(*portion)])
 
     def complained(self, change: Change, errors: Sequence[str]) -> None:
         """Braze took a change but for these entries of it."""
@@ -180,24 +177,6 @@ class Known:
             self._db.execute("DELETE FROM told WHERE cohort = ?", (change.cohort,))
             if complete:
                 self._db.execute(FORGET_PARTS, {"cohort": change.cohort, "task": change.task})
-
-    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Member]]:
-        """Which of the users are in which cohorts of this Braze."""
-        found = defaultdict[str, list[Member]](list)
-        for cohort, one in self._db.execute(WHERE, (json.dumps(external_ids), self._target, EXTERNAL_ID)):
-            found[cohort].append(Member(EXTERNAL_ID, one))
-        return found
-
-    def forget(self, external_ids: Sequence[str]) -> bool:
-        """Forget users, and leave nothing of them in the files; False if somebody was reading those, so that it has to
-        be done again."""
-        with self._db:
-            ids = [(EXTERNAL_ID, one) for one in external_ids]
-            self._db.executemany("DELETE FROM member WHERE kind = ? AND id = ?", ids)
-            self._db.executemany("DELETE FROM told WHERE kind = ? AND id = ?", ids)
-        self._db.execute("VACUUM")
-        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
 
     def _known(self, change: Change) -> set[Member]:
         given = json.dumps([tuple(member) for member in change.add])

@@ -32,6 +32,13 @@ CREATE TABLE IF NOT EXISTS told (  -- of a change that is not through yet: whom 
     offset INTEGER NOT NULL, -- of the change
     PRIMARY KEY (cohort, kind, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asked (  -- whom a request without an answer, so far or for good, may have added
+    cohort TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    target TEXT NOT NULL,
+    PRIMARY KEY (cohort, kind, id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS error (  -- what Braze did not take in answers that otherwise succeeded
     cohort TEXT PRIMARY KEY,
     count INTEGER NOT NULL,

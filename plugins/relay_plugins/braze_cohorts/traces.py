@@ -1,0 +1,86 @@
+"""What the database knows of single users, for their erasure: where Braze may have them, and how they are forgotten."""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+from zlib import crc32
+
+from relay_plugins.braze_cohorts.change import EXTERNAL_ID, Member
+
+TRACES: Final = """
+SELECT target.cohort, given.value, (member.id NOT NULL AND target.target = :target) OR told.offset IS :before
+    OR asked.target IS :target
+FROM target CROSS JOIN json_each(:ids) AS given
+LEFT JOIN member ON member.cohort = target.cohort AND member.kind = :kind AND member.id = given.value
+LEFT JOIN told ON told.cohort = target.cohort AND told.kind = :kind AND told.id = given.value
+LEFT JOIN asked ON asked.cohort = target.cohort AND asked.kind = :kind AND asked.id = given.value
+WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id, asked.id) NOT NULL
+"""
+"""Of users in cohorts: whether this Braze may have them there; also of cohorts that are not all brought to it yet."""
+ANSWERED: Final = "DELETE FROM asked WHERE cohort = ? AND kind = ? AND id = ?"
+FORGET: Final = (
+    "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
+    "DELETE FROM told WHERE cohort = ? AND kind = ? AND id = ?",
+    ANSWERED,
+)
+ASKED: Final = """
+INSERT INTO asked SELECT ?, ?, value, ? FROM json_each(?) WHERE true
+ON CONFLICT DO UPDATE SET target = excluded.target WHERE asked.target != excluded.target RETURNING kind, id
+"""
+
+
+class Traces:
+    """Users in the database of one connector, by external id."""
+
+    _db: sqlite3.Connection
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.before: Final = -1 - crc32(target.encode())
+        """An offset before those of all events; of another target another, for what was told."""
+
+    def asked(self, cohort: str, members: Iterable[Member]) -> Sequence[Member]:
+        """Note, before a request, whom it adds: Braze may have them even if its answer never comes. Return those who
+        were not noted by an earlier one."""
+        ids = json.dumps([member.id for member in members if member.kind == EXTERNAL_ID])
+        with self._db:
+            rows = self._db.execute(ASKED, (cohort, EXTERNAL_ID, self._target, ids))
+            return [Member(*row) for row in rows]
+
+    def answered(self, cohort: str, members: Iterable[Member]) -> None:
+        """Of these it is certain by now whether Braze has them."""
+        with self._db:
+            self._db.executemany(ANSWERED, [(cohort, *member) for member in members])
+
+    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """The cohorts of which anything is known that has to do with the users, and which of them these are."""
+        found = defaultdict[str, list[str]](list)
+        for cohort, one, _ in self._traces(external_ids):
+            found[cohort].append(one)
+        return found
+
+    def inside(self, cohort: str, external_ids: Sequence[str]) -> Sequence[Member]:
+        """Which of the users this Braze may have in a cohort."""
+        return [Member(EXTERNAL_ID, one) for _, one, here in self._traces(external_ids, cohort) if here]
+
+    def forget(self, cohort: str, external_ids: Sequence[str]) -> None:
+        """Forget that users were ever in a cohort."""
+        rows = [(cohort, EXTERNAL_ID, one) for one in external_ids]
+        with self._db:
+            for statement in FORGET:
+                self._db.executemany(statement, rows)
+
+    def clean(self) -> bool:
+        """Leave nothing in the files of who is forgotten, nor what Braze said last, which may name them; False if
+        somebody was reading those, so that it has to be done again."""
+        with self._db:
+            self._db.execute("UPDATE error SET last = ''")
+        self._db.execute("VACUUM")
+        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def _traces(self, external_ids: Sequence[str], cohort: str | None = None) -> Iterable[tuple[str, str, bool]]:
+        given = {"ids": json.dumps(external_ids), "cohort": cohort, "kind": EXTERNAL_ID}
+        return self._db.execute(TRACES, given | {"target": self._target, "before": self.before})
