@@ -12,7 +12,8 @@ from relay.api import Kind
 from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.journal import Journal, Limits, Parked, State
-from relay.journal.erasures import Answer, answered, compacted, digest, done, forget
+from relay.journal.erasure import Answer, digest
+from relay.journal.erasures import answered, compacted, done, forget
 from relay.journal.segment import path_of
 from relay.testing import make_event
 

@@ -7,7 +7,8 @@ from aiohttp import web
 from relay.admin.answers import answer, content, taken
 from relay.admin.control import Control
 from relay.api import User
-from relay.journal.erasures import ask_erasure, named
+from relay.journal.erasure import named
+from relay.journal.erasures import ask_erasure
 from relay.journal.receipts import receipts
 
 

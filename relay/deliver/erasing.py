@@ -31,8 +31,8 @@ from relay.deliver.live import LiveLane
 from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State
+from relay.journal.erasure import Erasure
 from relay.journal.erasures import (
-    Erasure,
     compacted,
     counted,
     done,

@@ -14,7 +14,8 @@ from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
 from relay.journal import State
-from relay.journal.erasures import Answer, Erasure, answered, read_erasures, unchanged
+from relay.journal.erasure import Answer, Erasure
+from relay.journal.erasures import answered, read_erasures, unchanged
 from relay.journal.naming import Wanted
 
 LOOK_S: Final = 0.5

@@ -13,12 +13,12 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from relay.api import User
+from relay.journal.erasure import Answer, Erasure, digests_of, together
 from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
@@ -48,86 +48,6 @@ _FORGET_PAIRS: Final = """
        OR external_id IN (SELECT value FROM gone, json_each(external_ids))
 """
 """Of the identities that are kept: those of a user id, and those that name an external id of theirs."""
-COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
-Stage = Literal["waiting", "at the connectors", "done"]
-"""How far an erasure is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a connector made of an erasure."""
-
-    connector: str
-    outcome: Literal["done", "skipped", "failed", "forgotten"]
-    """`failed`: it is told again; `forgotten`: an admin has forgotten the connector before it succeeded."""
-    reason: str = ""
-    attempts: int = 1
-    at: float = 0.0
-    """Unix seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erasure:
-    """A user to be erased; when it is done, the receipt. The fields are those of the table."""
-
-    number: int = 0
-    asked: float
-    type: str | None = None
-    source: str | None = None
-    offset: int | None = None
-    user: User
-    digests: Sequence[str] = ()
-    counted: int = 0
-    events: int = 0
-    changed: int = 0
-    parked: int = 0
-    unreadable: int = 0
-    attempts: int = 0
-    compacted: float | None = None
-    problem: str | None = None
-    done: float | None = None
-    answers: Sequence[Answer] = field(default=())
-    workers: Mapping[int, "Erasure"] = field(default_factory=dict)
-    """With several workers the receipt of each, by its number; this one is what they come to together."""
-
-    @property
-    def status(self) -> Stage:
-        """How far it is."""
-        return "done" if self.done else "at the connectors" if self.compacted else "waiting"
-
-    def lacks(self, connector: str) -> bool:
-        """Whether a connector that runs has yet to erase the user."""
-        return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
-
-    def failed_at(self, connector: str) -> bool:
-        """Whether that is its last answer."""
-        return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
-
-    def is_over(self, connectors: Iterable[str]) -> bool:
-        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not. Once the
-        ids are forgotten nobody can be told any more, not even a connector that is new since."""
-        if self.compacted is not None and self.user == User():
-            return True
-        failed = any(one.outcome == "failed" for one in self.answers)
-        return self.compacted is not None and not failed and not any(map(self.lacks, connectors))
-
-
-def digest(one: str) -> str:
-    """What is kept of an id: its SHA-256, of its UTF-8, in hexadecimal."""
-    return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def digests_of(user: User) -> set[str]:
-    """Those of all ids of a user."""
-    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids])}
-
-
-def named(user_id: str | None, external_ids: Iterable[str]) -> User:
-    """The user with these ids, without those that are empty. Raises ValueError if there are no others."""
-    user = User(user_id or None, tuple(filter(None, external_ids)))
-    if user == User():
-        raise ValueError("nobody is named: a user has a user_id, external_ids, or both")
-    return user
 
 
 def ask_erasure(folder: Path, user: User) -> int:
@@ -145,30 +65,6 @@ def erasures(folder: Path) -> list[Erasure]:
             for one in read_erasures(db):
                 parts.setdefault(one.number, {})[worker] = one
     return [together(parts[number]) for number in sorted(parts, reverse=True)]
-
-
-def together(parts: Mapping[int, Erasure]) -> Erasure:
-    """The receipt of an erasure by those of the workers. It is done when all of them are; the connectors answer to the
-    first one."""
-    first, *others = parts.values()
-    if not others:
-        return first
-    problems = [f"worker {number}: {one.problem}" for number, one in parts.items() if one.problem]
-    return replace(
-        first,
-        **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
-        compacted=_last([one.compacted for one in parts.values()]),
-        done=_last([one.done for one in parts.values()]),
-        digests=sorted({each for one in parts.values() for each in one.digests}),
-        problem="; ".join(problems) or None,
-        workers=parts,
-    )
-
-
-def _last(times: Sequence[float | None]) -> float | None:
-    """When all of it was so."""
-    known = [moment for moment in times if moment is not None]
-    return max(known) if len(known) == len(times) else None
 
 
 def spread(folder: Path, users: Sequence[Erasure]) -> None:

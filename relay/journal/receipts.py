@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.journal.erasures import Answer, Erasure, Stage, erasures
+from relay.journal.erasure import Answer, Erasure, Stage
+from relay.journal.erasures import erasures
 
 
 @dataclass(frozen=True, slots=True)

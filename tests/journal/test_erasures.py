@@ -10,14 +10,12 @@ import pytest
 from relay.api import User
 from relay.journal import State
 from relay.journal import forget as forget_connector
+from relay.journal.erasure import Answer, Erasure, digest
 from relay.journal.erasures import (
-    Answer,
-    Erasure,
     answered,
     ask,
     ask_erasure,
     compacted,
-    digest,
     done,
     erased,
     erasures,
