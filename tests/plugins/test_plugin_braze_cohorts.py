@@ -3,8 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -13,14 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
-import orjson
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, Unauthorized, User
+from relay.api import DELIVERED, Batch, Block, Event, Reject, Retry, Unauthorized, User
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
@@ -29,50 +27,11 @@ from relay_plugins.braze_cohorts.change import Member, member_of, portions
 from relay_plugins.braze_cohorts.commands import cohorts as command
 from relay_plugins.braze_cohorts.files import Form, users_in
 from relay_plugins.braze_cohorts.looking import cohorts, members, unfinished
-
-OFFSETS = count()
-
-
-def change(
-    add: Sequence[str] = (), remove: Sequence[str] = (), cohort: str = "7", name: str = "Carts", **more: Any
-) -> Event:
-    sync = {"task": "t", "page": 1, "pages": 1, "part": 0, "parts": 1, "full": False} | more.pop("sync", {})
-    data = {"event_type": "cohort.Change", "id": "x", "cohort": {"id": cohort, "name": name}, "match": "external_id"}
-    body = orjson.dumps(data | {"add": add, "remove": remove, "sync": sync} | more)
-    return Event(body, Kind("heap", "cohort.Change"), next(OFFSETS), 0.0)
+from tests.plugins.cohort_changes import change, connected, inside, told
 
 
 def named(*names: str) -> list[Profile]:
     return [Profile(name) for name in names]
-
-
-@asynccontextmanager
-async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
-    (folder / "key").write_text("partner")
-    (folder / "import").write_text("import")
-    (folder / "rest").write_text("rest")
-    keys = {
-        "partner": "heap",
-        "partner_key": {"file": f"{folder}/key"},
-        "data_import_key": {"file": f"{folder}/import"},
-    }
-    if more.get("mode") == "attribute":
-        keys = {"rest_key": {"file": f"{folder}/rest"}}
-    table = {"type": "braze_cohorts", "endpoint": api.url} | keys | more
-    connector = BrazeCohorts("braze", BrazeCohorts.Settings.model_validate(table), folder=folder)
-    await connector.open()
-    try:
-        yield connector
-    finally:
-        await connector.release()
-
-
-async def told(connector: BrazeCohorts, *events: Event) -> list[Outcome]:
-    return [(await connector.deliver(Batch([Block.of([event])])))[0] for event in events]
-
-
-def inside(api: CohortApi, cohort: str = "7") -> set[str | None]:
-    return {profile.external_id for profile in api.members[cohort]}
 
 
 async def test_only_what_braze_does_not_know_is_sent(tmp_path: Path) -> None:

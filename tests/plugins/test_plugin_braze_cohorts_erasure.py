@@ -1,57 +1,24 @@
 """Erasures from Braze cohorts: who is erased is in no cohort and in no file, whatever else is on its way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from relay.api import DELIVERED, Batch, Block, Event, Kind, Outcome, Reject, Retry, User
+from relay.api import DELIVERED, Reject, Retry, User
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
-from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.looking import cohorts, members
+from tests.plugins.cohort_changes import change, connected, inside, told
 
-OFFSETS = count()
 USERS = ["anna", *(f"user-{number}" for number in range(1500))]
 ANNA = User("5f3a", ("anna",))
 
 
-def change(add: Sequence[str] = (), remove: Sequence[str] = (), cohort: str = "7", **sync: Any) -> Event:
-    data = {"event_type": "cohort.Change", "id": "x", "cohort": {"id": cohort, "name": "Carts"}}
-    body = orjson.dumps(data | {"add": add, "remove": remove, "sync": sync})
-    return Event(body, Kind("heap", "cohort.Change"), next(OFFSETS), 0.0)
-
-
 def api_of(users: Sequence[str] = USERS, **switches: Any) -> CohortApi:
     return CohortApi([Profile(user) for user in users], **switches)
-
-
-@asynccontextmanager
-async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
-    for name in ("partner", "import", "rest"):
-        (folder / name).write_text(name)
-    keys = {"partner": "heap", "partner_key": {"file": f"{folder}/partner"}}
-    keys |= {"data_import_key": {"file": f"{folder}/import"}}
-    table = {"type": "braze_cohorts", "endpoint": api.url} | keys | more
-    connector = BrazeCohorts("braze", BrazeCohorts.Settings.model_validate(table), folder=folder)
-    await connector.open()
-    try:
-        yield connector
-    finally:
-        await connector.release()
-
-
-async def told(connector: BrazeCohorts, *events: Event) -> list[Outcome]:
-    return [(await connector.deliver(Batch([Block.of([event])])))[0] for event in events]
-
-
-def inside(api: CohortApi, cohort: str = "7") -> set[str | None]:
-    return {profile.external_id for profile in api.members[cohort]}
 
 
 def files_name(user: str, folder: Path) -> bool:
@@ -70,7 +37,7 @@ async def test_who_is_erased_while_everybody_is_sent_again_is_not_sent_after_tha
         await told(braze, change(USERS))
         api.faults.append(Fault(201, delay=0.3))
         async with asyncio.TaskGroup() as tasks:
-            again = tasks.create_task(told(braze, change(resend=True)))
+            again = tasks.create_task(told(braze, change(sync={"resend": True})))
             await came(api)
             tasks.create_task(braze.erase([ANNA]))
         assert again.result() == [DELIVERED]

@@ -1,0 +1,54 @@
+"""Changes of cohorts, and the connector that tells a stand-in of Braze of them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from relay.api import Batch, Block, Event, Kind, Outcome
+from relay.sandbox.cohorts import CohortApi
+from relay.testing import Destination
+from relay_plugins.braze_cohorts import BrazeCohorts
+
+OFFSETS = count()
+
+
+def change(
+    add: Sequence[str] = (), remove: Sequence[str] = (), cohort: str = "7", name: str = "Carts", **more: Any
+) -> Event:
+    sync = {"task": "t", "page": 1, "pages": 1, "part": 0, "parts": 1, "full": False} | more.pop("sync", {})
+    data = {"event_type": "cohort.Change", "id": "x", "cohort": {"id": cohort, "name": name}, "match": "external_id"}
+    body = orjson.dumps(data | {"add": add, "remove": remove, "sync": sync} | more)
+    return Event(body, Kind("heap", "cohort.Change"), next(OFFSETS), 0.0)
+
+
+@asynccontextmanager
+async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
+    (folder / "key").write_text("partner")
+    (folder / "import").write_text("import")
+    (folder / "rest").write_text("rest")
+    keys = {
+        "partner": "heap",
+        "partner_key": {"file": f"{folder}/key"},
+        "data_import_key": {"file": f"{folder}/import"},
+    }
+    if more.get("mode") == "attribute":
+        keys = {"rest_key": {"file": f"{folder}/rest"}}
+    table = {"type": "braze_cohorts", "endpoint": api.url} | keys | more
+    connector = BrazeCohorts("braze", BrazeCohorts.Settings.model_validate(table), folder=folder)
+    await connector.open()
+    try:
+        yield connector
+    finally:
+        await connector.release()
+
+
+async def told(connector: BrazeCohorts, *events: Event) -> list[Outcome]:
+    return [(await connector.deliver(Batch([Block.of([event])])))[0] for event in events]
+
+
+def inside(api: CohortApi, cohort: str = "7") -> set[str | None]:
+    return {profile.external_id for profile in api.members[cohort]}
