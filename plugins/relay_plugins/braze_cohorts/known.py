@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from relay_plugins.braze_cohorts.change import DEVICE_ID, Change, Member, Portion
 from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
-from relay_plugins.braze_cohorts.traces import ANSWERED, Traces
+from relay_plugins.braze_cohorts.traces import ANSWERED, GONE, Traces
 
 T = TypeVar("T")
 KNOWN: Final = """
@@ -131,10 +131,7 @@ class Known(Traces):
         newcomers = {*change.add}.intersection(portion.add) if change.resend else portion.add
         with self._db:
             self._put(change, newcomers)
-            self._db.executemany(
-                "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
-                [(change.cohort, *member) for member in portion.remove],
-            )
+            self._db.executemany(GONE, [(change.cohort, *member) for member in portion.remove])
             self._db.executemany(
                 "INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)",
                 [(change.cohort, *member, change.offset) for member in again],

@@ -20,8 +20,9 @@ WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, t
 """
 """Of users in cohorts: whether this Braze may have them there; also of cohorts that are not all brought to it yet."""
 ANSWERED: Final = "DELETE FROM asked WHERE cohort = ? AND kind = ? AND id = ?"
+GONE: Final = "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?"
 FORGET: Final = (
-    "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?",
+    GONE,
     "DELETE FROM told WHERE cohort = ? AND kind = ? AND id = ?",
     ANSWERED,
 )
