@@ -1,4 +1,4 @@
-"""`relay init` and `relay new-connector`: what they write works as it is."""
+"""`relay init` and `relay new connector`: what they write works as it is."""
 
 import re
 import subprocess
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
-    assert run("new-connector", "team_chat", tmp_path / "plugins").exit_code == 0
+    assert run("new", "connector", "team_chat", tmp_path / "plugins").exit_code == 0
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
     result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout
@@ -100,7 +100,7 @@ def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -
 
 def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_chat.py").write_text("mine")
-    answer = run("new-connector", "chat", tmp_path)
+    answer = run("new", "connector", "chat", tmp_path)
     assert (answer.exit_code, [*contents(tmp_path).values()]) == (1, [b"mine"])
 
 
@@ -116,6 +116,6 @@ def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, reason: str) -> None:
-    answer = run("new-connector", name, tmp_path)
+    answer = run("new", "connector", name, tmp_path)
     assert (answer.exit_code, contents(tmp_path)) == (2, {})
     assert reason in answer.stderr

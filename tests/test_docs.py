@@ -133,8 +133,13 @@ def told_commands(usage: str) -> list[click.Command]:
     assert command, usage
     if isinstance(command, click.Group):
         named = [command.get_command(context, part) for part in rest.split(" ")[0].split("/")]
-        return [found for found in named if found] or [command]
+        return [leaf for found in named if found for leaf in leaves(found)] or [command]
     return [command]
+
+
+def leaves(command: click.Command) -> list[click.Command]:
+    """The command itself, or those of a group."""
+    return [*command.commands.values()] if isinstance(command, click.Group) else [command]
 
 
 def called(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:

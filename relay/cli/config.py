@@ -59,7 +59,7 @@ def _plain(setting: Effective, loaded: Loaded) -> dict[str, Any]:
 def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
     for table, settings in groupby(effective(loaded), _table):
         is_off = dotted(table) in loaded.disabled
-        yield f"[{_key(table)}]" + (" # switched off" if is_off else "")
+        yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
         for setting in settings:
             line = _line(setting, len(table))
             yield f"{line:<64} # {setting.origin}" if origin else line
@@ -67,13 +67,13 @@ def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
 
 
 def _line(setting: Effective, depth: int) -> str:
-    key = _key(setting.path[depth:])
+    key = toml_key(setting.path[depth:])
     if setting.value is None:
         return f"# {key} is not set"
     return ("" if setting.file else "# ") + f"{key} = {toml(setting.value)}"
 
 
-def _key(path: tuple[str | int, ...]) -> str:
+def toml_key(path: tuple[str | int, ...]) -> str:
     """Write a key path as TOML has it, with quotes where they are needed."""
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml(part) for part in map(str, path))
 
@@ -82,7 +82,7 @@ def toml(value: Any) -> str:
     """Write plain data as a TOML value on one line."""
     match value:
         case dict():
-            inner = ", ".join(f"{_key((key,))} = {toml(item)}" for key, item in value.items())
+            inner = ", ".join(f"{toml_key((key,))} = {toml(item)}" for key, item in value.items())
             return f"{{ {inner} }}" if inner else "{}"
         case list():
             return f"[{', '.join(map(toml, value))}]"

@@ -10,6 +10,7 @@ from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
 
 COMMANDS: Final = (
+    "add",
     "audit",
     "check",
     "config",
@@ -18,7 +19,7 @@ COMMANDS: Final = (
     "forget",
     "init",
     "journal",
-    "new-connector",
+    "new",
     "parked",
     "pause",
     "plugins",
@@ -33,7 +34,7 @@ COMMANDS: Final = (
     "top",
     "trace",
 )
-"""Each is the function of that name (_ for -) in the module of that name, imported when it is asked for."""
+"""Each is the function of that name in the module of that name, imported when it is asked for."""
 
 
 class _Commands(click.Group):
@@ -45,8 +46,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            name = cmd_name.replace("-", "_")
-            command: click.Command = getattr(import_module(f"relay.cli.{name}"), name)
+            command: click.Command = getattr(import_module(f"relay.cli.{cmd_name}"), cmd_name)
             return command
         return next((command for command in Registry.discover().commands if command.name == cmd_name), None)
 

@@ -4,11 +4,14 @@ import asyncio
 import os
 import ssl
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import IO, Any, Final
 
 import aiohttp
@@ -17,6 +20,7 @@ import orjson
 from yarl import URL
 
 from relay.api import retry_after
+from relay.sandbox.shapes import make_event, types
 from relay.words import counted
 
 TRIES: Final = 8
@@ -28,7 +32,8 @@ ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",
 
 
 @click.command
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option("--sample", metavar="TYPE", help="Send one made-up event of this Currents type instead of FILE.")
 @click.option("--url", default="http://127.0.0.1:8080/currents", show_default=True, help="The source to send to.")
 @click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with the token.")
 @click.option("--batch", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Events per request.")
@@ -40,7 +45,8 @@ ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",
 @click.option("--key", metavar="FILE", type=PEM, help="Its private key, if that is not in the same file.")
 @click.option("--quiet", is_flag=True, help="Say only what goes wrong.")
 def send(
-    file: IO[bytes],
+    file: IO[bytes] | None,
+    sample: str | None,
     url: str,
     token_env: str,
     batch: int,
@@ -52,15 +58,21 @@ def send(
 ) -> None:
     """Post the events in FILE (- for standard input) to a running relay.
 
+    With --sample the event has an id of its own and the fields that Braze sends, with made-up values.
     FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again.
     Exits with 1 if relay refuses a batch; what was accepted before stays accepted.
     """
+    if (file is None) == (sample is None):
+        raise click.UsageError("name a FILE (- for standard input), or --sample TYPE")
+    made = _sample(sample) if sample else {}
     context, token = _tls(ca, cert, key), os.environ.get(token_env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    events = _events(file) if file else iter([orjson.dumps(made)])
     with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
-        kept = asyncio.run(_send(_batches(file, batch), url, headers, shape, context, advance))
+        kept = asyncio.run(_send(_batches(events, batch), url, headers, shape, context, advance))
     left_out = f", {counted(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
     if not quiet:
+        click.echo(f"sent {made['id']}, see relay trace {made['id']}\n" if made else "", nl=False)
         click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
 
 
@@ -78,9 +90,9 @@ def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext
 
 
 @contextmanager
-def _progress(file: IO[bytes], *, shown: bool) -> Iterator[Callable[[int], None]]:
+def _progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar that moves by bytes."""
-    if not shown or file.isatty() or not file.seekable():
+    if not shown or file is None or file.isatty() or not file.seekable():
         yield lambda count: None
         return
     with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=sys.stderr) as bar:
@@ -190,8 +202,17 @@ def _kept(url: str, body: bytes) -> dict[str, int]:
         raise click.ClickException(f"{url} takes the events, but it is no relay") from None
 
 
-def _batches(file: IO[bytes], size: int) -> Iterator[list[bytes]]:
-    events = _events(file)
+def _sample(type_name: str) -> dict[str, Any]:
+    """Make an event of a Currents type. Raises click.UsageError if relay knows no sample of the type."""
+    try:
+        return make_event(type_name, Random(), time.time())
+    except KeyError:
+        near = get_close_matches(type_name, types(), n=1, cutoff=0.5)
+        meant = f": did you mean {near[0]}?" if near else ", see relay events"
+        raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
+
+
+def _batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     while batch := list(islice(events, size)):
         yield batch
 

@@ -49,7 +49,7 @@ def _about(distribution: Distribution) -> tuple[str, str]:
 
 
 def _is_plugin(path: Path) -> bool:
-    if path.name.startswith("test_") or path.name == "conftest.py":  # what `relay new-connector` puts beside a plugin
+    if path.name.startswith("test_") or path.name == "conftest.py":  # what `relay new connector` puts beside a plugin
         return False
     return path.name[0] not in "_." and (path.suffix == ".py" or (path / "__init__.py").exists())
 

@@ -1,4 +1,4 @@
-"""`relay new-connector`: a connector of one's own to start from, with its test."""
+"""`relay new connector`: a connector of one's own to start from, with its test."""
 
 import re
 import sys
@@ -61,10 +61,15 @@ and in conf.d:
   token = {{ credential = "{name}-token" }}"""
 
 
-@click.command("new-connector")
+@click.group
+def new() -> None:
+    """Write the Python code of a plugin to start from."""
+
+
+@new.command
 @click.argument("name")
 @click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))
-def new_connector(name: str, folder: Path) -> None:
+def connector(name: str, folder: Path) -> None:
     """Write a connector type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
     Never overwrites anything. Exits with 1 if nothing was written.
