@@ -39,6 +39,10 @@ class Shout(Filter, type="shout"):
     class Settings(FilterSettings):
         fields: tuple[str, ...] = ()
 
+class Share(Filter, type="share"):
+    class Settings(FilterSettings):
+        rate: float
+
 class Odd(Filter, type="odd"):
     class Settings(FilterSettings):
         @classmethod
@@ -48,6 +52,8 @@ class Odd(Filter, type="odd"):
 
 SOURCE = '[source.s]\ntype = "hook"\npath = "/s"\n'
 CONNECTOR = '[connector.c]\ntype = "post"\n'
+SHARE = '[filter.some]\ntype = "share"\n'
+RATES = "a rate is 0, which is no limit, or from 0.001 to 1000000000 events per second"
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +208,17 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
         (CONNECTOR + "window = 1" + 30 * "0" + ".5", "3: connector.c.window: expected a whole number"),
         (CONNECTOR + "concurrency = 1" + 30 * "0", "3: connector.c.concurrency: must be at most 256"),
         (CONNECTOR + "rate = '100'", "3: connector.c.rate: expected a number"),
+        (CONNECTOR + "rate = inf", "3: connector.c.rate: must be a finite number"),
+        (CONNECTOR + "rate = nan", "3: connector.c.rate: must be a finite number"),
+        (CONNECTOR + "rate = 1e300", f"3: connector.c.rate: {RATES}"),
+        (CONNECTOR + "rate = 1e-300", f"3: connector.c.rate: {RATES}"),
+        (SOURCE + "rate = inf", "4: source.s.rate: must be a finite number"),
+        (CONNECTOR + "window = inf", "3: connector.c.window: expected a whole number"),
+        (CONNECTOR + f"timeout = '{400 * '9'}d'", "3: connector.c.timeout: a duration is at most 36500d"),
+        ("[runtime]\ndrain = '36501d'", "2: runtime.drain: a duration is at most 36500d"),
+        (f"[journal]\nmin_free = '{400 * '9'}B'", "2: journal.min_free: a size is at most 8388607TiB"),
+        ("[journal]\nmemory = '8388608TiB'", "2: journal.memory: a size is at most 8388607TiB"),
+        (SHARE + "rate = nan", "3: filter.some.rate: must be a finite number"),
         (CONNECTOR + "folder = 5", "3: connector.c.folder: expected a text in quotes"),
         (CONNECTOR + "retry.first = '10m'", "3: connector.c.retry: first (600s) must be at most max (300s)"),
         (
@@ -230,6 +247,7 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
     ],
 )
 def test_each_kind_of_mistake_is_told_with_its_place(tmp_path, registry, text, expected):
+    """Numbers that no arithmetic stands: the settings of sources, connectors, filters and of relay itself."""
     told = mistakes(write(tmp_path, a=text), registry)
     assert len(told) == 1
     assert told[0].startswith(f"a.toml:{expected}")

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from relay.admin.answers import answer, content, stream, taken
 from relay.admin.control import Control
+from relay.api.settings import check_rate
 from relay.journal import Cursor, Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
 from relay.journal.books import books
 from relay.journal.folders import worker_folders
@@ -88,7 +89,7 @@ def _asked(given: dict[str, Any]) -> Replay:
         raise ValueError(f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate, worker")
     start = msgspec.convert(given.get("start"), int)
     entries = msgspec.convert(given.get("events", ["*"]), list[str])
-    rate, stop = msgspec.convert(given.get("rate", 0.0), float), msgspec.convert(given.get("stop"), int)
+    rate, stop = check_rate(msgspec.convert(given.get("rate", 0.0), float)), msgspec.convert(given.get("stop"), int)
     return Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate)
 
 

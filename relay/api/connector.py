@@ -17,7 +17,7 @@ from relay.api.batch import Batch
 from relay.api.event import Event
 from relay.api.outcome import Answered, Outcome, Skipped, check
 from relay.api.plugin import Plugin
-from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Settings, StartAt
+from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
 
 if TYPE_CHECKING:
     import aiohttp
@@ -81,7 +81,7 @@ class ConnectorSettings(Settings):
     """A field (a dotted path such as `user.user_id`): events that have the same value there are delivered in order."""
     after_parked: Literal["deliver", "park"] = "deliver"
     """What becomes of those behind one that had to be parked."""
-    rate: float = Field(0, ge=0)
+    rate: Rate = Field(0, ge=0)
     """Events per second at most; 0 is no limit."""
 
 

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from math import isclose
+from math import isclose, isfinite
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,9 +27,11 @@ Contradiction = tuple[str, str]
 
 
 class Settings(BaseModel):
-    """Base of all settings models: unknown keys are refused, instances do not change."""
+    """Base of all settings models: unknown keys are refused, numbers are finite, instances do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True, use_attribute_docstrings=True
+    )
 
     def contradictions(self) -> Iterable[Contradiction]:
         """All that settings say against each other. A model's own check goes here: unlike a validator it is also asked
@@ -51,25 +54,42 @@ class Settings(BaseModel):
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 BYTES_DECIMAL: Final = {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
+LONGEST: Final = "36500d"
+"""The longest duration: the sum of any time and this one is still a date."""
+LARGEST: Final = "8388607TiB"
+"""The largest size: the kernel counts bytes in 63 bits."""
+SLOWEST: Final = 0.001
+FASTEST: Final = 1e9
+"""Events per second: what a `Rate` may be, beside 0."""
 
 
-def _quantity(value: object, units: Mapping[str, float], what: str, example: str) -> float:
+def _quantity(value: object, units: Mapping[str, float], what: str, example: str, most: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         return 0.0
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
         raise ValueError(f'expected a {what} such as "{example}" (units: {", ".join(units)}), got {value!r}')
-    return float(match[1]) * units[match[2]]
+    found = float(match[1]) * units[match[2]]
+    if value != most and found > _quantity(most, units, what, example, most):
+        raise ValueError(f"a {what} is at most {most}")
+    return found
 
 
 def parse_duration(value: object) -> float:
     """Read "30s", "5m", "1.5h" as seconds. Raises ValueError for anything else but 0."""
-    return _quantity(value, SECONDS, "duration", "30s")
+    return _quantity(value, SECONDS, "duration", "30s", LONGEST)
 
 
 def parse_size(value: object) -> int:
     """Read "64MiB", "10GB" as bytes. Raises ValueError for anything else but 0."""
-    return int(_quantity(value, BYTES | BYTES_DECIMAL, "size", "64MiB"))
+    return int(_quantity(value, BYTES | BYTES_DECIMAL, "size", "64MiB", LARGEST))
+
+
+def check_rate(rate: float) -> float:
+    """Pass on what may be a rate in events per second: 0, or SLOWEST to FASTEST. Raises ValueError."""
+    if rate and not (isfinite(rate) and SLOWEST <= rate <= FASTEST):
+        raise ValueError(f"a rate is 0, which is no limit, or from {SLOWEST:g} to {FASTEST:.0f} events per second")
+    return rate
 
 
 def write_quantity(value: float, units: Mapping[str, float]) -> str | int:
@@ -110,6 +130,9 @@ ByteSize = Annotated[
     PlainSerializer(write_size, when_used="json"),
 ]
 """Bytes; written as a string with a unit: "64KiB", "8MiB", "10GB"."""
+
+Rate = Annotated[float, AfterValidator(check_rate)]
+"""Events per second; 0 is no limit."""
 
 
 def _http_url(value: object) -> str:

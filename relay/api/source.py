@@ -12,7 +12,7 @@ from relay.api.event import Kind
 from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
 from relay.api.secret import Secret
-from relay.api.settings import Duration, Settings, UrlPath
+from relay.api.settings import Duration, Rate, Settings, UrlPath
 
 if TYPE_CHECKING:
     import structlog
@@ -61,7 +61,7 @@ class SourceSettings(Settings):
     """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""
     allow: NetworkList = Networks()
     """From where requests are taken, 403 for all others; empty: from everywhere."""
-    rate: float = Field(0, ge=0)
+    rate: Rate = Field(0, ge=0)
     """Events per second at most, 429 beyond; 0 is no limit."""
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from relay.admin.diagnosis import span
+from relay.api.settings import check_rate
 from relay.cli.desk import Asked, Desk, desk_of
 from relay.cli.options import moment_option, state_option, utf8
 from relay.cli.place import Place, headed, places, tell_problems, told
@@ -24,6 +25,13 @@ LOOK_S: Final = 0.5
 _NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 
 
+def _rate(text: str) -> float:
+    try:
+        return check_rate(float(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.group(invoke_without_command=True)
 @click.option("--connector", metavar="NAME", type=utf8, help="Who gets the events.")
 @moment_option("--since", "Events that relay received since: 2h ago, or 2026-01-31T12:00 (UTC).")
@@ -31,7 +39,9 @@ _NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @click.option(
     "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, help="Only these, as in conf.d; repeatable."
 )
-@click.option("--rate", metavar="N", default=RATE, show_default=True, help="Events per second at most; 0: no limit.")
+@click.option(
+    "--rate", metavar="N", type=_rate, default=RATE, show_default=True, help="Events per second at most; 0: no limit."
+)
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Do not wait for the end.")

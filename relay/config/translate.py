@@ -24,6 +24,7 @@ REASONS: Final[Mapping[str, str]] = {
     "bool_type": "expected true or false",
     "dict_type": "expected a table",
     "extra_forbidden": "unknown key",
+    "finite_number": "must be a finite number",
     "float_type": "expected a number",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",

@@ -100,6 +100,8 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         ),
         (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 11}),
         (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "until": 5}),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "rate": -5}),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "rate": 1e300}),
         (404, "POST", "/replays", None, {"connector": "hoop", "start": 0, "stop": 10}),
         (404, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "worker": 1}),
         (200, "DELETE", "/replays/7", "/replays/{number}", None),
