@@ -1,11 +1,16 @@
 """What an HTTP answer means to a connector, and what is kept of it."""
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from relay.api import Reject, Retry, Unauthorized, check
+from relay.api import Reject, Retry, Unauthorized, check, retry_after
 from relay.testing import Answer, Destination
 
 FAILURES = (Retry, Reject, Unauthorized)
@@ -73,3 +78,63 @@ def test_without_an_answer_over_http_there_is_none(kind: type[Retry]) -> None:
 @pytest.mark.parametrize("kind", FAILURES)
 def test_an_exception_given_as_the_reason_is_made_text(kind: Any) -> None:
     assert kind(OSError("the queue is full")).reason == "the queue is full"
+
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+YEAR_S = 365 * 86400.0
+
+
+class Busy:
+    """As much of an aiohttp answer as `check` looks at."""
+
+    status, history = 429, ()
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = CIMultiDict(headers)
+
+
+def wait_of(**headers: str) -> float | None:
+    with pytest.raises(Retry) as busy:
+        check(Busy(**headers), b"")  # type: ignore[arg-type]
+    return busy.value.after
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("9" * 5000, YEAR_S),
+        (format_datetime(NOW + timedelta(seconds=90)), 90.0),
+        (format_datetime(NOW - timedelta(seconds=90)), 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", YEAR_S),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Mon, 01 Jan 2026 00:00:00 +9999999999", None),
+        ("-1", None),
+        ("0.5", None),
+        ("soon", None),
+        ("\xb2", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_retry_after_that_is_odd_asks_for_nothing_odd(header: str | None, seconds: float | None) -> None:
+    """Looked at as well: `x-ratelimit-reset` (below), and Braze's own budget, which reads its headers itself."""
+    assert retry_after(header, NOW) == seconds
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} -?\d+ \d+:\d+:\d+ [-+]?\d*", fullmatch=True))
+def test_no_retry_after_is_taken_for_a_bug(header: str) -> None:
+    found = retry_after(header, NOW)
+    assert found is None or 0 <= found <= YEAR_S
+
+
+@pytest.mark.parametrize("header", ["9" * 400, "9" * 5000, "1767225600000"])
+def test_a_reset_far_away_is_a_year_at_most(header: str) -> None:
+    assert wait_of(**{"x-ratelimit-reset": header}) == YEAR_S
+
+
+@pytest.mark.parametrize("header", ["-5", "0", "abc", "1767225600.5", "", "\xb2"])
+def test_a_reset_that_is_no_moment_asks_for_nothing(header: str) -> None:
+    assert wait_of(**{"x-ratelimit-reset": header}) is None

@@ -19,6 +19,8 @@ EXCERPT_BYTES: Final = 200
 """What is kept of a body."""
 EARLIEST_RESET: Final = 1_000_000_000
 """Smaller numbers in `x-ratelimit-reset` are no Unix seconds but something else."""
+LONGEST_WAIT_S: Final = 365 * 86400.0
+"""A destination that asks for more, asks for this. (What a lane waits is less.)"""
 _UTF8: Final = getincrementaldecoder("utf-8")
 
 
@@ -116,9 +118,8 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
         raise Reject(reason, too_large=status == 413, status=status, answer=said)
     now = datetime.now(UTC)
     after = retry_after(answer.headers.get("Retry-After"), now)
-    reset = answer.headers.get("x-ratelimit-reset", "")
-    if after is None and status == 429 and reset.isdecimal() and int(reset) > EARLIEST_RESET:
-        after = max(0.0, int(reset) - now.timestamp())
+    if after is None and status == 429:
+        after = _reset_after(answer.headers.get("x-ratelimit-reset", ""), now)
     raise Retry(reason, after=after, status=status, answer=said)
 
 
@@ -131,16 +132,25 @@ def _usual(status: int) -> str:
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110 10.2.3: seconds or a date); None if there is none."""
+    """Seconds that a Retry-After header asks for (RFC 9110 10.2.3: seconds or a date), LONGEST_WAIT_S at most; None if
+    it says neither, or there is none."""
     if header is None:
         return None
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), LONGEST_WAIT_S)
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+        wait = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):  # what Python makes of odd dates
         return None
-    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds())
+    return min(max(0.0, wait), LONGEST_WAIT_S)
+
+
+def _reset_after(header: str, now: datetime) -> float | None:
+    """Seconds until the moment in `x-ratelimit-reset`, LONGEST_WAIT_S at most; None if it names none."""
+    if not header.isdecimal() or (moment := float(header)) <= EARLIEST_RESET:
+        return None
+    return min(max(0.0, moment - now.timestamp()), LONGEST_WAIT_S)
 
 
 def _target(answer: "aiohttp.ClientResponse") -> str:
