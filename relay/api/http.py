@@ -4,13 +4,16 @@ import asyncio
 import os
 import socket
 import ssl
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
+from relay.api.http_connection import HEADERS, LINE_BYTES, Connections
 from relay.api.outcome import Answered, Answers, Retry, check
 
 LARGE_BYTES: Final = 1 << 20
@@ -18,17 +21,24 @@ LARGE_BYTES: Final = 1 << 20
 ANSWER_BYTES: Final = 64 << 10
 ANSWER_SECONDS: Final = 1.0
 """What of an answer is read at most; the rest is not worth the wait."""
+GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+TOLD_CHARACTERS: Final = 200
+"""What is told of an answer that is no HTTP."""
 
 REACH_SECONDS: Final = 5.0
 
 
 def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
-    """A session with pooled connections, no cookies, no environment proxies."""
+    """A session with pooled connections, no cookies, no environment proxies; bodies of answers stay as they come."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections),
+        connector=Connections(limit=connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
-        headers={"User-Agent": "relay"},
+        headers={"User-Agent": "relay", "Accept-Encoding": "identity"},
+        auto_decompress=False,
+        max_line_size=LINE_BYTES,
+        max_field_size=LINE_BYTES,
+        max_headers=HEADERS,
     )
 
 
@@ -37,14 +47,17 @@ async def send(
 ) -> Answered:
     """Send a request and return what a good answer said. Raises Retry, Reject, Unauthorized: see `check`.
 
-    Reasons hold no secret: of the URL they name the host alone. Redirects are not followed.
+    Reasons hold no secret: of the URL they name the host alone. Redirects are not followed. The URL is sent as it is.
     """
     data = body if len(body) <= LARGE_BYTES else BytesIO(body)
+    target = URL(url, encoded=True)
     try:
-        async with session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
+        async with session.request(method, target, data=data, headers=headers, allow_redirects=False) as answer:
             came = answer.ok and answer.content.is_eof()  # nearly always: no timeout is worth it then
             content = answer.content
             said = content.read_nowait(ANSWER_BYTES) if came else await _read_rest(answer, session.timeout.total)
+            if said and "Content-Encoding" in answer.headers:
+                said = _decoded(said)
             check(answer, said, answers)
             return Answered(answer.headers, said or b"")
     except (aiohttp.ClientError, OSError) as error:
@@ -64,6 +77,14 @@ async def _read_rest(answer: aiohttp.ClientResponse, timeout: float | None) -> b
         return None
 
 
+def _decoded(said: bytes) -> bytes:
+    """Undo gzip or deflate, up to ANSWER_BYTES; of another coding nothing can be told."""
+    try:
+        return zlib.decompressobj(GZIP_OR_ZLIB).decompress(said, ANSWER_BYTES)
+    except zlib.error:
+        return b""
+
+
 def _reason(url: str, error: Exception) -> str:
     parts = urlsplit(url)
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
@@ -80,6 +101,8 @@ def _in_words(place: str, error: Exception) -> str:
             return f"{place}: TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
         case aiohttp.ServerDisconnectedError():
             return f"{place} closed the connection without an answer"
+        case aiohttp.ClientResponseError():
+            return f"{place}: its answer is no HTTP: {' '.join(error.message.split())[:TOLD_CHARACTERS]}"
         case OSError(errno=int(number)) if number > 0:
             return f"{place}: {os.strerror(number)}"
         case OSError():

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import isclose, isfinite
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -144,11 +145,17 @@ def _http_url(value: object) -> str:
         raise ValueError(f'expected a URL such as "https://host/path", got {value!r}')
     if url.user or url.password:
         raise ValueError("a URL must not hold user or password: they would show up in logs")
-    return str(url)
+    written = str(value)
+    if not written.isprintable():
+        raise ValueError("a URL has no line breaks or control characters")
+    target = re.sub(r"^[^:]+://[^/?#]*", "", written).partition("#")[0]
+    return str(url.origin()) + re.sub(r"[^!-~]+", lambda found: quote(found[0]), target)
 
 
 HttpUrl = Annotated[str, BeforeValidator(_http_url, json_schema_input_type=str)]
-"""An http or https URL without credentials in it."""
+"""An http or https URL without credentials in it. What is behind the host stays byte for byte as it is written, for
+URLs that are signed; only spaces and characters beyond ASCII are percent-encoded. `Connector.post` sends it so; with
+`Connector.http` write `yarl.URL(url, encoded=True)`."""
 
 
 def _url_path(value: object) -> str:

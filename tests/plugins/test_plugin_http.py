@@ -315,7 +315,8 @@ async def test_the_request_has_no_more_than_it_needs(connect, make_batch):
         mocked.post("https://hook.example/in?key=1", status=204)
         await http.deliver(make_batch(1))
     ((call,),) = mocked.requests.values()
-    assert set(call.kwargs["headers"]) == {"User-Agent", "content-type", "content-encoding", "idempotency-key"}
+    expected = {"User-Agent", "Accept-Encoding", "content-type", "content-encoding", "idempotency-key"}
+    assert set(call.kwargs["headers"]) == expected
     assert gzip.decompress(call.kwargs["data"]) == b'{"events":[' + make_batch(1).joined() + b"]}"
     assert call.kwargs["allow_redirects"] is False
 

@@ -1,0 +1,86 @@
+"""Connections to destinations: an answer counts by its status, whatever the rest of it is like.
+
+A destination that has answered 2xx has the events. aiohttp drops an answer whose head or body its parser does not like
+(a `Content-Length` given twice, a body behind a 204, a head that breaks off). Here the status line decides then: no
+event is sent again for what comes after it. The connection is not used again.
+"""
+
+import re
+from functools import partial
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpVersion11, RawResponseMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+
+LINE_BYTES: Final = 100 << 10
+"""Longest line of a head; the same as curl's."""
+HEADERS: Final = 5000
+"""Most headers of an answer; the same as curl's."""
+HEAD_BYTES: Final = 300 << 10
+"""What is kept of a head at most; the same as curl's. Nothing beyond it is waited for."""
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] +([1-9]\d\d)[ \r\n]")
+_END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
+
+
+class Connections(aiohttp.TCPConnector):
+    """A pool of such connections."""
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(limit=limit)
+        factory: Any = partial(Connection, self._loop)
+        self._factory = factory
+
+
+class Connection(ResponseHandler):
+    """One connection. It keeps an answer's head until aiohttp has read it."""
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
+        self._head: bytearray | None = None
+        """None: no answer is due, or its head has been read."""
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to wait for an answer."""
+        self._head = bytearray()
+        super().set_response_params(**params)
+
+    def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
+        """Hand over a head that has been read; a 1xx comes before the answer."""
+        if data[0].code >= 200:
+            self._head = None
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the destination has sent."""
+        if self._head is not None:
+            self._head += data
+        super().data_received(data)
+        if self._head is not None and len(self._head) > HEAD_BYTES:
+            self.set_exception(aiohttp.ServerDisconnectedError())
+            self.abort()
+
+    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+        """Give up on the connection; if its status has come, that is the answer."""
+        head, self._head = self._head, None
+        if head and (message := _read_leniently(bytes(head))):
+            self.force_close()
+            self.feed_data((message, aiohttp.streams.EMPTY_PAYLOAD))
+        else:
+            super().set_exception(exc, *cause)
+
+
+def _read_leniently(head: bytes) -> RawResponseMessage | None:
+    """Read the status, and of the headers what can be read; None if there is no status yet. 1xx are passed by."""
+    while (line := _STATUS_LINE.match(head)) and line[1].startswith(b"1"):
+        end = _END_OF_HEAD.search(head)
+        head = head[end.end() :] if end else b""
+    if line is None:
+        return None
+    lines = _END_OF_HEAD.split(head, maxsplit=1)[0].splitlines()[1:]
+    fields = [(name.strip(), value.strip()) for name, colon, value in (one.partition(b":") for one in lines) if colon]
+    headers = CIMultiDict((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in fields)
+    return RawResponseMessage(
+        HttpVersion11, int(line[1]), "", CIMultiDictProxy(headers), tuple(fields), True, None, False, False
+    )
