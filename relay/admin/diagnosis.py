@@ -68,6 +68,8 @@ def is_well(lane: LaneStatus, now: float) -> bool:
 def said_of_lane(lane: LaneStatus, now: float) -> str:
     """One sentence on a lane: how it is, what waits, what to do."""
     parts = [_how(lane, now), _waiting(lane, now), *_advice(lane)]
+    if lane.notice:
+        parts.append(lane.notice)
     if lane.parked_now:
         parts.append(f"{lane.parked_now:,} parked (relay parked list --connector {lane.connector})")
     return f"{lane.connector}: {'; '.join(parts)}"

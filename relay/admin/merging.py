@@ -133,6 +133,7 @@ def _lane(one: LaneStatus, other: LaneStatus) -> LaneStatus:
         attempts=_sums(one.attempts, other.attempts),
         attempt=one.attempt + other.attempt,
         end_to_end=one.end_to_end + other.end_to_end,
+        notice=one.notice or other.notice,
     )
 
 

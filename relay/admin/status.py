@@ -104,6 +104,8 @@ class LaneStatus:
     """Seconds that attempts took."""
     end_to_end: Histogram
     """Seconds from an event's receipt to its delivery."""
+    notice: str = ""
+    """What the connector itself says that an admin should know."""
     writes: str = ""
     """A file on this machine that it writes, if that is what it does."""
 

@@ -116,6 +116,8 @@ class Connector(Plugin):
         self.settings: Any = settings
         self.folder = folder
         """relay's state folder; relative paths in settings start here."""
+        self.notice = ""
+        """A sentence for admins on what stops no delivery; the connector sets it, `relay status` shows it."""
         self.worker = 0
         """The number of the process that it runs in, from 0, if relay runs several (`runtime.workers`)."""
 

@@ -40,6 +40,10 @@ class Settings(BaseModel):
         them is left out."""
         return ()
 
+    def warnings(self) -> Iterable[Contradiction]:
+        """Settings that are valid and may still be a mistake: `relay check` warns of them. The names, and why."""
+        return ()
+
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
         found = [

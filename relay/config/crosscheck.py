@@ -125,6 +125,14 @@ def kept_users(
             yield merged.mistake(("connector", name), reason)
 
 
+def doubts(tables: Mapping[str, Configured[Any, Any]], kind: str, merged: Merged) -> Iterator[Mistake]:
+    """Find settings that their models warn of."""
+    for name, table in tables.items():
+        for about, reason in table.settings.warnings():
+            place = (kind, name, about.split()[0])
+            yield merged.mistake(place, reason)
+
+
 def one_worker_for_all(
     connectors: Mapping[str, Configured[Any, Any]], workers: int, merged: Merged
 ) -> Iterator[Mistake]:

@@ -69,6 +69,8 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     runtime = check.own_table("runtime", RuntimeSettings)
     erasure = check.own_table("erasure", ErasureSettings)
     check.between_tables()
+    for kind, tables in named.items():
+        check.warnings.extend(crosscheck.doubts(tables, kind, merged))
     check.warnings.extend(crosscheck.unknown_keys(connectors, registry.made, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"

@@ -156,6 +156,7 @@ class Looks:
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
+            notice=lane.connector.notice,
             writes=str(lane.connector.writes or ""),
         )
 

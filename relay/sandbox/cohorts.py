@@ -32,6 +32,7 @@ class CohortSwitches(ServerSwitches):
     hourly: int = Field(250_000, ge=0, description="Requests that one hour of its clock may have; beyond: 429.")
     delay: Seconds = Field(0.0, description="Real seconds that a change takes; another one meanwhile: 423.")
     unknown_cohort: Literal["accept", "refuse"] = Field("accept", description="Users of a cohort that has no name yet.")
+    array_size: int = Field(25, ge=1, le=500, description="Elements that an array attribute keeps: the newest.")
     partner_enabled: bool = Field(True, description="Whether the customer may use the partner; if not: 401.")
 
 
@@ -177,16 +178,22 @@ class CohortApi(StandIn):
 
     def _set(self, values: dict[str, Any]) -> None:
         """Raises ValueError, before anything is set, if that is nonsense."""
-        alias, external_id = values.pop("user_alias", None), values.pop("external_id", "")
+        alias = values.pop("user_alias", None)
         existing_only = values.pop("_update_existing_only", bool(alias))
-        user = self.profiles.by_alias(alias_of(alias)) if alias else self.profiles.by_external_id(str(external_id))
+        if alias:
+            user = self.profiles.by_alias(alias_of(alias))
+        elif "external_id" in values:
+            user = self.profiles.by_external_id(str(values.pop("external_id")))
+        else:
+            user = self.profiles.by_email(str(values.pop("email", "")))
         if user is None:
             if not existing_only:
                 raise Refused(400, "this stand-in creates no users")
             self.books.unknown += 1
             return
         known = self.attributes[user]
-        known.update({name: _merged(name, known.get(name, []), value) for name, value in values.items()})
+        most = self.switches.array_size
+        known.update({name: _merged(name, known.get(name, []), value, most) for name, value in values.items()})
 
     def _cohort(self, fields: Mapping[str, Any]) -> str:
         for key, right in self._keys.items():
@@ -200,12 +207,12 @@ class CohortApi(StandIn):
         return cohort
 
 
-def _merged(name: str, before: Any, value: Any) -> Any:
-    """A list with entries added and removed, or the value itself. Raises ValueError."""
+def _merged(name: str, before: Any, value: Any, most: int) -> Any:
+    """A list with entries added and removed, its newest ones, or the value itself. Raises ValueError."""
     if not isinstance(value, dict) or not value or value.keys() - {"add", "remove"}:
         return value
     add, remove = value.get("add", []), value.get("remove", [])
     if not all(isinstance(one, list) for one in (before, add, remove)):
         raise ValueError(f"{name} is no array, or something else than arrays is to be added or removed")
     kept = [one for one in before if one not in remove]
-    return kept + [one for one in add if one not in kept]
+    return (kept + [one for one in add if one not in kept])[-most:]

@@ -14,6 +14,7 @@ class Profile:
     aliases: frozenset[tuple[str, str]] = frozenset()
     """Labels and names."""
     devices: frozenset[str] = frozenset()
+    email: str | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -47,6 +48,7 @@ class Profiles:
     _external: dict[str, Profile] = field(default_factory=dict)
     _aliases: dict[tuple[str, str], Profile] = field(default_factory=dict)
     _devices: dict[str, Profile] = field(default_factory=dict)
+    _emails: dict[str, Profile] = field(default_factory=dict)
 
     def add(self, profiles: Iterable[Profile]) -> None:
         """Let there be more users."""
@@ -55,6 +57,7 @@ class Profiles:
             self._external.update({one.external_id: one} if one.external_id else {})
             self._aliases.update(dict.fromkeys(one.aliases, one))
             self._devices.update(dict.fromkeys(one.devices, one))
+            self._emails.update({one.email: one} if one.email else {})
 
     def by_device(self, device: str) -> Profile | None:
         """An anonymous user; devices of identified users are ignored."""
@@ -68,6 +71,10 @@ class Profiles:
     def by_external_id(self, external_id: str) -> Profile | None:
         """By external id."""
         return self._external.get(external_id)
+
+    def by_email(self, email: str) -> Profile | None:
+        """By e-mail address, for attributes."""
+        return self._emails.get(email)
 
     def by_anything(self, user: str | Mapping[str, Any]) -> Profile | None:
         """By external id, else as a device, or by an alias: Braze's documentation allows all of them in `user_ids`."""

@@ -74,8 +74,8 @@ async def test_none_goes_before_an_earlier_one_of_its_cohort(tmp_path: Path) -> 
 
 async def test_of_neighbours_that_are_refused_the_one_to_blame_is_found(tmp_path: Path) -> None:
     async with CohortApi(named("a")) as api, connected(api, tmp_path, mode="attribute") as braze:
-        ids = ["external_id:a", "device_id:phone", "external_id:nobody"]
-        events = [change([one], match="prefix") for one in ids]
+        api.faults.extend([Fault(400), Fault(201), Fault(400), Fault(201)])  # all of them, then one after the other
+        events = [change([one]) for one in ("a", "poison", "nobody")]
         outcomes = await braze.deliver(Batch([Block.of(events)]))
         assert [type(outcome) for outcome in outcomes] == [type(DELIVERED), Reject, type(DELIVERED)]
 
@@ -480,13 +480,69 @@ async def test_attributes_of_users_who_exist(tmp_path: Path, style: str) -> None
         assert api.books.unknown == 1
         name, yes, no = ("heap_cohort_7", True, False) if style == "boolean" else ("heap_cohorts", ["7"], [])
         assert [api.attributes[user][name] for user in users] == [no] + [yes] * 100
-        (refused,) = await told(braze, change(["device_id:phone"], match="prefix"))
-        assert isinstance(refused, Reject)
-        assert "device ids" in str(refused)
+
+
+async def test_users_whom_braze_cannot_find_by_their_kind_of_id_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Device ids for attributes, e-mail addresses for cohorts; neither parks the change of the others."""
+    users = [*named("a", "b"), Profile("c", email="c@example.com")]
+    for mode, lost, kept in (("attribute", "device_id", {"a", "c"}), ("cohort", "email", {"a"})):
+        folder = tmp_path / mode
+        folder.mkdir()
+        async with CohortApi(users) as api, connected(api, folder, mode=mode) as braze:
+            event = change(["external_id:a", "device_id:phone", "email:c@example.com"], match="prefix")
+            assert await told(braze, event, change(["device_id:phone"], match="prefix")) == [DELIVERED] * 2
+            tracked = {user.external_id for user, values in api.attributes.items() if values.get("heap_cohort_7")}
+            assert (tracked if mode == "attribute" else inside(api)) == kept
+            (known,) = cohorts(folder / "cohorts" / "braze.db")
+            assert known.left_out == (2 if mode == "attribute" else 1)
+        said = capsys.readouterr().out
+        assert "users left out: Braze cannot find them by such an id" in said
+        assert lost in said
+
+
+async def test_an_attribute_keeps_the_name_that_its_cohort_had_first(tmp_path: Path) -> None:
+    async with CohortApi(named(*"abc")) as api:
+        async with connected(api, tmp_path, mode="attribute", attribute="in_{name}") as braze:
+            await told(
+                braze,
+                change(["a"], name="Köln: Lost  Carts!"),
+                change(["b"], name="Renamed"),
+                change(["c"], cohort="8", name="Koln lost carts"),
+                change(["c"], cohort="9", name="東京"),
+            )
+        async with connected(api, tmp_path, mode="attribute", attribute="in_{name}") as braze:
+            await told(braze, change([], ["a"], name="Renamed"))
+        found = {user.external_id: values for user, values in api.attributes.items()}
+        assert found["a"] == {"in_koln_lost_carts": False}
+        assert found["b"] == {"in_koln_lost_carts": True}
+        assert found["c"] == {"in_koln_lost_carts_8": True, "in_9": True}
+
+
+async def test_an_array_that_overflows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with (
+        CohortApi(named("a", "b"), array_size=2) as api,
+        connected(api, tmp_path, mode="attribute", style="array", array_size=2) as braze,
+    ):
+        for number in (1, 2, 3):
+            braze._next_look = 0
+            assert not braze.notice
+            await told(braze, change(["a"], cohort=str(number)))
+        assert [values["heap_cohorts"] for values in api.attributes.values()] == [["2", "3"]], "as Braze does it"
+        assert braze.notice == "1 user is in more than 2 cohorts: Braze keeps the last 2 of an array"
+        assert "array overflows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "warns"), [({}, True), ({"array_size": 100}, False)])
+def test_check_warns_of_arrays_whose_size_is_not_said(size: dict[str, int], warns: bool) -> None:
+    table = {"type": "braze_cohorts", "cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}}
+    made = BrazeCohorts.Settings.model_validate(table | {"style": "array"} | size)
+    assert [about for about, reason in made.warnings() if "keeps 25 elements" in reason] == (["style"] if warns else [])
 
 
 @pytest.mark.parametrize(
-    "body", [{"cohort": None}, {"match": "email"}, {"match": 7}, {"add": [None]}, {"sync": {"page": "first"}}]
+    "body", [{"cohort": None}, {"match": "phone"}, {"match": 7}, {"add": [None]}, {"sync": {"page": "first"}}]
 )
 async def test_what_is_no_change_is_refused_alone(tmp_path: Path, body: dict[str, Any]) -> None:
     async with CohortApi(named("a")) as api, connected(api, tmp_path) as braze:
@@ -563,7 +619,10 @@ def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any])
         ({"cluster": "US-99"}, "there is no US-99"),
         ({"cluster": "EU-01", "partner": "heap"}, "partner_key is missing"),
         ({"cluster": "EU-01", "mode": "attribute"}, "rest_key is missing"),
-        ({"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "attribute": "vip"}, "has no {id}"),
+        (
+            {"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "attribute": "vip"},
+            "neither {id} nor {name}",
+        ),
         (
             {"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "partner": "heap"},
             'partner is for mode = "cohort"',

@@ -36,22 +36,25 @@ from relay_plugins.braze_cohorts.change import (
     EVENT_TYPE,
     Change,
     Member,
+    Portion,
     change_of,
     cohort_of,
     everything,
     merged,
     portions,
     runs,
+    without,
 )
 from relay_plugins.braze_cohorts.erasing import erase
 from relay_plugins.braze_cohorts.known import Known
 from relay_plugins.braze_cohorts.looking import FOLDER
-from relay_plugins.braze_cohorts.settings import HOSTS, NEEDS, CohortSettings
+from relay_plugins.braze_cohorts.settings import ARRAY_SIZE, HOSTS, NEEDS, CohortSettings
 
 USUAL_NAMES: Final = {"boolean": "heap_cohort_{id}", "array": "heap_cohorts"}
 """Of attributes."""
 LOCKED: Final = "423"
 """Somebody else writes to the cohort: no fault of the events (Braze docs, Cohort import)."""
+LOOK_S: Final = 60.0
 MOST_TOLD: Final = 200
 """Characters of what Braze says that are kept."""
 
@@ -71,6 +74,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         self._braze = _braze(settings)
         self._budget = Budget(self._braze.limit)
         self._known = Known(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
+        self._next_look = 0.0
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         """Of each cohort: nobody is erased from it between a look at who is in it and what is sent because of that."""
 
@@ -110,7 +114,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             inside = await known.run(partial(known.inside, cohort, ids))
             for portion in portions((), inside, self._braze.most):
                 gone = [member.id for member in portion.remove]
-                answer = await self._post(self._braze.change(change, portion))
+                answer = await self._post(await self._request(change, portion))
                 await self._heed(change, answer, gone)
                 await known.run(partial(known.forget, cohort, gone))
             await known.run(partial(known.forget, cohort, ids))
@@ -154,18 +158,42 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         if await known.run(partial(known.is_elsewhere, change.cohort)):
             await self._bring(change.cohort, until)
             change = replace(change, resend=False)
+        whole, change = change, without(change, self._braze.cannot_find)
         await self._begin(change, until)
         left = await known.run(partial(known.left, change))
         await self._tell(change, (), left or (), until)
-        await known.run(partial(known.synced, change, complete=left is not None))
+        lost = sum(len(a) - len(b) for a, b in ((whole.add, change.add), (whole.remove, change.remove)))
+        await known.run(partial(known.synced, change, complete=left is not None, left_out=lost))
+        self._tell_of_lost(change.cohort, lost)
+        await self._look_for_crowds()
 
     async def _bring(self, cohort: str, until: float) -> None:
         """Tell this Braze all that another one knows of a cohort."""
         known = self._known
-        if not self._braze.finds_devices and (lost := await known.run(partial(known.without_devices, cohort))):
-            self.log.warning("device ids left out: attributes take none", cohort=cohort, devices=lost)
+        self._tell_of_lost(cohort, await known.run(partial(known.without, cohort, self._braze.cannot_find)))
         await self._begin(everything(cohort, known.before), until)
         await known.run(partial(known.arrived, cohort))
+
+    def _tell_of_lost(self, cohort: str, users: int) -> None:
+        if users:
+            kind = self._braze.cannot_find
+            self.log.warning(
+                "users left out: Braze cannot find them by such an id", cohort=cohort, kind=kind, users=users
+            )
+
+    async def _look_for_crowds(self) -> None:
+        """Find users who are in more cohorts than fit into an array. At most once a minute: it reads all members."""
+        if self.settings.style != "array" or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        most = self.settings.array_size or ARRAY_SIZE
+        found, before = await self._known.run(partial(self._known.crowded, most)), self.notice
+        who = "1 user is" if found == 1 else f"{found:,} users are"
+        self.notice = f"{who} in more than {most} cohorts: Braze keeps the last {most} of an array" if found else ""
+        if self.notice and not before:
+            self.log.warning(
+                "array overflows: the cohorts that the users came into first leave it", users=found, most=most
+            )
 
     async def _begin(self, change: Change, until: float) -> None:
         """Tell the name, who came, and who left by the change itself."""
@@ -180,7 +208,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _tell(self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float) -> None:
         for portion in portions(add, remove, self._braze.most):
-            request = self._braze.change(change, portion)
+            request = await self._request(change, portion)
             asked = await self._known.run(partial(self._known.asked, change.cohort, portion.add))
             try:
                 await self._send(change, request, until)
@@ -188,6 +216,12 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 await self._known.run(partial(self._known.answered, change.cohort, asked))
                 raise
             await self._known.run(partial(self._known.sent, change, portion))
+
+    async def _request(self, change: Change, portion: Portion) -> Request:
+        if "{name}" in (self.settings.attribute or ""):
+            slug = await self._known.run(partial(self._known.slug, change.cohort, change.name))
+            change = replace(change, slug=slug)
+        return self._braze.change(change, portion)
 
     async def _send(self, change: Change, request: Request, until: float) -> None:
         if time.monotonic() > until:  # long before the delivery counts as failed; what was told is known

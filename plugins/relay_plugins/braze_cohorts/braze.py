@@ -7,8 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from relay.api import Reject
-from relay_plugins.braze_cohorts.change import ALIAS, DEVICE_ID, EXTERNAL_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.change import ALIAS, DEVICE_ID, EMAIL, EXTERNAL_ID, Change, Member, Portion
 
 LONGEST_S: Final = 3600
 """Braze's limits begin anew with every hour of the clock (Braze docs, API limits)."""
@@ -34,7 +33,8 @@ class Partner:
     """The partner API for cohorts: `/partners/NAME/cohorts` and `.../cohorts/users`. (Braze docs, Cohort import.)"""
 
     most: Final = 1000
-    finds_devices: Final = True
+    cannot_find: Final = EMAIL
+    """The kind of ids by which Braze finds no user here."""
     limit: Final = Limit(250_000, 3600)
 
     def __init__(self, partner: str, partner_key: str, data_import_key: str) -> None:
@@ -64,7 +64,7 @@ class Attributes:
     """`/users/track`: one attribute per cohort, true or false, or one list of cohorts. (Braze docs, Track users.)"""
 
     most: Final = 75
-    finds_devices: Final = False
+    cannot_find: Final = DEVICE_ID
     limit: Final = Limit(1000, 1.5)
     """Braze takes 3,000 in 3 seconds: no 3 seconds touch more than three times 1.5."""
 
@@ -78,7 +78,7 @@ class Attributes:
         return None
 
     def change(self, change: Change, portion: Portion) -> Request:
-        """Set the attribute of existing users. Raises Reject for devices, which Braze does not find users by here."""
+        """Set the attribute of existing users."""
         attributes = [
             _user(member) | {"_update_existing_only": True, self._name(change): self._value(change, inside=inside)}
             for members, inside in ((portion.remove, False), (portion.add, True))
@@ -87,7 +87,7 @@ class Attributes:
         return Request("/users/track", orjson.dumps({"attributes": attributes}), self._headers)
 
     def _name(self, change: Change) -> str:
-        return self._attribute.replace("{id}", change.cohort)
+        return self._attribute.replace("{id}", change.cohort).replace("{name}", change.slug)
 
     def _value(self, change: Change, *, inside: bool) -> bool | dict[str, list[str]]:
         if not self._listed:
@@ -147,9 +147,9 @@ def _users(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def _user(member: Member) -> dict[str, Any]:
-    if member.kind == DEVICE_ID:
-        raise Reject("has device ids; Braze finds no user by them for attributes: match by external_id or alias")
-    return {"external_id": member.id} if member.kind == EXTERNAL_ID else {"user_alias": _alias(member)}
+    if member.kind.startswith(ALIAS):
+        return {"user_alias": _alias(member)}
+    return {member.kind: member.id}
 
 
 def _alias(member: Member) -> dict[str, str]:

@@ -1,27 +1,30 @@
 """A change of a cohort, as an event says it and as requests carry it. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final, NamedTuple
+from unicodedata import normalize
 
 from relay.api import Event, Reject
 
 EVENT_TYPE: Final = "cohort.Change"
-EXTERNAL_ID, DEVICE_ID, ALIAS = "external_id", "device_id", "alias:"
+EXTERNAL_ID, DEVICE_ID, EMAIL, ALIAS = "external_id", "device_id", "email", "alias:"
 MOST_BYTES: Final = 3_000_000
 """Of the ids of one request; Braze takes bodies of 4 MB (Braze docs, API limits)."""
 WORST_BYTES: Final = 6
 """What a byte of an id can become in JSON."""
 FRAME_BYTES: Final = 50
 """What JSON puts around an id."""
+LONGEST_SLUG: Final = 100
 
 
 class Member(NamedTuple):
     """A user in a cohort."""
 
     kind: str
-    """`external_id`, `device_id` or `alias:LABEL`."""
+    """`external_id`, `device_id`, `email` or `alias:LABEL`."""
     id: str
 
 
@@ -44,6 +47,8 @@ class Change:
     parts: int
     full: bool
     """All changes of this task together name every member: who is in none of them has left."""
+    slug: str = ""
+    """The cohort's first name, as a part of an attribute's name; empty where no attribute has it."""
     resend: bool
     """Send everybody who is known to be in the cohort as well."""
 
@@ -101,12 +106,26 @@ def member_of(user: str, match: str) -> Member:
     if match != "prefix":
         return Member(match, user)
     kind, found, rest = user.partition(":")
-    if not found or kind + found not in (EXTERNAL_ID + ":", DEVICE_ID + ":", ALIAS):
+    if not found or kind + found not in (EXTERNAL_ID + ":", DEVICE_ID + ":", EMAIL + ":", ALIAS):
         return Member(EXTERNAL_ID, user)
     label, _, name = rest.partition(":")
     if not rest or (kind + found == ALIAS and not (label and name)):
-        raise ValueError(f"{user!r} names nobody: prefixes are external_id:ID, device_id:ID and alias:LABEL:NAME")
+        raise ValueError(
+            f"{user!r} names nobody: prefixes are external_id:ID, device_id:ID, email:ADDRESS and alias:LABEL:NAME"
+        )
     return Member(ALIAS + label, name) if kind + found == ALIAS else Member(kind, rest)
+
+
+def without(change: Change, kind: str) -> Change:
+    """The change without the users whose ids are of one kind."""
+    add, remove = ([one for one in members if one.kind != kind] for members in (change.add, change.remove))
+    return replace(change, add=add, remove=remove)
+
+
+def slug_of(name: str) -> str:
+    """A name as a part of an attribute's name: ASCII letters and digits with `_` between words; may be empty."""
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:LONGEST_SLUG].rstrip("_")
 
 
 def runs(changes: Iterable[tuple[int, Change]], most: int) -> Iterator[list[tuple[int, Change]]]:
@@ -158,7 +177,9 @@ def _read(data: Mapping[str, Any], offset: int) -> Change:
     match = _match(data.get("match", EXTERNAL_ID))
     add = dict.fromkeys(member_of(_text(user), match) for user in data.get("add", ()))
     remove = dict.fromkeys(member_of(_text(user), match) for user in data.get("remove", ()))
-    numbers = {key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))}
+    numbers: dict[str, Any] = {
+        key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))
+    }
     return Change(
         cohort=_text(cohort["id"]),
         name=str(cohort.get("name") or ""),
@@ -181,6 +202,6 @@ def _text(value: Any) -> str:
 
 def _match(match: Any) -> str:
     kind = ALIAS + str(match["alias_label"]) if isinstance(match, dict) else str(match)
-    if kind not in (EXTERNAL_ID, DEVICE_ID, "prefix") and not kind.startswith(ALIAS):
-        raise ValueError(f"match is {kind!r}, not external_id, device_id, prefix or an alias_label")
+    if kind not in (EXTERNAL_ID, DEVICE_ID, EMAIL, "prefix") and not kind.startswith(ALIAS):
+        raise ValueError(f"match is {kind!r}, not external_id, device_id, email, prefix or an alias_label")
     return kind

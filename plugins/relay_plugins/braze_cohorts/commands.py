@@ -44,6 +44,7 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
     click.echo(f"{'cohort':{width}}  {'members':>11}  {'last change':20}  name")
     for one in found:
         errors = f"  ({one.errors:,} entries refused, see show)" if one.errors else ""
+        errors += f"  ({one.left_out:,} ids left out, see show)" if one.left_out else ""
         click.echo(f"{one.id:{width}}  {one.members:11,}  {_moment(one.synced):20}  {one.name}{errors}")
     return None
 

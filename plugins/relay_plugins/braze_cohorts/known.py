@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from relay_plugins.braze_cohorts.change import DEVICE_ID, Change, Member, Portion
+from relay_plugins.braze_cohorts.change import Change, Member, Portion, slug_of
 from relay_plugins.braze_cohorts.looking import BUSY_S, MEMBERS
 from relay_plugins.braze_cohorts.traces import ANSWERED, GONE, Traces
 
@@ -32,6 +32,10 @@ DELETE FROM part WHERE cohort = :cohort AND (
     task = :task OR offset < (SELECT min(offset) FROM part WHERE cohort = :cohort AND task = :task)
 )
 """
+LEFT_OUT: Final = """
+INSERT INTO left_out VALUES (?, ?) ON CONFLICT (cohort) DO UPDATE SET users = users + excluded.users
+"""
+CROWDED: Final = "SELECT count(*) FROM (SELECT 1 FROM member GROUP BY kind, id HAVING count(*) > ?)"
 COMPLAINED: Final = """
 INSERT INTO error VALUES (?, ?, ?)
 ON CONFLICT (cohort) DO UPDATE SET count = count + excluded.count, last = excluded.last
@@ -82,11 +86,30 @@ class Known(Traces):
         found = self._db.execute("SELECT target FROM target WHERE cohort = ?", (cohort,)).fetchone()
         return found is not None and found[0] != self._target
 
-    def without_devices(self, cohort: str) -> int:
-        """Forget the device ids in a cohort; return how many they were."""
+    def without(self, cohort: str, kind: str) -> int:
+        """Forget the ids of one kind in a cohort; return how many they were."""
         with self._db:
-            gone = self._db.execute("DELETE FROM member WHERE cohort = ? AND kind = ?", (cohort, DEVICE_ID))
+            gone = self._db.execute("DELETE FROM member WHERE cohort = ? AND kind = ?", (cohort, kind))
             return gone.rowcount
+
+    def slug(self, cohort: str, name: str) -> str:
+        """The part that the cohort has in the name of its attribute; made of its name when it is asked for first.
+
+        Of two cohorts of one name the second one has its id in it as well."""
+        with self._db:
+            found = self._db.execute("SELECT slug FROM slug WHERE cohort = ?", (cohort,)).fetchone()
+            if found is None:
+                named = self._db.execute("SELECT name FROM cohort WHERE id = ?", (cohort,)).fetchone()
+                slug = slug_of(name or (named[0] if named else "")) or slug_of(cohort)
+                taken = self._db.execute("SELECT 1 FROM slug WHERE slug = ?", (slug,)).fetchone()
+                found = (f"{slug}_{cohort}" if taken or not slug else slug,)
+                self._db.execute("INSERT INTO slug VALUES (?, ?)", (cohort, *found))
+        return str(found[0])
+
+    def crowded(self, most: int) -> int:
+        """How many users are in more than so many cohorts."""
+        (cohorts,) = self._db.execute("SELECT count(*) FROM cohort").fetchone()
+        return int(self._db.execute(CROWDED, (most,)).fetchone()[0]) if cohorts > most else 0
 
     def arrived(self, cohort: str) -> None:
         """This Braze knows by now all that is known of a cohort."""
@@ -165,10 +188,11 @@ class Known(Traces):
         left = "SELECT kind, id FROM member WHERE cohort = ? AND offset < ?"
         return [Member(*row) for row in self._db.execute(left, (change.cohort, start))]
 
-    def synced(self, change: Change, *, complete: bool) -> None:
+    def synced(self, change: Change, *, complete: bool, left_out: int) -> None:
         """The change is through, and with it the sync that it belongs to if that is `complete`; those before it are
-        void."""
+        void. Braze cannot find the users who are `left_out`."""
         with self._db:
+            self._db.execute(LEFT_OUT, (change.cohort, left_out))
             done = (time.time(), change.task, change.cohort)
             self._db.execute("UPDATE cohort SET synced = ?, task = ? WHERE id = ?", done)
             self._db.execute("DELETE FROM told WHERE cohort = ?", (change.cohort,))

@@ -39,6 +39,14 @@ CREATE TABLE IF NOT EXISTS asked (  -- whom a request without an answer, so far 
     target TEXT NOT NULL,
     PRIMARY KEY (cohort, kind, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slug (  -- part of the name of an attribute; a rename does not change it
+    cohort TEXT PRIMARY KEY,
+    slug TEXT NOT NULL UNIQUE
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS left_out (  -- users whom Braze cannot find by the kind of their id
+    cohort TEXT PRIMARY KEY,
+    users INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS error (  -- what Braze did not take in answers that otherwise succeeded
     cohort TEXT PRIMARY KEY,
     count INTEGER NOT NULL,

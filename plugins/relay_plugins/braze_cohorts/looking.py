@@ -12,8 +12,8 @@ BUSY_S: Final = 10.0
 MEMBERS: Final = "SELECT kind, id FROM member WHERE cohort = ?"
 COHORTS: Final = """
 SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created, synced, task,
-    coalesce(error.count, 0), coalesce(error.last, '')
-FROM cohort LEFT JOIN error ON error.cohort = cohort.id
+    coalesce(error.count, 0), coalesce(error.last, ''), coalesce(left_out.users, 0)
+FROM cohort LEFT JOIN error ON error.cohort = cohort.id LEFT JOIN left_out ON left_out.cohort = cohort.id
 """
 
 
@@ -38,6 +38,8 @@ class Cohort(NamedTuple):
     errors: int
     """How many entries Braze named as wrong in answers that otherwise succeeded."""
     last_error: str
+    left_out: int
+    """How many ids in changes were of a kind by which Braze cannot find users: device ids for attributes, for one."""
 
 
 def databases(state: Path) -> dict[str, Path]:

@@ -22,9 +22,11 @@ def match_of(text: str) -> str | dict[str, str]:
     """What the ids are, as events say it. Raises BadParameter."""
     if text.startswith(ALIAS) and len(text) > len(ALIAS):
         return {"alias_label": text.removeprefix(ALIAS)}
-    if text in ("external_id", "device_id", "prefix"):
+    if text in ("external_id", "device_id", "email", "prefix"):
         return text
-    raise click.BadParameter(f"{text!r} is not external_id, device_id, alias:LABEL or prefix", param_hint="--match")
+    raise click.BadParameter(
+        f"{text!r} is not external_id, device_id, email, alias:LABEL or prefix", param_hint="--match"
+    )
 
 
 def events_of(

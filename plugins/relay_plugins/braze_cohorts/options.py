@@ -23,7 +23,10 @@ yes_option = click.option(
     "--yes", is_flag=True, help="Even if more than half of the known members leave, or nobody knows whether they do."
 )
 match_option = click.option(
-    "--match", default="external_id", show_default=True, help="What the ids are: also device_id, alias:LABEL, prefix."
+    "--match",
+    default="external_id",
+    show_default=True,
+    help="What the ids are: also device_id, email, alias:LABEL, prefix.",
 )
 column_option = click.option("--column", metavar="NAME|NUMBER", help="The column, or field, that has the ids.")
 header_option = click.option("--header/--no-header", default=None, help="Whether the first line of CSV is a header.")

@@ -1,5 +1,6 @@
 """Which Braze, and in what way: the settings of the connector."""
 
+import re
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -19,7 +20,9 @@ HOSTS: Final = {
 }
 """REST hosts by cluster (Braze docs, API overview)."""
 NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attribute": ("rest_key",)}
-TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style")}
+ARRAY_SIZE: Final = 25
+"""Elements of an array of custom attributes by default (Braze docs, User attributes object)."""
+TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style", "array_size")}
 """Settings by mode: those that it cannot do without, and all that only it has."""
 
 
@@ -41,9 +44,12 @@ class CohortSettings(ConnectorSettings):
     rest_key: Secret | None = None
     """A REST key that may call users.track."""
     attribute: str | None = Field(None, min_length=1)
-    """The attribute's name; `{id}` is the cohort's. Usually `heap_cohort_{id}`; `heap_cohorts` for an array."""
+    """The attribute's name; `{id}` is the cohort's id, `{name}` its first name as a slug. Usually `heap_cohort_{id}`;
+    `heap_cohorts` for an array."""
     style: Literal["boolean", "array"] = "boolean"
     """True and false, or a list that has the ids of the user's cohorts."""
+    array_size: int | None = Field(None, ge=1, le=500)
+    """How many elements your Braze keeps in an array: 25, or up to 500 if it was asked to."""
 
     @field_validator("cluster")
     @classmethod
@@ -63,5 +69,20 @@ class CohortSettings(ConnectorSettings):
         for field in TAKES[other]:
             if field in self.model_fields_set:
                 yield f"{field} mode", f'{field} is for mode = "{other}"; this is mode = "{self.mode}"'
-        if self.attribute and self.style == "boolean" and "{id}" not in self.attribute:
-            yield "attribute style", "attribute has no {id}: all cohorts would have the same attribute"
+        if self.attribute and self.style == "boolean" and not {"{id}", "{name}"}.intersection(_places(self.attribute)):
+            yield "attribute style", "attribute has neither {id} nor {name}: all cohorts would have the same attribute"
+        if self.array_size and self.style != "array":
+            yield "array_size style", 'array_size is for style = "array"'
+
+    def warnings(self) -> Iterator[Contradiction]:
+        """Arrays that overflow."""
+        if self.style == "array" and self.array_size is None:
+            reason = (
+                f"Braze keeps {ARRAY_SIZE} elements of an array, and the oldest leave without a word:"
+                " users in more cohorts lose some; set array_size to what your Braze keeps"
+            )
+            yield "style", reason
+
+
+def _places(attribute: str) -> list[str]:
+    return re.findall(r"\{\w+\}", attribute)

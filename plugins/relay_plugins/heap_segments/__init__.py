@@ -38,7 +38,7 @@ WEEK_S: Final = 7 * 86400.0
 SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
 EVENT_TYPE: Final = "cohort.Change"
 
-NOBODY: Final = re.compile(r"(external_id|device_id):|alias:[^:]*:?|alias::.*", re.DOTALL)
+NOBODY: Final = re.compile(r"(external_id|device_id|email):|alias:[^:]*:?|alias::.*", re.DOTALL)
 """Prefixes without anybody."""
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -115,9 +115,9 @@ class HeapSegments(Source, type="heap_segments"):
         """A page that comes again may be older than what has come since: it is left out unless this is 0."""
         max_age: Duration = Field(60.0, gt=0)
         """How old a signature may be; it may be a second ahead."""
-        match: str = Field("external_id", pattern=r"^(external_id|device_id|prefix|alias:.+)$")
-        """What the ids are: `external_id`, `device_id`, `alias:LABEL`, or `prefix`: each says so itself, as in
-        `external_id:17`, `device_id:...`, `alias:LABEL:...`."""
+        match: str = Field("external_id", pattern=r"^(external_id|device_id|email|prefix|alias:.+)$")
+        """What the ids are: `external_id`, `device_id`, `email`, `alias:LABEL`, or `prefix`: each says so itself, as in
+        `external_id:17`, `device_id:...`, `email:...`, `alias:LABEL:...`."""
 
         @property
         def is_open(self) -> bool:
