@@ -47,6 +47,13 @@ def test_events_of_a_type_differ_in_what_receivers_stumble_over():
     assert any(event["user"] == {} for event in some_events("users.messages.sms.InboundReceive"))
 
 
+def test_custom_attributes_are_json_in_a_text():
+    for event in some_events("users.profile.Update"):
+        text = event["properties"]["custom_attributes"]
+        assert isinstance(text, str)
+        assert isinstance(json.loads(text), dict)
+
+
 def test_the_same_user_and_campaign_come_again():
     events = some_events("users.messages.email.Open") + some_events("users.messages.email.Click")
     names = {event["properties"].get("campaign_id"): event["properties"].get("campaign_name") for event in events}

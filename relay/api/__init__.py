@@ -2,7 +2,7 @@
 
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings, User
-from relay.api.event import ERASED, Event, Kind
+from relay.api.event import ERASED, REDACTED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
 from relay.api.outcome import (
@@ -25,6 +25,7 @@ from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings,
 __all__ = [
     "DELIVERED",
     "ERASED",
+    "REDACTED",
     "Answered",
     "Batch",
     "BatchSettings",

@@ -10,6 +10,10 @@ from msgspec.structs import force_setattr
 
 from relay.api.settings import parse_time
 
+REDACTED: Final = "[REDACTED]"
+"""What Braze's field transformations leave of a text: in place of an id it names nobody (Braze docs, Setting up
+Currents)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:

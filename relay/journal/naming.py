@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from relay.api import ERASED, Block, User
+from relay.api import ERASED, REDACTED, Block, User
 from relay.journal.record import make_block
 
 NOBODY: Final = frozenset[int]()
@@ -174,8 +174,9 @@ def _odd_head(body: bytes) -> _Head:
 
 
 def _text(value: Any) -> str:
-    """An id as text, empty if it is none; senders also write them as numbers."""
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    """An id as text, empty if it is none; senders also write them as numbers. What is redacted is the same for all."""
+    is_id = isinstance(value, str | int) and not isinstance(value, bool) and value != REDACTED
+    return str(value) if is_id else ""
 
 
 def _alone(one: str) -> re.Pattern[str]:

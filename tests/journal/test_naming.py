@@ -62,6 +62,13 @@ def test_what_cannot_be_read_is_nobodys(body: bytes) -> None:
     assert user_of(body) == User(None)
 
 
+def test_what_braze_has_redacted_is_no_id_of_anybody() -> None:
+    everybody = Wanted({1: User("[REDACTED]", ("[REDACTED]",))})
+    body = b'{"user":{"user_id":"[REDACTED]","external_user_id":"[REDACTED]"}}'
+    assert everybody.whose(body) == NOBODY
+    assert user_of(body) == User(None)
+
+
 def test_the_user_of_an_event() -> None:
     assert user_of(b'{"user":{"user_id":"a","external_user_id":5}}') == User("a", ("5",))
     assert user_of(b'{"user":{"external_user_id":"b"}}') == User(None, ("b",))

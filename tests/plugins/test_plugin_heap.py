@@ -152,9 +152,136 @@ async def test_profiles_become_user_properties_and_the_newest_value_wins(heap: D
     (body,) = sent(heap)
     assert heap.requests[0].target == "/api/add_user_properties"
     assert body["users"] == [
-        {"identity": "anna", "properties": {"plan": "pro", "city": "Graz", "email": "a@example.com", "time_ms": LATER}},
+        {"identity": "anna", "properties": {"plan": "pro", "city": "Graz", "email": "a@example.com"}},
         {"identity": "bert", "properties": {"plan": "free"}},
     ]
+
+
+def update(number: int, **properties: Any) -> Event:
+    return event(number, "users.profile.Update", properties=properties)
+
+
+async def properties_in_heap(heap: Destination, connector: Heap, *events: Event) -> Any:
+    assert await connector.deliver(batch_of(*events)) == [DELIVERED] * len(events)
+    (user,) = sent(heap)[-1]["users"]
+    return user["properties"]
+
+
+async def test_each_custom_attribute_is_a_user_property_merged_for_itself(heap: Destination, connect: Make) -> None:
+    """Braze sends them as JSON in a text. Looked at as well: the webhook, which passes the text on, the stand-in, which
+    sends such a text now, and the other JSON texts of Braze (`message_extras`), which are facts of an event."""
+    updates = [
+        update(1, custom_attributes='{"plan":"free","pets":["cat","dog"],"address":{"city":"Graz"}}'),
+        update(2, custom_attributes='{"plan":"pro","tall":true,"gone":null}'),
+        update(3, custom_attributes={"score": 5}),
+        update(4, custom_attributes="[REDACTED]", first_name="Anna"),
+        update(5, custom_attributes=None, last_name="Berg"),
+    ]
+    found = await properties_in_heap(heap, connect(), *updates)
+    merged = {"plan": "pro", "pets": "cat||dog", "address.city": "Graz", "tall": "true", "score": 5}
+    assert found == merged | {"first_name": "Anna", "last_name": "Berg"}
+    with_prefix = await properties_in_heap(heap, connect(prefix="braze-"), updates[1])
+    assert with_prefix == {"braze-plan": "pro", "braze-tall": "true"}
+
+
+@pytest.mark.parametrize("text", ["plain", "[1]", "17", '{"a":', "1" * 64, "[" * 5000])
+async def test_custom_attributes_that_are_no_object_stay_one_text(heap: Destination, connect: Make, text: str) -> None:
+    found = await properties_in_heap(heap, connect(), update(1, custom_attributes=text, country="AT"))
+    assert found == {"country": "AT", "custom_attributes": text[:1023]}
+
+
+async def test_an_update_tells_of_the_user_and_not_of_itself(heap: Destination, connect: Make) -> None:
+    facts = {"time_ms": LATER, "update_source": "api", "archived": False, "app_group_id": "g", "app_id": "a"}
+    zone = {"external_user_id": "anna", "timezone": "Europe/Vienna"}
+    data = orjson.loads(update(1, **facts, country="AT").body) | {"user": zone}
+    found = await properties_in_heap(heap, connect(), update(1).with_data(data))
+    assert found == {"country": "AT", "timezone": "Europe/Vienna"}
+    assert await properties_in_heap(heap, connect(), update(2, timezone="Asia/Tokyo")) == {"timezone": "Asia/Tokyo"}
+    (skipped,) = await connect().deliver(batch_of(update(3, **facts))) or ()
+    assert isinstance(skipped, Skipped)
+
+
+async def test_brazes_own_field_wins_over_a_custom_attribute_of_its_name(heap: Destination, connect: Make) -> None:
+    attributes = '{"country":"attribute","Email":"attribute","gender":"attribute","time_ms":"attribute"}'
+    mine = update(1, country="AT", email_address="a@example.com", gender=None, custom_attributes=attributes)
+    found = await properties_in_heap(heap, connect(), mine)
+    assert found == {"country": "AT", "email": "a@example.com", "gender": "attribute", "time_ms": "attribute"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "user", "winner"),
+    [
+        ({"timezone": "event"}, {"timezone": "user"}, {"timezone": "event"}),
+        ({"timezone": None}, {"timezone": "user"}, {"timezone": "user"}),
+        ({"a": {"b": "event"}}, {"a.b": "user"}, {"a.b": "event"}),
+        ({"a.b": "event"}, {"a": {"b": "user"}}, {"a.b": "event"}),
+        ({"id": "event"}, {"ID": "user"}, {"id_": "event", "ID_": "user"}),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "braze-"])
+async def test_a_property_wins_over_a_field_of_the_user_with_its_name(
+    heap: Destination, connect: Make, properties: Any, user: Any, winner: Any, prefix: str
+) -> None:
+    """Looked at as well: updates of profiles (above); the webhook sends both where they are."""
+    one = event(1, "a.B", properties=properties)
+    data = orjson.loads(one.body)
+    data["user"] = {"external_user_id": "anna"} | user
+    assert await connect(prefix=prefix).deliver(batch_of(one.with_data(data))) == [DELIVERED]
+    found = sent(heap)[0]["events"][0]["properties"]
+    named = {key.removeprefix(prefix): value for key, value in found.items()}
+    expected = {key.rstrip("_") if prefix else key: value for key, value in winner.items()}
+    assert named == {"external_user_id": "anna"} | expected
+
+
+@pytest.mark.parametrize(
+    ("names", "properties", "name"),
+    [
+        ({}, {"name": "Added To Basket"}, "Added To Basket"),
+        ({}, {}, "Custom Event"),
+        ({}, {"name": ""}, "Custom Event"),
+        ({}, {"name": 5}, "Custom Event"),
+        ({"users.behaviors.CustomEvent": "Shop: {name}"}, {"name": "Added {x} {name}"}, "Shop: Added {x} {name}"),
+        ({"users.behaviors.CustomEvent": "Shop: {name}"}, {}, "Shop: Custom Event"),
+        ({"users.behaviors.CustomEvent": "All Of Them"}, {"name": "Added"}, "All Of Them"),
+    ],
+)
+async def test_a_custom_event_has_its_own_name(
+    heap: Destination, connect: Make, names: Any, properties: Any, name: str
+) -> None:
+    custom = event(1, "users.behaviors.CustomEvent", properties=properties)
+    assert await connect(prefix="p ", names=names).deliver(batch_of(custom)) == [DELIVERED]
+    assert sent(heap)[0]["events"][0]["event"] == "p " + name
+
+
+async def test_the_name_of_other_types_can_be_filled_in_too(heap: Destination, connect: Make) -> None:
+    events = [event(1, "shop.Order", properties={"name": "big"}), event(2, "users.messages.email.Send")]
+    names = {"shop.Order": "Order {name}", "users.messages.email.Send": "Braze {name}"}
+    await connect(names=names).deliver(batch_of(*events))
+    assert [entry["event"] for entry in sent(heap)[0]["events"]] == ["Order big", "Braze Email Send"]
+
+
+@pytest.mark.parametrize("name", ["{id}", "{name", "name}", "{}", "{name}}"])
+def test_nothing_but_the_name_can_be_filled_in(connect: Make, name: str) -> None:
+    with pytest.raises(ValidationError, match=r"only \{name\} can be filled in"):
+        connect(names={"shop.Order": name})
+
+
+@pytest.mark.parametrize("identity", ["external_user_id", "user_id"])
+@pytest.mark.parametrize("type", ["users.messages.email.Send", "users.profile.Update"])
+async def test_what_braze_has_redacted_is_no_identity(
+    heap: Destination, connect: Make, identity: str, type: str
+) -> None:
+    """Looked at as well: erasures, for which it is no id of anybody (tests/journal/test_naming.py); a hash, which is
+    one, as it is the same for every event of a user."""
+    data = orjson.loads(event(1, type).body)
+    data["user"][identity] = "[REDACTED]"
+    redacted, hashed = event(1, type).with_data(data), event(2, type)
+    outcomes = await connect(identity=identity).deliver(batch_of(redacted, hashed)) or ()
+    assert isinstance(outcomes[0], Reject)
+    assert "redacted" in outcomes[0].reason
+    assert outcomes[1] == DELIVERED
+    (skipped,) = await connect(identity=identity, without_identity="skip").deliver(batch_of(redacted)) or ()
+    assert isinstance(skipped, Skipped)
 
 
 @pytest.mark.parametrize("answer", [b"postBody.events[0].properties should be object", b"no"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from relay.api import (
     Batch,
@@ -19,7 +19,7 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.heap.api import MOST_ITEMS, PROFILE, Api
+from relay_plugins.heap.api import MOST_ITEMS, OWN_NAME, PROFILE, Api
 from relay_plugins.heap.deletion import Deletion
 from relay_plugins.heap.shape import MOST_CHARACTERS
 
@@ -28,6 +28,15 @@ API_RATE: Final = 245.0
 API_EVENTS: Final = 250
 """Of a request: about what may go in a second."""
 API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names", "api_key"})
+
+
+def _event_name(name: str) -> str:
+    if {"{", "}"}.intersection(name.replace(OWN_NAME, "")):
+        raise ValueError(f"only {OWN_NAME} can be filled in, got {name!r}")
+    return name
+
+
+EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_event_name)]
 
 
 class HeapBatch(BatchSettings):
@@ -64,8 +73,9 @@ class Heap(Connector, type="heap"):
         """What becomes of events that do not have it: parked, or counted as filtered."""
         prefix: str = Field("", max_length=100)
         """Put before the names of events and properties."""
-        names: dict[str, Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]] = Field(default_factory=dict)
-        """Heap's names of event types, where they are not to be the usual."""
+        names: dict[str, EventName] = Field(default_factory=dict)
+        """Heap's names of event types, where they are not to be the usual. `{name}` is the event's own name
+        (`properties.name`), which custom events have; it is the usual one of theirs."""
         api_key: Secret | None = None
         """Of the Main Production environment: users are deleted from Heap when they are erased."""
         batch: HeapBatch = HeapBatch()

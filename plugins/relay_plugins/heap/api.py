@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from relay.api import DELIVERED, Batch, Outcome, Reject, Retry, Skipped, Unauthorized
+from relay.api import DELIVERED, REDACTED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
-from relay_plugins.heap.shape import identity_of, moment, profile, readable, track
+from relay_plugins.heap.shape import CUSTOM_EVENT, identity_of, moment, own_name, profile, readable, track
 
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
@@ -36,6 +36,9 @@ NOT_FOR_HEAP: Final = {
 }
 """Types of events that Heap is not to have."""
 LIMITS: Final = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
+NOTHING_OF_THE_USER: Final = Skipped("the update tells nothing of the user")
+OWN_NAME: Final = "{name}"
+"""What stands in `names` for the event's own name."""
 NOT_SENT: Final = Retry("not sent", after=0, alone=True)
 HEADERS: Final = {"Content-Type": "application/json"}
 UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
@@ -66,8 +69,12 @@ class Api:
     def __init__(self, settings: Any, post: Callable[..., Awaitable[object]]) -> None:
         self._settings, self._post = settings, post
         self.url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
-        why = f"has no user.{settings.identity}, which is the identity in Heap"
-        self._anonymous = Reject(why) if settings.without_identity == "park" else Skipped(why)
+        field, kind = f"user.{settings.identity}", Reject if settings.without_identity == "park" else Skipped
+        self._anonymous = {
+            False: kind(f"has no {field}, which is the identity in Heap"),
+            True: kind(f"has no {field}, which is the identity in Heap: Braze has redacted it"),
+        }
+        """What becomes of events without an identity, by whether Braze has redacted it."""
         self._limits = shared(urlsplit(self.url).netloc, settings.app_id)
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
@@ -91,19 +98,24 @@ class Api:
                 user = event.user
                 identity = identity_of(user, field)
                 if identity is None:
-                    outcomes[number] = self._anonymous
-                elif name == PROFILE:
-                    changes.append((moment(event), number, identity, profile(event, prefix)))
+                    outcomes[number] = self._anonymous[user.get(field) == REDACTED]
+                elif name != PROFILE:
+                    events.append(Item((number,), identity, track(event, user, identity, self._name(event), prefix)))
+                elif properties := profile(event, prefix):
+                    changes.append((moment(event), number, identity, properties))
                 else:
-                    events.append(Item((number,), identity, track(event, user, identity, self._name(name), prefix)))
+                    outcomes[number] = NOTHING_OF_THE_USER
             except Reject as refusal:
                 outcomes[number] = refusal
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
         return events, _newest(changes)
 
-    def _name(self, event_type: str) -> str:
-        return self._settings.names.get(event_type) or readable(event_type)
+    def _name(self, event: Event) -> str:
+        name: str | None = self._settings.names.get(event.type)
+        if name is None:
+            return own_name(event) if event.type == CUSTOM_EVENT else readable(event.type)
+        return name.replace(OWN_NAME, own_name(event)) if OWN_NAME in name else name
 
     async def _send(self, call: Call, items: Sequence[Item], outcomes: list[Outcome]) -> None:
         """Send the items. What is refused is taken apart; what there is no time for any more goes the next time. Raises

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
-from relay.api import Event, Reject
+from relay.api import REDACTED, Event, Reject
 
 MOST_CHARACTERS: Final = 1023
 """Of event names, property names and values (Heap docs, Track)."""
@@ -20,6 +22,10 @@ NAMES_REMEMBERED: Final = 4096
 TIMES_REMEMBERED: Final = 1024
 """Events of one second come together."""
 EMAIL: Final = "email"
+CUSTOM_EVENT: Final = "users.behaviors.CustomEvent"
+ATTRIBUTES: Final = "custom_attributes"
+FACTS_OF_UPDATE: Final = frozenset({"time_ms", "update_source", "archived", "app_group_id", "app_id"})
+"""Of `users.profile.Update`: they tell of the event and not of the user."""
 OWN_NAME: Final = re.compile("id_*", re.IGNORECASE)
 """`id` is Heap's own, in any case (Heap docs, Add User Properties)."""
 WORDS: Final = {
@@ -44,6 +50,7 @@ WORDS: Final = {
 """Parts of an event type that do not show where a word ends."""
 
 Scalar = str | int | float
+Flat = dict[str, Scalar]
 _usual: Final = set[str]()
 """Names of properties that are in Heap what they are here."""
 
@@ -56,10 +63,17 @@ def readable(event_type: str) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in words if word)[:MOST_CHARACTERS]
 
 
+def own_name(event: Event) -> str:
+    """The name that the sender gave an event, as custom events have one, else what its type is called."""
+    name = event.properties.get("name")
+    return name if isinstance(name, str) and name else readable(event.type)
+
+
 def identity_of(user: Mapping[str, Any], field: str) -> str | None:
-    """The identity under a field of `user`; None if the event has none. Raises Reject if Heap takes none such."""
+    """The identity under a field of `user`; None if the event has none, or Braze has redacted it. Raises Reject if Heap
+    takes none such."""
     found = user.get(field)
-    if found is None or found == "":
+    if found is None or found in ("", REDACTED):
         return None
     if not isinstance(found, str | int) or isinstance(found, bool):
         raise Reject(f"user.{field} is neither text nor an integer")
@@ -69,12 +83,12 @@ def identity_of(user: Mapping[str, Any], field: str) -> str | None:
 
 
 def track(event: Event, user: Mapping[str, Any], identity: str, name: str, prefix: str) -> dict[str, Any]:
-    """An entry of bulk track. (Heap docs, Bulk Track.)"""
+    """An entry of bulk track. A property of the event wins over a field of `user`. (Heap docs, Bulk Track.)"""
     entry = {
         "identity": identity,
         "event": (prefix + name)[:MOST_CHARACTERS],
         "idempotency_key": event.id,
-        "properties": flat({**user, **event.properties}, prefix),
+        "properties": flat(event.properties, prefix, user),
     }
     if (time := event.time) is not None:
         entry["timestamp"] = _written(time)
@@ -86,17 +100,19 @@ def _written(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """The values as Heap takes them, numbers and strings under names of their own; of two equal names the first stays.
+def flat(values: Mapping[str, Any], prefix: str = "", others: Mapping[str, Any] = MappingProxyType({})) -> Flat:
+    """The values, then those of `others`, as Heap takes them: numbers and strings, of two equal names the first.
 
     Objects: `{"a": {"b": 1}}` becomes `a.b`; lists: joined by `||`; true and false: as words; null: left out. Names
     and values are cut below 1,024 characters. `id`, which Heap keeps for itself in upper and lower case, becomes `id_`,
-    and so that it can be told from one that was called that, `id_` becomes `id__`. The values may be changed in place.
+    and so that it can be told from one that was called that, `id_` becomes `id__`.
     """
-    if not prefix and _usual.issuperset(values) and _mended(values):
-        return values
-    found: dict[str, Scalar] = {}
+    plain = {**others, **values}
+    if not prefix and _usual.issuperset(plain) and _mended(plain):
+        return plain
+    found: Flat = {}
     _flatten(values, prefix, 1, found)
+    _flatten(others, prefix, 1, found)
     return found
 
 
@@ -106,12 +122,31 @@ def moment(event: Event) -> float:
     return exact / 1000 if isinstance(exact, int | float) else event.time or 0.0
 
 
-def profile(event: Event, prefix: str) -> dict[str, Scalar]:
-    """The properties of a user; the e-mail address as `email`, which Heap knows, whatever the prefix.
+def profile(event: Event, prefix: str) -> Flat:
+    """The properties of a user: those of the event, the time zone, and each custom attribute.
 
-    (Heap docs, Add User Properties.)"""
-    names = {name: EMAIL if name.lower() in (EMAIL, "email_address") else prefix + name for name in event.properties}
-    return flat({names[name]: value for name, value in event.properties.items()})
+    Of several with one name the first of these wins. The e-mail address becomes `email`, which Heap knows, whatever the
+    prefix. (Heap docs, Add User Properties.)"""
+    told = {name: value for name, value in event.properties.items() if name not in FACTS_OF_UPDATE}
+    attributes = _attributes(told.pop(ATTRIBUTES, None))
+    told.setdefault("timezone", event.user.get("timezone"))
+    return flat(_named_for_heap(told, prefix), "", _named_for_heap(attributes, prefix))
+
+
+def _attributes(value: Any) -> Mapping[str, Any]:
+    """Custom attributes by name; Braze sends them as JSON in a text. What is no such object stays one attribute."""
+    if value is None or value == REDACTED:
+        return {}
+    read = value
+    if isinstance(value, str):
+        with suppress(orjson.JSONDecodeError):
+            read = orjson.loads(value)
+    return read if isinstance(read, dict) else {ATTRIBUTES: value}
+
+
+def _named_for_heap(properties: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    names = {name: EMAIL if name.lower() in (EMAIL, "email_address") else prefix + name for name in properties}
+    return {names[name]: value for name, value in properties.items()}
 
 
 def _flatten(values: Mapping[str, Any], path: str, depth: int, found: dict[str, Scalar]) -> None:
