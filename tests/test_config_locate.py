@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.config.locate import locate
+from relay.config.files import Document
+from relay.config.locate import locate_keys
 
 TEXT = '''\
 # a comment
@@ -27,7 +28,17 @@ batch.events = 5
 a = 1
 [[list]]
 a = 2
+[list.inner]
+"b.\\u0063" . d = [
+  # [
+  [1, {e = 1, f.g = [ "]" ]}],
+  1979-05-27 07:32:00, "=",
+  2.5]
 '''
+
+
+def locate(text, path):
+    return Document("a.toml", "a.toml", text, {}).line(path)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +47,16 @@ a = 2
         (("title",), 2),
         (("source",), 7),
         (("source", "braze", "type"), 8),
-        (("source", "braze", "tokens", 1, "env"), 9),
+        (("source", "braze", "tokens", 1, "env"), 11),
         (("source", "braze", "nothing"), 7),
         (("connector", "heap"), 15),
         (("connector", "heap", "batch", "events"), 16),
         (("connector", "heap", "batch", "age"), 16),
         (("list", 1, "a"), 20),
+        (("list", 1, "inner", "b.c", "d"), 22),
+        (("list", 1, "inner", "b.c", "d", 0, 1, "f", "g", 0), 24),
+        (("list", 1, "inner", "b.c", "d", 2), 25),
+        (("list", 1, "inner", "b.c", "d", 3), 26),
         (("nothing",), None),
         ((), None),
     ],
@@ -59,6 +74,10 @@ VALUES = st.sampled_from(
         '"""\n[a]\na = 1\n"""',
         "'''\n\na = 2'''",
         "{ a = 1, b = 2 }",
+        "[[], [{}, { a = [ '[' ] }, [1,],\n], 07:32:00]",
+        '"""\\"""# \n""""',
+        "'''x'''''",
+        "1979-05-27 07:32:00.5",
         '"a\u2028b"',
     ]
 )
@@ -77,5 +96,14 @@ def test_every_key_of_a_written_file_is_found_where_it_was_written(data, tables)
             text += data.draw(BETWEEN)
             expected[(*table.split("."), *key.strip('"').split("."))] = text.count("\n") + 1
             text += f"{key} = {data.draw(VALUES)}\n"
-    tomllib.loads(text)
-    assert {path: locate(text, path) for path in expected} == expected
+    found = locate_keys(text)
+    assert set(found) == set(paths((), tomllib.loads(text)))
+    assert {path: found[path] for path in expected} == expected
+
+
+def paths(path, value):
+    """Every key, table and entry of an array."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from paths((*path, key), inner)

@@ -18,10 +18,12 @@ from pydantic import Field, PlainValidator
 from relay.api import (
     DELIVERED,
     Batch,
+    BearerToken,
     Connector,
     ConnectorSettings,
     Contradiction,
     Event,
+    HeaderSecret,
     HttpUrl,
     Outcome,
     Reject,
@@ -45,7 +47,7 @@ SINGLY_SHARE: Final = 0.9
 
 def _header(value: object) -> str | Secret:
     if not isinstance(value, str):
-        return Secret.parse(value)
+        return HeaderSecret.parse(value)
     if not value.isprintable():
         raise ValueError("a header's value has no line breaks or control characters")
     return value
@@ -65,7 +67,7 @@ class Http(Connector, type="http"):
         method: Literal["POST", "PUT", "PATCH"] = "POST"
         headers: dict[str, HeaderValue] = Field(default_factory=dict)
         """Added to every request; `{ credential = "name" }` instead of a string for what is secret."""
-        token: Secret | None = None
+        token: BearerToken | None = None
         """Sent as `Authorization: Bearer ...`."""
         body: Literal["events", "array", "single", "ndjson"] = "events"
         """`{"events": [...]}`, `[...]`, one request per event, or one event per line."""

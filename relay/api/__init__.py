@@ -18,7 +18,7 @@ from relay.api.outcome import (
     retry_after,
 )
 from relay.api.plugin import Plugin
-from relay.api.secret import Secret
+from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
 from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, check_utf8
 
@@ -29,6 +29,7 @@ __all__ = [
     "Answered",
     "Batch",
     "BatchSettings",
+    "BearerToken",
     "Block",
     "ByteSize",
     "Connector",
@@ -42,6 +43,7 @@ __all__ = [
     "EventSelection",
     "Filter",
     "FilterSettings",
+    "HeaderSecret",
     "HttpUrl",
     "Kind",
     "Malformed",

@@ -1,6 +1,7 @@
 """Secrets: settings that say where a value is, never what it is."""
 
 import os
+import unicodedata
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +9,10 @@ from typing import Any, Final
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from relay.api.plain_file import NotPlain, read_plain
+
+MOST_BYTES: Final = 1 << 20
+BYTE_ORDER_MARK: Final = "\ufeff"
 WAYS: Final = ("credential", "file", "env")
 SECRET_FORMS: Final = '{ credential = "name" }, { file = "/path" } or { env = "NAME" }'
 
@@ -17,21 +22,29 @@ class Secret:
 
     Written as `{ credential = "name" }` (systemd's LoadCredential), `{ file = "/path" }` or `{ env = "NAME" }`.
     It is read when the configuration is loaded, so a rotated secret takes a reload (a systemd credential: a restart).
+    White space around the value, line breaks and a byte order mark are left out, however it is read.
     """
 
     def __init__(self, how: str, name: str) -> None:
         self.how = how
         self.name = name
         self.problem: str | None = None
-        """Why the value could not be read; None if it could."""
+        """Why the value cannot be used; None if it can."""
         self._value = ""
         try:
             self._value = self._read()
         except (OSError, LookupError, ValueError) as error:
             self.problem = f"{self} cannot be read: {error}"
+        else:
+            self.problem = self._flaw()
+
+    @property
+    def doubt(self) -> str | None:
+        """What is allowed but probably not meant in the value, never repeating it."""
+        return None
 
     def reveal(self) -> str:
-        """The secret itself. Raises LookupError if it could not be read."""
+        """The secret itself. Raises LookupError if it cannot be used."""
         if self.problem is not None:
             raise LookupError(self.problem)
         return self._value
@@ -49,13 +62,20 @@ class Secret:
         if self.how == "env":
             if self.name not in os.environ:
                 raise LookupError(f"the environment has no variable {self.name}")
-            value = os.environ[self.name]
+            content = os.environb[self.name.encode("utf-8", "surrogateescape")]
         else:
-            path = _secret_file(self.name) if self.how == "file" else _credential(self.name)
-            value = path.read_text("utf-8").rstrip("\r\n")
+            content = _content(_secret_file(self.name) if self.how == "file" else _credential(self.name))
+        try:
+            value = content.decode().strip().strip(BYTE_ORDER_MARK).strip()
+        except UnicodeDecodeError:
+            raise ValueError("it is not UTF-8") from None  # the error itself would repeat a part of it
         if not value:
             raise ValueError("it is empty")
         return value
+
+    def _flaw(self) -> str | None:
+        """Say why the value is of no use."""
+        return None
 
     @classmethod
     def parse(cls, value: object) -> "Secret":
@@ -83,6 +103,47 @@ class Secret:
         ways = {how: {"type": "string", "minLength": 1} for how in WAYS}
         one = {"minProperties": 1, "maxProperties": 1}
         return {"type": "object", "properties": ways, "additionalProperties": False, **one}
+
+
+class HeaderSecret(Secret):
+    """A secret that is sent in a header, which holds neither line breaks nor control characters."""
+
+    @property
+    def doubt(self) -> str | None:
+        """Quotes, and characters that many programs do not send in a header."""
+        if self.problem is not None:
+            return None
+        if len(self._value) > 1 and self._value[0] == self._value[-1] and self._value[0] in "\"'":
+            return f"{self} stands in quotes: they are part of the secret"
+        if not self._value.isascii():
+            return f"{self} holds characters beyond ASCII: many programs do not send them in a header"
+        return None
+
+    def _flaw(self) -> str | None:
+        for character in self._value:
+            if not character.isprintable():
+                named = unicodedata.name(character, "a control character").lower()
+                what = "a line break" if character in "\r\n" else f"{named} (U+{ord(character):04X})"
+                return f"{self} cannot be sent in a header: it holds {what}"
+        return None
+
+
+class BearerToken(HeaderSecret):
+    """What follows `Authorization: Bearer`."""
+
+    @property
+    def doubt(self) -> str | None:
+        """White space as well: RFC 6750 has none in a token."""
+        if " " in self._value:
+            return f"{self} holds a space: most senders do not send such a token"
+        return super().doubt
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_plain(path, MOST_BYTES)
+    except NotPlain as error:
+        raise ValueError(f"it {error}") from None
 
 
 def _wrong(reference: object) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from relay.api.event import Kind
 from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
-from relay.api.secret import Secret
+from relay.api.secret import BearerToken
 from relay.api.settings import Duration, Rate, Settings, UrlPath
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SourceSettings(Settings):
     enabled: bool = True
     path: UrlPath
     """Where on the ingest listener the sender posts to; each source has its own."""
-    tokens: tuple[Secret, ...] = ()
+    tokens: tuple[BearerToken, ...] = ()
     """Bearer tokens, any of which is accepted (several: for rotation); none: everybody may send."""
     dedupe: Duration = Field(0.0, ge=0, le=WEEK_S)
     """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from relay.api import Connector, Secret, Source
 from relay.catalogue import TYPES, Selection
-from relay.config.merge import KeyPath, Merged, is_reference
+from relay.config.locate import KeyPath
+from relay.config.merge import Merged, is_reference
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured, ErasureSettings
 from relay.config.private import plain_secret
@@ -182,6 +183,13 @@ def unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tup
         secret = Secret.parse(leaf) if isinstance(table, dict) and is_reference(leaf) else leaf
         if isinstance(secret, Secret) and secret.problem is not None:
             yield secret, merged.mistake(place, secret.problem, private=True)
+
+
+def doubtful_secrets(path: KeyPath, settings: object, merged: Merged) -> Iterator[Mistake]:
+    """Find secrets whose value is probably not what was meant."""
+    for place, leaf in leaves(path, settings):
+        if isinstance(leaf, Secret) and leaf.doubt is not None:
+            yield merged.mistake(place, leaf.doubt, private=True)
 
 
 def is_only_elsewhere(secret: Secret) -> bool:

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from relay.api.plain_file import NotPlain, check_plain, read_plain
+
 Stamp = Mapping[str, bytes]
+MOST_BYTES: Final = 64 << 20
 PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
 
 
@@ -57,7 +60,7 @@ def _is_plugin(path: Path) -> bool:
 def _load_drop_in(path: Path) -> ModuleType:
     """Load a module by its location, under a name of its own that no installed package can have."""
     for part in (path.parent, path, *path.rglob("*")):
-        _check_owner(part)
+        _check_code(part)
     name = f"relay_dropin_{path.stem}"
     spec = spec_from_file_location(name, path / "__init__.py" if path.is_dir() else path)
     if spec is None or spec.loader is None:
@@ -87,14 +90,16 @@ def stamp(path: Path) -> Stamp:
 
 def _digest(file: Path) -> bytes:
     try:
-        return hashlib.sha256(file.read_bytes()).digest()
-    except OSError:
+        return hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
+    except (OSError, NotPlain):
         return b""
 
 
-def _check_owner(path: Path) -> None:
-    """Refuse code that somebody else could have written. Raises PermissionError."""
+def _check_code(path: Path) -> None:
+    """Refuse what is no file, and code that somebody else could have written. Raises PermissionError, NotPlain."""
     about = path.stat()
+    if not stat.S_ISDIR(about.st_mode):
+        check_plain(about.st_mode)
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"{path} can be written by others: chmod go-w {path}")
     if about.st_uid not in (0, os.geteuid()):

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from relay.config.load import Loaded
-from relay.config.merge import KeyPath, is_reference
+from relay.config.locate import KeyPath
+from relay.config.merge import is_reference
 from relay.config.private import shown
 
 

@@ -5,25 +5,39 @@ the first folder that has it, so that /etc overrides what a package ships. An em
 its name. `60-heap.toml.d/*.toml`, in any of the folders, override single keys of 60-heap.toml.
 """
 
+import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from relay.config.locate import locate
+from relay.api.plain_file import NotPlain, read_plain
+from relay.config.locate import KeyPath, locate_keys
 from relay.config.mistake import Mistake, dotted
-from relay.config.private import excerpt, without_secrets
+from relay.config.private import excerpt, is_secret, without_secrets
 
 CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))
 
 LEFTOVERS: Final = (".dpkg-", ".rpmnew", ".rpmsave")
 """What package managers leave beside a file that they did not dare to replace."""
+MOST_BYTES: Final = 1 << 20
+"""A larger file is refused: reading it would take longer than a start may take."""
+MOST_NESTED: Final = 32
+"""Levels of tables and arrays in a file."""
+DIGITS: Final = re.compile(r"\d[\d_]{4299}")
+"""Python reads no integer that is longer."""
+DEEP_KEY: Final = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
+"""Reading such a key takes the parser time that grows with the square of its length."""
+INTEGERS: Final = range(-(1 << 63), 1 << 63)
+"""What TOML calls an integer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """A file of valid TOML. `base` is the file that it overrides keys of, or its own name."""
 
@@ -34,18 +48,28 @@ class Document:
 
     def line(self, path: Sequence[str | int]) -> int | None:
         """The line of the key or of its nearest parent in this file."""
-        return locate(self.text, path)
+        starts = (tuple(path[:length]) for length in range(len(path), 0, -1))
+        return next((self._located[start] for start in starts if start in self._located), None)
+
+    @cached_property
+    def _located(self) -> Mapping[KeyPath, int]:
+        return locate_keys(self.text)
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return self.text.split("\n")  # splitlines() knows line ends that TOML does not
 
     def mistake(self, path: Sequence[str | int], reason: str, suggestion: str | None, *, private: bool) -> Mistake:
         """Make a mistake of something about this key; `private` keeps its value out of the excerpt."""
         line = self.line(path)
+        shown = "" if line is None else excerpt(self._lines[line - 1], private=private or is_secret(path))
         return Mistake(
             file=self.name,
             line=line,
             key=dotted(path),
             reason=without_secrets(reason),
             suggestion=suggestion,
-            excerpt=_excerpt(self.text, line, private=private),
+            excerpt=shown,
         )
 
 
@@ -98,32 +122,87 @@ def _counts(name: str) -> bool:
 
 def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
     """Read one file into `reading`; return False if it masks its name."""
-    text, before = "", len(reading.documents)
     try:
-        mode, text = path.stat().st_mode, path.read_text("utf-8")
-        if not text:
+        about = path.stat()
+        content = b"" if _is_null(about) else read_plain(path, MOST_BYTES)
+        if not content:
             return False
-        if mode & stat.S_IWOTH:
+        if about.st_mode & stat.S_IWOTH:
             reading.mistakes.append(Mistake(file=name, reason=f"anybody may write it: chmod o-w {path}"))
-        reading.documents.append(Document(name, base, text, tomllib.loads(text)))
+        document = _parse(name, base, content)
     except OSError as error:
-        reading.mistakes.append(Mistake(file=name, reason=f"cannot be read: {error.strerror}"))
-    except UnicodeDecodeError:
-        reading.mistakes.append(Mistake(file=name, reason="is not UTF-8"))
-    except tomllib.TOMLDecodeError as error:
-        reading.mistakes.append(_syntax_mistake(name, text, str(error)))
-    if len(reading.documents) == before:
+        document = Mistake(file=name, reason=f"cannot be read: {error.strerror}")
+    except NotPlain as error:
+        document = Mistake(file=name, reason=str(error))
+    if isinstance(document, Mistake):
+        reading.mistakes.append(document)
         reading.unread.append(name)
+    else:
+        reading.documents.append(document)
     return True
+
+
+def _is_null(about: os.stat_result) -> bool:
+    """Tell whether it is /dev/null."""
+    return stat.S_ISCHR(about.st_mode) and about.st_rdev == Path(os.devnull).stat().st_rdev
+
+
+def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
+    """Read TOML, with a byte order mark or without."""
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        return Mistake(file=name, reason="is not UTF-8")
+    if found := DEEP_KEY.search(text):
+        return Mistake(file=name, line=_line_at(text, found.start()), reason="a key of more than 200 parts")
+    too_deep = Mistake(file=name, reason=f"is nested more than {MOST_NESTED} levels deep")
+    try:
+        document = Document(name, base, text, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        return _syntax_mistake(name, text, str(error))
+    except RecursionError:
+        return too_deep
+    except ValueError:  # the parser leaves this one to Python
+        found = DIGITS.search(text)
+        line = _line_at(text, found.start()) if found else None
+        return Mistake(file=name, line=line, reason="a number of more than 4,300 digits")
+    if _is_deep(document.table):
+        return too_deep
+    return next((document.mistake(*odd, None, private=False) for odd in _odd_numbers((), document.table)), document)
+
+
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _is_deep(table: Mapping[str, Any]) -> bool:
+    level: list[Any] = [table]
+    for _ in range(MOST_NESTED):
+        inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+        level = [value for value in inner if isinstance(value, dict | list)]
+    return bool(level)
+
+
+def _odd_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, str]]:
+    """Find numbers that no setting can have."""
+    match value:
+        case dict() | list():
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from _odd_numbers((*path, key), inner)
+        case int() if value not in INTEGERS:
+            yield path, "is no integer of 64 bits"
+        case float() if not isfinite(value):
+            yield path, "is no finite number"
 
 
 def _syntax_mistake(name: str, text: str, said: str) -> Mistake:
     match = re.search(r"at line (\d+), column (\d+)", said)
     if not match:  # the end of the file
         return Mistake(file=name, line=len(text.splitlines()), reason=f"not TOML: {said}")
-    line, column = int(match[1]), int(match[2])
-    reason = f"not TOML: {said}" + _hint(text.split("\n")[line - 1], column, said)
-    return Mistake(file=name, line=line, reason=reason, excerpt=_excerpt(text, line, private=True))
+    number, column = int(match[1]), int(match[2])
+    line = text.split("\n")[number - 1]
+    reason = f"not TOML: {said}" + _hint(line, column, said)
+    return Mistake(file=name, line=number, reason=reason, excerpt=excerpt(line, private=True))
 
 
 def _hint(line: str, column: int, said: str) -> str:
@@ -132,10 +211,6 @@ def _hint(line: str, column: int, said: str) -> str:
     if not word or not word[0] or not (said.startswith("Invalid value") or re.search(r"=\s*[\w.:+-]+$", before)):
         return ""
     return "; true and false are lower case" if word[0] in ("True", "False") else "; strings need quotes"
-
-
-def _excerpt(text: str, line: int | None, *, private: bool) -> str:
-    return "" if line is None else excerpt(text.split("\n")[line - 1].rstrip(), private=private)
 
 
 def _pointless_overrides(folders: Sequence[Path], names: set[str]) -> Iterator[Mistake]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,8 @@ from relay.api import Plugin, Settings
 from relay.config import crosscheck
 from relay.config.address import TcpAddress
 from relay.config.files import read
-from relay.config.merge import KeyPath, Merged
+from relay.config.locate import KeyPath
+from relay.config.merge import Merged
 from relay.config.mistake import ConfigError, Mistake, closest
 from relay.config.model import (
     OWN_TABLES,
@@ -98,7 +100,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
-        stale_plugins=registry.stale,
+        stale_plugins=check.stale,
     )
     if check.mistakes:
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
@@ -113,7 +115,7 @@ def _place(mistake: Mistake) -> tuple[str, int, str]:
     return mistake.file, mistake.line or 0, mistake.key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Check:
     """One load under way: what is looked at, and what has been found."""
 
@@ -121,6 +123,11 @@ class _Check:
     registry: Registry
     mistakes: list[Mistake]
     warnings: list[Mistake]
+
+    @cached_property
+    def stale(self) -> list[str]:
+        """The plugins whose code has changed on disk; read once for a load."""
+        return self.registry.stale
 
     def unknown_tables(self) -> None:
         for name in self.merged.table.keys() - set(TABLES):
@@ -165,7 +172,7 @@ class _Check:
             return None
         if not isinstance(wanted, str) or wanted not in known:
             broken = [f"; plugin {info.name} is broken: {info.reason}" for info in self.registry.suspects(wanted)]
-            stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.registry.stale]
+            stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
             reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale])}'
             self._wrong((kind, name, "type"), reason, closest(wanted, known))
             return None
@@ -222,12 +229,17 @@ class _Check:
         self._unread(path, settings, required=required)
 
     def _unread(self, path: KeyPath, table: object, *, required: bool, off: bool = False) -> bool:
-        """Report secrets that cannot be read; tell whether there are any."""
+        """Report doubtful secrets, and those that cannot be used; tell whether there are any of these."""
+        self.warnings.extend(crosscheck.doubtful_secrets(path, table, self.merged))
         unread = list(crosscheck.unread_secrets(path, table, self.merged))
+        if not unread:
+            return False
+        fresh = self._unless_wrong(mistake for _, mistake in unread)
         for secret, mistake in unread:
             harmless = off or (not required and crosscheck.is_only_elsewhere(secret))
-            (self.warnings if harmless else self.mistakes).extend(self._unless_wrong([mistake]))
-        return bool(unread)
+            if mistake in fresh:
+                (self.warnings if harmless else self.mistakes).append(mistake)
+        return True
 
     def _unless_wrong(self, found: Iterable[Mistake]) -> list[Mistake]:
         """Leave out what is about a key of which a mistake is known already."""

@@ -1,59 +1,109 @@
-"""Finds the line of a key in a TOML text, with the standard parser and no second grammar.
+"""Finds the lines of all keys of a TOML text, in one pass.
 
-A prefix of a TOML text cut at a statement boundary is itself valid TOML, and a key once defined stays defined, so the
-first line of a key can be found by bisection.
+The text is valid: the standard parser has read it, and it reads the keys here as well. So this looks for no more than
+where keys, values, arrays and tables begin and end.
 """
 
+import re
 import tomllib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+KeyPath = tuple[str | int, ...]
+
+_BARE: Final = r"[A-Za-z0-9_-]++"
+_QUOTED: Final = r""""(?:\\.|[^"\\])*+"|'[^']*+'"""
+_KEY: Final = rf"(?:{_BARE}|{_QUOTED})(?:[ \t]*+\.[ \t]*+(?:{_BARE}|{_QUOTED}))*+"
+_TOKEN: Final = re.compile(
+    rf"""
+      \#[^\n]*+                                            # a comment
+    | (?P<value> \"{{3}}(?:\\.|[^\\])*?\"{{3}}(?!\")       # texts of several lines
+               | '{{3}}.*?'{{3}}(?!') )
+    | (?P<key> {_KEY} )[ \t]*+=
+    | (?P<text> {_QUOTED} | [^\s\[\]{{}},="'\#]++ )
+    | (?P<mark> [][{{}},] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_HEADER: Final = re.compile(rf"\[(?P<again>\[)?[ \t]*+(?P<key>{_KEY})[ \t]*+\]\]?", re.DOTALL)
 
 
-def locate(text: str, path: Sequence[str | int]) -> int | None:
-    """Return the line (from 1) of the statement that first defines `path` or its nearest existing parent.
-
-    None if the text defines not even the first key. The text must be valid TOML.
-    """
-    lines = [line + "\n" for line in text.split("\n")]  # splitlines() knows line ends that TOML does not
-    keys = _existing(tomllib.loads(text), path)
-    if not keys:
-        return None
-    low, high = 0, len(lines)  # the first `low` lines lack the key, the first `high` lines have it; both parse
-    while found := _nearest_cut(lines, low, high):
-        cut, document = found
-        if len(_existing(document, keys)) == len(keys):
-            high = cut
-        else:
-            low = cut
-    return 1 + next(number for number in range(low, high) if not _is_blank(lines[number]))
+def locate_keys(text: str) -> Mapping[KeyPath, int]:
+    """Return the line (from 1) at which each key, table and entry of an array first begins."""
+    return _Pass(text).lines
 
 
-def _existing(document: Any, path: Sequence[str | int]) -> list[str | int]:
-    """The longest start of `path` that the document defines."""
-    keys: list[str | int] = []
-    for key in path:
-        try:
-            document = document[key]
-        except (KeyError, IndexError, TypeError):
-            break
+class _Pass:
+    """One pass over a text."""
+
+    def __init__(self, text: str) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self._line = 1
+        self._open: list[tuple[KeyPath, int | None]] = [((), None)]
+        """The table of the last header, and the arrays (with the number of an entry) and inline tables within."""
+        self._assigned: KeyPath | None = None
+        """The key whose value comes next."""
+        self._headers = Counter[KeyPath]()
+        at = 0
+        while token := _TOKEN.search(text, at):
+            self._line += text.count("\n", at, token.start())
+            header = None if token["mark"] != "[" or not self._is_between() else _HEADER.match(text, token.start())
+            if header:
+                self._enter_table(_keys(header["key"]), again=header["again"] is not None)
+            elif token["key"]:
+                self._assigned = self._note(self._open[-1][0], _keys(token["key"]))
+            elif token["mark"]:
+                self._follow(token["mark"])
+            elif token["value"] or token["text"]:
+                self._begin_value()
+            end = (header or token).end()
+            self._line += text.count("\n", token.start(), end)
+            at = end
+
+    def _is_between(self) -> bool:
+        return self._assigned is None and len(self._open) == 1
+
+    def _note(self, table: KeyPath, keys: KeyPath) -> KeyPath:
+        for length in range(len(table) + 1, len(table) + len(keys) + 1):
+            self.lines.setdefault((*table, *keys)[:length], self._line)
+        return (*table, *keys)
+
+    def _enter_table(self, keys: KeyPath, *, again: bool) -> None:
+        """Note a header. It counts within the last table of each [[name]] on its way."""
+        path: KeyPath = ()
+        for number, key in enumerate(keys):
+            path = self._note(path, (key,))
+            if again and number == len(keys) - 1:
+                self._headers[path] += 1
+            if path in self._headers:
+                path = self._note(path, (self._headers[path] - 1,))
+        self._open = [(path, None)]
+
+    def _begin_value(self) -> KeyPath:
+        """Return the path of the value that begins here."""
+        path, self._assigned = self._assigned, None
+        parent, number = self._open[-1]
+        if path is None and number is not None:
+            path = self._note(parent, (number,))
+        return parent if path is None else path
+
+    def _follow(self, mark: str) -> None:
+        if mark in "[{":
+            self._open.append((self._begin_value(), 0 if mark == "[" else None))
+        elif mark in "]}":
+            self._open.pop()
+        elif (entry := self._open[-1])[1] is not None:
+            self._open[-1] = (entry[0], entry[1] + 1)
+
+
+def _keys(written: str) -> KeyPath:
+    """Read a dotted key."""
+    if re.fullmatch(_BARE, written):
+        return (written,)
+    keys = list[str]()
+    inner: Any = tomllib.loads(f"{written} = 0")
+    while isinstance(inner, dict):
+        ((key, inner),) = inner.items()
         keys.append(key)
-    return keys
-
-
-def _nearest_cut(lines: Sequence[str], low: int, high: int) -> tuple[int, dict[str, Any]] | None:
-    """The statement boundary strictly between `low` and `high` that is nearest below, else above, their middle."""
-    middle = (low + high) // 2
-    return _first_parsed(lines, range(middle, low, -1)) or _first_parsed(lines, range(middle + 1, high))
-
-
-def _first_parsed(lines: Sequence[str], cuts: Iterable[int]) -> tuple[int, dict[str, Any]] | None:
-    for cut in cuts:
-        try:
-            return cut, tomllib.loads("".join(lines[:cut]))
-        except tomllib.TOMLDecodeError:
-            continue  # the cut falls inside a value of several lines
-    return None
-
-
-def _is_blank(line: str) -> bool:
-    return not line.strip() or line.lstrip().startswith("#")
+    return tuple(keys)

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
 from relay.config.files import Document
+from relay.config.locate import KeyPath
 from relay.config.mistake import Mistake
 
 SECRET_KEYS: Final = ("credential", "file", "env")
-
-KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,16 @@
 """A mistake in the configuration, told so that a person finds and mends it."""
 
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Final
+
+NEIGHBOURS: Final = 10
+"""Of many known words, how many before and behind in the alphabet a word is compared with."""
+MANY: Final = 200
+LONG: Final = 100
+"""Nobody meant a word of so many characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,4 +50,11 @@ def dotted(path: Iterable[str | int]) -> str:
 
 def closest(word: object, known: Iterable[str]) -> str | None:
     """Return the known word that was perhaps meant."""
-    return next(iter(get_close_matches(str(word), list(known), n=1)), None)
+    text, words = str(word), list(known)
+    if len(text) > LONG:
+        return None
+    if len(words) > MANY:
+        words.sort()
+        middle = bisect(words, text)
+        words = words[max(0, middle - NEIGHBOURS) : middle + NEIGHBOURS]
+    return next(iter(get_close_matches(text, words, n=1)), None)

@@ -8,6 +8,7 @@ from typing import Final, Generic, Literal, TypeVar, get_type_hints
 from pydantic import Field
 
 from relay.api import (
+    BearerToken,
     ByteSize,
     Connector,
     ConnectorSettings,
@@ -16,7 +17,6 @@ from relay.api import (
     Filter,
     FilterSettings,
     Plugin,
-    Secret,
     Settings,
     Source,
     SourceSettings,
@@ -102,7 +102,7 @@ class AdminSettings(Settings):
 
     listen: ListenIfAny = ()
     """Loopback addresses, for tools that cannot use a unix socket."""
-    tokens: tuple[Secret, ...] = ()
+    tokens: tuple[BearerToken, ...] = ()
     """Bearer tokens for these addresses, any of which is accepted; the unix socket needs none."""
 
     def contradictions(self) -> Iterator[Contradiction]:

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from relay.api.secret import SECRET_FORMS
 
 HIDDEN: Final = "..."
 """Stands in an excerpt for what is not shown."""
+
+SHOWN: Final = 200
+"""Characters of a line that are shown at most."""
 
 HEADERS: Final = ("authorization", "x-api-key", "api-key", "cookie")
 """Request headers whose values are secrets, in lower case."""
@@ -32,14 +36,26 @@ def without_secrets(text: str) -> str:
     return _IN_QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(f"://{HIDDEN}@", text))
 
 
+@lru_cache(maxsize=64)
 def excerpt(line: str, *, private: bool) -> str:
     """Show a line of TOML: without any value if it is private, else without what looks like a secret."""
+    line = line.rstrip()
     if private:
-        return re.sub(r"(?<==).*|[\"'].*", f" {HIDDEN}", line)
-    return _NAMED.sub(rf"\1 {HIDDEN}", without_secrets(line))
+        shown = re.sub(r"(?<==).*|[\"'].*", f" {HIDDEN}", line)
+        return HIDDEN if shown == line and not line.lstrip().startswith("[") else _cut(shown)
+    return _cut(_NAMED.sub(rf"\1 {HIDDEN}", without_secrets(line)))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+
+
+def is_secret(path: Sequence[str | int]) -> bool:
+    """Tell whether a key is named like a secret."""
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    return _NAMED.search(f"{name} =") is not None
 
 
 def shown(path: Sequence[str | int], text: str) -> str:
     """Show a text that is the value of this key path: nothing of it if the key is named like a secret."""
-    name = next((step for step in reversed(path) if isinstance(step, str)), "")
-    return HIDDEN if _NAMED.search(f"{name} =") else without_secrets(text)
+    return HIDDEN if is_secret(path) else without_secrets(text)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
@@ -113,8 +114,15 @@ def _lenient(model: type[S], places: Iterable[Place]) -> type[S]:
     """The model without need of settings that are missing, or left out because they are wrong."""
     absent = {place[0] for place in places if len(place) == 1}
     fields = [(name, field) for name, field in model.model_fields.items() if field.is_required()]
-    optional: dict[str, Any] = {name: (Any, None) for name, field in fields if (field.alias or name) in absent}
-    return create_model(model.__name__, __base__=model, **optional) if optional else model
+    optional = frozenset(name for name, field in fields if (field.alias or name) in absent)
+    return _optional(model, optional) if optional else model
+
+
+@lru_cache(maxsize=64)
+def _optional(model: type[S], names: frozenset[str]) -> type[S]:
+    """The model without need of these settings. It is kept: making one takes longer than checking many tables."""
+    fields: dict[str, Any] = dict.fromkeys(names, (Any, None))
+    return create_model(model.__name__, __base__=model, **fields)
 
 
 def _is_about(contradiction: ErrorDetails, wrong: Iterable[Place]) -> bool:

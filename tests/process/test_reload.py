@@ -1,6 +1,7 @@
 """Reload: what changed goes over to the new configuration, the rest notices nothing, and no sender is ever refused."""
 
 import asyncio
+import os
 import signal
 from typing import Any
 
@@ -93,6 +94,19 @@ async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon:
         told = [request.bodies() for request in changed.requests if request.target == "/?removed"]
         assert len([body for bodies in told for body in bodies]) == 2, "it goes on where it was: each event once"
         assert await daemon.stop() == 0
+
+
+async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    await daemon.start()
+    os.mkfifo(daemon.conf / "20-fifo.toml")
+    code, _, error = await relay(daemon, "reload")
+    assert (code, "20-fifo.toml: is a FIFO, not a file" in error) == (78, True)
+    (daemon.conf / "20-fifo.toml").unlink()
+    assert (await relay(daemon, "reload"))[0] == 0
+    os.mkfifo(daemon.conf / "20-fifo.toml")
+    assert (await relay(daemon, "reload"))[0] == 78
+    assert await daemon.stop() == 0
 
 
 async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothing(daemon: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from relay.api import ConnectorSettings, Contradiction, EventSelection, HttpUrl, Secret
+from relay.api import BearerToken, ConnectorSettings, Contradiction, EventSelection, HttpUrl, Secret
 from relay_plugins.braze_cohorts.change import EVENT_TYPE
 
 HOSTS: Final = {
@@ -41,7 +41,7 @@ class CohortSettings(ConnectorSettings):
     partner_key: Secret | None = None
     data_import_key: Secret | None = None
     """Braze: Partner Integrations > Technology Partners > Heap."""
-    rest_key: Secret | None = None
+    rest_key: BearerToken | None = None
     """A REST key that may call users.track."""
     attribute: str | None = Field(None, min_length=1)
     """The attribute's name; `{id}` is the cohort's id, `{name}` its first name as a slug. Usually `heap_cohort_{id}`;

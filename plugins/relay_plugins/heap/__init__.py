@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from relay.api import (
     Batch,
     BatchSettings,
+    BearerToken,
     Connector,
     ConnectorSettings,
     Contradiction,
@@ -62,7 +63,7 @@ class Heap(Connector, type="heap"):
         """The webhook that Heap set up for Braze, or Heap's server-side API."""
         endpoint: HttpUrl | None = None
         """The webhook URL that Heap gave you; in the mode `api` another host than the region's."""
-        token: Secret | None = None
+        token: BearerToken | None = None
         """Sent as `Authorization: Bearer ...`, if Heap gave you one."""
         app_id: str | None = Field(None, pattern=r"^\d+$")
         """The id of the environment in Heap. It is in every page that Heap watches: no secret."""

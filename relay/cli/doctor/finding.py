@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from relay.api import Secret
 from relay.config import Config, Loaded, Mistake, Registry, leaves
-from relay.config.merge import KeyPath
+from relay.config.locate import KeyPath
 from relay.journal.folders import journal_folder
 
 if TYPE_CHECKING:
