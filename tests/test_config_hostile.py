@@ -69,8 +69,6 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path, registry: Registry) -> No
         ("\n[" + '"a" . ' * 80_000 + "a]", "a.toml:2: a key of more than 200 parts"),
         ("# number\nrate = " + "1" * 5000, "a.toml:2: a number of more than 4,300 digits"),
         ("[journal]\nmax_size = 0x" + "f" * 5000, "a.toml:2: journal.max_size: is no integer of 64 bits"),
-        ("[journal]\nmax_size = 1e400", "a.toml:2: journal.max_size: is no finite number"),
-        ("[log]\nlevel = nan", "a.toml:2: log.level: is no finite number"),
         (f"[journal]\nmax_size = '{'9' * 5000}MiB'", "a.toml:2: journal.max_size: a size is at most 8388607TiB"),
         (f"[journal]\nretention = '{'9' * 20}w'", "a.toml:2: journal.retention: a duration is at most 36500d"),
     ],

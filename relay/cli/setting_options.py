@@ -52,7 +52,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
 
 def _holds_secrets(field: FieldInfo) -> bool:
     """Tell whether the setting is a secret or a list of secrets."""
-    return any(kind is Secret for kind in (field.annotation, *get_args(field.annotation)))
+    kinds = (field.annotation, *get_args(field.annotation))
+    return any(isinstance(kind, type) and issubclass(kind, Secret) for kind in kinds)
 
 
 class _Reference(click.ParamType[dict[str, str]]):

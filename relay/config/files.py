@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,7 +167,7 @@ def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
         return Mistake(file=name, line=line, reason="a number of more than 4,300 digits")
     if _is_deep(document.table):
         return too_deep
-    return next((document.mistake(*odd, None, private=False) for odd in _odd_numbers((), document.table)), document)
+    return next((document.mistake(*huge, None, private=False) for huge in _huge_numbers((), document.table)), document)
 
 
 def _line_at(text: str, position: int) -> int:
@@ -183,16 +182,14 @@ def _is_deep(table: Mapping[str, Any]) -> bool:
     return bool(level)
 
 
-def _odd_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, str]]:
-    """Find numbers that no setting can have."""
+def _huge_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, str]]:
+    """Find what TOML does not call an integer."""
     match value:
         case dict() | list():
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from _odd_numbers((*path, key), inner)
+                yield from _huge_numbers((*path, key), inner)
         case int() if value not in INTEGERS:
             yield path, "is no integer of 64 bits"
-        case float() if not isfinite(value):
-            yield path, "is no finite number"
 
 
 def _syntax_mistake(name: str, text: str, said: str) -> Mistake:
