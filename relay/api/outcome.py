@@ -70,7 +70,8 @@ class Retry(_Failure):
 class Reject(_Failure):
     """Never: the destination refuses these events for what they are. The lane splits a refused batch until it holds
     the refused event alone, parks that one with `reason`, and delivers the rest. `too_large`: what is refused is the
-    size; the batch is split into halves of equal size then."""
+    size; the batch is split into halves of equal size then. Without `status` the connector itself has refused them:
+    that costs nothing of its `rate`, and does not say that the destination is there."""
 
     def __init__(self, reason: str, *, too_large: bool = False, status: int | None = None, answer: str = "") -> None:
         super().__init__(reason, status=status, answer=answer)

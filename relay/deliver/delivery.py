@@ -9,11 +9,11 @@ import asyncio
 import random
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import structlog
 
@@ -31,6 +31,8 @@ from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
 from relay.journal import Counts, State
 
+LOOK_S: Final = 0.05
+"""How soon a delivery that waits for its pace sees that others have given back what they booked."""
 log = structlog.stdlib.get_logger()
 
 
@@ -81,8 +83,7 @@ class Delivery:
     ) -> asyncio.Task[None]:
         """Start a task for so many events once fewer than `concurrency` are under way; its end makes room, so does a
         wait of its events alone."""
-        if wait := self._own_pace.delay(events, time.monotonic()):
-            await asyncio.sleep(wait)
+        await _wait_for(self._own_pace, events, asyncio.sleep)
         await self._room.acquire()
         task = group.create_task(work(), name=f"lane {self.name}: {what}")
         self._holders.add(task)
@@ -180,25 +181,31 @@ class Delivery:
             raise
         took = time.perf_counter() - began
         self.meter.attempted(verdict, took)
-        if verdict.delivered or verdict.refused:
+        if verdict.answered:
             self.breaker.worked()
             self.health.worked()
             self._slots.answered(took)
-        elif not verdict.again and not verdict.split:  # the connector needed no answer
+        elif not verdict.again:  # the connector needed no answer
             self.breaker.given_up()
         self._correct_pace(batch, verdict, waited=waited)
         return verdict
 
     def _correct_pace(self, batch: Batch, verdict: Verdict, *, waited: bool) -> None:
-        """Events that wait alone take no share of the pace from others, until they are sent."""
+        """What caused no request takes no share of the pace from others; events that wait alone pay when they go."""
+        if verdict.delivered == len(batch) and not waited:  # nearly always
+            return
         paid = 0 if waited else len(batch)
-        sent = len(batch) - (len(verdict.again) if verdict.alone else 0)
-        self._pace.delay(sent - paid, time.monotonic())
+        sent = len(batch) - verdict.unsent - (len(verdict.again) if verdict.alone else 0)
+        if sent > paid:
+            self._pace.delay(sent - paid, time.monotonic())
+        elif sent < paid:
+            self._pace.give_back(paid - sent)
+        if not verdict.split:
+            self._own_pace.give_back(verdict.unsent)
 
     async def _clearance(self, events: int) -> None:
         """Wait for the pace, and for as long as the destination is to be left alone."""
-        if events and (wait := self._pace.delay(events, time.monotonic())):
-            await self.sleep(wait)
+        await _wait_for(self._pace, events, self.sleep)
         while (wait := self.breaker.wait(time.monotonic())) > 0:
             await self.sleep(wait)
         if self._stop.is_set():
@@ -236,3 +243,13 @@ class Delivery:
                 await self._stop.wait()
         if self._stop.is_set():
             raise Stopped
+
+
+async def _wait_for(pace: Pace, events: int, sleep: Callable[[float], Awaitable[None]]) -> None:
+    """Book so many events, and wait until they may go; sooner, if others give back meanwhile what they booked before.
+    Raises what `sleep` raises."""
+    if not (events and (wait := pace.delay(events, now := time.monotonic()))):
+        return
+    due = now + wait + pace.given_back
+    while (wait := due - pace.given_back - time.monotonic()) > 0:
+        await sleep(min(wait, LOOK_S))

@@ -15,12 +15,20 @@ class Pace:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self._due = 0.0
+        self.given_back = 0.0
+        """Seconds by which bookings that were given back have shortened the wait of all who booked later, so far."""
 
     def delay(self, events: int, now: float) -> float:
-        """Book so many events, or give back a booking (negative); return the seconds to wait before they may go."""
+        """Book so many events; return the seconds to wait before they may go."""
         if not self.rate:
             return 0.0
         self._due = max(self._due, now - 1.0)
         wait = self._due - now
         self._due += events / self.rate
         return max(0.0, wait)
+
+    def give_back(self, events: int) -> None:
+        """Cancel the booking of so many events."""
+        if self.rate:
+            self._due -= events / self.rate
+            self.given_back += events / self.rate

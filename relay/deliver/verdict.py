@@ -51,6 +51,16 @@ class Verdict:
     bug: bool = False
     """The connector did what it should not; that is neither the destination's nor the events' fault."""
 
+    @property
+    def unsent(self) -> int:
+        """How many events caused no request: the connector had no use for them, or refused them by itself."""
+        return len(self.skipped) + sum(refusal.status is None for refusal in self.refused)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the destination has settled any events."""
+        return self.delivered > 0 or any(refusal.status is not None for refusal in self.refused)
+
     def given_up(self) -> "Verdict":
         """The same with nothing to be tried again."""
         cause = "bug" if self.bug else "gave_up"

@@ -58,6 +58,38 @@ def test_the_pace_is_kept_on_average_with_a_burst_of_one_second() -> None:
     assert Pace(0).delay(10**9, now) == 0
 
 
+def test_what_is_given_back_shortens_the_wait_of_those_who_come_later() -> None:
+    pace, now = Pace(100), 1000.0
+    assert [pace.delay(100, now) for _ in range(3)] == [0, 0, 1.0]
+    pace.give_back(100)
+    assert pace.given_back == 1.0
+    assert pace.delay(100, now) == 1.0
+    pace.give_back(10**6)
+    assert [pace.delay(100, now) for _ in range(3)] == [0, 0, 1.0], "no more than a second's burst comes of it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "unsent", "answered"),
+    [
+        (None, 0, True),
+        ([Skipped("no use"), DELIVERED, Reject("no identity")], 2, True),
+        ([Skipped("no use")] * 3, 3, False),
+        ([Reject("no identity")] * 3, 3, False),
+        (Reject("no identity"), 3, False),
+        (Reject("HTTP 400", status=400), 0, True),
+        ([Reject("HTTP 400", status=400), Retry("busy"), Skipped("no use")], 1, True),
+        ([Reject("no identity"), Retry("busy"), Retry("busy")], 1, False),
+        (Retry("busy"), 0, False),
+        (TimeoutError(), 0, False),
+    ],
+)
+def test_what_the_connector_settles_by_itself_causes_no_request_and_is_no_answer(
+    answer: Any, unsent: int, answered: bool
+) -> None:
+    verdict = judge(3, answer)
+    assert (verdict.unsent, verdict.answered) == (unsent, answered)
+
+
 ALL = range(3)
 
 

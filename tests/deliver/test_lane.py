@@ -14,13 +14,39 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from relay.api import DELIVERED, Batch, Block, Connector, Event, Filter, Kind, Outcome, Reject, Retry, Unauthorized
+from relay.api import (
+    DELIVERED,
+    Batch,
+    Block,
+    Connector,
+    Event,
+    Filter,
+    Kind,
+    Outcome,
+    Reject,
+    Retry,
+    Skipped,
+    Unauthorized,
+)
 from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.deliver import lane as lane_module
 from relay.deliver import parking as parking_module
-from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, mark_parked, parked
+from relay.journal import (
+    Counts,
+    Cursor,
+    Journal,
+    Limits,
+    Parked,
+    Replay,
+    State,
+    Which,
+    drop_parked,
+    mark_parked,
+    parked,
+)
+from relay.journal.replays import ask_replay
 from relay.route import Route, Routed
 from relay.testing import make_event
 
@@ -130,6 +156,63 @@ async def test_events_that_wait_alone_take_no_share_of_the_rate_from_others(tmp_
         )
         await it.settled()  # 310 events would take half a minute
         assert it.connector.delivered.total() == 15
+
+
+@pytest.mark.parametrize("way", ["skipped", "parked", "refused whole"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_what_a_connector_settles_by_itself_costs_no_rate(tmp_path: Path, way: str, concurrency: int) -> None:
+    """Looked at as well: events that wait alone (above), a replay's own rate (below), the breaker, which such an
+    event must not close, and Heap's and Braze's own budgets, which count requests alone."""
+    own = Skipped("no use for it") if way == "skipped" else Reject("no identity")
+    async with bench(tmp_path, rate=20, concurrency=concurrency) as it:
+
+        def by_itself(batch: Batch) -> list[Outcome]:
+            bad = [b"bad" in body for body in batch.bodies()]
+            if way == "refused whole" and all(bad):
+                raise own  # type: ignore[misc]
+            return [own if one else DELIVERED for one in bad]
+
+        it.connector.answer = by_itself
+        bodies = [make_event(bad=n) if n % 40 else make_event(n=n) for n in range(1, 401)]
+        await it.journal.append([KIND] * 400, bodies)
+        await it.settled()  # 400 events would take 20 seconds
+        counts = it.fleet.lanes[0].cursor.counts
+        assert (counts.delivered, counts.filtered + counts.parked) == (10, 390)
+
+
+async def test_what_a_connector_settles_by_itself_costs_no_rate_of_a_replay(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.connector.answer = lambda batch: [Skipped("no use for it")] * len(batch)
+        await it.send(400)
+        await it.settled()
+        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 400, rate=20))  # 400 events would take 20 seconds
+        await it.until(lambda: bool(it.fleet.replays))
+        await it.until(lambda: not it.fleet.replays)
+        assert sum(map(len, it.connector.batches)) == 800
+
+
+async def test_the_rate_holds_for_what_is_sent_among_events_that_are_not(tmp_path: Path) -> None:
+    async with bench(tmp_path, rate=20, concurrency=4) as it:
+        it.connector.answer = lambda batch: [DELIVERED if b"good" in body else Skipped("no") for body in batch.bodies()]
+        bodies = [make_event(n=n) for n in range(100)] + [make_event(good=n) for n in range(60)]
+        await it.journal.append([KIND] * len(bodies), random.Random(1).sample(bodies, len(bodies)))
+        began = time.monotonic()
+        await it.settled()
+        assert time.monotonic() - began > 1, "60 at 20 a second, the first second's worth or two at once"
+
+
+async def test_what_a_connector_settles_by_itself_does_not_say_that_the_destination_is_back(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with bench(tmp_path, concurrency=2, batch={"events": 1}) as it:
+            it.connector.answer = lambda batch: [
+                Reject("no identity") if b"bad" in body else Retry("busy") for body in batch.bodies()
+            ]
+            await it.journal.append([KIND] * 21, [make_event(n=0), *(make_event(bad=n) for n in range(20))])
+            await it.until(lambda: it.fleet.lanes[0].cursor.counts.parked == 20)
+            trouble = it.fleet.lanes[0].delivery.health.trouble
+    assert trouble is not None
+    assert trouble.over is None
+    assert "deliveries work again" not in [line["event"] for line in logs]
 
 
 async def test_what_a_lane_does_not_want_is_counted_though_it_sleeps_through_it(tmp_path: Path) -> None:
