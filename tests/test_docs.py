@@ -166,7 +166,7 @@ def exit_codes(function: Callable[..., Any]) -> set[int]:
     guarded = {id(node) for part in ast.walk(tree) if catches_config_error(part) for node in ast.walk(part)}
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         text = ast.unparse(call.func)
-        if text in ("SystemExit", "ctx.exit", "_leave"):
+        if text in ("SystemExit", "ctx.exit", "_leave", "leave"):
             codes |= {
                 leaf.value for leaf in ast.walk(call) if isinstance(leaf, ast.Constant) and type(leaf.value) is int
             }

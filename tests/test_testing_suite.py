@@ -1,11 +1,24 @@
 """The suite passes for a connector that does right, and each of its tests fails for one that does wrong."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 import aiohttp
 import pytest
 
-from relay.api import Batch, Connector, ConnectorSettings, HttpUrl, Reject, Retry, Secret, Unauthorized, check
+from relay.api import (
+    Batch,
+    Connector,
+    ConnectorSettings,
+    HttpUrl,
+    Reject,
+    Retry,
+    Secret,
+    Skipped,
+    Unauthorized,
+    User,
+    check,
+)
 from relay.testing import ConnectorSuite
 
 
@@ -63,9 +76,34 @@ class Fragile(Good):
         self.closed = True
 
 
+class Threaded(Good):
+    async def deliver(self, batch: Batch) -> None:
+        await asyncio.to_thread(batch.lines)
+        await super().deliver(batch)
+
+
+class ThreadedErasure(Good):
+    async def erase(self, users: Sequence[User]) -> list[Skipped]:
+        await asyncio.get_running_loop().run_in_executor(None, repr, users)
+        return [Skipped("no")] * len(users)
+
+
+class OwnThreads(Good):
+    async def deliver(self, batch: Batch) -> None:
+        await self.run_blocking(batch.lines)
+        await super().deliver(batch)
+
+
+class TestOwnThreads(ConnectorSuite):
+    def make(self, url, token, folder):
+        return OwnThreads("good", Good.Settings(type="good", url=url, token=token), folder=folder)
+
+
 @pytest.mark.parametrize(
     ("connector", "test"),
     [
+        (Threaded, ConnectorSuite.test_blocks_in_threads_of_its_own_alone),
+        (ThreadedErasure, ConnectorSuite.test_blocks_in_threads_of_its_own_alone),
         (Silent, ConnectorSuite.test_delivers_a_batch),
         (Silent, ConnectorSuite.test_retries_when_the_connection_is_refused),
         (Harsh, ConnectorSuite.test_retries_when_the_connection_is_refused),

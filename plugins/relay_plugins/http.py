@@ -146,8 +146,12 @@ class Http(Connector, type="http"):
         headers = self._headers | {"idempotency-key": key} | self._signature(body, key)
         if self.settings.gzip:
             headers["content-encoding"] = "gzip"
-            body = await _gzip(body)
+            body = await self._gzip(body)
         await self.post(self.settings.url, body, headers, method=self.settings.method)
+
+    async def _gzip(self, body: bytes) -> bytes:
+        squeeze = partial(compress, body, compresslevel=1, mtime=0)
+        return squeeze() if len(body) < THREAD_BYTES else await self.run_blocking(squeeze)
 
     def _signature(self, body: bytes, key: str) -> dict[str, str]:
         """The headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
@@ -177,8 +181,3 @@ def _key_of(event: Event) -> str:
         if event.id.isascii() and event.id.isprintable():
             return event.id
     return blake2b(event.body, digest_size=16).hexdigest()
-
-
-async def _gzip(body: bytes) -> bytes:
-    squeeze = partial(compress, body, compresslevel=1, mtime=0)
-    return squeeze() if len(body) < THREAD_BYTES else await asyncio.to_thread(squeeze)

@@ -1,7 +1,5 @@
 """Erasures over the admin API: asked for, and their receipts."""
 
-import asyncio
-
 from aiohttp import web
 
 from relay.admin.answers import answer, content, taken
@@ -10,6 +8,7 @@ from relay.api import User
 from relay.journal.erasure import named
 from relay.journal.erasures import ask_erasure
 from relay.journal.receipts import receipts
+from relay.threads import ADMIN
 
 
 class Erasing:
@@ -24,12 +23,12 @@ class Erasing:
 
     async def receipts(self, _: web.Request) -> web.StreamResponse:
         """All receipts, the last one first."""
-        return answer(await asyncio.to_thread(receipts, self._control.folder, self._control.config.erasure.after))
+        return answer(await ADMIN.run(receipts, self._control.folder, self._control.config.erasure.after))
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have all events of a user removed."""
         user = await user_in(request)
-        return answer({"number": await asyncio.to_thread(ask_erasure, self._control.folder, user)})
+        return answer({"number": await ADMIN.run(ask_erasure, self._control.folder, user)})
 
 
 async def user_in(request: web.Request) -> User:

@@ -17,6 +17,7 @@ from relay.journal.books import books
 from relay.journal.folders import worker_folders
 from relay.journal.lock import is_locked
 from relay.journal.replays import ask_replay, cancel_replay, replays
+from relay.threads import ADMIN
 
 PORTION_BYTES: Final = 256 << 10
 CHANGES: Final = {"count": count_parked, "drop": drop_parked, "replay": mark_parked}
@@ -49,11 +50,11 @@ class Parking:
         which, name = taken(await content(request), Which), request.path.rpartition("/")[2]
         if which == Which() and name != "count":
             raise ValueError("say which: numbers, or a selection such as connector")
-        return answer({"events": await asyncio.to_thread(CHANGES[name], self._control.folder, which)})
+        return answer({"events": await ADMIN.run(CHANGES[name], self._control.folder, which)})
 
     async def replays(self, _: web.Request) -> web.StreamResponse:
         """All replays, the last one first."""
-        return answer(await asyncio.to_thread(replays, self._control.folder))
+        return answer(await ADMIN.run(replays, self._control.folder))
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have a range of the journal delivered once more."""
@@ -63,13 +64,13 @@ class Parking:
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
-        number, runs = await asyncio.to_thread(_ask, self._control.folder, worker, asked)
+        number, runs = await ADMIN.run(_ask, self._control.folder, worker, asked)
         return answer({"number": number, "runs": runs})
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """End a replay where it is."""
         number = int(request.match_info["number"])
-        return answer({"cancelled": await asyncio.to_thread(cancel_replay, self._control.folder, number)})
+        return answer({"cancelled": await ADMIN.run(cancel_replay, self._control.folder, number)})
 
 
 def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:

@@ -16,6 +16,7 @@ from typing import IO, Any, Final, cast
 import msgspec
 
 from relay.journal.reading import NOT_THERE, Question
+from relay.threads import ADMIN
 
 COMMAND: Final = (sys.executable, "-m", "relay.journal.reading")
 NICE: Final = 10
@@ -56,7 +57,7 @@ class Reader:
             process.kill()
             _said(process).close()
             with suppress(TimeoutExpired):
-                await asyncio.to_thread(process.wait, KILLED_S)
+                await ADMIN.run(process.wait, KILLED_S)
 
 
 def _started() -> tuple[Popen[bytes], socket.socket]:
@@ -75,7 +76,7 @@ async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncI
     while piece := await _read(reader):
         yield piece
     async with _in_time():
-        code = await asyncio.to_thread(process.wait)
+        code = await ADMIN.run(process.wait)
     if code:
         lines = _said(process).read().decode(errors="replace").splitlines()
         failure = LookupError if code == NOT_THERE else OSError

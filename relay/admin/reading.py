@@ -1,7 +1,6 @@
 """What admins want to know of the whole journal: whether it is whole and nothing has vanished, where an event is, what
 is in it, what a replay would take, and what there still is of a user."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any, Final
@@ -17,6 +16,7 @@ from relay.admin.tracing import traced
 from relay.journal.counting import Stretch
 from relay.journal.dump import Part, problem
 from relay.journal.search import Found
+from relay.threads import ADMIN
 
 DUMPS: Final = 2
 """Clients who are sent the events of the journal at a time."""
@@ -55,7 +55,7 @@ class Reading:
         if wanted is None:
             raise ValueError("say which event: id")
         found = msgspec.json.decode(await self._reader.answer("search", id=wanted), type=list[Found])
-        return answer(await asyncio.to_thread(traced, wanted, found, self._control.config))
+        return answer(await ADMIN.run(traced, wanted, found, self._control.config))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """What a replay would take."""

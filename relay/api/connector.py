@@ -4,16 +4,17 @@ Batching, selection, filters, retries, pace, parking and the cursor are the lane
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, TypeVarTuple
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from relay.api.batch import Batch
+from relay.api.blocking import Threads
 from relay.api.event import Event
 from relay.api.outcome import Answered, Outcome, Skipped, check
 from relay.api.plugin import Plugin
@@ -22,6 +23,9 @@ from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection
 if TYPE_CHECKING:
     import aiohttp
     import structlog
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def _status(text: str) -> str:
@@ -134,7 +138,20 @@ class Connector(Plugin):
         """An HTTP session of the connector's own: pooled connections, no cookies, no environment proxies."""
         from relay.api.http import make_session
 
-        return make_session(self.settings.concurrency, self.settings.timeout)
+        return make_session(self.settings.concurrency, self.settings.timeout, self.run_blocking)
+
+    @cached_property
+    def _threads(self) -> Threads:
+        return Threads(f"connector {self.name}", self.settings.concurrency)
+
+    async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do work that blocks in a thread of the connector's own, and return what it returns: for files, pipes, and
+        libraries that know no asyncio. Never use `asyncio.to_thread`: its threads are shared by all plugins.
+
+        There are `concurrency` threads; further work waits for its turn. Work that has begun goes on in its thread when
+        the delivery runs into `timeout`; the lane does not try those events again until the thread is back.
+        """
+        return await self._threads.run(work, *arguments)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST") -> Answered:
         """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else
@@ -157,7 +174,7 @@ class Connector(Plugin):
         """
         from relay.api.http import reach
 
-        return await reach(url)
+        return await reach(url, self.run_blocking)
 
     @property
     def keeps_order(self) -> bool:
@@ -217,7 +234,13 @@ class Connector(Plugin):
         """Let go of everything; called once after the last delivery."""
 
     async def release(self) -> None:
-        """Close the connector and then its HTTP session. relay calls this; a connector overrides `close`."""
-        await self.close()
+        """Close the connector, its HTTP session and its threads. relay calls this; a connector overrides `close`, which
+        is left out if a thread of the connector hangs."""
+        if "_threads" in vars(self) and self._threads.hang:
+            self.log.error("connector is not closed: a thread of it hangs")
+        else:
+            await self.close()
         if "http" in vars(self):
             await self.http.close()
+        if "_threads" in vars(self):
+            self._threads.close()

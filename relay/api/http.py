@@ -15,6 +15,7 @@ from yarl import URL
 
 from relay.api.http_connection import HEADERS, LINE_BYTES, Connections
 from relay.api.outcome import Answered, Answers, Retry, check
+from relay.api.resolver import Resolver, RunBlocking
 
 LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
@@ -28,10 +29,10 @@ TOLD_CHARACTERS: Final = 200
 REACH_SECONDS: Final = 5.0
 
 
-def make_session(connections: int, timeout: float) -> aiohttp.ClientSession:
+def make_session(connections: int, timeout: float, run_blocking: RunBlocking) -> aiohttp.ClientSession:
     """A session with pooled connections, no cookies, no environment proxies; bodies of answers stay as they come."""
     return aiohttp.ClientSession(
-        connector=Connections(limit=connections),
+        connector=Connections(limit=connections, resolver=Resolver(run_blocking)),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
         headers={"User-Agent": "relay", "Accept-Encoding": "identity"},
@@ -110,7 +111,7 @@ def _in_words(place: str, error: Exception) -> str:
     return f"{place}: {type(error).__name__}"
 
 
-async def reach(url: str) -> str:
+async def reach(url: str, run_blocking: RunBlocking) -> str:
     """Connect to the host of a URL, with TLS if it says https, send nothing, and say what was reached. Raises Retry."""
     parts = urlsplit(url)
     encrypted = parts.scheme == "https"
@@ -118,7 +119,7 @@ async def reach(url: str) -> str:
     place = f"{parts.hostname}:{port}"
     try:
         async with asyncio.timeout(REACH_SECONDS):
-            context = await asyncio.to_thread(ssl.create_default_context) if encrypted else None
+            context = await run_blocking(ssl.create_default_context) if encrypted else None
             _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
     except TimeoutError:
         raise Retry(f"{place} did not answer within {REACH_SECONDS:g} s") from None

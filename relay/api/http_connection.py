@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpVersion11, RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -27,8 +28,8 @@ _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 class Connections(aiohttp.TCPConnector):
     """A pool of such connections."""
 
-    def __init__(self, *, limit: int) -> None:
-        super().__init__(limit=limit)
+    def __init__(self, *, limit: int, resolver: AbstractResolver) -> None:
+        super().__init__(limit=limit, resolver=resolver)
         factory: Any = partial(Connection, self._loop)
         self._factory = factory
 

@@ -10,6 +10,7 @@ import structlog
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
+from relay.threads import LeftAlone, leave
 
 log = structlog.stdlib.get_logger()
 
@@ -19,10 +20,7 @@ log = structlog.stdlib.get_logger()
 @state_option
 @plugins_option
 @click.option("--worker", hidden=True, help="What the supervisor of several workers tells each of them.")
-@click.pass_context
-def run(
-    ctx: click.Context, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None
-) -> None:
+def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None) -> None:
     """Take events in and deliver them, until SIGTERM or SIGINT.
 
     Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
@@ -38,11 +36,15 @@ def run(
         _run(loaded.config, lambda: load(folders, registry).config, state.resolve(), told)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
-        ctx.exit(1)
+        leave(1)
+    except Exception as error:
+        log.error("relay ends by a bug of its own", exc_info=error)
+        leave(1)
+    leave(0)
 
 
 def _run(config: Config, read: Callable[[], Config], state: Path, worker: runtime.Worker | None) -> None:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_make_loop) as runner:
         if worker is not None:
             runtime.follow_parent()
             runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
@@ -52,11 +54,13 @@ def _run(config: Config, read: Callable[[], Config], state: Path, worker: runtim
             runner.run(runtime.run(config, read, state))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _make_loop() -> asyncio.AbstractEventLoop:
     """uvloop where it is installed (`currents-relay[speed]`)."""
     try:
         import uvloop
     except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    loop.set_default_executor(LeftAlone())
+    return loop

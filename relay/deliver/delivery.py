@@ -12,12 +12,14 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import structlog
 
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings
+from relay.api.blocking import LeftBehind
 from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
 from relay.deliver.meter import Meter
@@ -33,6 +35,9 @@ from relay.journal import Counts, State
 
 LOOK_S: Final = 0.05
 """How soon a delivery that waits for its pace sees that others have given back what they booked."""
+BACK_S: Final = 0.1
+"""How soon it is noticed that a thread is back."""
+HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
 log = structlog.stdlib.get_logger()
 
 
@@ -112,9 +117,9 @@ class Delivery:
     async def finish(self, batch: Batch, note: Callable[[Settled], None], before: int = 0) -> None:
         """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
         those that have their outcome. Raises Stopped."""
-        since, began, waited = time.monotonic(), time.time(), False
+        since, began, waited, left = time.monotonic(), time.time(), False, LeftBehind()
         while True:
-            verdict = await self._attempt(batch, waited=waited)
+            verdict = await self._attempt(batch, left, waited=waited)
             if verdict.split:
                 return await self._split(batch, verdict, note, before)
             if self._gives_up(verdict, time.monotonic() - since):
@@ -126,6 +131,8 @@ class Delivery:
                 return None
             waited = verdict.alone
             await (self._aside(verdict) if waited else self.sleep(self._delay(verdict, batch)))
+            while left:
+                await self.sleep(BACK_S)
             partly = len(verdict.again) < len(batch)
             attempt = batch.attempt + (not waited)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, attempt)
@@ -160,19 +167,22 @@ class Delivery:
         for half in batch.halves(by_size=verdict.too_large):
             await self.finish(half, note, before)
 
-    async def _attempt(self, batch: Batch, *, waited: bool) -> Verdict:
+    async def _attempt(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
         async with self._slots:
             await self._clearance(0 if waited else len(batch))
-            return await self._try(batch, waited=waited)
+            return await self._try(batch, left, waited=waited)
 
-    async def _try(self, batch: Batch, *, waited: bool) -> Verdict:
+    async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.timeout):
-                answer = await self._connector.deliver(batch)
+                with left.noted():
+                    answer = await self._connector.deliver(batch)
             verdict = judge(len(batch), answer, self._clean)
         except Exception as error:
             verdict = judge(len(batch), error, self._clean)
+            if left and isinstance(error, TimeoutError):
+                verdict = replace(verdict, reason=HANGS)
             if verdict.bug:
                 told = self._clean("".join(traceback.format_exception(error)))
                 log.error("connector raised", connector=self.name, exception=told)

@@ -50,6 +50,7 @@ from relay.journal.naming import Wanted
 from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
 from relay.journal.segment import Segment
 from relay.journal.wipe import Wipe, parked_external_ids, strangers
+from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
 AGAIN_S: Final = 30.0
@@ -171,7 +172,7 @@ class Eraser:
         offsets: Offsets = {}
         for segment in segments:
             offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
-        for path in await asyncio.to_thread(copies_of, self._journal.folder, wanted):
+        for path in await ADMIN.run(copies_of, self._journal.folder, wanted):
             path.unlink()
             log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
         await self._fleet.rest(lambda connector: self._state.run(Wipe(connector, wanted, offsets)))
@@ -182,8 +183,8 @@ class Eraser:
         return users
 
     async def _spread(self, users: Sequence[Erasure]) -> None:
-        for folder in await asyncio.to_thread(other_folders, self._state.folder, self._worker):
-            await asyncio.to_thread(spread, folder, users)
+        for folder in await ADMIN.run(other_folders, self._state.folder, self._worker):
+            await ADMIN.run(spread, folder, users)
             if not is_locked(folder):
                 log.warning("a worker that does not run erases at its next start", folder=str(folder))
 
@@ -216,7 +217,7 @@ class Eraser:
     async def _on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
         """Work on a segment in a thread; None if retention has removed it."""
         try:
-            return await asyncio.to_thread(work, segment, wanted)
+            return await ADMIN.run(work, segment, wanted)
         except FileNotFoundError:
             if segment.base >= self._journal.oldest:
                 raise

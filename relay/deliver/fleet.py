@@ -23,6 +23,7 @@ from relay.deliver.replays import Replays
 from relay.deliver.saver import Saver
 from relay.journal import Counts, Journal, State
 from relay.journal.books import books
+from relay.threads import ADMIN
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
@@ -79,7 +80,7 @@ class Fleet:
     async def gone(self) -> dict[str, int]:
         """Connectors that have run, but do not now, and of each how many of the events that were pending when it ended
         the journal still has. Raises FileNotFoundError, sqlite3.Error."""
-        found = await asyncio.to_thread(books, self._state.folder)
+        found = await ADMIN.run(books, self._state.folder)
         running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
         return {one.connector: one.left(oldest) for one in found if one.connector not in running}
 

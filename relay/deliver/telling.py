@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from relay.api import Connector
+from relay.api.blocking import LeftBehind
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
@@ -31,14 +32,14 @@ class Telling:
     def __init__(self, connector: Connector, state: State, is_anything: Callable[[], bool]) -> None:
         self._connector, self._state, self._is_anything = connector, state, is_anything
         self._clean = Redaction(connector.settings).clean
-        self._attempt = 0
+        self._attempt, self._left = 0, LeftBehind()
 
     async def run(self) -> None:
         """Tell it of all erasures, for ever."""
         while True:
             delay = LOOK_S
             try:
-                if self._is_anything() and (lacking := await self._lacking()):
+                if not self._left and self._is_anything() and (lacking := await self._lacking()):
                     delay = await self._tell(lacking)
             except sqlite3.Error as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
@@ -86,7 +87,8 @@ class Telling:
         users = [one.user for one in lacking]
         try:
             async with asyncio.timeout(ERASE_S):
-                answer = await self._connector.erase(users)
+                with self._left.noted():
+                    answer = await self._connector.erase(users)
             return judge(len(users), answer, self._clean)
         except Exception as error:
             verdict = judge(len(users), error, self._clean)

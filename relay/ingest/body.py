@@ -11,6 +11,7 @@ from aiohttp import web
 from relay.config import IngestSettings
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem
+from relay.threads import UNPACKING
 
 fast_zlib: ModuleType
 try:
@@ -66,7 +67,7 @@ class Body(AbstractContextManager["Body"]):
         limit = self._settings.max_body
         try:
             if len(raw) > THREAD_BYTES:
-                unpacked = await asyncio.to_thread(decompress, raw, window_bits, limit)
+                unpacked = await UNPACKING.run(decompress, raw, window_bits, limit)
             else:
                 unpacked = decompress(raw, window_bits, limit)
         except (zlib.error, fast_zlib.error, EOFError) as error:

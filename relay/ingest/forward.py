@@ -12,6 +12,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +23,7 @@ import structlog
 from relay.api import Decoded, Source
 from relay.catalogue import Selection
 from relay.journal import Unavailable
+from relay.threads import ADMIN
 
 T = TypeVar("T")
 
@@ -153,7 +155,7 @@ class Others:
                         group.create_task(self._answer(handed, writer), name="keep for another worker")
                 writer.close()
 
-            await asyncio.to_thread(socket.unlink, missing_ok=True)  # of the process before
+            await ADMIN.run(partial(socket.unlink, missing_ok=True))  # of the process before
             server = await asyncio.start_unix_server(serve, str(socket))
             async with server:
                 await server.serve_forever()

@@ -23,6 +23,7 @@ from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
 from relay.ingest.tls import Certificates
 from relay.journal import Journal, SourceBooks, State, forget_seen
+from relay.threads import ADMIN
 
 PATH_CHARACTERS: Final = 200
 """Of a stranger's path that are told."""
@@ -137,7 +138,7 @@ class Ingest:
             else:
                 self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
-        await asyncio.to_thread(forget_seen, self._state.folder, dedupes)
+        await ADMIN.run(forget_seen, self._state.folder, dedupes)
 
     def _books(self) -> list[SourceBooks]:
         return [*(intake.books for intake in self._intakes.values()), *self._gone]

@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from relay.config import TlsSettings, server_context, worry
+from relay.threads import ADMIN
 
 WATCH_S: Final = 60.0
 """A renewed certificate is served after so many seconds at most."""
@@ -60,7 +61,7 @@ class Certificates:
 
         Connections go on as they are. Raises TlsError, and then all stays as it was.
         """
-        return await asyncio.to_thread(self._reload, settings)
+        return await ADMIN.run(self._reload, settings)
 
     def _reload(self, settings: TlsSettings | None) -> bool:
         fresh = settings or self._settings.reread()
@@ -79,7 +80,7 @@ class Certificates:
     async def _look(self) -> None:
         try:
             renewed = await self.reload()
-            reason = await asyncio.to_thread(worry, self._settings)
+            reason = await ADMIN.run(worry, self._settings)
         except Exception as error:  # whatever it is, listening goes on
             if str(error) != self._failure:
                 advice = "the one before is served on; the files are looked at again every minute"

@@ -23,6 +23,7 @@ from relay.journal.segment import Corrupt, Segment
 from relay.journal.tail import Tail
 from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
+from relay.threads import JOURNAL_READS
 
 log = structlog.stdlib.get_logger()
 
@@ -180,7 +181,7 @@ class Journal:
     async def offset_of(self, start: str | float) -> int:
         """The offset that "now", "oldest" or a Unix time stands for."""
         if isinstance(start, float):
-            return await asyncio.to_thread(offset_at, self._writer.segments, self.head, start)
+            return await JOURNAL_READS.run(offset_at, self._writer.segments, self.head, start)
         return self.oldest if start == "oldest" else self.head
 
     async def received_at(self, offset: int) -> float | None:
@@ -191,7 +192,7 @@ class Journal:
         if (received := self._tail.received(offset)) is not None:
             return received
         try:
-            return await asyncio.to_thread(received_at, self._writer.segments, self.head, offset)
+            return await JOURNAL_READS.run(received_at, self._writer.segments, self.head, offset)
         except (OSError, Corrupt):
             return None
 
@@ -227,7 +228,7 @@ class Journal:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.replace, segment, fresh)
         self._tail.clear()
         for reader in [*self._readers]:
-            await asyncio.to_thread(reader.let_go)
+            await JOURNAL_READS.run(reader.let_go)
 
     def limit(self, limits: Limits, memory: int) -> None:
         """Keep to other limits from the next commit on."""

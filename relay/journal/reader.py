@@ -10,6 +10,7 @@ from relay.journal.segment import READ_BYTES, Segment, SegmentReader
 from relay.journal.tail import Tail
 from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
+from relay.threads import JOURNAL_READS
 
 
 class Reader:
@@ -52,10 +53,10 @@ class Reader:
                 await self._waiter.wait()
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
-                self.reading = asyncio.get_running_loop().run_in_executor(None, self._from_disk, offset)
+                self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._from_disk, offset)
                 blocks, offset = await self.reading
             elif self._segment is not None:
-                await asyncio.to_thread(self.let_go)
+                await JOURNAL_READS.run(self.let_go)
         self.offset = blocks[-1].offsets[-1] + 1
         return blocks
 
@@ -99,7 +100,11 @@ class Reader:
             self._segment = None
 
     def close(self) -> None:
-        """Let go of the file and of the place."""
+        """Let go of the place, and of the file as soon as no read of it is under way."""
         self._readers.discard(self)
         self._waiting.leave(self._waiter)
-        self.let_go()
+        if self._lock.acquire(blocking=False):
+            self._close()
+            self._lock.release()
+        else:
+            JOURNAL_READS.submit(self.let_go)

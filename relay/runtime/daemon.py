@@ -36,6 +36,7 @@ from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify
 from relay.runtime.view import View
 from relay.runtime.worker import Worker
+from relay.threads import ADMIN
 
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
@@ -174,7 +175,7 @@ class Daemon:
 
     async def _reload(self) -> Reloaded:
         try:
-            new = await asyncio.to_thread(self._load)
+            new = await ADMIN.run(self._load)
             sources = sources_of(new)
             changes = await self._change(new)
         except ConfigError as error:

@@ -1,6 +1,5 @@
 """What is looked up, and let go of, in a state folder as a whole: that of one process, or of all workers."""
 
-import asyncio
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +9,7 @@ import structlog
 from relay.admin import ParkedCount
 from relay.journal import Forgotten, forget, parked_counts
 from relay.journal.failing import FailingErasures, failing_erasures
+from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()
 
@@ -18,7 +18,7 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
     """Let go of what a state folder has of a connector that is none of these. Raises as `View.forget`."""
     if connector in connectors:
         raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
-    kept = await asyncio.to_thread(forget, folder, connector)
+    kept = await ADMIN.run(forget, folder, connector)
     log.warning(
         "connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked, erasures=kept.erasures
     )
@@ -28,7 +28,7 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
 async def count_parked_in(folder: Path) -> list[ParkedCount]:
     """What lies parked in a state folder; nothing if that cannot be told at the moment."""
     try:
-        counts = await asyncio.to_thread(parked_counts, folder)
+        counts = await ADMIN.run(parked_counts, folder)
     except (OSError, sqlite3.Error) as error:
         log.error("parked events cannot be counted", error=str(error))
         return []
@@ -41,7 +41,7 @@ async def count_parked_in(folder: Path) -> list[ParkedCount]:
 async def failing_erasures_in(folder: Path) -> list[FailingErasures]:
     """The erasures of a state folder that fail; nothing if that cannot be told at the moment."""
     try:
-        return await asyncio.to_thread(failing_erasures, folder)
+        return await ADMIN.run(failing_erasures, folder)
     except (OSError, sqlite3.Error) as error:
         log.error("erasures that fail cannot be told", error=str(error))
         return []

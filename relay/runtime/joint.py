@@ -24,6 +24,7 @@ from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, 
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.worker import Worker
+from relay.threads import ADMIN
 
 ANSWER_S: Final = 5.0
 """A worker that has not answered by then is away; to a pause it answers when it heeds it."""
@@ -124,7 +125,7 @@ class JointView:
         if not all(one.ok for one in found):
             return Reloaded(ok=False, said=[*dict.fromkeys(said)])
         with suppress(ConfigError):  # it has been changed once more
-            new = await asyncio.to_thread(self._load)
+            new = await ADMIN.run(self._load)
             self._restart = waiting(self._used, new)
             said += settings(self.config, new, self._restart)
             self.config = new
@@ -148,7 +149,7 @@ class JointView:
         if connector not in self.config.connectors:
             known = ", ".join(sorted(self.config.connectors)) or "none"
             raise LookupError(f"no connector {connector} runs; there are: {known}")
-        changed = await asyncio.to_thread(pause if held else resume, self.folder, connector)
+        changed = await ADMIN.run(pause if held else resume, self.folder, connector)
         path = f"/lanes/{quote(connector, safe='')}/{'pause' if held else 'resume'}"
         async with asyncio.TaskGroup() as group:
             asked = [

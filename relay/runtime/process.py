@@ -16,7 +16,9 @@ from relay.config import Config
 from relay.journal import Corrupt, Journal, Limits, State
 from relay.journal.folders import journal_folder, worker_folder
 from relay.runtime.systemd import inherited_sockets
+from relay.threads import ADMIN
 
+CLOSE_S: Final = 15.0
 OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
 
@@ -48,15 +50,25 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
     settings, folder = config.journal, worker_folder(state_folder, number)
     place = journal_folder(state_folder, settings.path, number)
     try:
-        state = await asyncio.to_thread(State, folder, number)
-        journal = await asyncio.to_thread(Journal, place, limits_of(config), settings.memory)
+        state = await ADMIN.run(State, folder, number)
+        journal = await ADMIN.run(Journal, place, limits_of(config), settings.memory)
     except (OSError, sqlite3.Error, Corrupt) as error:
         raise StartError(f"the state folder {folder} cannot be used: {error}") from error
     try:
         yield journal, state
     finally:
-        await journal.close()
-        await asyncio.to_thread(state.close)
+        await _closed(journal, state)
+
+
+async def _closed(journal: Journal, state: State) -> None:
+    """Close both; if their disk hangs, the process ends without that."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await journal.close()
+            await ADMIN.run(state.close)
+    except TimeoutError:
+        why = "the disk of the state folder hangs; nothing that was acknowledged is lost"
+        log.error("journal and database are not closed", in_s=CLOSE_S, reason=why)
 
 
 def limits_of(config: Config) -> Limits:

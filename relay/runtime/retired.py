@@ -3,7 +3,6 @@
 The status would forget it otherwise, and what is counted "ever" would fall when there are fewer workers than before.
 """
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Collection, Mapping
@@ -19,6 +18,7 @@ from relay.histogram import QUICK, SLOW, Histogram
 from relay.journal import Ledger, SourceBooks
 from relay.journal.books import acknowledged, books, sources
 from relay.journal.folders import worker_folders
+from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()
 
@@ -27,7 +27,7 @@ async def retired(state: Path, running: Collection[int], config: Config) -> list
     """What all workers but the running ones have in their books, of the sources and connectors of a configuration;
     nothing if that cannot be told at the moment."""
     try:
-        return await asyncio.to_thread(_retired, state, running, config)
+        return await ADMIN.run(_retired, state, running, config)
     except (OSError, sqlite3.Error) as error:
         log.error("the books of workers that are no longer wanted cannot be read", error=str(error))
         return []

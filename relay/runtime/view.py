@@ -16,6 +16,7 @@ from relay.runtime.folder import count_parked_in, failing_erasures_in, forgotten
 from relay.runtime.looks import Looks
 from relay.runtime.reload import Reloaded
 from relay.runtime.retired import configured, retired
+from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
 """How long a lane may take to heed a pause."""
@@ -62,7 +63,7 @@ class View:
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         if connector not in self.config.connectors:
             self._lane(connector)  # unless a reload is just adding it, that says no
-        changed = await asyncio.to_thread(pause if held else resume, self.folder, connector)
+        changed = await ADMIN.run(pause if held else resume, self.folder, connector)
         try:
             async with asyncio.timeout(HEED_S):
                 while self._is_held(connector) is not held:  # noqa: ASYNC110  the database tells the lane

@@ -1,12 +1,15 @@
 """What every connector that speaks HTTP must show: subclass `ConnectorSuite` in a test module."""
 # ruff: noqa: S101 - these are tests, only that they live in the package
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from relay.api import Batch, Connector, Delivered, Outcome, Reject, Secret, Unauthorized
+from relay.api import Batch, Connector, Delivered, Outcome, Reject, Secret, Unauthorized, User
 from relay.testing.build import make_batch, make_event
 from relay.testing.destination import Answer, Destination
 
@@ -46,6 +49,16 @@ class ConnectorSuite:
                 destination.behaviour = Answer(status=status, body=b"no")
                 assert TOKEN not in repr(await _deliver(connector))
 
+    async def test_blocks_in_threads_of_its_own_alone(self, tmp_path: Path) -> None:
+        with Shared() as shared:
+            asyncio.get_running_loop().set_default_executor(shared)
+            async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
+                await _deliver(connector)
+                with suppress(Exception):  # any exception is an outcome to a lane
+                    await connector.erase([User("639a35d192b0df004d06514c", ("customer-1",))])
+        found = ", ".join(sorted({*shared.work}))
+        assert not found, f"{found}: use self.run_blocking, asyncio.to_thread has threads that all plugins share"
+
     async def test_can_be_closed_twice(self, tmp_path: Path) -> None:
         async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
             await connector.close()
@@ -60,6 +73,20 @@ class ConnectorSuite:
             yield connector
         finally:
             await connector.release()
+
+
+class Shared(ThreadPoolExecutor):
+    """asyncio's threads, which notes what is done there."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.work: list[str] = []
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
+        """Do the work, and note its name."""
+        meant = getattr(work, "args", (work,))[0]  # asyncio.to_thread hands over what it is to do as an argument
+        self.work.append(getattr(meant, "__qualname__", repr(meant)))
+        return super().submit(work, *arguments, **more)
 
 
 async def _deliver(connector: Connector) -> Exception | Sequence[Outcome] | None:

@@ -1,0 +1,73 @@
+"""A connector's own threads, for work that blocks: a disk, a pipe, a library that knows no asyncio.
+
+How it fails and recovers: work that has begun cannot be ended. If the delivery that waits for it is cut off, its thread
+is left behind. It keeps one of the connector's threads and nothing else; the delivery is not tried again until the
+thread is back.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class LeftBehind:
+    """Threads that one delivery has left behind."""
+
+    def __init__(self) -> None:
+        self._work: set[Future[Any]] = set()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note here what is left behind inside."""
+        before = _NOTING.set(self)
+        try:
+            yield
+        finally:
+            _NOTING.reset(before)
+
+    def add(self, work: Future[Any]) -> None:
+        """Note work that goes on though nobody waits for it."""
+        self._work.add(work)
+
+    def __bool__(self) -> bool:
+        """Whether a thread is not back yet."""
+        self._work = {one for one in self._work if not one.done()}
+        return bool(self._work)
+
+
+_NOTING: ContextVar[LeftBehind | None] = ContextVar("where threads that are left behind are noted", default=None)
+
+
+class Threads:
+    """The threads of one connector: at most so many at a time, further work waits for its turn."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, name)
+        self._left = LeftBehind()
+
+    @property
+    def hang(self) -> bool:
+        """Whether work goes on that nobody waits for any more."""
+        return bool(self._left)
+
+    async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do the work in a thread and return what it returns. When cancelled: work that waits is dropped, work that
+        has begun goes on."""
+        begun = self._pool.submit(work, *arguments)
+        try:
+            return await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            for noting in (self._left, _NOTING.get()):
+                if noting is not None and not begun.done():
+                    noting.add(begun)
+            raise
+
+    def close(self) -> None:
+        """Begin no further work. Does not wait."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

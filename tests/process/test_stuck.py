@@ -1,0 +1,164 @@
+"""A destination on this machine that hangs holds up its own connector and nothing else.
+
+Looked at beside it: plugins that use asyncio's threads, look-ups of names, senders whose bodies are unpacked in a
+thread, the reading of the journal, status and reload, erasures, the stop, several workers, standard output that nobody
+reads.
+"""
+
+import asyncio
+import fcntl
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from relay.admin import LaneStatus, Status
+from relay.cli.main import relay as cli
+from relay.testing import Destination, make_event
+
+PLUGIN = """
+import asyncio, time
+from pathlib import Path
+from relay.api import Connector
+
+class Disk(Connector, type="disk"):
+    async def deliver(self, batch):
+        await {in_a_thread}(self.write, batch.lines())
+
+    def write(self, lines):
+        while (self.folder / "hangs").exists():
+            time.sleep(0.02)
+        with (self.folder / "written").open("ab") as file:
+            file.write(lines)
+"""
+TABLES = """
+[source.braze]
+type = "currents"
+path = "/currents"
+[runtime]
+drain = "1s"
+[connector.hook]
+type = "http"
+url = "%s"
+[connector.disk]
+type = "disk"
+concurrency = 2
+timeout = "100ms"
+batch = { events = 1 }
+retry = { first = "1ms", max = "2ms" }
+"""
+
+
+def relay(daemon: Any, *arguments: str) -> str:
+    """Run a command in this process, which is not the daemon's."""
+    return CliRunner().invoke(cli, [*arguments, "--state", str(daemon.state)]).output
+
+
+def lane(daemon: Any, name: str = "disk") -> LaneStatus:
+    status = msgspec.json.decode(relay(daemon, "status", "--json"), type=Status)
+    return next(one for one in status.lanes if one.connector == name)
+
+
+async def send(daemon: Any) -> bytes:
+    """Send an event in a body that is unpacked in a thread."""
+    event = make_event(filling=os.urandom(100_000).hex())
+    body = gzip.compress(b'{"events":[%s]}' % event)
+    async with asyncio.timeout(20):
+        assert (await daemon.post(body, Content_Encoding="gzip"))[0] == 202
+    return event
+
+
+@pytest.fixture
+async def stuck(daemon: Any) -> Any:
+    """A relay one of whose connectors is about to hang."""
+    daemon.state.mkdir()
+    (daemon.state / "hangs").touch()
+    yield daemon
+    (daemon.state / "hangs").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("in_a_thread", ["self.run_blocking", "asyncio.to_thread"])
+async def test_a_connector_that_hangs_holds_up_nobody_else(stuck: Any, in_a_thread: str) -> None:
+    (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread=in_a_thread))
+    async with Destination() as hook:
+        stuck.configure("10-all", TABLES % hook.url)
+        await stuck.start()
+        sent = [await send(stuck) for _ in range(3)]
+        attempts = 2 if in_a_thread == "self.run_blocking" else 40  # more than asyncio has threads
+        await stuck.until(lambda: lane(stuck).attempts["retried"], lambda made: made >= attempts)
+        sent += [await send(stuck) for _ in range(3)]
+        await hook.received(6, timeout=20)
+        assert "nothing has changed" in relay(stuck, "reload")
+        if in_a_thread == "self.run_blocking":
+            assert lane(stuck).attempts["retried"] == 2
+            assert "the connector's thread hangs" in getattr(lane(stuck).last_error, "reason", "")
+            (stuck.state / "hangs").unlink()
+            await stuck.settled("disk", 6)
+            lines = (stuck.state / "written").read_bytes().splitlines()
+            assert ({*lines}, len(lines)) == ({*sent}, 8)
+        assert await stuck.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Any, workers: int) -> None:
+    (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking"))
+    async with Destination() as hook:
+        stuck.configure("10-all", TABLES % hook.url)
+        stuck.configure("20-workers", f"[runtime]\nworkers = {workers}\n" if workers > 1 else "")
+        await stuck.start()
+        await send(stuck)
+        await stuck.until(lambda: lane(stuck).attempts["retried"], bool)
+        assert await stuck.stop() == 0
+    told = {line["message"] for line in stuck.logs}
+    assert {"connector is not closed: a thread of it hangs", "threads do not end, relay stops without them"} <= told
+
+
+async def test_a_standard_output_that_nobody_reads_holds_up_nobody_else(daemon: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    ours = os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+    daemon.stdout = tmp_path / "fifo"
+    async with Destination() as hook:
+        tables = (
+            TABLES.replace('"disk"', '"stdout"').replace("concurrency = 2", "").replace("batch = { events = 1 }", "")
+        )
+        daemon.configure("10-all", tables % hook.url)
+        await daemon.start()
+        sent = [await send(daemon) for _ in range(3)]
+        await daemon.until(lambda: lane(daemon).attempts["retried"], lambda made: made >= 10)
+        await hook.received(3, timeout=20)
+        came = bytearray()
+        while came.count(b"\n") < 3:
+            try:
+                came += os.read(ours, 1 << 16)
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        assert came.splitlines() == sent
+        assert await daemon.stop() == 0
+    os.close(ours)
+
+
+async def test_a_name_server_that_hangs_keeps_the_threads_of_its_own_connector(daemon: Any) -> None:
+    (daemon.plugins / "slow_names.py").write_text(
+        "import socket, threading, time\nreal = socket.getaddrinfo\n"
+        "def look_up(host, *more, **how):\n"
+        "    if host == 'hangs.test':\n"
+        "        threading.Event().wait()\n"
+        "    return real(host, *more, **how)\n"
+        "socket.getaddrinfo = look_up\n"
+    )
+    async with Destination() as hook:
+        tables = TABLES.replace('"disk"', '"http"\nurl = "http://hangs.test/"')
+        others = "".join(tables.split("[connector.disk]")[1].join((f"[connector.d{n}]", "")) for n in range(40))
+        daemon.configure("10-all", tables % hook.url.replace("127.0.0.1", "localhost"))
+        daemon.configure("20-others", others)
+        await daemon.start()
+        await send(daemon)
+        await daemon.until(lambda: lane(daemon, "d39").attempts["retried"], bool)
+        await send(daemon)
+        await hook.received(2, timeout=20)
+        assert await daemon.stop() == 0
