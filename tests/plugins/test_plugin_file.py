@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import Batch, Block, Kind, Retry, Skipped, User
+from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User
 from relay_plugins.file import File, appending, file_name
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
@@ -297,3 +297,18 @@ def test_zstd_that_is_not_installed_says_what_to_install(monkeypatch):
 def test_batches_stay_large_when_one_of_their_settings_is_given():
     settings = File.Settings(type="file", path="x", batch={"age": "1s"})
     assert (settings.batch.events, settings.batch.size, settings.batch.age) == (10_000, 8 << 20, 1)
+
+
+async def test_more_files_than_there_is_time_for_are_settled_one_by_one(connect, make_batch, make_event, tmp_path):
+    """Beside it: `http` with body = "single", `braze_cohorts` and `stdout` settle what is done in the same way."""
+    file = connect(File, path="{type}", timeout="0.1ms")
+    events = [make_event({"id": n}, Kind("s", f"type-{n}"), offset=n) for n in range(50)]
+    attempts = 0
+    while events:
+        outcomes = await file.deliver(make_batch(*events)) or [DELIVERED] * len(events)
+        again = [event for event, outcome in zip(events, outcomes, strict=True) if outcome != DELIVERED]
+        assert len(again) < len(events)
+        assert all((one.alone, one.after) == (True, 0) for one in outcomes if one != DELIVERED)
+        events, attempts = again, attempts + 1
+    assert attempts > 1
+    assert all(ids(tmp_path / f"type-{n}") == [n] for n in range(50))

@@ -1,6 +1,5 @@
 """The connector type `file`: events as NDJSON in files, on disk before they count as delivered."""
 
-import asyncio
 import gzip
 import os
 import re
@@ -40,6 +39,8 @@ GZIP_LEVEL: Final = 2
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 KERNELS: Final = ("/proc", "/sys")
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
+SHARE_OF_TIMEOUT: Final = 0.5
+"""Of `timeout`; no file is begun after that. What is on disk must be reported before the delivery counts as failed."""
 
 
 class FileBatch(BatchSettings):
@@ -109,7 +110,7 @@ class File(Connector, type="file"):
 
     async def probe(self) -> str:
         """Look whether a file could be written now. Raises `Retry`."""
-        return await asyncio.to_thread(self._probe)
+        return await self.run_blocking(self._probe)
 
     @property
     def alone(self) -> bool:
@@ -122,8 +123,9 @@ class File(Connector, type="file"):
         return self._path(time.time() // HOUR_SECONDS, "type", "source")
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
-        """Append the batch's events to their files; `Retry` for those of a file that could not be written."""
-        return await asyncio.to_thread(self._write, batch)
+        """Append the batch's events to their files; `Retry` for those of a file that could not be written, or for which
+        there was no time left."""
+        return await self.run_blocking(self._write, batch, time.monotonic() + SHARE_OF_TIMEOUT * self.settings.timeout)
 
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Files belong to others as soon as they are written."""
@@ -131,7 +133,7 @@ class File(Connector, type="file"):
 
     async def close(self) -> None:
         """Close all files."""
-        await asyncio.to_thread(self._files.close)
+        await self.run_blocking(self._files.close)
 
     def _probe(self) -> str:
         path = self.writes
@@ -141,15 +143,27 @@ class File(Connector, type="file"):
             raise Retry(f"{place} cannot be written, for {path}")
         return f"{path} can be written"
 
-    def _write(self, batch: Batch) -> list[Outcome] | None:
+    def _write(self, batch: Batch, until: float) -> list[Outcome] | None:
+        """Write file after file up to that time (monotonic seconds), but at least one."""
         failed: dict[int, Outcome] = {}
-        for path, share in self._shares(batch).items():
-            try:
-                self._files.append(path, *self._data(Batch(share.blocks)))
-            except OSError as error:
-                retry = Retry(f"{error.filename or path}: {error.strerror}")
-                failed |= dict.fromkeys(share.events(), retry)
+        shares = self._shares(batch)
+        for written, (path, share) in enumerate(shares.items()):
+            if written and time.monotonic() > until:
+                retry = Retry(f"{written} of {len(shares)} files are written, goes on", after=0, alone=True)
+            elif (problem := self._append(path, share)) is not None:
+                retry = Retry(problem)
+            else:
+                continue
+            failed |= dict.fromkeys(share.events(), retry)
         return [failed.get(number, DELIVERED) for number in range(len(batch))] if failed else None
+
+    def _append(self, path: Path, share: "Share") -> str | None:
+        """Append a file's share of a batch to it; return what went wrong."""
+        try:
+            self._files.append(path, *self._data(Batch(share.blocks)))
+        except OSError as error:
+            return f"{error.filename or path}: {error.strerror}"
+        return None
 
     def _data(self, batch: Batch) -> tuple[Iterable[bytes | bytearray], int]:
         """What is written, in parts, and how many bytes that is."""
