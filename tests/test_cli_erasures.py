@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from relay.api import Kind
+from relay.api import Kind, OtherId, User
 from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.journal import Journal, Limits, Parked, State
 from relay.journal.erasure import Answer, digest
-from relay.journal.erasures import answered, compacted, done, forget
+from relay.journal.erasures import answered, compacted, done, erasures, forget
 from relay.journal.segment import path_of
 from relay.testing import make_event
 
@@ -32,6 +32,24 @@ async def state(tmp_path: Path) -> Path:
     await journal.close()
     state.close()
     return tmp_path
+
+
+def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_notes(state: Path) -> None:
+    where = ("--state", state)
+    ids = ["--user-id", "anna", "--device-id", "phone", "--email", "a@example.com", "--alias", "crm:17:eu"]
+    assert relay("request", *ids, *where)[0] == 0
+    (one,) = erasures(state)
+    others = (OtherId("device_id", "phone"), OtherId("email", "a@example.com"), OtherId("alias:crm", "17:eu"))
+    assert one.user == User("anna", (), others)
+    assert len(one.digests) == 4
+    code, out = relay("request", "--alias", "17", *where)
+    assert (code, "is no LABEL:NAME" in out) == (2, True)
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        compacted(db, [1])
+        answered(db, {1: Answer("cohorts", "done", "not looked for: aliases")})
+        forget(db, [1])
+    assert "connector  cohorts: done (not looked for: aliases)" in relay("show", 1, *where)[1]
+    assert erasures(state)[0].user == User()
 
 
 def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> None:

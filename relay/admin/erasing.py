@@ -34,4 +34,4 @@ class Erasing:
 async def user_in(request: web.Request) -> User:
     """The user that a request's body names. Raises ValueError."""
     given = taken(await content(request), User)
-    return named(given.user_id, given.external_ids)
+    return named(given.user_id, given.external_ids, given.other_ids)

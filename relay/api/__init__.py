@@ -1,7 +1,7 @@
 """Everything a plugin may import. What is not exported here is not part of the API."""
 
 from relay.api.batch import Batch, Block
-from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings, User
+from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
 from relay.api.event import ERASED, REDACTED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
@@ -47,6 +47,7 @@ __all__ = [
     "HttpUrl",
     "Kind",
     "Malformed",
+    "OtherId",
     "Outcome",
     "Plugin",
     "Reject",

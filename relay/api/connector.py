@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, TypeVarTuple
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
@@ -89,6 +89,14 @@ class ConnectorSettings(Settings):
     """Events per second at most; 0 is no limit."""
 
 
+class OtherId(NamedTuple):
+    """An id of a user that is neither Braze's nor an external id."""
+
+    kind: str
+    """`device_id`, `email`, or `alias:LABEL`."""
+    id: str
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A user to be erased, by all ids that relay knows."""
@@ -97,6 +105,8 @@ class User:
     """Braze's id."""
     external_ids: tuple[str, ...] = ()
     """Yours."""
+    other_ids: tuple[OtherId, ...] = ()
+    """Device ids and e-mail addresses that stand in events of the user, and what the request named."""
 
 
 class Connector(Plugin):
@@ -224,7 +234,8 @@ class Connector(Plugin):
     async def erase(self, users: Sequence[User]) -> Sequence[Outcome] | None:
         """Have the destination forget these users; called after their events are erased here.
 
-        Return None if it has, or one outcome per user: `Skipped` says why there is nothing to be done. Whatever else
+        Return None if it has, or one outcome per user: `Skipped` says why there is nothing to be done, the `note` of
+        `Delivered` what could not be known. Whatever else
         is returned or raised, as in `deliver`, has it called again later, for as long as it takes. Reasons are kept in
         the receipts, without the users' ids.
         """

@@ -26,7 +26,10 @@ _UTF8: Final = getincrementaldecoder("utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination has the event."""
+    """The destination has the event, or has erased the user."""
+
+    note: str = ""
+    """For the receipt of an erasure: what could not be known, such as ids that nobody named."""
 
 
 DELIVERED: Final = Delivered()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from relay.api import User
+from relay.api import OtherId, User
 from relay.cli.desk import desk_of
 from relay.cli.options import state_option, utf8
 from relay.cli.place import Place, places, tell_problems, told
@@ -46,13 +46,24 @@ def erasures() -> None:
 
 @erasures.command
 @_user
+@click.option("--device-id", "devices", metavar="ID", type=utf8, multiple=True, help="Of a device; repeatable.")
+@click.option("--email", "emails", metavar="ADDRESS", type=utf8, multiple=True, help="Repeatable.")
+@click.option("--alias", "aliases", metavar="LABEL:NAME", type=utf8, multiple=True, help="In Braze; repeatable.")
 @state_option
-def request(state: Path, user_id: str | None, external_ids: tuple[str, ...]) -> None:
+def request(
+    state: Path,
+    user_id: str | None,
+    external_ids: tuple[str, ...],
+    devices: tuple[str, ...],
+    emails: tuple[str, ...],
+    aliases: tuple[str, ...],
+) -> None:
     """Have all events of a user removed, and the connectors told, once `erasure.after` has passed.
 
-    What else the user is called is read from their events.
+    External ids, device ids and e-mail addresses are also read from the user's events. No event tells an alias.
     """
-    user = _named(user_id, external_ids)
+    others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
+    user = _named(user_id, external_ids, [*others, *map(_alias, aliases)])
     with told():
         asked = desk_of(state).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
@@ -111,9 +122,16 @@ def _receipts(place: Place) -> list[Receipt]:
     return desk.receipts(config.erasure.after if config else None)
 
 
-def _named(user_id: str | None, external_ids: Sequence[str]) -> User:
+def _alias(text: str) -> OtherId:
+    label, _, name = text.partition(":")
+    if not label or not name:
+        raise click.BadParameter(f"{text!r} is no LABEL:NAME", param_hint="--alias")
+    return OtherId(f"alias:{label}", name)
+
+
+def _named(user_id: str | None, external_ids: Sequence[str], other_ids: Sequence[OtherId] = ()) -> User:
     try:
-        return named(user_id, external_ids)
+        return named(user_id, external_ids, other_ids)
     except ValueError:
         raise click.UsageError(WHO) from None
 

@@ -31,7 +31,7 @@ from relay.deliver.live import LiveLane
 from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State
-from relay.journal.erasure import Erasure
+from relay.journal.erasure import Erasure, merged_users
 from relay.journal.erasures import (
     compacted,
     counted,
@@ -47,9 +47,9 @@ from relay.journal.failing import failing_at_connectors
 from relay.journal.folders import other_folders
 from relay.journal.lock import is_locked
 from relay.journal.naming import Wanted
-from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
+from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
 from relay.journal.segment import Segment
-from relay.journal.wipe import Wipe, parked_external_ids, strangers
+from relay.journal.wipe import Wipe, parked_ids, strangers
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
@@ -189,16 +189,18 @@ class Eraser:
                 log.warning("a worker that does not run erases at its next start", folder=str(folder))
 
     async def _learn(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
-        """Find all external ids of the users, and keep them."""
-        known = Wanted(users)
-        found = {number: {*user.external_ids} for number, user in users.items()}
+        """Find all ids of the users, and keep them. Device ids of an external id that only its own events tell stay
+        unknown: they are found by what was known before."""
+        found = dict(users)
         for number, user in users.items():
-            found[number] |= await self._state.look(partial(known_external_ids, user_id=user.user_id))
-        parts = [await self._state.look(lambda db: parked_external_ids(db, known))]
-        parts += [part for segment in segments if (part := await self._on(external_ids, segment, known))]
+            kept = await self._state.look(partial(known_external_ids, user_id=user.user_id))
+            found[number] = merged_users(user, User(None, tuple(kept)))
+        known = Wanted(found)
+        parts = [await self._state.look(lambda db: parked_ids(db, known))]
+        parts += [part for segment in segments if (part := await self._on(more_ids, segment, known))]
         for part in parts:
-            for number, ids in part.items():
-                found[number] |= ids
+            for number, more in part.items():
+                found[number] = merged_users(found[number], more)
         return await self._state.run(lambda db: learnt(db, found))
 
     async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from relay.api import Connector
+from relay.api import Connector, Delivered
 from relay.api.blocking import LeftBehind
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
@@ -46,7 +46,8 @@ class Telling:
             await asyncio.sleep(delay)
 
     async def _lacking(self) -> list[Erasure]:
-        condition = "done IS NULL AND compacted NOT NULL AND (user_id NOT NULL OR external_ids != '[]')"
+        named = "user_id NOT NULL OR external_ids != '[]' OR other_ids != '[]'"
+        condition = f"done IS NULL AND compacted NOT NULL AND ({named})"
         under_way = await self._state.look(lambda db: read_erasures(db, condition))
         return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
 
@@ -54,11 +55,11 @@ class Telling:
         """Tell it; return the seconds until it is to be told again."""
         wanted = Wanted({one.number: one.user for one in lacking})
         try:
-            verdict = await self._asked(lacking, wanted)
+            verdict, notes = await self._asked(lacking, wanted)
         except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
             await self._cut_short(lacking)
             raise
-        answers = self._answers(lacking, verdict, wanted)
+        answers = self._answers(lacking, verdict, notes, wanted)
         await self._state.run(lambda db: _note(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
         if not failed:
@@ -83,24 +84,30 @@ class Telling:
         except sqlite3.Error as error:  # the stop goes on
             log.error("erasures cannot be kept", connector=self._connector.name, error=str(error))
 
-    async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> Verdict:
+    async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[Verdict, Mapping[int, str]]:
+        """What came of it, and what the connector notes of users whom it has erased."""
         users = [one.user for one in lacking]
         try:
             async with asyncio.timeout(ERASE_S):
                 with self._left.noted():
                     answer = await self._connector.erase(users)
-            return judge(len(users), answer, self._clean)
+            outcomes = enumerate(answer or ())
+            notes = {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
+            return judge(len(users), answer, self._clean), notes
         except Exception as error:
             verdict = judge(len(users), error, self._clean)
             if verdict.bug:
                 told = wanted.hide(self._clean("".join(traceback.format_exception(error))))
                 log.error("connector raised", connector=self._connector.name, exception=told)
-            return verdict
+            return verdict, {}
 
-    def _answers(self, lacking: Sequence[Erasure], verdict: Verdict, wanted: Wanted) -> Mapping[int, Answer]:
+    def _answers(
+        self, lacking: Sequence[Erasure], verdict: Verdict, notes: Mapping[int, str], wanted: Wanted
+    ) -> Mapping[int, Answer]:
         """What is kept of the connector's answer: nothing that names a user."""
         name = self._connector.name
         answers = dict.fromkeys(range(len(lacking)), Answer(name, "done"))
+        answers |= {number: Answer(name, "done", wanted.hide(self._clean(note))) for number, note in notes.items()}
         answers |= dict.fromkeys(verdict.skipped, Answer(name, "skipped", wanted.hide(verdict.why_skipped)))
         answers |= dict.fromkeys(verdict.again, Answer(name, "failed", wanted.hide(verdict.reason)))
         answers |= {one.number: Answer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}

@@ -1,11 +1,12 @@
 """An erasure as a value: whose events are to go, how far that is, and what the connectors said. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, Literal
 
-from relay.api import User
+from relay.api import OtherId, User
 
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
 Stage = Literal["waiting", "at the connectors", "done"]
@@ -77,15 +78,30 @@ def digest(one: str) -> str:
 
 def digests_of(user: User) -> set[str]:
     """Those of all ids of a user."""
-    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids])}
+    others = [one.id for one in user.other_ids]
+    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
 
 
-def named(user_id: str | None, external_ids: Iterable[str]) -> User:
-    """The user with these ids, without those that are empty. Raises ValueError if there are no others."""
-    user = User(user_id or None, tuple(filter(None, external_ids)))
+def named(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
+    """The user with these ids, without those that are empty. Raises ValueError if there are no others, or if an id is
+    of an unknown kind."""
+    others = tuple(OtherId(*one) for one in other_ids)
+    for kind, _ in others:
+        if kind not in ("device_id", "email") and not re.fullmatch("alias:.+", kind):
+            raise ValueError(f"{kind!r} is no kind of id: device_id, email, or alias:LABEL")
+    user = User(user_id or None, tuple(filter(None, external_ids)), tuple(one for one in others if one.id))
     if user == User():
-        raise ValueError("nobody is named: a user has a user_id, external_ids, or both")
+        raise ValueError("nobody is named: a user has a user_id, external_ids, or other_ids")
     return user
+
+
+def merged_users(*users: User) -> User:
+    """The user with all ids of several, who are the same; the user id is that of the first who has one."""
+    return User(
+        next((one.user_id for one in users if one.user_id), None),
+        tuple(sorted({each for one in users for each in one.external_ids})),
+        tuple(sorted({each for one in users for each in one.other_ids})),
+    )
 
 
 def together(parts: Mapping[int, Erasure]) -> Erasure:

@@ -17,21 +17,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from relay.api import User
-from relay.journal.erasure import Answer, Erasure, digests_of, together
+from relay.api import OtherId, User
+from relay.journal.erasure import Answer, Erasure, digests_of, merged_users, together
 from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
 _COLUMNS: Final = (
     "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
-    " problem, done, user_id, external_ids"
+    " problem, done, user_id, external_ids, other_ids"
 )
 _ASK: Final = """
-    INSERT INTO erasure (number, asked, type, source, offset, user_id, external_ids, digests)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO erasure (number, asked, type, source, offset, user_id, external_ids, other_ids, digests)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AGAIN: Final = """
-    UPDATE erasure SET user_id = ?, external_ids = ?, digests = ?, compacted = NULL, done = NULL, counted = 0
+    UPDATE erasure
+    SET user_id = ?, external_ids = ?, other_ids = ?, digests = ?, compacted = NULL, done = NULL, counted = 0
     WHERE number = ?
 """
 _ANSWERED: Final = """
@@ -83,9 +84,8 @@ def spread(folder: Path, users: Sequence[Erasure]) -> None:
 
 
 def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
-    external_ids = tuple(sorted({*user.external_ids, *one.user.external_ids}))
-    known = replace(one, user=replace(user, external_ids=external_ids))
-    db.execute(_AGAIN, (user.user_id, *_ids(known), one.number))
+    known = replace(one, user=merged_users(user, one.user))
+    db.execute(_AGAIN, (known.user.user_id, *_ids(known), one.number))
     db.execute("DELETE FROM erasure_answer WHERE number = ? AND outcome IN ('done', 'skipped')", (one.number,))
 
 
@@ -101,7 +101,8 @@ def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasu
 
 
 def _read(row: dict[str, Any], answers: Mapping[int, Sequence[Answer]]) -> Erasure:
-    user = User(row.pop("user_id"), tuple(json.loads(row.pop("external_ids"))))
+    external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
+    user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
     given = row | {"digests": json.loads(row["digests"])}
     return Erasure(user=user, answers=answers.get(row["number"], ()), **given)
 
@@ -112,9 +113,10 @@ def ask(db: sqlite3.Connection, one: Erasure) -> int:
     return db.execute(_ASK, columns).lastrowid or 0
 
 
-def _ids(one: Erasure) -> tuple[str, str]:
-    """External ids and the digests of all ids, for the table. Digests stay when ids are forgotten."""
-    return json.dumps(one.user.external_ids), json.dumps(sorted({*one.digests, *digests_of(one.user)}))
+def _ids(one: Erasure) -> tuple[str, str, str]:
+    """External and other ids, and the digests of all ids, for the table. Digests stay when ids are forgotten."""
+    digests = sorted({*one.digests, *digests_of(one.user)})
+    return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
 
 
 def watch_position(db: sqlite3.Connection) -> int | None:
@@ -136,14 +138,12 @@ def known_external_ids(db: sqlite3.Connection, user_id: str | None) -> set[str]:
     return {one for (one,) in db.execute("SELECT external_id FROM identity WHERE user_id = ?", (user_id,))}
 
 
-def learnt(db: sqlite3.Connection, found: Mapping[int, Collection[str]]) -> list[Erasure]:
-    """Keep the external ids of users before their events, which tell them, are gone; return the erasures as they are
-    then."""
+def learnt(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Erasure]:
+    """Keep the ids of users before their events, which tell them, are gone; return the erasures as they are then."""
     for one in read_erasures(db, "compacted IS NULL"):
         if one.number in found:
-            external_ids = tuple(sorted({*one.user.external_ids, *found[one.number]}))
-            known = replace(one, user=replace(one.user, external_ids=external_ids))
-            query = "UPDATE erasure SET external_ids = ?, digests = ? WHERE number = ?"
+            known = replace(one, user=merged_users(one.user, found[one.number]))
+            query = "UPDATE erasure SET external_ids = ?, other_ids = ?, digests = ? WHERE number = ?"
             db.execute(query, (*_ids(known), one.number))
     return [one for one in read_erasures(db, "compacted IS NULL") if one.number in found]
 
@@ -190,7 +190,8 @@ def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
 def forget(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Forget the ids of these users: nobody needs them any more."""
     db.execute(_FORGET_PAIRS, (json.dumps([*numbers]),))
-    query = "UPDATE erasure SET user_id = NULL, external_ids = '[]' WHERE number = ? AND compacted NOT NULL"
+    nobody = "user_id = NULL, external_ids = '[]', other_ids = '[]'"
+    query = f"UPDATE erasure SET {nobody} WHERE number = ? AND compacted NOT NULL"  # noqa: S608
     db.executemany(query, [(number,) for number in numbers])
 
 

@@ -7,21 +7,25 @@ once decoded, so it does not matter how a sender has written them.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
 
-from relay.api import ERASED, REDACTED, Block, User
+from relay.api import ERASED, REDACTED, Block, OtherId, User
+from relay.journal.erasure import merged_users
 from relay.journal.record import make_block
 
+K = TypeVar("K")
 NOBODY: Final = frozenset[int]()
 LEFT: Final = b"{}"
 """The content of an erased event."""
 LISTS: Final = {"cohort.Change": ("add", "remove")}
 """Types of events that name many users, and the lists in which they do."""
-PREFIX: Final = "external_id:"
-"""How a user may be written in such a list, if its `match` is "prefix"."""
+EXTERNAL_ID, DEVICE_ID, EMAIL = "external_id", "device_id", "email"
+"""Kinds of ids in such a list, which its `match` names."""
+PREFIX: Final = "prefix"
+"""The `match` of a list in which each id says its kind itself, as in `device_id:17`."""
 HIDDEN: Final = "..."
 ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -29,10 +33,12 @@ ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 class _Ids(msgspec.Struct):
     user_id: Any = None
     external_user_id: Any = None
+    device_id: Any = None
 
 
 class _Properties(msgspec.Struct):
     orphaned_by_id: Any = None
+    email_address: Any = None
 
 
 class _Head(msgspec.Struct):
@@ -44,11 +50,14 @@ _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
 def user_of(body: bytes) -> User:
-    """The user that an event is about; without any id if it is about none."""
+    """The user that an event is about, with all ids in it; without any id if it is about none."""
     head = _head(body)
-    ids = head.user or _Ids()
+    ids, properties = head.user or _Ids(), head.properties or _Properties()
     external = _text(ids.external_user_id)
-    return User(_text(ids.user_id) or None, (external,) if external else ())
+    others = (OtherId(DEVICE_ID, _text(ids.device_id)), OtherId(EMAIL, _text(properties.email_address)))
+    return User(
+        _text(ids.user_id) or None, (external,) if external else (), tuple(other for other in others if other.id)
+    )
 
 
 class Wanted:
@@ -58,9 +67,13 @@ class Wanted:
         self.users = users
         self._by_user_id = _index((user.user_id, number) for number, user in users.items() if user.user_id)
         self._by_external_id = _index((one, number) for number, user in users.items() for one in user.external_ids)
-        ids = sorted(self._by_user_id.keys() | self._by_external_id.keys(), key=len, reverse=True)
-        self._ids = {one: self._of(one) for one in ids}
-        """The longest first: one may be a part of another."""
+        self._by_other_id = _index(
+            ((kind, one), number) for number, user in users.items() for kind, one in user.other_ids
+        )
+        others = _index((one, number) for (_, one), numbers in self._by_other_id.items() for number in numbers)
+        ids = self._by_user_id.keys() | self._by_external_id.keys() | others.keys()
+        self._ids = {one: self._of(one) | others.get(one, NOBODY) for one in sorted(ids, key=len, reverse=True)}
+        """All of them, the longest first: one may be a part of another."""
 
     def whose(self, body: bytes) -> frozenset[int]:
         """Whose an event is, as the numbers of erasures."""
@@ -78,21 +91,31 @@ class Wanted:
         user = _head(body).user
         return NOBODY if user is None else self._by_user_id.get(_text(user.user_id), NOBODY)
 
+    def more_ids(self, bodies: Iterable[bytes]) -> dict[int, User]:
+        """The ids that these users have in their events: external ids where the user id is theirs, device ids and
+        e-mail addresses where one of either is."""
+        found: dict[int, User] = {}
+        for body in bodies:
+            known = self.of_user_id(body)
+            user = user_of(body)
+            for number in known.union(*(self._by_external_id.get(one, NOBODY) for one in user.external_ids)):
+                fresh = User(None, user.external_ids if number in known else (), user.other_ids)
+                found[number] = merged_users(found.get(number, fresh), fresh)
+        return found
+
     def without(self, type: str, body: bytes) -> tuple[bytes, frozenset[int]]:
         """An event of a type in LISTS without these users, and who they were."""
         try:
             data = orjson.loads(body)
         except ValueError:
             return body, NOBODY
-        if data.get("match", "external_id") not in ("external_id", "prefix"):
-            return body, NOBODY
-        gone = NOBODY
+        gone, match = NOBODY, _kind_of(data.get("match", EXTERNAL_ID))
         for name in LISTS[type]:
             users = data.get(name)
             for user in users if isinstance(users, list) else ():
-                gone |= self._listed(user)
+                gone |= self._listed(_text(user), match)
             if gone and isinstance(users, list):
-                data[name] = [user for user in users if not self._listed(user)]
+                data[name] = [user for user in users if not self._listed(_text(user), match)]
         return (orjson.dumps(data), gone) if gone else (body, NOBODY)
 
     def named_in(self, text: str) -> frozenset[int]:
@@ -108,11 +131,22 @@ class Wanted:
 
     def by_key(self, key: str | None) -> frozenset[int]:
         """Whose id that is which an event stays in order with."""
-        return self._ids.get(key or "", NOBODY)
+        return self._of(key or "")
 
-    def _listed(self, user: Any) -> frozenset[int]:
-        text = _text(user)
-        return self._by_external_id.get(text.removeprefix(PREFIX), NOBODY) | self._by_external_id.get(text, NOBODY)
+    def _listed(self, user: str, kind: str) -> frozenset[int]:
+        """Who is meant by an entry of such a list, where all ids are of one kind or say their kind themselves."""
+        if kind in (EXTERNAL_ID, PREFIX):
+            found = self._by_external_id.get(user.removeprefix(f"{EXTERNAL_ID}:"), NOBODY)
+            found |= self._by_external_id.get(user, NOBODY)
+            return found if kind == EXTERNAL_ID else found | self._prefixed(user)
+        return self._by_other_id.get((kind, user), NOBODY)
+
+    def _prefixed(self, user: str) -> frozenset[int]:
+        kind, _, rest = user.partition(":")
+        if kind == "alias":
+            label, _, rest = rest.partition(":")
+            kind = f"alias:{label}"
+        return self._by_other_id.get((kind, rest), NOBODY)
 
     def _of(self, one: str) -> frozenset[int]:
         return self._by_user_id.get(one, NOBODY) | self._by_external_id.get(one, NOBODY)
@@ -168,9 +202,9 @@ def _odd_head(body: bytes) -> _Head:
     except ValueError:
         return _Head()
     user, properties = (data.get(key) if isinstance(data, dict) else None for key in ("user", "properties"))
-    ids = _Ids(user.get("user_id"), user.get("external_user_id")) if isinstance(user, dict) else None
-    orphan = _Properties(properties.get("orphaned_by_id")) if isinstance(properties, dict) else None
-    return _Head(ids, orphan)
+    ids = _Ids(*map(user.get, _Ids.__struct_fields__)) if isinstance(user, dict) else None
+    more = _Properties(*map(properties.get, _Properties.__struct_fields__)) if isinstance(properties, dict) else None
+    return _Head(ids, more)
 
 
 def _text(value: Any) -> str:
@@ -183,8 +217,12 @@ def _alone(one: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(one)}(?!\w)")
 
 
-def _index(pairs: Iterable[tuple[str, int]]) -> dict[str, frozenset[int]]:
-    found: dict[str, frozenset[int]] = {}
+def _kind_of(match: Any) -> str:
+    return f"alias:{match.get('alias_label')}" if isinstance(match, dict) else _text(match)
+
+
+def _index(pairs: Iterable[tuple[K, int]]) -> dict[K, frozenset[int]]:
+    found: dict[K, frozenset[int]] = {}
     for one, number in pairs:
         found[one] = found.get(one, NOBODY) | {number}
     return found

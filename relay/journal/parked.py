@@ -16,7 +16,7 @@ from typing import Any, Final
 from relay.api import Event, Kind
 from relay.journal.folders import DATABASE, worker_folders
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """How long to wait for another process's transaction."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from relay.api import Block
-from relay.journal.naming import Erased, Wanted, user_of
+from relay.api import Block, User
+from relay.journal.naming import Erased, Wanted
 from relay.journal.record import header_of, lost_record, meta_of
 from relay.journal.repair import DAMAGED
 from relay.journal.segment import Segment, SegmentReader, write_anew
@@ -61,14 +61,10 @@ def plan(segment: Segment, wanted: Wanted) -> Plan:
     return found
 
 
-def external_ids(segment: Segment, wanted: Wanted) -> dict[int, set[str]]:
-    """The external ids that these users have in their events. Raises Corrupt, OSError."""
-    found: dict[int, set[str]] = {}
+def more_ids(segment: Segment, wanted: Wanted) -> dict[int, User]:
+    """The ids that these users have in their events. Raises Corrupt, OSError."""
     with closing(SegmentReader(segment.path)) as reader:
-        for body in (body for block in _blocks(reader, segment.end) for body in block.bodies()):
-            for number in wanted.of_user_id(body):
-                found.setdefault(number, set()).update(user_of(body).external_ids)
-    return found
+        return wanted.more_ids(body for block in _blocks(reader, segment.end) for body in block.bodies())
 
 
 def rewrite(segment: Segment, wanted: Wanted) -> Path:

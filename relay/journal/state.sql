@@ -101,6 +101,7 @@ CREATE TABLE IF NOT EXISTS erasure (
     offset       INTEGER,
     user_id      TEXT,              -- whom to erase; forgotten once that is done
     external_ids TEXT    NOT NULL,  -- JSON
+    other_ids    TEXT    NOT NULL DEFAULT '[]',  -- JSON: kind and id of each
     digests      TEXT    NOT NULL,  -- JSON: SHA-256 of all these ids
     counted      INTEGER NOT NULL DEFAULT 0,  -- events below this offset are in the counts
     events       INTEGER NOT NULL DEFAULT 0,  -- removed from the journal

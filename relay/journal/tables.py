@@ -23,7 +23,14 @@ MIGRATIONS: Final = (
     ALTER TABLE parked ADD COLUMN replay INTEGER;
     ALTER TABLE parked ADD COLUMN key TEXT;
     """,
-    "",  # tables of erasures were added
+    """
+    CREATE TABLE IF NOT EXISTS erasure ( number INTEGER PRIMARY KEY AUTOINCREMENT, asked REAL NOT NULL, type TEXT,
+    source TEXT, offset INTEGER, user_id TEXT, external_ids TEXT NOT NULL, digests TEXT NOT NULL, counted INTEGER
+    NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 0, changed INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT
+    NULL DEFAULT 0, unreadable INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, compacted REAL,
+    problem TEXT, done REAL ) STRICT;
+    """,
+    "ALTER TABLE erasure ADD COLUMN other_ids TEXT NOT NULL DEFAULT '[]';",
 )
 """The step from each version of the tables to the next."""
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from relay.api import User
 from relay.journal.cursor import CURSOR_COLUMNS, Counts, Cursor, read_cursor
 from relay.journal.erasures import counted
-from relay.journal.naming import LISTS, NOBODY, Wanted, user_of
+from relay.journal.naming import LISTS, NOBODY, Wanted
 
 NOTHING: Final = Counts()
 _PARKED: Final = """
@@ -117,13 +118,9 @@ def _is_counted(cursor: Cursor, offset: int | None) -> bool:
     return offset is not None and cursor.start <= offset and cursor.is_settled(offset)
 
 
-def parked_external_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, set[str]]:
-    """The external ids that these users have in their parked events."""
-    found: dict[int, set[str]] = {}
-    for (body,) in db.execute("SELECT body FROM parked"):
-        for number in wanted.of_user_id(body):
-            found.setdefault(number, set()).update(user_of(body).external_ids)
-    return found
+def parked_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, User]:
+    """The ids that these users have in their parked events."""
+    return wanted.more_ids(body for (body,) in db.execute("SELECT body FROM parked"))
 
 
 def strangers(db: sqlite3.Connection, running: Sequence[str]) -> list[str]:

@@ -108,6 +108,8 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (200, "GET", "/erasures", None, None),
         (200, "POST", "/erasures", None, {"user_id": "anna", "external_ids": ["a1", "a2"]}),
         (200, "POST", "/erasures", None, {"external_ids": ["a1"]}),
+        (200, "POST", "/erasures", None, {"user_id": "anna", "other_ids": [["alias:crm", "17"]]}),
+        (400, "POST", "/erasures", None, {"user_id": "anna", "other_ids": [["phone", "17"]]}),
         (400, "POST", "/erasures", None, {}),
         (400, "POST", "/erasures", None, {"user_id": "anna", "external_id": "a1"}),
         (200, "POST", "/erasures/check", None, {"user_id": "anna"}),

@@ -78,7 +78,7 @@ def test_who_learns_an_id_has_the_others_begin_again_even_if_they_were_done(stat
     spread(other, rows(state))
     finish(state)
     with database(other) as db:
-        users = learnt(db, {1: {"a1"}})
+        users = learnt(db, {1: User(None, ("a1",))})
     spread(state, users)
     (one,) = rows(state)
     assert (one.status, one.user, one.answers) == ("waiting", User("anna", ("a1",)), ())

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.api import ERASED, Kind, User
+from relay.api import ERASED, Kind, OtherId, User
 from relay.journal.naming import Erased, Wanted, user_of
 from relay.journal.record import make_block
 
@@ -49,6 +49,49 @@ def event(user: Any, **more: Any) -> dict[str, Any]:
 def test_an_event_is_whose_ids_it_has_under_user(data: dict[str, Any], whose: set[int], plain: bool) -> None:
     body = json.dumps(data, ensure_ascii=plain, indent=2).encode()
     assert WANTED.whose(body) == whose
+
+
+DEVICE, ALIAS = OtherId("device_id", "phone"), OtherId("alias:crm:eu", "a:17")
+
+
+@pytest.mark.parametrize(
+    ("match", "entry", "named"),
+    [
+        ("device_id", "phone", True),
+        ("prefix", "device_id:phone", True),
+        ("prefix", "phone", False),
+        ("external_id", "phone", False),
+        ({"alias_label": "crm:eu"}, "a:17", True),
+        ({"alias_label": "crm"}, "a:17", False),
+        ("alias:crm:eu", "a:17", True),
+        ("email", "phone", False),
+        (None, "phone", False),
+    ],
+)
+def test_changes_of_cohorts_lose_the_user_by_whatever_id(match: Any, entry: str, named: bool) -> None:
+    wanted = Wanted({1: User("5f3a", (), (DEVICE, ALIAS))})
+    change = {"event_type": "cohort.Change", "id": "1", "match": match, "add": ["other"], "remove": [entry]}
+    rest, whose = wanted.without("cohort.Change", orjson.dumps(change))
+    assert (whose, json.loads(rest)["remove"]) == (({1}, []) if named else (NOBODY, [entry]))
+
+
+def test_all_ids_are_learnt_from_the_users_own_events() -> None:
+    bodies = [
+        event({"user_id": "5f3a", "external_user_id": "a1", "device_id": "phone"}),
+        event({"user_id": "other", "external_user_id": "known", "device_id": "tablet"}),
+        event({"user_id": "5f3a"}, properties={"email_address": "a@example.com"}),
+        event({"user_id": "bert", "external_user_id": "b1", "device_id": "watch"}),
+    ]
+    found = Wanted({1: User("5f3a", ("known",))}).more_ids(map(orjson.dumps, bodies))
+    others = (OtherId("device_id", "phone"), OtherId("device_id", "tablet"), OtherId("email", "a@example.com"))
+    assert found == {1: User(None, ("a1",), others)}
+
+
+def test_a_device_that_others_have_too_makes_their_events_nobodys() -> None:
+    wanted = Wanted({1: User("5f3a", (), (DEVICE,))})
+    assert wanted.whose(orjson.dumps(event({"user_id": "bert", "device_id": "phone"}))) == NOBODY
+    assert wanted.by_key("phone") == NOBODY
+    assert wanted.hide("no user with the device phone") == "no user with the device ..."
 
 
 @pytest.mark.parametrize("written", [r'"\u0035f3a"', r'"5f3\u0061"', '"5f3a"'])

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from relay.api import Kind, User
+from relay.api import Kind, OtherId, User
 from relay.journal import Corrupt, Journal, Limits
 from relay.journal.inspect import blocks, inspect, segments
 from relay.journal.naming import Wanted
 from relay.journal.record import header_at
 from relay.journal.repair import repair
-from relay.journal.rewrite import copies_of, external_ids, plan, rewrite
+from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
 from relay.journal.segment import PREFIX
 from relay.testing import make_event
 
@@ -169,12 +169,14 @@ async def test_what_a_failed_commit_has_left_behind_the_last_record_goes_too(tmp
     await journal.close()
 
 
-async def test_external_ids_are_read_from_the_users_own_events(tmp_path: Path) -> None:
+async def test_ids_are_read_from_the_users_own_events(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 0)
-    users = [("anna", "a1"), ("anna", "a2"), ("bert", "b1")]
-    await journal.append([KIND] * 3, [body(user, external_user_id=one) for user, one in users])
+    users = [("anna", "a1", "phone"), ("anna", "a2", "tablet"), ("bert", "b1", "watch")]
+    bodies = [body(user, external_user_id=one, device_id=device) for user, one, device in users]
+    await journal.append([KIND] * 3, bodies)
     (segment,) = await journal.roll()
-    assert external_ids(segment, WANTED) == {1: {"a1", "a2"}}
+    devices = (OtherId("device_id", "phone"), OtherId("device_id", "tablet"))
+    assert more_ids(segment, WANTED) == {1: User(None, ("a1", "a2"), devices)}
     await journal.close()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.api import User
 from relay.journal import (
     Counts,
     Cursor,
@@ -21,6 +22,8 @@ from relay.journal import (
     mark_parked,
     parked,
 )
+from relay.journal.erasures import erasures
+from relay.journal.tables import MIGRATIONS
 
 OLD = """
 CREATE TABLE cursor (connector TEXT PRIMARY KEY, head INTEGER NOT NULL, start INTEGER NOT NULL,
@@ -57,6 +60,18 @@ async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what
     assert (old.number, old.offset, old.first, old.last, old.again, old.body) == (4, 7, 1e9, 1e9, None, b"{}")
     assert (new.number, new.attempts) == (5, 2)
     assert ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
+
+
+def test_erasures_of_an_older_relay_are_kept(tmp_path: Path) -> None:
+    """Of version 3 of the tables, in which an erasure had no other ids."""
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(f"{OLD} {''.join(MIGRATIONS[:3])} PRAGMA user_version = 3;")
+        row = (1, 1e9, "anna", '["a1"]', '["d"]')
+        db.execute("INSERT INTO erasure (number, asked, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?)", row)
+        db.commit()
+    State(tmp_path).close()
+    (one,) = erasures(tmp_path)
+    assert (one.number, one.user, one.digests) == (1, User("anna", ("a1",)), ["d"])
 
 
 def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:

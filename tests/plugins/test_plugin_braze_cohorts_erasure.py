@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.api import DELIVERED, Reject, Retry, User
+from relay.api import DELIVERED, Delivered, OtherId, Reject, Retry, User
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts.looking import cohorts, members
@@ -160,3 +160,25 @@ async def test_an_erasure_asks_nothing_of_braze_about_whom_it_refused_or_has_let
         await told(braze, change(["anna"]), change(["user-1"]), change([], ["user-1"]))
         assert await braze.erase([ANNA, User(None, ("user-1",))]) == [DELIVERED] * 2
         assert api.books.ids == [1]
+
+
+async def test_a_user_leaves_cohorts_by_every_id_and_the_receipt_says_what_is_not_known(tmp_path: Path) -> None:
+    """External ids, device ids and aliases; e-mail addresses are in cohorts of the mode `attribute` alone."""
+    anna = Profile("anna", aliases=frozenset([("crm", "17")]))
+    async with (
+        CohortApi([anna, Profile(devices=frozenset(["phone"])), Profile("bert")]) as api,
+        connected(api, tmp_path) as braze,
+    ):
+        ids = ["external_id:anna", "alias:crm:17", "device_id:phone", "external_id:bert"]
+        await told(braze, change(ids, match="prefix"))
+        device, alias = OtherId("device_id", "phone"), OtherId("alias:crm", "17")
+        (outcome,) = await braze.erase([User("5f3a", ("anna",), (device,))])
+        aliases = "not looked for: aliases: the request named none (relay erasures request --alias)"
+        assert outcome == Delivered(aliases)
+        assert not files_name("anna", tmp_path)
+        assert not files_name("phone", tmp_path)
+        left = members(tmp_path / "cohorts" / "braze.db", "7")
+        assert [*left] == [("alias:crm", "17"), ("external_id", "bert")]
+        assert await braze.erase([User("5f3a", ("anna",), (device, alias))]) == [DELIVERED]
+        assert inside(api) == {"bert"}
+        assert [*members(tmp_path / "cohorts" / "braze.db", "7")] == [("external_id", "bert")]

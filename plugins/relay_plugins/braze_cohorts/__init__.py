@@ -108,16 +108,15 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         except sqlite3.Error as error:
             raise Retry(f"what Braze knows of the cohorts cannot be changed: {error}") from None
 
-    async def _take_out(self, cohort: str, ids: Sequence[str]) -> None:
+    async def _take_out(self, cohort: str, members: Sequence[Member]) -> None:
         known, change = self._known, everything(cohort, self._known.before)
         async with self._locks[cohort]:
-            inside = await known.run(partial(known.inside, cohort, ids))
+            inside = await known.run(partial(known.inside, cohort, members))
             for portion in portions((), inside, self._braze.most):
-                gone = [member.id for member in portion.remove]
                 answer = await self._post(await self._request(change, portion))
-                await self._heed(change, answer, gone)
-                await known.run(partial(known.forget, cohort, gone))
-            await known.run(partial(known.forget, cohort, ids))
+                await self._heed(change, answer, [member.id for member in portion.remove])
+                await known.run(partial(known.forget, cohort, portion.remove))
+            await known.run(partial(known.forget, cohort, members))
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from zlib import crc32
 
-from relay_plugins.braze_cohorts.change import EXTERNAL_ID, Member
+from relay_plugins.braze_cohorts.change import Member
 
 TRACES: Final = """
-SELECT target.cohort, given.value, (member.id NOT NULL AND target.target = :target) OR told.offset IS :before
-    OR asked.target IS :target
-FROM target CROSS JOIN json_each(:ids) AS given
-LEFT JOIN member ON member.cohort = target.cohort AND member.kind = :kind AND member.id = given.value
-LEFT JOIN told ON told.cohort = target.cohort AND told.kind = :kind AND told.id = given.value
-LEFT JOIN asked ON asked.cohort = target.cohort AND asked.kind = :kind AND asked.id = given.value
+SELECT target.cohort, given.kind, given.id, (member.id NOT NULL AND target.target = :target)
+    OR told.offset IS :before OR asked.target IS :target
+FROM target CROSS JOIN (
+    SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS id FROM json_each(:members)
+) AS given
+LEFT JOIN member ON member.cohort = target.cohort AND member.kind = given.kind AND member.id = given.id
+LEFT JOIN told ON told.cohort = target.cohort AND told.kind = given.kind AND told.id = given.id
+LEFT JOIN asked ON asked.cohort = target.cohort AND asked.kind = given.kind AND asked.id = given.id
 WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id, asked.id) NOT NULL
 """
 """Of users in cohorts: whether this Braze may have them there; also of cohorts that are not all brought to it yet."""
@@ -27,13 +29,13 @@ FORGET: Final = (
     ANSWERED,
 )
 ASKED: Final = """
-INSERT INTO asked SELECT ?, ?, value, ? FROM json_each(?) WHERE true
+INSERT INTO asked SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?) WHERE true
 ON CONFLICT DO UPDATE SET target = excluded.target WHERE asked.target != excluded.target RETURNING kind, id
 """
 
 
 class Traces:
-    """Users in the database of one connector, by external id."""
+    """Users in the database of one connector, by all kinds of ids."""
 
     _db: sqlite3.Connection
 
@@ -45,9 +47,8 @@ class Traces:
     def asked(self, cohort: str, members: Iterable[Member]) -> Sequence[Member]:
         """Note, before a request, whom it adds: Braze may have them even if its answer never comes. Return those who
         were not noted by an earlier one."""
-        ids = json.dumps([member.id for member in members if member.kind == EXTERNAL_ID])
         with self._db:
-            rows = self._db.execute(ASKED, (cohort, EXTERNAL_ID, self._target, ids))
+            rows = self._db.execute(ASKED, (cohort, self._target, json.dumps([*members])))
             return [Member(*row) for row in rows]
 
     def answered(self, cohort: str, members: Iterable[Member]) -> None:
@@ -55,20 +56,25 @@ class Traces:
         with self._db:
             self._db.executemany(ANSWERED, [(cohort, *member) for member in members])
 
-    def where(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    def where(self, members: Sequence[Member]) -> Mapping[str, Sequence[Member]]:
         """The cohorts of which anything is known that has to do with the users, and which of them these are."""
-        found = defaultdict[str, list[str]](list)
-        for cohort, one, _ in self._traces(external_ids):
-            found[cohort].append(one)
+        found = defaultdict[str, list[Member]](list)
+        for cohort, member, _ in self._traces(members):
+            found[cohort].append(member)
         return found
 
-    def inside(self, cohort: str, external_ids: Sequence[str]) -> Sequence[Member]:
+    def inside(self, cohort: str, members: Sequence[Member]) -> Sequence[Member]:
         """Which of the users this Braze may have in a cohort."""
-        return [Member(EXTERNAL_ID, one) for _, one, here in self._traces(external_ids, cohort) if here]
+        return [member for _, member, here in self._traces(members, cohort) if here]
 
-    def forget(self, cohort: str, external_ids: Sequence[str]) -> None:
+    def kinds(self) -> set[str]:
+        """The kinds of the ids of all members: `alias` for all aliases."""
+        rows = self._db.execute("SELECT DISTINCT kind FROM member")
+        return {kind.partition(":")[0] for (kind,) in rows}
+
+    def forget(self, cohort: str, members: Sequence[Member]) -> None:
         """Forget that users were ever in a cohort."""
-        rows = [(cohort, EXTERNAL_ID, one) for one in external_ids]
+        rows = [(cohort, *member) for member in members]
         with self._db:
             for statement in FORGET:
                 self._db.executemany(statement, rows)
@@ -82,6 +88,7 @@ class Traces:
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
-    def _traces(self, external_ids: Sequence[str], cohort: str | None = None) -> Iterable[tuple[str, str, bool]]:
-        given = {"ids": json.dumps(external_ids), "cohort": cohort, "kind": EXTERNAL_ID}
-        return self._db.execute(TRACES, given | {"target": self._target, "before": self.before})
+    def _traces(self, members: Sequence[Member], cohort: str | None = None) -> Iterable[tuple[str, Member, bool]]:
+        given = {"members": json.dumps(members), "cohort": cohort, "target": self._target, "before": self.before}
+        for found, kind, one, here in self._db.execute(TRACES, given):
+            yield found, Member(kind, one), here
