@@ -4,8 +4,9 @@ Connectors that keep an order or a rate, and sources that leave out duplicates, 
 workers the first one has their events in its journal, and the others hand on what reaches them.
 
 How it fails and recovers: a request is answered 2xx after the first worker says that its part is on disk there. While
-the first worker is away, or if it goes away on the way, senders get 503 and Retry-After for such events, and send the
-whole request again: at least once, as after any 503.
+the first worker is away, or if it goes away or falls silent on the way, senders get 503 and Retry-After for such
+events, and send the whole request again: at least once, as after any 503. Whatever becomes of one worker, and of the
+connection to it, ends nothing in another: both ends wait for the next connection.
 """
 
 import asyncio
@@ -27,10 +28,14 @@ from relay.threads import ADMIN
 
 T = TypeVar("T")
 
-KEEP_S: Final = 30.0
+KEEP_S: Final = 5.0
+"""A first worker that has not kept events by then is away, for their sender."""
 AGAIN_S: Final = 0.1
+BIND_AGAIN_S: Final = 1.0
 LENGTH: Final = struct.Struct("<I")
 log = structlog.stdlib.get_logger()
+GONE: Final = (OSError, EOFError, RuntimeError, msgspec.MsgspecError)
+"""How a connection ends: uvloop raises RuntimeError where one that is closed is written to."""
 AWAY: Final = "the first worker, which has to keep some of these events, is away for the moment"
 
 
@@ -98,7 +103,7 @@ class First:
             async with asyncio.timeout(KEEP_S):
                 await self._writer.drain()
                 kept: Kept = await answer
-        except (OSError, TimeoutError):
+        except GONE:
             raise Unavailable(AWAY) from None
         finally:
             del self._waiting[number]
@@ -123,8 +128,8 @@ class First:
                     kept = await _read(self._reader, Kept)
                     if (answer := self._waiting.get(kept.number)) and not answer.done():
                         answer.set_result(kept)
-            except (OSError, EOFError):
-                log.warning("the first worker is away", unanswered=len(self._waiting))
+            except GONE as error:
+                log.warning("the first worker is away", unanswered=len(self._waiting), reason=_said(error))
             finally:
                 self._disconnect()
 
@@ -147,25 +152,34 @@ class Others:
     async def run(self, socket: Path) -> None:
         """Take what they hand on, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._listen(socket, group)
+                except OSError as error:
+                    log.error("other workers cannot hand on events, tried again", socket=str(socket), reason=str(error))
+                await asyncio.sleep(BIND_AGAIN_S)
 
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                with suppress(OSError, EOFError):
-                    while True:
-                        handed = await _read(reader, Handed)
-                        group.create_task(self._answer(handed, writer), name="keep for another worker")
+    async def _listen(self, socket: Path, group: asyncio.TaskGroup) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    handed = await _read(reader, Handed)
+                    group.create_task(self._answer(handed, writer), name="keep for another worker")
+            except GONE as error:
+                log.info("another worker is away", reason=_said(error))
+            finally:
                 writer.close()
 
-            await ADMIN.run(partial(socket.unlink, missing_ok=True))  # of the process before
-            server = await asyncio.start_unix_server(serve, str(socket))
-            async with server:
-                await server.serve_forever()
+        await ADMIN.run(partial(socket.unlink, missing_ok=True))  # of the process before
+        async with await asyncio.start_unix_server(serve, str(socket)) as server:
+            await server.serve_forever()
 
     async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:
         try:
             kept = Kept(handed.number, await self._keep(handed.source, self._decoded(handed)))
         except Exception as error:
             kept = Kept(handed.number, 0, str(error) or type(error).__name__)
-        with suppress(OSError):
+        with suppress(*GONE):  # who asked may be no more
             writer.write(_frame(kept))
             await writer.drain()
 
@@ -173,6 +187,10 @@ class Others:
         kind = self._source(handed.source).kind
         known = [kind(*fields) for fields in handed.kinds]
         return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _handed(number: int, source: str, decoded: Decoded) -> Handed:

@@ -1,16 +1,24 @@
-"""What workers hand on to the first one: which events, and as what it keeps them."""
+"""What workers hand on to the first one: which events, as what it keeps them, and how little they can do to it."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import uvloop
 
 from relay.api import Decoded, SourceSettings
 from relay.api.source import KINDS_REMEMBERED
 from relay.catalogue import Selection
 from relay.ingest import First, Others
-from relay.ingest.forward import split
+from relay.ingest.forward import LENGTH, split
+from relay.journal import Unavailable
 from relay_plugins.currents import Currents
 
+NONSENSE = LENGTH.pack(3) + b"\xc1\xc1\xc1"
 SETTINGS = SourceSettings.model_validate({"type": "currents", "path": "/c"})
 
 
@@ -54,3 +62,88 @@ async def test_the_kinds_are_those_of_its_source_and_no_more_than_that_remembers
     assert kept[0].kinds[0] is kept[0].kinds[2]
     assert [kind.type for kind in kept[0].kinds] == ["a", "b", "a"]
     assert len(first._kinds) <= KINDS_REMEMBERED
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_worker_that_dies_while_its_events_are_kept_ends_nothing_in_the_first(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Looked at: a write to the worker that is gone, nonsense from it, a socket that cannot be bound, and the other
+    way round a first worker that goes away, says nonsense or says nothing."""
+    mine, held, asked = Currents("s", SETTINGS), asyncio.Event(), asyncio.Event()
+    socket = tmp_path / "later" / "first.sock"
+
+    async def keep(source: str, handed: Decoded) -> int:
+        asked.set()
+        await held.wait()
+        return len(handed.bodies)
+
+    async def scene() -> None:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            others = group.create_task(Others(keep, {"s": mine}.__getitem__).run(socket), name="others")
+            await asyncio.sleep(0)
+            socket.parent.mkdir()
+            await _dies_while_it_waits(group, socket, mine, asked)
+            _, writer = await asyncio.open_unix_connection(str(socket))
+            writer.write(NONSENSE)
+            held.set()
+            there = First(socket, [])
+            await there.connect()
+            hearing = group.create_task(there.run(), name="first")
+            assert await there.keep("s", decoded(mine, "a", "b")) == 2
+            for end in (hearing.cancel, others.cancel, writer.close):
+                end()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scene())
+
+
+async def _dies_while_it_waits(group: asyncio.TaskGroup, socket: Path, source: Currents, asked: asyncio.Event) -> None:
+    there = First(socket, [])
+    await there.connect()
+
+    async def wait() -> None:
+        with pytest.raises(Unavailable, match="the first worker"):
+            await there.keep("s", decoded(source, "a"))
+
+    waiting = group.create_task(wait(), name="one that waits")
+    await asked.wait()
+    there._disconnect()
+    await waiting
+
+
+async def _silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def _nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(1)
+    writer.write(NONSENSE)
+    await reader.read()
+
+
+async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(1)
+
+
+@pytest.mark.parametrize("first", [_silence, _nonsense, _hang_up])
+async def test_whatever_the_first_worker_does_a_sender_soon_hears_that_it_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[..., Coroutine[Any, Any, None]]
+) -> None:
+    monkeypatch.setattr("relay.ingest.forward.KEEP_S", 0.2)
+    socket = tmp_path / "first.sock"
+    there = First(socket, [])
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError):
+            await first(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, str(socket)), asyncio.timeout(30), asyncio.TaskGroup() as group:
+        hearing = group.create_task(there.run(), name="first")
+        for _ in range(3):
+            while there._writer is None:
+                await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable, match="the first worker"):
+                await there.keep("s", decoded(Currents("s", SETTINGS), "a"))
+        hearing.cancel()
