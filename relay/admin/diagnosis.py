@@ -18,6 +18,8 @@ FAR_S: Final = 30 * 86400.0
 """What is farther away is not told."""
 BUG: Final = "bug in the connector"
 """How the reason of an attempt begins that failed by the connector's fault."""
+NOT_OPEN: Final = "cannot be opened"
+"""How the reason begins of a lane whose connector is not open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def _how(lane: LaneStatus, now: float) -> str:
         case "failing":
             return f"failing since {at(lane.since or now, now)}: {'' if error is None else error.reason}"
         case "broken":
-            return f"stopped by an error of its own: {'' if error is None else error.reason}"
+            reason = "" if error is None else error.reason
+            return reason if reason.startswith(NOT_OPEN) else f"stopped by an error of its own: {reason}"
     return "behind" if _waited(lane, now) >= BEHIND_S else "working"
 
 
@@ -133,7 +136,7 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
     elif lane.paused_by == "destination":
         yield f"check the {_wrong(status)} in {lane.file}"
     elif lane.state == "broken":
-        yield "it starts again by itself; the log has the whole error"
+        yield "tried again by itself; the log has the whole error"
     elif lane.state == "failing":
         yield _advice_if_failing(lane, status)
     elif lane.pending and lane.drained_in:

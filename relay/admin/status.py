@@ -75,7 +75,7 @@ class LaneStatus:
     """Of conf.d, that it is configured in."""
     state: State
     """`paused` by an admin or by the destination, which does not accept us; `failing`: tried again by itself; `broken`:
-    stopped by an error of its own, starts again by itself."""
+    stopped by an error of its own or not open yet, starts again by itself."""
     paused_by: Literal["admin", "destination"] | None
     since: float | None
     """When that state began; None: it works."""

@@ -75,6 +75,8 @@ class ConnectorSettings(Settings):
     retry: RetrySettings = RetrySettings()
     timeout: Duration = Field(30.0, gt=0, le=3600)
     """After so long a delivery without an answer counts as failed and is tried again."""
+    open_timeout: Duration = Field(30.0, gt=0, le=3600)
+    """After so long a connector that is not ready (`open`) counts as failed and is opened once more."""
     concurrency: int = Field(4, ge=1, le=256)
     """Batches on their way at the same time."""
     window: int = Field(10_000, ge=1)
@@ -213,7 +215,10 @@ class Connector(Plugin):
         return None if value is None else str(value)
 
     async def open(self) -> None:
-        """Get ready; called once before the first delivery. An exception stops the daemon's start with its text."""
+        """Get ready; called before the first delivery.
+
+        It may take `open_timeout`, and may be cancelled at any await. An exception is told with its text, and holds up
+        this connector alone: `close` is called and, some seconds later, `open` once more."""
 
     async def probe(self) -> str | None:
         """Look whether the destination can be reached, and say what was found; raise what is wrong, such as `Retry`.
@@ -242,16 +247,19 @@ class Connector(Plugin):
         return [Skipped("not supported")] * len(users)
 
     async def close(self) -> None:
-        """Let go of everything; called once after the last delivery."""
+        """Let go of everything; called after the last delivery, and after an `open` that failed."""
 
     async def release(self) -> None:
-        """Close the connector, its HTTP session and its threads. relay calls this; a connector overrides `close`, which
-        is left out if a thread of the connector hangs."""
-        if "_threads" in vars(self) and self._threads.hang:
-            self.log.error("connector is not closed: a thread of it hangs")
-        else:
-            await self.close()
-        if "http" in vars(self):
-            await self.http.close()
-        if "_threads" in vars(self):
-            self._threads.close()
+        """Close the connector, its HTTP session and its threads; after that it can be opened once more. relay calls this;
+        a connector overrides `close`, which is left out if a thread of the connector hangs."""
+        threads: Threads | None = vars(self).get("_threads")
+        try:
+            if threads is not None and threads.hang:
+                self.log.error("connector is not closed: a thread of it hangs")
+            else:
+                await self.close()
+        finally:
+            if (session := vars(self).pop("http", None)) is not None:
+                await session.close()
+            if (threads := vars(self).pop("_threads", None)) is not None:
+                threads.close()

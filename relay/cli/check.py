@@ -8,8 +8,18 @@ from typing import Final
 
 import click
 
-from relay.cli.options import CONF, plugins_option
-from relay.config import CONF_FOLDERS, HIDDEN, PLUGIN_FOLDERS, ConfigError, Loaded, Mistake, Registry, load
+from relay.cli.options import CONF, plugins_option, state_folder
+from relay.config import (
+    CONF_FOLDERS,
+    HIDDEN,
+    PLUGIN_FOLDERS,
+    ConfigError,
+    Loaded,
+    Mistake,
+    Registry,
+    find_unmade,
+    load,
+)
 from relay.words import counted
 
 BAD_CONFIGURATION: Final = 78
@@ -57,6 +67,10 @@ def _checked(
         loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
     except ConfigError as error:
         return None, error.mistakes, error.warnings
+    if unmade := find_unmade(loaded.config, Path(state_folder())):
+        from relay.deliver import mistakes_of  # late: a check of what is good does without its libraries
+
+        return None, mistakes_of(unmade), loaded.warnings
     return loaded, (), loaded.warnings
 
 

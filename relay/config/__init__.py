@@ -6,6 +6,7 @@ from relay.config.discovery import PLUGIN_FOLDERS
 from relay.config.effective import Effective, effective
 from relay.config.files import CONF_FOLDERS
 from relay.config.load import Loaded, load
+from relay.config.make import Failure, Made, NotMade, find_unmade, make_connectors, make_sources
 from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
     AdminSettings,
@@ -34,12 +35,15 @@ __all__ = [
     "Configured",
     "Effective",
     "ErasureSettings",
+    "Failure",
     "IngestSettings",
     "JournalSettings",
     "Loaded",
     "LogSettings",
+    "Made",
     "MetricsSettings",
     "Mistake",
+    "NotMade",
     "ParkedSettings",
     "PluginInfo",
     "Registry",
@@ -50,8 +54,11 @@ __all__ = [
     "UnixAddress",
     "dotted",
     "effective",
+    "find_unmade",
     "leaves",
     "load",
+    "make_connectors",
+    "make_sources",
     "server_context",
     "shown",
     "worry",

@@ -155,7 +155,8 @@ class _Check:
             self._common_settings(kind, name, table)
             return None
         settings = self._settings((kind, name), table, plugin.Settings)
-        return Configured(name, plugin, settings, self.merged.origins[kind, name].name) if settings else None
+        file, line = self.merged.origin((kind, name)) or ("", None)
+        return Configured(name, plugin, settings, file, line) if settings else None
 
     def _common_settings(self, kind: str, name: str, table: dict[str, Any]) -> None:
         """Check what tables of a kind have in common; which other keys there are, only the type would tell."""

@@ -142,6 +142,7 @@ class Configured(Generic[P, S]):
     settings: S
     file: str = field(default="", compare=False)
     """The file of conf.d that opens the table; moving it elsewhere changes nothing."""
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

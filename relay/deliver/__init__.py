@@ -2,6 +2,7 @@
 
 from relay.deliver.erasing import Eraser
 from relay.deliver.fleet import Fleet
-from relay.deliver.outfit import Changes, NotOpened
+from relay.deliver.outfit import Changes
+from relay.deliver.redaction import mistakes_of
 
-__all__ = ["Changes", "Eraser", "Fleet", "NotOpened"]
+__all__ = ["Changes", "Eraser", "Fleet", "mistakes_of"]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -18,10 +18,10 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
-from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans, release
+from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans
 from relay.deliver.replays import Replays
 from relay.deliver.saver import Saver
-from relay.journal import Counts, Journal, State
+from relay.journal import Counts, Cursor, Journal, State
 from relay.journal.books import books
 from relay.threads import ADMIN
 
@@ -30,6 +30,14 @@ LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
 GONE_ADVICE: Final = "configure it again under this name to have them delivered, or forget it (relay forget)"
 log = structlog.stdlib.get_logger()
+
+
+class Place(NamedTuple):
+    """Where a lane begins."""
+
+    cursor: Cursor
+    held: float | None
+    """Since when an admin has it paused."""
 
 
 class Fleet:
@@ -62,10 +70,13 @@ class Fleet:
         return self._replays.lanes
 
     async def open(self, config: Config) -> None:
-        """Make and open the connectors, and give each lane its cursor. Raises NotOpened."""
-        wanted = plans(config)
-        self._lanes = await self._outfitter.lanes(await self._outfitter.opened(wanted), wanted)
-        self._plans = wanted
+        """Make the connectors, and give each lane its cursor; `run` opens them. Raises ConfigError, sqlite3.Error."""
+        self._plans = plans(config)
+        made = self._outfitter.make(config, self._plans)
+        places = await self._places(self._plans)
+        self._lanes = {
+            name: self._outfitter.lane(made[name], plan, *places[name]) for name, plan in self._plans.items()
+        }
         await self._replays.look(self._lanes)
         await self._tell_abandoned()
         await self.save()
@@ -88,23 +99,34 @@ class Fleet:
         """Go over to another configuration, while the fleet runs. Lanes of which nothing has changed go on as they are;
         the others finish what is under way, within `budget` seconds, and go on where they were with the new settings.
 
-        Raises NotOpened, and then all stays as it was. After a sqlite3.Error lanes may be missing: another change to
-        the same configuration adds them."""
+        Raises ConfigError, sqlite3.Error, OSError, and then all stays as it was: whatever may fail is tried before any
+        lane ends. Only if the database fails right after that lanes may be missing: another change to the same
+        configuration adds them."""
         wanted = plans(config)
         changes = compare(self._plans, wanted)
-        fresh = await self._outfitter.opened({name: wanted[name] for name in (*changes.added, *changes.changed)})
-        changes = replace(changes, doubts=await doubts(fresh.values()))
-        await self._end((*changes.changed, *changes.removed), budget)
-        for name, lane in (await self._outfitter.lanes(fresh, wanted)).items():
+        made = self._outfitter.make(config, (*changes.added, *changes.changed))
+        places = await self._places({name: wanted[name] for name in changes.added})
+        await self.save()
+        places |= await self._end((*changes.changed, *changes.removed), budget)
+        for name, one in made.items():
+            lane = self._outfitter.lane(one, wanted[name], *places[name])
             self._lanes[name], self._plans[name] = lane, wanted[name]
             self._start(lane)
         await self._look_again()
-        return changes
+        return replace(changes, doubts=await doubts([self._lanes[name] for name in made]))
 
-    async def _end(self, names: Sequence[str], budget: float) -> None:
-        """Have these lanes end, and let go of them."""
+    async def _places(self, wanted: Mapping[str, Plan]) -> dict[str, Place]:
+        """Where lanes begin that do not run. Raises sqlite3.Error."""
+        pauses = await self._state.pauses()
+        return {
+            name: Place(await self._outfitter.cursor(name, plan.settings.from_), pauses.get(name))
+            for name, plan in wanted.items()
+        }
+
+    async def _end(self, names: Sequence[str], budget: float) -> dict[str, Place]:
+        """Have these lanes end, and let go of them; return where they were. Raises sqlite3.Error."""
         if not names:
-            return
+            return {}
         ending = [self._lanes[name] for name in names]
         for lane in ending:
             lane.stop()
@@ -114,12 +136,19 @@ class Fleet:
         for task in late:
             task.cancel()
         await asyncio.wait(running)
-        await self._save_for_good()
+        is_saved = await self._save_for_good()
         self._replays.forget(names)
         for lane in ending:
             del self._lanes[lane.name], self._plans[lane.name]
             self._saver.forget(lane.name)
-            await release(lane.connector)
+            await lane.opener.close()
+        return {
+            lane.name: Place(
+                lane.cursor.copy() if is_saved else await self._outfitter.cursor(lane.name, "now"),
+                lane.delivery.breaker.held,
+            )
+            for lane in ending
+        }
 
     def _start(self, lane: LiveLane) -> None:
         if self._group is None:
@@ -149,14 +178,17 @@ class Fleet:
             await self._save_for_good()
         finally:
             for lane in self.lanes:
-                await release(lane.connector)
+                await lane.opener.close()
 
-    async def _save_for_good(self) -> None:
+    async def _save_for_good(self) -> bool:
+        """Save the cursors; whether that worked."""
         try:
             await self.save()
         except (sqlite3.Error, OSError) as error:
             advice = "what was delivered since the last save is delivered again"
             log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
+            return False
+        return True
 
     def stop(self) -> None:
         """Begin nothing new."""

@@ -4,6 +4,7 @@ How it fails and recovers:
 
 - The journal is cut into spans. A span is settled when every event in it has an outcome; only settled spans move the
   cursor, in any order. A crash delivers again what was sent but not yet saved as settled: at most `window` events.
+- A lane begins once its connector is open: until then, however long that takes, its backlog is on disk.
 - A slow or dead destination holds `concurrency` batches in memory and reads no further: its backlog is on disk.
 - An error that is not the destination's (a damaged segment, a bug) stops this lane alone; it starts again from its
   cursor after RESTART_S, for as long as it takes.
@@ -11,11 +12,11 @@ How it fails and recovers:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -60,12 +61,14 @@ class Lane:
         *,
         window: Window,
         journal: Journal,
+        ready: Callable[[], Coroutine[Any, Any, None]],
         until: int = ENDLESS,
     ) -> None:
+        """`ready` returns once the connector is open."""
         self.name = delivery.name
         self.cursor = cursor
         self._delivery, self._limits, self._route, self._journal = delivery, limits, route, journal
-        self._window = window
+        self._window, self._ready = window, ready
         self._stop, self._halt = asyncio.Event(), asyncio.Event()
         self._awake = asyncio.Lock()
         """Held while anything is under way."""
@@ -105,6 +108,8 @@ class Lane:
 
     async def run(self) -> None:
         """Deliver until stopped or at the end; return when the deliveries under way have ended."""
+        if not await self._is_ready():
+            return
         while not self._stop.is_set() and not self.ended:
             try:
                 async with self._awake:
@@ -115,6 +120,17 @@ class Lane:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()
+
+    async def _is_ready(self) -> bool:
+        """Whether the connector is open, once it is or the lane is to stop."""
+        async with asyncio.TaskGroup() as group:
+            ready = group.create_task(self._ready(), name=f"lane {self.name}: connector is open")
+            stopped = group.create_task(self._stop.wait(), name=f"lane {self.name}: stop")
+            await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
+            is_ready = ready.done()
+            for task in (ready, stopped):
+                task.cancel()
+        return is_ready
 
     async def _run(self) -> None:
         with suppress(TimeoutError):

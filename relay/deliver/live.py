@@ -11,9 +11,10 @@ from relay.catalogue import Selection
 from relay.deliver.again import Again
 from relay.deliver.delivery import Delivery
 from relay.deliver.lane import Lane, Snapshot
+from relay.deliver.opener import Opener
 from relay.deliver.pace import paced
 from relay.deliver.window import Window
-from relay.journal import Counts, Cursor, Journal, Replay, State
+from relay.journal import Counts, Cursor, Journal, Replay, State, unsettled
 from relay.route import Route
 
 log = structlog.stdlib.get_logger()
@@ -35,14 +36,25 @@ class LiveLane(Lane):
     ) -> None:
         delivery = Delivery(connector, settings, state)
         limits, window = paced(settings.batch, settings.rate), Window(settings.window, save_soon)
-        super().__init__(delivery, limits, route, cursor, window=window, journal=journal)
-        self.connector = connector
+        self.connector, self.opener = connector, Opener(connector)
+        super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self.opener.open)
         self._state = state
         self._again = Again(delivery, route, limits, window, state, self.correct, self._read_keys)
 
+    @property
+    def fault(self) -> str:
+        """Why the connector is not open, or why the lane failed where it stands now; "" if neither is so."""
+        return self.opener.problem or super().fault
+
     async def _begin(self) -> None:
         await super()._begin()
+        await self._unpark()
         await self._read_keys()
+
+    async def _unpark(self) -> None:
+        """Take back what was parked but is not settled: it is about to be tried again."""
+        oldest = max(self.cursor.position, self._journal.oldest)
+        await self._state.unpark(self.name, unsettled(oldest, self._journal.head, self.cursor.ahead))
 
     async def _read_keys(self) -> None:
         """See whose parked events others have to stay behind."""
@@ -87,4 +99,13 @@ class LiveLane(Lane):
         limits = paced(self._limits, replay.rate)
         route = Route(Selection(replay.entries, within=self._route.selection), self._route.filters)
         window = self._window.beside()
-        return Lane(delivery, limits, route, replay.cursor, window=window, journal=self._journal, until=replay.stop)
+        return Lane(
+            delivery,
+            limits,
+            route,
+            replay.cursor,
+            window=window,
+            journal=self._journal,
+            ready=self.opener.opened,
+            until=replay.stop,
+        )

@@ -1,7 +1,6 @@
 """What a lane is made of: its connector, its filters, its place in the journal."""
 
 import asyncio
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,14 @@ import structlog
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection
-from relay.config import Config, Configured
+from relay.config import Config, ConfigError, Configured, Made, NotMade, make_connectors
 from relay.deliver.live import LiveLane
-from relay.deliver.redaction import Redaction
-from relay.journal import Cursor, Journal, State, unsettled
+from relay.deliver.redaction import Redaction, mistakes_of
+from relay.journal import Cursor, Journal, State
 from relay.route import Route
 
-RELEASE_S: Final = 5.0
 PROBE_S: Final = 5.0
 log = structlog.stdlib.get_logger()
-
-
-class NotOpened(Exception):
-    """A connector cannot be opened: which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,7 @@ class Changes:
     changed: Sequence[str]
     removed: Sequence[str]
     doubts: Sequence[str] = ()
-    """What is to be feared of connectors that are new: they cannot be reached now."""
+    """What is to be feared of lanes that are new: they are not open, or cannot reach their destinations now."""
 
 
 def compare(old: Mapping[str, Plan], new: Mapping[str, Plan]) -> Changes:
@@ -76,55 +70,33 @@ class Outfitter:
         self._journal, self._state, self._folder = journal, state, folder
         self._worker, self._save_soon = worker, save_soon
 
-    def _connector(self, name: str, plan: Plan) -> Connector:
-        connector = plan.connector(name, plan.settings, folder=self._folder)
-        connector.worker = self._worker
-        return connector
-
-    async def opened(self, wanted: Mapping[str, Plan]) -> dict[str, Connector]:
-        """The connectors, all of them open, or none. Raises NotOpened."""
-        found: dict[str, Connector] = {}
+    def make(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
+        """The connectors of these names and the filters of their lanes. Raises ConfigError, and then there are none."""
         try:
-            for name, plan in wanted.items():
-                found[name] = self._connector(name, plan)
-                await found[name].open()
-        except BaseException as error:
-            for connector in found.values():
-                await release(connector)
-            if isinstance(error, Exception):
-                why = Redaction(plan.settings).clean(f"{type(error).__name__}: {error}")
-                raise NotOpened(f"connector {name} cannot be opened: {why}") from None
-            raise
+            found = make_connectors(config, names, self._folder)
+        except NotMade as error:
+            raise ConfigError(mistakes_of(error.failures)) from None
+        for made in found.values():
+            made.connector.worker = self._worker
         return found
 
-    async def lanes(self, connectors: Mapping[str, Connector], wanted: Mapping[str, Plan]) -> dict[str, LiveLane]:
-        """The lanes of open connectors, paused ones held from the start; or the connectors are closed. Raises
-        sqlite3.Error."""
-        try:
-            made = {name: await self._lane(connector, wanted[name]) for name, connector in connectors.items()}
-            pauses = await self._state.pauses()
-        except BaseException:
-            for connector in connectors.values():
-                await release(connector)
-            raise
-        for name, lane in made.items():
-            lane.hold(pauses.get(name))
-        return made
-
-    async def _lane(self, connector: Connector, plan: Plan) -> LiveLane:
-        """The lane of an open connector, from where the one before it was saved last."""
-        steps = [step(name, settings) for name, step, settings in plan.filters]
-        return LiveLane(
-            connector,
+    def lane(self, made: Made, plan: Plan, cursor: Cursor, held: float | None) -> LiveLane:
+        """A lane from this cursor on; `held`: since when an admin has it paused."""
+        lane = LiveLane(
+            made.connector,
             plan.settings,
-            Route(Selection(plan.settings.events), steps),
-            await self._cursor(connector.name, plan.settings.from_),
+            Route(Selection(plan.settings.events), made.filters),
+            cursor,
             journal=self._journal,
             state=self._state,
             save_soon=self._save_soon,
         )
+        lane.hold(held)
+        return lane
 
-    async def _cursor(self, connector: str, start: str | float) -> Cursor:
+    async def cursor(self, connector: str, start: str | float) -> Cursor:
+        """Where a connector goes on: where its lane was saved last, or for one that never ran at `start`. Raises
+        sqlite3.Error."""
         head = self._journal.head
         cursor = await self._state.cursor(connector)
         if cursor is None:
@@ -133,36 +105,23 @@ class Outfitter:
         if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
             log.error("the journal is older than the cursor; starting at its head", connector=connector, head=head)
             return Cursor(head, head)
-        await self._unpark_pending(connector, cursor)
         return cursor
 
-    async def _unpark_pending(self, connector: str, cursor: Cursor) -> None:
-        """What was parked right before a crash, and is not settled by the saved cursor, is about to be tried again."""
-        oldest = max(cursor.position, self._journal.oldest)
-        await self._state.unpark(connector, unsettled(oldest, self._journal.head, cursor.ahead))
 
-
-async def release(connector: Connector) -> None:
-    """Close a connector; whatever happens, this comes to an end."""
-    try:
-        async with asyncio.timeout(RELEASE_S):
-            await connector.release()
-    except Exception as error:
-        told = Redaction(connector.settings).clean("".join(traceback.format_exception(error)))
-        log.error("connector did not close", connector=connector.name, exception=told)
-
-
-async def doubts(connectors: Iterable[Connector]) -> list[str]:
-    """Why some of them cannot be reached now, each in a sentence. A destination may be down and come back."""
-    found = await asyncio.gather(*map(_doubt, connectors))
+async def doubts(lanes: Iterable[LiveLane]) -> list[str]:
+    """What is to be feared of some lanes now, each in a sentence: their connectors do not get ready, or cannot reach
+    their destinations, which may be down and come back."""
+    found = await asyncio.gather(*map(_doubt, lanes))
     return [doubt for doubt in found if doubt]
 
 
-async def _doubt(connector: Connector) -> str:
+async def _doubt(lane: LiveLane) -> str:
+    connector, doubt = lane.connector, "is not open yet"
     try:
         async with asyncio.timeout(PROBE_S):
-            await connector.probe()
+            if not (doubt := await lane.opener.tried()):
+                await connector.probe()
     except Exception as error:
         why = Redaction(connector.settings).clean(str(error) or type(error).__name__)
-        return f"connector {connector.name}: {why}"
-    return ""
+        return f"connector {connector.name}: {doubt or why}"
+    return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

@@ -2,12 +2,12 @@
 of HTTP clients tell URLs whole. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import quote, unquote
 
-from relay.api import ConnectorSettings, Secret
-from relay.config import HIDDEN, leaves
+from relay.api import Secret, Settings
+from relay.config import HIDDEN, Failure, Mistake, leaves
 
 SHORTEST: Final = 4
 """Characters of a secret at least, or of what a cut has left of it: hiding less would garble every text."""
@@ -23,7 +23,7 @@ class Redaction:
     Secrets of fewer than SHORTEST characters are not hidden.
     """
 
-    def __init__(self, settings: ConnectorSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         plain = {text for text in _texts(settings) if len(text) >= SHORTEST}
         encoded = {quote(text, safe=safe) for text in plain for safe in ("", "/")}
         self._secrets = sorted((text.lower() for text in plain | encoded), key=len, reverse=True)
@@ -43,7 +43,20 @@ class Redaction:
         return self._whole.sub(HIDDEN, text)
 
 
-def _texts(settings: ConnectorSettings) -> Iterator[str]:
+def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:
+    """What cannot be made, as mistakes of the configuration, without what the tables keep secret."""
+    return [
+        Mistake(
+            file=one.table.file,
+            line=one.table.line,
+            key=f"{one.kind}.{one.table.name}",
+            reason=f"cannot be made: {Redaction(one.table.settings).clean(f'{type(one.error).__name__}: {one.error}')}",
+        )
+        for one in failures
+    ]
+
+
+def _texts(settings: Settings) -> Iterator[str]:
     """The secrets as a destination may repeat them: also in one line, and without what comes before the last space
     ("Bearer" in a header)."""
     for _, leaf in leaves((), settings):

@@ -9,8 +9,9 @@ from typing import Final
 
 import structlog
 
-from relay.api import Connector, Delivered
+from relay.api import Connector, Delivered, Retry
 from relay.api.blocking import LeftBehind
+from relay.deliver.opener import Opener
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
@@ -29,8 +30,8 @@ class Telling:
     """What is left to be told to one connector, while there `is_anything` to be told to any. Its `retry` says how soon
     it is told again."""
 
-    def __init__(self, connector: Connector, state: State, is_anything: Callable[[], bool]) -> None:
-        self._connector, self._state, self._is_anything = connector, state, is_anything
+    def __init__(self, connector: Connector, opener: Opener, state: State, is_anything: Callable[[], bool]) -> None:
+        self._connector, self._opener, self._state, self._is_anything = connector, opener, state, is_anything
         self._clean = Redaction(connector.settings).clean
         self._attempt, self._left = 0, LeftBehind()
 
@@ -87,6 +88,8 @@ class Telling:
     async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[Verdict, Mapping[int, str]]:
         """What came of it, and what the connector notes of users whom it has erased."""
         users = [one.user for one in lacking]
+        if problem := await self._opener.tried():
+            return judge(len(users), Retry(problem), self._clean), {}
         try:
             async with asyncio.timeout(ERASE_S):
                 with self._left.noted():

@@ -21,8 +21,8 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
-from relay.config import Config, ConfigError, ErasureSettings, TlsError
-from relay.deliver import Changes, Eraser, Fleet, NotOpened
+from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources
+from relay.deliver import Changes, Eraser, Fleet, mistakes_of
 from relay.ingest import First, Ingest, Others
 from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders
@@ -75,7 +75,8 @@ class Daemon:
         """Who waits for a reload."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Do it until `stop` or, if there is nothing to do but to drain, until that is done. Raises StartError."""
+        """Do it until `stop` or, if there is nothing to do but to drain, until that is done. Raises StartError,
+        ConfigError."""
         await self._open()
         addresses = await self._listen()
         async with asyncio.TaskGroup() as group:
@@ -118,8 +119,6 @@ class Daemon:
             await self._eraser.open()
         except sqlite3.Error as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
-        except NotOpened as error:
-            raise StartError(str(error)) from error
         self._hand_on()
         if self._worker is None:
             others = await retired(self._state.folder, {0}, self._config)
@@ -180,9 +179,7 @@ class Daemon:
             changes = await self._change(new)
         except ConfigError as error:
             return refused(error.mistakes)
-        except NotOpened as error:
-            return refused([error])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             return refused([f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"])
         try:
             await self._ingest.reload_tls(new.ingest.tls)
@@ -197,12 +194,13 @@ class Daemon:
         return reloaded(old, new, changes, self._view.restart)
 
     async def _change(self, new: Config) -> Changes:
-        """Change the lanes. Erasing rests meanwhile: it has to reach all of them. Raises NotOpened, sqlite3.Error."""
+        """Change the lanes. Erasing rests meanwhile: it has to reach all of them. Raises ConfigError, sqlite3.Error,
+        OSError."""
         await self._chores.stop("erasures")
         try:
             changes = await self._fleet.change(new, new.runtime.drain)
         except Exception:
-            await self._renew_eraser(self._config.erasure)
+            self._chores.start("erasures", self._eraser.run())
             raise
         await self._renew_eraser(new.erasure)
         return changes
@@ -248,5 +246,8 @@ class Daemon:
 
 
 def sources_of(config: Config) -> list[Source]:
-    """The sources of a configuration, made anew."""
-    return [source.plugin(source.name, source.settings) for source in config.sources.values()]
+    """The sources of a configuration, made anew. Raises ConfigError."""
+    try:
+        return make_sources(config)
+    except NotMade as error:
+        raise ConfigError(mistakes_of(error.failures)) from None

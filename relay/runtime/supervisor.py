@@ -24,7 +24,8 @@ import structlog
 
 from relay import __version__
 from relay.admin import Admin
-from relay.config import Config
+from relay.config import Config, ConfigError, find_unmade
+from relay.deliver import mistakes_of
 from relay.ingest import bind, close, show
 from relay.journal.folders import worker_folders
 from relay.journal.leftover import has_work
@@ -52,9 +53,11 @@ def leftover(state: Path, workers: int) -> list[int]:
 
 
 async def supervise(config: Config, load: Load, state: Path) -> None:
-    """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again. Raises StartError."""
+    """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again. Raises StartError, ConfigError."""
     stop = asyncio.Event()
     on_signal(stop.set)
+    if unmade := find_unmade(config, state):
+        raise ConfigError(mistakes_of(unmade))
     passed = inherited()
     sockets = _bound(config) if passed is None else [passed] * config.runtime.workers
     try:

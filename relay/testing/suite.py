@@ -59,6 +59,12 @@ class ConnectorSuite:
         found = ", ".join(sorted({*shared.work}))
         assert not found, f"{found}: use self.run_blocking, asyncio.to_thread has threads that all plugins share"
 
+    async def test_can_be_opened_again(self, tmp_path: Path) -> None:
+        async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
+            await connector.release()
+            await connector.open()
+            assert not isinstance(await _deliver(connector), Exception)
+
     async def test_can_be_closed_twice(self, tmp_path: Path) -> None:
         async with Destination() as destination, self._opened(destination.url, tmp_path) as connector:
             await connector.close()

@@ -81,7 +81,7 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             {"state": "broken", "last_error": error("Corrupt: bad record")},
             "stopped by an error of its own: Corrupt: bad record; nothing pending;"
-            " it starts again by itself; the log has the whole error",
+            " tried again by itself; the log has the whole error",
         ),
         (
             False,

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from relay.api import Batch, ConnectorSettings, Retry, Secret
-from relay.config import Config, Configured
-from relay.deliver import NotOpened
+from relay.api import Batch, ConnectorSettings, Filter, FilterSettings, Retry, Secret
+from relay.config import Config, ConfigError, Configured
 from relay.journal import Cursor, Replay
 from relay.journal.replays import ask_replay
 from tests.deliver.test_lane import Bench, Scripted, bench
@@ -49,51 +48,165 @@ async def test_a_paused_connector_that_changes_begins_no_attempt(tmp_path: Path,
         assert answers(it).delivered.total() == 5
 
 
+def fail(*_: Any) -> Any:
+    raise sqlite3.OperationalError("database is locked")
+
+
+@pytest.mark.parametrize("what", ["save", "pauses", "cursor"])
+async def test_a_database_that_fails_has_no_lane_ended(tmp_path: Path, monkeypatch: Any, what: str) -> None:
+    async with bench(tmp_path) as it:
+        await it.send(5)
+        await it.settled()
+        both = otherwise(it.config, window=500)
+        both = replace(both, connectors={**both.connectors, "new": replace(both.connectors["it"], name="new")})
+        with monkeypatch.context() as patch:
+            patch.setattr(it.state, what, fail)
+            await it.send(5)
+            await it.settled()
+            with pytest.raises(sqlite3.OperationalError):
+                await it.fleet.change(both, BUDGET_S)
+        first = answers(it)
+        await it.send(5)
+        await it.settled()
+        assert first.delivered.total() == 15
+        assert (await it.fleet.change(both, BUDGET_S)).changed == ["it"]
+
+
 async def test_what_failed_in_the_middle_is_made_good_by_the_next_change(tmp_path: Path, monkeypatch: Any) -> None:
     async with bench(tmp_path) as it:
         await it.send(5)
         await it.settled()
-        read, fails = it.state.cursor, True
 
-        async def locked(connector: str) -> Any:
-            if fails:
-                raise sqlite3.OperationalError("database is locked")
-            return await read(connector)
+        async def is_not_saved() -> bool:
+            return False
 
-        monkeypatch.setattr(it.state, "cursor", locked)
         changed = otherwise(it.config, window=500)
-        with pytest.raises(sqlite3.OperationalError):
-            await it.fleet.change(changed, BUDGET_S)
-        fails = False
+        with monkeypatch.context() as patch:
+            patch.setattr(it.fleet, "_save_for_good", is_not_saved)
+            patch.setattr(it.state, "cursor", fail)
+            with pytest.raises(sqlite3.OperationalError):
+                await it.fleet.change(changed, BUDGET_S)
         assert (await it.fleet.change(changed, BUDGET_S)).added == ["it"]
+        await it.open()
         await it.send(5)
         await it.settled()
         assert answers(it).delivered.total() == 5, "the connector is a new one, and goes on where the old one was"
 
 
-async def test_why_a_connector_cannot_be_opened_or_reached_has_no_secret(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("HOOK", "https://a.example/hook/k3y-value")
+class Shut(Scripted, type="shut"):
+    """Cannot be opened until `opens`, and tells its secret then."""
 
-    class Telling(Scripted, type="telling"):
-        class Settings(ConnectorSettings):
-            url: Secret
+    class Settings(ConnectorSettings):
+        url: Secret
 
-        opens = False
+    opens = asyncio.Event()
+    closed = 0
 
-        async def open(self) -> None:
-            if not self.opens:
-                await self.probe()
-
-        async def probe(self) -> None:
+    async def open(self) -> None:
+        if not self.opens.is_set():
             raise ValueError(f"InvalidURL: {self.settings.url.reveal()}")
+        await super().open()
 
-    settings = Telling.Settings.model_validate({"type": "telling", "url": {"env": "HOOK"}})
+    async def close(self) -> None:
+        type(self).closed += 1
+
+    async def probe(self) -> None:
+        raise ValueError(f"no way to {self.settings.url.reveal()}")
+
+
+@pytest.fixture
+def shut(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HOOK", "https://a.example/hook/k3y-value")
+    monkeypatch.setattr("relay.deliver.opener.AGAIN_S", 0.01)
+    monkeypatch.setattr(Shut, "opens", asyncio.Event())
+    monkeypatch.setattr(Shut, "closed", 0)
+    return Configured("new", Shut, Shut.Settings.model_validate({"type": "shut", "url": {"env": "HOOK"}}))
+
+
+async def test_a_connector_that_cannot_be_opened_fails_alone_and_is_opened_again(tmp_path: Path, shut: Any) -> None:
+    """Looked at: its lane, a replay beside it, what is told of it, and that an attempt that failed is closed."""
     async with bench(tmp_path) as it:
-        added = replace(it.config, connectors={"new": Configured("new", Telling, settings)})  # type: ignore[dict-item,arg-type]
-        with pytest.raises(NotOpened, match=r"new cannot be opened: ValueError: InvalidURL: \.\.\.$"):
-            await it.fleet.change(added, BUDGET_S)
-        Telling.opens = True
-        assert (await it.fleet.change(added, BUDGET_S)).doubts == ["connector new: InvalidURL: ..."]
+        await it.send(5)
+        await it.settled()
+        ask_replay(tmp_path, Replay("new", Cursor(0, 0), 5))
+        changes = await it.fleet.change(replace(it.config, connectors={**it.config.connectors, "new": shut}), BUDGET_S)
+        problem = "cannot be opened: ValueError: InvalidURL: ..."
+        assert (changes.added, changes.doubts) == (["new"], [f"connector new: {problem}; tried again by itself"])
+        await it.send(5)
+        await it.settled()
+        first, second = it.fleet.lanes
+        assert (first.fault, second.fault, second.cursor.position) == ("", problem, 5)
+        await it.until(lambda: Shut.closed > 2)
+        assert second.connector.log is not None
+        Shut.opens.set()
+        await it.until(lambda: second.cursor.position == 10 and not it.fleet.replays)
+        assert second.fault == ""
+        assert second.connector.delivered.total() == 10, "five live events, and five of the replay"  # type: ignore[attr-defined]
+        assert answers(it).delivered.total() == 10
+
+
+async def test_a_destination_that_cannot_be_reached_is_told_without_its_secret(tmp_path: Path, shut: Any) -> None:
+    Shut.opens.set()
+    async with bench(tmp_path) as it:
+        added = replace(it.config, connectors={"new": shut})
+        assert (await it.fleet.change(added, BUDGET_S)).doubts == ["connector new: no way to ..."]
+
+
+async def test_a_lane_whose_connector_does_not_get_ready_stops_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    opening, ended = asyncio.Event(), asyncio.Event()
+
+    async def never(_: Scripted) -> None:
+        opening.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with bench(tmp_path) as it:
+        monkeypatch.setattr(Scripted, "open", never)
+        await it.fleet.change(otherwise(it.config, window=500, open_timeout=3600.0), BUDGET_S)
+        await opening.wait()
+    assert ended.is_set()
+
+
+async def test_a_connector_that_takes_longer_than_its_open_timeout_is_opened_again(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("relay.deliver.opener.AGAIN_S", 0.01)
+    tries = 0
+
+    async def slow(_: Scripted) -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(3600 if tries < 3 else 0)
+
+    async with bench(tmp_path) as it:
+        monkeypatch.setattr(Scripted, "open", slow)
+        changes = await it.fleet.change(otherwise(it.config, open_timeout=0.01), BUDGET_S)
+        assert "cannot be opened: it was not ready within 0.01s (open_timeout)" in changes.doubts[0]
+        await it.until(lambda: not it.fleet.lanes[0].fault)
+        assert tries == 3
+
+
+class Picky(Filter, type="picky_about_files"):
+    """Cannot be made."""
+
+    def __init__(self, name: str, settings: FilterSettings) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/nope")
+
+
+async def test_what_cannot_be_made_ends_no_lane(tmp_path: Path) -> None:
+    """Looked at: a filter, a connector; sources are made by the daemon before it asks the fleet."""
+    async with bench(tmp_path) as it:
+        table = Configured("picky", Picky, FilterSettings(type="picky_about_files"), "60.toml", 7)
+        changed = replace(otherwise(it.config, filters=("picky",)), filters={"picky": table})  # type: ignore[dict-item]
+        with pytest.raises(ConfigError) as refused:
+            await it.fleet.change(changed, BUDGET_S)
+        why = "FileNotFoundError: [Errno 2] No such file or directory: '/nope'"
+        assert [*map(str, refused.value.mistakes)] == [f"60.toml:7: filter.picky: cannot be made: {why}"]
+        await it.send(5)
+        await it.settled()
+        assert answers(it).delivered.total() == 5
 
 
 async def test_a_replay_goes_on_with_the_connector_that_has_changed(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ async def bench(folder: Path, erasure: dict[str, Any] | None = None, **settings:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(bench.fleet.run(), name="fleet")
         erase = group.create_task(bench.eraser.run(), name="erase")
+        await bench.fleet.lanes[0].opener.opened()
         try:
             yield bench
         finally:

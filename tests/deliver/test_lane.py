@@ -100,6 +100,12 @@ class Bench:
         assert isinstance(connector, Scripted)
         return connector
 
+    async def open(self) -> None:
+        """Wait until the connectors are open."""
+        async with asyncio.timeout(10):
+            for lane in self.fleet.lanes:
+                await lane.opener.opened()
+
     async def send(self, count: int) -> list[bytes]:
         bodies = [make_event(n=n) for n in range(count)]
         await self.journal.append([KIND] * count, bodies)
@@ -123,6 +129,7 @@ async def bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(it.fleet.run(), name="fleet")
         try:
+            await it.open()
             yield it
         finally:
             it.fleet.stop()

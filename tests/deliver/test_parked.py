@@ -28,7 +28,8 @@ class Picky(Connector, type="picky"):
     likes: Callable[[Event], bool]
     refuse: Callable[[], Exception]
 
-    async def open(self) -> None:
+    def __init__(self, name: str, settings: ConnectorSettings, *, folder: Path) -> None:
+        super().__init__(name, settings, folder=folder)
         self.likes = lambda event: True
         self.refuse = lambda: Reject("HTTP 400: not liked")
         self.taken: list[list[Event]] = []

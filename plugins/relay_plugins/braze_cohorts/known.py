@@ -42,6 +42,15 @@ ON CONFLICT (cohort) DO UPDATE SET count = count + excluded.count, last = exclud
 """
 
 
+ADVICE: Final = (
+    "if it is damaged, restore it, or move it away and have the source send each membership as a whole (a full sync)"
+)
+
+
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="cohorts")
+
+
 class Plan(NamedTuple):
     """What Braze was not told yet."""
 
@@ -61,15 +70,21 @@ class Known(Traces):
         """`target` is which Braze is told, and in what way."""
         super().__init__(target)
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cohorts")
+        self._thread = _thread()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work in the thread. Raises sqlite3.Error, OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def open(self) -> None:
-        """Open the database, and make it if there is none."""
+        """Open the database, and make it if there is none. Raises OSError with what to do about it."""
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            raise OSError(f"{self._path}: {error}; {ADVICE}") from error
+
+    def _open(self) -> None:
         self._db = sqlite3.connect(self._path, timeout=BUSY_S)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.executescript(files(__package__).joinpath("known.sql").read_text())
@@ -118,13 +133,14 @@ class Known(Traces):
             self._db.execute("DELETE FROM told WHERE cohort = ?", (cohort,))
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database; it may be opened once more."""
         await self.run(self._close)
         self._thread.shutdown()
+        self._thread = _thread()
 
     def _close(self) -> None:
-        if "_db" in vars(self):
-            self._db.close()
+        if db := vars(self).pop("_db", None):
+            db.close()
 
     def plan(self, change: Change) -> Plan:
         """Compare a change with what Braze was told."""

@@ -1,0 +1,93 @@
+"""Makes the sources, connectors and filters that a configuration names, before anything else is changed for them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relay.api import Connector, Filter, Secret, Source
+from relay.config.crosscheck import leaves
+from relay.config.model import Config, Configured
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A table of which the plugin's class cannot make an object."""
+
+    kind: str
+    table: Configured[Any, Any]
+    error: Exception
+
+
+class NotMade(Exception):
+    """Some plugins cannot be made."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        super().__init__(", ".join(f"{one.kind} {one.table.name}" for one in failures))
+        self.failures = failures
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A connector that is not open yet, and the filters of its lane."""
+
+    connector: Connector
+    filters: Sequence[Filter]
+
+
+def make_sources(config: Config) -> list[Source]:
+    """The sources, made anew. Raises NotMade."""
+    making = _Making()
+    found = [making.one("source", source) for source in config.sources.values()]
+    making.end()
+    return [one for one in found if one is not None]
+
+
+def make_connectors(config: Config, names: Iterable[str], folder: Path) -> dict[str, Made]:
+    """The connectors of these names, made anew, with filters of their own; `folder` is the state folder. Raises
+    NotMade."""
+    making = _Making()
+    found = {name: making.connector(config, name, folder) for name in names}
+    making.end()
+    return {name: made for name, made in found.items() if made is not None}
+
+
+def find_unmade(config: Config, folder: Path) -> list[Failure]:
+    """What cannot be made of a configuration; what has secrets that cannot be read here is not tried."""
+    making = _Making()
+    for source in config.sources.values():
+        if _is_whole(source):
+            making.one("source", source)
+    for name, connector in config.connectors.items():
+        tables: list[Configured[Any, Any]] = [connector, *(config.filters[step] for step in connector.settings.filters)]
+        if all(map(_is_whole, tables)):
+            making.connector(config, name, folder)
+    return making.failures
+
+
+def _is_whole(table: Configured[Any, Any]) -> bool:
+    return not any(isinstance(leaf, Secret) and leaf.problem for _, leaf in leaves((), table.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    failures: list[Failure] = field(default_factory=list)
+
+    def one(self, kind: str, table: Configured[Any, Any], **more: Any) -> Any:
+        """Make one; None if that fails, which is noted once a table."""
+        try:
+            return table.plugin(table.name, table.settings, **more)
+        except Exception as error:  # a plugin's own code
+            if not any(known.table is table for known in self.failures):
+                self.failures.append(Failure(kind, table, error))
+            return None
+
+    def connector(self, config: Config, name: str, folder: Path) -> Made | None:
+        table = config.connectors[name]
+        filters = [self.one("filter", config.filters[step]) for step in table.settings.filters]
+        connector = self.one("connector", table, folder=folder)
+        return None if connector is None or None in filters else Made(connector, filters)
+
+    def end(self) -> None:
+        if self.failures:
+            raise NotMade(self.failures)

@@ -1,0 +1,95 @@
+"""Has one connector open, for its lane, for the replays beside it, and for erasures.
+
+How it fails and recovers: a connector that does not get ready, or not within its `open_timeout`, is closed, and opened
+once more AGAIN_S later, for as long as it takes. Its events stay in the journal; nobody else waits for it. Whoever
+cancels `open` cuts the attempt under way short.
+"""
+
+import asyncio
+import traceback
+from typing import Final
+
+import structlog
+
+from relay.api import Connector, Retry, Unauthorized
+from relay.api.blocking import LeftBehind
+from relay.deliver.redaction import Redaction
+
+AGAIN_S: Final = 10.0
+CLOSE_S: Final = 5.0
+EXPECTED: Final = (OSError, Retry, Unauthorized, TimeoutError)
+"""What says by itself what is wrong: all else is logged with its traceback."""
+log = structlog.stdlib.get_logger()
+
+
+NOT_OPEN: Final = "cannot be opened"
+"""How the fault of a lane begins whose connector is not open."""
+
+
+class Opener:
+    """Opens and closes one connector."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector, self._clean = connector, Redaction(connector.settings).clean
+        self._open, self._tried = asyncio.Event(), asyncio.Event()
+        self._begun, self._left = False, LeftBehind()
+        self.problem = ""
+        """Why it could not be opened; "" if it is open, or was not tried yet."""
+
+    async def open(self) -> None:
+        """Open the connector, as often as it takes."""
+        while not self._open.is_set():
+            self.problem = await self._try()
+            self._tried.set()
+            if not self.problem:
+                self._open.set()
+                return
+            await asyncio.sleep(AGAIN_S)
+            while self._left:  # a thread is not back yet: another attempt would leave one more behind
+                await asyncio.sleep(AGAIN_S)
+
+    async def opened(self) -> None:
+        """Wait until it is open."""
+        await self._open.wait()
+
+    async def tried(self) -> str:
+        """Wait until it is open, or could not be opened; return why it could not."""
+        await self._tried.wait()
+        return self.problem
+
+    async def close(self) -> None:
+        """Close the connector if it was opened, or half so; whatever happens, this comes to an end."""
+        if not self._begun:
+            return
+        self._begun = False
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._connector.release()
+        except Exception as error:
+            log.error("connector did not close", connector=self._connector.name, exception=self._told(error))
+
+    async def _try(self) -> str:
+        """Open it; return why that failed."""
+        name, limit = self._connector.name, self._connector.settings.open_timeout
+        self._begun = True
+        try:
+            with self._left.noted():
+                async with asyncio.timeout(limit) as limited:
+                    await self._connector.open()
+        except Exception as error:
+            late = limited.expired()
+            problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)
+            more = {} if late or isinstance(error, EXPECTED) else {"exception": self._told(error)}
+            log.error("connector cannot be opened, tried again", connector=name, reason=problem, in_s=AGAIN_S, **more)
+            await self.close()
+            return f"{NOT_OPEN}: {problem}"
+        if self.problem:
+            log.info("connector is open", connector=name)
+        return ""
+
+    def _why(self, error: Exception) -> str:
+        speaks = isinstance(error, EXPECTED) and str(error)
+        return self._clean(str(error) if speaks else f"{type(error).__name__}: {error}")
+
+    def _told(self, error: Exception) -> str:
+        return self._clean("".join(traceback.format_exception(error)))

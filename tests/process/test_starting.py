@@ -1,0 +1,180 @@
+"""What goes wrong while relay starts: it is told in a line, and holds up nothing that is not concerned."""
+
+import asyncio
+import json
+import signal
+import sys
+from typing import Any
+
+import orjson
+import pytest
+
+from relay.testing import Destination, make_event
+
+SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
+SLOW = """
+import asyncio
+from relay.api import Connector, ConnectorSettings
+
+class Slow(Connector, type="slow"):
+    Settings = ConnectorSettings
+
+    async def open(self):
+        self.log.info("gets ready")
+        await asyncio.sleep(3600)
+
+    async def deliver(self, batch):
+        pass
+"""
+LISTED = """
+from relay.api import Filter, FilterSettings
+
+class Listed(Filter, type="listed"):
+    class Settings(FilterSettings):
+        file: str
+
+    def __init__(self, name, settings):
+        super().__init__(name, settings)
+        self.names = open(settings.file).read()
+
+    def apply(self, event):
+        return event
+"""
+SOURCES = """
+from relay.api import Source
+
+class Torn(Source, type="torn"):
+    def __init__(self, name, settings):
+        raise RuntimeError("torn")
+"""
+COHORTS = """
+[connector.cohorts]
+type = "braze_cohorts"
+endpoint = "http://127.0.0.1:9"
+partner = "heap"
+partner_key = { env = "PARTNER_KEY" }
+data_import_key = { env = "PARTNER_KEY" }
+"""
+
+
+def prepare(daemon: Any, workers: int, url: str = "") -> None:
+    daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}\ndrain = '3s'")
+    daemon.configure("10-source", SOURCE)
+    if url:
+        daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{url}"')
+
+
+def batch(*numbers: int) -> bytes:
+    events = [orjson.loads(make_event()) | {"id": f"id-{number}"} for number in numbers]
+    return orjson.dumps({"events": events})
+
+
+async def command(daemon: Any, *arguments: str) -> tuple[int, str]:
+    """What a relay command exits with, and what it writes."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+def told(daemon: Any) -> str:
+    assert not any("Traceback" in line for line in daemon.stderr), "\n".join(daemon.stderr)
+    return "\n".join(daemon.stderr)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_connector_that_does_not_get_ready_holds_up_neither_senders_nor_a_stop(
+    daemon: Any, workers: int
+) -> None:
+    """Looked at: the others deliver, a reload says so, SIGTERM ends it, with one process and with several."""
+    (daemon.plugins / "slow.py").write_text(SLOW)
+    async with Destination() as destination:
+        prepare(daemon, workers, destination.url)
+        daemon.configure("30-slow", '[connector.slow]\ntype = "slow"')
+        await daemon.start()
+        await daemon.until(lambda: daemon.logged("gets ready"), lambda lines: len(lines) == workers)
+        assert (await daemon.post(batch(1, 2)))[0] == 202
+        await daemon.settled("hook", 2)
+        assert daemon.ledger()["slow"].pending == 2 or workers == 2
+        daemon.configure("30-slow", '[connector.slow]\ntype = "slow"\nopen_timeout = "50ms"')
+        _, out = await command(daemon, "reload", "--state", str(daemon.state))
+        assert "connector slow: changed" in out
+        why = "connector slow: cannot be opened: it was not ready within 0.05s (open_timeout); tried again by itself"
+        assert f"warning: {why}" in out
+        _, out = await command(daemon, "status", "--state", str(daemon.state))
+        assert "slow: cannot be opened: it was not ready within 0.05s (open_timeout)" in out
+        assert await daemon.stop() == 0
+    told(daemon)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Any, workers: int) -> None:
+    (daemon.plugins / "slow.py").write_text(SLOW)
+    prepare(daemon, workers)
+    daemon.configure("30-slow", '[connector.slow]\ntype = "slow"')
+    await daemon.launch()
+    await daemon.until(lambda: daemon.logged("gets ready"), bool)
+    daemon.signal(signal.SIGTERM)
+    assert await daemon.ended() == 0
+    told(daemon)
+
+
+async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(
+    daemon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTNER_KEY", "not-a-secret")
+    (daemon.state / "cohorts").mkdir(parents=True)
+    (damaged := daemon.state / "cohorts" / "cohorts.db").write_bytes(b"no database" * 1000)
+    async with Destination() as destination:
+        prepare(daemon, 1, destination.url)
+        daemon.configure("30-cohorts", COHORTS)
+        await daemon.start()
+        assert (await daemon.post(batch(1)))[0] == 202
+        await daemon.settled("hook", 1)
+        (failed,) = await daemon.until(lambda: daemon.logged("connector cannot be opened, tried again"), bool)
+        assert failed["connector"] == "cohorts"
+        assert failed["reason"].startswith(f"{damaged}: file is not a database; if it is damaged, restore it, or")
+        assert "exception" not in failed
+        _, out = await command(daemon, "status", "--json", "--state", str(daemon.state))
+        states = {lane["connector"]: lane["state"] for lane in json.loads(out)["lanes"]}
+        assert states == {"cohorts": "broken", "hook": "working"}
+        assert await daemon.stop() == 0
+    told(daemon)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemon: Any, workers: int) -> None:
+    """Looked at: filters and sources; connectors are tried in the same way."""
+    (daemon.plugins / "listed.py").write_text(LISTED)
+    (daemon.plugins / "torn.py").write_text(SOURCES)
+    async with Destination() as destination:
+        prepare(daemon, workers, destination.url)
+        await daemon.start()
+        before = daemon.conf / "20-hook.toml"
+        good = before.read_text()
+        why = "FileNotFoundError: [Errno 2] No such file or directory: '/nope'"
+        for name, bad, mistake in (
+            (
+                "20-hook",
+                f"{good}\nfilters = ['l']\n[filter.l]\ntype = 'listed'\nfile = '/nope'",
+                f"20-hook.toml:5: filter.l: cannot be made: {why}",
+            ),
+            (
+                "30-torn",
+                "[source.torn]\ntype = 'torn'\npath = '/torn'",
+                "30-torn.toml:1: source.torn: cannot be made: RuntimeError: torn",
+            ),
+        ):
+            daemon.configure(name, bad)
+            where = ["--conf", str(daemon.conf), "--plugins", str(daemon.plugins)]
+            for arguments in (["check", *where], ["reload", "--state", str(daemon.state)]):
+                code, out = await command(daemon, *arguments)
+                assert (code, mistake in out, "Traceback" in out) == (78, True, False), out
+        assert (await daemon.post(batch(*range(20))))[0] == 202
+        await destination.received(20)
+        assert await daemon.stop() == 0
+        await daemon.launch()
+        assert await daemon.ended() == 78
+        assert mistake in told(daemon)
