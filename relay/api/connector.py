@@ -250,8 +250,8 @@ class Connector(Plugin):
         """Let go of everything; called after the last delivery, and after an `open` that failed."""
 
     async def release(self) -> None:
-        """Close the connector, its HTTP session and its threads; after that it can be opened once more. relay calls this;
-        a connector overrides `close`, which is left out if a thread of the connector hangs."""
+        """Close the connector, its HTTP session and its threads. relay calls this, and may call `open` once more after
+        it; a connector overrides `close`, which is left out if a thread of the connector hangs."""
         threads: Threads | None = vars(self).get("_threads")
         try:
             if threads is not None and threads.hang:

@@ -45,7 +45,7 @@ class Opener:
                 self._open.set()
                 return
             await asyncio.sleep(AGAIN_S)
-            while self._left:  # a thread is not back yet: another attempt would leave one more behind
+            while self._left:  # noqa: ASYNC110  a thread that is not back: another attempt would leave one more behind
                 await asyncio.sleep(AGAIN_S)
 
     async def opened(self) -> None:
