@@ -9,7 +9,7 @@ import structlog
 
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.threads import LeftAlone, leave
 
 log = structlog.stdlib.get_logger()
@@ -37,6 +37,8 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
         leave(1)
+    except ConfigError:
+        raise
     except Exception as error:
         log.error("relay ends by a bug of its own", exc_info=error)
         leave(1)
