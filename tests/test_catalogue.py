@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.catalogue import TYPES, Selection, Unmatched
+from relay.catalogue import TYPES, Selection, Unmatched, without_opt_in
 from relay.catalogue.selection import NAMES, TYPES_REMEMBERED
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
@@ -59,6 +59,27 @@ def test_a_selection_wants_what_its_entries_say(entries, type, decided):
     assert selection.explain(type) == decided
     assert selection.wants(type) is (decided is not None and not decided.startswith("!"))
     assert selection.wants(type) is selection.wants(type)
+
+
+@pytest.mark.parametrize(
+    ("entries", "takes", "wanted"),
+    [
+        (["*"], (), False),
+        (["!email"], (), False),
+        (["email", "*"], (), False),
+        (["*", "cohort.Change"], (), True),
+        (["*", "cohort.*"], (), True),
+        (["*.Change"], (), True),
+        (["cohort.*", "!cohort.Change"], (), False),
+        (["email"], (), False),
+        (["*"], ("cohort.Change",), True),
+        (["email"], ("cohort.Change",), False),
+    ],
+)
+def test_what_star_does_not_ask_for_a_connector_has_to_name(entries, takes, wanted):
+    selection = Selection(without_opt_in(entries, takes))
+    assert selection.wants("cohort.Change") is wanted
+    assert selection.wants(OPEN) is Selection(entries).wants(OPEN)
 
 
 @settings(deadline=None)

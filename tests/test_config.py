@@ -542,7 +542,7 @@ def test_a_configuration_that_does_nothing_is_a_warning(tmp_path, registry):
 def test_a_source_is_asked_for_what_its_senders_have(tmp_path):
     for name, more in {"a": "", "b": "tokens = [{ env = 'PATH' }]", "c": "secret = { env = 'PATH' }"}.items():
         write(tmp_path, **{name: f"[source.{name}]\ntype = 'heap_segments'\npath = '/{name}'\n{more}\n"})
-    write(tmp_path, d="[connector.d]\ntype = 'stdout'\n")
+    write(tmp_path, d="[connector.d]\ntype = 'stdout'\nevents = ['cohort.*']\n")
     assert warnings(tmp_path, Registry.discover(())) == [
         "a.toml:1: source.a: has no `secret`: everybody who reaches relay may send to it",
         "b.toml:4: source.b.tokens: senders of this type have no token and are answered 401: set `secret` instead",
@@ -600,7 +600,30 @@ def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warn
         '[connector.c]\ntype = "stdout"\nevents = ["cohort.*", "!cohort.Change", "cohorts.*"]\n'
     )
     warnings = load([tmp_path], Registry.discover(())).warnings
-    assert [warning.key for warning in warnings] == ["connector.c.events[2]"]
+    assert [warning.key for warning in warnings] == ["source.a", "connector.c.events[2]"]
+
+
+@pytest.mark.parametrize(
+    ("connector", "taken"),
+    [
+        ('type = "stdout"', False),
+        ('type = "stdout"\nevents = ["*"]', False),
+        ('type = "stdout"\nevents = ["!email"]', False),
+        ('type = "stdout"\nevents = ["*", "cohort.Change"]', True),
+        ('type = "stdout"\nevents = ["cohort.*"]', True),
+        ('type = "stdout"\nevents = ["cohort.*", "!cohort.Change"]', False),
+        ('type = "heap"\nendpoint = "https://heap.example"', False),
+        ('type = "braze_cohorts"\nmode = "attribute"\ncluster = "US-01"\nrest_key = { env = "PATH" }', True),
+        ('type = "stdout"\nevents = ["cohort.Change"]\nenabled = false', False),
+    ],
+)
+def test_segments_whose_changes_nobody_takes_are_a_warning(tmp_path, connector, taken):
+    source = '[source.s]\ntype = "heap_segments"\npath = "/s"\nsecret = { env = "PATH" }\n'
+    told = warnings(write(tmp_path, a=source, b=f"[connector.c]\n{connector}\n"), Registry.discover(()))
+    expected = (
+        "a.toml:1: source.s: no connector takes cohort.Change, which it makes: name that in `events`, `*` leaves it out"
+    )
+    assert [one for one in told if "cohort" in one] == ([] if taken else [expected])
 
 
 def test_a_connector_that_will_get_nothing_it_can_use_or_more_is_a_warning(tmp_path):

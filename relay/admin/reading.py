@@ -60,8 +60,9 @@ class Reading:
     async def count(self, request: web.Request) -> web.StreamResponse:
         """What a replay would take."""
         asked = taken(await content(request), Stretch)
-        settings = self._control.config.connector(asked.connector)
-        found = await self._reader.answer("count", asked=asdict(asked), within=[*settings.events])
+        config = self._control.config
+        settings = config.connector(asked.connector)
+        found = await self._reader.answer("count", asked=asdict(asked), within=config.entries(asked.connector))
         return answer({"rate": settings.rate, "workers": found})
 
     async def remains(self, request: web.Request) -> web.StreamResponse:

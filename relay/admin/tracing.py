@@ -112,7 +112,7 @@ def _routed(event: Event, connector: str, config: Config | None) -> Routed:
     if config is None or connector not in config.connectors:
         return Routed(connector, None if config is None else False)
     settings = config.connectors[connector].settings
-    entry = Selection(settings.events).explain(event.type)
+    entry = Selection(config.entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name].plugin(name, config.filters[name].settings) for name in settings.filters]
     return Routed(connector, True, wanted, entry, _filtered(event, steps) if wanted and steps else None)

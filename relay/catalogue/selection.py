@@ -12,6 +12,9 @@ from relay.catalogue.types import TYPES
 TYPES_REMEMBERED: Final = 4096
 """Event types whose answer a selection keeps; a sender that invents types for ever costs no more memory than this."""
 
+OPT_IN: Final = ("cohort.Change",)
+"""Types that tell of many users at once, and that only few connectors can use: `*` does not ask for them."""
+
 NAMES: Final = sorted({*TYPES, *(t.group for t in TYPES.values()), *(t.channel for t in TYPES.values())})
 
 
@@ -61,6 +64,14 @@ class Selection:
     def warnings(self) -> list[Unmatched]:
         """List the entries that match nothing known. No mistakes: a type may be newer than the catalogue."""
         return [_unmatched(entry) for entry, matches in self._deciding if entry != "*" and not any(map(matches, TYPES))]
+
+
+def without_opt_in(entries: Sequence[str], takes: Sequence[str] = ()) -> tuple[str, ...]:
+    """The entries of a connector, without the types in OPT_IN unless it names them (with a glob other than `*`) or
+    `takes` them by its own type."""
+    naming = [entry for entry in entries if entry != "*" and not entry.startswith("!")]
+    asked = {*takes, *filter(Selection(naming).wants, OPT_IN if naming else ())}
+    return (*entries, *(f"!{one}" for one in OPT_IN if one not in asked))
 
 
 def _matcher(entry: str) -> Callable[[str], object]:

@@ -76,7 +76,8 @@ class _Here:
     def count(self, asked: Stretch) -> Count:
         try:
             settings = self._config.connector(asked.connector) if self._config else None
-            found = count_all(*self._folders, asked, settings.events if settings else None)
+            within = self._config.entries(asked.connector) if self._config else None
+            found = count_all(*self._folders, asked, within)
         except LookupError as error:
             raise click.ClickException(error.args[0]) from None
         return Count(settings.rate if settings else 0.0, found)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from relay.api import Connector, Secret, Source
-from relay.catalogue import TYPES, Selection
+from relay.catalogue import OPT_IN, TYPES, Selection, without_opt_in
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_reference
 from relay.config.mistake import Mistake, closest
@@ -93,7 +93,7 @@ def unmatched(entry: str, made: Collection[str]) -> Iterator[tuple[str, str | No
 def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
     """Find connectors that do not select what their type takes, or more than that."""
     for name, connector in connectors.items():
-        takes, selection = connector.plugin.takes, Selection(connector.settings.events)
+        takes, selection = connector.plugin.takes, _selection(connector)
         if not takes or not connector.settings.enabled:
             continue
         listed, path = " and ".join(takes), ("connector", name, "events")
@@ -101,6 +101,22 @@ def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merge
             yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
         elif any(selection.wants(known) for known in TYPES if known not in takes):
             yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
+
+
+def untaken_events(
+    sources: Mapping[str, Configured[Any, Any]], connectors: Mapping[str, Configured[Any, Any]], merged: Merged
+) -> Iterator[Mistake]:
+    """Find sources whose own events no connector takes, because `*` does not ask for them."""
+    selections = [_selection(connector) for connector in connectors.values() if connector.settings.enabled]
+    for name, source in sources.items():
+        for made in source.plugin.makes if source.settings.enabled else ():
+            if made in OPT_IN and not any(selection.wants(made) for selection in selections):
+                reason = f"no connector takes {made}, which it makes: name that in `events`, `*` leaves it out"
+                yield merged.mistake(("source", name), reason)
+
+
+def _selection(connector: Configured[Any, Any]) -> Selection:
+    return Selection(without_opt_in(connector.settings.events, connector.plugin.takes))
 
 
 def unknown_keys(
@@ -139,7 +155,7 @@ def one_worker_for_all(
 ) -> Iterator[Mistake]:
     """Find connectors for which one of several workers has to take all events, so that the others do nothing."""
     for name, connector in connectors.items() if workers > 1 else ():
-        selection = Selection(connector.settings.events)
+        selection = _selection(connector)
         if connector.settings.enabled and all(map(selection.wants, TYPES)) and (made := _alone(connector)):
             also = "; or put {worker} into its path" if made.writes else ""
             reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"

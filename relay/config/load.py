@@ -199,6 +199,7 @@ class _Check:
         self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
         self.warnings.extend(crosscheck.unused_filters(self.merged))
         self.warnings.extend(crosscheck.useless_events(connectors, self.merged))
+        self.warnings.extend(crosscheck.untaken_events(sources, connectors, self.merged))
         self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))

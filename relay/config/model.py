@@ -22,6 +22,7 @@ from relay.api import (
     SourceSettings,
 )
 from relay.api.network import NetworkList, Networks
+from relay.catalogue import without_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
 from relay.config.tls import TlsSettings
 
@@ -174,6 +175,10 @@ class Config:
             known = ", ".join(sorted(self.connectors)) or "none"
             raise LookupError(f"no connector {name} is configured; there are: {known}")
         return self.connectors[name].settings
+
+    def entries(self, name: str) -> tuple[str, ...]:
+        """What a connector selects: its `events`, without what `*` does not ask for. Raises LookupError."""
+        return without_opt_in(self.connector(name).events, self.connectors[name].plugin.takes)
 
 
 OWN_TABLES: Final[Mapping[str, type[Settings]]] = {

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
-from relay.catalogue import Selection
+from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, make_connectors
 from relay.deliver.live import LiveLane
 from relay.deliver.redaction import Redaction, mistakes_of
@@ -85,7 +85,7 @@ class Outfitter:
         lane = LiveLane(
             made.connector,
             plan.settings,
-            Route(Selection(plan.settings.events), made.filters),
+            Route(Selection(without_opt_in(plan.settings.events, plan.connector.takes)), made.filters),
             cursor,
             journal=self._journal,
             state=self._state,

@@ -1,5 +1,6 @@
 """Heap's Segments Sync webhook at a real daemon."""
 
+import asyncio
 import base64
 import hmac
 import time
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from click.testing import CliRunner
 
-from relay.testing import Destination
+from relay.cli.main import relay as cli
+from relay.testing import Destination, make_event
 
 SECRET = "whispered"
 
@@ -38,7 +41,9 @@ async def test_a_signed_page_is_delivered_once_and_forged_stale_and_malformed_on
             "10-source",
             f'[source.heap]\ntype="heap_segments"\npath="/segments"\nsecret={{file="{tmp_path}/secret"}}',
         )
-        daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nbody="single"')
+        daemon.configure(
+            "20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nbody="single"\nevents=["cohort.*"]'
+        )
         await daemon.start()
         page = body_of("t1", 1500)
         assert (await daemon.post(page, "/segments", **signed(page)))[0] == 200
@@ -54,4 +59,42 @@ async def test_a_signed_page_is_delivered_once_and_forged_stale_and_malformed_on
         changes = [orjson.loads(request.body) for request in hook.requests]
         assert sum(len(change["add"]) for change in changes) == 1500
         assert {change["cohort"]["name"] for change in changes} == {"Lost carts"}
+        assert await daemon.stop() == 0
+
+
+async def test_changes_of_a_segment_are_only_for_connectors_that_name_them(daemon: Any, tmp_path: Path) -> None:
+    """Looked at as well: `relay trace`, and what a replay counts and sends."""
+    (tmp_path / "secret").write_text(SECRET)
+    async with Destination() as everything, Destination() as changes:
+        daemon.configure(
+            "10-source",
+            f'[source.heap]\ntype="heap_segments"\npath="/segments"\nsecret={{file="{tmp_path}/secret"}}\n'
+            '[source.braze]\ntype="currents"\npath="/currents"',
+        )
+        daemon.configure(
+            "20-connectors",
+            f'[connector.all]\ntype="http"\nurl="{everything.url}"\n'
+            f'[connector.changes]\ntype="http"\nurl="{changes.url}"\nevents=["*", "cohort.Change"]\n'
+            f'[connector.heap]\ntype="heap"\nendpoint="{everything.url}heap"\nevents=["!email"]\n'
+            f'[connector.archive]\ntype="file"\npath="{tmp_path}/archive.ndjson"',
+        )
+        await daemon.start()
+        page, mine = body_of("t1", 3), make_event("shop.Order")
+        assert (await daemon.post(page, "/segments", **signed(page)))[0] == 200
+        assert (await daemon.post(b'{"events":[%s]}' % mine))[0] == 202
+        for connector in ("all", "changes", "heap", "archive"):
+            books = await daemon.settled(connector, 2)
+            taken = 2 if connector == "changes" else 1
+            assert (books.counts.delivered, books.counts.unselected) == (taken, 2 - taken)
+        assert {event["event_type"] for event in everything.events()} == {"shop.Order"}
+        assert {event["event_type"] for event in changes.events()} == {"shop.Order", "cohort.Change"}
+        assert (tmp_path / "archive.ndjson").read_bytes() == mine + b"\n"
+        change = next(event for event in changes.events() if event["event_type"] == "cohort.Change")["id"]
+        command = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
+        told = (await asyncio.to_thread(CliRunner().invoke, cli, ["trace", change, *command])).output
+        assert "!cohort.Change" in told
+        replay = ["replay", "--connector", "all", "--dry-run", *command]
+        assert "of which all gets 1" in (await asyncio.to_thread(CliRunner().invoke, cli, replay)).output
+        replay = ["replay", "--connector", "changes", "--yes", *command]
+        assert "done; delivered 2" in (await asyncio.to_thread(CliRunner().invoke, cli, replay)).output
         assert await daemon.stop() == 0
