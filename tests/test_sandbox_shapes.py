@@ -54,6 +54,30 @@ def test_custom_attributes_are_json_in_a_text():
         assert isinstance(json.loads(text), dict)
 
 
+def test_an_impression_of_a_landing_page_has_no_user_and_a_survey_lists_answers_in_a_text():
+    assert all(event["user"] == {} for event in some_events("users.messages.landingpage.Impression"))
+    assert any(event["user"] for event in some_events("users.messages.landingpage.Click"))
+    for event in some_events("users.messages.survey.Response"):
+        assert isinstance(json.loads(event["properties"]["answer_multiple_strings"]), list)
+
+
+@pytest.mark.parametrize(
+    ("type", "with_it", "without"),
+    [
+        ("users.behaviors.liveactivity.PushToStartTokenChange", {"app_id", "app_group_id"}, {"campaign_id"}),
+        ("users.behaviors.subscription.GlobalStateChange", {"channel_identifier"}, {"message_variation_name"}),
+        ("users.messages.sms.Delivery", {"is_sms_fallback"}, {"device_id"}),
+        ("users.messages.email.SoftBounce", {"email_address"}, {"device_id"}),
+    ],
+)
+def test_types_without_a_sample_have_the_fields_of_their_schema(type, with_it, without):
+    """Of the storage schemas, the fields that have a place in the Custom HTTP form."""
+    events = [event for event in some_events(type) if "field_of_a_later_release" not in event["properties"]]
+    fields = set().union(*(event["properties"].keys() | event["user"].keys() for event in events))
+    assert with_it <= fields
+    assert not without & fields
+
+
 def test_the_same_user_and_campaign_come_again():
     events = some_events("users.messages.email.Open") + some_events("users.messages.email.Click")
     names = {event["properties"].get("campaign_id"): event["properties"].get("campaign_name") for event in events}

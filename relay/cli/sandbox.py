@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -15,8 +16,9 @@ from click.core import ParameterSource
 from relay.cli.standins import braze, heap
 from relay.sandbox.daemon import SandboxError
 from relay.sandbox.demo import Demo
-from relay.sandbox.loop import SCENARIOS, Loop, Step
 from relay.sandbox.report import Result, table
+from relay.sandbox.scenario import Followed, Step
+from relay.sandbox.stories import STORIES, play
 
 TERMINAL_SECONDS: Final = 0.2
 PLAIN_SECONDS: Final = 1.0
@@ -26,7 +28,7 @@ PLAIN_SECONDS: Final = 1.0
 @click.option("--events", default=20_000, show_default=True, type=click.IntRange(1), help="How many events to send.")
 @click.option("--rate", default=0.0, type=click.FloatRange(0), help="Events per second at most; 0: no limit.")
 @click.option(
-    "--scenario", type=click.Choice([*SCENARIOS]), help="Tell a story of Heap segments and Braze cohorts instead."
+    "--scenario", type=click.Choice([*STORIES]), help="Tell a story of Heap segments and Braze cohorts instead."
 )
 @click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Work in this new folder and keep it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -70,18 +72,22 @@ def _refuse_those_of_the_demo(ctx: click.Context) -> None:
 def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
     try:
         with _folder(keep) as folder:
-            steps = asyncio.run(Loop(scenario=SCENARIOS[scenario], folder=folder).run())
+            told = asyncio.run(play(scenario, folder))
     except (SandboxError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
-    told = [{"step": step.text, "expected": step.expected, "found": step.found} for step in steps]
-    good = all(step.good for step in steps)
-    plain = {"scenario": scenario, "steps": told, "as_told": good}
-    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_sentence, steps)))
+    good = all(one.good for one in told)
+    steps = [{"step": one.text, "expected": one.expected, "found": one.found} for one in told if isinstance(one, Step)]
+    users = [asdict(one) for one in told if isinstance(one, Followed)]
+    plain = {"scenario": scenario, "steps": steps, "users": users, "as_told": good}
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_sentence, told)))
     ctx.exit(0 if good else 1)
 
 
-def _sentence(step: Step) -> str:
-    return f"{step.found:4} {step.text}" + ("" if step.good else f"  WRONG: {step.expected} expected")
+def _sentence(one: Step | Followed) -> str:
+    if isinstance(one, Step):
+        return f"{one.found:4} {one.text}" + ("" if one.good else f"  WRONG: {one.expected} expected")
+    wrong = "" if one.good else f"  WRONG: expected {'; '.join(one.expected)}"
+    return f"     {one.user}: {'; '.join(one.found)}{wrong}"
 
 
 sandbox.add_command(braze)

@@ -22,6 +22,8 @@ ODD_LOOKS: Final = {1: "null_names", 2: "no_campaign", 3: "no_canvas", 4: "redac
 """Some looks have an oddity."""
 ANONYMOUS_EVERY: Final = 10
 """Each so many-th user has no `external_user_id`: Braze sends events of anonymous users too."""
+PUBLIC_PAGE: Final = "users.messages.landingpage.Impression"
+"""Its events have no user (Braze docs, Landing pages)."""
 TYPICAL_AGE_SECONDS: Final = 60
 
 Properties = dict[str, Any]
@@ -58,6 +60,8 @@ def types() -> Sequence[str]:
 
 def _user(type: str, rng: Random) -> dict[str, str]:
     user = rng.choice(_users())
+    if type == PUBLIC_PAGE:
+        return {}
     if type.endswith(".InboundReceive") and "external_user_id" not in user:
         return {}  # a stranger has written: Braze knows no user for the number (Currents schema: `user_id` is optional)
     return {field: user[field] for field in _shapes()["types"][type]["user"].split() if field in user}

@@ -1,4 +1,4 @@
-"""The closed loop: Heap segment, Braze cohort, campaign, Heap again; and that its story cannot tell lies."""
+"""The closed loop: Heap segment, Braze cohort, campaign, Heap again; and that its stories cannot tell lies."""
 
 import asyncio
 import json
@@ -8,25 +8,29 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.sandbox import loop
-from relay.sandbox.loop import SCENARIOS, Loop, Step
+from relay.sandbox import scenario
+from relay.sandbox.scenario import Followed, Step
 from relay.sandbox.segments import Segment, SegmentSync
+from relay.sandbox.stories import STORIES, play
 from relay.testing import Destination
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-async def test_the_loop_closes(name: str, tmp_path: Path) -> None:
-    steps = await Loop(scenario=SCENARIOS[name], folder=tmp_path).run()
-    assert len(steps) == 7
-    assert [step for step in steps if not step.good] == []
+@pytest.mark.parametrize("name", STORIES)
+async def test_a_story_comes_true_and_follows_two_users(name: str, tmp_path: Path) -> None:
+    told = await play(name, tmp_path)
+    assert [one for one in told if not one.good] == []
+    assert len([one for one in told if isinstance(one, Step)]) >= 9
+    assert len([one for one in told if isinstance(one, Followed)]) == 2
 
 
 async def test_it_can_be_told_and_read_by_programs() -> None:
-    result = await asyncio.to_thread(CliRunner().invoke, relay, ["sandbox", "--scenario", "funnel", "--json"])
+    result = await asyncio.to_thread(CliRunner().invoke, relay, ["sandbox", "--scenario", "trial", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert (told["scenario"], told["as_told"], len(told["steps"])) == ("funnel", True, 7)
-    assert all(step["expected"] == step["found"] > 0 for step in told["steps"])
+    assert (told["scenario"], told["as_told"], len(told["users"])) == ("trial", True, 2)
+    assert all(step["expected"] == step["found"] for step in told["steps"])
+    reminded = {user["user"]: sum("Push Notification Send" in what for what in user["found"]) for user in told["users"]}
+    assert reminded == {"visitor-00": 1, "visitor-19": 3}, "who has subscribed is not reminded again"
 
 
 @pytest.mark.parametrize("option", ["--events", "--rate"])
@@ -37,11 +41,12 @@ def test_what_only_the_demo_can_do_is_no_option_of_a_story(option: str) -> None:
 
 
 async def test_a_story_that_does_not_come_true_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "CONF", loop.CONF.replace('events = ["message_engagement"]', 'events = ["push"]'))
-    monkeypatch.setattr(loop, "WAIT_S", 2.0)
+    monkeypatch.setattr(scenario, "CONF", scenario.CONF.replace('"message_engagement"', '"users.canvas.Entry"'))
+    monkeypatch.setattr(scenario, "WAIT_S", 2.0)
     result = await asyncio.to_thread(CliRunner().invoke, relay, ["sandbox", "--scenario", "funnel"])
     assert result.exit_code == 1
-    assert 'of them in Heap with "Email Send"  WRONG: 25 expected' in result.stdout
+    assert "sent an e-mail, and in Heap with it  WRONG: 7 expected" in result.stdout
+    assert "WRONG: expected day 0: Product Viewed" in result.stdout
 
 
 def test_a_segment_is_who_did_one_thing_and_not_the_other() -> None:
