@@ -13,7 +13,7 @@ from relay.cli.desk import desk_of
 from relay.cli.options import state_option, utf8
 from relay.cli.place import Place, places, tell_problems, told
 from relay.cli.reading import reading_of
-from relay.cli.words import moment
+from relay.cli.words import moment, printable
 from relay.journal.erasure import Answer, named
 from relay.journal.receipts import Receipt, WorkerReceipt
 from relay.words import counted
@@ -187,5 +187,5 @@ def _receipt(one: Receipt) -> str:
 
 
 def _answer(each: Answer) -> str:
-    reason = f" ({each.reason})" if each.reason else ""
+    reason = f" ({printable(each.reason)})" if each.reason else ""
     return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

@@ -1,11 +1,14 @@
 """The group `relay`, its commands, and those that plugins add."""
 
+import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
 from relay import __version__
+from relay.cli import output
 from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
 
@@ -54,7 +57,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            click.echo(report(error.mistakes, error.warnings), err=True)
+            click.echo(output.escape(report(error.mistakes, error.warnings)), err=True)
             ctx.exit(BAD_CONFIGURATION)
 
 
@@ -64,6 +67,30 @@ def relay() -> None:
     """Take Braze Currents events over HTTP, keep them on disk, and fan them out to connectors."""
 
 
-def main() -> None:
-    """Run the command line and exit: 0, 78 for a bad configuration, 2 for wrong usage, 1 for other failures."""
-    relay()
+def main() -> NoReturn:
+    """Run the command line and exit: 0, 78 for a bad configuration, 2 for wrong usage, 1 for other failures.
+
+    Output that cannot be written, to a full disk or a pipe that nobody reads, is such a failure.
+    """
+    output.open_missing()
+    if sys.argv[1:2] != ["run"]:  # the log of a daemon has colours of its own
+        output.protect()
+    code: object = 0
+    try:
+        relay()
+    except SystemExit as ended:
+        code = ended.code
+    except OSError as error:
+        code = _failed(error)
+    if lost := output.finish():
+        code = _failed(lost)
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _failed(error: OSError) -> int:
+    """Say in a line why a command failed; whoever closes a pipe knows."""
+    if not isinstance(error, BrokenPipeError):
+        place = f"{error.filename}: " if error.filename else ""
+        with suppress(OSError):
+            click.echo(f"Error: {place}{error.strerror or error}", err=True)
+    return 1

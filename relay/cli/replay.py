@@ -13,6 +13,7 @@ from relay.admin.diagnosis import span
 from relay.api.settings import check_rate
 from relay.cli.desk import Asked, Desk, desk_of
 from relay.cli.options import moment_option, state_option, utf8
+from relay.cli.output import unescaped
 from relay.cli.place import Place, headed, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
@@ -121,7 +122,7 @@ def _follow(state: Path, numbers: Sequence[int]) -> None:
     """Show how far they are until they have ended; Ctrl-C leaves them running."""
     named = ", ".join(map(str, numbers))
     length = sum(one.stop - one.cursor.start for one in _those(desk_of(state), numbers))
-    with click.progressbar(length=length, label=f"replay {named}", file=sys.stderr) as bar:
+    with click.progressbar(length=length, label=f"replay {named}", file=unescaped(sys.stderr)) as bar:
         try:
             while any(map(_goes_on, found := _those(desk := desk_of(state), numbers))) and desk.runs:
                 bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)

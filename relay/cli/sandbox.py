@@ -13,6 +13,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from relay.cli.output import unescaped
 from relay.cli.standins import braze, heap
 from relay.sandbox.daemon import SandboxError
 from relay.sandbox.demo import Demo
@@ -95,7 +96,7 @@ sandbox.add_command(heap)
 
 
 def _rewrite(line: str) -> None:
-    click.echo(f"\r{line}\033[K", nl=False, err=True)
+    click.echo(f"\r{line}\033[K", nl=False, file=unescaped(sys.stderr))
 
 
 def _write(line: str) -> None:

@@ -20,6 +20,8 @@ import orjson
 from yarl import URL
 
 from relay.api import retry_after
+from relay.cli.output import unescaped
+from relay.cli.words import printable
 from relay.sandbox.shapes import make_event, types
 from relay.words import counted
 
@@ -95,7 +97,7 @@ def _progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[[int]
     if not shown or file is None or file.isatty() or not file.seekable():
         yield lambda count: None
         return
-    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=sys.stderr) as bar:
+    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=unescaped(sys.stderr)) as bar:
         yield bar.update
 
 
@@ -130,7 +132,7 @@ async def _post(
         try:
             async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
                 told = await answer.read()
-                said = f"HTTP {answer.status}: {told[:300].decode(errors='replace')}"
+                said = f"HTTP {answer.status}: {printable(told[:300].decode(errors='replace'))}"
                 if answer.ok:
                     return _kept(url, told)
                 if answer.status != 429 and answer.status < 500:

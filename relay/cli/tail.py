@@ -37,7 +37,7 @@ def tail(state: Path, entries: tuple[str, ...], at: str, limit: int | None, as_j
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
         for line in islice(needed(state).lines(f"/tail?{query}", timeout=None), limit):
-            click.echo(line.decode().rstrip("\n") if as_json else _told(line))
+            click.echo(line.rstrip(b"\n") if as_json else _told(line))
 
 
 def _doubts(entries: Sequence[str]) -> Iterator[str]:

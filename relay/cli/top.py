@@ -11,11 +11,11 @@ import click
 import msgspec
 
 from relay.admin import Status
-from relay.cli.client import Client, needed
+from relay.cli.client import needed
 from relay.cli.options import state_option
 from relay.cli.status import screen
 
-CLEAR: Final = "\x1b[H\x1b[J"
+CLEAR: Final = b"\x1b[H\x1b[J"
 """What makes a terminal begin at its top, with nothing below."""
 
 
@@ -37,12 +37,13 @@ def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
     with suppress(KeyboardInterrupt):
         for look in range(times) if times else count():
             time.sleep(every if look else 0)
-            click.echo(_look(client, as_json=as_json))
+            _show(client.read("GET", "/status"), as_json=as_json)
 
 
-def _look(client: Client, *, as_json: bool) -> str:
-    told = client.read("GET", "/status")
+def _show(told: bytes, *, as_json: bool) -> None:
     if as_json:
-        return told.decode()
-    before = CLEAR if sys.stdout.isatty() else ""
-    return before + "\n".join(screen(msgspec.json.decode(told, type=Status)))
+        click.echo(told)
+        return
+    if sys.stdout.isatty():
+        click.echo(CLEAR, nl=False)
+    click.echo("\n".join(screen(msgspec.json.decode(told, type=Status))))

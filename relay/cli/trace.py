@@ -10,7 +10,7 @@ from relay.admin.tracing import Traced, Tried, Way, WorkerTrace
 from relay.cli.options import utf8
 from relay.cli.place import Place, one_object, places, tell_problems
 from relay.cli.reading import reading_of
-from relay.cli.words import moment
+from relay.cli.words import moment, printable
 from relay.journal.search import Aside
 from relay.words import counted
 
@@ -31,7 +31,7 @@ def trace(place: Place, id: str, as_json: bool) -> None:
     if as_json:
         click.echo(one_object([(one.worker, _plain(id, one)) for one in found], id=id))
     else:
-        click.echo("\n".join(_text(hits, several=len(found) > 1)) or f"{id}: not found")
+        click.echo("\n".join(_text(hits, several=len(found) > 1)) or f"{printable(id)}: not found")
     raise SystemExit(0 if hits else 1)
 
 
@@ -53,18 +53,19 @@ def _text(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]:
 
 
 def _lines(one: Traced) -> str:
-    head = f"offset {one.offset}: {one.type} from {one.source}, received {moment(one.received)}"
+    head = f"offset {one.offset}: {printable(one.type)} from {one.source}, received {moment(one.received)}"
     return "\n".join([f"{head}, in {one.segment}", *map(_way_line, one.connectors)])
 
 
 def _way_line(way: Way) -> str:
     parts = [_wanted(way), way.filters, way.state]
-    return "\n".join([f"  {way.connector}: " + "; ".join(filter(None, parts)), *map(_tried_line, way.attempts)])
+    line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
+    return "\n".join([line, *map(_tried_line, way.attempts)])
 
 
 def _tried_line(one: Tried) -> str:
     by = f"by replay {one.replay}: " if one.replay else ""
-    answer = f", last refusal: {one.answer}" if one.answer else ""
+    answer = f", last refusal: {printable(one.answer)}" if one.answer else ""
     times = f"{moment(one.first)} to {moment(one.last)}"
     return f"    {by}{one.outcome} after {counted(one.attempts, 'attempt')}, {times}{answer}"
 
@@ -81,4 +82,4 @@ def _wanted(way: Way) -> str:
 def _parked_line(one: Aside) -> str:
     whose = f"connector {one.connector}" if one.connector else f"source {one.source}"
     place = "" if one.offset is None else f", offset {one.offset} (no longer in the journal)"
-    return f"parked under {whose}{place}: {one.cause}: {one.reason}"
+    return f"parked under {whose}{place}: {one.cause}: {printable(one.reason)}"

@@ -1,0 +1,120 @@
+"""What commands write to a terminal, a full disk, a pipe that nobody reads, and in an encoding that lacks letters.
+
+Looked at as well: standard error, plugins' commands (all write through the same streams), streams that are closed at
+the start.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.cli.output import escape
+from relay.testing import Answer, Destination, make_event
+
+CLEAR, TURNED = "\x9b2J\x07", "\u202e"
+SOURCE = '[source.s]\ntype = "json"\npath = "/s"\nallow = ["unix"]\n'
+FULL = Path("/dev/full")
+
+
+def run(*words: str | Path, env: dict[str, str] | None = None, shell: str = "", **options: Any) -> Any:
+    """A command in a process of its own; `shell` redirects its streams."""
+    command: list[str] = [sys.executable, "-m", "relay", *map(str, words)]
+    if shell:
+        command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(command, env=os.environ | (env or {}), timeout=60, check=False, **options)
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    key = json.dumps(f"é{CLEAR}{TURNED}")
+    (folder / "a.toml").write_text(f'{SOURCE}[connector.c]\ntype = "stdout"\n{key} = 1 # {TURNED}\n')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("é 漢 😀 a\tb\n", "é 漢 😀 a\tb\n"),
+        ("\x1b[31m\r\x07\x7f\x9b\0", "\\u001b[31m\\u000d\\u0007\\u007f\\u009b\\u0000"),
+        ("\u202a\u202b\u202c\u202d\u202e", "\\u202a\\u202b\\u202c\\u202d\\u202e"),
+        ("\u2066\u2067\u2068\u2069\u200e\u200f\u061c", "\\u2066\\u2067\\u2068\\u2069\\u200e\\u200f\\u061c"),
+        ("\u2028\u2029\ufeff\u200b\udcff", "\\u2028\\u2029\\ufeff\\u200b\\udcff"),
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_what_commands_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+def test_a_mistake_does_not_command_the_terminal(conf: Path) -> None:
+    found = run("check", conf)
+    assert found.returncode == 78
+    assert f"connector.c.é{escape(CLEAR + TURNED)}: unknown key".encode() in found.stdout
+    assert CLEAR.encode() not in found.stdout
+    assert TURNED.encode() not in found.stdout
+    (mistake,) = json.loads(run("check", conf, "--json").stdout)["mistakes"]
+    assert mistake["key"] == f"connector.c.é{CLEAR}{TURNED}"
+    started = run("run", "--conf", conf, "--state", conf)
+    assert (started.returncode, CLEAR.encode() in started.stderr) == (78, False)
+
+
+def test_a_letter_that_the_encoding_lacks_is_escaped(conf: Path) -> None:
+    found = run("check", conf, env={"PYTHONIOENCODING": "ascii"})
+    assert found.returncode == 78
+    assert rb"connector.c.\xe9\u009b2J\u0007\u202e: unknown key" in found.stdout
+
+
+@pytest.mark.parametrize("words", [["plugins"], ["config", "schema"], ["--help"], ["check", "--json", "conf.d"]])
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_an_error_of_one_line(conf: Path, words: list[str]) -> None:
+    with FULL.open("wb") as full:
+        found = run(*words, stdout=full, cwd=conf.parent)
+    assert (found.returncode, found.stderr) == (1, b"Error: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [["plugins"], ["config", "schema"], ["--help"]])
+def test_a_pipe_that_nobody_reads_ends_a_command_quietly(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    found = run(*words, stdout=writing)
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_at_the_start_are_no_error(conf: Path, closed: str) -> None:
+    found = run("check", conf, shell=closed)
+    assert found.returncode == 78
+    assert found.stderr == b""
+
+
+async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any) -> None:
+    said = f"no{CLEAR}{TURNED}\n  other: delivered"
+    async with Destination() as destination:
+        destination.behaviour = Answer(status=422, body=said.encode())
+        daemon.configure(
+            "10", f'{SOURCE.replace("unix", "127.0.0.1")}[connector.hook]\ntype = "http"\nurl = "{destination.url}"\n'
+        )
+        await daemon.start()
+        event = json.loads(make_event()) | {"id": f"e{TURNED}", "event_type": f"t{CLEAR}"}
+        await daemon.post(json.dumps(event).encode(), "/s")
+        await daemon.until(daemon.parked, bool)
+        state = ["--state", str(daemon.state)]
+        commands = [["trace", event["id"]], ["parked", "list"], ["parked", "show", "1"], ["status"]]
+        for words in commands:
+            found = run(*words, *state)
+            assert found.stdout, words
+            assert CLEAR.encode() not in found.stdout, words
+            assert TURNED.encode() not in found.stdout, words
+            assert b"\n  other: delivered" not in found.stdout, words
+        exact = json.loads(run("parked", "list", "--json", *state).stdout)
+        assert exact[0]["type"] == f"t{CLEAR}"
+        assert json.loads(run("trace", event["id"], "--json", *state).stdout)["journal"][0]["type"] == f"t{CLEAR}"
