@@ -128,10 +128,13 @@ class Daemon:
             await asyncio.sleep(0.02)
         return seen
 
-    def memory_kib(self) -> int:
+    def memory_kib(self, what: str = "VmRSS") -> int:
         assert self._process is not None
         text = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(text.split("VmRSS:")[1].split()[0])
+        return int(text.split(f"{what}:")[1].split()[0])
+
+    def peak_kib(self) -> int:
+        return self.memory_kib("VmHWM")
 
 
 @pytest.fixture

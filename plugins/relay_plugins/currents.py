@@ -1,15 +1,16 @@
 """The source type `currents`: Braze Currents as the "Custom Currents Export" (also "Heap Export") sends it."""
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Final
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
-from relay.api import Decoded, Malformed, Source, Unreadable, check_utf8
+from relay.api import Decoded, Malformed, Source, Unreadable, Walk, is_dense, is_utf8, read_entries
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 DISABLED_AFTER_S: Final = 5 * 86400.0
 """More than 5 days of failure, and Braze disables a Current. (Braze docs, Custom Currents Export.)"""
+NEITHER: Final = 'the body has neither "events" nor "event_type"'
 
 
 class Head(msgspec.Struct, gc=False):
@@ -34,54 +35,61 @@ class Currents(Source, type="currents"):
     """Takes `{"events": [...]}` with any number of events, or one event alone, as Braze's sample sender posts it.
 
     An empty body and an empty list are Braze's credential probes: nothing comes of them. An entry of the list that
-    has no `event_type` and `id` (strings of 1 to 256 characters) is unreadable, the rest goes on; any other body is
-    malformed. Unknown event types and fields pass. (Braze docs, Custom Currents Export.)
+    has no `event_type` and `id` (strings of 1 to 256 characters), or that the decoder refuses, is unreadable and the
+    rest goes on; any other body is malformed. Unknown event types and fields pass, and so do unpaired surrogate
+    escapes. (Braze docs, Custom Currents Export.)
     """
 
     disabled_after: ClassVar[float | None] = DISABLED_AFTER_S
 
     def decode(self, body: bytes) -> Decoded:
         """Split a request body into events. Raises `Malformed`."""
+        body = body.strip()
+        if not body:
+            return self._decoded([], [])
         entries = _entries(body)
         try:
-            heads = [decode_head(entry) for entry in entries]
+            if entries is not None:
+                return self._decoded([decode_head(entry) for entry in entries], entries)
         except msgspec.ValidationError:
-            return self._decode_good_ones(entries)
-        return self._decoded(heads, entries)
+            pass
+        each = _each_entry(body) if entries is None else entries
+        return self._decoded(*read_entries(enumerate(each, 1), decode_head, "entry", "Currents event"))
 
-    def _decode_good_ones(self, entries: list[msgspec.Raw]) -> Decoded:
-        heads, bodies, unreadable = [], [], []
-        for number, entry in enumerate(entries, 1):
-            try:
-                heads.append(decode_head(entry))
-                bodies.append(entry)
-            except msgspec.ValidationError as error:
-                unreadable.append(Unreadable(bytes(entry), f"entry {number} is no Currents event: {error}"))
-        return self._decoded(heads, bodies, unreadable)
-
-    def _decoded(self, heads: list[Head], bodies: list[msgspec.Raw], unreadable: Sequence[Unreadable] = ()) -> Decoded:
+    def _decoded(self, heads: list[Head], bodies: list[Any], unreadable: Sequence[Unreadable] = ()) -> Decoded:
         known, kind = self._kinds, self.kind
         kinds = [known.get(head.event_type) or kind(head.event_type) for head in heads]
         return Decoded(kinds, bodies, unreadable, [head.id for head in heads] if self.settings.dedupe else None)
 
 
-def _entries(body: bytes) -> list[msgspec.Raw]:
-    """The events of a body, unread. Raises `Malformed` for what is neither an envelope nor an event nor a probe."""
-    body = body.strip()
-    if not body:
-        return []
-    check_utf8(body)
+def _entries(body: bytes) -> list[msgspec.Raw] | None:
+    """The events of a body, unread; None if only a look at each entry can tell. Raises `Malformed` for what is neither
+    an envelope nor an event."""
     try:
+        if not is_utf8(body) or is_dense(body):
+            return None
         envelope = decode_envelope(body)
         if envelope.events is not msgspec.UNSET:
             return envelope.events
         if envelope.event_type is msgspec.UNSET:
-            raise Malformed('the body has neither "events" nor "event_type"')
+            raise Malformed(NEITHER)
         decode_head(body)
     except msgspec.ValidationError as error:
         raise Malformed(f'the body is neither {{"events": [...]}} nor one event: {error}') from None
-    except msgspec.DecodeError as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise Malformed("the body is nested too deep") from None
+    except (msgspec.DecodeError, RecursionError):
+        return None
     return [msgspec.Raw(body)]
+
+
+def _each_entry(body: bytes) -> Iterator[memoryview]:
+    """The entries of a body that was refused as a whole. Raises `Malformed`, and ValueError where it is no JSON."""
+    walk, is_event, is_envelope = Walk(body), False, False
+    for name, at in walk.members():
+        if name == b"events":
+            is_envelope = True
+            yield from walk.elements(at)
+        is_event = is_event or name == b"event_type"
+    if not is_event and not is_envelope:
+        raise Malformed(NEITHER)
+    if not is_envelope:
+        yield memoryview(body)

@@ -1,18 +1,32 @@
 """The source type `json`: events from anywhere, one, several or line by line."""
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
 from pydantic import Field
 
-from relay.api import Contradiction, Decoded, Malformed, Source, SourceSettings, Unreadable, check_utf8
+from relay.api import (
+    UNREADABLE,
+    Contradiction,
+    Decoded,
+    Malformed,
+    Source,
+    SourceSettings,
+    Unreadable,
+    Walk,
+    is_dense,
+    is_utf8,
+    read_entries,
+    why_unreadable,
+)
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """What every JSON reader keeps apart; larger ids would collide as floats."""
 
-NOT_JSON: Final = (msgspec.DecodeError, RecursionError)
+LINE: Final = re.compile(rb"\S(?:[^\n]*\S)?")
 
 decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -22,8 +36,9 @@ class Json(Source, type="json"):
     """Takes JSON objects; each needs a type (a string) and an id (a string or an integer) at its top level.
 
     The shape shows in the body: `[{...}, {...}]` is a list of events, `{...}` one event, several lines that each
-    hold an object are NDJSON (blank lines are skipped). An entry or line that is no event is unreadable and the rest
-    goes on; a body that is no JSON, or lines of which none is an event, are malformed. An empty body does nothing.
+    hold an object are NDJSON (blank lines are skipped). An entry or line that is no event, or that the decoder refuses,
+    is unreadable and the rest goes on; a body that is no JSON, or lines of which none is an event, are malformed. An
+    empty body does nothing.
     """
 
     class Settings(SourceSettings):
@@ -49,51 +64,78 @@ class Json(Source, type="json"):
         """Split a request body into events. Raises `Malformed`."""
         body = body.strip()
         if not body:
-            return Decoded((), ())
-        check_utf8(body)
+            return self._decoded([], [])
         if body.startswith(b"["):
             return self._array(body)
-        try:
-            decode_raw(body)
-        except NOT_JSON as error:
-            return self._lines(body, _why(error))
-        return self._one(body)
+        reason = _why_no_value(body)
+        return self._lines(body, reason) if reason and not Walk(body).is_one_value() else self._one(body)
 
     def _array(self, body: bytes) -> Decoded:
-        try:
-            entries = decode_array(body)
-        except NOT_JSON as error:
-            raise Malformed(f"the body is not JSON: {_why(error)}") from None
-        return self._split((f"entry {number}", entry) for number, entry in enumerate(entries, 1))
+        entries = _entries(body)
+        if entries is not None and (decoded := self._good(entries)):
+            return decoded
+        return self._each(enumerate(Walk(body).elements() if entries is None else entries, 1), "entry")
 
     def _one(self, body: bytes) -> Decoded:
-        found = self._split([("the body", body)])
+        if decoded := self._good([body]):
+            return decoded
+        found = self._each([(1, body)], "entry")
         if found.unreadable:
-            raise Malformed(found.unreadable[0].reason)
+            raise Malformed(found.unreadable[0].reason.replace("entry 1", "the body"))
         return found
 
     def _lines(self, body: bytes, why_not_one: str) -> Decoded:
         if b"\n" not in body:
             raise Malformed(f"the body is not JSON: {why_not_one}")
-        lines = ((f"line {number}", line.strip()) for number, line in enumerate(body.split(b"\n"), 1))
-        found = self._split((where, line) for where, line in lines if line)
+        if not is_dense(body, b"\n") and is_utf8(body) and (decoded := self._good(LINE.findall(body))):
+            return decoded
+        found = self._each(_numbered_lines(body), "line")
         if not found.bodies:
             raise Malformed(f"the body is not JSON ({why_not_one}), and as NDJSON: {found.unreadable[0].reason}")
         return found
 
-    def _split(self, entries: Iterable[tuple[str, Any]]) -> Decoded:
-        settings, decode_head, kind = self.settings, self._decode_head, self.kind
-        heads, kinds, bodies, unreadable = [], [], [], []
-        for where, entry in entries:
-            try:
-                head = decode_head(entry)
-            except NOT_JSON as error:
-                unreadable.append(Unreadable(bytes(entry), f"{where} is no event: {_why(error)}"))
-                continue
-            heads.append(head)
-            kinds.append(kind(head.type, settings.id_field, settings.time_field))
-            bodies.append(entry)
+    def _good(self, entries: Sequence[Any]) -> Decoded | None:
+        """The events, if every entry is one."""
+        try:
+            return self._decoded([self._decode_head(entry) for entry in entries], entries)
+        except UNREADABLE:
+            return None
+
+    def _each(self, entries: Iterable[tuple[int, Any]], word: str) -> Decoded:
+        return self._decoded(*read_entries(entries, self._decode_head, word, "event"))
+
+    def _decoded(self, heads: list[Any], bodies: Sequence[Any], unreadable: Sequence[Unreadable] = ()) -> Decoded:
+        settings, kind = self.settings, self.kind
+        kinds = [kind(head.type, settings.id_field, settings.time_field) for head in heads]
         return Decoded(kinds, bodies, unreadable, [str(head.id) for head in heads] if settings.dedupe else None)
+
+
+def _why_no_value(body: bytes) -> str:
+    """Why the decoder refuses a body; empty if it is a single value."""
+    try:
+        if not body.isascii():
+            body.decode()
+        decode_raw(body)
+    except UNREADABLE as error:
+        return why_unreadable(error)
+    return ""
+
+
+def _entries(array: bytes) -> list[msgspec.Raw] | None:
+    """The elements of an array, unread; None if only a look at each can tell."""
+    try:
+        return decode_array(array) if is_utf8(array) and not is_dense(array) else None
+    except UNREADABLE:
+        return None
+
+
+def _numbered_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers. Blank ones cost next to nothing, however many there are."""
+    number, before = 1, 0
+    for line in LINE.finditer(body):
+        number += body.count(b"\n", before, line.start())
+        before = line.start()
+        yield number, line[0]
 
 
 def _head_decoder(type_field: str, id_field: str) -> Callable[[Any], Any]:
@@ -101,7 +143,3 @@ def _head_decoder(type_field: str, id_field: str) -> Callable[[Any], Any]:
         "Head", [("type", Name), ("id", Name | Number)], rename={"type": type_field, "id": id_field}, gc=False
     )
     return msgspec.json.Decoder(head).decode
-
-
-def _why(error: Exception) -> str:
-    return "nested too deep" if isinstance(error, RecursionError) else str(error)

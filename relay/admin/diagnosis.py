@@ -52,7 +52,8 @@ def diagnose(status: Status) -> Diagnosis:
     now = status.now
     lanes = [Finding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes]
     sources = [
-        Finding(one.source, one.refusing is None, said_of_source(one, now), one.parked_now) for one in status.sources
+        Finding(one.source, not one.refusing and not one.incomplete, said_of_source(one, now), one.parked_now)
+        for one in status.sources
     ]
     journal = _journal(status.journal)
     workers = [_worker(one) for one in status.workers]
@@ -80,7 +81,8 @@ def said_of_lane(lane: LaneStatus, now: float) -> str:
 def said_of_source(source: SourceStatus, now: float) -> str:
     """One sentence on a source."""
     lying = f"{source.parked_now:,} parked (relay parked list --source {source.source} --cause unreadable)"
-    return f"{source.source}: {_taking(source, now)}{f'; {lying}' if source.parked_now else ''}"
+    notice = f"; {source.notice}" if source.notice else ""
+    return f"{source.source}: {_taking(source, now)}{notice}{f'; {lying}' if source.parked_now else ''}"
 
 
 def _taking(source: SourceStatus, now: float) -> str:

@@ -72,6 +72,12 @@ def _ingest(status: Status) -> Iterator[Metric]:
         by,
         (((one.source,), status.now - one.refusing.since if one.refusing else 0.0) for one in sources),
     )
+    yield _gauge(
+        "relay_ingest_incomplete_syncs",
+        "Segment syncs of the last week of which pages never came.",
+        by,
+        (((one.source,), one.incomplete) for one in sources),
+    )
     yield _histogram(
         "relay_ingest_ack_seconds",
         "From a request's headers to its 2xx, which leaves after the sync.",

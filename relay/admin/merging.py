@@ -44,7 +44,7 @@ def merged(
 
 def ended(last: Status) -> Status:
     """What is left of a process by what it said last: all that it had counted since its start."""
-    sources = [replace(one, duplicates=0, refusing=None, rate=0.0) for one in last.sources]
+    sources = [replace(one, duplicates=0, refusing=None, rate=0.0, incomplete=0, notice="") for one in last.sources]
     lanes = [_ended(lane) for lane in last.lanes]
     journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
     return replace(
@@ -107,6 +107,8 @@ def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:
         rate=one.rate + other.rate,
         refusing=_refusing([each for each in (one.refusing, other.refusing) if each], last),
         ack=one.ack + other.ack,
+        incomplete=one.incomplete + other.incomplete,
+        notice="; ".join(filter(None, (one.notice, other.notice))),
     )
 
 

@@ -48,6 +48,10 @@ class SourceStatus:
     refusing: Refusing | None
     ack: Histogram
     """Seconds from a request's headers to its 2xx."""
+    incomplete: int = 0
+    """Things that come in several requests and are known to lack one: segment syncs."""
+    notice: str = ""
+    """What the source has to say itself."""
 
     @property
     def refused(self) -> int:

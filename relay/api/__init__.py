@@ -5,6 +5,7 @@ from relay.api.connector import BatchSettings, Connector, ConnectorSettings, Oth
 from relay.api.event import ERASED, REDACTED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
+from relay.api.json_parts import UNREADABLE, Walk, is_dense, is_utf8, value_in, why_unreadable, without_surrogates
 from relay.api.outcome import (
     DELIVERED,
     Answered,
@@ -20,12 +21,13 @@ from relay.api.outcome import (
 from relay.api.plugin import Plugin
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
-from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, check_utf8
+from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, read_entries
 
 __all__ = [
     "DELIVERED",
     "ERASED",
     "REDACTED",
+    "UNREADABLE",
     "Answered",
     "Batch",
     "BatchSettings",
@@ -62,9 +64,15 @@ __all__ = [
     "Unreadable",
     "UrlPath",
     "User",
+    "Walk",
     "check",
-    "check_utf8",
     "hookimpl",
     "hookspec",
+    "is_dense",
+    "is_utf8",
+    "read_entries",
     "retry_after",
+    "value_in",
+    "why_unreadable",
+    "without_surrogates",
 ]

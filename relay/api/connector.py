@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from relay.api.batch import Batch
 from relay.api.blocking import Threads
 from relay.api.event import Event
+from relay.api.json_parts import value_in
 from relay.api.outcome import Answered, Outcome, Skipped, check
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
@@ -68,7 +69,7 @@ class ConnectorSettings(Settings):
     from_: StartAt = Field("now", alias="from")
     """Where a connector that never ran before begins."""
     events: EventSelection = ("*",)
-    """Groups, channels, exact types or globs; a leading ! excludes; left out: everything but `cohort.Change`."""
+    """Groups, channels, exact types or globs; a leading ! excludes; left out: everything."""
     filters: tuple[str, ...] = ()
     """Names of [filter.*] tables, in the order in which they are applied."""
     batch: BatchSettings = BatchSettings()
@@ -209,9 +210,14 @@ class Connector(Plugin):
         """What the event has to stay in order with: none of one key is sent before an earlier one is settled, or with
         it in one batch. None: nothing. By default the value at `order_by`. A connector that answers per event must
         not answer `Retry` for one and then deliver a later one of its key."""
-        value: Any = event.data
-        for name in self.settings.order_by.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
+        path = self.settings.order_by.split(".")
+        try:
+            value: Any = event.data
+        except ValueError:  # for something that need not be read
+            value = value_in(event.body, path)
+        else:
+            for name in path:
+                value = value.get(name) if isinstance(value, dict) else None
         return None if value is None else str(value)
 
     async def open(self) -> None:

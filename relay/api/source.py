@@ -1,14 +1,15 @@
 """The base of every source: who may send (`authorize`), and what a body means (`decode`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import Field
 
 from relay.api.event import Kind
+from relay.api.json_parts import UNREADABLE, read_entry, why_unreadable
 from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
 from relay.api.secret import BearerToken
@@ -17,7 +18,11 @@ from relay.api.settings import Duration, Rate, Settings, UrlPath
 if TYPE_CHECKING:
     import structlog
 
+T = TypeVar("T")
+
 WEEK_S: Final = 7 * 86400.0
+UNREADABLE_AT_MOST: Final = 1000
+"""Entries of one body that are parked one by one; a body with more of them is refused as a whole."""
 KINDS_REMEMBERED: Final = 4096
 """Distinct event types a source keeps in memory; a sender that invents types for ever costs no more than this."""
 
@@ -82,6 +87,8 @@ class Source(Plugin):
     """The setting by which it knows its senders, for `relay check` to ask for."""
     makes: ClassVar[tuple[str, ...]] = ()
     """Event types that it makes itself; those that senders say need not be known."""
+    watches: ClassVar[bool] = False
+    """Whether `kept` is to be called. With several workers all its events are then kept by the first one."""
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name
@@ -113,8 +120,32 @@ class Source(Plugin):
         The body is as it came but for its Content-Encoding."""
 
     def decode(self, body: bytes) -> Decoded:
-        """Split a request body into events. Raises `Malformed`. Must be quick: it runs on the event loop."""
+        """Split a request body into events. Raises `Malformed`. Must be quick and change nothing of the source: it runs
+        on the event loop or, for a body of more than 256 KiB, in a thread."""
         raise NotImplementedError
+
+    @property
+    def notice(self) -> str:
+        """What an admin should know, in a sentence for `relay status`; empty: nothing."""
+        return ""
+
+    @property
+    def incomplete(self) -> int:
+        """How many things that come in several requests are known to lack one. More than 0 needs a look."""
+        return 0
+
+    def kept(self, bodies: Sequence[Any]) -> None:
+        """Events of this source are on disk, none of them a duplicate. On the event loop, before the answer."""
+
+    def look_after(self) -> None:
+        """Say what is overdue, in the log. Called once a minute on the event loop."""
+
+    def remember(self) -> str:
+        """What is to outlast a restart, as a short text; saved after `kept` and from time to time."""
+        return ""
+
+    def recall(self, memory: str) -> None:
+        """Go on with what was remembered. Any exception means that it cannot be read, and is told in the log."""
 
     def kind(self, type: str, id_field: str = "id", time_field: str = "time") -> Kind:
         """The kind of this source's events of that type; one object per type, so use it rather than `Kind(...)`."""
@@ -126,11 +157,25 @@ class Source(Plugin):
         return kind
 
 
-def check_utf8(body: bytes) -> None:
-    """Raise `Malformed` unless the body is UTF-8. msgspec does not look into the parts it skips."""
-    if body.isascii():
-        return
+def read_entries(
+    entries: Iterable[tuple[int, Any]], decode: Callable[[Any], T], entry: str, event: str
+) -> tuple[list[T], list[Any], list[Unreadable]]:
+    """What `decode` reads of each entry, the entries that it can read, and the others with their reasons.
+
+    `entries` come with their numbers and may raise ValueError where the body is no JSON; `entry` and `event` are the
+    words for them. Raises `Malformed`, also if too many entries are unreadable."""
+    heads, bodies, unreadable = [], [], []
     try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise Malformed(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+        for number, one in entries:
+            try:
+                heads.append(read_entry(one, decode))
+                bodies.append(one)
+            except UNREADABLE as error:
+                reason = f"{entry} {number} is no {event}: {why_unreadable(error)}"
+                unreadable.append(Unreadable(bytes(one), reason))
+                if len(unreadable) > UNREADABLE_AT_MOST:
+                    first = unreadable[0].reason
+                    raise Malformed(f"more than {UNREADABLE_AT_MOST} entries are unreadable; {first}") from None
+    except ValueError as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+    return heads, bodies, unreadable

@@ -4,6 +4,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -107,16 +108,16 @@ def show(desk: Desk, number: int, as_json: bool) -> None:
     one = next(desk.look_at_parked(Which(numbers=[number])), None)
     if one is None:
         raise click.ClickException(f"no parked event has the number {number}")
-    try:
+    text, body = one.body.decode(errors="replace"), None
+    with suppress(ValueError, RecursionError):  # what is nested too deep is shown as it came
         body = json.loads(one.body)
-    except ValueError:
-        body = one.body.decode(errors="replace")
+        text = json.dumps(body, indent=2)
     if as_json:
-        click.echo(json.dumps(_fields(one) | {"body": body}, indent=2))
+        click.echo(json.dumps(_fields(one) | {"body": text if body is None else body}))
         return
     for name, value in _fields(one).items():
         click.echo(f"{name + ':':<12}{printable(str(value)) if value not in (None, '') else '-'}")
-    click.echo("\n" + json.dumps(body, indent=2))
+    click.echo("\n" + text)
 
 
 @parked.command

@@ -88,11 +88,9 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     check.warnings.extend(crosscheck.plain_secrets(merged))
     ingest = check.own_table("ingest", IngestSettings)
     check.tls(ingest, required=secrets_required)
-    journal = check.own_table("journal", JournalSettings)
-    check.warnings.extend(crosscheck.large_bodies(ingest, journal, merged))
     config = Config(
         ingest=ingest,
-        journal=journal,
+        journal=check.own_table("journal", JournalSettings),
         parked=check.own_table("parked", ParkedSettings),
         erasure=erasure,
         runtime=runtime,

@@ -21,6 +21,10 @@ except ImportError:  # half as fast, the same format
 
 THREAD_BYTES: Final = 64 << 10
 """Compressed bodies beyond this size are unpacked in a thread."""
+CHUNK_BYTES: Final = 4 << 10
+"""Compressed bytes that are given to one decompressor at a time: what a member leaves of them is copied."""
+MEMBERS: Final = 10_000
+"""Of a compressed body, at most. Each takes some microseconds, however empty it is."""
 WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -77,7 +81,13 @@ class Body(AbstractContextManager["Body"]):
         self._take(len(unpacked))
         return unpacked
 
+    def hold(self, size: int) -> None:
+        """Book bytes for what was made of the body. Raises Problem (503, or 413 if there is never room for it)."""
+        self._take(size)
+
     def _take(self, size: int) -> None:
+        if self._taken + size > self._pressure.limit:
+            raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
         self._pressure.take(size)
         self._taken += size
 
@@ -93,14 +103,23 @@ class Body(AbstractContextManager["Body"]):
 def decompress(raw: bytes, window_bits: int, limit: int) -> bytes:
     """Unpack a body of one or more members. Raises OverflowError beyond `limit` bytes, zlib.error, EOFError."""
     parts: list[bytes] = []
-    room = limit
-    while raw:
-        member: Any = fast_zlib.decompressobj(wbits=window_bits)
-        parts.append(member.decompress(raw, room + 1))
-        room -= len(parts[-1])
+    view, at, room, members = memoryview(raw), 0, limit, 0
+    member: Any = None
+    while at < len(raw):
+        if member is None:
+            members += 1
+            if members > MEMBERS:
+                raise zlib.error(f"it has more than {MEMBERS} members")
+            member = fast_zlib.decompressobj(wbits=window_bits)
+        chunk = view[at : at + CHUNK_BYTES]
+        part = member.decompress(chunk, room + 1)
+        room -= len(part)
         if room < 0:
             raise OverflowError
-        if not member.eof:
-            raise EOFError("it ends too early")
-        raw = member.unused_data
+        parts.append(part)
+        at += len(chunk) - len(member.unused_data)
+        if member.eof:
+            member = None
+    if member is not None:
+        raise EOFError("it ends too early")
     return b"".join(parts)

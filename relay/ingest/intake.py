@@ -1,7 +1,9 @@
 """One source's way from a request to the journal."""
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Final
 
@@ -19,10 +21,15 @@ from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.traffic import Traffic
-from relay.journal import Journal, Parked, Seen, SourceBooks, State, TooLarge, Unavailable
+from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
 
 FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
+LARGE: Final = 256 << 10
+"""Bodies beyond this size are decoded in a thread, one at a time: loop and memory are free for others."""
+DECODING: Final = ThreadPoolExecutor(1, "decode")
+EVENT_BYTES: Final = 150
+"""Memory that an event takes on its way to the journal besides its own bytes."""
 JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
 
@@ -56,12 +63,16 @@ class Intake:
     @property
     def books(self) -> SourceBooks:
         """What the source counts."""
-        return SourceBooks(self.source.name, self._left_out, self._guard.lasting)
+        return SourceBooks(self.source.name, self._left_out, self._guard.lasting, self.source.remember())
 
     def restore(self, books: SourceBooks) -> None:
         """Go on with what it counted before a restart."""
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)
+        try:
+            self.source.recall(books.memory)
+        except Exception as error:
+            log.error("what a source remembers cannot be read", source=self.source.name, error=str(error))
 
     def follow(self, before: "Intake") -> None:
         """Go on with what the intake before this one counted and remembers: the source has other settings now."""
@@ -111,8 +122,12 @@ class Intake:
                 raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
             with Body(request, self._settings, self._pressure) as body:
                 content = await body.read()
-                self.source.verify(request.headers, content)
-                decoded = self.source.decode(content)
+                if len(content) <= LARGE:
+                    decoded = self._decode(request.headers, content)
+                else:
+                    loop = asyncio.get_running_loop()
+                    decoded = await loop.run_in_executor(DECODING, self._decode, request.headers, content)
+                body.hold(EVENT_BYTES * len(decoded.bodies))
                 if self._limit is not None:
                     self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
                 accepted = await self._keep(decoded)
@@ -122,30 +137,48 @@ class Intake:
             raise Problem(400, str(malformed)) from None
         return self._accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
 
+    def _decode(self, headers: Mapping[str, str], content: bytes) -> Decoded:
+        self.source.verify(headers, content)
+        return self.source.decode(content)
+
     async def _keep(self, decoded: Decoded) -> int:
         """Put everything on disk; return how many events were no duplicates.
 
-        Raises Problem (503, and then the sender has to send again; 413 if the journal could never hold it).
+        Raises Problem (503), and then the sender has to send again.
         """
         try:
-            accepted = await self._append(decoded) if decoded.bodies else 0
             if decoded.unreadable:
-                await self._park(decoded)
+                return await self._park_and_append(decoded)
+            return await self._append(decoded) if decoded.bodies else 0
         except (Unavailable, sqlite3.Error) as error:
             log.error("the journal takes no events", reason=str(error))
             raise busy(str(error), FULL_RETRY_AFTER_S) from None
-        except TooLarge as error:
-            raise Problem(413, str(error)) from None
+
+    async def _park_and_append(self, decoded: Decoded) -> int:
+        """Keep all of a request or nothing: whatever is refused comes again as a whole. Parked events can be taken
+        back, those in the journal cannot, so they come last. Raises Unavailable, sqlite3.Error."""
+        if decoded.bodies and (reason := self._journal.refusing):
+            raise Unavailable(reason)
+        numbers = await self._state.park(self._parked(decoded))
+        try:
+            accepted = await self._append(decoded) if decoded.bodies else 0
+        except Exception:
+            await self._state.take_back(numbers)
+            raise
+        reason = decoded.unreadable[0].reason
+        log.warning("unreadable events parked", source=self.source.name, events=len(numbers), reason=reason)
         return accepted
 
     async def _append(self, decoded: Decoded) -> int:
         """Keep what may be in this worker's journal, and hand the rest to the first one."""
         if self._first is None:
             return await self.keep(decoded)
-        self._journal.check_size(decoded.kinds, decoded.bodies)  # the first worker's is as large
-        if self.source.settings.dedupe:
+        if self.source.settings.dedupe or self.source.watches:
             return await self._first.keep(self.source.name, decoded)
         here, there = split(decoded, self._first.wants)
+        if self._journal.failing:  # first what may well be refused: what the other one keeps would come there again
+            accepted = await self.keep(here) if here.bodies else 0
+            return accepted + (await self._first.keep(self.source.name, there) if there.bodies else 0)
         accepted = await self._first.keep(self.source.name, there) if there.bodies else 0
         return accepted + (await self.keep(here) if here.bodies else 0)
 
@@ -154,15 +187,27 @@ class Intake:
         events = len(decoded.bodies)
         if self.duplicates is None or not self._has_ids(decoded):
             await self._journal.append(decoded.kinds, decoded.bodies)
+            if self.source.watches:
+                await self._tell_source(decoded)
             return events
         async with self.duplicates.without(decoded) as fresh:
             if fresh.bodies:
                 await self._journal.append(fresh.kinds, fresh.bodies)
+                if self.source.watches:
+                    await self._tell_source(fresh)
         accepted = len(fresh.bodies)
         if accepted < events:
             self._left_out += events - accepted
             self._save_soon()
         return accepted
+
+    async def _tell_source(self, decoded: Decoded) -> None:
+        """Have the source see what is on disk, and save what it remembers before the sender hears of it."""
+        try:
+            self.source.kept(decoded.bodies)
+            await self._state.save_sources([self.books])
+        except sqlite3.Error as error:
+            log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 
     def _has_ids(self, decoded: Decoded) -> bool:
         if decoded.ids is not None and len(decoded.ids) == len(decoded.bodies):
@@ -173,16 +218,12 @@ class Intake:
         log.error("duplicates cannot be told", source=source.name, reason=reason, advice=advice)
         return False
 
-    async def _park(self, decoded: Decoded) -> None:
+    def _parked(self, decoded: Decoded) -> list[Parked]:
         source = self.source.name
-        await self._state.park(
-            [
-                Parked(source, None, None, None, "unreadable", unreadable.reason, 0, unreadable.body)
-                for unreadable in decoded.unreadable
-            ]
-        )
-        reason = decoded.unreadable[0].reason
-        log.warning("unreadable events parked", source=source, events=len(decoded.unreadable), reason=reason)
+        return [
+            Parked(source, None, None, None, "unreadable", unreadable.reason, 0, unreadable.body)
+            for unreadable in decoded.unreadable
+        ]
 
     def _accepted(self, accepted: int, parked: int, duplicates: int) -> web.Response:
         """202, or what else the source says, if anything came; 200 for a probe."""

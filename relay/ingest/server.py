@@ -29,6 +29,7 @@ PATH_CHARACTERS: Final = 200
 """Of a stranger's path that are told."""
 STOP_S: Final = 5.0
 """Seconds that requests under way have to end once the listener is closed."""
+LOOK_AFTER_S: Final = 60.0
 LINGER_S: Final = 0.25
 """Seconds that the last who connected to an inherited socket have to send their request and be answered."""
 OWN_ITEMS: Final = frozenset({"heap_segments"})
@@ -154,6 +155,13 @@ class Ingest:
         """Serve renewed certificates as they come, until cancelled."""
         if self._certificates is not None:
             await self._certificates.watch()
+
+    async def look_after_sources(self) -> None:
+        """Have the sources say what is overdue, again and again until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_AFTER_S)
+            for intake in self._intakes.values():
+                intake.source.look_after()
 
     async def drain(self) -> None:
         """Say not ready, and 503 to whoever sends from now on. Who connects to an inherited socket from now on waits

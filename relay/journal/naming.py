@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import orjson
 
-from relay.api import ERASED, REDACTED, Block, OtherId, User
+from relay.api import ERASED, REDACTED, Block, OtherId, User, without_surrogates
 from relay.journal.erasure import merged_users
 from relay.journal.record import make_block
 
@@ -106,7 +106,7 @@ class Wanted:
     def without(self, type: str, body: bytes) -> tuple[bytes, frozenset[int]]:
         """An event of a type in LISTS without these users, and who they were."""
         try:
-            data = orjson.loads(body)
+            data = orjson.loads(without_surrogates(body))
         except ValueError:
             return body, NOBODY
         gone, match = NOBODY, _kind_of(data.get("match", EXTERNAL_ID))
@@ -192,11 +192,11 @@ def _head(body: bytes) -> _Head:
     try:
         return _HEAD.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        return _odd_head(body)
+        return _odd_head(without_surrogates(body))
 
 
 def _odd_head(body: bytes) -> _Head:
-    """Of an event whose user or properties are no objects."""
+    """Of an event whose user or properties are no objects, or that held an unpaired surrogate."""
     try:
         data = orjson.loads(body)
     except ValueError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from relay.journal.segment import PREFIX, Segment
+from relay.journal.segment import Segment
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 MIN_SEGMENT_BYTES: Final = 1 << 20
@@ -25,12 +25,6 @@ class Limits:
     def segment_size(self) -> int:
         """Bytes of a segment: small enough that a sixteenth of the journal is the unit of removal."""
         return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, self.max_size // 16))
-
-    @property
-    def largest_record(self) -> int:
-        """Bytes of a record that always fits in once all others are delivered: the last segment stays, and may hold
-        one that is as large."""
-        return self.max_size // 2 - PREFIX.size
 
 
 def expendable(

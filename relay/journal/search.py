@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from relay.api import Event, Kind
+from relay.api import Event, Kind, value_in
 from relay.journal.attempts import Attempts, attempts_at
 from relay.journal.books import Books, acknowledged, lanes
 from relay.journal.folders import journals, worker_of
@@ -156,7 +156,8 @@ def _id(event: Event) -> str | None:
     try:
         return event.id
     except (ValueError, LookupError, TypeError):
-        return None
+        value = value_in(event.body, [event.kind.id_field])
+        return None if value is None else str(value)
 
 
 def _is_of(one: Parked, id: str) -> bool:

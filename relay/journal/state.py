@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +39,7 @@ _PARK: Final = f"""
     ON CONFLICT (connector, offset) DO UPDATE SET attempts = attempts + excluded.attempts,
     again = iif(again > excluded.first, again, NULL),
     {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in _KEPT)}
+    RETURNING number
 """  # noqa: S608
 _MARKED: Final = f"""
     SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ? AND (again IS NOT NULL OR cause = 'order')
@@ -115,12 +116,20 @@ class State:
         """Let go of what was noted of events that have left the journal, whose oldest offset is given."""
         await self.run(lambda db: forget(db, oldest))
 
-    async def park(self, parked: Sequence[Parked]) -> None:
-        """Put events aside, those that were tried since `first`. One that lies there already keeps its number; its
-        attempts add up."""
+    async def park(self, parked: Sequence[Parked]) -> list[int]:
+        """Put events aside, those that were tried since `first`; return their numbers. One that lies there already
+        keeps its number; its attempts add up."""
         now = time.time()
-        rows = [asdict(one) | {"first": one.first or now, "last": now} for one in parked]
-        await self.run(lambda db: db.executemany(_PARK, rows))
+
+        def write(db: sqlite3.Connection) -> list[int]:
+            rows = (asdict(one) | {"first": one.first or now, "last": now} for one in parked)
+            return [int(db.execute(_PARK, row).fetchone()[0]) for row in rows]
+
+        return await self.run(write)
+
+    async def take_back(self, numbers: Sequence[int]) -> None:
+        """Let go of what was just parked with these numbers."""
+        await self.run(lambda db: db.executemany("DELETE FROM parked WHERE number = ?", [(one,) for one in numbers]))
 
     async def marked(self, connector: str, events: int, size: int) -> list[Parked]:
         """Parked events of a connector that are to be delivered again, in the journal's order: as many as have room in
@@ -165,14 +174,18 @@ class State:
     async def sources(self) -> dict[str, SourceBooks]:
         """What each source counted when it was saved last."""
         rows = await self.run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
-        return {one.source: one for one in starmap(read_source, rows)}
+        memories = dict(await self.run(lambda db: db.execute("SELECT name, memory FROM source_memory").fetchall()))
+        found = starmap(read_source, rows)
+        return {one.source: replace(one, memory=memories.get(one.source, "")) for one in found}
 
     def save_sources(self, books: Sequence[SourceBooks]) -> asyncio.Future[object]:
         """Save what sources count. It begins at once; await it only to know how it ends."""
         rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in books]
+        memories = [(one.source, one.memory) for one in books if one.memory]
         query = f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
         def write(db: sqlite3.Connection) -> object:
+            db.executemany("REPLACE INTO source_memory VALUES (?, ?)", memories)
             return db.executemany(query, rows)
 
         return self._submit(self._transaction, write)

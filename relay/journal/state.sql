@@ -88,6 +88,11 @@ CREATE TABLE IF NOT EXISTS source (
     deadline      REAL               -- Unix seconds at which the sender stops for good, where that is known
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS source_memory (  -- of sources that remember something
+    name   TEXT PRIMARY KEY,
+    memory TEXT NOT NULL  -- as the source type writes it
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS pause (
     connector TEXT PRIMARY KEY,
     since     REAL NOT NULL  -- Unix seconds at which an admin paused it

@@ -105,6 +105,7 @@ class Daemon:
         """What is done beside the flow, until the stop."""
         yield "tidy parking", tidy_parking(self._state, self._config.parked.retention)
         yield "watch certificates", self._ingest.watch_tls()
+        yield "look after sources", self._ingest.look_after_sources()
         yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()

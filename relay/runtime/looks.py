@@ -106,6 +106,8 @@ class Looks:
             rate=self._rates.change(("accepted", name), NOW_S),
             refusing=refusing,
             ack=traffic.ack.copy(),
+            incomplete=intake.source.incomplete,
+            notice=intake.source.notice,
         )
 
     async def _gone(self, config: Config) -> list[GoneConnector]:

@@ -14,7 +14,9 @@ from structlog.testing import capture_logs
 from relay.api import Decoded, Source, SourceSettings
 from relay.config import IngestSettings, TcpAddress
 from relay.ingest import Ingest, tally
-from relay.journal import Journal, Limits, Refusals, SourceBooks, State, parked
+from relay.ingest.intake import Intake
+from relay.ingest.pressure import Pressure
+from relay.journal import Journal, Limits, Refusals, SourceBooks, State, Unavailable, parked
 from relay.journal.books import sources
 from relay.testing import make_event
 from relay_plugins.currents import Currents
@@ -104,17 +106,72 @@ async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: 
                 await asyncio.sleep(0.01)
 
 
-async def test_events_in_the_journal_are_known_even_if_the_rest_of_their_body_could_not_be_parked(
-    relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def full(*_: Any) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+BATCH = body_of(*(make_event() for _ in range(9)), b'{"no":"event %s"}' % (b"x" * 100_000))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(relay.state, "park", full)
-        assert (await relay.post(body_of(EVENT, b"{}")))[0] == 503
-    assert await relay.post(body_of(EVENT, b"{}")) == (202, {"accepted": 0, "parked": 1, "duplicates": 1})
-    assert relay.journal.head == len(parked(relay.folder)) == 1
+
+async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_parked(relay: Relay) -> None:
+    """Looked at as well: a journal that refuses (below), what another worker keeps (below), ids that cannot be noted
+    (`Seen` goes on without them), and what a source remembers (the page stays accepted)."""
+    (pages,) = relay.state._db.execute("PRAGMA page_count").fetchone()
+    relay.state._db.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(5):
+        status, problem = await relay.post(BATCH)
+        assert (status, "full" in problem["detail"]) == (503, True)
+    assert relay.journal.head == len(parked(relay.folder)) == 0
+    relay.state._db.execute("PRAGMA max_page_count = 1000000")
+    assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
+    assert (relay.journal.head, len(parked(relay.folder))) == (9, 1)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refuses(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    relay.journal.limit(Limits(max_size=1, retention=3600), 1 << 20)
+    if not told:
+        monkeypatch.setattr(Journal, "refusing", None)
+    for _ in range(3):
+        assert (await relay.post(BATCH))[0] == 503
+        assert parked(relay.folder) == []
+    relay.journal.limit(Limits(max_size=1 << 30, retention=3600), 1 << 20)
+    monkeypatch.setattr(Journal, "refusing", None)
+    assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
+    assert (relay.journal.head, len(parked(relay.folder))) == (9, 1)
+
+
+class OtherWorker:
+    """The first worker, as one of the others sees it: it keeps what begins with "first"."""
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+
+    def wants(self, type: str) -> bool:
+        return type.startswith("first")
+
+    async def keep(self, source: str, decoded: Decoded) -> int:
+        self.kept += map(bytes, decoded.bodies)
+        return len(decoded.bodies)
+
+
+async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at_most(tmp_path: Path) -> None:
+    relay, other = Relay(tmp_path), OtherWorker()
+    await relay.start()
+    settings = SourceSettings.model_validate({"type": "braze", "path": "/braze"})
+    intake = Intake(
+        Currents("braze", settings), IngestSettings(), Pressure(1 << 20), relay.journal, relay.state, lambda: None,
+        other,  # type: ignore[arg-type]
+    )  # fmt: skip
+    decoded = intake.source.decode(body_of(b'{"id":"1","event_type":"first"}', b'{"id":"2","event_type":"mine"}'))
+    relay.journal.limit(Limits(max_size=1, retention=3600), 1 << 20)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await intake._append(decoded)
+    assert len(other.kept) == 1
+    relay.journal.limit(Limits(max_size=1 << 30, retention=3600), 1 << 20)
+    for kept in (2, 3):
+        assert await intake._append(decoded) == 2
+        assert len(other.kept) == kept
+    await relay.stop()
 
 
 async def test_a_source_type_that_tells_no_ids_keeps_all_and_says_what_is_wrong(relay: Relay) -> None:

@@ -67,6 +67,61 @@ def test_a_bad_entry_is_unreadable_and_the_rest_goes_on(entry, why):
     assert why in unreadable.reason
 
 
+DEEP = b'{"event_type":"a","id":"1","x":' + b'{"a":' * 1000 + b"1" + b"}" * 1001
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (DEEP, "nested too deep"),
+        (b'{"event_type":"a","id":"1","x":' + b"[" * 40_000 + b"]" * 40_000 + b"}", "nested too deep"),
+        (b'{"event_type":"a","id":"1","x":"\xff"}', "not UTF-8: invalid start byte at byte 32"),
+        (b'{"event_type":"a","id":"1","x":NaN}', "invalid character"),
+        (b'{"event_type":"a","id":"1","x":"}]\t"}', "invalid character"),
+        (b'{"event_type":"a","id":"\\ud83d"}', "unpaired surrogate"),
+        (b'{"event_type":"\\udc00","id":"1"}', "unpaired surrogate"),
+        (b"nonsense", "JSON"),
+    ],
+)
+@pytest.mark.parametrize("envelope", [b'{"events":[%s]}', b'{"a":[{}],"events" : [ %s ] , "b":"]"}'])
+def test_what_the_decoder_refuses_in_one_entry_costs_that_entry(entry, why, envelope):
+    """Looked at as well: `json` and `heap_segments` in their tests, erasures and `relay trace` in tests/journal."""
+    for before, behind in ((1, 1), (0, 2), (2, 0)):
+        decoded = currents().decode(envelope % b" , ".join([GOOD] * before + [entry] + [GOOD] * behind))
+        assert taken(decoded) == [("users.New", GOOD)] * 2
+        (unreadable,) = decoded.unreadable
+        assert unreadable.body == entry
+        assert unreadable.reason.startswith(f"entry {before + 1} is no Currents event: ")
+        assert why in unreadable.reason
+    assert currents().decode(envelope % entry).unreadable[0].body == entry
+
+
+CUT = rb'{"id":"c","event_type":"a","x":["\ud83d","\ud83d\ude00 \\ud83d","\uDE00\uD83D"]}'
+
+
+@pytest.mark.parametrize("body", [b'{"events":[%s,%s]}', b'{"events":[%s]}', b"%s"])
+def test_unpaired_surrogates_pass_as_they_came(body):
+    body = body % ((CUT, GOOD) if body.count(b"%s") == 2 else CUT)
+    decoded = currents(dedupe="1h").decode(body)
+    assert taken(decoded)[0] == ("a", CUT)
+    assert decoded.ids[0] == "c"
+    assert not decoded.unreadable
+
+
+@pytest.mark.parametrize("entry", [b"{}", b"0", b"[]", b'{"a":"' + b"x" * 300 + b'"}'])
+def test_a_flood_of_what_is_no_event_is_refused_as_a_whole(entry):
+    for size in (3_000, 300_000):
+        with pytest.raises(Malformed, match="more than 1000 entries are unreadable; entry 2 is no"):
+            currents().decode(b'{"events":[' + b",".join([GOOD] + [entry] * size)[: -len(entry)] + b"0]}")
+
+
+def test_events_that_are_small_and_many_are_all_taken():
+    event = b'{"id":"1","event_type":"a"}'
+    decoded = currents().decode(b'{"events":[' + b",".join([event] * 20_000 + [b"7"]) + b"]}")
+    assert taken(decoded) == [("a", event)] * 20_000
+    assert [one.reason.split(":")[0] for one in decoded.unreadable] == ["entry 20001 is no Currents event"]
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
@@ -79,7 +134,7 @@ def test_a_bad_entry_is_unreadable_and_the_rest_goes_on(entry, why):
         (b'{"events":[}', "byte 11"),
         (b'{"events":[]} {}', "not JSON"),
         (b'{"events":[' + GOOD, "not JSON"),
-        (b'{"events":[{"event_type":"a","id":"1","x":"\xff"}]}', "byte 43"),
+        (b'{"events":[{"event_type":"a","id":"1"}', "byte 38"),
         (b'{"events":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "nested too deep"),
     ],
 )

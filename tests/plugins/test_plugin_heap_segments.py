@@ -13,7 +13,7 @@ from relay.api import Denied, Malformed
 from relay_plugins.heap_segments import USERS, HeapSegments
 
 SECRET = "whispered"
-NO_TASK = b'{"action_type":"segment.users.sync","data":{"segment":{"id":1},"add":[{"id":"a"}]}}'
+NO_SEGMENT = b'{"action_type":"segment.users.sync","data":{"add":[{"id":"a"}]}}'
 
 
 def source(tmp_path: Path, **settings: Any) -> HeapSegments:
@@ -55,9 +55,9 @@ def changes(made: HeapSegments, body: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_page_becomes_one_change(tmp_path: Path) -> None:
     (change,) = changes(source(tmp_path), page(add=1, number=2, pages=3))
     assert change.pop("time") == pytest.approx(time.time(), abs=2)
+    assert change.pop("id").startswith("heap:9007199254740993:t1:2:0:")
     assert change == {
         "event_type": "cohort.Change",
-        "id": "heap:9007199254740993:t1:2:0",
         "cohort": {"id": "9007199254740993", "name": "Lost carts"},
         "match": "external_id",
         "add": ["in-0"],
@@ -135,23 +135,142 @@ def test_prefixes_that_name_nobody_are_unreadable_and_the_others_are_taken(tmp_p
     assert changes(source(tmp_path), body)[0]["add"] == users, "elsewhere they are ids like any other"
 
 
+def test_pages_with_one_number_and_other_users_are_two_changes(tmp_path: Path) -> None:
+    """Also looked at: pages of other segments, a new name, and `braze_cohorts`, which tells parts of a whole membership
+    apart by page and part alone: those are pushes, with tasks of their own."""
+    made = source(tmp_path)
+    (add,), (remove,) = changes(made, page(add=1, pages=5)), changes(made, page(remove=1, pages=5))
+    assert add["id"] != remove["id"]
+    assert changes(made, page(add=1, pages=5))[0]["id"] == add["id"]
+    renamed = page(add=1, pages=5)
+    renamed["data"]["segment"]["name"] = "Left carts"
+    assert changes(made, renamed)[0]["id"] != add["id"]
+
+
+@pytest.mark.parametrize("info", [None, {}, {"sync_task_id": None}, {"sync_task_id": "", "page_number": 2}, "absent"])
+def test_a_body_without_a_task_is_a_sync_by_itself(tmp_path: Path, info: Any) -> None:
+    made, body = source(tmp_path), page(add=1, remove=1)
+    body["data"]["segment"] = {"id": "vip-users", "name": "VIP"}
+    body["data"]["sync_info"] = info
+    if info == "absent":
+        del body["data"]["sync_info"]
+    found = changes(made, body)
+    assert [(one["add"], one["remove"]) for one in found] == [(["in-0"], []), ([], ["out-0"])]
+    assert {one["cohort"]["id"] for one in found} == {"vip-users"}
+    assert [(one["sync"]["page"], one["sync"]["pages"]) for one in found] == [(1, 1)] * 2
+    assert len({one["sync"]["task"] for one in found}) == 1
+    again = changes(made, body)
+    assert again[0]["id"] != found[0]["id"], "who came, went and comes back is no duplicate"
+
+
+DEEP = b"[" * 5000 + b"]" * 5000
+
+
 @pytest.mark.parametrize(
-    ("numbers", "came"), [([1, 2, 3], 3), ([0, 1, 2], 3), ([3, 1, 2, 2], 3), ([1, 2, 2], 2), ([2], 1)]
+    "odd", [b'{"id":"cut \\ud83d"}', b'{"id":"caf\xe9"}', b'{"id":"x","more":%s}' % DEEP, b"7", b'{"id":NaN}']
+)
+def test_what_the_decoder_refuses_of_one_user_costs_that_user(tmp_path: Path, odd: bytes) -> None:
+    body = orjson.dumps(page(add=2, remove=1)).replace(b'{"id":"in-1"}', odd + b',{"id":"in-1"},{"id":""}')
+    decoded = source(tmp_path).decode(body)
+    assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0", "in-1"], []]
+    assert orjson.loads(decoded.bodies[1])["remove"] == ["out-0"]
+    bad, nobody = decoded.unreadable
+    assert bad.body == odd
+    assert bad.reason.startswith("added user 2 is no user: ")
+    assert "without an id" in nobody.reason
+
+
+@pytest.mark.parametrize(("name", "taken"), [(b"VIP \\ud83d", "VIP \ufffd"), (b"caf\xe9", "caf\ufffd")])
+def test_what_is_odd_beside_the_users_costs_nothing(tmp_path: Path, name: bytes, taken: str) -> None:
+    body = orjson.dumps(page(add=1)).replace(b"Lost carts", name).replace(b'"fields":[]', b'"fields":' + DEEP)
+    decoded = source(tmp_path).decode(body)
+    assert [orjson.loads(one)["cohort"]["name"] for one in decoded.bodies] == [taken]
+    assert not decoded.unreadable
+
+
+def test_users_without_an_id_cost_little_however_many_they_are(tmp_path: Path) -> None:
+    body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', b"{}," * 100_000 + b'{"id":"in-0"}')
+    decoded = source(tmp_path).decode(body)
+    assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0"]]
+    (unreadable,) = decoded.unreadable
+    assert "100,000" in unreadable.reason
+    assert len(unreadable.body) < 10_000
+
+
+def kept(made: HeapSegments, body: dict[str, Any]) -> None:
+    made.kept(made.decode(orjson.dumps(body)).bodies)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "came"),
+    [([1, 2, 3], 3), ([0, 1, 2], 3), ([3, 1, 2, 2], 3), ([1, 2, 2], 2), ([2], 1), ([1, 2, 7], 3), ([0, 2, 3], 3)],
 )
 def test_a_sync_of_which_pages_never_came_is_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: list[int], came: int
 ) -> None:
     made = source(tmp_path)
-    for number in numbers:
-        changes(made, page(add=1, number=number, pages=3))
-    changes(made, page(task="t2"))
+    for at, number in enumerate(numbers):
+        kept(made, page(add=1 + at, number=number, pages=3))
+    kept(made, page(task="t2"))
     said = capsys.readouterr().out
-    assert ("segment sync was incomplete" in said) == (came < 3)
-    assert f"pages=3 received={came}" in said or came == 3
+    whole = numbers in ([1, 2, 3], [0, 1, 2], [3, 1, 2, 2])
+    assert ("segment sync was incomplete" in said) is not whole
+    assert whole or f"pages=3 received={came}" in said
+    assert made.incomplete == (not whole)
+    assert whole or f"segment 9007199254740993 has {came} of 3 pages of sync t1, not " in made.notice
+
+
+def test_a_page_counts_once_it_is_on_disk_and_for_its_sync_alone(tmp_path: Path) -> None:
+    made = source(tmp_path)
+    changes(made, page(add=1, number=1, pages=2))
+    kept(made, page(add=1, number=2, pages=2))
+    kept(made, page(task="t2", number=1, pages=2))
+    assert made.incomplete == 1
+    kept(made, page(add=1, number=1, pages=2))
+    assert made.incomplete == 0, "its page came late, between those of another sync"
+    kept(made, page(task="t2", number=2, pages=2))
+    kept(made, page(action_type="segment.users.drain", task="t3", pages=9))
+    made.look_after()
+    assert (made.incomplete, made.notice) == (0, "")
+
+
+def test_an_incomplete_sync_is_told_without_a_next_one_and_after_a_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, now = source(tmp_path), time.time()
+    kept(before, page(add=1, number=2, pages=3))
+    before.look_after()
+    assert before.incomplete == 0
+    after = source(tmp_path)
+    after.recall(before.remember())
+    monkeypatch.setattr(time, "time", lambda: now + 3700)
+    for _ in range(2):
+        after.look_after()
+    assert capsys.readouterr().out.count("segment sync was incomplete") == 1
+    assert after.incomplete == 1
+    once_more = source(tmp_path)
+    once_more.recall(after.remember())
+    assert "has 1 of 3 pages of sync t1, not 1, 3" in once_more.notice
+    once_more.look_after()
+    assert "segment sync was incomplete" not in capsys.readouterr().out
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 86400)
+    assert once_more.incomplete == 0
+
+
+def test_what_is_remembered_of_syncs_is_small_whatever_comes(tmp_path: Path) -> None:
+    made = source(tmp_path)
+    for number in range(3000):
+        made._syncs.came("s", f"t{number // 2}", number % 20, 10_000, time.time())
+    for number in range(12_000):
+        made._syncs.came("s", f"long {number // 6000}", number % 6000, 10_000, time.time())
+    kept(made, page(number=1, pages=10**15, task="endless"))
+    assert len(made.remember()) < 200_000
+    assert made.incomplete <= 1024
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"action_type":"segment.users.sync"}', b"\xff\xfe", b'{"action_type":1,"data":{}}', NO_TASK]
+    "body",
+    [b"{", b"[]", b'{"action_type":"segment.users.sync"}', b"\xff\xfe", b'{"action_type":1,"data":{}}', NO_SEGMENT],
 )
 def test_what_is_no_sync_is_malformed(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(Malformed):

@@ -77,6 +77,39 @@ def test_a_body_without_an_event_is_malformed_and_says_why(body, why):
         source().decode(body)
 
 
+DEEP = b'{"event_type":"d","id":1,"x":' + b"[" * 1000 + b"]" * 1000 + b"}"
+CUT = rb'{"id":"c","event_type":"c","x":"\ud83d"}'
+LATIN = b'{"id":"l","event_type":"l","x":"caf\xe9"}'
+
+
+@pytest.mark.parametrize("bad", [DEEP, LATIN, b'{"id":1,"event_type":NaN}'])
+def test_what_the_decoder_refuses_in_one_entry_costs_that_entry(bad):
+    for before, behind, shape in ((b"", b"", b"[%s%s,%s%s]"), (b"\n", b"\r\n", b"%s%s\n%s%s")):
+        decoded = source().decode(shape % (before, A, bad, behind))
+        assert taken(decoded) == [("a", A)]
+        assert [one.body for one in decoded.unreadable] == [bad]
+
+
+@pytest.mark.parametrize("body", [b"[%s]", b"%s", b"[%s,%s]", b"%s\n%s", b"\n%s\n"])
+def test_unpaired_surrogates_pass_as_they_came(body):
+    number = body.count(b"%s")
+    assert taken(source().decode(body % ((CUT,) * number))) == [("c", CUT)] * number
+    pretty = CUT.replace(b",", b",\n")
+    assert taken(source().decode(pretty)) == [("c", pretty)]
+
+
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 300_000 + b"{}]", A + b"\n7" * 300_000])
+def test_a_flood_of_what_is_no_event_is_refused_as_a_whole(body):
+    with pytest.raises(Malformed, match="more than 1000 entries are unreadable"):
+        source().decode(body)
+
+
+def test_blank_lines_are_counted_in_numbers_and_cost_nothing_else():
+    decoded = source().decode(A + b"\n \r\n" * 500_000 + b"no\n" + B)
+    assert taken(decoded) == [("a", A), ("b", B)]
+    assert decoded.unreadable[0].reason.startswith("line 1000001 is no event")
+
+
 def test_type_and_id_are_two_fields():
     with pytest.raises(ValidationError, match="the same field"):
         source(type_field="id")

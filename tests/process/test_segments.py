@@ -98,3 +98,42 @@ async def test_changes_of_a_segment_are_only_for_connectors_that_name_them(daemo
         replay = ["replay", "--connector", "changes", "--yes", *command]
         assert "done; delivered 2" in (await asyncio.to_thread(CliRunner().invoke, cli, replay)).output
         assert await daemon.stop() == 0
+
+
+def page(add: list[str], remove: list[str], number: int = 1, pages: int = 5) -> bytes:
+    """As in Heap's published examples, in which two pages share task and number."""
+    users = {"add": [{"id": one} for one in add], "remove": [{"id": one} for one in remove]}
+    info = {"page_number": number, "total_pages": pages, "sync_task_id": "t-1"}
+    data = {"segment": {"id": 7, "name": "Carts"}, "sync_info": info, **users}
+    return orjson.dumps({"action_type": "segment.users.sync", "data": data})
+
+
+async def test_an_incomplete_sync_is_told_in_status_and_metrics_also_by_workers_and_after_a_restart(
+    daemon: Any, tmp_path: Path
+) -> None:
+    daemon.configure("00-workers", "[runtime]\nworkers=2")
+    daemon.configure("10-all", '[source.heap]\ntype="heap_segments"\npath="/segments"\nincomplete_after="1m"')
+    await daemon.start()
+    for users in ((["a"], []), ([], ["a"])):
+        assert (await daemon.post(page(*users), "/segments"))[1]["accepted"] == 1
+        assert (await daemon.post(page(*users), "/segments"))[1]["duplicates"] == 1
+    for number in (2, 4, 5):
+        await daemon.post(page(["b"], [], number), "/segments")
+    other = orjson.loads(page(["c"], []))
+    other["data"]["sync_info"] = None
+    assert (await daemon.post(orjson.dumps(other), "/segments"))[1]["accepted"] == 1
+    (said,) = daemon.logged("segment sync was incomplete")
+    assert (said["received"], said["pages"], said["missing"]) == (4, 5, [3])
+    await daemon.stop()
+    await daemon.start()
+    state = ["--state", str(daemon.state)]
+    status = await asyncio.to_thread(CliRunner().invoke, cli, ["status", *state])
+    assert "heap: " in status.output
+    assert "segment 7 has 4 of 5 pages of sync t-1, not 3" in status.output
+    assert status.exit_code == 1
+    told = await asyncio.to_thread(CliRunner().invoke, cli, ["status", "--json", *state])
+    assert [one["incomplete"] for one in orjson.loads(told.output)["sources"]] == [1]
+    await daemon.post(page(["b"], [], 3), "/segments")
+    status = await asyncio.to_thread(CliRunner().invoke, cli, ["status", *state])
+    assert (status.exit_code, "incomplete" in status.output) == (0, False)
+    assert await daemon.stop() == 0

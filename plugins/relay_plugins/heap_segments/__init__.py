@@ -7,93 +7,57 @@ Each call is a page of a sync: the users who came in or went since the last one.
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from uuid import uuid4
 
 import msgspec
 import orjson
 from pydantic import Field
 
-from relay.api import (
-    Contradiction,
-    Decoded,
-    Duration,
-    Malformed,
-    Secret,
-    Source,
-    SourceSettings,
-    Unreadable,
-    check_utf8,
-)
+from relay.api import Contradiction, Decoded, Duration, Secret, Source, SourceSettings, Unreadable
+from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, User, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
+from relay_plugins.heap_segments.sync_watch import TOLD, Sync, SyncWatch, told_in_words
 
 USERS: Final = 1000
 """Users of one event: as many as Braze takes in a request."""
-PAGES: Final = 1000
-SEGMENTS: Final = 4096
-"""Pages of a sync and segments whose completeness is watched."""
 WEEK_S: Final = 7 * 86400.0
-SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
 EVENT_TYPE: Final = "cohort.Change"
 
 NOBODY: Final = re.compile(r"(external_id|device_id|email):|alias:[^:]*:?|alias::.*", re.DOTALL)
 """Prefixes without anybody."""
-
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class User(msgspec.Struct):
-    """A user, by the value of the property that the customer chose as matching key; who has no value has no id."""
-
-    id: Any = None
-
-
-class Segment(msgspec.Struct):
-    """The segment that was synced."""
-
-    id: int | str
-    name: str | None = None
-
-
-class SyncInfo(msgspec.Struct):
-    """Which page of which sync this is."""
-
-    sync_task_id: str | int
-    page_number: Natural = 1
-    total_pages: Natural = 1
-
-
-class Data(msgspec.Struct):
-    """What has changed."""
-
-    segment: Segment
-    sync_info: SyncInfo | None = None
-    add: list[User] | None = None
-    remove: list[User] | None = None
-
-
-class Call(msgspec.Struct):
-    """The body of a call; all else in it is not needed."""
-
-    action_type: str
-    data: msgspec.Raw = msgspec.Raw(b"null")
-
+STRANGE_IDS: Final = 1000
+"""Ids that are none and are parked, of one page."""
 
 Part = tuple[Sequence[str], Sequence[str]]
 """Who came and who went."""
-decode_call = msgspec.json.Decoder(Call).decode
-decode_data = msgspec.json.Decoder(Data).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """How much of a sync has come."""
+class SyncOf(msgspec.Struct):
+    """Which page of which sync a change is from."""
 
     task: str
+    page: int
     pages: int
-    came: set[int]
+    full: bool
+
+
+class CohortOf(msgspec.Struct):
+    """Which segment it is."""
+
+    id: str
+
+
+class ChangeHead(msgspec.Struct):
+    """What is read of a change of ours once it is on disk."""
+
+    cohort: CohortOf
+    sync: SyncOf
+
+
+decode_change = msgspec.json.Decoder(ChangeHead).decode
 
 
 class HeapSegments(Source, type="heap_segments"):
@@ -102,6 +66,7 @@ class HeapSegments(Source, type="heap_segments"):
     accepted_status: ClassVar[int] = 200
     known_by: ClassVar[str] = "secret"
     makes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
+    watches: ClassVar[bool] = True
 
     class Settings(SourceSettings):
         """How Heap proves that a call comes from it, and what its user ids are in Braze."""
@@ -113,6 +78,8 @@ class HeapSegments(Source, type="heap_segments"):
         parsed body."""
         dedupe: Duration = Field(WEEK_S, ge=0, le=WEEK_S)
         """A page that comes again may be older than what has come since: it is left out unless this is 0."""
+        incomplete_after: Duration = Field(3600.0, ge=60)
+        """How long a sync may wait for its next page until it is told as incomplete."""
         max_age: Duration = Field(60.0, gt=0)
         """How old a signature may be; it may be a second ahead."""
         match: str = Field("external_id", pattern=r"^(external_id|device_id|email|prefix|alias:.+)$")
@@ -135,8 +102,7 @@ class HeapSegments(Source, type="heap_segments"):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         self._secret = settings.secret.reveal().encode() if settings.secret else None
-        self._syncs: dict[str, Pages] = {}
-        """Of each segment the last sync."""
+        self._syncs = SyncWatch()
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> None:
         """Raise `Denied` unless the call is signed, of late; `Malformed` if the header is not of the agreed form."""
@@ -150,52 +116,42 @@ class HeapSegments(Source, type="heap_segments"):
         body = body.strip()
         if not body:
             return Decoded((), ())
-        check_utf8(body)
-        try:
-            call = decode_call(body)
-            if call.action_type not in (SYNC, DRAIN):
-                self.log.warning("unknown action of Heap left out", action=call.action_type[:80])
-                return Decoded((), ())
-            data = decode_data(call.data)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise Malformed(f"the body is no segment sync: {error}") from None
-        return self._drain(data) if call.action_type == DRAIN else self._sync(data)
+        page = read_page(body)
+        if page.action not in (SYNC, DRAIN):
+            self.log.warning("unknown action of Heap left out", action=page.action[:80])
+            return Decoded((), ())
+        return self._drain(page) if page.action == DRAIN else self._sync(page)
 
-    def _sync(self, data: Data) -> Decoded:
-        info = data.sync_info
-        if info is None:
-            raise Malformed("the body is no segment sync: data.sync_info is missing")
-        self._tell_missing(str(data.segment.id), info)
-        add, remove = data.add or [], data.remove or []
-        changes = [*self._changes(data.segment, info, [*_parts(self._ids(add), self._ids(remove))])]
-        return self._decoded(changes, [*self._unreadable(data.segment, [*add, *remove])])
+    def _sync(self, page: Page) -> Decoded:
+        changes = self._changes(page, [*_parts(self._ids(page.add), self._ids(page.remove))])
+        return self._decoded([*changes], [*page.unreadable, *self._unreadable(page)])
 
-    def _drain(self, data: Data) -> Decoded:
+    def _drain(self, page: Page) -> Decoded:
         """An empty membership, as a sync of one page: this retired action may come without `sync_info`."""
-        task = data.sync_info.sync_task_id if data.sync_info else uuid4()
-        return self._decoded([*self._changes(data.segment, SyncInfo(f"{task}:drain"), [([], [])], full=True)])
+        drain = Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain")
+        return self._decoded([*self._changes(drain, [([], [])], full=True)])
 
     def _decoded(self, changes: Sequence[dict[str, Any]], unreadable: Sequence[Unreadable] = ()) -> Decoded:
         kinds, ids = [self.kind(EVENT_TYPE)] * len(changes), [change["id"] for change in changes]
         return Decoded(kinds, [orjson.dumps(change) for change in changes], unreadable, ids)
 
-    def _changes(
-        self, segment: Segment, info: SyncInfo, parts: Sequence[Part], *, full: bool = False
-    ) -> Iterator[dict[str, Any]]:
-        now = int(time.time())
+    def _changes(self, page: Page, parts: Sequence[Part], *, full: bool = False) -> Iterator[dict[str, Any]]:
+        """A page that comes again has the same ids, so that it can be left out; one with other users has others."""
+        now, task, name = int(time.time()), page.task or str(uuid4()), page.segment.name or ""
+        content = blake2b(orjson.dumps([name, parts]), digest_size=8).hexdigest()
         for number, (add, remove) in enumerate(parts):
             yield {
                 "event_type": EVENT_TYPE,
-                "id": f"{self.name}:{segment.id}:{info.sync_task_id}:{info.page_number}:{number}",
+                "id": f"{self.name}:{page.segment.id}:{task}:{page.number}:{number}:{content}",
                 "time": now,
-                "cohort": {"id": str(segment.id), "name": segment.name or ""},
+                "cohort": {"id": str(page.segment.id), "name": name},
                 "match": self._match(),
                 "add": add,
                 "remove": remove,
                 "sync": {
-                    "task": str(info.sync_task_id),
-                    "page": info.page_number,
-                    "pages": info.total_pages,
+                    "task": task,
+                    "page": page.number,
+                    "pages": page.pages,
                     "part": number,
                     "parts": len(parts),
                     "full": full,
@@ -214,26 +170,50 @@ class HeapSegments(Source, type="heap_segments"):
             return False
         return self.settings.match != "prefix" or not NOBODY.fullmatch(str(value))
 
-    def _unreadable(self, segment: Segment, users: Iterable[User]) -> Iterator[Unreadable]:
+    def _unreadable(self, page: Page) -> Iterator[Unreadable]:
         """Those whom nobody could find, all in one."""
-        if strange := [user.id for user in users if not self._is_id(user.id)]:
+        if strange := [user.id for user in (*page.add, *page.remove) if not self._is_id(user.id)]:
             what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
             reason = f"users of a page {what}without an id that is text or an integer: {len(strange):,}"
-            body = orjson.dumps({"segment": str(segment.id), "ids": strange})
+            body = orjson.dumps({"segment": str(page.segment.id), "ids": strange[:STRANGE_IDS]})
             yield Unreadable(body, f"{reason}; the others are taken")
 
-    def _tell_missing(self, segment: str, info: SyncInfo) -> None:
-        """A sync that begins says of the one before if pages of it never came; their users stay as they are."""
-        task, before = str(info.sync_task_id), self._syncs.get(segment)
-        if before is None or before.task != task:
-            if before is not None and (came := len(before.came)) < before.pages:
-                numbers = {"received": came, "pages": before.pages}
-                self.log.warning("segment sync was incomplete", segment=segment, task=before.task, **numbers)
-            if len(self._syncs) >= SEGMENTS:
-                self._syncs.clear()
-            before = self._syncs[segment] = Pages(task, min(info.total_pages, PAGES), set())
-        if len(before.came) < PAGES:
-            before.came.add(info.page_number)
+    @property
+    def notice(self) -> str:
+        """Which syncs are incomplete."""
+        return told_in_words(self._syncs.incomplete(time.time()))
+
+    @property
+    def incomplete(self) -> int:
+        """How many they are."""
+        return len(self._syncs.incomplete(time.time()))
+
+    def kept(self, bodies: Sequence[Any]) -> None:
+        """Count the pages that are on disk. A sync that begins says of those before if pages of them never came."""
+        for head in map(decode_change, bodies):
+            if head.sync.full:
+                continue
+            done, late = self._syncs.came(head.cohort.id, head.sync.task, head.sync.page, head.sync.pages, time.time())
+            if done is not None:
+                self.log.info("segment sync is complete after all", segment=done.segment, task=done.task)
+            self._tell(late)
+
+    def look_after(self) -> None:
+        """Tell of syncs that wait for a page."""
+        self._tell(self._syncs.overdue(time.time() - self.settings.incomplete_after))
+
+    def _tell(self, late: Iterable[Sync]) -> None:
+        for one in late:
+            numbers = {"received": len(one.came), "pages": one.pages, "missing": one.missing[:TOLD]}
+            self.log.warning("segment sync was incomplete", segment=one.segment, task=one.task, **numbers)
+
+    def remember(self) -> str:
+        """The syncs."""
+        return self._syncs.dump()
+
+    def recall(self, memory: str) -> None:
+        """The syncs."""
+        self._syncs.load(memory)
 
 
 def _parts(add: Sequence[str], remove: Sequence[str]) -> Iterator[Part]:

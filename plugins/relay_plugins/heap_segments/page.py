@@ -1,0 +1,137 @@
+"""What a call of Heap's Segments Sync webhook says, read from its body. Pure.
+
+No field is marked required in Heap's specification: without `sync_info` or without a task, a body is a sync by itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from relay.api import UNREADABLE, Malformed, Unreadable, Walk, is_dense, is_utf8, read_entries, without_surrogates
+from relay.api import why_unreadable as why
+
+SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class User(msgspec.Struct):
+    """A user, by the value of the property that the customer chose as matching key; who has no value has no id."""
+
+    id: Any = None
+
+
+class Segment(msgspec.Struct):
+    """The segment that was synced."""
+
+    id: int | str
+    name: str | None = None
+
+
+class SyncInfo(msgspec.Struct):
+    """Which page of which sync this is."""
+
+    sync_task_id: str | int | None = None
+    page_number: Natural | None = None
+    total_pages: Natural | None = None
+
+
+class Data(msgspec.Struct):
+    """What has changed."""
+
+    segment: Segment
+    sync_info: SyncInfo | None = None
+    add: list[User] | None = None
+    remove: list[User] | None = None
+
+
+class Call(msgspec.Struct):
+    """The body of a call; all else in it is not needed."""
+
+    action_type: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One call."""
+
+    action: str
+    segment: Segment = field(default_factory=lambda: Segment(""))
+    task: str = ""
+    """Of the sync that this is a page of; empty: it is a sync by itself."""
+    number: int = 1
+    pages: int = 1
+    add: Sequence[User] = ()
+    remove: Sequence[User] = ()
+    unreadable: Sequence[Unreadable] = ()
+    """Users that the decoder refuses."""
+
+
+decode_call: Final = msgspec.json.Decoder(Call).decode
+decode_data: Final = msgspec.json.Decoder(Data).decode
+decode_user: Final = msgspec.json.Decoder(User).decode
+decode_segment: Final = msgspec.json.Decoder(Segment).decode
+decode_info: Final = msgspec.json.Decoder(SyncInfo | None).decode
+
+
+def read_page(body: bytes) -> Page:
+    """The page that a body is; an unknown action has nothing else in it. Raises Malformed."""
+    try:
+        if is_utf8(body) and not is_dense(body):
+            return _page(body)
+    except UNREADABLE:
+        pass
+    try:
+        return _page_in_parts(body)
+    except UNREADABLE as error:
+        raise Malformed(f"the body is no segment sync: {why(error)}") from None
+
+
+def _page(body: bytes) -> Page:
+    call = decode_call(body)
+    if call.action_type not in (SYNC, DRAIN):
+        return Page(call.action_type)
+    data = decode_data(call.data)
+    return _made(call.action_type, data.segment, data.sync_info, data.add or (), data.remove or ())
+
+
+def _page_in_parts(body: bytes) -> Page:
+    """The page that a body is of which the decoder refuses something, perhaps in what is not needed or in one user."""
+    found = Walk(body).object()
+    action = msgspec.json.decode(found.get(b"action_type", b"null"), type=str)
+    if action not in (SYNC, DRAIN):
+        return Page(action)
+    data = Walk(bytes(found.get(b"data", b"null"))).object()
+    segment = decode_segment(_tame(data.get(b"segment", b"null")))
+    info = decode_info(_tame(data.get(b"sync_info", b"null")))
+    add, odd = _users(data.get(b"add", b"null"), "added user")
+    remove, more = _users(data.get(b"remove", b"null"), "removed user")
+    return _made(action, segment, info, add, remove, [*odd, *more])
+
+
+def _users(array: bytes | memoryview, word: str) -> tuple[list[User], list[Unreadable]]:
+    text = bytes(array)
+    if text == b"null":
+        return [], []
+    users, _, unreadable = read_entries(enumerate(Walk(text).elements(), 1), decode_user, word, "user")
+    return users, unreadable
+
+
+def _tame(part: bytes | memoryview) -> bytes:
+    return without_surrogates(str(part, "utf-8", "replace").encode())
+
+
+def _made(
+    action: str,
+    segment: Segment,
+    info: SyncInfo | None,
+    add: Sequence[User],
+    remove: Sequence[User],
+    unreadable: Sequence[Unreadable] = (),
+) -> Page:
+    if info is None or info.sync_task_id in (None, ""):
+        return Page(action, segment, add=add, remove=remove, unreadable=unreadable)
+    number, pages = (1 if one is None else one for one in (info.page_number, info.total_pages))
+    return Page(action, segment, str(info.sync_task_id), number, pages, add, remove, unreadable)
