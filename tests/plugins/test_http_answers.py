@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.api import Reject, Retry
-from relay.api.http import make_session, send
 from relay_plugins.heap import Heap
 from relay_plugins.http import Http
 
@@ -193,9 +192,7 @@ async def test_a_connection_that_is_slow_with_its_head_is_given_up_in_time(conne
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        session = make_session(1, 0.2)
-        port = server.sockets[0].getsockname()[1]
+        http = connect(Http, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout="200ms")
         with pytest.raises(Retry, match="did not answer in time"):
-            await send(session, "POST", f"http://127.0.0.1:{port}/", b"x", {}, {})
-        await session.close()
+            await http.deliver(make_batch(1))
         stop.set()
