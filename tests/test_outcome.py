@@ -138,3 +138,8 @@ def test_a_reset_far_away_is_a_year_at_most(header: str) -> None:
 @pytest.mark.parametrize("header", ["-5", "0", "abc", "1767225600.5", "", "\xb2"])
 def test_a_reset_that_is_no_moment_asks_for_nothing(header: str) -> None:
     assert wait_of(**{"x-ratelimit-reset": header}) is None
+
+
+def test_a_wait_that_is_no_number_is_the_connectors_mistake_at_once() -> None:
+    with pytest.raises(TypeError, match="a number of seconds or None, got '7'"):
+        Retry("busy", after="7")  # type: ignore[arg-type]

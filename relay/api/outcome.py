@@ -67,6 +67,8 @@ class Retry(_Failure):
         answer: str = "",
     ) -> None:
         super().__init__(reason, status=status, answer=answer)
+        if not isinstance(after, int | float | None):  # here the traceback still shows whose mistake it is
+            raise TypeError(f"Retry: after is a number of seconds or None, got {after!r}; see retry_after()")
         self.after, self.alone = after, alone
 
 
