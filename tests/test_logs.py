@@ -1,6 +1,14 @@
 """The log is for people: no flood, the message first."""
 
+import fcntl
 import json
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +16,8 @@ import structlog
 
 from relay.config import LogSettings
 from relay.runtime import set_up_logs
-from relay.runtime.logs import QUIET_S, VARIANTS, Repeats
+from relay.runtime.log_writer import LogWriter
+from relay.runtime.logs import QUIET_S, VARIANTS, Repeats, dropped_log_lines
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
@@ -65,12 +74,83 @@ def test_what_is_refused_to_another_client_is_told() -> None:
     assert len(repeats._told) == 1
 
 
-def test_a_line_is_json_that_begins_with_when_how_bad_and_what(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Have relay's log go to this file descriptor."""
+
+    def begin(fd: int) -> None:
+        monkeypatch.setattr("relay.runtime.logs.sys", SimpleNamespace(stderr=SimpleNamespace(fileno=lambda: fd)))
         set_up_logs(LogSettings())
-        structlog.stdlib.get_logger().warning("it happened", connector="x", events=3)
-        line = json.loads(capsys.readouterr().err)
+
+    before = logging.getLogger().level
+    yield begin
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    logging.getLogger().setLevel(before)
+    for handler in [one for one in logging.getLogger().handlers if isinstance(one, LogWriter)]:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe with 4 KiB of room."""
+    ends = os.pipe()
+    fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
+    yield ends
+    for end in ends:
+        with suppress(OSError):
+            os.close(end)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_nobody_who_reads_the_log_makes_lines_drop_and_not_wait(
+    logs: Callable[[int], None], pipe: tuple[int, int], *, blocking: bool
+) -> None:
+    """Looked at beside it: a full disk, a reader that is gone, closed streams (below, and with a real relay)."""
+    os.set_blocking(pipe[1], blocking)
+    logs(pipe[1])
+    log, number = structlog.stdlib.get_logger(), 0
+    while dropped_log_lines() < 10:
+        number += 1
+        log.info("it happened", number=number, filling="x" * 1000)
+    lines: list[dict[str, Any]] = []
+    with os.fdopen(os.dup(pipe[0])) as reader:
+        while not lines or lines[-1]["message"] != "log lines were dropped":
+            lines.append(json.loads(reader.readline()))
+    told = lines.pop()
+    assert [line["number"] for line in lines] == [*range(1, number - 10 + 1)]
+    assert (told["level"], told["lines"]) == ("warning", 10)
+
+
+def test_a_disk_that_is_full_costs_lines_and_leaves_none_torn(logs: Callable[[int], None], tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    logs(fd)
+    log, before = structlog.stdlib.get_logger(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for number in range(50):
+            log.info("it happened", number=number)
+        logging.getLogger().handlers[0].flush()
     finally:
-        structlog.reset_defaults()
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (dropped := dropped_log_lines()) >= 40
+    log.info("it goes on")
+    while b"were dropped" not in (tmp_path / "log").read_bytes():
+        logging.getLogger().handlers[0].flush()
+    *whole, torn, on, told = (tmp_path / "log").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in whole] == [*range(50 - dropped)]
+    assert torn.startswith('{"timestamp"')
+    assert not torn.endswith("}")
+    assert (json.loads(on)["message"], json.loads(told)["lines"]) == ("it goes on", dropped)
+    os.close(fd)
+
+
+def test_a_line_is_json_that_begins_with_when_how_bad_and_what(
+    logs: Callable[[int], None], pipe: tuple[int, int]
+) -> None:
+    logs(pipe[1])
+    structlog.stdlib.get_logger().warning("it happened", connector="x", events=3)
+    line = json.loads(os.read(pipe[0], 4096))
     assert list(line)[:3] == ["timestamp", "level", "message"]
     assert (line["message"], line["connector"], line["events"]) == ("it happened", "x", 3)

@@ -22,6 +22,7 @@ PIECE: Final = select.PIPE_BUF
 AGAIN_S: Final = 0.01
 STALLED: Final = "nobody reads it"
 BROKEN: Final = os.strerror(errno.EPIPE)
+CLOSED: Final = os.strerror(errno.EBADF)
 
 
 class Stdout(Connector, type="stdout"):
@@ -46,13 +47,12 @@ class Stdout(Connector, type="stdout"):
 
 
 def _deliver(batch: Batch, until: float) -> list[Outcome] | None:
-    if sys.stdout is None:
-        raise Retry("standard output is closed")
-    written, problem = OUTPUT.write(sys.stdout.fileno(), batch, until)
+    written, problem = (0, CLOSED) if sys.stdout is None else OUTPUT.write(sys.stdout.fileno(), batch, until)
     if not problem:
         return None
     goes_on = bool(written) and problem == STALLED
-    retry = Retry(f"standard output: {problem}", after=0 if goes_on else None, alone=goes_on)
+    said = "standard output is closed" if problem == CLOSED else f"standard output: {problem}"
+    retry = Retry(said, after=0 if goes_on else None, alone=goes_on)
     outcomes: list[Outcome] = [DELIVERED] * written
     return outcomes + [retry] * (len(batch) - written)
 

@@ -193,6 +193,8 @@ def _runtime(status: Status) -> Iterator[Metric]:
     yield _gauge("relay_runtime_build_info", "1, with the version.", ("version",), [((status.version,), 1)])
     yield _gauge("relay_runtime_start_timestamp_seconds", "When relay was started.", (), [((), status.started)])
     yield _counter("relay_runtime_cpu_seconds", "CPU used.", (), [((), status.cpu)])
+    dropped = "Lines of the log that standard error did not take."
+    yield _counter("relay_runtime_dropped_log_lines", dropped, (), [((), status.dropped_log_lines)])
     yield _gauge("relay_runtime_memory_bytes", "Memory in RAM.", (), [((), status.memory)])
     away = sum(one.away for one in status.workers)
     yield _gauge("relay_runtime_workers_away", "Workers that do not answer, or are started again.", (), [((), away)])

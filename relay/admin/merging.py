@@ -77,6 +77,7 @@ def _added(one: Status, other: Status) -> Status:
         lanes=_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _lane),
         journal=_journal(one.journal, other.journal),
         strays=one.strays + other.strays,
+        dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
         replays=[*one.replays, *other.replays],
         gone=_by_name(one.gone, other.gone, lambda gone: gone.connector, _gone),
         restart=[*dict.fromkeys((*one.restart, *other.restart))],

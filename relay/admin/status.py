@@ -206,6 +206,8 @@ class Status:
     lanes: Sequence[LaneStatus]
     journal: JournalStatus
     parked: Sequence[ParkedCount]
+    dropped_log_lines: int = 0
+    """Lines of the log that standard error did not take, since the start."""
     strays: int = 0
     """Requests to paths that no source has, since the start."""
     replays: Sequence[ReplayStatus] = ()

@@ -1,8 +1,11 @@
 """`relay run`: the daemon, in the foreground."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 import structlog
@@ -12,6 +15,7 @@ from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.threads import LeftAlone, leave
 
+STANDARD_OUTPUT: Final = 1
 log = structlog.stdlib.get_logger()
 
 
@@ -25,6 +29,8 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
 
     Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
     """
+    if sys.__stdout__ is None:  # it was closed: nothing is to count as delivered that is written there, by no worker
+        os.dup2(os.open(os.devnull, os.O_RDONLY), STANDARD_OUTPUT)
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     folders = [conf] if conf else CONF_FOLDERS
     loaded = load(folders, registry)

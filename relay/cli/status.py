@@ -69,6 +69,8 @@ def _sources(seen: Status) -> list[str]:
     lines = table([header, *(_source(one, seen.now) for one in seen.sources)])
     if seen.strays:
         lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
+    if seen.dropped_log_lines:
+        lines.append(f"{counted(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
     return lines
 
 

@@ -20,6 +20,7 @@ from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
 from relay.runtime.folder import count_parked_in, failing_erasures_in, forgotten
+from relay.runtime.logs import dropped_log_lines
 from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
@@ -101,7 +102,8 @@ class JointView:
     def _mine(self) -> Status:
         """The supervisor itself."""
         mine = nobody(0, {}, {}, self.config)
-        return replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=self._restart)
+        mine = replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=self._restart)
+        return replace(mine, dropped_log_lines=dropped_log_lines())
 
     def _worker(self, number: int, *, away: bool) -> WorkerStatus:
         seen = self._seen.get(number)

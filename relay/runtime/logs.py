@@ -1,6 +1,7 @@
 """Structured logs on standard error: JSON for machines, colours on a terminal. Standard output is a connector's."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -10,12 +11,14 @@ import orjson
 import structlog
 
 from relay.config import LogSettings
+from relay.runtime.log_writer import LogWriter
 
 QUIET_S: Final = 60.0
 VARIANTS: Final = 10
 ANY_OTHER: Final = object()
 KEYS: Final = ("event", "source", "connector", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
+STANDARD_ERROR: Final = 2
 
 
 class Repeats:
@@ -57,7 +60,9 @@ def set_up_logs(settings: LogSettings, worker: int | None = None) -> None:
     """Send relay's own lines and those of the libraries to standard error, in one format; those of one of several
     workers with its number."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    fd = STANDARD_ERROR if sys.stderr is None else sys.stderr.fileno()
+    colors = os.isatty(fd)
+    console = settings.format == "console" or (settings.format == "auto" and colors)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -71,9 +76,15 @@ def set_up_logs(settings: LogSettings, worker: int | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(shared, console=console))
+    handler = LogWriter(fd)
+    handler.setFormatter(_formatter(shared, console=console, colors=colors))
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.captureWarnings(True)
+
+
+def dropped_log_lines() -> int:
+    """How many lines were dropped since the start, because standard error did not take them."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogWriter))
 
 
 class _Numbered:
@@ -87,9 +98,9 @@ class _Numbered:
         return line
 
 
-def _formatter(shared: list[Any], *, console: bool) -> logging.Formatter:
+def _formatter(shared: list[Any], *, console: bool, colors: bool) -> logging.Formatter:
     if console:
-        last: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last: list[Any] = [structlog.dev.ConsoleRenderer(colors=colors)]
     else:
         renamer = structlog.processors.EventRenamer("message")  # an event is something else here
         last = [structlog.processors.format_exc_info, renamer, structlog.processors.JSONRenderer(serializer=_json)]

@@ -32,6 +32,7 @@ from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal
+from relay.runtime.logs import dropped_log_lines
 from relay.runtime.usage import cpu_seconds, memory_bytes
 
 log = structlog.stdlib.get_logger()
@@ -81,6 +82,7 @@ class Looks:
             lanes=[await self._lane(lane, config) for lane in self._fleet.lanes],
             journal=self._journal_status(),
             strays=self._ingest.strays,
+            dropped_log_lines=dropped_log_lines(),
             parked=(),
             gone=await self._gone(config),
             replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from relay.api import DELIVERED, Retry
+from relay.api import DELIVERED
 from relay_plugins import stdout as plugin
 from relay_plugins.stdout import Stdout
 
@@ -140,7 +140,8 @@ async def test_a_reader_that_is_gone_is_waited_for(connect, make_batch, pipe):
     assert outcome.reason == "standard output: Broken pipe"
 
 
-async def test_a_standard_output_that_is_closed_is_told(connect, make_batch, monkeypatch):
-    monkeypatch.setattr(plugin, "sys", SimpleNamespace(stdout=None))
-    with pytest.raises(Retry, match="standard output is closed"):
-        await connect(Stdout).deliver(make_batch(1))
+@pytest.mark.parametrize("stdout", [None, SimpleNamespace(fileno=lambda: os.open(os.devnull, os.O_RDONLY))])
+async def test_a_standard_output_that_is_closed_is_told(connect, make_batch, monkeypatch, stdout):
+    monkeypatch.setattr(plugin, "sys", SimpleNamespace(stdout=stdout))
+    (outcome,) = await connect(Stdout).deliver(make_batch(1))
+    assert outcome.reason == "standard output is closed"

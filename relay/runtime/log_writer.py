@@ -1,0 +1,105 @@
+"""Writes the log to standard error in a thread: whoever reads that may stall, relay does not.
+
+How it fails and recovers: lines wait in a queue of QUEUE_BYTES. While it is full, and while standard error takes
+nothing, lines are dropped and counted. A line says how many were dropped once lines get through again.
+"""
+
+import logging
+import os
+import select
+import threading
+from collections import deque
+from typing import Final
+
+import structlog
+
+QUEUE_BYTES: Final = 1 << 20
+AGAIN_S: Final = 1.0
+"""How soon a standard error is tried again that does not block, and does not say when it has room."""
+STOP_S: Final = 1.0
+"""Seconds that the last lines have to get through when the process ends."""
+log = structlog.stdlib.get_logger()
+
+
+class LogWriter(logging.Handler):
+    """Takes lines, and never blocks whoever logs them."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._lines = deque[bytes]()
+        self._size = 0
+        self._changed = threading.Condition()
+        self._ends = False
+        self.dropped = 0
+        """Lines that were dropped since the start."""
+        self._told = 0
+        """How many of them the log has told of."""
+        self._is_torn = False
+        """Whether the last line that was written lacks its end."""
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line, or drop it if there is no room."""
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:  # whatever the line holds: there is nobody to tell, and whoever logs goes on
+            self.dropped += 1
+            return
+        with self._changed:
+            if self._ends or self._size + len(line) > QUEUE_BYTES:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._size += len(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until the lines are written, for STOP_S at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines, STOP_S)
+
+    def close(self) -> None:
+        """Write what waits, for STOP_S at most, and end."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify_all()
+        self._thread.join(STOP_S)
+        super().close()
+
+    def _run(self) -> None:
+        while (line := self._next()) is not None:
+            written = self._write(line)
+            with self._changed:
+                self._lines.popleft()
+                self._size -= len(line)
+                self.dropped += not written
+                self._changed.notify_all()
+            if written and self.dropped > self._told and self._size < QUEUE_BYTES // 2:
+                self._tell()
+
+    def _next(self) -> bytes | None:
+        """The next line; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._ends)
+            return self._lines[0] if self._lines else None
+
+    def _tell(self) -> None:
+        lines, self._told = self.dropped - self._told, self.dropped
+        log.warning("log lines were dropped", lines=lines, reason="standard error did not take them", always=True)
+
+    def _write(self, line: bytes) -> bool:
+        """Write a line whole; False if standard error does not take it."""
+        rest = memoryview(b"\n" + line if self._is_torn else line)
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:
+                    select.select((), (self._fd,), (), AGAIN_S)
+        except OSError:
+            self._is_torn = self._is_torn or 0 < len(rest) < len(line)
+            return False
+        self._is_torn = False
+        return True
