@@ -323,13 +323,16 @@ def test_a_clock_is_judged(now: float, kept: bool | None, level: str) -> None:
 
 
 def test_the_limit_of_the_relay_that_runs_counts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {0: 100_000, os.getpid(): 300}
-    monkeypatch.setattr(resource, "prlimit", lambda process, which: (limits[process], limits[process]))
+    limits = {0: (1024, 100_000), os.getpid(): (300, 300)}
+    monkeypatch.setattr(resource, "prlimit", lambda process, which: limits[process])
     place.configure('[connector.c]\ntype = "http"\nurl = "http://127.0.0.1:9/"\nconcurrency = 100\n')
-    assert place.findings()["open files"] == ("ok", "100,000 of this shell, 356 may be needed")
+    assert place.findings()["open files"] == ("ok", "100,000 of this shell, 2,000 may be needed")
+    place.configure(
+        '[ingest]\nmax_connections = 10\n[connector.c]\ntype = "http"\nurl = "http://127.0.0.1:9/"\nconcurrency = 100\n'
+    )
     held = lock(place.state)
     try:
-        said = f"300 of the relay that runs (process {os.getpid()}), 356 may be needed"
+        said = f"300 of the relay that runs (process {os.getpid()}), 712 may be needed"
         assert place.findings()["open files"] == ("warning", said)
     finally:
         os.close(held)

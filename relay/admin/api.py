@@ -4,6 +4,8 @@ Pauses, replays and parked events are changed in the state database, as the comm
 lanes notice that within a second.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -12,6 +14,8 @@ from relay.admin.answers import answer, stream
 from relay.admin.contract import contract
 from relay.admin.control import Control
 from relay.admin.diagnosis import diagnose
+from relay.admin.merging import both_listeners
+from relay.admin.status import ListenerStatus, Status
 
 TAPS: Final = 8
 """Live taps at a time."""
@@ -20,9 +24,14 @@ TAPS: Final = 8
 class Api:
     """The handlers."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, control: Control, listeners: Callable[[], Mapping[str, ListenerStatus]]) -> None:
+        """`listeners`: those of the admin API itself."""
+        self._control, self._listeners = control, listeners
         self._taps = 0
+
+    async def _status(self) -> Status:
+        status = await self._control.status()
+        return replace(status, listeners=both_listeners(status.listeners, self._listeners()))
 
     def routes(self) -> list[web.RouteDef]:
         """Where each of them answers."""
@@ -41,21 +50,21 @@ class Api:
 
     async def status(self, _: web.Request) -> web.StreamResponse:
         """How everything is now."""
-        return answer(await self._control.status())
+        return answer(await self._status())
 
     async def lanes(self, _: web.Request) -> web.StreamResponse:
         """How the lanes are."""
-        return answer((await self._control.status()).lanes)
+        return answer((await self._status()).lanes)
 
     async def health(self, _: web.Request) -> web.StreamResponse:
         """The same in words."""
-        return answer(diagnose(await self._control.status()))
+        return answer(diagnose(await self._status()))
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         """The same for Prometheus."""
         from relay.admin.exposition import CONTENT_TYPE, exposition  # late: memory that only a scrape needs
 
-        return web.Response(body=exposition(await self._control.status()), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=exposition(await self._status()), headers={"Content-Type": CONTENT_TYPE})
 
     async def contract(self, _: web.Request) -> web.StreamResponse:
         """The OpenAPI document."""

@@ -24,7 +24,9 @@ Samples = Iterable[tuple[Labels, float]]
 def exposition(status: Status) -> bytes:
     """All metrics."""
     registry = CollectorRegistry()
-    registry.register(_Collected([*_ingest(status), *_journal(status), *_deliver(status), *_runtime(status)]))
+    registry.register(
+        _Collected([*_listeners(status), *_ingest(status), *_journal(status), *_deliver(status), *_runtime(status)])
+    )
     return generate_latest(registry)
 
 
@@ -34,6 +36,21 @@ class _Collected(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics
+
+
+def _listeners(status: Status) -> Iterator[Metric]:
+    yield _gauge(
+        "relay_listener_connections",
+        "Connections that are open.",
+        ("listener",),
+        (((name,), one.connections) for name, one in status.listeners.items()),
+    )
+    yield _counter(
+        "relay_listener_refused_connections",
+        "Connections that were refused or closed before a request was understood, by cause.",
+        ("listener", "cause"),
+        (((name, cause), number) for name, one in status.listeners.items() for cause, number in one.refused.items()),
+    )
 
 
 def _ingest(status: Status) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ from relay.admin.status import (
     GoneConnector,
     JournalStatus,
     LaneStatus,
+    ListenerStatus,
     ParkedCount,
     Refusing,
     SourceStatus,
@@ -47,9 +48,9 @@ def ended(last: Status) -> Status:
     sources = [replace(one, duplicates=0, refusing=None, rate=0.0, incomplete=0, notice="") for one in last.sources]
     lanes = [_ended(lane) for lane in last.lanes]
     journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
-    return replace(
-        last, memory=0, sources=sources, lanes=lanes, journal=journal, parked=(), replays=(), gone=(), restart=()
-    )
+    listeners = _without_connections(last)
+    kept = replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, listeners=listeners)
+    return replace(kept, parked=(), replays=(), gone=(), restart=())
 
 
 def _ended(lane: LaneStatus) -> LaneStatus:
@@ -63,7 +64,24 @@ def still(last: Status) -> Status:
     lanes = [replace(lane, rate=0.0, drained_in=None if lane.pending else 0.0) for lane in last.lanes]
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
-    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, replays=replays)
+    listeners = _without_connections(last)
+    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, replays=replays, listeners=listeners)
+
+
+def _without_connections(last: Status) -> dict[str, ListenerStatus]:
+    return {name: replace(one, connections=0) for name, one in last.listeners.items()}
+
+
+def both_listeners(
+    ones: Mapping[str, ListenerStatus], others: Mapping[str, ListenerStatus]
+) -> dict[str, ListenerStatus]:
+    """The listeners of two processes, or of two parts of one, together."""
+    none = ListenerStatus(connections=0, refused={})
+    pairs = {name: (ones.get(name, none), others.get(name, none)) for name in {**ones, **others}}
+    return {
+        name: ListenerStatus(connections=one.connections + other.connections, refused=_sums(one.refused, other.refused))
+        for name, (one, other) in pairs.items()
+    }
 
 
 def _added(one: Status, other: Status) -> Status:
@@ -78,6 +96,7 @@ def _added(one: Status, other: Status) -> Status:
         journal=_journal(one.journal, other.journal),
         strays=one.strays + other.strays,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
+        listeners=both_listeners(one.listeners, other.listeners),
         replays=[*one.replays, *other.replays],
         gone=_by_name(one.gone, other.gone, lambda gone: gone.connector, _gone),
         restart=[*dict.fromkeys((*one.restart, *other.restart))],

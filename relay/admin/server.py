@@ -3,7 +3,7 @@ and addresses that answer /metrics and nothing else."""
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hmac import compare_digest
 from itertools import chain
 from pathlib import Path
@@ -15,11 +15,17 @@ from relay.admin.answers import Handler, problem, problems
 from relay.admin.api import Api
 from relay.admin.control import Control
 from relay.admin.erasing import Erasing
+from relay.admin.merging import both_listeners
 from relay.admin.parking import Parking
 from relay.admin.reading import Reading
+from relay.admin.status import ListenerStatus
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown
+from relay.listen import Acceptor, AppRunner, Limits, Server
 
 SOCKET: Final = "admin.sock"
+BACKLOG: Final = 128
+METRICS_LIMITS: Final = Limits(answer=30.0)
+"""Whoever reaches the metrics needs no token; at the admin API, a live tap may be left unread."""
 STOP_S: Final = 0.5
 """Seconds that requests under way have to end; a live tap never does by itself."""
 
@@ -32,10 +38,11 @@ class Admin:
     ) -> None:
         """`socket`: the only unix socket to listen on, and not the usual one; for a worker."""
         self._control, self._settings, self._metrics = control, settings, metrics
-        self._api = Api(control)
+        self._api = Api(control, self._look)
         usual = (control.folder / SOCKET, _runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
-        self._runners: list[web.AppRunner] = []
+        self._runners: list[AppRunner] = []
+        self._accepting: list[Acceptor] = []
         self.addresses: dict[str, list[str]] = {}
         """Where it listens, as "admin" and as "metrics"."""
 
@@ -43,42 +50,60 @@ class Admin:
         """Bind all of them. Raises OSError."""
         others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
         everything = [*self._api.routes(), *chain(*others)]
-        local = await self._runner(everything, [problems])
-        await web.SockSite(local, _bound(self._sockets)).start()
+        local = await self._server("admin", everything, [problems], Limits())
+        admin = self._listen([_bound(self._sockets)], local)
         tokens = [token.reveal() for token in self._settings.tokens]
-        await self._listen(self._settings.listen, await self._runner(everything, [problems, guard(tokens)]))
-        metrics = await self._runner([web.get("/metrics", self._api.metrics)], [problems])
-        await self._listen(self._metrics.listen, metrics)
-        *admin, _ = self._runners
-        self.addresses = {"admin": _shown(*admin), "metrics": _shown(metrics)}
+        remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
+        admin += self._listen(chain(*map(_at, self._settings.listen)), remote)
+        scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
+        self.addresses = {"admin": admin, "metrics": self._listen(chain(*map(_at, self._metrics.listen)), scraped)}
 
-    async def _runner(self, routes: Sequence[web.RouteDef], middlewares: Sequence[object]) -> web.AppRunner:
+    def _look(self) -> Mapping[str, ListenerStatus]:
+        """How its own listeners are."""
+        found: dict[str, ListenerStatus] = {}
+        for server in (runner.within for runner in self._runners):
+            one = ListenerStatus(connections=server.connected, refused={**server.refused})
+            found = both_listeners(found, {server.name: one})
+        return found
+
+    async def _server(
+        self, name: str, routes: Sequence[web.RouteDef], middlewares: Sequence[object], limits: Limits
+    ) -> Server:
         app = web.Application(middlewares=middlewares)  # type: ignore[arg-type]
         app.add_routes(routes)
-        runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=STOP_S
-        )
+        runner = AppRunner(app, name, limits, handle_signals=False, handler_cancellation=True, shutdown_timeout=STOP_S)
         await runner.setup()
         self._runners.append(runner)
-        return runner
+        return runner.within
 
-    async def _listen(self, addresses: Sequence[Address], runner: web.AppRunner) -> None:
-        for address in addresses:
-            if isinstance(address, UnixAddress):
-                await web.UnixSite(runner, str(address.path)).start()
-            else:
-                await web.TCPSite(runner, address.host, address.port).start()
+    def _listen(self, sockets: Iterable[socket.socket], server: Server) -> list[str]:
+        """Accept connections for a server; return where."""
+        addresses = []
+        for one in sockets:
+            one.listen(BACKLOG)
+            self._accepting.append(Acceptor(server, one))
+            addresses.append(shown(one.getsockname(), "http://"))
+        return addresses
 
     async def stop(self) -> None:
         """Stop listening; taps end."""
+        for acceptor in self._accepting:
+            acceptor.close()
         for runner in self._runners:
             await runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
 
 
-def _shown(*runners: web.AppRunner) -> list[str]:
-    return [shown(address, "http://") for runner in runners for address in runner.addresses]
+def _at(address: Address) -> Iterator[socket.socket]:
+    """What listens at an address. Raises OSError."""
+    if isinstance(address, UnixAddress):
+        if address.path.is_socket():
+            address.path.unlink()
+        yield _bound_at(address.path)
+        return
+    for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
+        yield socket.create_server(where, family=family)
 
 
 def guard(tokens: Sequence[str]) -> object:
@@ -104,17 +129,23 @@ def _bound(paths: tuple[Path, Path]) -> socket.socket:
     named, path = paths
     for stale in paths:
         stale.unlink(missing_ok=True)  # the state folder is ours alone, so whoever listened there is gone
-    bound = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
+    try:
+        bound = _bound_at(path)
+    finally:
+        os.umask(mask)
+    if path != named:
+        named.symlink_to(path)
+    return bound
+
+
+def _bound_at(path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX)
     try:
         bound.bind(str(path))
     except OSError as error:
         bound.close()
         raise OSError(f"{path}: {error}") from error
-    finally:
-        os.umask(mask)
-    if path != named:
-        named.symlink_to(path)
     return bound
 
 

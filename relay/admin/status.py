@@ -4,7 +4,7 @@ Times are Unix seconds, counts are since the start unless it says otherwise, rat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.histogram import Histogram
@@ -166,6 +166,16 @@ class GoneConnector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerStatus:
+    """The connections of a listener."""
+
+    connections: int
+    """Open now."""
+    refused: Mapping[str, int]
+    """Those that were refused or closed before a request was understood, by cause, since the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayStatus:
     """How far a replay is that is under way."""
 
@@ -210,6 +220,8 @@ class Status:
     """Lines of the log that standard error did not take, since the start."""
     strays: int = 0
     """Requests to paths that no source has, since the start."""
+    listeners: Mapping[str, ListenerStatus] = field(default_factory=dict)
+    """By name: "ingest", "admin", "metrics"."""
     replays: Sequence[ReplayStatus] = ()
     gone: Sequence[GoneConnector] = ()
     failing_erasures: Sequence[FailingErasures] = ()

@@ -13,6 +13,7 @@ import structlog
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
+from relay.listen import raise_descriptor_limit
 from relay.threads import LeftAlone, leave
 
 STANDARD_OUTPUT: Final = 1
@@ -36,6 +37,7 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     loaded = load(folders, registry)
     told = None if worker is None else runtime.Worker.read(worker)
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
+    raise_descriptor_limit()
     for warning in () if told else loaded.warnings:
         log.warning("configuration: %s", warning)
     try:

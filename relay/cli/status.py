@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from relay.admin import LaneStatus, SourceStatus, Status, WorkerStatus
+from relay.admin import LaneStatus, ListenerStatus, SourceStatus, Status, WorkerStatus
 from relay.admin.diagnosis import at, diagnose, full_in, span
 from relay.cli.client import needed
 from relay.cli.options import state_option
@@ -71,7 +71,14 @@ def _sources(seen: Status) -> list[str]:
         lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
     if seen.dropped_log_lines:
         lines.append(f"{counted(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
+    lines += [line for name, one in seen.listeners.items() for line in _refused(name, one)]
     return lines
+
+
+def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
+    if total := sum(one.refused.values()):
+        causes = ", ".join(f"{number:,} {cause}" for cause, number in one.refused.items() if number)
+        yield f"{name}: {counted(total, 'connection')} refused or closed without a request: {causes} (the log has more)"
 
 
 def _source(one: SourceStatus, now: float) -> list[str]:

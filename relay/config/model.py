@@ -44,8 +44,12 @@ class IngestSettings(Settings):
     """Bytes of a request body after decompression; 413 beyond."""
     max_in_flight: ByteSize = Field(64 * MIB, ge=1)
     """Bytes of request bodies held in memory at a time; 503 beyond."""
+    max_connections: int = Field(1000, ge=1)
+    """Connections open at a time, in each worker; those that wait for a request make room for new ones."""
     read_timeout: Duration = Field(30.0, gt=0)
-    """Seconds a sender may take to send its body."""
+    """Seconds a sender may take to send the headers of a request, and again to send its body."""
+    idle_timeout: Duration = Field(660.0, gt=0)
+    """Seconds that a connection stays open between two requests; load balancers want it longer than their own."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A body fits."""

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.web_protocol import RequestPayloadError
 
 from relay.config import IngestSettings
 from relay.ingest.pressure import Pressure
@@ -25,7 +26,11 @@ CHUNK_BYTES: Final = 4 << 10
 """Compressed bytes that are given to one decompressor at a time: what a member leaves of them is copied."""
 MEMBERS: Final = 10_000
 """Of a compressed body, at most. Each takes some microseconds, however empty it is."""
-WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+GZIP: Final = 31
+ZLIB: Final = 15
+BARE: Final = -15
+"""Window bits: deflate in its two frames, and without one."""
+WINDOW_BITS: Final = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
 class Body(AbstractContextManager["Body"]):
@@ -36,15 +41,18 @@ class Body(AbstractContextManager["Body"]):
         self._taken = 0
 
     async def read(self) -> bytes:
-        """The body, decompressed. Raises Problem: 408, 413, 415, 400 (broken gzip), 503."""
-        declared = self._request.content_length
+        """The body, decompressed. Raises Problem: 408, 411, 413, 415, 400 (broken gzip), 503."""
+        declared, headers = self._request.content_length, self._request.headers
+        if declared is None and "Transfer-Encoding" not in headers:
+            raise Problem(
+                411, "a POST needs a Content-Length, also of 0, or Transfer-Encoding: chunked", Connection="close"
+            )
         if declared is not None and declared > self._settings.max_body:
             raise self._too_large()
-        encoding = self._request.headers.get("Content-Encoding", "identity").lower()
-        if encoding != "identity" and encoding not in WINDOW_BITS:
-            raise Problem(415, f"Content-Encoding {encoding!r} is not supported; send gzip, deflate or none")
+        given = headers.get("Content-Encoding")
+        coding = coding_of(given) if given else None
         raw = await self._receive()
-        return raw if encoding == "identity" or not raw else await self._unpack(raw, WINDOW_BITS[encoding])
+        return raw if coding is None or not raw else await self._unpack(raw, coding)
 
     async def _receive(self) -> bytes:
         content = self._request.content
@@ -53,13 +61,22 @@ class Body(AbstractContextManager["Body"]):
         chunks = []
         try:
             async with asyncio.timeout(self._settings.read_timeout):
+                await self._invite()
                 while chunk := await content.readany():
                     chunks.append(self._taken_in(chunk))
         except TimeoutError:
             raise Problem(408, "the body did not arrive in time (ingest.read_timeout)", Connection="close") from None
         except ConnectionError:  # nobody hears this answer, but it is in the log, and no mistake of ours
             raise Problem(408, "the sender broke off before its body was complete", Connection="close") from None
+        except RequestPayloadError as error:
+            raise Problem(400, str(error), Connection="close") from None
         return b"".join(chunks)
+
+    async def _invite(self) -> None:
+        """Have a sender go on that waits to be told so before it sends its body: nothing stands against it now."""
+        request = self._request
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _taken_in(self, chunk: bytes) -> bytes:
         self._take(len(chunk))
@@ -67,8 +84,8 @@ class Body(AbstractContextManager["Body"]):
             raise self._too_large()
         return chunk
 
-    async def _unpack(self, raw: bytes, window_bits: int) -> bytes:
-        limit = self._settings.max_body
+    async def _unpack(self, raw: bytes, coding: str) -> bytes:
+        limit, window_bits = self._settings.max_body, window_bits_of(coding, raw)
         try:
             if len(raw) > THREAD_BYTES:
                 unpacked = await UNPACKING.run(decompress, raw, window_bits, limit)
@@ -100,6 +117,22 @@ class Body(AbstractContextManager["Body"]):
         self._pressure.give(self._taken)
 
 
+def coding_of(header: str) -> str | None:
+    """The one coding that Content-Encoding names; None: there is none. Raises Problem (415)."""
+    codings = [one for one in map(str.strip, header.lower().split(",")) if one not in ("", "identity")]
+    if not codings:
+        return None
+    if len(codings) > 1 or codings[0] not in WINDOW_BITS:
+        raise Problem(415, f"Content-Encoding {header!r} is not supported; send gzip, deflate or none")
+    return codings[0]
+
+
+def window_bits_of(coding: str, raw: bytes) -> int:
+    """How to unpack a body of this coding: what calls itself deflate may lack the frame that it should have."""
+    framed = raw[0] & 0x0F == zlib.DEFLATED and int.from_bytes(raw[:2], "big") % 31 == 0  # RFC 1950, 2.2
+    return BARE if coding == "deflate" and not framed else WINDOW_BITS[coding]
+
+
 def decompress(raw: bytes, window_bits: int, limit: int) -> bytes:
     """Unpack a body of one or more members. Raises OverflowError beyond `limit` bytes, zlib.error, EOFError."""
     parts: list[bytes] = []
@@ -107,6 +140,8 @@ def decompress(raw: bytes, window_bits: int, limit: int) -> bytes:
     member: Any = None
     while at < len(raw):
         if member is None:
+            if window_bits == GZIP and raw[at] == 0 and not raw[at:].strip(b"\0"):
+                break  # padding, which gzip(1) passes over as well
             members += 1
             if members > MEMBERS:
                 raise zlib.error(f"it has more than {MEMBERS} members")

@@ -18,12 +18,15 @@ class Problem(Exception):
     def response(self) -> web.Response:
         """The answer to send."""
         body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
-        return web.Response(
+        response = web.Response(
             status=self.status,
             body=orjson.dumps(body),
             content_type="application/problem+json",
             headers=self.headers,
         )
+        if self.headers.get("Connection") == "close":
+            response.force_close()  # not aiohttp's header alone: what comes next on the connection is no request
+        return response
 
 
 def busy(detail: str, retry_after_s: int) -> Problem:

@@ -18,11 +18,13 @@ from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.listeners import bind, show
+from relay.ingest.paths import meant
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
 from relay.ingest.tls import Certificates
 from relay.journal import Journal, SourceBooks, State, forget_seen
+from relay.listen import Acceptor, Limits, Server
 from relay.threads import ADMIN
 
 PATH_CHARACTERS: Final = 200
@@ -61,13 +63,26 @@ class Ingest:
         self._take(sources)
         self._certificates: Certificates | None = None
         self._ready = False
+        self._server: Server | None = None
         self._runner: web.ServerRunner | None = None
-        self._inherited: list[web.SockSite] = []
+        self._accepting: list[Acceptor] = []
+        self._outlived = False
+        """Whether the next process goes on with the sockets."""
 
     @property
     def intakes(self) -> Mapping[str, Intake]:
         """The sources' intakes, by name: what each has taken and refused."""
         return self._intakes
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._server.connected if self._server else 0
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Connections that came to no request, by cause, since the start."""
+        return {**self._server.refused} if self._server else {}
 
     def source(self, name: str) -> Source:
         """The source of this name. Raises LookupError."""
@@ -87,6 +102,8 @@ class Ingest:
             sources = [_same(known.get(source.name), source) for source in sources]
         self._settings = settings
         self._pressure.limit = settings.max_in_flight
+        if self._server is not None:
+            self._server.limits = limits_of(settings)
         self._take(sources)
 
     def _take(self, sources: Sequence[Source]) -> None:
@@ -117,14 +134,15 @@ class Ingest:
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
         await self._restore()
-        server = web.Server(self._dispatch, access_log=None, auto_decompress=False)
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=STOP_S)
+        self._server = Server(self._dispatch, "ingest", limits_of(self._settings), auto_decompress=False)
+        if self._server.bound < self._settings.max_connections:
+            advice = "raise LimitNOFILE= in the unit (ulimit -n in a shell): senders get half of it"
+            log.warning("fewer connections than ingest.max_connections", connections=self._server.bound, advice=advice)
+        self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=STOP_S)
         await self._runner.setup()
         listening = bind(self._settings.listen)[0] if sockets is None else sockets
-        sites = [web.SockSite(self._runner, one, ssl_context=self._tls_of(one)) for one in listening]
-        for site in sites:
-            await site.start()
-        self._inherited = sites if sockets is not None and outlived else []
+        self._accepting = [Acceptor(self._server, one, self._tls_of(one)) for one in listening]
+        self._outlived = sockets is not None and outlived
         self._ready = True
         return show(listening, self._settings)
 
@@ -169,13 +187,19 @@ class Ingest:
         self._ready = False
         for intake in self._intakes.values():
             intake.draining = True
-        for site in self._inherited:
-            await site.stop()
+        if self._outlived:
+            self._accept_no_more()
+
+    def _accept_no_more(self) -> None:
+        for acceptor in self._accepting:
+            acceptor.close()
+        self._accepting = []
 
     async def stop(self) -> None:
         """Stop listening, answer the requests under way, and save what the sources count."""
-        if self._inherited:
+        if self._outlived:
             await asyncio.sleep(LINGER_S)
+        self._accept_no_more()
         if self._runner is not None:
             await self._runner.cleanup()
         for duplicates in self._duplicates:
@@ -196,7 +220,10 @@ class Ingest:
     def _stray(self, request: web.BaseRequest) -> web.Response:
         """Nobody knows whose request this is: perhaps that of a sender whose source was removed or has moved."""
         self.strays += 1
-        problem = Problem(404, f"no source has the path {request.path[:PATH_CHARACTERS]}")
+        path = request.path[:PATH_CHARACTERS]
+        near = meant(path, self._paths)
+        advice = "" if near is None else f"; the path of source {self._paths[near].source.name} is {near}"
+        problem = Problem(404, f"no source has the path {path}{advice}")
         if request.method == "POST":
             by = whence(request, self._settings.trusted_proxies)
             log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
@@ -215,6 +242,17 @@ class Ingest:
     async def _contract(self) -> web.Response:
         text = contract({path: intake.source.type for path, intake in self._paths.items()})
         return web.Response(text=text, content_type="application/yaml")
+
+
+def limits_of(settings: IngestSettings) -> Limits:
+    """What the listener grants each connection."""
+    return Limits(
+        head=settings.read_timeout,
+        idle=settings.idle_timeout,
+        answer=settings.read_timeout,
+        connections=settings.max_connections,
+        table="ingest",
+    )
 
 
 def _same(known: Source | None, source: Source) -> Source:

@@ -16,7 +16,7 @@ from relay.runtime.log_writer import LogWriter
 QUIET_S: Final = 60.0
 VARIANTS: Final = 10
 ANY_OTHER: Final = object()
-KEYS: Final = ("event", "source", "connector", "worker", "status")
+KEYS: Final = ("event", "listener", "source", "connector", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
 STANDARD_ERROR: Final = 2
 

@@ -8,6 +8,7 @@ import pytest
 from relay.admin import (
     GoneConnector,
     LastError,
+    ListenerStatus,
     ParkedCount,
     Refusing,
     ReplayStatus,
@@ -135,6 +136,16 @@ def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
     away, over = still(one(1, "log.level")), ended(one(1, "log.level"))
     assert ([replay.rate for replay in away.replays], len(away.gone), len(away.restart)) == ([0.0], 2, 1)
     assert (*over.replays, *over.gone, *over.restart) == ()
+
+
+def test_connections_are_summed_and_those_of_a_worker_that_is_gone_are_closed_but_what_was_refused_stays() -> None:
+    one = ListenerStatus(connections=3, refused={"malformed": 2, "full": 0})
+    status = worker(listeners={"ingest": one, "admin": replace(one, connections=1)})
+    both = merged([status, worker(listeners={"ingest": one})], ())
+    assert both.listeners["ingest"] == ListenerStatus(connections=6, refused={"malformed": 4, "full": 0})
+    assert both.listeners["admin"].connections == 1
+    for gone in (ended(status), still(status)):
+        assert gone.listeners["ingest"] == ListenerStatus(connections=0, refused={"malformed": 2, "full": 0})
 
 
 def test_a_connector_that_still_runs_in_one_worker_is_not_gone() -> None:

@@ -17,7 +17,7 @@ TIMEX_BYTES: Final = 512
 UNSYNCHRONISED: Final = 5
 """What adjtimex(2) calls TIME_ERROR."""
 OTHERS: Final = 256
-"""Files and connections beside those to destinations: senders, the journal, the database."""
+"""Files and connections beside those of senders and to destinations: the journal, the database, admins."""
 
 
 def clock(it: Installation) -> Finding:
@@ -46,17 +46,19 @@ def synchronised() -> bool | None:
 
 
 def limits(it: Installation) -> Iterator[Finding]:
-    """Whether as many files and connections may be open as the connectors use at most."""
-    needed = OTHERS + sum(connector.settings.concurrency for connector in it.config.connectors.values())
+    """Whether as many files and connections may be open as senders and connectors use at most; relay raises its own
+    limit as far as it may, and lets senders have half of it."""
+    own = OTHERS + sum(connector.settings.concurrency for connector in it.config.connectors.values())
+    needed = 2 * max(own, it.config.ingest.max_connections)
     try:
         process = holder(it.state)
-        soft, _ = resource.prlimit(process or 0, resource.RLIMIT_NOFILE)
+        soft, hard = resource.prlimit(process or 0, resource.RLIMIT_NOFILE)
     except (OSError, ValueError):
         process = None
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    whose = f"of the relay that runs (process {process})" if process else "of this shell"
-    said = f"{soft:,} {whose}, {needed:,} may be needed"
-    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, whose = (soft, f"of the relay that runs (process {process})") if process else (hard, "of this shell")
+    said = f"{limit:,} {whose}, {needed:,} may be needed"
+    if limit != resource.RLIM_INFINITY and limit < needed:
         yield Finding("warning", "open files", said, "LimitNOFILE= in the unit, ulimit -n in a shell")
     else:
         yield Finding("ok", "open files", said)

@@ -1,0 +1,162 @@
+"""One connection: its requests come in time and in bounds, and its mistakes are told without the request's bytes.
+
+aiohttp parses and answers; what is here runs beside it. Per piece of data that arrives it costs a few instructions, and
+nothing per request: whether a connection is late is looked at by its server now and then.
+"""
+
+import traceback
+from asyncio import BaseTransport
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestPayloadError
+
+from relay.listen.limits import HEAD_BYTES, Limits
+from relay.listen.refusal import BAD_BODY, BAD_MESSAGE, BUG, LONG_HEAD, Refusal, refusal_of
+
+if TYPE_CHECKING:
+    from relay.listen.server import Server
+
+log = structlog.stdlib.get_logger()
+
+
+class Connection(web.RequestHandler):
+    """The server's side of a connection."""
+
+    __slots__ = ("_head_began", "_head_size", "_server", "_stalled")
+
+    def __init__(self, server: "Server", options: Mapping[str, Any]) -> None:
+        super().__init__(server, **options)
+        self._server = server
+        self._head_began: float | None = self._loop.time()
+        """When the head that is awaited began; None: none has begun, or it is complete."""
+        self._head_size = 0
+        self._stalled: float | None = None
+        """Since when the client has left its answer unread."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no request is under way, so that nothing is lost when it is closed."""
+        return not self._request_in_progress and not self._messages
+
+    @property
+    def waiting_since(self) -> float:
+        """When it was made, or when its last request was answered."""
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    @property
+    def client(self) -> str:
+        """Whose connection it is, for the log."""
+        return client_of(self.peername)
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Count it."""
+        super().connection_made(transport)
+        self._server.open.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count it no longer."""
+        self._server.open.discard(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answer."""
+        super().pause_writing()
+        self._stalled = self._loop.time()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._stalled = None
+
+    def data_received(self, data: bytes) -> None:
+        """Have it parsed, and see how far that has come."""
+        try:
+            super().data_received(data)
+        except Exception:  # whatever a parser stumbles over: asyncio would log it with the bytes
+            self.refuse(BAD_MESSAGE)
+            return
+        waiter = self._waiter
+        if waiter is None:
+            if self._messages:
+                self._came_meanwhile()
+        elif waiter.done():
+            self._head_began = None
+        elif data:
+            self._head_grew(len(data))
+
+    def _came_meanwhile(self) -> None:
+        """Another request came before this one was answered, or the parser gave up in the middle of its body."""
+        self._head_began = None
+        message, _ = self._messages[-1]
+        request = self._current_request
+        if request is not None and not isinstance(message, RawRequestMessage):
+            request.content.set_exception(RequestPayloadError(BAD_BODY.reason))
+
+    def _head_grew(self, size: int) -> None:
+        if self._head_began is None:
+            self._head_began, self._head_size = self._loop.time(), 0
+        self._head_size += size
+        if self._head_size > HEAD_BYTES:
+            self.refuse(LONG_HEAD)
+
+    def close_if_late(self, now: float, limits: Limits) -> None:
+        """Close it if its client lets it wait too long."""
+        began, stalled = self._head_began, self._stalled
+        if stalled is not None and limits.answer is not None and now - stalled > limits.answer:
+            self._server.count(self._server.unread, self.client)
+            self.abort()
+        elif began is not None and now - began > limits.head and self.is_free:
+            self.refuse(self._server.late, answered=self._head_size > 0)
+
+    def refuse(self, refusal: Refusal, *, answered: bool = True) -> None:
+        """Tell why, to the client as well if it has begun to send, and close."""
+        if self.transport is None:
+            return
+        self._server.count(refusal, self.client)
+        if answered and self.is_free:
+            self.transport.write(refusal.answer)
+        self.force_close()
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self.transport is not None:
+            self.transport.abort()
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or where a handler failed."""
+        if status < BUG.status:
+            refusal = refusal_of(exc)
+            self._server.count(refusal, self.client)
+        else:
+            refusal = BUG
+            self._server.refused[BUG.cause] += 1
+            self.log_exception(exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, and cannot be another one")
+        return refusal.response()
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Tell a bug by its kind and place: its words may hold what a client sent."""
+        error = kw.get("exc_info")
+        told: dict[str, Any] = {"listener": self._server.name, "client": self.client}
+        if isinstance(error, BaseException):
+            told |= {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
+        log.error("answering a request failed", **told)
+
+
+def client_of(address: object) -> str:
+    """The address of a client, for the log."""
+    if isinstance(address, tuple) and address:
+        return str(address[0])
+    return "unknown" if address is None else "unix"
