@@ -75,14 +75,25 @@ def said_of_lane(lane: LaneStatus, now: float) -> str:
         parts.append(lane.notice)
     if lane.parked_now:
         parts.append(f"{lane.parked_now:,} parked (relay parked list --connector {lane.connector})")
+    if lane.parked_removed:
+        parts.append(_removed(lane.parked_removed))
     return f"{lane.connector}: {'; '.join(parts)}"
 
 
 def said_of_source(source: SourceStatus, now: float) -> str:
     """One sentence on a source."""
-    lying = f"{source.parked_now:,} parked (relay parked list --source {source.source} --cause unreadable)"
-    notice = f"; {source.notice}" if source.notice else ""
-    return f"{source.source}: {_taking(source, now)}{notice}{f'; {lying}' if source.parked_now else ''}"
+    parts = [_taking(source, now)]
+    if source.notice:
+        parts.append(source.notice)
+    if source.parked_now:
+        parts.append(f"{source.parked_now:,} parked (relay parked list --source {source.source} --cause unreadable)")
+    if source.parked_removed:
+        parts.append(_removed(source.parked_removed))
+    return f"{source.source}: {'; '.join(parts)}"
+
+
+def _removed(events: int) -> str:
+    return f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
 
 
 def _taking(source: SourceStatus, now: float) -> str:

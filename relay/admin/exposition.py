@@ -199,6 +199,22 @@ def _deliver(status: Status) -> Iterator[Metric]:
         ("source", "connector", "cause"),
         (((one.source, one.connector or "", one.cause), one.events) for one in status.parked),
     )
+    yield _gauge(
+        "relay_parked_bytes",
+        "About the bytes that they take.",
+        ("source", "connector", "cause"),
+        (((one.source, one.connector or "", one.cause), one.bytes) for one in status.parked),
+    )
+    yield _counter(
+        "relay_parked_removed_events",
+        "Parked events that relay has removed by itself, by the setting that had it do so.",
+        ("source", "connector", "cause", "setting"),
+        (
+            ((one.source, one.connector or "", one.cause, setting), events)
+            for one in status.parked
+            for setting, events in one.removed.items()
+        ),
+    )
 
 
 def _failing(status: Status) -> dict[str, float]:

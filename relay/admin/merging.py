@@ -15,12 +15,12 @@ from relay.admin.status import (
     JournalStatus,
     LaneStatus,
     ListenerStatus,
-    ParkedCount,
     Refusing,
     SourceStatus,
     Status,
 )
 from relay.journal.failing import FailingErasures
+from relay.journal.parked import ParkedTotal
 
 T = TypeVar("T")
 
@@ -28,16 +28,24 @@ SEVERITY: Final = ("working", "failing", "paused", "broken")
 
 
 def merged(
-    statuses: Sequence[Status], parked: Sequence[ParkedCount], failing_erasures: Sequence[FailingErasures] = ()
+    statuses: Sequence[Status], parked: Sequence[ParkedTotal], failing_erasures: Sequence[FailingErasures] = ()
 ) -> Status:
     """The status of all of them together; of each lane the worst state. The rest is what is so in all of them. In the
     middle of a reload a connector that has gone from one may run in another still: then it has a lane."""
     whole = reduce(_added, statuses)
-    now = Counter[tuple[str, str]]()
+    now, removed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for one in parked:
-        now[("source", one.source) if one.connector is None else ("connector", one.connector)] += one.events
-    sources = [replace(one, parked_now=now["source", one.source]) for one in whole.sources]
-    lanes = [replace(one, parked_now=now["connector", one.connector]) for one in whole.lanes]
+        whose = ("source", one.source) if one.connector is None else ("connector", one.connector)
+        now[whose] += one.events
+        removed[whose] += one.removed_for_room
+    sources = [
+        replace(one, parked_now=now["source", one.source], parked_removed=removed["source", one.source])
+        for one in whole.sources
+    ]
+    lanes = [
+        replace(one, parked_now=now["connector", one.connector], parked_removed=removed["connector", one.connector])
+        for one in whole.lanes
+    ]
     running = {one.connector for one in lanes}
     gone = [one for one in whole.gone if one.connector not in running]
     return replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked, failing_erasures=failing_erasures)

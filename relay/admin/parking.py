@@ -1,10 +1,11 @@
 """Parked events and replays over the admin API: looked at, dropped, delivered once more."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -12,15 +13,27 @@ from aiohttp import web
 from relay.admin.answers import answer, content, stream, taken
 from relay.admin.control import Control
 from relay.api.settings import check_rate
-from relay.journal import Cursor, Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
+from relay.journal import (
+    Cursor,
+    Parked,
+    Replay,
+    Which,
+    count_parked,
+    drop_in_portions,
+    look_at_parked,
+    mark_in_portions,
+)
 from relay.journal.books import books
 from relay.journal.folders import worker_folders
 from relay.journal.lock import is_locked
 from relay.journal.replays import ask_replay, cancel_replay, replays
 from relay.threads import ADMIN
 
+T = TypeVar("T")
+Change = Callable[[Path, Which], Iterator[int]]
+END: Final = object()
 PORTION_BYTES: Final = 256 << 10
-CHANGES: Final = {"count": count_parked, "drop": drop_parked, "replay": mark_parked}
+CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
 
 
 class Parking:
@@ -33,6 +46,7 @@ class Parking:
         """Where each of them answers."""
         return [
             web.get("/parked", self.parked),
+            web.post("/parked/count", self.count),
             *(web.post(f"/parked/{name}", self.change) for name in CHANGES),
             web.get("/replays", self.replays),
             web.post("/replays", self.ask),
@@ -40,17 +54,28 @@ class Parking:
         ]
 
     async def parked(self, request: web.Request) -> web.StreamResponse:
-        """Parked events with their bodies."""
-        query: dict[str, Any] = {name: request.query[name] for name in request.query if name != "number"}
+        """Parked events, with their bodies or without."""
+        query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
         which = taken(query | {"numbers": request.query.getall("number", [])}, Which)
-        return await stream(request, _portions(self._control.folder, which))
+        bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
+        portions = _portions(look_at_parked(self._control.folder, which, bodies=bodies))
+        return await stream(request, _in_a_thread(portions))
+
+    async def count(self, request: web.Request) -> web.StreamResponse:
+        """Count the parked events that the body names."""
+        which = taken(await content(request), Which)
+        return answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
 
     async def change(self, request: web.Request) -> web.StreamResponse:
-        """Count, drop or replay the parked events that the body names."""
+        """Drop or replay the parked events that the body names, until that is done or who asked goes away."""
         which, name = taken(await content(request), Which), request.path.rpartition("/")[2]
-        if which == Which() and name != "count":
+        if which == Which():
             raise ValueError("say which: numbers, or a selection such as connector")
-        return answer({"events": await ADMIN.run(CHANGES[name], self._control.folder, which)})
+        events = 0
+        async with aclosing(_in_a_thread(CHANGES[name](self._control.folder, which))) as portions:
+            async for portion in portions:
+                events += portion
+        return answer({"events": events})
 
     async def replays(self, _: web.Request) -> web.StreamResponse:
         """All replays, the last one first."""
@@ -94,23 +119,25 @@ def _asked(given: dict[str, Any]) -> Replay:
     return Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate)
 
 
-async def _portions(folder: Path, which: Which) -> AsyncIterator[bytes]:
-    """Parked events as lines, bodies as base64, read in a thread of their own, for SQLite wants one."""
-    found, loop = iter(look_at_parked(folder, which)), asyncio.get_running_loop()
-    thread = ThreadPoolExecutor(1, "parked events")
+async def _in_a_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:
+    """What blocks between one step and the next, all of it in one thread of its own, for SQLite wants one."""
+    loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "parked events")
     try:
-        while portion := await loop.run_in_executor(thread, _portion, found):
-            yield portion
+        while (step := await loop.run_in_executor(thread, next, steps, END)) is not END:
+            yield step  # type: ignore[misc]
     finally:
-        thread.submit(found.close)  # type: ignore[attr-defined]
+        thread.submit(steps.close)  # type: ignore[attr-defined]
         thread.shutdown(wait=False)
 
 
-def _portion(found: Iterator[Parked]) -> bytes:
-    lines, size = [], 0
+def _portions(found: Iterator[Parked]) -> Iterator[bytes]:
+    """Parked events as lines, bodies as base64."""
+    lines, size = list[bytes](), 0
     for one in found:
-        lines.append(msgspec.json.encode(one))
+        lines.append(msgspec.json.encode(one) + b"\n")
         size += len(lines[-1])
         if size >= PORTION_BYTES:
-            break
-    return b"\n".join([*lines, b""]) if lines else b""
+            yield b"".join(lines)
+            lines, size = [], 0
+    if lines:
+        yield b"".join(lines)

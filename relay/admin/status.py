@@ -9,6 +9,7 @@ from typing import Literal
 
 from relay.histogram import Histogram
 from relay.journal.failing import FailingErasures
+from relay.journal.parked import ParkedTotal
 
 State = Literal["working", "failing", "paused", "broken"]
 
@@ -40,6 +41,8 @@ class SourceStatus:
     """Events that were left out because they had come before, since ever."""
     parked_now: int = 0
     """Entries that lie parked at it."""
+    parked_removed: int = 0
+    """Entries that lay parked at it until there was no room for them, ever."""
     requests: Mapping[str, int]
     """By the status of the answer, "403" or "429", or its class: "2xx", "4xx" (any other), "5xx"."""
     last: float | None
@@ -110,6 +113,8 @@ class LaneStatus:
     """Seconds from an event's receipt to its delivery."""
     notice: str = ""
     """What the connector itself says that an admin should know."""
+    parked_removed: int = 0
+    """Events that lay parked for it until there was no room for them, ever."""
     writes: str = ""
     """A file on this machine that it writes, if that is what it does."""
 
@@ -143,17 +148,6 @@ class JournalStatus:
     def fill(self) -> float:
         """Which part of its capacity is needed."""
         return self.needed / self.capacity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedCount:
-    """How many events are parked."""
-
-    source: str
-    connector: str | None
-    """None: at the source."""
-    cause: str
-    events: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +209,7 @@ class Status:
     sources: Sequence[SourceStatus]
     lanes: Sequence[LaneStatus]
     journal: JournalStatus
-    parked: Sequence[ParkedCount]
+    parked: Sequence[ParkedTotal]
     dropped_log_lines: int = 0
     """Lines of the log that standard error did not take, since the start."""
     strays: int = 0

@@ -9,8 +9,8 @@ import click
 
 from relay.cli.place import Place, places
 from relay.cli.reading import reading_of
-from relay.cli.words import moment, table
-from relay.journal import SourceBooks
+from relay.cli.words import moment, size, table
+from relay.journal import ParkedTotal, SourceBooks
 from relay.journal.audit import Audit, Row, WholeAudit
 from relay.words import counted
 
@@ -43,7 +43,14 @@ def _journal(found: Audit) -> str:
 
 
 def _books(found: Audit) -> list[str]:
-    return ["", *_table(found.connectors), "", *map(_source, found.sources), ""]
+    return ["", *_table(found.connectors), "", *map(_source, found.sources), *map(_parked, found.parked), ""]
+
+
+def _parked(one: ParkedTotal) -> str:
+    whose = f"{one.connector}, from {one.source}" if one.connector else f"source {one.source}"
+    removed = ", ".join(f"{events:,} by {setting}" for setting, events in one.removed.items())
+    lying = f"parked: {whose}: {one.cause}: {counted(one.events, 'event')}, {size(one.bytes)}"
+    return f"{lying}; removed so far: {removed}" if removed else lying
 
 
 def _source(one: SourceBooks) -> str:

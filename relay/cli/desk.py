@@ -4,7 +4,7 @@ directly."""
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,6 +17,9 @@ from relay.journal.folders import worker_folder
 from relay.journal.lock import is_locked
 from relay.journal.receipts import Receipt, receipts
 from relay.journal.replays import ask_replay, cancel_replay, replays
+
+CHANGE_S: Final = 3600.0
+"""How long a million parked events may take at the utmost."""
 
 
 class Asked(NamedTuple):
@@ -35,7 +38,7 @@ class Desk(Protocol):
     def runs(self) -> bool:
         """Whether a relay runs with the state folder."""
 
-    def look_at_parked(self, which: Which) -> Iterator[Parked]: ...
+    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]: ...
     def count_parked(self, which: Which) -> int: ...
     def drop_parked(self, which: Which) -> int: ...
     def mark_parked(self, which: Which) -> int: ...
@@ -62,8 +65,8 @@ class _Folder:
     def runs(self) -> bool:
         return is_locked(self._state)
 
-    def look_at_parked(self, which: Which) -> Iterator[Parked]:
-        return look_at_parked(self._state, which)
+    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
+        return look_at_parked(self._state, which, bodies=bodies)
 
     def count_parked(self, which: Which) -> int:
         return count_parked(self._state, which)
@@ -99,8 +102,9 @@ class _Running:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def look_at_parked(self, which: Which) -> Iterator[Parked]:
+    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
         given = {name: value for name, value in asdict(which).items() if value is not None and name != "numbers"}
+        given |= {} if bodies else {"bodies": "false"}
         query = urlencode([*given.items(), *(("number", number) for number in which.numbers)])
         return (msgspec.json.decode(line, type=Parked) for line in self._client.lines(f"/parked?{query}"))
 
@@ -114,7 +118,7 @@ class _Running:
         return self._events("replay", which)
 
     def _events(self, action: str, which: Which) -> int:
-        return int(self._client.ask("POST", f"/parked/{action}", which)["events"])
+        return int(self._client.ask("POST", f"/parked/{action}", which, timeout=CHANGE_S)["events"])
 
     def replays(self) -> list[Replay]:
         return msgspec.json.decode(self._client.read("GET", "/replays"), type=list[Replay])

@@ -3,9 +3,10 @@
 import functools
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,16 +80,39 @@ def _selecting(command: Command) -> Command:
 def list_(desk: Desk, which: Which, as_json: bool) -> None:
     """List parked events, the oldest first, without their content."""
     _check_some(desk, which)
-    if as_json:
-        click.echo(json.dumps([_fields(one) for one in desk.look_at_parked(which)], indent=2))
-        return
-    rows = [_HEADINGS, *map(_row, desk.look_at_parked(which))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for *cells, reason in rows:
-        padded = (f"{cell:{side}{width}}" for cell, side, width in zip(cells, "><<<><", widths, strict=False))
-        click.echo("  ".join([*padded, reason]))
+    found = desk.look_at_parked(which, bodies=False)
+    for page in _json_array(map(_fields, found)) if as_json else _table(map(_row, found)):
+        click.echo("\n".join(page))
 
 
+def _json_array(values: Iterator[Any]) -> Iterator[list[str]]:
+    """A JSON array in pages of lines while its values come, one a line."""
+    before = "["
+    while page := [*islice(values, PAGE)]:
+        lines = [*map(json.dumps, page)]
+        yield [before + lines[0], *(f",{line}" for line in lines[1:])]
+        before = ","
+    yield ["[]" if before == "[" else "]"]
+
+
+def _table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """A table in pages of lines while its rows come: columns grow wider where they have to, from page to page."""
+    widths = [0] * len(_HEADINGS)
+    page = [_HEADINGS, *islice(rows, PAGE)]
+    while page:
+        widths = [max(width, *map(len, column)) for width, column in zip(widths, zip(*page, strict=True), strict=True)]
+        yield [_line(cells, widths) for cells in page]
+        page = [*islice(rows, PAGE)]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    *others, reason = cells
+    padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
+    return "  ".join([*padded, reason])
+
+
+PAGE = 1000
+_SHOWN = ["number", *(f.name for f in fields(Parked) if f.name not in ("number", "body", "id_field", "time_field"))]
 _HEADINGS = ["number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"]
 
 
@@ -186,9 +210,8 @@ def _check_some(desk: Desk, which: Which) -> int:
 
 def _fields(one: Parked) -> dict[str, Any]:
     """All but the content, for people and programs."""
-    known = {name: value for name, value in asdict(one).items() if name not in ("body", "id_field", "time_field")}
-    times = {name: _time(known[name]) for name in ("received", "first", "last", "again")}
-    return {"number": one.number} | known | times
+    values = {name: getattr(one, name) for name in _SHOWN}
+    return values | {name: _time(values[name]) for name in ("received", "first", "last", "again")}
 
 
 def _time(seconds: float | None) -> str | None:

@@ -26,4 +26,4 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def printable(text: str) -> str:
     """Text from outside must not command the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -66,7 +66,7 @@ class JournalSettings(Settings):
     max_size: ByteSize = Field(10 * GIB, ge=16 * MIB)
     """Bytes on disk; when they are used up, `on_full` says what happens."""
     min_free: ByteSize = 256 * MIB
-    """Bytes of the file system that the journal leaves to others (and to relay.db); 0: it does not look."""
+    """Bytes of the file system that journal and parked events leave to others; 0: they do not look."""
     on_full: Literal["refuse", "expire_oldest"] = "refuse"
     """When space is lacking and all is still needed: senders get 503 and Retry-After, or the oldest events go."""
     retention: Duration = 7 * DAY_SECONDS
@@ -80,6 +80,8 @@ class ParkedSettings(Settings):
 
     retention: Duration = 90 * DAY_SECONDS
     """Seconds after its last failure that an event stays parked; 0: until somebody drops it."""
+    max_size: ByteSize = GIB
+    """Bytes of parked events in each worker's database; beyond, the oldest go, unreadable ones first; 0: no limit."""
 
 
 class ErasureSettings(Settings):

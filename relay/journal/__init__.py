@@ -8,14 +8,18 @@ from relay.journal.journal import Journal, Unavailable
 from relay.journal.parked import (
     CAUSES,
     Parked,
+    ParkedTotal,
     Which,
     count_parked,
+    drop_in_portions,
     drop_parked,
     look_at_parked,
+    mark_in_portions,
     mark_parked,
     parked,
-    parked_counts,
+    parked_totals,
 )
+from relay.journal.parked_limits import ParkedLimits
 from relay.journal.parking import tidy_parking
 from relay.journal.pauses import pause, pauses, resume
 from relay.journal.reader import Reader
@@ -36,6 +40,8 @@ __all__ = [
     "Ledger",
     "Limits",
     "Parked",
+    "ParkedLimits",
+    "ParkedTotal",
     "Reader",
     "Refusals",
     "Replay",
@@ -45,14 +51,16 @@ __all__ = [
     "Unavailable",
     "Which",
     "count_parked",
+    "drop_in_portions",
     "drop_parked",
     "forget",
     "forget_seen",
     "ledger",
     "look_at_parked",
+    "mark_in_portions",
     "mark_parked",
     "parked",
-    "parked_counts",
+    "parked_totals",
     "pause",
     "pauses",
     "resume",

@@ -10,6 +10,7 @@ from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, 
 from relay.journal.cursor import unsettled
 from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
+from relay.journal.parked import ParkedTotal, own_totals, summed
 from relay.words import counted
 
 RANGES_SHOWN: Final = 10
@@ -56,6 +57,8 @@ class Audit:
     """Events below this offset were acknowledged."""
     connectors: Sequence[Row]
     sources: Sequence[SourceBooks]
+    parked: Sequence[ParkedTotal]
+    """What lies parked, and what relay has removed of it by itself: in the books that stays parked."""
     problems: Sequence[str]
     """What does not balance."""
 
@@ -79,7 +82,8 @@ class Seen:
     """All that an audit looks at, in the order in which it has to be read while relay runs."""
 
     before: Sequence[Books]
-    parked: Sequence[tuple[str, int]]
+    parked: Mapping[str, Sequence[int]]
+    """Of each connector the offsets."""
     journal: Sequence[Inspected]
     after: Sequence[Books]
     """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
@@ -117,6 +121,7 @@ def together(found: Mapping[int, Audit]) -> WholeAudit:
         head=sum(one.head for one in audits),
         connectors=[_sum([row for one in audits for row in one.connectors if row.connector == name]) for name in names],
         sources=_sources([books for one in audits for books in one.sources]),
+        parked=summed(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[WorkerAudit(worker=number, **_fields(one)) for number, one in found.items()],
     )
@@ -165,6 +170,7 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
         head=seen.head,
         connectors=rows,
         sources=sources(state),
+        parked=own_totals(state),
         problems=problems,
     )
 
@@ -197,10 +203,11 @@ def lane_problems(lane: Books, seen: Seen, *, may_expire: bool) -> Iterator[str]
     pending = unsettled(needed.position, lane.head, needed.ahead)
     if missing := [*chain(*(unsettled(start, stop, readable) for start, stop in pending))]:
         yield f"unsettled offsets {ranges(missing)} cannot be read in the journal"
-    parked = [offset for connector, offset in seen.parked if connector == lane.connector and _counts(lane, offset)]
-    if len(parked) > ledger.counts.parked:
-        shown = ranges([(offset, offset + 1) for offset in parked])
-        yield f"{counted(len(parked), 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
+    offsets = seen.parked.get(lane.connector, ())
+    parked = sum(_counts(lane, offset) for offset in offsets)
+    if parked > ledger.counts.parked:
+        shown = ranges([(offset, offset + 1) for offset in offsets if _counts(lane, offset)])
+        yield f"{counted(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
 
 
 def ranges(found: Sequence[Range]) -> str:

@@ -1,8 +1,9 @@
 """Lets go of a connector that is gone for good: its position, its books, the events that are kept for it, and the
 erasures that wait for it.
 
-Its books go as a whole, so that what is left balances. The function here works on the databases of a state folder,
-those of all workers, whether relay runs or not; whoever calls it has made sure that the connector does not run.
+Its books go as a whole, after its parked events, so that what is left balances. The function here works on the
+databases of a state folder, those of all workers, whether relay runs or not; whoever calls it has made sure that the
+connector does not run.
 """
 
 from contextlib import closing
@@ -12,9 +13,9 @@ from typing import Final
 
 from relay.journal.books import ledger
 from relay.journal.folders import worker_folders
-from relay.journal.parked import Which, connect, count_parked
+from relay.journal.parked import Which, connect, drop_parked
 
-TABLES: Final = ("cursor", "parked", "replay", "attempt", "pause")
+TABLES: Final = ("cursor", "replay", "attempt", "pause")
 _GIVE_UP: Final = """
     UPDATE erasure_answer SET outcome = 'forgotten'
     WHERE connector = ? AND outcome = 'failed' AND number IN (SELECT number FROM erasure WHERE done IS NULL)
@@ -40,7 +41,7 @@ def forget(folder: Path, connector: str) -> Forgotten:
     known = ledger(folder)
     if connector not in known:
         raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
-    parked, erasures = count_parked(folder, Which(connector=connector)), 0
+    parked, erasures = drop_parked(folder, Which(connector=connector)), 0  # in portions, and so before all else
     for mine in worker_folders(folder).values():
         with closing(connect(mine, "rw")) as db:
             deletes = [f"DELETE FROM {table} WHERE connector = :it;" for table in TABLES]  # noqa: S608

@@ -1,43 +1,60 @@
-"""Lets go of parked events that nobody has cared for in a long time. Other than that, only admins empty parking."""
+"""Lets go of parked events that are too old or too many. Other than that, only admins empty parking."""
 
 import asyncio
 import sqlite3
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
+from relay.journal.parked_limits import Reason, Removals
 from relay.journal.state import State
 
-EVERY_S: Final = 60.0
-PORTION: Final = 100
-"""Events at a time, so that the cursors never wait long to be saved."""
+EVERY_S: Final = 1.0
+TELL_S: Final = 60.0
+"""How often the log tells of each reason."""
+IN_WORDS: Final[dict[Reason, str]] = {
+    "retention": "older than parked.retention",
+    "max_size": "more than parked.max_size; the oldest unreadable ones go first",
+    "min_free": "the disk is nearly full, see journal.min_free; the oldest unreadable ones go",
+}
 log = structlog.stdlib.get_logger()
 
 
-async def tidy_parking(state: State, retention: float) -> None:
-    """Remove events whose last failure is `retention` seconds old, again and again until cancelled; 0: none.
+async def tidy_parking(state: State) -> None:
+    """Remove what `state.parked_limits` do not allow, and give its space back, again and again until cancelled.
 
-    Those that an admin wants replayed stay. In the ledger all of them stay parked."""
-    while retention:
-        try:
-            await _tidy(state, time.time() - retention)
-        except sqlite3.Error as error:
-            log.error("removing old parked events failed, will be tried again", error=str(error))
-        await asyncio.sleep(EVERY_S)
-
-
-async def _tidy(state: State, before: float) -> None:
-    """Remove what failed last before that time, and say so, even if it is not all of it."""
-    gone, oldest = Counter[str](), before
+    Events that an admin wants replayed stay. In the ledger all of them stay parked."""
+    told: dict[Reason, float] = {}
     try:
-        while portion := await state.expire_parked(before, PORTION):
-            gone.update(whose for whose, _ in portion)
-            oldest = min(oldest, *(last for _, last in portion))
+        while True:
+            try:
+                while await state.remove_parked() or await state.shrink():
+                    pass
+            except sqlite3.Error as error:
+                log.error("removing parked events failed, will be tried again", error=str(error))
+            _tell(state, told)
+            await asyncio.sleep(EVERY_S)
     finally:
-        if gone:
-            since = f"{datetime.fromtimestamp(oldest, UTC):%Y-%m-%dT%H:%M:%SZ}"
-            reason = "older than parked.retention"
-            log.warning("parked events removed", events=gone.total(), counts=dict(gone), oldest=since, reason=reason)
+        _tell(state, {})
+
+
+def _tell(state: State, told: dict[Reason, float]) -> None:
+    """Say what was removed, those of each reason together; `told`: when it was said last."""
+    now = time.monotonic()
+    for reason in [*state.removals]:
+        if now - told.get(reason, -TELL_S) >= TELL_S:
+            told[reason] = now
+            _log(reason, state.removals.pop(reason))
+
+
+def _log(reason: Reason, gone: Removals) -> None:
+    log.warning(
+        "parked events removed",
+        events=gone.counts.total(),
+        counts=dict(gone.counts),
+        oldest=f"{datetime.fromtimestamp(gone.oldest, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        reason=IN_WORDS[reason],
+        always=True,
+    )

@@ -21,9 +21,11 @@ from typing import Final, TypeVar, TypeVarTuple
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
+from relay.journal.database import give_back, open_in_steps, reserve_log
 from relay.journal.folders import DATABASE
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, LOCKED_S, Parked
+from relay.journal.parked_limits import ParkedLimits, Reason, Removals, Removed, make_room, remove_some, size_of
 from relay.journal.pauses import read_pauses
 from relay.journal.replays import Replay, read_replays, save_replays
 from relay.journal.tables import make_tables
@@ -47,12 +49,6 @@ _MARKED: Final = f"""
     ORDER BY offset LIMIT ?
 """  # noqa: S608
 
-_EXPIRE: Final = """
-    DELETE FROM parked
-    WHERE number IN (SELECT number FROM parked WHERE last < ? AND again IS NULL ORDER BY last LIMIT ?)
-    RETURNING coalesce(connector, 'source ' || source), last
-"""
-
 
 class State:
     """The state database of one state folder."""
@@ -66,11 +62,17 @@ class State:
         self._lock = lock(folder)
         (folder / DATABASE).touch(mode=0o600)  # parked events are personal data
         self._db = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
+        open_in_steps(self._db)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         make_tables(self._db, worker)
+        reserve_log(folder / DATABASE)
         self._thread = ThreadPoolExecutor(1, "state")
         self._moved = asyncio.Event()
+        self.parked_limits = ParkedLimits()
+        self.removals: dict[Reason, Removals] = {}
+        """Parked events that were removed, until somebody has told of them."""
+        self._removed = 0
 
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
@@ -118,14 +120,23 @@ class State:
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
         """Put events aside, those that were tried since `first`; return their numbers. One that lies there already
-        keeps its number; its attempts add up."""
-        now = time.time()
+        keeps its number; its attempts add up. Others may have to go for them, see `parked_limits`.
 
-        def write(db: sqlite3.Connection) -> list[int]:
+        Raises NoRoom, sqlite3.Error."""
+        now, made = time.time(), 0
+        numbers: list[int] = []
+        size = sum(size_of(one.reason, one.answer, one.key, one.body) for one in parked)
+
+        def write(db: sqlite3.Connection) -> list[Removed]:
+            if gone := make_room(db, self.folder, self.parked_limits, size, made=made):
+                return gone
             rows = (asdict(one) | {"first": one.first or now, "last": now} for one in parked)
-            return [int(db.execute(_PARK, row).fetchone()[0]) for row in rows]
+            numbers.extend(int(db.execute(_PARK, row).fetchone()[0]) for row in rows)
+            return []
 
-        return await self.run(write)
+        while gone := await self.run(write):
+            made += self._note_removed(gone)
+        return numbers
 
     async def take_back(self, numbers: Sequence[int]) -> None:
         """Let go of what was just parked with these numbers."""
@@ -154,11 +165,12 @@ class State:
         return {key for (key,) in await self.run(lambda db: db.execute(query, (connector,)).fetchall())}
 
     async def version(self) -> int:
-        """A number that changes when another process has written to the database."""
+        """A number that changes when another process has written to the database, or parked events were removed."""
         query = self._db.execute
-        return await asyncio.get_running_loop().run_in_executor(
+        written = await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: int(query("PRAGMA data_version").fetchone()[0])
         )
+        return written + self._removed
 
     async def unpark(self, connector: str, ranges: Sequence[tuple[int, int]]) -> None:
         """Forget what is parked for a connector at the offsets of these ranges."""
@@ -166,10 +178,24 @@ class State:
         query = "DELETE FROM parked WHERE connector = ? AND offset >= ? AND offset < ?"
         await self.run(lambda db: db.executemany(query, rows))
 
-    async def expire_parked(self, before: float, limit: int) -> list[tuple[str, float]]:
-        """Remove up to `limit` parked events whose last failure was before that time (Unix seconds), the oldest first,
-        but none that is to be replayed. Of each: whose it was (a connector, or "source NAME"), and its last failure."""
-        return await self.run(lambda db: db.execute(_EXPIRE, (before, limit)).fetchall())
+    async def remove_parked(self) -> bool:
+        """Remove some of the parked events that are too old or too many (`parked_limits`); False if all may stay.
+        Raises sqlite3.Error."""
+        gone = await self.run(lambda db: remove_some(db, self.folder, self.parked_limits, time.time()))
+        self._note_removed(gone)
+        return bool(gone)
+
+    def _note_removed(self, gone: Sequence[Removed]) -> int:
+        """Keep in mind what was removed; return its bytes."""
+        for one in gone:
+            self.removals.setdefault(one.reason, Removals()).add(one)
+        self._removed += len(gone)
+        return sum(one.size for one in gone)
+
+    async def shrink(self) -> bool:
+        """Have the file be smaller by some of the pages that nothing is in; False if there are few. Raises
+        sqlite3.Error."""
+        return await self._submit(lambda: next(give_back(self._db), False) is None)
 
     async def sources(self) -> dict[str, SourceBooks]:
         """What each source counted when it was saved last."""
@@ -206,6 +232,7 @@ class State:
     def _clean(self) -> bool:
         self._db.execute("VACUUM")
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        reserve_log(self.folder / DATABASE)
         return not busy
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:

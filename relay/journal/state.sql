@@ -40,7 +40,52 @@ CREATE INDEX IF NOT EXISTS parked_key ON parked (connector, key, offset) WHERE k
 DROP INDEX IF EXISTS parked_again;  -- an older one knew no order
 CREATE INDEX IF NOT EXISTS parked_due ON parked (connector, offset) WHERE again IS NOT NULL OR cause = 'order';
 CREATE INDEX IF NOT EXISTS parked_last ON parked (last) WHERE again IS NULL;
-CREATE INDEX IF NOT EXISTS parked_kinds ON parked (source, connector, cause);  -- counting must not read bodies
+DROP INDEX IF EXISTS parked_kinds;  -- parked_total counts now
+CREATE INDEX IF NOT EXISTS parked_unreadable ON parked (last) WHERE connector IS NULL;
+
+CREATE TABLE IF NOT EXISTS parked_total (  -- what lies parked; triggers keep it, whoever changes `parked`
+    source    TEXT    NOT NULL,
+    connector TEXT    NOT NULL,  -- '': parked at the source
+    cause     TEXT    NOT NULL,
+    events    INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL,
+    PRIMARY KEY (source, connector, cause)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS parked_removed (  -- what relay has removed by itself, ever
+    source    TEXT    NOT NULL,
+    connector TEXT    NOT NULL,  -- '': parked at the source
+    cause     TEXT    NOT NULL,
+    reason    TEXT    NOT NULL,  -- the setting: retention, max_size, min_free
+    events    INTEGER NOT NULL,
+    PRIMARY KEY (source, connector, cause, reason)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO parked_total  -- of an older relay's events
+SELECT source, ifnull(connector, ''), cause, count(*),
+       sum(200 + length(body) + length(reason) + length(answer) + ifnull(length(key), 0))
+FROM parked WHERE NOT EXISTS (SELECT 1 FROM parked_total) GROUP BY 1, 2, 3;
+
+CREATE TRIGGER IF NOT EXISTS parked_inserted AFTER INSERT ON parked BEGIN
+    INSERT INTO parked_total VALUES (NEW.source, ifnull(NEW.connector, ''), NEW.cause, 1,
+        200 + length(NEW.body) + length(NEW.reason) + length(NEW.answer) + ifnull(length(NEW.key), 0))
+    ON CONFLICT DO UPDATE SET events = events + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER IF NOT EXISTS parked_deleted AFTER DELETE ON parked BEGIN
+    UPDATE parked_total SET events = events - 1, bytes = bytes -
+        (200 + length(OLD.body) + length(OLD.reason) + length(OLD.answer) + ifnull(length(OLD.key), 0))
+    WHERE source = OLD.source AND connector = ifnull(OLD.connector, '') AND cause = OLD.cause;
+END;
+
+CREATE TRIGGER IF NOT EXISTS parked_updated AFTER UPDATE OF source, cause, reason, answer, key, body ON parked BEGIN
+    UPDATE parked_total SET events = events - 1, bytes = bytes -
+        (200 + length(OLD.body) + length(OLD.reason) + length(OLD.answer) + ifnull(length(OLD.key), 0))
+    WHERE source = OLD.source AND connector = ifnull(OLD.connector, '') AND cause = OLD.cause;
+    INSERT INTO parked_total VALUES (NEW.source, ifnull(NEW.connector, ''), NEW.cause, 1,
+        200 + length(NEW.body) + length(NEW.reason) + length(NEW.answer) + ifnull(length(NEW.key), 0))
+    ON CONFLICT DO UPDATE SET events = events + 1, bytes = bytes + excluded.bytes;
+END;
 
 CREATE TABLE IF NOT EXISTS replay (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -31,6 +31,7 @@ MIGRATIONS: Final = (
     problem TEXT, done REAL ) STRICT;
     """,
     "ALTER TABLE erasure ADD COLUMN other_ids TEXT NOT NULL DEFAULT '[]';",
+    "",  # the totals of parked events were added
 )
 """The step from each version of the tables to the next."""
 

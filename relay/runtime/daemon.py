@@ -29,7 +29,7 @@ from relay.journal.folders import other_folders
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.looks import Looks
-from relay.runtime.process import StartError, collect_less, inherited, limits_of, on_signal, opened
+from relay.runtime.process import StartError, collect_less, inherited, limits_of, on_signal, opened, parked_limits_of
 from relay.runtime.pulse import Pulse
 from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.retired import retired
@@ -103,7 +103,7 @@ class Daemon:
 
     def _work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What is done beside the flow, until the stop."""
-        yield "tidy parking", tidy_parking(self._state, self._config.parked.retention)
+        yield "tidy parking", tidy_parking(self._state)
         yield "watch certificates", self._ingest.watch_tls()
         yield "look after sources", self._ingest.look_after_sources()
         yield "sample the counters", self._looks.keep_sampling()
@@ -189,7 +189,7 @@ class Daemon:
         old, self._config, self._view.config = self._config, new, new
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
-        self._chores.start("tidy parking", tidy_parking(self._state, new.parked.retention))
+        self._state.parked_limits = parked_limits_of(new)
         self._hand_on()
         self._view.restart = waiting(self._used, new)
         return reloaded(old, new, changes, self._view.restart)

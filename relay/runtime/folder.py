@@ -6,8 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from relay.admin import ParkedCount
-from relay.journal import Forgotten, forget, parked_counts
+from relay.journal import Forgotten, ParkedTotal, forget, parked_totals
 from relay.journal.failing import FailingErasures, failing_erasures
 from relay.threads import ADMIN
 
@@ -25,17 +24,13 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
     return kept
 
 
-async def count_parked_in(folder: Path) -> list[ParkedCount]:
+async def parked_in(folder: Path) -> list[ParkedTotal]:
     """What lies parked in a state folder; nothing if that cannot be told at the moment."""
     try:
-        counts = await ADMIN.run(parked_counts, folder)
+        return await ADMIN.run(parked_totals, folder)
     except (OSError, sqlite3.Error) as error:
         log.error("parked events cannot be counted", error=str(error))
         return []
-    return [
-        ParkedCount(source=source, connector=connector, cause=cause, events=events)
-        for source, connector, cause, events in counts
-    ]
 
 
 async def failing_erasures_in(folder: Path) -> list[FailingErasures]:

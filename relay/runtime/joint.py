@@ -19,7 +19,7 @@ import msgspec
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
-from relay.runtime.folder import count_parked_in, failing_erasures_in, forgotten
+from relay.runtime.folder import failing_erasures_in, forgotten, parked_in
 from relay.runtime.logs import dropped_log_lines
 from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
@@ -66,7 +66,7 @@ class JointView:
                 for worker in running
             }
             books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
-            parked = group.create_task(count_parked_in(self.folder), name="count parked events")
+            parked = group.create_task(parked_in(self.folder), name="count parked events")
             failing = group.create_task(failing_erasures_in(self.folder), name="look for erasures that fail")
         answers = {number: task.result() for number, task in asked.items()}
         parts = [self._part(number, status, answers) for number, status in self._seen.items()]

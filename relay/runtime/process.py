@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from relay.config import Config
-from relay.journal import Corrupt, Journal, Limits, State
+from relay.journal import Corrupt, Journal, Limits, ParkedLimits, State
 from relay.journal.folders import journal_folder, worker_folder
 from relay.runtime.systemd import inherited_sockets
 from relay.threads import ADMIN
@@ -54,6 +54,7 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
         journal = await ADMIN.run(Journal, place, limits_of(config), settings.memory)
     except (OSError, sqlite3.Error, Corrupt) as error:
         raise StartError(f"the state folder {folder} cannot be used: {error}") from error
+    state.parked_limits = parked_limits_of(config)
     try:
         yield journal, state
     finally:
@@ -76,6 +77,11 @@ def limits_of(config: Config) -> Limits:
     settings = config.journal
     expire_oldest = settings.on_full == "expire_oldest"
     return Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
+
+
+def parked_limits_of(config: Config) -> ParkedLimits:
+    """How much may lie parked."""
+    return ParkedLimits(config.parked.max_size, config.parked.retention, config.journal.min_free)
 
 
 def collect_less() -> None:

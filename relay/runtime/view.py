@@ -12,7 +12,7 @@ from relay.config import Config
 from relay.deliver import Fleet
 from relay.deliver.live import LiveLane
 from relay.journal import Forgotten, Journal, pause, resume
-from relay.runtime.folder import count_parked_in, failing_erasures_in, forgotten
+from relay.runtime.folder import failing_erasures_in, forgotten, parked_in
 from relay.runtime.looks import Looks
 from relay.runtime.reload import Reloaded
 from relay.runtime.retired import configured, retired
@@ -92,7 +92,7 @@ class View:
     async def status(self) -> Status:
         """How everything is now."""
         others = await retired(self.folder, {0}, self.config) if self._alone else []
-        parked, failing = await count_parked_in(self.folder), await failing_erasures_in(self.folder)
+        parked, failing = await parked_in(self.folder), await failing_erasures_in(self.folder)
         mine = await self._looks.status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
         return merged([mine, *others], parked, failing)

@@ -9,7 +9,6 @@ from relay.admin import (
     GoneConnector,
     LastError,
     ListenerStatus,
-    ParkedCount,
     Refusing,
     ReplayStatus,
     Status,
@@ -20,6 +19,7 @@ from relay.admin import (
 )
 from relay.admin.diagnosis import diagnose
 from relay.histogram import QUICK, Histogram
+from relay.journal import ParkedTotal
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 
@@ -93,7 +93,7 @@ def test_a_source_refuses_everything_if_no_worker_takes_anything(
 
 
 def test_what_is_counted_is_summed_and_what_lies_parked_is_what_was_counted_of_all() -> None:
-    parked = [ParkedCount(source="braze", connector="heap", cause="refused", events=3)]
+    parked = [ParkedTotal(source="braze", connector="heap", cause="refused", events=3)]
     source = {"accepted": 3, "requests": {"2xx": 1, "5xx": 2}, "last": 5.0}
     one, other = worker(source, {"parked_now": 9}, now=NOON + 1, started=1.0), worker(lane={"connector": "more"})
     both = merged([one, other], parked)

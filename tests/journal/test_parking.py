@@ -1,4 +1,4 @@
-"""How long parked events stay: until their retention is over, and not at all by anything else."""
+"""How long parked events stay: until they are too old or too many, or the disk has no room for them."""
 
 import asyncio
 import sqlite3
@@ -12,7 +12,22 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from relay.journal import Parked, State, Which, mark_parked, parked, parking, tidy_parking
+from relay.journal import (
+    Parked,
+    ParkedLimits,
+    State,
+    Which,
+    drop_in_portions,
+    drop_parked,
+    look_at_parked,
+    mark_parked,
+    parked,
+    parked_limits,
+    parked_totals,
+    parking,
+    tidy_parking,
+)
+from relay.journal.parked_limits import NoRoom, size_of
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")
@@ -37,8 +52,9 @@ async def state(tmp_path: Path) -> AsyncIterator[State]:
 
 @asynccontextmanager
 async def tidied(state: State, retention: float) -> AsyncIterator[None]:
+    state.parked_limits = ParkedLimits(retention=retention)
     async with asyncio.TaskGroup() as group:
-        tidying = group.create_task(tidy_parking(state, retention), name="tidy")
+        tidying = group.create_task(tidy_parking(state), name="tidy")
         yield
         tidying.cancel()
 
@@ -59,7 +75,7 @@ async def until_told(lines: Sequence[Any], level: str) -> None:
 async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_once(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(parking, "PORTION", 3)
+    monkeypatch.setattr(parked_limits, "BYTES", 3 * parked_limits.ROW_BYTES)
     await state.park([refused(n) for n in range(10)] + [refused(0, "hook"), AT_THE_SOURCE])
     age(tmp_path, 91 * DAY_S)
     age(tmp_path, 1 * DAY_S, "11")
@@ -85,25 +101,25 @@ async def test_what_is_to_be_replayed_stays(tmp_path: Path, state: State) -> Non
     assert left.number == 1
 
 
-async def test_a_retention_of_0_is_for_ever(tmp_path: Path, state: State) -> None:
-    await state.park([refused(1)])
+async def test_without_limits_parked_events_stay_for_ever(tmp_path: Path, state: State) -> None:
+    await state.park([refused(1), AT_THE_SOURCE])
     age(tmp_path, 10_000 * DAY_S)
-    await tidy_parking(state, 0)
-    assert len(parked(tmp_path)) == 1
+    assert not await state.remove_parked()
+    assert len(parked(tmp_path)) == 2
 
 
 async def test_it_is_looked_for_again_and_again_also_after_an_error(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(parking, "EVERY_S", 0.01)
-    expire, failed = state.expire_parked, asyncio.Event()
+    remove, failed = state.remove_parked, asyncio.Event()
 
-    async def fail_once(*arguments: Any) -> list[tuple[str, float]]:
-        monkeypatch.setattr(state, "expire_parked", expire)
+    async def fail_once() -> bool:
+        monkeypatch.setattr(state, "remove_parked", remove)
         failed.set()
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(state, "expire_parked", fail_once)
+    monkeypatch.setattr(state, "remove_parked", fail_once)
     await state.park([refused(1)])
     with capture_logs() as lines:
         async with tidied(state, 90 * DAY_S):
@@ -117,27 +133,128 @@ async def test_it_is_looked_for_again_and_again_also_after_an_error(
 
 
 async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: State, monkeypatch: Any) -> None:
-    answers = iter([[("heap", 1e9)] * 2])
+    remove = state.remove_parked
 
-    async def fail_later(*arguments: Any) -> list[tuple[str, float]]:
-        for answer in answers:
-            return answer
+    async def fail_later() -> bool:
+        if await remove():
+            return True
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(state, "expire_parked", fail_later)
+    monkeypatch.setattr(state, "remove_parked", fail_later)
+    await state.park([refused(1), refused(2)])
+    age(tmp_path, 91 * DAY_S)
     with capture_logs() as lines:
         async with tidied(state, 90 * DAY_S):
-            async with asyncio.timeout(10):
-                while len(lines) < 2:
-                    await asyncio.sleep(0.005)
-    assert [(line["log_level"], line.get("counts")) for line in lines] == [("warning", {"heap": 2}), ("error", None)]
-    assert lines[0]["oldest"] == "2001-09-09T01:46:40Z"
+            await until_told(lines, "warning")
+    assert [(line["log_level"], line.get("counts")) for line in lines] == [("error", None), ("warning", {"heap": 2})]
 
 
-async def test_the_oldest_leave_first(tmp_path: Path, state: State) -> None:
+async def test_the_oldest_leave_first(tmp_path: Path, state: State, monkeypatch: Any) -> None:
+    monkeypatch.setattr(parked_limits, "BYTES", 2 * parked_limits.ROW_BYTES)
     await state.park([replace(refused(n), reason=str(n)) for n in range(4)])
     for number, days in ((1, 93), (2, 91), (3, 94), (4, 92)):
         age(tmp_path, days * DAY_S, str(number))
-    gone = await state.expire_parked(4e9, 2)
-    assert [whose for whose, _ in gone] == ["heap", "heap"]
+    state.parked_limits = ParkedLimits(retention=DAY_S)
+    assert await state.remove_parked()
     assert [one.number for one in parked(tmp_path)] == [2, 4]
+
+
+def junk(number: int, size: int = 1000) -> Parked:
+    return replace(AT_THE_SOURCE, body=b"%d" % number + b" " * size)
+
+
+async def test_max_size_takes_the_oldest_unreadable_ones_first_then_others_but_none_to_be_replayed(
+    tmp_path: Path, state: State
+) -> None:
+    await state.park([replace(refused(n), body=b" " * 1000) for n in range(4)])
+    await state.park([junk(n) for n in range(4)])
+    mark_parked(tmp_path, Which(numbers=[1]))
+    state.parked_limits = ParkedLimits(max_size=8 * size_of("HTTP 400", "", None, b" " * 1000))
+    await state.park([junk(4), junk(5)])
+    assert [one.number for one in parked(tmp_path)] == [1, 2, 3, 4, 7, 8, 9, 10]
+    for number in range(10, 18):
+        await state.park([replace(refused(number), body=b" " * 1000)])
+    assert [one.offset for one in parked(tmp_path)] == [0, *range(11, 18)]
+    removed = {one.connector: one.removed for one in parked_totals(tmp_path)}
+    assert removed == {None: {"parked.max_size": 6}, "heap": {"parked.max_size": 4}}
+
+
+async def test_a_request_that_is_larger_than_max_size_is_taken_and_goes_with_the_next(
+    tmp_path: Path, state: State
+) -> None:
+    state.parked_limits = ParkedLimits(max_size=5000)
+    await state.park([junk(n) for n in range(10)])
+    assert len(parked(tmp_path)) == 10
+    await state.park([junk(10)])
+    assert sum(one.bytes for one in parked_totals(tmp_path)) <= 5000
+
+
+async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
+    tmp_path: Path, state: State, monkeypatch: Any
+) -> None:
+    free = 2_500_000
+    monkeypatch.setattr(parked_limits, "_free", lambda folder: free)
+    await state.park([junk(n, 100_000) for n in range(4)])
+    state.parked_limits = ParkedLimits(min_free=1_000_000)
+    await state.park([junk(4, 100_000)])
+    assert len(parked(tmp_path)) == 5
+    free = 1_950_000
+    await state.park([junk(5, 100_000)])
+    assert [one.number for one in parked(tmp_path)] == [3, 4, 5, 6]
+    free = 900_000
+    with pytest.raises(NoRoom, match="min_free"):
+        await state.park([replace(refused(1), body=b" " * 2_000_000)])
+    assert parked_totals(tmp_path)[0].removed == {"journal.min_free": 6}
+    assert "heap" not in {one.connector for one in parked_totals(tmp_path)}
+    free = 5_000_000
+    await state.park([replace(refused(1), body=b" " * 2_000_000)])
+
+
+async def test_totals_follow_every_change_and_those_of_an_older_relay_are_counted(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    await state.park([refused(1), refused(2), junk(3)])
+    await state.park([replace(refused(2), cause="gave_up", reason="longer " * 9)])
+    drop_parked(tmp_path, Which(numbers=[1]))
+    found = {one.cause: (one.events, one.bytes) for one in parked_totals(tmp_path)}
+    assert found == {
+        "gave_up": (1, size_of("longer " * 9, "", None, b"{}")),
+        "unreadable": (1, size_of("no id", "", None, junk(3).body)),
+    }
+    state.close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("DELETE FROM parked_total")
+    State(tmp_path).close()
+    assert {one.cause: (one.events, one.bytes) for one in parked_totals(tmp_path)} == found
+
+
+async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path, state: State) -> None:
+    await state.park([junk(n, 300_000) for n in range(20)])
+    listing = look_at_parked(tmp_path, Which())
+    next(listing)
+    assert drop_parked(tmp_path, Which()) == 20
+    assert len([*listing]) < 10
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
+async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, state: State) -> None:
+    await state.park([junk(n, 1_100_000) for n in range(4)])
+    dropping = drop_in_portions(tmp_path, Which(source="braze"))
+    assert next(dropping) == 1
+    await state.park([junk(9)])
+    assert sum(dropping) == 3
+    assert [one.number for one in parked(tmp_path)] == [5]
+
+
+async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_path: Path, state: State) -> None:
+    for folder in (tmp_path, tmp_path / "older"):
+        if folder != tmp_path:
+            folder.mkdir()
+            with closing(sqlite3.connect(folder / "relay.db")) as db:
+                db.execute("PRAGMA journal_mode = WAL")  # without auto_vacuum
+            state = State(folder)
+        await state.park([junk(n, 1_000_000) for n in range(20)])
+        assert (folder / "relay.db").stat().st_size > 10_000_000
+        drop_parked(folder, Which(source="braze"))
+        assert (folder / "relay.db").stat().st_size < 6_000_000, folder
+    state.close()

@@ -15,7 +15,7 @@ from relay.admin import Admin
 from relay.api import Kind, User
 from relay.cli.main import relay
 from relay.config import AdminSettings, MetricsSettings, Registry, load
-from relay.journal import Attempts, Counts, Cursor, Journal, Limits, Parked, State
+from relay.journal import Attempts, Counts, Cursor, Journal, Limits, Parked, ParkedTotal, State
 from relay.journal.attempts import note
 from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, ranges, together
 from relay.journal.books import Books, Refusals, SourceBooks
@@ -359,9 +359,9 @@ def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> Non
     segment.end = 10
     before = Books("all", 10, Cursor(0, 4, [], Counts(delivered=4)))
     after = Books("all", 15, Cursor(0, 8, [], Counts(delivered=8)))
-    seen = Seen(before=[before], parked=[], journal=[segment], after=[after])
+    seen = Seen(before=[before], parked={}, journal=[segment], after=[after])
     assert [*journal_problems(seen), *lane_problems(before, seen, may_expire=False)] == []
-    stuck = Seen(before=[before], parked=[], journal=[segment], after=[before])
+    stuck = Seen(before=[before], parked={}, journal=[segment], after=[before])
     assert [*lane_problems(before, stuck, may_expire=False)] == ["unsettled offsets 4-6 cannot be read in the journal"]
 
 
@@ -373,15 +373,18 @@ def test_workers_balance_together_if_each_does() -> None:
     def found(delivered: int, *problems: str, **books: Any) -> Audit:
         row = Row("all", 5, delivered, 0, 0, 0, 0, 0, 5 - delivered, 5 - delivered, balances=not problems)
         sources = [SourceBooks("braze", 2, **books)]
+        parked = [ParkedTotal(source="braze", connector=None, cause="unreadable", events=2, removed={"a": 1})]
         return Audit(
-            balances=not problems, segments=1, oldest=1, head=6, connectors=[row], sources=sources, problems=problems
-        )
+            balances=not problems, segments=1, oldest=1, head=6, connectors=[row], sources=sources, parked=parked,
+            problems=problems,
+        )  # fmt: skip
 
     refusals = Refusals(1.0, 2.0, 401, "no", None)
     good = together({0: found(5), 2: found(3, refusals=refusals)})
     assert (good.balances, good.segments, good.oldest, good.head, good.problems) == (True, 2, 2, 12, [])
     assert good.connectors == [Row("all", 10, 8, 0, 0, 0, 0, 0, 2, 2, balances=True)]
     assert good.sources == [SourceBooks("braze", 4, refusals)]
+    assert [(one.events, one.removed) for one in good.parked] == [(4, {"a": 2})]
     bad = together({0: found(5), 2: found(3, "all: 1 is lost")})
     assert (bad.balances, bad.connectors[0].balances, bad.problems) == (False, False, ["worker 2: all: 1 is lost"])
     assert [(one.worker, one.balances) for one in bad.workers] == [(0, True), (2, False)]

@@ -1,7 +1,9 @@
 """`relay parked` beside a real daemon: look, export, replay, drop."""
 
+import asyncio
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.journal import Counts
+from relay.journal.folders import worker_folders
 from relay.testing import Answer, Destination, make_event
 
 POISON = make_event("users.messages.pushnotification.IosForeground", name="gift")
@@ -158,6 +161,60 @@ async def test_parked_events_leave_after_their_retention_and_stay_in_the_books(
     assert [line["events"] for line in removed] == ([2 - len(left)] if len(left) < 2 else [])
     if left == [2]:
         assert removed[0]["counts"] == {"hook": 1}
+
+
+PARK = """
+    INSERT INTO parked (source, connector, offset, type, cause, reason, attempts, first, last, id_field, time_field,
+                        received, body)
+    VALUES ('braze', 'hook', ?, 'users.canvas.Entry', 'refused', 'HTTP 422', 1, 1e9, 2e9, 'id', 'time', 1e9, ?)
+"""
+PEAK = """
+import resource, sys
+from relay.cli.main import relay
+try:
+    relay(sys.argv[1:])
+except SystemExit as ended:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    raise
+"""
+
+
+async def peak_of(*command: object) -> int:
+    """Run a command in a process of its own; the MB that it had in RAM at most."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PEAK, *map(str, command),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await process.communicate()
+    assert process.returncode == 0, said
+    return int(said.split()[-1]) // 1024
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_however_many_are_parked_listing_replaying_and_dropping_take_little_memory(
+    daemon: Any, workers: int
+) -> None:
+    """Of the relay that runs, with one worker and with two, and of the command. Export and `forget` go the same way."""
+    async with Destination() as hook:
+        daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+        daemon.configure("15-runtime", f"[runtime]\nworkers = {workers}\n[parked]\nmax_size = 0")
+        daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"')
+        hook.behaviour = 503
+        await daemon.start()
+        folders = worker_folders(daemon.state)
+        assert len(folders) == workers
+        for folder in folders.values():
+            with closing(sqlite3.connect(folder / "relay.db", timeout=10)) as db, db:
+                db.executemany(PARK, ((10**9 + n, b'{"pad":"%s"}' % (b"x" * 9000)) for n in range(10_000 // workers)))
+        before, state = daemon.memory_kib(), ("--state", daemon.state)
+        peaks = [await peak_of("parked", *command, *state) for command in (["list"], ["list", "--json"], ["export"])]
+        assert relay("parked", "replay", "--connector", "hook", "--limit", 9_000, *state)[1] == "9000 to be replayed\n"
+        assert relay("parked", "drop", "--connector", "hook", "--yes", *state)[1] == "10000 dropped\n"
+        assert max(peaks) < 120, peaks
+        assert daemon.memory_kib() - before < 40_000
+        sizes = [(folder / "relay.db").stat().st_size for folder in folders.values()]
+        assert max(sizes) < 10_000_000
+        assert await daemon.stop() == 0
 
 
 @pytest.mark.parametrize("option", ["--cause", "--reason"])
