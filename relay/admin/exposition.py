@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from relay.admin.status import Status
 from relay.histogram import Histogram
+from relay.journal.parked import SETTINGS
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STATES: Final = ("working", "failing", "paused", "broken")
@@ -210,9 +211,9 @@ def _deliver(status: Status) -> Iterator[Metric]:
         "Parked events that relay has removed by itself, by the setting that had it do so.",
         ("source", "connector", "cause", "setting"),
         (
-            ((one.source, one.connector or "", one.cause, setting), events)
+            ((one.source, one.connector or "", one.cause, setting), one.removed.get(setting, 0))
             for one in status.parked
-            for setting, events in one.removed.items()
+            for setting in SETTINGS.values()
         ),
     )
 
