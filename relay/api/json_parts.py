@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 TOKEN: Final = rb'[^"\[\]{}]++|' + STRING
-NESTED: Final = 3
+NESTED: Final = 10
 """Levels that one regular expression takes in; what is deeper is counted bracket by bracket."""
-STEPS: Final = 100_000
-"""Brackets that are counted so in one body."""
+STEPS, STEP_BYTES = 100_000, 32
+"""So many brackets are counted in one body, and one more for every so many bytes of it."""
 PORTION: Final = 4096
 """Tokens that are passed over without a break."""
 
@@ -51,7 +51,7 @@ class Walk:
 
     def __init__(self, body: bytes) -> None:
         self._body, self._view = body, memoryview(body)
-        self._steps = STEPS
+        self._steps = STEPS + len(body) // STEP_BYTES
         self._known: tuple[int, int] | None = None
         """Where the array that was walked through last begins and ends."""
 
@@ -130,7 +130,9 @@ class Walk:
         """The same for an array or object, counting brackets."""
         depth, at = 1, start + 1
         while depth:
-            found = _STEP.match(self._body, at)
+            found = _STEP.match(self._body, at, at + LARGE)
+            if found and found.end() == at:
+                found = _STEP.match(self._body, at)  # a long string
             if found is None or found.end() == at:
                 raise ValueError(f"what begins at byte {start} does not end")
             at = found.end()

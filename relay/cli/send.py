@@ -5,6 +5,7 @@ import os
 import ssl
 import sys
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ import click
 import orjson
 from yarl import URL
 
-from relay.api import retry_after
+from relay.api import Walk, retry_after
+from relay.api.batch import one_line
 from relay.cli.output import unescaped
 from relay.cli.words import printable
 from relay.sandbox.shapes import make_event, types
@@ -115,7 +117,8 @@ async def _send(
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
         for events in batches:
             start, between, end = ENVELOPES[shape]
-            kept = await _post(session, url, start + between.join(events) + end, shape, context)
+            parts = map(one_line, events) if shape == "ndjson" else events
+            kept = await _post(session, url, start + between.join(parts) + end, shape, context)
             if kept.get("parked"):
                 where = f"events {first} to {first + len(events) - 1}"
                 click.echo(f"of {where} {kept['parked']} parked as unreadable (see relay parked list)", err=True)
@@ -220,27 +223,40 @@ def _batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
 
 
 def _events(file: IO[bytes]) -> Iterator[bytes]:
-    """The events of a file. NDJSON is read line by line; any other form is read whole."""
+    """The events of a file, byte for byte. NDJSON is read line by line; any other form is read whole."""
     first = b""
     while not first and (line := file.readline()):
-        first = line.strip()
-    with suppress(orjson.JSONDecodeError):
-        document = orjson.loads(first) if first else []
-        if isinstance(document, dict) and "events" not in document:
-            yield first
-            yield from (line.strip() for line in file if line.strip())
-            return
-    yield from map(orjson.dumps, _whole(first + b"\n" + file.read()))
-
-
-def _whole(text: bytes) -> list[Any]:
-    if not text.strip():
-        return []
+        first = line.removeprefix(BOM_UTF8).strip()
+    if _is_event(first):
+        yield first
+        yield from (line.strip() for line in file if line.strip())
+        return
     try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        yield from map(bytes, _whole((first + b"\n" + file.read()).strip()))
+    except ValueError as error:
         raise click.ClickException(f"neither NDJSON nor JSON: {error}") from None
-    events = document.get("events", [document]) if isinstance(document, dict) else document
-    if not isinstance(events, list):
-        raise click.ClickException("expected a list of events")
-    return events
+
+
+def _is_event(line: bytes) -> bool:
+    """Whether a line is an object by itself, and no envelope of events."""
+    try:
+        return all(name != b"events" for name, _ in Walk(line).members())
+    except ValueError:
+        return False
+
+
+def _whole(text: bytes) -> Iterator[bytes | memoryview]:
+    """The events of an array, an envelope or one event. Raises ValueError."""
+    if not text:
+        return
+    walk = Walk(text)
+    if text.startswith(b"["):
+        yield from walk.elements()
+        return
+    is_envelope = False
+    for name, at in walk.members():
+        if name == b"events":
+            is_envelope = True
+            yield from walk.elements(at)
+    if not is_envelope:
+        yield text

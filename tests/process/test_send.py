@@ -43,6 +43,45 @@ async def test_a_file_of_any_shape_is_sent_in_batches(tmp_path: Path, text: byte
         assert [len(request.bodies()) for request in relay.requests] == [100, 100, 50]
 
 
+ODD = [
+    b'{"id":"a","event_type":"t","n":12345678901234567890123,"m":1.10,"e":1E5}',
+    b'{"id":"b","event_type":"t","x":1,"x":2,"t":"caf\\u00e9 \\ud83d \xe2\x80\xa8"}',
+    b'{\n  "id" : "c",\r\n  "event_type" : "t", "list":[ 1 , 2 ]\n}',
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "after"),
+    [
+        (b"[", b",", b"]"),
+        (b"\xef\xbb\xbf[\n", b"\n,\n", b"\n]\n"),
+        (b'{"events":[', b",", b"]}"),
+        (b'{ "from" : [[]],\n "events" :\n[ ', b" , ", b' ], "events_end":1 }'),
+    ],
+)
+@pytest.mark.parametrize("shape", ["events", "array", "ndjson"])
+async def test_what_is_sent_is_what_is_in_the_file(shape: str, before: bytes, between: bytes, after: bytes) -> None:
+    """Looked at as well: NDJSON and a single event, and files of `relay parked export`, which are NDJSON."""
+    whole = before + between.join(ODD) + after
+    for text, events in ((whole, ODD), (ODD[2], ODD[2:]), (b"\xef\xbb\xbf\n" + b"\r\n".join(ODD[:2]), ODD[:2])):
+        async with Destination() as relay:
+            relay.behaviour = Answer(body=b'{"accepted":1,"parked":0}')
+            assert (await send("-", "--url", relay.url, "--as", shape, stdin=text))[0] == 0
+            sent = b"".join(request.body for request in relay.requests)
+            if shape == "ndjson":
+                assert sent.splitlines() == [one.replace(b"\n", b" ").replace(b"\r", b" ") for one in events]
+            else:
+                assert b",".join(events) in sent
+
+
+@pytest.mark.parametrize(
+    "text", [b"[", b'{"events":[{}', b"[{}] {}", b'{"events":7}', b"hello", b'{"a":1', "{}".encode("utf-16")]
+)
+async def test_what_is_no_file_of_events_is_told(text: bytes) -> None:
+    code, _, err = await send("-", "--url", "http://127.0.0.1:9/", stdin=text)
+    assert (code, "neither NDJSON nor JSON" in err) == (1, True)
+
+
 async def test_it_waits_for_a_busy_relay_and_stops_at_a_refusal() -> None:
     async with Destination(503, Answer(status=429, headers={"Retry-After": "0"}), 500) as relay:
         relay.behaviour = Answer(body=b'{"accepted":1,"parked":0}')

@@ -9,9 +9,8 @@ import re
 import time
 from typing import Final
 
-import orjson
-
-from relay.api import Denied, Malformed
+from relay.api import Denied, Malformed, why_unreadable
+from relay_plugins.heap_segments.stringify import stringify
 
 HEADER: Final = "Heap-Hash"
 AHEAD_S: Final = 1.0
@@ -49,6 +48,6 @@ def _read(header: str | None) -> tuple[str, bytes]:
 def _reserialized(body: bytes) -> bytes:
     """The body as JavaScript's `JSON.stringify` writes it. Raises Malformed."""
     try:
-        return orjson.dumps(orjson.loads(body))
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
+        return stringify(body)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the body is not JSON: {why_unreadable(error)}") from None
