@@ -436,6 +436,29 @@ def test_a_connector_that_leaves_all_the_work_to_one_worker_is_a_warning(tmp_pat
     assert not told()
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "warned"),
+    [
+        ("path = 'out/{date}.ndjson'", "path = 'out/{date}.ndjson'", True),
+        ("path = 'out/x.ndjson'", "path = 'out/../out/./x.ndjson'", True),
+        ("path = 'x'\ncompress = 'gzip'", "path = 'x.gz'", True),
+        ("path = 'x'\ncompress = 'gzip'", "path = 'x'", False),
+        ("path = 'out/{date}.ndjson'", "path = 'out/{date}-b.ndjson'", False),
+        ("path = 'x'\nenabled = false", "path = 'x'", False),
+    ],
+)
+def test_two_connectors_that_write_to_one_file_are_a_warning(tmp_path, one, other, warned):
+    """Beside it: `stdout`, of which there is but one, has a test of its own; other types write nothing here."""
+    write(tmp_path, a=f"[connector.archive]\ntype = 'file'\n{one}\n[connector.backup]\ntype = 'file'\n{other}\n")
+    told = [line for line in warnings(tmp_path, Registry.discover([])) if "same file" in line]
+    assert len(told) == warned
+    if "{date}" in one and warned:
+        assert told == [
+            "a.toml:6: connector.backup.path: [connector.archive] writes to the same file: "
+            "their lines are mixed there; give each its own"
+        ]
+
+
 def test_a_missing_or_unreadable_configuration_is_a_mistake(tmp_path, registry):
     assert mistakes(tmp_path / "no", registry) == [f"there is no configuration folder; looked for {tmp_path / 'no'}"]
     (tmp_path / "a.toml").symlink_to(tmp_path / "gone")

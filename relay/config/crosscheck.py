@@ -162,11 +162,29 @@ def one_worker_for_all(
             yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
 
 
+def files_of_several(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find connectors that write to the file of another one."""
+    writers: dict[str, str] = {}
+    for name, connector in connectors.items():
+        made = _made(connector) if connector.settings.enabled else None
+        if made is not None and made.writes is not None:
+            other = writers.setdefault(os.path.realpath(made.writes), name)
+            if other != name:
+                reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"
+                yield merged.mistake(("connector", name, "path"), reason)
+
+
 def _alone(connector: Configured[Any, Any]) -> Connector | None:
     """The connector, if one process has to deliver all of its events."""
-    with suppress(Exception):  # whatever a plugin does: it is told when it is opened
+    made = _made(connector)
+    return made if made is not None and made.alone else None
+
+
+def _made(connector: Configured[Any, Any]) -> Connector | None:
+    """The connector, if it can be made; where it cannot, that is told when it is opened."""
+    with suppress(Exception):  # whatever a plugin does
         made: Connector = connector.plugin(connector.name, connector.settings, folder=Path())
-        return made if made.alone else None
+        return made
     return None
 
 

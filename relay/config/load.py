@@ -74,6 +74,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     for kind, tables in named.items():
         check.warnings.extend(crosscheck.doubts(tables, kind, merged))
     check.warnings.extend(crosscheck.unknown_keys(connectors, registry.made, merged))
+    check.warnings.extend(crosscheck.files_of_several(connectors, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
         check.warnings.append(Mistake(reason=more))

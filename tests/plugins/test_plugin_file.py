@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import gzip
 import io
@@ -5,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -161,7 +163,9 @@ async def test_a_torn_line_is_cut_off_when_the_file_is_opened(connect, make_batc
 
 
 async def test_a_torn_member_hides_nothing_that_comes_later(connect, make_batch, tmp_path):
-    await connect(File, path="x.ndjson", compress="gzip").deliver(make_batch(1))
+    before = connect(File, path="x.ndjson", compress="gzip")
+    await before.deliver(make_batch(1))
+    await before.close()
     with (tmp_path / "x.ndjson.gz").open("ab") as torn:
         torn.write(gzip.compress(b"torn")[:12])
     await connect(File, path="x.ndjson", compress="gzip").deliver(make_batch(2))
@@ -312,3 +316,39 @@ async def test_more_files_than_there_is_time_for_are_settled_one_by_one(connect,
         events, attempts = again, attempts + 1
     assert attempts > 1
     assert all(ids(tmp_path / f"type-{n}") == [n] for n in range(50))
+
+
+@pytest.mark.parametrize("compress", ["none", "gzip"])
+async def test_connectors_that_name_one_file_lose_nothing_there(connect, make_batch, tmp_path, monkeypatch, compress):
+    files = [connect(File, path="x.ndjson", compress=compress, max_age="1h") for _ in range(2)]
+    await files[0].deliver(make_batch(0))
+    async with asyncio.TaskGroup() as group:
+        for n in range(1, 51):
+            for file in files:
+                group.create_task(file.deliver(make_batch(n)))
+    (path,) = tmp_path.iterdir()
+    assert Counter(ids(path)) == {"id-0": 1} | {f"id-{n}": 2 for n in range(1, 51)}
+
+
+async def test_a_write_that_fails_cuts_nothing_of_another_connector(connect, make_batch, tmp_path, monkeypatch):
+    one, other = (connect(File, path="x.ndjson") for _ in range(2))
+    await one.deliver(make_batch(1))
+    failing, go_on, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def fdatasync(fd):
+        if not failing.is_set():
+            failing.set()
+            go_on.wait(5)
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(appending.os, "fdatasync", fdatasync)
+    async with asyncio.TaskGroup() as group:
+        fails = group.create_task(one.deliver(make_batch(2)))
+        while not failing.is_set():
+            await asyncio.sleep(0.001)
+        works = group.create_task(other.deliver(make_batch(3)))
+        await asyncio.sleep(0.05)  # it waits for its turn, or else has written by now
+        go_on.set()
+    assert (len(fails.result()), works.result()) == (1, None)
+    assert ids(tmp_path / "x.ndjson") == ["id-1", "id-3"]

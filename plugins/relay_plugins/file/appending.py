@@ -1,18 +1,52 @@
-"""Files that are only ever appended to: whole writes or none, on disk when they return, a bounded number open."""
+"""Files that are only ever appended to: whole writes or none, on disk when they return, a bounded number open.
+
+Several connectors may name one file, which `relay check` warns of. They write to it by turns, so that none cuts what
+another has just written, or sets it aside.
+"""
 
 import os
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 OPEN_FILES: Final = 128
 """Files kept open; there are fewer Currents event types than that."""
 CHUNK_BYTES: Final = 64 << 10
+
+
+class Turns:
+    """Who in this process writes to which file."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks = WeakValueDictionary[Path, threading.Lock]()
+        self._open = Counter[tuple[int, int]]()
+
+    def at(self, path: Path) -> threading.Lock:
+        """What is held while the file at this path is opened, written or set aside."""
+        with self._lock:
+            return self._locks.setdefault(path, threading.Lock())
+
+    def opened(self, fd: int, by: int = 1) -> None:
+        """A file is open once more, or with -1 once less."""
+        found = os.fstat(fd)
+        with self._lock:
+            self._open[found.st_dev, found.st_ino] += by
+            self._open += Counter()  # without those that are closed
+
+    def is_open(self, path: Path) -> bool:
+        """Whether the file at this path is open. Raises OSError."""
+        found = path.stat()
+        return (found.st_dev, found.st_ino) in self._open
+
+
+TURNS: Final = Turns()
 
 
 class Files:
@@ -31,7 +65,7 @@ class Files:
 
     def append(self, path: Path, data: Iterable[bytes | bytearray], size: int) -> None:
         """Add whole lines, or a whole compressed member, of so many bytes to the file. Raises OSError."""
-        with self._lock:
+        with self._lock, TURNS.at(path):
             file = self._at(path)
             if self._is_full(file, size):
                 self._close(path)
@@ -63,16 +97,17 @@ class Files:
 
     def _opened(self, path: Path) -> "OpenFile":
         make_folder(path.parent)
-        if not self._plain and path.exists() and path.stat().st_size:
+        if not self._plain and path.exists() and path.stat().st_size and not TURNS.is_open(path):
             self._set_aside(path)
         file = OpenFile(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), time.monotonic())
         try:
-            if file.cut_torn_line():
+            if self._plain and file.cut_torn_line():
                 self._warn("cut off a line that was not completely written; its event is written again", path)
             sync_folder(path.parent)
         except OSError:
             os.close(file.fd)
             raise
+        TURNS.opened(file.fd)
         return file
 
     def _is_full(self, file: "OpenFile", more: int) -> bool:
@@ -87,7 +122,9 @@ class Files:
         path.rename(next(name for name in names if not name.exists()))
 
     def _close(self, path: Path) -> None:
-        os.close(self._open.pop(path).fd)
+        fd = self._open.pop(path).fd
+        TURNS.opened(fd, -1)
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
