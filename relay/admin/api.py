@@ -43,6 +43,7 @@ class Api:
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
+            web.post("/lanes/{connector}/retry", self.retry),
             web.post("/lanes/{connector}/forget", self.forget),
             web.post("/reload", self.reload),
             web.get("/openapi.yaml", self.contract),
@@ -93,12 +94,18 @@ class Api:
 
     async def pause(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane hold its events."""
-        return await self._hold(request.match_info["connector"], held=True)
+        connector = request.match_info["connector"]
+        changed = await self._control.hold(connector, held=True)
+        return answer({"connector": connector, "paused": True, "changed": changed})
 
     async def resume(self, request: web.Request) -> web.StreamResponse:
-        """Have a connector's lane go on."""
-        return await self._hold(request.match_info["connector"], held=False)
+        """Have a connector's lane go on, and try again at once if it waits for its destination."""
+        connector = request.match_info["connector"]
+        retried = await self._control.try_now(connector)
+        changed = await self._control.hold(connector, held=False)
+        return answer({"connector": connector, "paused": False, "changed": changed, "retried": retried})
 
-    async def _hold(self, connector: str, *, held: bool) -> web.StreamResponse:
-        changed = await self._control.hold(connector, held=held)
-        return answer({"connector": connector, "paused": held, "changed": changed})
+    async def retry(self, request: web.Request) -> web.StreamResponse:
+        """Have a connector's lane try again at once if it waits for its destination."""
+        connector = request.match_info["connector"]
+        return answer({"connector": connector, "retried": await self._control.try_now(connector)})

@@ -51,3 +51,7 @@ class Control(Protocol):
         """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+
+    async def try_now(self, connector: str) -> bool:
+        """Have a connector that waits for its destination try again at once; False if it does not wait. Raises
+        LookupError, OSError (a worker does not answer)."""

@@ -147,7 +147,7 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
     if lane.paused_by == "admin":
         yield f"relay resume {lane.connector} lets it go on"
     elif lane.paused_by == "destination":
-        yield f"check the {_wrong(status)} in {lane.file}"
+        yield f"check the {_wrong(status)} in {lane.file}; relay resume {lane.connector} tries again at once"
     elif lane.state == "broken":
         yield "tried again by itself; the log has the whole error"
     elif lane.state == "failing":

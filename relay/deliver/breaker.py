@@ -57,6 +57,10 @@ class Breaker:
         if at_once or self._failures >= FAILURES:
             self._open, self._until = True, max(self._until, until)
 
+    def try_now(self) -> None:
+        """The destination is mended, as an admin says: one attempt goes ahead, the others wait for what it finds."""
+        self._until = 0.0
+
     def given_up(self) -> None:
         """An attempt ended without a result; another may take its place."""
         self._probing = False

@@ -114,6 +114,13 @@ class Delivery:
         """Attempts may begin again."""
         self._stop.clear()
 
+    def try_now(self) -> None:
+        """Have what waits to be tried again not wait any longer. A wait for the destination's pace goes on."""
+        self.breaker.try_now()
+        if not self._stop.is_set():
+            self._stop.set()  # wakes who sleeps
+            self._stop.clear()
+
     async def finish(self, batch: Batch, note: Callable[[Settled], None], before: int = 0) -> None:
         """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
         those that have their outcome. Raises Stopped."""
@@ -247,7 +254,7 @@ class Delivery:
             self._holders.add(task)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so long. Raises Stopped as soon as the lane is stopped."""
+        """Wait so long, or until `try_now`. Raises Stopped as soon as the lane is stopped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()

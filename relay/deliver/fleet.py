@@ -64,6 +64,13 @@ class Fleet:
         """Those that run."""
         return tuple(self._lanes.values())
 
+    def lane(self, connector: str) -> LiveLane:
+        """The lane of a connector. Raises LookupError."""
+        if connector not in self._lanes:
+            known = ", ".join(sorted(self._lanes)) or "none"
+            raise LookupError(f"no connector {connector} runs; there are: {known}")
+        return self._lanes[connector]
+
     @property
     def replays(self) -> Mapping[int, Lane]:
         """The lanes of the replays under way, by their numbers."""
@@ -228,6 +235,16 @@ class Fleet:
         pauses = await self._state.pauses()
         for lane in self.lanes:
             lane.hold(pauses.get(lane.name))
+
+    def try_now(self, connector: str) -> bool:
+        """Have a connector that waits for its destination try again at once, in replays as well; False if it does not
+        wait, or does not run yet."""
+        lane = self._lanes.get(connector)
+        tried = lane is not None and lane.try_now()
+        for replay in self.replays.values():
+            if tried and replay.name == connector:
+                replay.delivery.try_now()
+        return tried
 
     async def _look_again(self) -> None:
         """Have all lanes see at once what admins have asked for."""

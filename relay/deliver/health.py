@@ -39,6 +39,11 @@ class Health:
         self.trouble: Trouble | None = None
         """The last one, whether it is over or not."""
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether deliveries do not get through now."""
+        return self.trouble is not None and self.trouble.over is None
+
     def failed(self, reason: str, status: int | None, **details: object) -> None:
         """A delivery did not get through and will be tried again."""
         now = time.monotonic()

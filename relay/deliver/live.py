@@ -74,6 +74,14 @@ class LiveLane(Lane):
             log.info("lane goes on" if since is None else "lane paused by an admin", connector=self.name)
         breaker.held = since
 
+    def try_now(self) -> bool:
+        """Have what waits for the destination be tried again at once; False if deliveries get through."""
+        is_bad = self._delivery.health.is_bad
+        if is_bad:
+            log.info("tried again at once, as an admin asks", connector=self.name)
+            self._delivery.try_now()
+        return is_bad
+
     def look_for_parked(self) -> None:
         """There may be parked events to deliver again."""
         self._again.look()

@@ -148,20 +148,36 @@ class JointView:
         that run heed it; the others do when they start.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        self._check(connector)
+        changed = await ADMIN.run(pause if held else resume, self.folder, connector)
+        await self._post_all(connector, "pause" if held else "resume")
+        return changed
+
+    async def try_now(self, connector: str) -> bool:
+        """Have a connector that waits for its destination try again at once, in all workers; False if it waits in none.
+        Raises LookupError, OSError (a worker refuses)."""
+        self._check(connector)
+        return any(said.get("retried") for said in await self._post_all(connector, "retry"))
+
+    def _check(self, connector: str) -> None:
+        """Raise LookupError unless a connector is configured."""
         if connector not in self.config.connectors:
             known = ", ".join(sorted(self.config.connectors)) or "none"
             raise LookupError(f"no connector {connector} runs; there are: {known}")
-        changed = await ADMIN.run(pause if held else resume, self.folder, connector)
-        path = f"/lanes/{quote(connector, safe='')}/{'pause' if held else 'resume'}"
+
+    async def _post_all(self, connector: str, what: str) -> list[dict[str, Any]]:
+        """Ask all workers for something about a connector; what those say that are there. Raises OSError."""
+        path = f"/lanes/{quote(connector, safe='')}/{what}"
         async with asyncio.TaskGroup() as group:
             asked = [
                 group.create_task(self._post(one.worker, path), name=f"ask worker {one.worker.number}")
                 for one in self._workers
                 if not one.over
             ]
-        if refused := [reason for task in asked if (reason := task.result())]:
+        answers = [task.result() for task in asked]
+        if refused := [one for one in answers if isinstance(one, str)]:
             raise OSError(refused[0])
-        return changed
+        return [one for one in answers if isinstance(one, dict)]
 
     async def forget(self, connector: str) -> Forgotten:
         """Let go of all that is kept of a connector that is not configured, and runs in no worker; not in the middle of
@@ -170,12 +186,12 @@ class JointView:
             running = [lane.connector for lane in (await self.status()).lanes]
             return await forgotten(self.folder, connector, {*self.config.connectors, *running})
 
-    async def _post(self, worker: Worker, path: str) -> str | None:
-        """Ask a worker for something; why it does not do it, if it is there."""
+    async def _post(self, worker: Worker, path: str) -> dict[str, Any] | str | None:
+        """Ask a worker for something: what it says, or why it does not do it; None if it is not there."""
         try:
             async with _session(worker, PAUSE_S) as session, session.post(f"http://worker{path}") as answer:
                 said = msgspec.json.decode(await answer.read(), type=dict[str, Any])
-                return None if answer.ok else f"worker {worker.number}: {said.get('detail')}"
+                return said if answer.ok else f"worker {worker.number}: {said.get('detail')}"
         except GONE:
             return None
         except msgspec.MsgspecError as error:

@@ -10,7 +10,6 @@ from relay.admin import Status, Tap, merged
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.deliver.live import LiveLane
 from relay.journal import Forgotten, Journal, pause, resume
 from relay.runtime.folder import failing_erasures_in, forgotten, parked_in
 from relay.runtime.looks import Looks
@@ -49,7 +48,7 @@ class View:
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """What passes at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
-        taps = self._journal.taps if at == "ingest" else self._lane(at).taps
+        taps = self._journal.taps if at == "ingest" else self._fleet.lane(at).taps
         tap = Tap(Selection(entries))
         taps.add(tap)
         try:
@@ -61,8 +60,7 @@ class View:
         """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
-        if connector not in self.config.connectors:
-            self._lane(connector)  # unless a reload is just adding it, that says no
+        self._check(connector)
         changed = await ADMIN.run(pause if held else resume, self.folder, connector)
         try:
             async with asyncio.timeout(HEED_S):
@@ -71,6 +69,17 @@ class View:
         except TimeoutError:
             raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
         return changed
+
+    async def try_now(self, connector: str) -> bool:
+        """Have a connector that waits for its destination try again at once; False if it does not wait. Raises
+        LookupError."""
+        self._check(connector)
+        return self._fleet.try_now(connector)
+
+    def _check(self, connector: str) -> None:
+        """Raise LookupError unless a connector runs, or a reload is just adding it."""
+        if connector not in self.config.connectors:
+            self._fleet.lane(connector)
 
     async def forget(self, connector: str) -> Forgotten:
         """Let go of all that is kept of a connector that is not configured; not in the middle of a reload. Raises
@@ -81,13 +90,6 @@ class View:
     def _is_held(self, connector: str) -> bool:
         held = (lane.delivery.breaker.held for lane in self._fleet.lanes if lane.name == connector)
         return next(held, None) is not None  # a reload may just be making the lane anew: it is held from the start
-
-    def _lane(self, connector: str) -> LiveLane:
-        for lane in self._fleet.lanes:
-            if lane.name == connector:
-                return lane
-        known = ", ".join(sorted(lane.name for lane in self._fleet.lanes)) or "none"
-        raise LookupError(f"no connector {connector} runs; there are: {known}")
 
     async def status(self) -> Status:
         """How everything is now."""

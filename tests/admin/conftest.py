@@ -67,6 +67,7 @@ class Shown:
     shown: Status = field(default_factory=a_status)
     passing: Taps = field(default_factory=set)
     held: bool = False
+    waits: bool = False
 
     async def status(self) -> Status:
         return self.shown
@@ -85,6 +86,11 @@ class Shown:
         self._known(connector)
         changed, self.held = held != self.held, held
         return changed
+
+    async def try_now(self, connector: str) -> bool:
+        self._known(connector)
+        waited, self.waits = self.waits, False
+        return waited
 
     async def forget(self, connector: str) -> Forgotten:
         if connector == "heap":

@@ -149,8 +149,19 @@ async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
 async def test_a_pause_says_whether_it_was_news(bench: Bench) -> None:
     for action, changed in (("pause", True), ("pause", False), ("resume", True), ("resume", False)):
         seen = await bench.ask("POST", f"/lanes/heap/{action}")
-        assert seen[:2] == (200, {"connector": "heap", "paused": action == "pause", "changed": changed})
-        assert_described("POST", "/lanes/{connector}/pause", seen)
+        more = {} if action == "pause" else {"retried": False}
+        assert seen[:2] == (200, {"connector": "heap", "paused": action == "pause", "changed": changed} | more)
+        assert_described("POST", f"/lanes/{{connector}}/{action}", seen)
+
+
+async def test_a_lane_that_waits_for_its_destination_is_tried_at_once(bench: Bench) -> None:
+    for action in ("resume", "retry"):
+        bench.shown.waits = True
+        for retried in (True, False):
+            seen = await bench.ask("POST", f"/lanes/heap/{action}")
+            assert (seen[0], seen[1]["retried"]) == (200, retried)
+            assert_described("POST", f"/lanes/{{connector}}/{action}", seen)
+    assert (await bench.ask("POST", "/lanes/nobody/retry"))[0] == 404
 
 
 async def test_only_so_many_taps_at_a_time_and_whoever_leaves_makes_room(

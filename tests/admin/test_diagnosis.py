@@ -31,17 +31,20 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         (
             False,
             PAUSED | {"last_error": error("HTTP 401: no", 401)},
-            "paused after 401 at 10:02 UTC; 12,340 pending; check the token in 60-heap.toml",
+            "paused after 401 at 10:02 UTC; 12,340 pending; check the token in 60-heap.toml;"
+            " relay resume heap tries again at once",
         ),
         (
             False,
             PAUSED | {"last_error": error("HTTP 404", 404), "oldest_pending": MORNING},
-            "paused after 404 at 10:02 UTC; 12,340 pending, the oldest for 1h 58m; check the address in 60-heap.toml",
+            "paused after 404 at 10:02 UTC; 12,340 pending, the oldest for 1h 58m; check the address in 60-heap.toml;"
+            " relay resume heap tries again at once",
         ),
         (
             False,
             PAUSED | {"last_error": error("no such key")},
-            "paused after no such key at 10:02 UTC; 12,340 pending; check the address and credentials in 60-heap.toml",
+            "paused after no such key at 10:02 UTC; 12,340 pending; check the address and credentials in 60-heap.toml;"
+            " relay resume heap tries again at once",
         ),
         (
             False,

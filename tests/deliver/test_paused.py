@@ -1,10 +1,15 @@
 """A lane that an admin has paused holds its events, over a restart too, and goes on where it was."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
-from relay.journal import pause, pauses, resume
+import pytest
+
+from relay.api import Batch, Retry, Unauthorized
+from relay.journal import Cursor, Replay, pause, pauses, resume
+from relay.journal.replays import ask_replay
 from tests.deliver.test_lane import Bench, bench
 
 
@@ -47,6 +52,50 @@ async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> No
     await it.fleet.run()
     await it.journal.close()
     it.state.close()
+
+
+@pytest.mark.parametrize("failure", [Retry("busy", after=3000), Unauthorized("no such key"), Retry("away")])
+async def test_what_waits_for_the_destination_is_tried_at_once_when_an_admin_says_so(
+    tmp_path: Path, failure: Exception
+) -> None:
+    """A destination that asked for peace, one that pauses the lane, one that is away; and a replay beside each."""
+
+    def fail(batch: Batch) -> None:
+        raise failure
+
+    async with bench(tmp_path, retry={"first": "50m", "max": "50m"}) as it:
+        (lane,) = it.fleet.lanes
+        assert not it.fleet.try_now("it")
+        await it.send(3)
+        await it.settled()
+        it.connector.answer = fail
+        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 3))
+        await it.until(lambda: len(it.fleet.replays) == 1)
+        await it.send(10)
+        least = 3 if failure.args == ("away",) else 2  # another attempt waits for the first one's hour to be over
+        await it.until(lambda: len(it.connector.batches) >= least and not it.connector.at_once)
+        assert lane.delivery.health.is_bad
+        it.connector.answer = lambda batch: None
+        assert it.fleet.try_now("it")
+        await it.settled()
+        await it.until(lambda: not it.fleet.replays)
+        assert it.connector.delivered.total() == 16
+        assert not it.fleet.try_now("it")
+
+
+async def test_what_is_tried_at_once_and_fails_again_waits_again(tmp_path: Path) -> None:
+    def fail(batch: Batch) -> None:
+        raise Retry("busy", after=3000)
+
+    async with bench(tmp_path, concurrency=1) as it:
+        it.connector.answer = fail
+        await it.send(3)
+        breaker = it.fleet.lanes[0].delivery.breaker
+        for attempt in (1, 2):
+            await it.until(
+                lambda tried=attempt: len(it.connector.batches) == tried and breaker.left(time.monotonic()) > 60
+            )
+            assert it.fleet.try_now("it")
 
 
 async def test_a_stop_ends_a_paused_lane_at_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from relay.admin import Status
 from relay.cli.main import relay as cli
-from relay.testing import Destination, make_event
+from relay.testing import Answer, Destination, make_event
 
 ROOT = Path(__file__).parents[2]
 CLICK, OPEN = "users.messages.email.Click", "users.messages.email.Open"
@@ -210,6 +210,33 @@ async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Any) -> 
         assert relay(daemon, "pause", "hock")[0] == 1
     code, out = relay(daemon, "status")
     assert (code, "no relay runs" in out) == (1, True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_resume_says_that_a_destination_is_mended(daemon: Any, workers: int) -> None:
+    daemon.configure("10-source", f"{SOURCE}[runtime]\nworkers = {workers}\n")
+    async with Destination() as refusing, Destination() as busy:
+        refusing.behaviour = Answer(status=401)
+        busy.behaviour = Answer(status=503, headers={"Retry-After": "3000"})
+        for name, destination in (("refusing", refusing), ("busy", busy)):
+            long = 'retry = { first = "50m", max = "50m" }'
+            daemon.configure(f"20-{name}", f'[connector.{name}]\ntype="http"\nurl="{destination.url}"\n{long}')
+        await daemon.start()
+        await send(daemon, make_event(n=1))
+        await daemon.until(
+            lambda: {lane.state for lane in seen(daemon).lanes}, lambda found: found == {"paused", "failing"}
+        )
+        for name, destination in (("refusing", refusing), ("busy", busy)):
+            destination.behaviour = 200
+            assert relay(daemon, "resume", name) == (0, f"{name} tries again at once\n")
+            await daemon.until(destination.events, bool)
+            await daemon.until(lambda: seen(daemon).lanes, lambda found, it=name: lane_of(found, it).state == "working")
+            assert relay(daemon, "resume", name) == (0, f"{name} was not paused\n")
+        assert relay(daemon, "resume", "bussy")[0] == 1
+
+
+def lane_of(lanes: Any, name: str) -> Any:
+    return next(lane for lane in lanes if lane.connector == name)
 
 
 async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(daemon: Any) -> None:
