@@ -591,7 +591,7 @@ def test_a_mistake_between_settings_is_told_where_the_first_of_them_stands(tmp_p
 def test_what_ids_are_is_wanted_in_words(tmp_path):
     text = "[source.s]\ntype = 'heap_segments'\npath = '/s'\nmatch = 'alias'\n"
     assert mistakes(write(tmp_path, a=text), Registry.discover(())) == [
-        'a.toml:4: source.s.match: expected "external_id", "device_id", "prefix" or "alias:..."'
+        'a.toml:4: source.s.match: expected "external_id", "device_id", "email", "prefix" or "alias:..."'
     ]
 
 

@@ -1,6 +1,7 @@
 """Selections: which events a connector wants, by group, channel, type and glob."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,6 +15,9 @@ TYPES_REMEMBERED: Final = 4096
 
 OPT_IN: Final = ("cohort.Change",)
 """Types that tell of many users at once, and that only few connectors can use: `*` does not ask for them."""
+
+SHORTEST: Final = 3
+"""Letters that tell which name was meant."""
 
 NAMES: Final = sorted({*TYPES, *(t.group for t in TYPES.values()), *(t.channel for t in TYPES.values())})
 
@@ -82,5 +86,18 @@ def _matcher(entry: str) -> Callable[[str], object]:
 
 
 def _unmatched(entry: str) -> Unmatched:
-    close = get_close_matches(entry.removeprefix("!"), NAMES, n=1)
-    return Unmatched(entry, close[0] if close else None)
+    return Unmatched(entry, suggest(entry.removeprefix("!")))
+
+
+def suggest(word: str) -> str | None:
+    """Return what was perhaps meant by a word that matches no type: the group or channel with the most types whose name
+    holds it (`push`), else the name that is like it, else the types that end in it (`bounce`)."""
+    looked_for = re.sub(r"[\W_]", "", word.lower())
+    lists = Counter(name for known in TYPES.values() for name in (known.group, known.channel))
+    holding = [name for name, _ in lists.most_common() if looked_for in name.replace("_", "")]
+    if holding and len(looked_for) >= SHORTEST:
+        return holding[0]
+    if close := get_close_matches(word, NAMES, n=1):
+        return close[0]
+    ends = [name for name in TYPES if name.rpartition(".")[2].lower() == looked_for]
+    return f"*.{ends[0].rpartition('.')[2]}" if len(ends) > 1 else next(iter(ends), None)

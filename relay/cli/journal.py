@@ -8,7 +8,7 @@ from typing import Any
 import click
 import orjson
 
-from relay.cli.options import utf8
+from relay.cli.options import events_option
 from relay.cli.place import Place, headed, one_object, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
@@ -87,9 +87,7 @@ def _repair_line(one: Repair) -> str:
 @journal.command
 @click.option("--from", "start", metavar="OFFSET", default=0, type=click.IntRange(0), help="Begin with this offset.")
 @click.option("--until", "stop", metavar="OFFSET", type=click.IntRange(0), help="End before this offset.")
-@click.option(
-    "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, help="Only these, as in conf.d; repeatable."
-)
+@events_option("Only these, as in conf.d; repeatable.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="So many at most.")
 @places
 def dump(place: Place, start: int, stop: int | None, entries: Sequence[str], limit: int | None) -> None:

@@ -19,6 +19,7 @@ COMMANDS: Final = (
     "config",
     "doctor",
     "erasures",
+    "events",
     "forget",
     "init",
     "journal",

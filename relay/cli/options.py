@@ -45,6 +45,22 @@ def utf8(value: str) -> str:
     return value
 
 
+def complete_entry(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete an entry of a selection, the last of several between commas, with a leading ! or without."""
+    from relay.catalogue import NAMES  # late: only a shell needs it
+
+    before, comma, last = incomplete.rpartition(",")
+    sign = "!" if last.startswith("!") else ""
+    return [f"{before}{comma}{sign}{name}" for name in NAMES if name.startswith(last.removeprefix("!"))]
+
+
+def events_option(help: str) -> Callable[[F], F]:
+    """The option --events, an entry of a selection each time."""
+    return click.option(
+        "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, shell_complete=complete_entry, help=help
+    )
+
+
 def moment_option(name: str, help: str) -> Callable[[F], F]:
     """An option that takes a duration back from now, or a time, and hands on Unix seconds."""
     return click.option(name, metavar="DURATION|TIME", callback=_moment, help=help)

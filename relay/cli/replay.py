@@ -12,7 +12,7 @@ import click
 from relay.admin.diagnosis import span
 from relay.api.settings import check_rate
 from relay.cli.desk import Asked, Desk, desk_of
-from relay.cli.options import moment_option, state_option, utf8
+from relay.cli.options import events_option, moment_option, state_option, utf8
 from relay.cli.output import unescaped
 from relay.cli.place import Place, headed, places, tell_problems, told
 from relay.cli.reading import reading_of
@@ -37,9 +37,7 @@ def _rate(text: str) -> float:
 @click.option("--connector", metavar="NAME", type=utf8, help="Who gets the events.")
 @moment_option("--since", "Events that relay received since: 2h ago, or 2026-01-31T12:00 (UTC).")
 @moment_option("--until", "Events that relay received before: 2h ago, or 2026-01-31T12:00 (UTC).")
-@click.option(
-    "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, help="Only these, as in conf.d; repeatable."
-)
+@events_option("Only these, as in conf.d; repeatable.")
 @click.option(
     "--rate", metavar="N", type=_rate, default=RATE, show_default=True, help="Events per second at most; 0: no limit."
 )

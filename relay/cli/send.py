@@ -22,6 +22,7 @@ from yarl import URL
 
 from relay.api import Walk, retry_after
 from relay.api.batch import one_line
+from relay.cli.options import complete_entry
 from relay.cli.output import unescaped
 from relay.cli.words import printable
 from relay.sandbox.shapes import make_event, types
@@ -37,7 +38,12 @@ ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",
 
 @click.command
 @click.argument("file", type=click.File("rb"), required=False)
-@click.option("--sample", metavar="TYPE", help="Send one made-up event of this Currents type instead of FILE.")
+@click.option(
+    "--sample",
+    metavar="TYPE",
+    shell_complete=complete_entry,
+    help="Send one made-up event of this Currents type instead of FILE.",
+)
 @click.option("--url", default="http://127.0.0.1:8080/currents", show_default=True, help="The source to send to.")
 @click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with the token.")
 @click.option("--batch", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Events per request.")

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from relay.api import ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
 from relay.api.secret import WAYS
+from relay.cli.options import complete_entry
 
 PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings)
 RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
@@ -47,7 +48,8 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         parts = ", ".join(f"{inner} = ..." for inner in field.annotation.model_fields)
         about = f"{about} In TOML: {{ {parts} }}."
-    return click.Option([flag, name], metavar="VALUE", multiple=True, help=about)
+    complete = complete_entry if name in ("events", "on") else None
+    return click.Option([flag, name], metavar="VALUE", multiple=True, help=about, shell_complete=complete)
 
 
 def _holds_secrets(field: FieldInfo) -> bool:

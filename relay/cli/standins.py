@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from relay.cli.options import complete_entry
 from relay.cli.switches import chosen, switch_options
 from relay.sandbox.answers import CurrentsSwitches
 from relay.sandbox.braze import CurrentsSender
@@ -55,7 +56,13 @@ def _listen(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 @click.option("--send-to", metavar="URL", help="Have a Current, and send its events there.")
 @click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
 @click.option("--rate", default=0.0, show_default=True, type=click.FloatRange(0), help="Events a real second, made up.")
-@click.option("--events", default=("*",), multiple=True, help="Which, as in conf.d: a type, group, channel, glob.")
+@click.option(
+    "--events",
+    default=("*",),
+    multiple=True,
+    shell_complete=complete_entry,
+    help="Which, as in conf.d: a type, group, channel, glob.",
+)
 @click.option("--connections", default=4, show_default=True, type=click.IntRange(1), help="Requests at the same time.")
 @switch_options(CohortSwitches, CurrentsSwitches)
 def braze(

@@ -11,7 +11,7 @@ import click
 
 from relay.catalogue import Selection
 from relay.cli.client import Gone, needed
-from relay.cli.options import state_option, utf8
+from relay.cli.options import events_option, state_option, utf8
 from relay.cli.words import moment, printable
 from relay.config import Mistake, Registry
 from relay.config.crosscheck import unmatched
@@ -19,9 +19,7 @@ from relay.words import counted
 
 
 @click.command
-@click.option(
-    "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, help="Only these, as in conf.d; repeatable."
-)
+@events_option("Only these, as in conf.d; repeatable.")
 @click.option("--at", metavar="ingest|CONNECTOR", type=utf8, default="ingest", show_default=True, help="Where to look.")
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="End after so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print NDJSON, each event as it came.")

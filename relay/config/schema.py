@@ -10,18 +10,28 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from relay.api import Settings
+from relay.api import Connector, Settings
+from relay.catalogue import NAMES, TYPES
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS, Registry
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+EVENTS: Final = {
+    "entry": {
+        "description": "A group, a channel, a type, or a glob over types; a leading ! excludes.",
+        "anyOf": [{"enum": [*NAMES, *(f"!{name}" for name in NAMES)]}, {"type": "string"}],
+    },
+    "event type": {"anyOf": [{"enum": [*TYPES]}, {"type": "string"}]},
+}
+"""What editors complete; a type may be newer than the catalogue."""
 
 
 def schema(registry: Registry) -> dict[str, Any]:
     """Make the schema."""
     parts = {f"{kind}.{name}": _typed(kind, name, registry) for kind in KINDS for name in registry.types(kind)}
     parts |= {name: _table(name, model) for name, model in OWN_TABLES.items()}
+    parts["erasure"]["properties"]["on"]["items"] = _link("event type")
     inner: dict[str, Any] = {}
     for table in parts.values():
         inner |= table.pop("$defs", {})
@@ -33,7 +43,7 @@ def schema(registry: Registry) -> dict[str, Any]:
         "type": "object",
         "properties": {name: _link(name) for name in OWN_TABLES} | named,
         "additionalProperties": False,
-        "$defs": parts | unfinished | inner,
+        "$defs": parts | unfinished | inner | EVENTS,
     }
 
 
@@ -71,7 +81,12 @@ def _table(name: str, model: type[Settings]) -> dict[str, Any]:
 def _typed(kind: str, name: str, registry: Registry) -> dict[str, Any]:
     plugin = registry.types(kind)[name]
     table = _table(f"{kind}.{name}", plugin.Settings)
-    table["properties"]["type"] = {"const": name, "description": getdoc(plugin) or ""}
+    properties = table["properties"]
+    properties["type"] = {"const": name, "description": getdoc(plugin) or ""}
+    if kind == "connector":
+        properties["events"]["items"] = _link("entry")
+        for setting in plugin.by_type if issubclass(plugin, Connector) else ():
+            properties[setting]["propertyNames"] = _link("event type")
     return table
 
 
