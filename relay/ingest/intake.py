@@ -109,7 +109,7 @@ class Intake:
         if not self.draining:
             whose = {"source": self.source.name, "client": whence(request, self._settings.trusted_proxies)}
             log.warning("request refused", **whose, status=problem.status, reason=problem.detail)
-        response = problem.response()
+        response = problem.response(request)
         if self.draining:
             response.force_close()  # another request on this connection might not be answered any more
         return response

@@ -15,8 +15,8 @@ class Problem(Exception):
         self.detail = detail
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    def response(self) -> web.Response:
-        """The answer to send."""
+    def response(self, request: web.BaseRequest) -> web.Response:
+        """The answer to send to this request."""
         body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
         response = web.Response(
             status=self.status,
@@ -24,8 +24,9 @@ class Problem(Exception):
             content_type="application/problem+json",
             headers=self.headers,
         )
-        if self.headers.get("Connection") == "close":
-            response.force_close()  # not aiohttp's header alone: what comes next on the connection is no request
+        uninvited = "Expect" in request.headers and not request.content.is_eof()
+        if uninvited or self.headers.get("Connection") == "close":
+            response.force_close()  # what comes next on the connection may be the body, or another request
         return response
 
 

@@ -214,8 +214,8 @@ class Ingest:
         if own is None:
             return self._stray(request)
         if request.method not in ("GET", "HEAD"):
-            return Problem(405, "this is only to be read", Allow="GET, HEAD").response()
-        return await own()
+            return Problem(405, "this is only to be read", Allow="GET, HEAD").response(request)
+        return await own(request)
 
     def _stray(self, request: web.BaseRequest) -> web.Response:
         """Nobody knows whose request this is: perhaps that of a sender whose source was removed or has moved."""
@@ -227,19 +227,19 @@ class Ingest:
         if request.method == "POST":
             by = whence(request, self._settings.trusted_proxies)
             log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
-        return problem.response()
+        return problem.response(request)
 
-    async def _health(self) -> web.Response:
+    async def _health(self, _: web.BaseRequest) -> web.Response:
         return web.json_response({"status": "alive"})
 
-    async def _readiness(self) -> web.Response:
+    async def _readiness(self, request: web.BaseRequest) -> web.Response:
         if not self._ready:
-            return busy("relay is stopping", DRAIN_RETRY_AFTER_S).response()
+            return busy("relay is stopping", DRAIN_RETRY_AFTER_S).response(request)
         if reason := self._journal.refusing:
-            return busy(reason, FULL_RETRY_AFTER_S).response()
+            return busy(reason, FULL_RETRY_AFTER_S).response(request)
         return web.json_response({"status": "ready"})
 
-    async def _contract(self) -> web.Response:
+    async def _contract(self, _: web.BaseRequest) -> web.Response:
         text = contract({path: intake.source.type for path, intake in self._paths.items()})
         return web.Response(text=text, content_type="application/yaml")
 

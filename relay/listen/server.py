@@ -45,8 +45,8 @@ class Server(web.Server):
         self.limits = limits
         self._options = options
         self.open: set[Connection] = set()
-        self._connecting: dict[asyncio.Task[None], float] = {}
-        """Connections in their TLS handshake, and since when."""
+        self._connecting: dict[asyncio.Task[None], tuple[float, str]] = {}
+        """Connections in their TLS handshake: since when, and whose."""
         self.refused = Counter[str](dict.fromkeys(get_args(Cause), 0))
         """Connections that were refused or closed, since the start."""
 
@@ -81,23 +81,24 @@ class Server(web.Server):
 
     def take(self, accepted: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
         """Serve a connection that was accepted, or refuse it."""
+        client = client_of(address)
         if not self.has_room():
-            self.count(self.full, client_of(address))
+            self.count(self.full, client)
             with accepted, suppress(OSError):
                 if tls is None:
                     accepted.send(self.full.answer)
             return
-        task = self._loop.create_task(self._connect(accepted, tls), name=f"{self.name}: a new connection")
-        self._connecting[task] = self._loop.time()
+        task = self._loop.create_task(self._connect(accepted, client, tls), name=f"{self.name}: a new connection")
+        self._connecting[task] = self._loop.time(), client
         task.add_done_callback(lambda done: self._connected(done, accepted))
 
-    async def _connect(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _connect(self, accepted: socket.socket, client: str, tls: ssl.SSLContext | None) -> None:
         """Begin to serve it. The loop closes the socket if that fails."""
         limits = {"ssl": tls, "ssl_handshake_timeout": self.limits.head, "ssl_shutdown_timeout": TLS_END_S}
         try:
             await self._loop.connect_accepted_socket(self, accepted, **(limits if tls else {}))  # type: ignore[arg-type]
         except ConnectionAbortedError:
-            self.refused["timeout"] += 1
+            self.count(self.late, client)
         except OSError:  # a handshake that failed was told where it failed
             self.refused["malformed"] += 1
 
@@ -111,21 +112,23 @@ class Server(web.Server):
         if self.connected < self.bound:
             return True
         longest = heapq.nsmallest(max(1, self.bound // PORTIONS), self._free(), key=lambda one: one[0])
-        for _, close in longest:
+        for _, _, close in longest:
             close()
         self.refused["evicted"] += len(longest)
         if longest:
+            ((most, _),) = Counter(client for _, client, _ in longest).most_common(1)
             reason = f"{self.bound:,} connections are open{self.limits.named('max_connections')}"
-            log.warning("connections without a request closed", listener=self.name, reason=reason, closed=len(longest))
+            told = {"listener": self.name, "client": most, "reason": reason, "closed": len(longest)}
+            log.warning("connections without a request closed", **told)
         return bool(longest)
 
-    def _free(self) -> Iterator[tuple[float, Callable[[], None]]]:
-        """Since when each connection without a request waits for one, and what closes it."""
+    def _free(self) -> Iterator[tuple[float, str, Callable[[], None]]]:
+        """Since when each connection without a request waits for one, whose it is, and what closes it."""
         for connection in self.open:
             if connection.is_free:
-                yield connection.waiting_since, partial(self._abort, connection)
-        for task, since in self._connecting.items():
-            yield since, partial(self._give_up, task)
+                yield connection.waiting_since, connection.client, partial(self._abort, connection)
+        for task, (since, client) in self._connecting.items():
+            yield since, client, partial(self._give_up, task)
 
     def _abort(self, connection: Connection) -> None:
         self.open.discard(connection)

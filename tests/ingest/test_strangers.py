@@ -167,8 +167,9 @@ async def test_at_the_bound_those_who_wait_longest_make_room(tmp_path: Path) -> 
         assert relay.ingest.refused["evicted"] == 1
         assert relay.ingest.connections <= 3
         (line,) = relay.logs
-        assert (line["event"], line["reason"]) == (
+        assert (line["event"], line["client"], line["reason"]) == (
             "connections without a request closed",
+            "127.0.0.1",
             "3 connections are open (ingest.max_connections)",
         )
 
