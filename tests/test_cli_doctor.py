@@ -268,6 +268,27 @@ def test_a_disk_too_small_for_the_journal_is_told(place: Place) -> None:
     assert (level, said.endswith("it is full")) == ("problem", True)
 
 
+@pytest.mark.parametrize(
+    ("free", "of", "told"),
+    [
+        (5000, 9000, ("ok", "5,000 free")),
+        (7, 9000, ("warning", "7 of 9,000 free")),
+        (0, 9000, ("problem", "0 of 9,000 free: no new file can be made, and senders get 503")),
+        (0, 0, ("ok", "as many as there is room for")),
+    ],
+)
+def test_inodes_that_run_out_are_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch, free: int, of: int, told: tuple[str, str]
+) -> None:
+    real = os.statvfs
+
+    def statvfs(path: Any) -> os.statvfs_result:
+        return os.statvfs_result((*real(path)[:5], of, free, free, *real(path)[8:]))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert place.findings()["inodes"] == told
+
+
 @pytest.mark.parametrize(("seconds", "level"), [(0.04, "ok"), (0.06, "warning")])
 def test_a_slow_disk_is_told(place: Place, monkeypatch: pytest.MonkeyPatch, seconds: float, level: str) -> None:
     monkeypatch.setattr(disk, "latencies", lambda folder: [0.001] * 90 + [seconds] * 10)

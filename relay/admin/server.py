@@ -19,7 +19,7 @@ from relay.admin.merging import both_listeners
 from relay.admin.parking import Parking
 from relay.admin.reading import Reading
 from relay.admin.status import ListenerStatus
-from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown
+from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
 from relay.listen import Acceptor, AppRunner, Limits, Server
 
 SOCKET: Final = "admin.sock"
@@ -54,9 +54,9 @@ class Admin:
         admin = self._listen([_bound(self._sockets)], local)
         tokens = [token.reveal() for token in self._settings.tokens]
         remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
-        admin += self._listen(chain(*map(_at, self._settings.listen)), remote)
+        admin += self._listen(_at(self._settings.listen), remote)
         scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
-        self.addresses = {"admin": admin, "metrics": self._listen(chain(*map(_at, self._metrics.listen)), scraped)}
+        self.addresses = {"admin": admin, "metrics": self._listen(_at(self._metrics.listen), scraped)}
 
     def _look(self) -> Mapping[str, ListenerStatus]:
         """How its own listeners are."""
@@ -95,15 +95,16 @@ class Admin:
             path.unlink(missing_ok=True)
 
 
-def _at(address: Address) -> Iterator[socket.socket]:
-    """What listens at an address. Raises OSError."""
-    if isinstance(address, UnixAddress):
-        if address.path.is_socket():
-            address.path.unlink()
-        yield _bound_at(address.path)
-        return
-    for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
-        yield socket.create_server(where, family=family)
+def _at(addresses: Sequence[Address]) -> Iterator[socket.socket]:
+    """What listens at these addresses. Raises OSError."""
+    for address in addresses:
+        if isinstance(address, UnixAddress):
+            if address.path.is_socket():
+                address.path.unlink()
+            yield _bound_at(address.path)
+            continue
+        for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
+            yield socket.create_server(where, family=family, dualstack_ipv6=takes_ipv4(address, addresses))
 
 
 def guard(tokens: Sequence[str]) -> object:

@@ -1,6 +1,6 @@
 """Turns conf.d into one typed `Config`, or into every mistake at once, and finds the plugins it may use."""
 
-from relay.config.address import Address, TcpAddress, UnixAddress, shown
+from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_ipv4
 from relay.config.crosscheck import leaves
 from relay.config.discovery import PLUGIN_FOLDERS
 from relay.config.effective import Effective, effective
@@ -61,5 +61,6 @@ __all__ = [
     "make_sources",
     "server_context",
     "shown",
+    "takes_ipv4",
     "worry",
 ]

@@ -1,6 +1,7 @@
 """Where relay listens: `host:port`, `[v6]:port` or `unix:/path`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -41,6 +42,14 @@ class UnixAddress:
 
 
 Address = TcpAddress | UnixAddress
+
+
+def takes_ipv4(address: Address, all_addresses: Sequence[Address]) -> bool:
+    """Tell whether an address takes IPv4 beside IPv6: `[::]` does, unless another one has its port for IPv4."""
+    if not isinstance(address, TcpAddress) or address.host != "::":
+        return False
+    others = (one for one in all_addresses if isinstance(one, TcpAddress) and ":" not in one.host)
+    return not any(one.port == address.port != 0 for one in others)
 
 
 def shown(name: object, scheme: str = "") -> str:

@@ -3,10 +3,11 @@
 import socket
 import stat
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from relay.config import Address, IngestSettings, UnixAddress, shown
+from relay.config import Address, IngestSettings, UnixAddress, shown, takes_ipv4
 
 BACKLOG: Final = 1024
 
@@ -19,7 +20,7 @@ def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.soc
     found: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for address in addresses:
-            _bind(address, found)
+            _bind(address, found, takes_ipv4=takes_ipv4(address, addresses))
     except OSError:
         close(found)
         raise
@@ -38,25 +39,26 @@ def show(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str
     return [shown(one.getsockname(), scheme) for one in sockets]
 
 
-def _bind(address: Address, found: list[list[socket.socket]]) -> None:
+def _bind(address: Address, found: list[list[socket.socket]], *, takes_ipv4: bool) -> None:
     if isinstance(address, UnixAddress):
         shared = _at_path(address.path)
         for mine in found:
             mine.append(shared)
         return
     for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
-        first = _at_port(family, where)
+        at_port = partial(_at_port, family, takes_ipv4=takes_ipv4)
+        first = at_port(where)
         for mine in found:
-            mine.append(first if mine is found[0] else _at_port(family, first.getsockname(), beside=first))
+            mine.append(first if mine is found[0] else at_port(first.getsockname(), beside=first))
 
 
-def _at_port(family: int, where: object, beside: socket.socket | None = None) -> socket.socket:
+def _at_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.socket | None = None) -> socket.socket:
     """A listener; one that shares the port with another, but with none of another program's."""
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_ipv4)
         if beside is not None:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         one.bind(where)  # type: ignore[arg-type]

@@ -52,6 +52,7 @@ from relay.journal.segment import (
 )
 
 MIB: Final = 1 << 20
+NO_INODES: Final = "the journal's file system has no inodes left: remove files of others (df -i)"
 log = structlog.stdlib.get_logger()
 
 
@@ -147,13 +148,22 @@ class Writer:
         size = max(self.limits.segment_size, needed + PREFIX.size)
         self._make_room(size)
         self.segments = [segment for segment in self.segments if segment.base != self.head]  # it held no event
-        fd, salt = create(self.folder, self.head, size)
+        fd, salt = self._create(size)
         if self._open is not None:
             self._seal(self._open)
         self._open = Open(fd, salt, PREFIX.size)
         fresh = Segment(path_of(self.folder, self.head), self.head, self.head, size, time.time())
         self.segments = [*self.segments, fresh]
         return self._open
+
+    def _create(self, size: int) -> tuple[int, int]:
+        """Make the next segment. Raises OSError."""
+        try:
+            return create(self.folder, self.head, size)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
+                raise OSError(errno.ENOSPC, NO_INODES) from None
+            raise
 
     def _make_room(self, size: int) -> None:
         """Remove what is in the way of a segment of so many bytes. Raises OSError if it would not fit all the same."""
@@ -193,6 +203,12 @@ class Writer:
         if end > self.keep:
             reason = "no room, and journal.on_full is expire_oldest"
             log.error("events removed that were still needed", events=end - max(first, self.keep), reason=reason)
+
+
+def has_no_inodes(folder: Path) -> bool:
+    """Tell whether the file system can hold no further file, however much room it has."""
+    system = os.statvfs(folder)
+    return system.f_files > 0 and system.f_favail == 0
 
 
 def _full(size: int, limits: Limits, free: float) -> str:

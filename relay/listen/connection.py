@@ -158,5 +158,5 @@ class Connection(web.RequestHandler):
 def client_of(address: object) -> str:
     """The address of a client, for the log."""
     if isinstance(address, tuple) and address:
-        return str(address[0])
+        return str(address[0]).removeprefix("::ffff:")  # as a listener for both sees IPv4
     return "unknown" if address is None else "unix"

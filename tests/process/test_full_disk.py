@@ -63,6 +63,41 @@ async def small(disk: Path, daemon: Any) -> AsyncIterator[Any]:
         await daemon.kill()
 
 
+def use_up_inodes(disk: Path) -> list[Path]:
+    """Make strangers' files until no further one can be made."""
+    made = list[Path]()
+    try:
+        while True:
+            path = disk / f"strange-{len(made)}"
+            path.touch()
+            made.append(path)
+    except OSError:
+        return made
+
+
+async def test_inodes_that_are_used_up_are_named(small: Any, disk: Path) -> None:
+    """The 503 of senders, /readyz, the log and relay doctor; room alone is not what is lacking."""
+    remount = ["mount", "-o", "remount,size=200m,nr_inodes=60", str(disk)]
+    subprocess.run(remount, check=True, capture_output=True, timeout=10)
+    async with Destination() as hook:
+        small.configure("10-all", TABLES.replace("16MiB", "64MiB") % ("min_free = 0", hook.url))
+        await small.start()
+        assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        strangers = use_up_inodes(disk)
+        body = b'{"events":[%s]}' % b",".join(make_events(1, events=500))
+        answers = [await small.post(body) for _ in range(5)]
+        refused = [said for status, said in answers if status != 202]
+        assert "no inodes left" in str(refused[-1])
+        async with aiohttp.request("GET", small.url + "/readyz") as answer:
+            assert (answer.status, "no inodes left" in await answer.text()) == (503, True)
+        code, said, _ = relay("doctor", "--conf", small.conf, "--state", small.state)
+        assert (code, "no new file can be made" in said) == (1, True)
+        for path in strangers:
+            path.unlink()
+        assert (await small.post(body))[0] == 202
+        assert "no inodes left" in small.logged("the journal takes no events")[0]["reason"]
+
+
 def fill(disk: Path) -> Path:
     """Write a stranger's file until the disk is full to the last byte."""
     path = disk / "strange"

@@ -27,6 +27,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("state folder", disk.folder),
     ("file system", disk.kind),
     ("room", disk.room),
+    ("inodes", disk.inodes),
     ("fdatasync", disk.sync),
     ("clock", machine.clock),
     ("open files", machine.limits),

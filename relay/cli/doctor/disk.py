@@ -16,6 +16,7 @@ from relay.journal.segment import SUFFIX
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
 """Neither locks nor SQLite's shared memory can be relied on there (sqlite.org/wal.html: no network file systems)."""
+FEW_INODES: Final = 1000
 WRITES: Final = 100
 WRITE_BYTES: Final = 4096
 WRITING_S: Final = 5.0
@@ -87,6 +88,18 @@ def room(it: Installation) -> Finding:
     if left < most:
         return Finding("warning", "room", f"{said}: it will be full at {size(left)} already", advice)
     return Finding("ok", "room", said)
+
+
+def inodes(it: Installation) -> Finding:
+    """Whether the file system can hold further files, however much room it has."""
+    about = os.statvfs(existing(it.journal))
+    if about.f_files == 0 or about.f_favail >= FEW_INODES:  # 0: it makes them as they are needed
+        return Finding("ok", "inodes", f"{about.f_favail:,} free" if about.f_files else "as many as there is room for")
+    full = "" if about.f_favail else ": no new file can be made, and senders get 503"
+    level: Level = "warning" if about.f_favail else "problem"
+    return Finding(
+        level, "inodes", f"{about.f_favail:,} of {about.f_files:,} free{full}", "remove files of others: df -i"
+    )
 
 
 def _taken(path: Path) -> int:
