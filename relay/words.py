@@ -1,4 +1,9 @@
-"""How counts are written for people, in the log and by commands."""
+"""How counts are written for people, in the log and by commands; how long what others say may be."""
+
+from typing import Final
+
+REASON_CHARS: Final = 1000
+"""Of a reason that plugins, filters or destinations give: it is kept for every event."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,6 +19,8 @@ from relay.journal.dump import line
 from relay.route import Route
 
 HELD_BYTES: Final = 1 << 20
+EVENT_BYTES: Final = 64
+"""What an event takes beside its bytes."""
 PORTION: Final = 250
 """Events that are written out at a time, or twice as many."""
 PAUSE_S: Final = 0.05
@@ -43,11 +45,12 @@ class Tap:
         wanted = self._route(block).wanted
         if wanted is None:
             return
-        fit = bisect_right(wanted.ends, HELD_BYTES - self._size)
+        room = max(0, HELD_BYTES - self._size)
+        fit = min(bisect_right(wanted.ends, room), room // EVENT_BYTES)
         self._dropped += len(wanted) - fit
         for start in range(0, fit, PORTION):
             self._held.append(wanted.slice(start, min(start + PORTION, fit)))
-            self._size += len(self._held[-1].body)
+            self._size += _size(self._held[-1])
         self._news.set()
 
     async def portions(self) -> AsyncIterator[bytes]:
@@ -63,7 +66,7 @@ class Tap:
         lines: list[bytes] = []
         while self._held and len(lines) < PORTION:
             block = self._held.popleft()
-            self._size -= len(block.body)
+            self._size -= _size(block)
             lines += map(line, block.events())
         if not self._held:
             self._news.clear()
@@ -71,3 +74,7 @@ class Tap:
                 lines.append(orjson.dumps({"dropped": self._dropped}) + b"\n")
                 self._dropped = 0
         return b"".join(lines)
+
+
+def _size(block: Block) -> int:
+    return len(block.body) + EVENT_BYTES * len(block)

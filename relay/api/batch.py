@@ -19,6 +19,10 @@ except ImportError:  # 13 times slower, the same polynomial
     from zlib import crc32
 
 
+BLOCK_BYTES: Final = 512
+EVENT_BYTES: Final = 8
+KIND_BYTES: Final = 200
+"""What a block takes beside its events' bytes: itself, for each event, for each kind."""
 LINE_BREAK: Final = ord("\n")
 LINES_AT_ONCE: Final = 128
 """A part of so many is small enough that its memory is used again for the next one."""
@@ -53,6 +57,11 @@ class Block:
             ends_of([event.body for event in events]),
             b",".join([event.body for event in events]),
         )
+
+    @property
+    def memory(self) -> int:
+        """About the bytes that the block takes, with its objects."""
+        return len(self.body) + EVENT_BYTES * len(self.index) + KIND_BYTES * len(self.kinds) + BLOCK_BYTES
 
     def start(self, i: int) -> int:
         """Where event number i starts in `body`."""
@@ -136,6 +145,10 @@ class Batch(Sequence[Event]):
     @cached_property
     def _events(self) -> list[Event]:
         return [event for block in self.blocks for event in block.events()]
+
+    def let_go(self) -> None:
+        """Forget what was decoded of the events; it is decoded anew when somebody looks."""
+        vars(self).pop("_events", None)
 
     @property
     def size(self) -> int:

@@ -82,6 +82,9 @@ class ConnectorSettings(Settings):
     """Batches on their way at the same time."""
     window: int = Field(10_000, ge=1)
     """Events at most beyond the saved cursor: what can be sent again after a crash."""
+    memory: ByteSize = Field(16 << 20, ge=1)
+    """Bytes of events, objects included, that are on their way or wait for an earlier one of their key; never less than
+    `concurrency` batches."""
     answers: dict[Status, Literal["deliver", "retry", "reject", "pause"]] = Field(default_factory=dict)
     """What the destination's HTTP statuses mean, where it is not the usual."""
     order_by: str = ""

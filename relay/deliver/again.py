@@ -13,7 +13,7 @@ import structlog
 
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.delivery import Delivery, Settled, Stopped
-from relay.deliver.window import Window
+from relay.deliver.window import Window, size_of
 from relay.journal import Counts, Parked, State
 from relay.route import Failed, Routed
 
@@ -79,7 +79,7 @@ class Again:
             await self._look.wait()
             self._look.clear()
             while marked := await self._marked():
-                await self._window.admit(len(marked))
+                await self._window.admit(len(marked), size_of([one.event for one in marked]))
                 task = await self._delivery.begin(group, partial(self._deliver, marked), "deliver again", len(marked))
                 await asyncio.wait([task])  # it goes on when this is cancelled
             await self._after()
@@ -104,7 +104,7 @@ class Again:
         if _is_counted(marked[0]):
             self._count(counts + Counts(parked=-counts.total))
         self._done += marked
-        self._window.settled(len(marked))
+        self._window.settled(len(marked), size_of([one.event for one in marked]))
         name, again = self._delivery.name, len(marked) - counts.total
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
 

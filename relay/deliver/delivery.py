@@ -127,6 +127,8 @@ class Delivery:
         since, began, waited, left = time.monotonic(), time.time(), False, LeftBehind()
         while True:
             verdict = await self._attempt(batch, left, waited=waited)
+            if verdict.split or verdict.again:
+                batch.let_go()
             if verdict.split:
                 return await self._split(batch, verdict, note, before)
             if self._gives_up(verdict, time.monotonic() - since):

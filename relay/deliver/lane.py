@@ -26,9 +26,10 @@ from relay.deliver.collect import ENDLESS, Collector
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.ordered import Ordered
-from relay.deliver.window import Window
+from relay.deliver.window import Window, size_of
 from relay.journal import Attempts, Counts, Cursor, Journal, Parked
 from relay.route import Route
+from relay.words import REASON_CHARS
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0
@@ -115,7 +116,7 @@ class Lane:
                 async with self._awake:
                     await self._run()
             except Exception as error:
-                self._fault = f"{type(error).__name__}: {error}", self.cursor.position
+                self._fault = f"{type(error).__name__}: {error}"[:REASON_CHARS], self.cursor.position
                 log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exc_info=error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
@@ -198,7 +199,7 @@ class Lane:
                 if span.batch is None and not span.failed:
                     self._settle_at_once(span)
                     continue
-                await self._window.admit(len(span))
+                await self._window.admit(len(span), size_of_span(span))
                 await self._send(group, span)
         finally:
             collector.close()
@@ -236,11 +237,16 @@ class Lane:
             self._settle_partly(settled)
             raise
         self.cursor.settle(span.start, span.stop, sum((each.counts for each in settled), counts))
-        self._window.settled(len(span))
+        self._window.settled(len(span), size_of_span(span))
         return None
 
     def _settle_partly(self, settled: Sequence[Settled]) -> None:
         """The span is cut short: keep what of it has an outcome, so that it is not sent again."""
         for each in settled:
             self.cursor.settle_each(each.batch.offsets(), each.counts)
-            self._window.settled(len(each.batch))
+            self._window.settled(len(each.batch), 0)  # the lane stops: nothing is waited for
+
+
+def size_of_span(span: Span) -> int:
+    """Bytes that the events of a span take in memory until they have their outcomes."""
+    return (size_of(span.batch) if span.batch else 0) + size_of([each.event for each in span.failed])

@@ -13,7 +13,7 @@ from relay.deliver.delivery import Delivery
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
 from relay.deliver.pace import paced
-from relay.deliver.window import Window
+from relay.deliver.window import EVENT_BYTES, Window
 from relay.journal import Counts, Cursor, Journal, Replay, State, unsettled
 from relay.route import Route
 
@@ -35,7 +35,7 @@ class LiveLane(Lane):
         save_soon: Callable[[], None],
     ) -> None:
         delivery = Delivery(connector, settings, state)
-        limits, window = paced(settings.batch, settings.rate), Window(settings.window, save_soon)
+        limits, window = paced(settings.batch, settings.rate), Window(settings.window, memory_of(settings), save_soon)
         self.connector, self.opener = connector, Opener(connector)
         super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self.opener.open)
         self._state = state
@@ -117,3 +117,9 @@ class LiveLane(Lane):
             ready=self.opener.opened,
             until=replay.stop,
         )
+
+
+def memory_of(settings: ConnectorSettings) -> int:
+    """Bytes of events that a lane may have in memory: those on their way have to fit, whatever else it says."""
+    batch = settings.batch
+    return max(settings.memory, settings.concurrency * (batch.size + batch.events * EVENT_BYTES))

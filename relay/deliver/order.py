@@ -1,7 +1,6 @@
 """Which events may go now if those of one key are to stay in order. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 from relay.api import BatchSettings, Event
@@ -29,18 +28,22 @@ class Order:
         """Of the events under way that have one, by their offsets."""
         self._under_way: dict[str, int] = {}
         self._waiting: dict[str, list[Event]] = {}
+        """Without what was decoded of them: there may be many."""
         self._parked: set[str] = set()
         self._since: set[str] = set()
         """Keys that were added to those since `reading`."""
 
     def admit(self, events: Iterable[Event]) -> Admitted:
         """Sort events, in the journal's order, that are new here."""
+        return self._admit((event, self._key(event)) for event in events)
+
+    def _admit(self, events: Iterable[tuple[Event, str | None]]) -> Admitted:
+        """Sort events with their keys, in the journal's order."""
         admitted = Admitted([], [])
         together: set[str] = set()
         """Keys of which the batch that is forming has events."""
         size = 0
-        for event in events:
-            key = self._key(event)
+        for event, key in events:
             if key is not None and key in self._parked:
                 admitted.behind.append(event)
                 self._begin(event, key)
@@ -48,7 +51,7 @@ class Order:
             if not admitted.going or self._is_full(admitted.going[-1], size + len(event.body)):
                 together, size = set(), 0
             if key is not None and key in self._under_way and key not in together:
-                self._waiting.setdefault(key, []).append(event)
+                self._waiting.setdefault(key, []).append(event.with_body(event.body))
                 continue
             if not size:
                 admitted.going.append([])
@@ -72,13 +75,13 @@ class Order:
         if parked and self._park:
             self._parked.update(keys)
             self._since.update(keys)
-        freed: list[Event] = []
+        freed: list[tuple[Event, str | None]] = []
         for key in keys:
             self._under_way[key] -= 1
             if not self._under_way[key]:
                 del self._under_way[key]
-                freed += self._waiting.pop(key, [])
-        return self.admit(sorted(freed, key=attrgetter("offset")))
+                freed += ((event, key) for event in self._waiting.pop(key, []))
+        return self._admit(sorted(freed, key=lambda one: one[0].offset))
 
     def failed(self, events: Iterable[Event]) -> None:
         """These are on their way to be parked, before they have gone."""

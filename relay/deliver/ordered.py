@@ -1,8 +1,8 @@
 """Sends the spans of a lane whose events have to stay in order by a key.
 
 How it fails and recovers: events that wait for an earlier one of their key are held in memory, at most the lane's
-`window` of them. They have no outcome yet: a crash or a stop leaves them to the next start. Each event is settled for
-itself, so that a key whose deliveries fail for a while holds up no other.
+`window` of them and `memory` bytes. They have no outcome yet: a crash or a stop leaves them to the next start. Each
+event is settled for itself, so that a key whose deliveries fail for a while holds up no other.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from relay.api import Batch, Block, Event
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.order import Admitted, Order
-from relay.deliver.window import Window
+from relay.deliver.window import Window, size_of
 from relay.journal import Counts, Cursor, Parked, runs, unsettled
 from relay.route import Failed
 
@@ -74,14 +74,15 @@ class Ordered:
             return
 
     def _note(self, settled: Settled) -> None:
-        self._settle(settled.batch.offsets(), settled.counts)
+        self._settle(settled.batch.offsets(), settled.counts, size_of(settled.batch))
 
     async def _park_failed(self, failed: Sequence[Failed]) -> None:
         try:
             await self._delivery.parking.failed(failed)
         except Stopped:
             return
-        self._settle([each.event.offset for each in failed], Counts(parked=len(failed)))
+        events = [each.event for each in failed]
+        self._settle([event.offset for event in events], Counts(parked=len(failed)), size_of(events))
 
     async def _park_behind(self, events: Sequence[Event]) -> None:
         name = self._delivery.name
@@ -90,12 +91,12 @@ class Ordered:
             await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
         except Stopped:
             return
-        self._settle([event.offset for event in events], Counts(parked=len(events)))
+        self._settle([event.offset for event in events], Counts(parked=len(events)), size_of(events))
         self._look_for_parked()  # what they came behind may be gone by now
 
-    def _settle(self, offsets: Sequence[int], counts: Counts) -> None:
+    def _settle(self, offsets: Sequence[int], counts: Counts, size: int) -> None:
         self._cursor.settle_each(offsets, counts)
-        self._window.settled(len(offsets))
+        self._window.settled(len(offsets), size)
         freed = self.order.settled(offsets, parked=counts.parked > 0)
         self._freed.going.extend(freed.going)
         self._freed.behind.extend(freed.behind)
@@ -106,7 +107,7 @@ class Ordered:
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
         clear = unsettled(span.start, span.stop, runs(sorted(to_come)))
         self._cursor.settle_ranges(clear, span.counts)
-        self._window.settled(span.counts.total)
+        self._window.settled(span.counts.total, 0)
 
 
 def _batch(events: Sequence[Event]) -> Batch:

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from relay.api import DELIVERED, Delivered, Outcome, Reject, Retry, Skipped, Unauthorized
+from relay.words import REASON_CHARS
 
 
 class Refusal(NamedTuple):
@@ -68,10 +69,14 @@ class Verdict:
         return replace(self, again=(), refused=sorted([*self.refused, *given_up], key=attrgetter("number")))
 
 
-def judge(size: int, answer: Sequence[Outcome] | BaseException | None, clean: Callable[[str], str] = str) -> Verdict:
+def judge(size: int, answer: Sequence[Outcome] | BaseException | None, redact: Callable[[str], str] = str) -> Verdict:
     """Read what `deliver` returned or raised for a batch of this size.
 
-    `clean` takes out of the destination's and the connector's words what must not be logged or stored."""
+    `redact` takes out of the destination's and the connector's words what must not be logged or stored."""
+
+    def clean(text: str) -> str:
+        return redact(text[:REASON_CHARS])
+
     match answer:
         case None:
             return Verdict(delivered=size)

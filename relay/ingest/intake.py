@@ -22,6 +22,7 @@ from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.traffic import Traffic
 from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
+from relay.words import REASON_CHARS
 
 FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
@@ -221,7 +222,7 @@ class Intake:
     def _parked(self, decoded: Decoded) -> list[Parked]:
         source = self.source.name
         return [
-            Parked(source, None, None, None, "unreadable", unreadable.reason, 0, unreadable.body)
+            Parked(source, None, None, None, "unreadable", unreadable.reason[:REASON_CHARS], 0, unreadable.body)
             for unreadable in decoded.unreadable
         ]
 

@@ -11,7 +11,15 @@ from typing import Final, Literal
 from relay.journal.parked import connect
 
 KEPT: Final = 100_000
-"""Deliveries at most; the oldest are forgotten first."""
+KEPT_BYTES: Final = 64 << 20
+"""Deliveries at most, and what they may take; the oldest are forgotten first."""
+_TOO_MUCH: Final = """
+    DELETE FROM attempt WHERE rowid <= (
+        SELECT max(rowid) FROM (
+            SELECT rowid, sum(200 + length(ranges) + length(answer)) OVER (ORDER BY rowid DESC) AS size FROM attempt
+        ) WHERE size > ?
+    )
+"""
 
 _NOTE: Final = """
     INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -55,9 +63,10 @@ def note(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
 
 
 def forget(db: sqlite3.Connection, oldest: int) -> None:
-    """Let go of what is about events below this offset, and of the oldest beyond KEPT."""
+    """Let go of what is about events below this offset, and of the oldest beyond KEPT and KEPT_BYTES."""
     db.execute("DELETE FROM attempt WHERE stop <= ?", (oldest,))
     db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (KEPT,))
+    db.execute(_TOO_MUCH, (KEPT_BYTES,))
 
 
 def attempts_at(folder: Path, offset: int) -> list[Attempts]:

@@ -1,4 +1,5 @@
-"""The newest blocks, kept in memory so that lanes that keep up never read a file. Bounded in bytes."""
+"""The newest blocks, kept in memory so that lanes that keep up never read a file. Bounded in bytes, objects
+included."""
 
 from bisect import bisect_right
 
@@ -23,7 +24,7 @@ class Tail:
         """Keep a block; it follows the newest one."""
         self._bases.append(block.offsets[0])
         self._blocks.append(block)
-        self.size += len(block.body)
+        self.size += block.memory
         if self.size > self.max_bytes:
             self._shrink()
 
@@ -58,10 +59,10 @@ class Tail:
     def _shrink(self) -> None:
         count, size = 0, self.size
         while size > self.max_bytes and count < len(self._blocks):
-            size -= len(self._blocks[count].body)
+            size -= self._blocks[count].memory
             count += 1
         self._forget(count)
 
     def _forget(self, count: int) -> None:
-        self.size -= sum(len(block.body) for block in self._blocks[:count])
+        self.size -= sum(block.memory for block in self._blocks[:count])
         del self._blocks[:count], self._bases[:count]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
+from relay.words import REASON_CHARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def applied(step: Filter, event: Event) -> Event | Failed | None:
     try:
         following = step.apply(event)
     except Exception as error:
-        return Failed(event, f"filter {step.name}: {type(error).__name__}: {error}")
+        return Failed(event, f"filter {step.name}: {type(error).__name__}: {error!s:.{REASON_CHARS}}")
     if following is None or isinstance(following, Event):
         return following
     return Failed(event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None")

@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from relay.admin.tap import HELD_BYTES, PORTION, Tap
+from relay.admin.tap import EVENT_BYTES, HELD_BYTES, PORTION, Tap
 from relay.api import Event, Kind
 from relay.api.batch import Block
 from relay.catalogue import Selection
@@ -36,15 +36,20 @@ async def test_what_is_selected_comes_as_lines() -> None:
 async def test_what_there_is_no_room_for_is_counted_and_told_once() -> None:
     tap = Tap(Selection([]))
     size = 1000
-    fit = HELD_BYTES // size
     for number in range(3):
         tap(block(*[OPEN] * 500, size=size, first=500 * number))
     lines = await taken(tap)
     assert lines[-1] == {"dropped": 1500 - len(lines) + 1}
-    assert fit - 2 <= len(lines) - 1 <= fit + 1
+    assert HELD_BYTES // (size + EVENT_BYTES) <= len(lines) - 1 <= HELD_BYTES // size
     assert [line["offset"] for line in lines[:-1]] == list(range(len(lines) - 1))
     tap(block(OPEN, first=9999))
     assert [line["offset"] for line in await taken(tap)] == [9999]
+
+
+async def test_many_small_events_take_no_more_room_than_few_large_ones() -> None:
+    tap = Tap(Selection([]))
+    tap(block(*[OPEN] * 100_000, size=3, first=0))
+    assert sum(map(len, tap._held)) <= HELD_BYTES // EVENT_BYTES
 
 
 async def test_no_portion_is_large_and_a_tap_waits_for_news() -> None:

@@ -239,3 +239,13 @@ def test_single_events_are_settled_in_any_order(offsets: list[int]) -> None:
     cursor = Cursor(0, 0)
     cursor.settle_each(offsets, Counts(delivered=len(offsets)))
     assert {offset for offset in range(14) if cursor.is_settled(offset)} == {*offsets}
+
+
+def test_reasons_are_cut_before_they_are_kept_for_each_event() -> None:
+    """Filters, sources and lanes that fail cut theirs as well."""
+    text = "x" * 100_000
+    for answer in (Retry(text), Reject(text, answer=text), ValueError(text), [Skipped(text)], [Reject(text)]):
+        verdict = judge(1, answer)  # type: ignore[arg-type]
+        reasons = [verdict.reason, verdict.why_skipped, *(one.reason for one in verdict.refused)]
+        assert max(map(len, reasons)) < 1100
+        assert all(len(one.answer) <= 1000 for one in verdict.refused)

@@ -10,11 +10,13 @@ import pytest
 
 from relay.api import User
 from relay.journal import (
+    Attempts,
     Counts,
     Cursor,
     Parked,
     State,
     Which,
+    attempts,
     count_parked,
     drop_parked,
     ledger,
@@ -174,3 +176,13 @@ async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State
     mark_parked(tmp_path, Which(numbers=[2]))
     await state.park([replace(refused(1), first=began), replace(refused(2), first=began)])
     assert [one.again is None for one in parked(tmp_path)] == [True, False]
+
+
+async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "KEPT_BYTES", 5000)
+    state = State(tmp_path)
+    noted = [Attempts("heap", 0, [(n, n + 1)], 2, "delivered", "x" * 1000, 1.0, 1.0) for n in range(20)]
+    await state.save({}, 20, attempts=noted)
+    await state.forget_attempts(0)
+    assert [n for n in range(20) if attempts.attempts_at(tmp_path, n)] == [16, 17, 18, 19]
+    state.close()
