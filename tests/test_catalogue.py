@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.catalogue import TYPES, Selection, Unmatched, without_opt_in
+from relay.catalogue import TYPES, Selection, Unmatched, type_by_name, without_opt_in
 from relay.catalogue.selection import NAMES, TYPES_REMEMBERED
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
@@ -37,7 +37,21 @@ def test_every_real_sample_is_catalogued():
         (["message_engagement"], PURCHASE, None),
         (["message_engagement"], "users.behaviors.Uninstall", "message_engagement"),
         (["message_engagement"], "users.canvas.Abort", "message_engagement"),
-        (["message_engagement"], "users.messages.email.BrandNew", None),
+        (["message_engagement"], "users.messages.email.BrandNew", "message_engagement"),
+        (["email"], "users.messages.email.BrandNew", "email"),
+        (["message_engagement"], "users.messages.telegram.Send", "message_engagement"),
+        (["telegram"], "users.messages.telegram.Send", "telegram"),
+        (["email"], "users.messages.telegram.Send", None),
+        (["message_engagement", "!unknown"], "users.messages.email.BrandNew", "!unknown"),
+        (["message_engagement", "!unknown"], OPEN, "message_engagement"),
+        (["!unknown"], "users.canvas.Abort", "*"),
+        (["unknown"], "brand.New", "unknown"),
+        (["unknown"], OPEN, None),
+        (["canvas"], "users.canvas.step.New", "canvas"),
+        (["customer_behavior"], "users.behaviors.New", "customer_behavior"),
+        (["push_token"], "users.behaviors.pushnotification.New", "push_token"),
+        (["message_engagement"], "messages.email.Open", None),
+        (["message_engagement"], "users.messages", None),
         (["email"], OPEN, "email"),
         (["email"], "email", "email"),
         (["email"], "messages.email.Open", None),
@@ -80,6 +94,28 @@ def test_what_star_does_not_ask_for_a_connector_has_to_name(entries, takes, want
     selection = Selection(without_opt_in(entries, takes))
     assert selection.wants("cohort.Change") is wanted
     assert selection.wants(OPEN) is Selection(entries).wants(OPEN)
+
+
+def test_names_say_the_group_and_channel_that_the_catalogue_has(monkeypatch):
+    """Looked at as well: replays, `relay tail`, what workers hand on, `relay check`: all of them ask a selection."""
+    monkeypatch.setattr("relay.catalogue.types.TYPES", {})
+    current = {name: known for name, known in TYPES.items() if known.status == "current"}
+    said = {name: type_by_name(name) for name in current}
+    assert {name for name in said if said[name] is None} == {name for name in current if name.count(".") == 1} - {
+        name for name in current if not name.startswith("users.")
+    }
+    for name, one in said.items():
+        if one is not None and name != "users.behaviors.Uninstall":
+            assert (one.group, one.channel or current[name].channel) == (current[name].group, current[name].channel)
+
+
+@pytest.mark.parametrize("name", ["", ".", "users", "users.", "users.New", "mine.Type", "x" * 256, "users.message.a.B"])
+def test_what_says_nothing_is_in_no_group(name):
+    assert type_by_name(name) is None
+
+
+def test_unknown_is_no_mistake():
+    assert Selection(["unknown", "!unknown"]).warnings() == []
 
 
 @settings(deadline=None)

@@ -40,6 +40,7 @@ class Currents(Source, type="currents"):
     escapes. (Braze docs, Custom Currents Export.)
     """
 
+    catalogued: ClassVar[bool] = True
     disabled_after: ClassVar[float | None] = DISABLED_AFTER_S
 
     def decode(self, body: bytes) -> Decoded:

@@ -91,6 +91,12 @@ def _ingest(status: Status) -> Iterator[Metric]:
         (((one.source,), status.now - one.refusing.since if one.refusing else 0.0) for one in sources),
     )
     yield _gauge(
+        "relay_ingest_unknown_types",
+        "Event types that came since the start and are not in the catalogue, up to 100; relay status names them.",
+        by,
+        (((one.source,), len(one.unknown_types)) for one in sources),
+    )
+    yield _gauge(
         "relay_ingest_incomplete_syncs",
         "Segment syncs of the last week of which pages never came.",
         by,

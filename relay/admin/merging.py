@@ -137,6 +137,7 @@ def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:
         ack=one.ack + other.ack,
         incomplete=one.incomplete + other.incomplete,
         notice="; ".join(filter(None, (one.notice, other.notice))),
+        unknown_types=sorted({*one.unknown_types, *other.unknown_types}),
     )
 
 

@@ -55,6 +55,8 @@ class SourceStatus:
     """Things that come in several requests and are known to lack one: segment syncs."""
     notice: str = ""
     """What the source has to say itself."""
+    unknown_types: Sequence[str] = ()
+    """Event types that came since the start and are not in the catalogue, up to 100."""
 
     @property
     def refused(self) -> int:

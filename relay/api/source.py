@@ -87,6 +87,8 @@ class Source(Plugin):
     """The setting by which it knows its senders, for `relay check` to ask for."""
     makes: ClassVar[tuple[str, ...]] = ()
     """Event types that it makes itself; those that senders say need not be known."""
+    catalogued: ClassVar[bool] = False
+    """Whether its event types are Braze's, so that one that is not in the catalogue is worth a word."""
     watches: ClassVar[bool] = False
     """Whether `kept` is to be called. With several workers all its events are then kept by the first one."""
 
@@ -95,6 +97,8 @@ class Source(Plugin):
         self.settings: Any = settings
         self._tokens = [b"Bearer " + token.reveal().encode() for token in settings.tokens]
         self._kinds: dict[str, Kind] = {}
+        self.new_types: list[str] = []
+        """Of a source with `catalogued`, types that came for the first time, until somebody has looked at them."""
 
     @cached_property
     def log(self) -> "structlog.stdlib.BoundLogger":
@@ -154,6 +158,8 @@ class Source(Plugin):
             if len(self._kinds) >= KINDS_REMEMBERED:
                 self._kinds.clear()
             kind = self._kinds[type] = Kind(self.name, type, id_field, time_field)
+            if self.catalogued:
+                self.new_types.append(type)
         return kind
 
 

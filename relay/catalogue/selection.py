@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import translate
+from functools import partial
 from typing import Final
 
-from relay.catalogue.types import TYPES
+from relay.catalogue.types import TYPES, type_by_name
 
 TYPES_REMEMBERED: Final = 4096
 """Event types whose answer a selection keeps; a sender that invents types for ever costs no more memory than this."""
@@ -19,7 +20,10 @@ OPT_IN: Final = ("cohort.Change",)
 SHORTEST: Final = 3
 """Letters that tell which name was meant."""
 
-NAMES: Final = sorted({*TYPES, *(t.group for t in TYPES.values()), *(t.channel for t in TYPES.values())})
+UNKNOWN: Final = "unknown"
+"""The entry for all types that are not in the catalogue."""
+
+NAMES: Final = sorted({*TYPES, UNKNOWN, *(t.group for t in TYPES.values()), *(t.channel for t in TYPES.values())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,9 @@ class Selection:
     (`users.behaviors.*`; case matters); a leading `!` excludes. A type is wanted if a positive entry matches it and no
     `!` entry does; a list of `!` entries only starts from everything.
 
-    Groups and channels hold catalogued types only, retired ones included. An unknown type (a new one, one from before
-    mid-2021 without the `users.` prefix, one of your own) belongs to none: `*`, another glob or its exact name take it.
+    A type that is not in the catalogue belongs to the group and channel that its name says, if it says any:
+    `users.messages.*` does, types of your own and those from before mid-2021 without the `users.` prefix do not. The
+    entry `unknown` means every type that is not in the catalogue, so that `!unknown` takes known types only.
     Of what another selection wants, one `within` it wants no more than that.
     """
 
@@ -67,7 +72,8 @@ class Selection:
 
     def warnings(self) -> list[Unmatched]:
         """List the entries that match nothing known. No mistakes: a type may be newer than the catalogue."""
-        return [_unmatched(entry) for entry, matches in self._deciding if entry != "*" and not any(map(matches, TYPES))]
+        nothing = [entry for entry, matches in self._deciding if not any(map(matches, TYPES))]
+        return [_unmatched(entry) for entry in nothing if entry not in ("*", UNKNOWN, f"!{UNKNOWN}")]
 
 
 def without_opt_in(entries: Sequence[str], takes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -81,8 +87,15 @@ def without_opt_in(entries: Sequence[str], takes: Sequence[str] = ()) -> tuple[s
 def _matcher(entry: str) -> Callable[[str], object]:
     if any(char in entry for char in "*?["):
         return re.compile(translate(entry)).match
-    listed = {name for name, known in TYPES.items() if entry in (known.group, known.channel)}
-    return frozenset({entry, *listed}).__contains__
+    return partial(_is_under, entry)
+
+
+def _is_under(entry: str, type: str) -> bool:
+    """Whether an entry that is no glob means this type: by its name, group or channel."""
+    if entry == UNKNOWN:
+        return type not in TYPES
+    said = type_by_name(type)
+    return entry == type or (said is not None and entry in (said.group, said.channel))
 
 
 def _unmatched(entry: str) -> Unmatched:

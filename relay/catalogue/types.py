@@ -15,7 +15,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """What is known of an event type. `status` is `current` or `retired`."""
+    """What is known of an event type. `status` is `current`, `retired`, or `unknown`: not in the catalogue."""
 
     group: str
     channel: str
@@ -29,3 +29,34 @@ def _read(file: Path) -> Mapping[str, EventType]:
 
 TYPES: Final = _read(Path(__file__).with_name("types.csv"))
 """Every catalogued type by its name, for instance `users.messages.email.Open`."""
+
+_FAMILIES: Final = {
+    "users.messages": ("message_engagement", ""),
+    "users.campaigns": ("message_engagement", "campaign"),
+    "users.canvas": ("message_engagement", "canvas"),
+    "users.canvasstep": ("message_engagement", "canvas"),
+    "users.behaviors": ("customer_behavior", ""),
+    "users.behaviors.app": ("customer_behavior", "session"),
+    "users.behaviors.liveactivity": ("customer_behavior", "liveactivity_token"),
+    "users.behaviors.pushnotification": ("customer_behavior", "push_token"),
+    "users.behaviors.subscription": ("message_engagement", "subscription"),
+    "users.behaviors.subscriptiongroup": ("message_engagement", "subscription"),
+    "users.profile": ("user", "profile"),
+    "agentconsole": ("message_engagement", "agent"),
+    "contentoptimizer": ("message_engagement", "content_optimizer"),
+}
+"""What the first parts of a name say; the longest counts."""
+
+
+def type_by_name(name: str) -> EventType | None:
+    """What is known of a type or, if it is not in the catalogue, what its name says; None if that says nothing.
+
+    Of `users.messages.*` the third part is the channel."""
+    if known := TYPES.get(name):
+        return known
+    parts = name.split(".")
+    for length in range(min(3, len(parts) - 1), 0, -1):
+        if family := _FAMILIES.get(".".join(parts[:length])):
+            group, channel = family
+            return EventType(group, parts[2] if parts[1] == "messages" and len(parts) > 2 else channel, "unknown")
+    return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -12,6 +13,9 @@ from relay.cli.client import needed
 from relay.cli.options import state_option
 from relay.cli.words import printable, size, table
 from relay.words import counted
+
+UNKNOWN_NAMED: Final = 10
+"""Event types of a source that are named; all are with --json."""
 
 
 @click.command
@@ -30,7 +34,7 @@ def status(state: Path, as_json: bool) -> None:
 
 def screen(seen: Status) -> list[str]:
     """One screen for people."""
-    notes = [*_replays(seen), *_gone(seen), *_restart(seen), *_wrong(seen)]
+    notes = [*_replays(seen), *_gone(seen), *_restart(seen), *_unknown(seen), *_wrong(seen)]
     parts = [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
     return [*parts, *(["", *notes] if notes else [])]
 
@@ -116,6 +120,15 @@ def _gone(seen: Status) -> Iterator[str]:
 def _restart(seen: Status) -> Iterator[str]:
     if seen.restart:
         yield f"a restart is needed for: {', '.join(seen.restart)}"
+
+
+def _unknown(seen: Status) -> Iterator[str]:
+    """Event types that relay does not know, a few of each source by name."""
+    for one in seen.sources:
+        if types := [printable(name) for name in one.unknown_types]:
+            more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
+            named = ", ".join(types[:UNKNOWN_NAMED]) + more
+            yield f"{one.source}: {counted(len(types), 'event type')} not in relay's catalogue: {named}"
 
 
 def _wrong(seen: Status) -> Iterator[str]:

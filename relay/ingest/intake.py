@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from relay.api import Decoded, Denied, Malformed, Source
+from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.allow import Allowed, whence
 from relay.ingest.body import Body
@@ -20,7 +21,7 @@ from relay.ingest.guard import Guard
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
-from relay.ingest.traffic import Traffic
+from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
 from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
 from relay.words import REASON_CHARS
 
@@ -31,6 +32,7 @@ LARGE: Final = 256 << 10
 DECODING: Final = ThreadPoolExecutor(1, "decode")
 EVENT_BYTES: Final = 150
 """Memory that an event takes on its way to the journal besides its own bytes."""
+UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether your connectors should have it"
 JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
 
@@ -129,6 +131,8 @@ class Intake:
                     loop = asyncio.get_running_loop()
                     decoded = await loop.run_in_executor(DECODING, self._decode, request.headers, content)
                 body.hold(EVENT_BYTES * len(decoded.bodies))
+                if self.source.new_types:
+                    self._look_at_types()
                 if self._limit is not None:
                     self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
                 accepted = await self._keep(decoded)
@@ -137,6 +141,20 @@ class Intake:
         except Malformed as malformed:
             raise Problem(400, str(malformed)) from None
         return self._accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
+
+    def _look_at_types(self) -> None:
+        """Note and tell which types are new here and not in the catalogue."""
+        types, self.source.new_types = self.source.new_types, []
+        known = self.traffic.unknown_types
+        for name in types:
+            if len(known) >= UNKNOWN_TYPES:
+                return
+            if name not in TYPES and name not in known:
+                known[name] = None
+                said = type_by_name(name)
+                group, channel = (said.group, said.channel) if said else ("", "")
+                told = {"source": self.source.name, "type": name, "group": group, "channel": channel}
+                log.warning("event type is not in the catalogue", **told, advice=UNKNOWN_ADVICE, always=True)
 
     def _decode(self, headers: Mapping[str, str], content: bytes) -> Decoded:
         self.source.verify(headers, content)

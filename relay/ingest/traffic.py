@@ -8,6 +8,8 @@ from relay.histogram import QUICK, Histogram
 
 CLASSES: Final = ("2xx", "403", "429", "4xx", "5xx")
 """Who is not allowed and who sends too fast are told apart: nothing is wrong with the source then."""
+UNKNOWN_TYPES: Final = 100
+"""However many types a sender invents."""
 
 
 @dataclass(slots=True)
@@ -22,6 +24,8 @@ class Traffic:
     """Entries of a body that were no events."""
     last: float | None = None
     """Unix seconds at which events were accepted last."""
+    unknown_types: dict[str, None] = field(default_factory=dict)
+    """Event types that came and are not in the catalogue, up to UNKNOWN_TYPES."""
     ack: Histogram = field(default_factory=lambda: Histogram(QUICK))
     """Seconds from a request's headers to its 2xx."""
 

@@ -112,6 +112,7 @@ class Looks:
             ack=traffic.ack.copy(),
             incomplete=intake.source.incomplete,
             notice=intake.source.notice,
+            unknown_types=[*traffic.unknown_types],
         )
 
     async def _gone(self, config: Config) -> list[GoneConnector]:

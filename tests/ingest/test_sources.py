@@ -139,6 +139,24 @@ async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refu
     assert (relay.journal.head, len(parked(relay.folder))) == (9, 1)
 
 
+async def test_types_that_are_not_in_the_catalogue_are_told_once_and_up_to_a_hundred(relay: Relay) -> None:
+    def event(number: int, type: str) -> bytes:
+        return b'{"id":"%d","event_type":"%s"}' % (number, type.encode())
+
+    with capture_logs() as logs:
+        for number, name in enumerate(("users.messages.email.Open", "users.messages.fax.Send", "mine", "mine")):
+            assert (await relay.post(body_of(event(number, name))))[0] == 202
+        told = [(one["type"], one["group"], one["channel"]) for one in logs if "catalogue" in one["event"]]
+        assert told == [("users.messages.fax.Send", "message_engagement", "fax"), ("mine", "", "")]
+        await relay.post(body_of(*(event(number, f"made.up.{number}") for number in range(5000))))
+    assert sum("catalogue" in one["event"] for one in logs) == 100
+    traffic = relay.ingest.intakes["braze"].traffic
+    assert len(traffic.unknown_types) == 100
+    assert [*traffic.unknown_types][:2] == ["users.messages.fax.Send", "mine"]
+    assert await relay.post(b"any type is one's own", "bare") == (202, {"accepted": 1, "parked": 0, "duplicates": 0})
+    assert not relay.ingest.intakes["bare"].traffic.unknown_types
+
+
 class OtherWorker:
     """The first worker, as one of the others sees it: it keeps what begins with "first"."""
 

@@ -10,7 +10,10 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from click.testing import CliRunner
 
+from relay.cli.client import Client
+from relay.cli.main import relay as cli
 from relay.testing import make_event
 
 MIB = 1 << 20
@@ -225,3 +228,25 @@ async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(d
     for _ in range(5):
         assert (await daemon.post(b" " * 900_000 + orjson.dumps({"events": []})))[0] == 200
     assert list((daemon.state / "journal").glob("*.log")) == []
+
+
+async def test_types_that_senders_invent_are_named_in_status(daemon: Any) -> None:
+    daemon.configure(
+        "10-all",
+        '[source.braze]\ntype="currents"\npath="/currents"\n'
+        '[connector.messages]\ntype="file"\npath="messages.ndjson"\nevents=["message_engagement"]\n'
+        '[connector.known]\ntype="file"\npath="known.ndjson"\nevents=["message_engagement", "!unknown"]\n',
+    )
+    await daemon.start()
+    new = [make_event("users.messages.fax.Send"), *(make_event(f"made.up.{number}") for number in range(200))]
+    assert (await daemon.post(b'{"events":[' + b",".join(new) + b"]}"))[0] == 202
+    await daemon.settled("messages", 201)
+    await daemon.settled("known", 201)
+    assert (daemon.state / "messages.ndjson").read_bytes().splitlines() == new[:1]
+    assert not (daemon.state / "known.ndjson").exists()
+    seen = await asyncio.to_thread(CliRunner().invoke, cli, ["status", "--state", str(daemon.state)])
+    assert "braze: 100 event types not in relay's catalogue: users.messages.fax.Send, made.up.0" in seen.output
+    assert len(daemon.logged("event type is not in the catalogue")) == 100
+    metrics = await asyncio.to_thread(Client(daemon.state / "admin.sock").read, "GET", "/metrics")
+    assert b'relay_ingest_unknown_types{source="braze"} 100.0' in metrics
+    assert b"made.up" not in metrics

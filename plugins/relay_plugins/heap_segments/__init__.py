@@ -205,7 +205,8 @@ class HeapSegments(Source, type="heap_segments"):
     def _tell(self, late: Iterable[Sync]) -> None:
         for one in late:
             numbers = {"received": len(one.came), "pages": one.pages, "missing": one.missing[:TOLD]}
-            self.log.warning("segment sync was incomplete", segment=one.segment, task=one.task, **numbers)
+            which = {"segment": one.segment, "task": one.task, "reason": str(one)}  # each differs: all are told
+            self.log.warning("segment sync was incomplete", **which, **numbers)
 
     def remember(self) -> str:
         """The syncs."""
