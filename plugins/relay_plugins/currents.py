@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
-from relay.api import Decoded, Malformed, Source, Unreadable, Walk, is_dense, is_utf8, read_entries
+from relay.api import LARGE, Decoded, Malformed, Source, Unreadable, Walk, is_dense, is_utf8, read_entries
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 DISABLED_AFTER_S: Final = 5 * 86400.0
@@ -67,7 +67,7 @@ def _entries(body: bytes) -> list[msgspec.Raw] | None:
     """The events of a body, unread; None if only a look at each entry can tell. Raises `Malformed` for what is neither
     an envelope nor an event."""
     try:
-        if not is_utf8(body) or is_dense(body):
+        if (len(body) > LARGE and is_dense(body)) or not (body.isascii() or is_utf8(body)):
             return None
         envelope = decode_envelope(body)
         if envelope.events is not msgspec.UNSET:

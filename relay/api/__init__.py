@@ -5,7 +5,16 @@ from relay.api.connector import BatchSettings, Connector, ConnectorSettings, Oth
 from relay.api.event import ERASED, REDACTED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
-from relay.api.json_parts import UNREADABLE, Walk, is_dense, is_utf8, value_in, why_unreadable, without_surrogates
+from relay.api.json_parts import (
+    LARGE,
+    UNREADABLE,
+    Walk,
+    is_dense,
+    is_utf8,
+    value_in,
+    why_unreadable,
+    without_surrogates,
+)
 from relay.api.outcome import (
     DELIVERED,
     Answered,
@@ -26,6 +35,7 @@ from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings,
 __all__ = [
     "DELIVERED",
     "ERASED",
+    "LARGE",
     "REDACTED",
     "UNREADABLE",
     "Answered",

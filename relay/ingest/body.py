@@ -79,7 +79,7 @@ class Body(AbstractContextManager["Body"]):
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _taken_in(self, chunk: bytes) -> bytes:
-        self._take(len(chunk))
+        self.hold(len(chunk))
         if self._taken > self._settings.max_body:
             raise self._too_large()
         return chunk
@@ -95,17 +95,18 @@ class Body(AbstractContextManager["Body"]):
             raise Problem(400, f"the compressed body is broken: {error}") from None
         except OverflowError:
             raise self._too_large() from None
-        self._take(len(unpacked))
+        self.hold(len(unpacked))
         return unpacked
 
     def hold(self, size: int) -> None:
-        """Book bytes for what was made of the body. Raises Problem (503, or 413 if there is never room for it)."""
-        self._take(size)
-
-    def _take(self, size: int) -> None:
-        if self._taken + size > self._pressure.limit:
-            raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
-        self._pressure.take(size)
+        """Book bytes of the body, or for what was made of it. Raises Problem (503, or 413 if there is never room)."""
+        try:
+            self._pressure.take(size)
+        except Problem:
+            if self._taken + size > self._pressure.limit:
+                reason = "the body takes more memory than relay has for all bodies (ingest.max_in_flight)"
+                raise Problem(413, reason) from None
+            raise
         self._taken += size
 
     def _too_large(self) -> Problem:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from relay.api import Decoded, Denied, Malformed, Source
+from relay.api import LARGE, Decoded, Denied, Malformed, Source
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.allow import Allowed, whence
@@ -27,9 +27,8 @@ from relay.words import REASON_CHARS
 
 FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
-LARGE: Final = 256 << 10
-"""Bodies beyond this size are decoded in a thread, one at a time: loop and memory are free for others."""
 DECODING: Final = ThreadPoolExecutor(1, "decode")
+"""Where bodies of more than LARGE bytes are decoded, one at a time: loop and memory are free for others."""
 EVENT_BYTES: Final = 150
 """Memory that an event takes on its way to the journal besides its own bytes."""
 UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether your connectors should have it"
@@ -126,7 +125,8 @@ class Intake:
             with Body(request, self._settings, self._pressure) as body:
                 content = await body.read()
                 if len(content) <= LARGE:
-                    decoded = self._decode(request.headers, content)
+                    self.source.verify(request.headers, content)
+                    decoded = self.source.decode(content)
                 else:
                     loop = asyncio.get_running_loop()
                     decoded = await loop.run_in_executor(DECODING, self._decode, request.headers, content)

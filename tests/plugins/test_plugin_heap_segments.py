@@ -215,7 +215,7 @@ def test_a_sync_of_which_pages_never_came_is_told_of(
     said = capsys.readouterr().out
     whole = numbers in ([1, 2, 3], [0, 1, 2], [3, 1, 2, 2])
     assert ("segment sync was incomplete" in said) is not whole
-    assert whole or f"pages=3 received={came}" in said
+    assert whole or f"received={came}" in said
     assert made.incomplete == (not whole)
     assert whole or f"segment 9007199254740993 has {came} of 3 pages of sync t1, not " in made.notice
 
