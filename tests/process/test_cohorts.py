@@ -243,7 +243,8 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any,
         assert await daemon.stop() == 0
         configure(daemon, tmp_path, new.url)
         await daemon.start()
-        assert any("cohorts were sent to another Braze" in line for line in daemon.stderr)
+        moved = "cohorts were sent to another Braze"
+        await daemon.until(lambda: daemon.stderr, lambda lines: any(moved in line for line in lines))
         there = ("--url", daemon.url + "/cohorts", "--state", daemon.state)
         assert (await cohorts("resync", *there))[0] == 2
         assert (await cohorts("resync", "42", "--all", *there))[0] == 2
