@@ -16,7 +16,7 @@ from relay.journal import Journal, Limits, State
 from relay_plugins.currents import Currents
 
 TOKEN = "sesame-open-77"
-BODY = b'{"events":[{"event_type":"x","id":"1","user":{"email":"jane@customer.example"}}]}'
+BODY = b'{"events":[{"event_type":"users.behaviors.CustomEvent","id":"1","user":{"email":"jane@customer.example"}}]}'
 AUTHORIZED = b"POST /in HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
 GOOD = AUTHORIZED + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
