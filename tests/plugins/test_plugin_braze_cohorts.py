@@ -160,7 +160,7 @@ def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
         ("a\nb\na\n", ["a", "b"]),
         ("External_ID,city\na,Graz\n", ["a"]),
         ('"external_id","city"\n"a","Graz"\n"Doe, J","Wien"\n', ["a", "Doe, J"]),
-        ('"a"\n"b\\n"\n', ["a", "b\n"]),
+        ('"a"\n"b\\"c"\n', ["a", 'b"c']),
         ('{"city": "Graz", "external_id": "a"}\n\n{"id": 17}\n', ["a", "17"]),
         ("\ufeffidentity\r\na\r\n", ["a"]),
         ("17\n18\n", ["17", "18"]),
@@ -229,7 +229,9 @@ def test_a_file_that_may_mean_something_else_is_refused(text: str, form: dict[st
     [
         (b"", "names no user"),
         (b"external_id\n", "names no user"),
-        (b"\xff\n", "is not UTF-8"),
+        (b"\xff\n", "is neither UTF-8 nor UTF-16: from Excel save it as"),
+        ("M\u00fcller\n".encode("cp1252"), "CSV UTF-8"),
+        ("a\nb\n".encode("utf-16-le"), "UTF-16 that does not say so"),
         (b'{"external_id": "a"}\nb\n', "is not JSON"),
         (b'{"name": "a"}\n', "none of the fields"),
         (b'"' + b"a" * 200_000 + b",\n", "field larger"),
@@ -237,6 +239,53 @@ def test_a_file_that_may_mean_something_else_is_refused(text: str, form: dict[st
 )
 def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> None:
     file = BytesIO(data)
+    file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form())
+
+
+HEAPS_EXPORT = "User ID,Identity,Joined\n8210047391,user-1,2026\n8210047392,user-2,2026\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "users"),
+    [
+        (HEAPS_EXPORT.encode(), {}, ["user-1", "user-2"]),
+        (HEAPS_EXPORT.encode("utf-16"), {}, ["user-1", "user-2"]),
+        (b'{"user_id": 82, "identity": "user-1"}\n', {}, ["user-1"]),
+        (b"sep=;\r\nexternal_id;name\r\nuser-1;A\r\n", {}, ["user-1"]),
+        ('"sep=|"\nexternal_id|name\nuser-1|A\n'.encode("utf-16"), {}, ["user-1"]),
+        (b"user_id,id\nuser-1,user-1\n", {}, ["user-1"]),
+        (b"user_id,id\nuser-1,7\n", {"column": "user_id"}, ["user-1"]),
+        (b"external_id\n17.0\nuser-1\n1.5E3\nTotal Ltd\n", {}, ["17.0", "user-1", "1.5E3", "Total Ltd"]),
+    ],
+)
+def test_what_heap_and_spreadsheets_write_is_read(data: bytes, form: dict[str, Any], users: list[str]) -> None:
+    """Looked at as well: NDJSON, `--column`, UTF-16 of both orders, and what is refused below."""
+    assert users_in(BytesIO(data), Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("user_id,id\nuser-1,user-1\nuser-2,7\n", "which has the users, user_id .'user-2'. or id .'7'."),
+        ('{"user_id": "user-1", "id": 7}\n', "which has the users, user_id .'user-1'. or id .7."),
+        ("external_id,external_user_id\na,b\n", "which has the users, external_id"),
+        ("external_id\n1.23457E+15\n", "last digits are lost"),
+        ("external_id\n1,23457E+15\n", "more columns than the header"),
+        ("external_id\n17.0\n18.0\n", "all users end like '17.0'"),
+        ("external_id\nuser-1\nNaN\n", "'NaN' stands for a value that is missing"),
+        ("external_id\nuser-1\n#N/A\n", "stands for a value that is missing"),
+        ("external_id\nuser-1\n#REF!\n", "stands for a value that is missing"),
+        ("external_id\nuser\x00-1\n", "cannot be seen|line contains NUL"),
+        ("external_id\nuser-\u200b1\n", "cannot be seen"),
+        ("external_id\nuser-1\nTotal\n", "is the line of a sum|that of a sum"),
+        ("name,external_id\nA,user-1\nTotal:,1\n", "'Total:,1', is that of a sum"),
+        ("external_id\nuser-1\nGrand Total 1234\n", "sum"),
+    ],
+)
+def test_damage_and_columns_that_disagree_are_refused(text: str, mistake: str) -> None:
+    file = BytesIO(text.encode())
     file.name = "users.csv"
     with pytest.raises(click.ClickException, match=mistake):
         users_in(file, Form())
@@ -253,7 +302,7 @@ QUOTED = b'"external_id"\n"user-30"\n'
         ("<stdin>", {"header": True}, b'"who"\n"user-30"\n', ["user-30"]),
         ("<stdin>", {"header": False}, b'"who"\n"user-30"\n', ["who", "user-30"]),
         ("<stdin>", {}, QUOTED, ["user-30"]),
-        ("<stdin>", {}, b'"user-30"\n"b\\n"\n', ["user-30", "b\n"]),
+        ("<stdin>", {}, b'"user-30"\n"b\\"c"\n', ["user-30", 'b"c']),
         ("vip.ndjson", {}, QUOTED, ["external_id", "user-30"]),
         ("vip.csv", {}, b'{"external_id": "user-30"}\n', ["user-30"]),
     ],

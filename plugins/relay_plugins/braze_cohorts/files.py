@@ -3,9 +3,10 @@
 import csv
 import json
 import re
-from codecs import iterdecode
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, iterdecode
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from io import StringIO
 from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -13,6 +14,7 @@ from typing import IO, Any, Final, NamedTuple
 import click
 
 from relay_plugins.braze_cohorts.change import member_of
+from relay_plugins.braze_cohorts.damage import check_undamaged, is_sum
 
 DELIMITERS: Final = ",;\t"
 NAMES: Final = {
@@ -21,7 +23,19 @@ NAMES: Final = {
     "alias": ("alias_name", "alias", "id", "identity"),
     "prefix": ("identity", "id", "external_id", "external_user_id", "user_id", "device_id", "alias"),
 }
-"""What columns and fields with users are called, by what the ids are; the first that is there is used."""
+"""What columns and fields with users are called, by what the ids are."""
+CERTAIN: Final = {
+    "external_id": ("external_id", "external_user_id"),
+    "device_id": ("device_id",),
+    "alias": ("alias_name", "alias"),
+    "prefix": ("identity",),
+}
+"""Those of them that can be nothing else. The others have to agree, where there are several."""
+HEAPS_OWN: Final = {"identity", "user_id"}
+"""A file with both is Heap's export: its user id is Heap's own number."""
+SEPARATOR: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""What Excel may write before the header."""
+EXCEL: Final = 'from Excel save it as "CSV UTF-8 (Comma delimited)"'
 TITLE: Final = re.compile(
     r"((account|alias|braze|contact|customer|device|e-?mail|external|heap|id|identity|key|label|mail|member|name|number|"
     r"profile|subscriber|user|uuid)s?[\s_.-]*){1,6}",
@@ -48,6 +62,15 @@ class Form(NamedTuple):
         """What the column may be called."""
         return (self.column,) if self.column is not None else NAMES[self.match.partition(":")[0]]
 
+    def candidates(self, known: Sequence[str]) -> list[str]:
+        """Which of these names may have the users: the first does, if the others say the same."""
+        found = [name for name in self.names if name in known]
+        certain = [name for name in found if name in CERTAIN[self.match.partition(":")[0]]]
+        if not certain and {*found} >= HEAPS_OWN:
+            found.remove("user_id")
+            found.sort(key=lambda name: name != "identity")
+        return certain or found
+
 
 def users_in(file: IO[bytes], form: Form) -> list[str]:
     """The users that a file names, each once. Raises ClickException if it cannot be read, or names nobody."""
@@ -55,8 +78,9 @@ def users_in(file: IO[bytes], form: Form) -> list[str]:
         users = [*dict.fromkeys(_users(file, form))]
         for user in users:
             member_of(user, form.match)
+        check_undamaged(users)
     except UnicodeDecodeError:
-        raise click.ClickException(f"{file.name} is not UTF-8") from None
+        raise click.ClickException(f"{file.name} is neither UTF-8 nor UTF-16: {EXCEL}") from None
     except (csv.Error, ValueError) as error:
         raise click.ClickException(f"{file.name}: {error}") from None
     if not users:
@@ -67,7 +91,7 @@ def users_in(file: IO[bytes], form: Form) -> list[str]:
 def _users(file: IO[bytes], form: Form) -> Iterable[str]:
     """One by one: NDJSON if the first line is an object, or a text where nothing says CSV; else CSV. Raises
     ValueError."""
-    lines = ((number, line) for number, line in enumerate(iterdecode(file, "utf-8-sig"), 1) if line.strip())
+    lines = ((number, line) for number, line in enumerate(_lines(file), 1) if line.strip())
     number, first = next(lines, (1, ""))
     every = chain([(number, first)], lines)
     if _is_json(first, Path(str(getattr(file, "name", ""))).suffix.lower(), form):
@@ -77,10 +101,22 @@ def _users(file: IO[bytes], form: Form) -> Iterable[str]:
     return _cells(first, (line for _, line in every), form)
 
 
+def _lines(file: IO[bytes]) -> Iterator[str]:
+    """The lines of a file, in UTF-8 or, if it says so by its first bytes, UTF-16."""
+    first = file.readline()
+    if first.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return StringIO((first + file.read()).decode("utf-16"), newline="")
+    if b"\0" in first:
+        raise ValueError(f"this is no text, or UTF-16 that does not say so: {EXCEL}")
+    return iterdecode(chain([first], file), "utf-8-sig")
+
+
 def _is_json(line: str, ending: str, form: Form) -> bool:
     """A line of CSV may be all in quotes, like a JSON text; then the file's name, the form, and what it says count."""
     if line.lstrip().startswith("{"):
         return True
+    if SEPARATOR.fullmatch(line):
+        return False
     try:
         text = json.loads(line)
     except ValueError:
@@ -95,32 +131,50 @@ def _user(form: Form, number: int, line: str) -> str:
     except ValueError as error:
         raise ValueError(f"line {number}: {line.strip()[:80]!r} is not JSON: {getattr(error, 'msg', error)}") from None
     if isinstance(value, dict):
-        value = next((value[name] for name in form.names if name in value), None)
+        value = _agreed([(name, value[name]) for name in form.candidates([*value])] or [("", None)])
     if isinstance(value, str | int) and not isinstance(value, bool):
         return str(value)
     fields = ", ".join(form.names)
     raise ValueError(f"line {number}: {line.strip()[:80]!r} has none of the fields {fields}: --column names another")
 
 
+def _agreed(found: Sequence[tuple[str, Any]]) -> Any:
+    """The value that all candidates (name, value) have. Raises ValueError."""
+    (name, value), *others = found
+    for other, its in others:
+        if its != value:
+            raise ValueError(f"which has the users, {name} ({value!r:.80}) or {other} ({its!r:.80})? {SAY_COLUMN}")
+    return value
+
+
 def _cells(first: str, lines: Iterable[str], form: Form) -> Iterator[str]:
-    delimiter = max(DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one))))
-    rows = csv.reader(lines, delimiter=delimiter)
+    said = SEPARATOR.fullmatch(first)
+    delimiter = said[1] if said else max(DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one))))
+    rows = csv.reader(islice(lines, 1 if said else 0, None), delimiter=delimiter)
     start = [row for row in islice(rows, LOOK) if row]
-    at, has_header = _column(start, form)
+    columns, has_header = _columns(start, form)
+    titles, row = start[0] if has_header else [], list[str]()
     for row in chain(start[has_header:], rows):
-        if at >= len(row):
-            raise ValueError(f"{delimiter.join(row)[:80]!r} has no column {at + 1}")
-        if user := row[at].strip():
+        if max(columns) >= len(row):
+            raise ValueError(f"{delimiter.join(row)[:80]!r} has no column {max(columns) + 1}")
+        if titles and any(cell.strip() for cell in row[len(titles) :]):
+            raise ValueError(f"{delimiter.join(row)[:80]!r} has more columns than the header")
+        if user := _agreed([(titles[at] if titles else "", row[at].strip()) for at in columns]):
             yield user
+    if is_sum(row):
+        raise ValueError(f"the last line, {delimiter.join(row)[:80]!r}, is that of a sum: remove it")
 
 
-def _column(rows: Sequence[Sequence[str]], form: Form) -> tuple[int, bool]:
-    """Which column has the users, from 0, and whether there is a header. Raises ValueError if that is not certain."""
+def _columns(rows: Sequence[Sequence[str]], form: Form) -> tuple[list[int], bool]:
+    """Which columns have the users, from 0, and whether there is a header. Raises ValueError if that is not certain."""
     cells = [_plain(cell) for cell in rows[0]] if rows else [""]
     if form.column and form.column.isdecimal():
         return _numbered(rows, int(form.column) - 1, form.header)
-    named = next((cells.index(_plain(name)) for name in form.names if _plain(name) in cells), None)
-    if named is not None and form.header is not False:
+    if form.column:
+        named = [cells.index(_plain(form.column))] if _plain(form.column) in cells else []
+    else:
+        named = [cells.index(name) for name in form.candidates(cells)]
+    if named and form.header is not False:
         return named, True
     if form.column:
         raise ValueError(f"there is no column {form.column!r}; the first line has {', '.join(cells)[:200]}")
@@ -129,13 +183,13 @@ def _column(rows: Sequence[Sequence[str]], form: Form) -> tuple[int, bool]:
     return _numbered(rows, 0, form.header)
 
 
-def _numbered(rows: Sequence[Sequence[str]], at: int, header: bool | None) -> tuple[int, bool]:
+def _numbered(rows: Sequence[Sequence[str]], at: int, header: bool | None) -> tuple[list[int], bool]:
     column = [row[at].strip() for row in rows if 0 <= at < len(row)]
     if rows and not column:
         raise ValueError(f"there is no column {at + 1}")
     if header is None and column and _is_title(*column):
         raise ValueError(f"is {column[0][:80]!r} a header, or a user? Say --header or --no-header")
-    return at, bool(header)
+    return [at], bool(header)
 
 
 def _plain(name: str) -> str:
