@@ -7,6 +7,7 @@ from typing import Final
 
 from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
 from relay.journal.failing import FailingErasures
+from relay.journal.known import Doubt
 from relay.words import counted
 
 BEHIND_S: Final = 60.0
@@ -45,6 +46,8 @@ class Diagnosis:
     """Empty if one process does everything."""
     erasures: list[Finding]
     """Where any fail: by connector, or "erasures" for relay's own journal and tables."""
+    doubts: list[Finding]
+    """What an admin has to look at, and may accept: "journal", "clock"."""
 
 
 def diagnose(status: Status) -> Diagnosis:
@@ -59,8 +62,9 @@ def diagnose(status: Status) -> Diagnosis:
     workers = [_worker(one) for one in status.workers]
     running = {one.connector for one in status.lanes}
     erasures = [_erasures(one, now, runs=one.connector in running) for one in status.failing_erasures]
-    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures))
-    return Diagnosis(ok, lanes, sources, journal, workers, erasures)
+    doubts = [_doubt(one, several=bool(workers)) for one in status.doubts]
+    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures, *doubts))
+    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -180,7 +184,15 @@ def _journal(journal: JournalStatus) -> Finding:
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
         return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}; {used}")
-    return Finding("journal", ok=journal.fill < NEARLY_FULL, said=f"journal: {used}{full_in(journal)}")
+    lost = f"; {counted(journal.lost, 'event')} cannot be read (relay journal check)" if journal.lost else ""
+    ok = journal.fill < NEARLY_FULL and not journal.lost
+    return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{lost}")
+
+
+def _doubt(one: Doubt, *, several: bool) -> Finding:
+    where = f" of worker {one.worker}" if several else ""
+    said = f"{one.what}{where}: {one.said}; relay accept {one.what} says that you have seen to it"
+    return Finding(one.what, ok=False, said=said)
 
 
 def _worker(one: WorkerStatus) -> Finding:

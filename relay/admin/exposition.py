@@ -117,6 +117,9 @@ def _journal(status: Status) -> Iterator[Metric]:
     )
     yield _counter("relay_journal_accepted_bytes", "Bytes of the events written.", (), [((), journal.bytes)])
     yield _counter("relay_journal_failed_commits", "Commits that failed: senders got 503.", (), [((), journal.failed)])
+    yield _counter(
+        "relay_journal_lost_events", "Events that could not be read: damaged or removed.", (), [((), journal.lost)]
+    )
     each = {str(one.worker): one.journal for one in status.workers if one.journal} or {"0": journal}
     yield _gauge(
         "relay_journal_size_bytes",
@@ -236,6 +239,13 @@ def _runtime(status: Status) -> Iterator[Metric]:
     dropped = "Lines of the log that standard error did not take."
     yield _counter("relay_runtime_dropped_log_lines", dropped, (), [((), status.dropped_log_lines)])
     yield _gauge("relay_runtime_memory_bytes", "Memory in RAM.", (), [((), status.memory)])
+    doubts = {one.what for one in status.doubts}
+    yield _gauge(
+        "relay_runtime_doubtful",
+        "1: an admin has to look at it, and may accept it (relay accept).",
+        ("what",),
+        (((what,), float(what in doubts)) for what in ("clock", "journal")),
+    )
     away = sum(one.away for one in status.workers)
     yield _gauge("relay_runtime_workers_away", "Workers that do not answer, or are started again.", (), [((), away)])
 

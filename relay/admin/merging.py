@@ -20,6 +20,7 @@ from relay.admin.status import (
     Status,
 )
 from relay.journal.failing import FailingErasures
+from relay.journal.known import Doubt
 from relay.journal.parked import ParkedTotal
 
 T = TypeVar("T")
@@ -28,7 +29,10 @@ SEVERITY: Final = ("working", "failing", "paused", "broken")
 
 
 def merged(
-    statuses: Sequence[Status], parked: Sequence[ParkedTotal], failing_erasures: Sequence[FailingErasures] = ()
+    statuses: Sequence[Status],
+    parked: Sequence[ParkedTotal],
+    failing_erasures: Sequence[FailingErasures] = (),
+    doubts: Sequence[Doubt] = (),
 ) -> Status:
     """The status of all of them together; of each lane the worst state. The rest is what is so in all of them. In the
     middle of a reload a connector that has gone from one may run in another still: then it has a lane."""
@@ -48,7 +52,8 @@ def merged(
     ]
     running = {one.connector for one in lanes}
     gone = [one for one in whole.gone if one.connector not in running]
-    return replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked, failing_erasures=failing_erasures)
+    whole = replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked)
+    return replace(whole, failing_erasures=failing_erasures, doubts=doubts)
 
 
 def ended(last: Status) -> Status:
@@ -179,6 +184,7 @@ def _journal(one: JournalStatus, other: JournalStatus) -> JournalStatus:
         refusing=one.refusing or other.refusing,
         bytes=one.bytes + other.bytes,
         failed=one.failed + other.failed,
+        lost=one.lost + other.lost,
         syncs=one.syncs + other.syncs,
     )
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from relay.histogram import Histogram
 from relay.journal.failing import FailingErasures
+from relay.journal.known import Doubt
 from relay.journal.parked import ParkedTotal
 
 State = Literal["working", "failing", "paused", "broken"]
@@ -143,6 +144,8 @@ class JournalStatus:
     """Of the events accepted since the start."""
     failed: int
     """Commits that failed."""
+    lost: int = 0
+    """Events that could not be read: they are damaged, or somebody has removed them."""
     syncs: Histogram
     """Seconds that each commit's fdatasync took."""
 
@@ -221,6 +224,8 @@ class Status:
     replays: Sequence[ReplayStatus] = ()
     gone: Sequence[GoneConnector] = ()
     failing_erasures: Sequence[FailingErasures] = ()
+    doubts: Sequence[Doubt] = ()
+    """What an admin has to look at, and may accept."""
     restart: Sequence[str] = ()
     """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
     workers: Sequence[WorkerStatus] = ()

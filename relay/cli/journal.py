@@ -12,10 +12,10 @@ from relay.cli.options import events_option
 from relay.cli.place import Place, headed, one_object, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
-from relay.journal.books import acknowledged, lanes
 from relay.journal.check import Segment, WorkerCheck
 from relay.journal.dump import PROBLEM, Part
 from relay.journal.folders import journals
+from relay.journal.known import acknowledged_in
 from relay.journal.repair import Repair, plan
 from relay.journal.repair import repair as mend
 from relay.words import counted
@@ -65,7 +65,7 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
     lost event count it as expired. With --dry-run, exits with 1 if there is something to repair.
     """
     workers = journals(place.state, place.path).items()
-    needed = [(number, its, acknowledged(lanes(folder))) for number, (folder, its) in workers]
+    needed = [(number, its, acknowledged_in(folder)) for number, (folder, its) in workers]
     planned = [(number, plan(its, offset)) for number, its, offset in needed]
     is_good = not any(repairs for _, repairs in planned)
     lines = headed([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])

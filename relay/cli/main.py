@@ -13,6 +13,7 @@ from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
 
 COMMANDS: Final = (
+    "accept",
     "add",
     "audit",
     "check",

@@ -136,4 +136,4 @@ def _wrong(seen: Status) -> Iterator[str]:
     found = diagnose(seen)
     each = (*found.workers, *found.sources, found.journal, *found.lanes)
     yield from (printable(one.said) for one in each if not one.ok or one.parked)
-    yield from (printable(one.said) for one in found.erasures)
+    yield from (printable(one.said) for one in (*found.erasures, *found.doubts))

@@ -81,6 +81,7 @@ class Collector:
         first = min(await self._reader.skip(self._position), self._until)
         if first == self._position:
             self._sort(await self._reader.read(first))
+            self._pass(self._reader.offset)
             return True
         if self._forming.stop != self._position:
             if not self._forming.empty:
@@ -91,14 +92,21 @@ class Collector:
         return True
 
     def _sort(self, blocks: list[Block]) -> None:
-        """Leave out what is settled already; a gap before a block is what retention has removed."""
+        """Leave out what is settled already; a gap before a block is what retention has removed, or what is damaged."""
         for block in blocks:
+            self._pass(block.offsets[0])
             start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
-            self._expired += unsettled(self._position, start, self._ahead)
             rest = unsettled(start, stop, self._ahead)
             for first, last in rest:
                 self._pieces += self._cut(block.slice(first - start, last - start))
             self._position = stop
+
+    def _pass(self, offset: int) -> None:
+        """Nothing up to this offset can be read."""
+        start = min(offset, self._until)
+        if start > self._position:
+            self._expired += unsettled(self._position, start, self._ahead)
+            self._position = start
 
     def _cut(self, block: Block) -> list[Block]:
         """What goes through filters does so in small pieces: their memory is used again for the next one."""

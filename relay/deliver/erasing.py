@@ -31,9 +31,11 @@ from relay.deliver.live import LiveLane
 from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State
+from relay.journal.clock import DAY_S
 from relay.journal.erasure import Erasure, merged_users
 from relay.journal.erasures import (
     compacted,
+    correct_asked,
     counted,
     done,
     erased,
@@ -135,7 +137,11 @@ class Eraser:
         """Do what is due; these connectors are told."""
         under_way = await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
         self._at_connectors = any(one.compacted for one in under_way)
-        last = time.time() - self._settings.after
+        now = self._journal.clock.now()
+        if not self._journal.clock.ahead and any(one.asked > now + DAY_S for one in under_way):
+            await self._state.run(lambda db: correct_asked(db, now, now + DAY_S))
+            return  # they were asked for by a clock that was ahead: they wait from now on
+        last = now - self._settings.after
         due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
         if due and time.monotonic() >= self._next:
             await self._compact(due[:MOST])

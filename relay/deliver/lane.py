@@ -6,8 +6,9 @@ How it fails and recovers:
   cursor, in any order. A crash delivers again what was sent but not yet saved as settled: at most `window` events.
 - A lane begins once its connector is open: until then, however long that takes, its backlog is on disk.
 - A slow or dead destination holds `concurrency` batches in memory and reads no further: its backlog is on disk.
-- An error that is not the destination's (a damaged segment, a bug) stops this lane alone; it starts again from its
-  cursor after RESTART_S, for as long as it takes.
+- What cannot be read in the journal is passed over, and counts as expired.
+- An error that is not the destination's (a disk that refuses to be read, a bug) stops this lane alone; it starts again
+  from its cursor after RESTART_S, for as long as it takes.
 - When events are erased the lane is put to rest: what it has in memory is forgotten, and read again from its cursor.
 """
 
@@ -220,7 +221,8 @@ class Lane:
 
     def _settle_at_once(self, span: Span) -> None:
         if expired := span.counts.expired:
-            why = "they had to leave the journal before they were delivered"
+            gone = span.start < self._journal.oldest
+            why = "they had to leave the journal before they were delivered" if gone else "the journal is damaged there"
             log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
         self.cursor.settle(span.start, span.stop, span.counts)
 

@@ -101,10 +101,13 @@ class Outfitter:
         cursor = await self._state.cursor(connector)
         if cursor is None:
             offset = await self._journal.offset_of(start)
+            if start == "now" and self._state.now is not None:
+                offset = min(offset, self._state.now)
             return Cursor(offset, offset)
         if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
-            log.error("the journal is older than the cursor; starting at its head", connector=connector, head=head)
-            return Cursor(head, head)
+            oldest = self._journal.oldest
+            log.error("the journal is older than the cursor; starting at its oldest event", connector=connector)
+            return Cursor(oldest, oldest)
         return cursor
 
 

@@ -1,7 +1,7 @@
 """Reads the journal for events that ask for an erasure, and, if that is wanted, for the identities of users.
 
 How it fails and recovers: what it finds and how far it has read are saved in one transaction, so no request is lost or
-noticed twice. What it has not read, the journal keeps. Where the journal is damaged it waits, as a lane does.
+noticed twice. What it has not read, the journal keeps. What is damaged it passes over, as a lane does.
 """
 
 import asyncio
@@ -43,9 +43,10 @@ class Watch:
         return bool(self._on or self._identities)
 
     async def open(self) -> None:
-        """Find its place: where it was, or, the first time, the journal's head. Raises sqlite3.Error."""
+        """Find its place: where it was, or, the first time, as a connector that begins now. Raises sqlite3.Error."""
         found = await self._state.look(watch_position)
-        self.position = self._journal.head if found is None else min(found, self._journal.head)
+        new = self._journal.head if self._state.now is None else self._state.now
+        self.position = new if found is None else min(found, self._journal.head)
         await self._save(self.position, [], [])
 
     async def run(self) -> None:

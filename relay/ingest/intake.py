@@ -53,12 +53,13 @@ class Intake:
         self._first = first
         self.source, self._settings, self._pressure = source, settings, pressure
         self._journal, self._state, self._save_soon = journal, state, save_soon
+        steady = journal.clock.steady
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = Limit(rate) if rate else None
-        self.duplicates = Duplicates(Seen(state.folder, source.name, window)) if window and not first else None
+        self.duplicates = Duplicates(Seen(state.folder, source.name, window, steady)) if window and not first else None
         self._left_out = 0
-        self._guard = Guard(source, save_soon)
+        self._guard = Guard(source, save_soon, steady)
         self.traffic = Traffic()
         self.draining = False
 

@@ -10,6 +10,7 @@ from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, 
 from relay.journal.cursor import unsettled
 from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
+from relay.journal.known import acknowledged_in, doubts_of, has_tables
 from relay.journal.parked import ParkedTotal, own_totals, summed
 from relay.words import counted
 
@@ -88,10 +89,13 @@ class Seen:
     after: Sequence[Books]
     """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
 
+    acknowledged: int = 0
+    """Events below this offset were acknowledged before the journal was read, by what the database knows of it."""
+
     @property
     def head(self) -> int:
-        """Events below this offset were acknowledged before the journal was read."""
-        return acknowledged(self.before)
+        """The same, by the books as well."""
+        return max(self.acknowledged, acknowledged(self.before))
 
     @property
     def kept(self) -> list[Range]:
@@ -152,11 +156,14 @@ def _source(name: str, parts: Sequence[SourceBooks]) -> SourceBooks:
 def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
     """Audit a state folder and its journal, whether relay runs or not. `kept_for`: the connectors for which the journal
     keeps the events that they still need; None: all. Raises FileNotFoundError, OSError, sqlite3.Error."""
-    before = books(state)
+    doubts = [one.said for one in doubts_of(0, state, journal) if one.what == "journal"]
+    if doubts and not has_tables(state):
+        raise FileNotFoundError(doubts[0])
+    before, head = books(state), acknowledged_in(state)
     parked = parked_offsets(state)
-    found = inspect(journal, acknowledged(before))
-    seen = Seen(before=before, parked=parked, journal=found, after=books(state))
-    problems = [*journal_problems(seen)]
+    found = inspect(journal, head)
+    seen = Seen(before=before, parked=parked, journal=found, after=books(state), acknowledged=head)
+    problems = [*journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(before, key=lambda lane: lane.connector):
         may_expire = kept_for is not None and lane.connector not in kept_for

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.journal.books import acknowledged, lanes
 from relay.journal.folders import journals
 from relay.journal.inspect import Condition, Inspected, inspect
+from relay.journal.known import acknowledged_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def check_all(state: Path, path: Path) -> Check:
 
 
 def _check(worker: int, folder: Path, journal: Path) -> WorkerCheck:
-    needed = acknowledged(lanes(folder))  # first: what is acknowledged now is in the journal that is then read
+    needed = acknowledged_in(folder)  # first: what is acknowledged now is in the journal that is then read
     found = inspect(journal, needed)
     return WorkerCheck(worker=worker, ok=all(segment.is_whole for segment in found), segments=[*map(_segment, found)])
 

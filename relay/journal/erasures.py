@@ -181,6 +181,11 @@ def compacted(db: sqlite3.Connection, numbers: Collection[int], problem: str | N
     db.executemany("UPDATE erasure SET compacted = ?, problem = ? WHERE number = ?", rows)
 
 
+def correct_asked(db: sqlite3.Connection, now: float, latest: float) -> None:
+    """Have erasures that were asked for later than `latest` be asked for now. Times are Unix seconds."""
+    db.execute("UPDATE erasure SET asked = ? WHERE asked > ? AND done IS NULL", (now, latest))
+
+
 def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
     """Keep what a connector has answered for erasures."""
     rows = [(number, one.connector, one.outcome, one.reason, time.time()) for number, one in answers.items()]

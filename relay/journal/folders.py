@@ -6,6 +6,7 @@ from typing import Final
 
 FOLDER_NAME: Final = "workers"
 DATABASE: Final = "relay.db"
+LOCK: Final = "lock"
 WORKER_NUMBERS: Final = 1_000_000_000
 """Parked events and replays of a worker are numbered from so many times its own number on, so that each number names
 one of them."""
@@ -17,8 +18,10 @@ def worker_folder(state: Path, number: int) -> Path:
 
 
 def worker_folders(state: Path) -> dict[int, Path]:
-    """The folders of all workers that ever ran, by their numbers; that of the first is always among them."""
-    found = (database.parent.name for database in (state / FOLDER_NAME).glob(f"[1-9]*/{DATABASE}"))
+    """The folders of all workers that ever ran, by their numbers; that of the first is always among them.
+
+    A worker whose database is gone has run as well: its lock says so."""
+    found = {file.parent.name for name in (DATABASE, LOCK) for file in (state / FOLDER_NAME).glob(f"[1-9]*/{name}")}
     return {number: worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))}
 
 

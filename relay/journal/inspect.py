@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.api import Block
-from relay.journal.books import acknowledged, lanes
 from relay.journal.folders import journals
+from relay.journal.known import acknowledged_in
 from relay.journal.record import HEADER
-from relay.journal.segment import READ_BYTES, SUFFIX, Corrupt, SegmentReader, base_of
+from relay.journal.segment import READ_BYTES, Corrupt, SegmentReader, base_of, segment_files
 from relay.words import counted
 
 ENDLESS: Final = 1 << 63
@@ -143,7 +143,7 @@ def segments(folder: Path, needed: int = 0) -> list[Inspected]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no journal")
-    paths = sorted(folder.glob(f"[0-9]*{SUFFIX}"), key=base_of)
+    paths = segment_files(folder)
     bases = [base_of(path) for path in paths]
     return [
         Inspected(path, base, stop, needed) for path, base, stop in zip(paths, bases, [*bases[1:], None], strict=False)
@@ -155,7 +155,7 @@ def all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
 
     Raises FileNotFoundError, sqlite3.Error."""
     found = journals(state, path).items()
-    return {number: segments(journal, acknowledged(lanes(folder))) for number, (folder, journal) in found}
+    return {number: segments(journal, acknowledged_in(folder)) for number, (folder, journal) in found}
 
 
 def damage(listed: Sequence[Inspected]) -> list[str]:

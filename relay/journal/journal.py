@@ -16,6 +16,8 @@ import structlog
 
 from relay.api import Block, Kind
 from relay.histogram import Histogram
+from relay.journal.clock import Clock
+from relay.journal.identity import Known
 from relay.journal.reader import Reader
 from relay.journal.retention import Limits
 from relay.journal.seek import offset_at, received_at
@@ -63,9 +65,11 @@ class Group:
 class Journal:
     """The durable log of one state folder. Use it from the event loop that opened it."""
 
-    def __init__(self, folder: Path, limits: Limits, memory: int) -> None:
-        """Open and, if need be, repair the journal. Blocking. Raises OSError and segment.Corrupt."""
-        self._writer = Writer(folder, limits)
+    def __init__(self, folder: Path, limits: Limits, memory: int, known: Known | None = None) -> None:
+        """Open the journal. Blocking. `known`: what the database knows of it.
+
+        Raises OSError, identity.OtherJournal (it is not the database's)."""
+        self._writer = Writer(folder, limits, known)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
         self._tail = Tail(memory)
         self._groups: deque[Group] = deque()
@@ -86,6 +90,26 @@ class Journal:
     def folder(self) -> Path:
         """Where its files are."""
         return self._writer.folder
+
+    @property
+    def identity(self) -> str:
+        """Its id, which a copy of it shares."""
+        return self._writer.identity
+
+    @property
+    def problem(self) -> str:
+        """What of the acknowledged events was damaged or missing at the start; "": nothing."""
+        return self._writer.problem
+
+    @property
+    def clock(self) -> Clock:
+        """The time by which things are removed."""
+        return self._writer.clock
+
+    @property
+    def lost(self) -> int:
+        """Events that could not be read since the start: they are damaged, or somebody has removed them."""
+        return self._writer.lost.events
 
     @property
     def oldest(self) -> int:

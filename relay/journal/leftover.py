@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.journal.books import books
+from relay.journal.known import has_tables
 from relay.journal.parked import connect
 
 _ASKED: Final = """
@@ -16,7 +17,10 @@ _ASKED: Final = """
 
 
 def has_work(folder: Path) -> bool:
-    """Whether there are events to deliver, replays or erasures to be done. Raises FileNotFoundError, sqlite3.Error."""
+    """Whether there are events to deliver, replays or erasures to be done. Nobody knows if the database is gone: then
+    the worker has to look. Raises sqlite3.Error."""
+    if not has_tables(folder):
+        return True
     with closing(connect(folder, "ro")) as db:
         return any(lane.ledger.pending for lane in books(folder)) or is_asked(db)
 

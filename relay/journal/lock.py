@@ -3,9 +3,8 @@
 import fcntl
 import os
 from pathlib import Path
-from typing import Final
 
-FILE_NAME: Final = "lock"
+from relay.journal.folders import LOCK
 
 
 def lock(folder: Path) -> int:
@@ -13,7 +12,7 @@ def lock(folder: Path) -> int:
 
     Raises OSError if another process has it.
     """
-    fd = os.open(folder / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -27,7 +26,7 @@ def lock(folder: Path) -> int:
 def is_locked(folder: Path) -> bool:
     """Whether a process has locked the folder."""
     try:
-        fd = os.open(folder / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -43,5 +42,5 @@ def holder(folder: Path) -> int | None:
     """The process that has locked the folder; None if there is none, or it does not say. Raises OSError."""
     if not is_locked(folder):
         return None
-    said = (folder / FILE_NAME).read_text(errors="replace").strip()
+    said = (folder / LOCK).read_text(errors="replace").strip()
     return int(said) if said.isdecimal() else None

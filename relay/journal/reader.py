@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from relay.api import Block
-from relay.journal.segment import READ_BYTES, Segment, SegmentReader
+from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader
 from relay.journal.tail import Tail
 from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
@@ -45,54 +45,72 @@ class Reader:
     async def read(self, offset: int) -> list[Block]:
         """The next blocks from this offset on, about a MiB of them; waits until there is one.
 
-        If retention has removed the offset, the first block starts later. Raises segment.Corrupt and OSError.
+        What retention has removed, or damage has made unreadable, is passed over: a block may start later than the one
+        before it ends. If nothing up to the head can be read, there is no block, and `offset` is there. Raises OSError.
         """
         blocks: list[Block] = []
-        while not blocks:
-            while self._head() <= offset:
-                await self._waiter.wait()
+        while self._head() <= offset:
+            await self._waiter.wait()
+        while not blocks and offset < self._head():
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
                 self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._from_disk, offset)
                 blocks, offset = await self.reading
             elif self._segment is not None:
                 await JOURNAL_READS.run(self.let_go)
-        self.offset = blocks[-1].offsets[-1] + 1
+        self.offset = blocks[-1].offsets[-1] + 1 if blocks else offset
         return blocks
 
     def _from_disk(self, offset: int) -> tuple[list[Block], int]:
-        """The blocks from this offset on, and what to go on with if a repair has found none to save."""
+        """The blocks from this offset on, or none, and from where on there may be some."""
         with self._lock:
-            reader, start, end = self._open(offset)
-            blocks = reader.read(start, end)
-            following = max(offset, reader.offset)
+            segment, end = self._locate(offset)
+            if segment is None:
+                return [], end
+            start = max(offset, segment.base)
+            try:
+                reader = self._open(segment)
+                blocks = reader.read(start, end)
+                following = max(offset, reader.offset)
+            except Corrupt as damage:
+                return [], self._behind(segment, start, end, damage)
+            except FileNotFoundError as gone:
+                if segment not in self._writer.segments:  # it expired between the look and the opening
+                    return [], offset
+                if not self._writer.is_home():
+                    raise
+                return [], self._behind(segment, start, end, gone)
         inside = offset - blocks[0].offsets[0] if blocks else 0
         return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
+
+    def _behind(self, segment: Segment, start: int, end: int, why: Exception) -> int:
+        """Where to go on behind what cannot be read from `start` on, `end` at the latest."""
+        reader = self._segment
+        there = reader is not None and reader.path == segment.path and reader.find(start)
+        following = max(start, min(reader.offset, end)) if reader is not None and there else end
+        if following > start:
+            self._writer.lost.add(segment.path.name, start, following, str(why))
+        return following
 
     def let_go(self) -> None:
         """Close the file: if it is removed or replaced now, it must not go on taking space. Blocking."""
         with self._lock:
             self._close()
 
-    def _open(self, offset: int) -> tuple[SegmentReader, int, int]:
-        """The reader of the segment that holds the offset, or of the oldest one, and what may be read of it."""
-        while True:
-            segment, end = self._locate(offset)
-            if self._segment is not None and self._segment.path == segment.path:
-                return self._segment, max(offset, segment.base), end
+    def _open(self, segment: Segment) -> SegmentReader:
+        """The reader of a segment. Raises Corrupt, OSError."""
+        if self._segment is None or self._segment.path != segment.path:
             self._close()
-            try:
-                self._segment = SegmentReader(segment.path)
-            except FileNotFoundError:
-                if segment in self._writer.segments:  # else it expired between the look and the opening
-                    raise
+            self._segment = SegmentReader(segment.path)
+        return self._segment
 
-    def _locate(self, offset: int) -> tuple[Segment, int]:
-        """The segment that holds the offset, or the oldest one, and where what may be read of it ends."""
-        segments = self._writer.segments
+    def _locate(self, offset: int) -> tuple[Segment | None, int]:
+        """The segment that holds the offset, or the oldest one behind it, and where what may be read of it ends; None
+        if there is none up to the head."""
+        segments, head = self._writer.segments, self._head()
         place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
-        following = segments[place + 1].base if place + 1 < len(segments) else self._head()
-        return segments[place], min(following, self._head())
+        following = segments[place + 1].base if place + 1 < len(segments) else head
+        return (segments[place] if segments else None), min(following, head)
 
     def _close(self) -> None:
         if self._segment is not None:

@@ -11,7 +11,7 @@ events that a repair could not save.
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, count
 from operator import add
@@ -30,6 +30,8 @@ HEADER: Final = struct.Struct("<IIIIQQ")
 TABLE_BYTES: Final = 4
 """Behind the header, before the table of the kinds: how long that is."""
 NO_KINDS: Final = b"[]"
+TABLE_START: Final = b'[["'
+"""How the table of the kinds begins: the sign by which a record is found again behind damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Header:
     def size(self) -> int:
         """Bytes of the whole record."""
         return HEADER.size + self.meta_bytes + self.body_bytes
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last event."""
+        return self.offset + self.events
 
     @property
     def is_lost(self) -> bool:
@@ -101,11 +108,37 @@ def _header(fixed: tuple[int, int, int, int, int], meta: bytes, body: bytes, sal
     return HEADER.pack(crc, *fixed)
 
 
+def is_whole(data: bytes | memoryview, at: int, header: Header, salt: int) -> bool:
+    """Whether the record whose header is at this place is all there, and its checksum is right."""
+    end = at + header.size
+    return end <= len(data) and crc32(memoryview(data)[at + 4 : end], salt) == header.crc
+
+
+def whole_records(data: bytes, at: int, salt: int, offset: int) -> Iterator[tuple[int, Header]]:
+    """Every whole record from byte `at` on whose events come at `offset` or later: where it begins, and its header.
+
+    Damage in between is passed over. Offsets ascend."""
+    while at < len(data):
+        header = header_at(data, at)
+        if header is None or header.offset < offset or not is_whole(data, at, header, salt):
+            at = _next_start(data, at + 1)
+            continue
+        yield at, header
+        offset, at = header.end, at + header.size
+
+
+def _next_start(data: bytes, at: int) -> int:
+    """Where the next record may start; the end of the data if none does."""
+    ahead = HEADER.size + TABLE_BYTES
+    found = data.find(TABLE_START, at + ahead)
+    return len(data) if found < 0 else found - ahead
+
+
 def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Block | None:
     """The block whose header is at this place; None if it is cut off or its checksum is wrong."""
-    end = at + header.size
-    if end > len(data) or crc32(memoryview(data)[at + 4 : end], salt) != header.crc:
+    if not is_whole(data, at, header, salt):
         return None
+    end = at + header.size
     if header.is_lost:
         return Block((), 0.0, (), (), (), b"")
     meta = at + HEADER.size

@@ -7,20 +7,14 @@ the old one is kept as `NAME.log.damaged`. A crash on the way leaves either.
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Final
 
 from relay.journal.inspect import Inspected, inspect
 from relay.journal.lock import lock
-from relay.journal.record import HEADER, TABLE_BYTES, decode, header_at, lost_record
-from relay.journal.segment import PREFIX, put_in_place, read_salt, write_anew
-
-DAMAGED: Final = ".damaged"
-TABLE_START: Final = b'[["'
-"""How the table of the kinds begins: the sign by which a record is found again behind damage."""
+from relay.journal.record import lost_record, whole_records
+from relay.journal.segment import DAMAGED, PREFIX, put_in_place, read_salt, write_anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +59,18 @@ def _planned(segment: Inspected) -> Repair:
     if salt is None:
         salt, data = secrets.randbits(32), b""
     records, lost, offset, saved = [], [], segment.base, 0
-    for start, stop, record in takewhile(lambda found: found[0] < segment.limit, whole_records(data, salt, offset)):
-        if start > offset:
-            lost.append((offset, start))
-            records.append(lost_record(offset, start, salt))
-        records.append(record)
-        offset, saved = stop, saved + stop - start
+    for at, header in whole_records(data, PREFIX.size, salt, offset):
+        if header.offset >= segment.limit:
+            break
+        if header.offset > offset:
+            lost.append((offset, header.offset))
+            records.append(lost_record(offset, header.offset, salt))
+        records.append(data[at : at + header.size])
+        offset, saved = header.end, saved + header.events
     if offset < segment.limit:
         lost.append((offset, segment.limit))
         records.append(lost_record(offset, segment.limit, salt))
     return Repair(segment, salt, records, saved, lost)
-
-
-def whole_records(data: bytes, salt: int, offset: int) -> Iterator[tuple[int, int, bytes]]:
-    """Every record of a segment's bytes whose checksum is right, in order: first offset, the one behind, its bytes."""
-    at = PREFIX.size
-    while at < len(data):
-        header = header_at(data, at)
-        if header is None or header.offset < offset or decode(data, at, header, salt) is None:
-            at = _next_start(data, at + 1)
-            continue
-        yield header.offset, header.offset + header.events, data[at : at + header.size]
-        offset, at = header.offset + header.events, at + header.size
-
-
-def _next_start(data: bytes, at: int) -> int:
-    """Where the next record may start; the end of the data if none does."""
-    ahead = HEADER.size + TABLE_BYTES
-    found = data.find(TABLE_START, at + ahead)
-    return len(data) if found < 0 else found - ahead
 
 
 def _write(one: Repair) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from relay.journal.segment import Segment
@@ -32,15 +33,18 @@ def expendable(
 ) -> list[Segment]:
     """The oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes. They go
     while nobody needs an event in them (`keep` is the first needed offset) or, to make room, if the limits say so.
-    Events from `liked` on are kept beyond the retention as long as there is room.
+    Events from `liked` on are kept beyond the retention as long as there is room. A segment is no newer than those
+    behind it, whatever the machine's clock was when it was written.
 
     The last segment with events always stays: it tells a restart how far the journal has come."""
     found = []
-    for segment in [segment for segment in segments if segment.end > segment.base][:-1]:
+    held = [segment for segment in segments if segment.end > segment.base]
+    written = [*accumulate((segment.written for segment in reversed(held)), min)][::-1]
+    for segment, at in zip(held[:-1], written, strict=False):
         if segment.end > keep:
             may_go = limits.expire_oldest and lacking > 0
         else:
-            may_go = lacking > 0 or (segment.end <= liked and now - segment.written > limits.retention)
+            may_go = lacking > 0 or (segment.end <= liked and now - at > limits.retention)
         if not may_go:
             break
         found.append(segment)

@@ -17,8 +17,7 @@ from typing import Final
 from relay.api import Block, User
 from relay.journal.naming import Erased, Wanted
 from relay.journal.record import header_of, lost_record, meta_of
-from relay.journal.repair import DAMAGED
-from relay.journal.segment import Segment, SegmentReader, write_anew
+from relay.journal.segment import DAMAGED, Segment, SegmentReader, write_anew
 
 PIECE_BYTES: Final = 256 << 10
 LONGEST_ID: Final = 4096

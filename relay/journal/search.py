@@ -12,9 +12,10 @@ import orjson
 
 from relay.api import Event, Kind, value_in
 from relay.journal.attempts import Attempts, attempts_at
-from relay.journal.books import Books, acknowledged, lanes
+from relay.journal.books import Books, lanes
 from relay.journal.folders import journals, worker_of
 from relay.journal.inspect import Inspected, blocks, damage, segments
+from relay.journal.known import acknowledged_in
 from relay.journal.parked import Parked, Which, look_at_parked
 
 ESCAPED: Final = frozenset('"\\/')
@@ -102,7 +103,7 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in journals(state, path).items():
-        listed = segments(journal, acknowledged(lanes(folder)))
+        listed = segments(journal, acknowledged_in(folder))
         mine = [one for worker, one in aside if worker == number]
         found.append(_search(number, folder, listed, saved.get(number, []), mine, room, id))
     return found

@@ -1,14 +1,16 @@
 """Finds the place in the journal where a time begins, and the time of a place."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
-from relay.journal.segment import Segment, SegmentReader
+from relay.journal.segment import Corrupt, Segment, SegmentReader
 
 
 def offset_at(segments: Sequence[Segment], head: int, received: float) -> int:
     """The offset of the first event that was received at this Unix time or later; the head if there is none.
 
-    Blocking: reads the segment in which the time lies, and perhaps the one before. Raises Corrupt, OSError.
+    What is damaged is passed over. Blocking: reads the segment in which the time lies, and perhaps the one before.
+    Raises OSError.
     """
     for segment in segments:
         if segment.written >= received and (found := _offset_in(segment, min(segment.end, head), received)) is not None:
@@ -17,16 +19,24 @@ def offset_at(segments: Sequence[Segment], head: int, received: float) -> int:
 
 
 def _offset_in(segment: Segment, end: int, received: float) -> int | None:
-    reader = SegmentReader(segment.path)
-    offset = segment.base
     try:
+        reader = SegmentReader(segment.path)
+    except Corrupt:
+        return None
+    offset = segment.base
+    with closing(reader):
         while offset < end:
-            for block in reader.read(offset, end):
+            try:
+                blocks = reader.read(offset, end)
+            except Corrupt:
+                if not reader.find(offset):
+                    return None
+                offset = max(offset, reader.offset)
+                continue
+            for block in blocks:
                 if block.received >= received:
                     return block.offsets[0]
             offset = reader.offset
-    finally:
-        reader.close()
     return None
 
 

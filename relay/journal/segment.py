@@ -14,18 +14,20 @@ from typing import Final
 from zlib import crc32
 
 from relay.api import Block
-from relay.journal.record import HEADER, Header, decode, header_at
+from relay.journal.record import HEADER, Header, decode, header_at, whole_records
 
 MAGIC: Final = b"relayjn1"
 PREFIX: Final = struct.Struct("<8sIQI")  # magic, salt, first offset, crc of these
 SUFFIX: Final = ".log"
 FRESH: Final = ".fresh"
 """Of a segment that is written anew, until it takes the old one's place."""
+DAMAGED: Final = ".damaged"
+"""Of a damaged segment that is kept beside the one that took its place."""
 READ_BYTES: Final = 1 << 20
 
 
 class Corrupt(Exception):
-    """A segment that should be whole is not. Nothing is guessed: what lies behind the damage is not delivered."""
+    """A segment that should be whole is not. Nothing is guessed: only records whose checksum is right are read."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,11 @@ def path_of(folder: Path, base: int) -> Path:
 def base_of(path: Path) -> int:
     """The first offset that a segment file's name tells."""
     return int(path.name.removesuffix(SUFFIX))
+
+
+def segment_files(folder: Path) -> list[Path]:
+    """The segments of a folder, the oldest first."""
+    return sorted(folder.glob(f"[0-9]*{SUFFIX}"), key=base_of)
 
 
 def create(folder: Path, base: int, size: int) -> tuple[int, int]:
@@ -119,6 +126,20 @@ def write_anew(path: Path, salt: int, records: Iterable[bytes]) -> Path:
     return fresh
 
 
+def copy_of(fd: int, path: Path, size: int) -> Path:
+    """Write the first `size` bytes of an open segment beside its file; synced, to be `put_in_place`. Raises OSError."""
+    fresh = path.with_name(path.name + FRESH)
+    copy = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        at = 0
+        while at < size:
+            at += write_all(copy, [os.pread(fd, min(READ_BYTES, size - at), at)], at)
+        os.fsync(copy)
+    finally:
+        os.close(copy)
+    return fresh
+
+
 def put_in_place(fresh: Path, path: Path) -> None:
     """Have a segment that was written anew take the old one's place, in one step. Raises OSError."""
     fresh.replace(path)
@@ -161,16 +182,15 @@ class SegmentReader:
                 return found
         return []
 
-    def goes_on(self) -> bool:
-        """Whether a whole record follows the bad one that the reader stands before: then it is damage, no torn tail."""
-        header = header_at(os.pread(self.fd, HEADER.size, self.at), 0)
-        if header is None:
-            return False
-        at = self.at + header.size
-        following = header_at(os.pread(self.fd, HEADER.size, at), 0) if at < os.fstat(self.fd).st_size else None
-        if following is None or at + following.size > os.fstat(self.fd).st_size:
-            return False
-        return decode(os.pread(self.fd, following.size, at), 0, following, self.salt) is not None
+    def find(self, offset: int) -> bool:
+        """Stand before the first whole record that holds events from this offset on, whatever lies damaged before it;
+        False if there is none. Reads the whole file: for when `read` has raised Corrupt."""
+        data = os.pread(self.fd, os.fstat(self.fd).st_size, 0)
+        for at, header in whole_records(data, PREFIX.size, self.salt, self.base):
+            if header.end > offset:
+                self.at, self.offset = at, header.offset
+                return True
+        return False
 
     def _chunk(self, end: int, max_bytes: int, wanted: int) -> Iterator[Block]:
         """The records of one read; those wholly below `wanted` are passed over unread."""
@@ -203,32 +223,41 @@ class SegmentReader:
         os.close(self.fd)
 
 
-def find_end(path: Path) -> tuple[int, int, float]:
-    """Read a segment to its last whole record: (offset behind it, byte behind it, when it was received).
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a segment ends."""
 
-    Raises Corrupt if whole records follow a bad one: that is no torn tail.
-    """
+    end: int
+    """The offset behind its last whole record."""
+    good: int
+    """The offset behind the last record before the first damage; less than `end` if whole records follow damage."""
+    used: int
+    """The byte behind that record."""
+    received: float
+    """When the last whole record was received, in Unix seconds."""
+    events: int
+    """In whole records."""
+    torn: bool
+    """Whether anything but zeros follows the last good record."""
+
+
+def find_end(path: Path) -> Ending:
+    """Read a segment to its last whole record. Raises Corrupt if the file does not begin as a segment; OSError."""
     reader = SegmentReader(path)
-    received = 0.0
     try:
-        while True:
-            for block in reader.read(reader.offset, 1 << 63):
-                received = block.received
-    except Corrupt:
-        if reader.goes_on():
-            raise
-        return reader.offset, reader.at, received
+        data = os.pread(reader.fd, os.fstat(reader.fd).st_size, 0)
     finally:
         reader.close()
+    good, used, end, received, events = reader.base, PREFIX.size, reader.base, 0.0, 0
+    for at, header in whole_records(data, PREFIX.size, reader.salt, reader.base):
+        if at == used and header.offset == good:
+            good, used = header.end, at + header.size
+        end, received, events = header.end, header.received_us / 1e6 or received, events + header.events
+    return Ending(end, good, used, received, events, any(data[used:].rstrip(b"\0")))
 
 
 def is_blank(path: Path) -> bool:
     """Whether a segment without a readable prefix holds nothing behind it either."""
-    return not is_torn(path, PREFIX.size)
-
-
-def is_torn(path: Path, at: int) -> bool:
-    """Whether anything but zeros follows the last whole record."""
     with path.open("rb") as file:
-        file.seek(at)
-        return any(file.read(HEADER.size))
+        file.seek(PREFIX.size)
+        return not any(file.read(HEADER.size))

@@ -20,9 +20,13 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
+from relay.journal.clock import Clock
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
 from relay.journal.database import give_back, open_in_steps, reserve_log
 from relay.journal.folders import DATABASE
+from relay.journal.identity import Known
+from relay.journal.known import meet, read_known
+from relay.journal.known import note as note_journal
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, LOCKED_S, Parked
 from relay.journal.parked_limits import ParkedLimits, Reason, Removals, Removed, make_room, remove_some, size_of
@@ -67,12 +71,28 @@ class State:
         self._db.execute("PRAGMA synchronous = FULL")
         make_tables(self._db, worker)
         reserve_log(folder / DATABASE)
+        self.clock = Clock()
+        """The time by which things are removed."""
+        self.known = read_known(self._db)
+        """What it knew of its journal when it was opened; None: it had never heard of one."""
+        self.now: int | None = None
+        """Where a connector begins that begins "now" and has no cursor: at the first event that this database has not
+        heard of, which may have been for that connector. None: at the journal's head."""
         self._thread = ThreadPoolExecutor(1, "state")
         self._moved = asyncio.Event()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
         """Parked events that were removed, until somebody has told of them."""
         self._removed = 0
+
+    def meet(self, known: Known, doubt: str) -> None:
+        """From now on it belongs to this journal. Blocking. Raises sqlite3.Error."""
+        self._transaction(lambda db: meet(db, known, doubt))
+
+    async def trusted_time(self) -> float:
+        """The newest time that was trusted, or that an admin has accepted, in Unix seconds; 0: none."""
+        known = await self.look(read_known)
+        return known.time if known else 0.0
 
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
@@ -89,7 +109,10 @@ class State:
         attempts: Sequence[Attempts] = (),
     ) -> None:
         """Save cursors with their counts, let go of the parked events that those now count otherwise, and note what
-        attempts came to, all or none. A parked event stays if it has failed since it was looked up (`marked`)."""
+        attempts came to, all or none. A parked event stays if it has failed since it was looked up (`marked`).
+
+        `head`: that of the journal. How late it is, is saved as well."""
+        trusted = self.clock.now()
         rows = [
             (connector, head, cursor.start, cursor.position, json.dumps(cursor.ahead), *values(cursor.counts))
             for connector, cursor in cursors.items()
@@ -103,6 +126,7 @@ class State:
             db.executemany("DELETE FROM parked WHERE connector = ? AND offset = ? AND attempts = ?", gone)
             save_replays(db, replays)
             note(db, attempts)
+            note_journal(db, head, trusted, self.clock.ahead)
 
         await self.run(write)
 
@@ -181,7 +205,7 @@ class State:
     async def remove_parked(self) -> bool:
         """Remove some of the parked events that are too old or too many (`parked_limits`); False if all may stay.
         Raises sqlite3.Error."""
-        gone = await self.run(lambda db: remove_some(db, self.folder, self.parked_limits, time.time()))
+        gone = await self.run(lambda db: remove_some(db, self.folder, self.parked_limits, self.clock.now()))
         self._note_removed(gone)
         return bool(gone)
 

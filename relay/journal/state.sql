@@ -187,6 +187,15 @@ CREATE TABLE IF NOT EXISTS watch (     -- how far the journal was searched for e
     position INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS journal_state (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    identity TEXT    NOT NULL,            -- of the journal, as in its file `identity`; '': it takes the one it finds
+    head     INTEGER NOT NULL,            -- events below this offset were acknowledged
+    time     REAL    NOT NULL,            -- Unix seconds: the newest time that was trusted
+    ahead    REAL    NOT NULL DEFAULT 0,  -- seconds by which the clock is ahead of what can be right
+    doubt    TEXT    NOT NULL DEFAULT ''  -- what is wrong with database and journal, until an admin accepts it
+) STRICT;
+
 -- For people: the books of every connector.
 CREATE VIEW IF NOT EXISTS ledger AS
 SELECT connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, erased,

@@ -32,6 +32,15 @@ MIGRATIONS: Final = (
     """,
     "ALTER TABLE erasure ADD COLUMN other_ids TEXT NOT NULL DEFAULT '[]';",
     "",  # the totals of parked events were added
+    """
+    CREATE TABLE journal_state (
+        one INTEGER PRIMARY KEY CHECK (one = 1), identity TEXT NOT NULL, head INTEGER NOT NULL, time REAL NOT NULL,
+        ahead REAL NOT NULL DEFAULT 0, doubt TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    INSERT INTO journal_state (one, identity, head, time) VALUES (1, '', 0, 0);
+    UPDATE journal_state SET (head, time) = (SELECT head, saved FROM cursor ORDER BY saved DESC, connector LIMIT 1)
+    WHERE EXISTS (SELECT 1 FROM cursor);
+    """,
 )
 """The step from each version of the tables to the next."""
 

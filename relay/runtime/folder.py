@@ -8,6 +8,7 @@ import structlog
 
 from relay.journal import Forgotten, ParkedTotal, forget, parked_totals
 from relay.journal.failing import FailingErasures, failing_erasures
+from relay.journal.known import Doubt, doubts
 from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()
@@ -30,6 +31,16 @@ async def parked_in(folder: Path) -> list[ParkedTotal]:
         return await ADMIN.run(parked_totals, folder)
     except (OSError, sqlite3.Error) as error:
         log.error("parked events cannot be counted", error=str(error))
+        return []
+
+
+async def doubts_in(folder: Path, path: Path) -> list[Doubt]:
+    """What an admin may have to accept in a state folder; nothing if that cannot be told at the moment. `path`: the
+    setting `journal.path`."""
+    try:
+        return await ADMIN.run(doubts, folder, path)
+    except (OSError, sqlite3.Error) as error:
+        log.error("relay.db does not say what it knows of the journal", error=str(error))
         return []
 
 

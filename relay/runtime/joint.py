@@ -19,7 +19,7 @@ import msgspec
 from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
-from relay.runtime.folder import failing_erasures_in, forgotten, parked_in
+from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.logs import dropped_log_lines
 from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
@@ -68,10 +68,12 @@ class JointView:
             books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
             parked = group.create_task(parked_in(self.folder), name="count parked events")
             failing = group.create_task(failing_erasures_in(self.folder), name="look for erasures that fail")
+            doubts = group.create_task(doubts_in(self.folder, self._used.journal.path), name="look for doubts")
         answers = {number: task.result() for number, task in asked.items()}
         parts = [self._part(number, status, answers) for number, status in self._seen.items()]
         before = [configured(status, self.config) for status in self._before.values()]
-        whole = merged([self._mine(), *before, *parts, *books.result()], parked.result(), failing.result())
+        found = [self._mine(), *before, *parts, *books.result()]
+        whole = merged(found, parked.result(), failing.result(), doubts.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers)
 

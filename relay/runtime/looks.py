@@ -190,6 +190,7 @@ class Looks:
             refusing=journal.refusing,
             bytes=journal.bytes,
             failed=journal.failed,
+            lost=journal.lost,
             syncs=journal.syncs.copy(),
         )
 

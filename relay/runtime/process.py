@@ -13,8 +13,11 @@ from typing import Final
 import structlog
 
 from relay.config import Config
-from relay.journal import Corrupt, Journal, Limits, ParkedLimits, State
-from relay.journal.folders import journal_folder, worker_folder
+from relay.journal import Journal, Limits, ParkedLimits, State
+from relay.journal.folders import DATABASE, journal_folder, worker_folder
+from relay.journal.identity import OtherJournal
+from relay.journal.known import cure
+from relay.journal.opening import open_both
 from relay.runtime.systemd import inherited_sockets
 from relay.threads import ADMIN
 
@@ -50,9 +53,14 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
     settings, folder = config.journal, worker_folder(state_folder, number)
     place = journal_folder(state_folder, settings.path, number)
     try:
-        state = await ADMIN.run(State, folder, number)
-        journal = await ADMIN.run(Journal, place, limits_of(config), settings.memory)
-    except (OSError, sqlite3.Error, Corrupt) as error:
+        journal, state = await ADMIN.run(open_both, folder, place, number, limits_of(config), settings.memory)
+    except sqlite3.Error as error:
+        raise StartError(
+            f"{folder / DATABASE} cannot be used: {'; '.join(filter(None, [str(error), cure(error)]))}"
+        ) from error
+    except OtherJournal as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
         raise StartError(f"the state folder {folder} cannot be used: {error}") from error
     state.parked_limits = parked_limits_of(config)
     try:

@@ -11,7 +11,7 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.journal import Forgotten, Journal, pause, resume
-from relay.runtime.folder import failing_erasures_in, forgotten, parked_in
+from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.looks import Looks
 from relay.runtime.reload import Reloaded
 from relay.runtime.retired import configured, retired
@@ -37,7 +37,7 @@ class View:
         alone: bool,
     ) -> None:
         """`alone`: this process is all that runs with the state folder."""
-        self._alone = alone
+        self._alone, self._path = alone, config.journal.path  # for good: a new path takes a restart
         self.config, self.folder, self.reload = config, folder, reload
         self._looks, self._fleet, self._journal = looks, fleet, journal
         self.changing = asyncio.Lock()
@@ -97,4 +97,5 @@ class View:
         parked, failing = await parked_in(self.folder), await failing_erasures_in(self.folder)
         mine = await self._looks.status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
-        return merged([mine, *others], parked, failing)
+        doubts = await doubts_in(self.folder, self._path) if self._alone else []
+        return merged([mine, *others], parked, failing, doubts)

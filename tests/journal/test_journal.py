@@ -230,37 +230,17 @@ async def test_a_bad_record_with_good_ones_behind_it_is_damage_and_no_torn_tail(
     data = path.read_bytes()
     at = data.index(b'{"n":2}')
     path.write_bytes(data[:at] + b'{"n":9}' + data[at + 7 :])
-    with pytest.raises(Corrupt, match="offset 2"):
-        open_journal(tmp_path)
-    path.write_bytes(data)
+    damaged = data[:at] + b'{"n":9}' + data[at + 7 :]
+    path.write_bytes(damaged)
     journal = open_journal(tmp_path, memory=0)
-    path.write_bytes(data[:at] + b'{"n":9}' + data[at + 7 :])
+    assert (journal.head, path.read_bytes()) == (4, damaged)
     reader = journal.reader()
-    assert sum(map(len, await reader.read(0))) == 2  # what comes before the damage is delivered
-    with pytest.raises(Corrupt, match="offset 2"):
-        await reader.read(2)
+    assert [len(await reader.read(0)), len(await reader.read(2))] == [2, 1]  # what is before it, and what is behind
+    assert (reader.offset, journal.lost) == (4, 1)
     await journal.close()
 
 
-async def test_damage_in_an_older_segment_is_loud(tmp_path: Path) -> None:
-    journal = open_journal(tmp_path)
-    await append(journal, b'{"first":1}')
-    await journal.close()
-    journal = open_journal(tmp_path)
-    await append(journal, b'{"second":2}')
-    await journal.close()
-    path = segments(tmp_path)[0]
-    data = bytearray(path.read_bytes())
-    data[-3] ^= 0xFF
-    path.write_bytes(data)
-    reopened = open_journal(tmp_path)
-    with pytest.raises(Corrupt, match=rf"{path.name}.*offset 0"):
-        await read_all(reopened)
-    assert [body for _, _, body in await read_all(reopened, 1)] == [b'{"second":2}']
-    await reopened.close()
-
-
-async def test_a_segment_that_a_crash_left_empty_is_removed_but_damage_to_its_head_is_not(tmp_path: Path) -> None:
+async def test_a_segment_that_a_crash_left_empty_is_removed(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     await append(journal, b"{}")
     await journal.close()
@@ -268,12 +248,8 @@ async def test_a_segment_that_a_crash_left_empty_is_removed_but_damage_to_its_he
     blank.write_bytes(bytes(100_000))
     reopened = open_journal(tmp_path)
     assert (reopened.head, blank.exists()) == (1, False)
-    await append(reopened, b"{}")
+    assert await append(reopened, b"{}") == 1
     await reopened.close()
-    last = segments(tmp_path)[-1]
-    last.write_bytes(b"XX" + last.read_bytes()[2:])
-    with pytest.raises(Corrupt, match=last.name):
-        open_journal(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["pwritev", "fdatasync"])

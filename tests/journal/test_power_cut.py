@@ -17,6 +17,7 @@ import pytest
 
 from relay.api import Kind
 from relay.journal import Journal, Limits
+from relay.journal.identity import ANY, Known
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = Limits(max_size=16 << 20, retention=0)
@@ -166,10 +167,12 @@ async def lost(recorder: Recorder, scratch: Path) -> str | None:
 
 async def _missing(folder: Path, due: list[bytes]) -> str | None:
     try:
-        journal = Journal(folder, LIMITS, 1 << 20)
+        journal = Journal(folder, LIMITS, 1 << 20, Known(ANY, len(due)))
     except Exception as error:
         return f"the journal does not open: {error!r}"
     try:
+        if journal.problem:
+            return f"a power cut is taken for damage: {journal.problem}"
         reader, bodies, offset = journal.reader(), [], 0
         while offset < journal.head:
             for block in await reader.read(offset):

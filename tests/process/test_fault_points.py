@@ -11,6 +11,7 @@ import pytest
 
 from relay.journal import ledger, parked
 from relay.journal.inspect import inspect
+from relay.journal.known import doubts
 from tests.process.dying import harness
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,8 @@ STEPS = {
     "sql REPLACE INTO cursor",
     "sql INSERT INTO parked",
     "sql DELETE FROM parked",
+    "sql INSERT INTO journal_state",
+    "sql UPDATE journal_state SET",
 }
 """What at least has to be among the places of death."""
 
@@ -47,6 +50,7 @@ def check(folder: Path, kills: int) -> None:
     assert books.pending == 0
     assert books.accepted == books.counts.delivered == len(delivered)
     assert all(segment.is_whole for segment in inspect(folder / "journal", books.accepted))
+    assert doubts(folder, Path("journal")) == []  # a crash is no damage
 
 
 def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("secrets", settings.secrets),
     ("secrets of the service", service.secrets),
     ("state folder", disk.folder),
+    ("relay.db", disk.database),
     ("file system", disk.kind),
     ("room", disk.room),
     ("inodes", disk.inodes),

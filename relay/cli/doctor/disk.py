@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 import stat
 import tempfile
 import time
@@ -11,6 +12,8 @@ from statistics import quantiles
 from typing import Final
 
 from relay.cli.doctor.finding import Finding, Installation, Level, existing, size
+from relay.journal.folders import DATABASE, journals
+from relay.journal.known import cure, doubts_of, has_tables
 from relay.journal.segment import SUFFIX
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
@@ -38,6 +41,20 @@ def folder(it: Installation) -> Iterator[Finding]:
         yield Finding("warning", "state folder", said, f"chmod 700 {it.state}")
     else:
         yield Finding("ok", "state folder", str(it.state))
+
+
+def database(it: Installation) -> Iterator[Finding]:
+    """Whether the databases can be used, and know their journals."""
+    for number, (folder, journal) in journals(it.state, it.config.journal.path).items():
+        about = f"relay.db{f' of {number}' if number else ''}"
+        try:
+            found = [*doubts_of(number, folder, journal)]
+        except sqlite3.Error as error:
+            yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
+            continue
+        yield from (Finding("problem", one.what, one.said, f"then: relay accept {one.what}") for one in found)
+        if not found and has_tables(folder):
+            yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
 
 
 def kind(it: Installation) -> Finding:

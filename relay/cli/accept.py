@@ -1,0 +1,35 @@
+"""`relay accept`: say that the journal, or the clock, is as it has to be."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import click
+
+from relay.cli.place import Place, places
+from relay.journal.known import accept_clock, accept_journal, doubts
+
+
+@click.command
+@click.argument("what", type=click.Choice(["clock", "journal"]))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@places
+def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
+    """Say that the clock is right although it has jumped ahead, or that the journal may stay as it is.
+
+    clock: what goes by age does so again, by the clock as it is now. journal: relay says no more of what was lost; of a
+    journal that is not the one of relay.db, every connector gets all events. Exits with 1 if it is not confirmed.
+    """
+    found = [one.said for one in doubts(place.state, place.path) if one.what == what]
+    if what == "clock":
+        found.append(f"it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by this machine's clock")
+    elif not found:
+        click.echo("nothing is wrong with the journal")
+        return
+    click.echo("\n".join(found))
+    if not yes:
+        click.confirm("Is that right?" if what == "clock" else "Go on like that?", abort=True)
+    if what == "clock":
+        accept_clock(place.state)
+    else:
+        accept_journal(place.state, place.path)
+    click.echo(f"the {what} is accepted")

@@ -1,0 +1,149 @@
+"""What a database knows of its journal (table `journal_state`), and what an admin has to know of the two.
+
+A database that does not know the journal (it was lost, emptied, or copied without its write-ahead log), and a journal
+that has lost acknowledged events, are told until an admin accepts it: `doubts`.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.journal.books import acknowledged, lanes
+from relay.journal.folders import DATABASE, journals, worker_folders
+from relay.journal.identity import ANY, Known, mismatch
+from relay.journal.parked import LOCKED_S, connect
+from relay.journal.segment import segment_files
+
+GONE_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
+CURE: Final = (
+    "it is damaged: put a backup of it in its place, or move relay.db, relay.db-wal and relay.db-shm away. relay then"
+    " makes a new one, and connectors begin with the oldest event of the journal; parked events are not in the new one"
+)
+_READ: Final = "SELECT identity, head, time FROM journal_state"
+_MEET: Final = """
+    INSERT INTO journal_state (one, identity, head, time, doubt) VALUES (1, ?, ?, ?, ?)
+    ON CONFLICT (one) DO UPDATE SET identity = excluded.identity, head = max(head, excluded.head),
+    time = max(time, excluded.time), doubt = iif(excluded.doubt != '', excluded.doubt, doubt)
+"""
+_NOTE: Final = "UPDATE journal_state SET head = max(head, ?), time = max(time, ?), ahead = ?"
+_OF_ANOTHER: Final = """
+    BEGIN IMMEDIATE;
+    DELETE FROM cursor;
+    DELETE FROM attempt;
+    DELETE FROM watch;
+    UPDATE parked SET offset = -number WHERE connector NOT NULL;  -- the offset means another event now
+    UPDATE replay SET cancelled = unixepoch() WHERE ended IS NULL AND cancelled IS NULL;
+    UPDATE erasure SET counted = 0 WHERE done IS NULL;
+    INSERT INTO watch VALUES (1, 0);
+    COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Something that an admin has to look at, and may accept."""
+
+    worker: int
+    what: Literal["journal", "clock"]
+    """By which name it is accepted."""
+    said: str
+    """What is wrong, in a sentence."""
+
+
+def cure(error: sqlite3.Error) -> str:
+    """What to do about a database that gives this error; "" if its file is not to blame."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return CURE if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else ""
+
+
+def has_tables(folder: Path) -> bool:
+    """Whether there is a database in a folder that is not empty. Raises sqlite3.Error."""
+    path = folder / DATABASE
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCKED_S)) as db:
+        return db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
+
+
+def read_known(db: sqlite3.Connection) -> Known | None:
+    """What a database knows of its journal; None if it has never heard of one."""
+    row = db.execute(_READ).fetchone()
+    return None if row is None else Known(*row)
+
+
+def meet(db: sqlite3.Connection, known: Known, doubt: str) -> None:
+    """From now on the database belongs to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
+    db.execute(_MEET, (known.identity, known.head, known.time, doubt))
+
+
+def note(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
+    """Events below `head` are acknowledged, at this trusted time; the clock is so many seconds ahead of it."""
+    db.execute(_NOTE, (head, time, ahead))
+
+
+def acknowledged_in(folder: Path) -> int:
+    """The offset below which all events were acknowledged, by the database in a folder; 0 if there is none.
+
+    Raises sqlite3.Error."""
+    try:
+        with closing(connect(folder, "ro")) as db:
+            known = read_known(db)
+    except FileNotFoundError:
+        return 0
+    return max(known.head if known else 0, acknowledged(lanes(folder)))
+
+
+def doubts(state: Path, path: Path) -> list[Doubt]:
+    """All there are in a state folder; `path` is the setting `journal.path`. Raises sqlite3.Error, OSError."""
+    found = journals(state, path).items()
+    return [one for number, (folder, journal) in found for one in doubts_of(number, folder, journal)]
+
+
+def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
+    """Those of one worker, whose folder and journal these are. Raises sqlite3.Error, OSError."""
+    holds_events = bool(segment_files(journal))
+    if not has_tables(folder):
+        if holds_events:
+            said = f"{folder / DATABASE} is gone or empty, but {journal} holds events: {GONE_ADVICE}"
+            yield Doubt(worker=worker, what="journal", said=said)
+        return
+    with closing(connect(folder, "ro")) as db:
+        known = read_known(db)
+        ahead, doubt = db.execute("SELECT ahead, doubt FROM journal_state").fetchone() or (0, "")
+    if known is None:
+        if holds_events:
+            said = f"{folder / DATABASE} does not know the events that {journal} holds: {GONE_ADVICE}"
+            yield Doubt(worker=worker, what="journal", said=said)
+        return
+    if why := mismatch(journal, known):
+        yield Doubt(worker=worker, what="journal", said=why)
+    if doubt:
+        yield Doubt(worker=worker, what="journal", said=doubt)
+    if ahead:
+        days = f"{ahead / 86400:,.1f} days"
+        said = f"it is {days} ahead of what can be right, and nothing is removed for its age until it is set right"
+        yield Doubt(worker=worker, what="clock", said=said)
+
+
+def accept_clock(state: Path) -> None:
+    """Say that the machine's clock is right now. Raises FileNotFoundError, sqlite3.Error."""
+    for folder in worker_folders(state).values():
+        with closing(connect(folder, "rw")) as db:
+            db.execute("UPDATE journal_state SET time = max(time, ?), ahead = 0", (time.time(),))
+
+
+def accept_journal(state: Path, path: Path) -> None:
+    """Have relay take the journals as they are, and say no more of what they have lost. Of a journal that is not the
+    one of its database every connector gets all events. Raises FileNotFoundError, sqlite3.Error, OSError."""
+    for folder, journal in journals(state, path).values():
+        with closing(connect(folder, "rw")) as db:
+            known = read_known(db)
+            if mismatch(journal, known):
+                if segment_files(journal):
+                    db.executescript(_OF_ANOTHER)
+                db.execute("UPDATE journal_state SET identity = ?", (ANY,))
+            db.execute("UPDATE journal_state SET doubt = ''")

@@ -1,0 +1,171 @@
+"""Damage in the newest segment is no torn tail: nothing acknowledged is cut, given another offset, or passed over in
+silence, and what can be read behind it is read."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.api import Kind
+from relay.journal import Journal, Limits
+from relay.journal.identity import ANY, Known
+from relay.journal.inspect import inspect
+from relay.journal.repair import plan
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = Limits(1 << 30, 3600)
+EVENTS = 30
+
+
+async def fill(folder: Path, starts: int = 1) -> list[bytes]:
+    """Records of one event each, in a segment for each start."""
+    sent = [make_event(n=n) for n in range(EVENTS)]
+    for start in range(starts):
+        journal = Journal(folder, LIMITS, 1 << 20)
+        for body in sent[start::starts] if starts == 1 else sent[start * EVENTS // starts :][: EVENTS // starts]:
+            await journal.append([KIND], [body])
+        await journal.close()
+    return sent
+
+
+def logs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.log"))
+
+
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+async def read(journal: Journal) -> dict[int, bytes]:
+    """All that a lane gets."""
+    reader, found, offset = journal.reader(), dict[int, bytes](), 0
+    async with asyncio.timeout(20):
+        while offset < journal.head:
+            for block in await reader.read(offset):
+                found |= {event.offset: event.body for event in block.events()}
+            offset = reader.offset
+    reader.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sequence[bytes]]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, asyncio.run(fill(folder))
+
+
+def place(path: Path, share: float) -> int:
+    return int(path.stat().st_size * share)
+
+
+@pytest.mark.parametrize("how", ["bit", "zeros", "last", "cut", "start", "everything"])
+async def test_what_was_acknowledged_is_never_cut_and_its_offsets_are_never_given_again(
+    whole: tuple[Path, Sequence[bytes]], tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Siblings: a bit, a page of zeros, the last record, a cut file, the head of the file, all of it."""
+    folder = tmp_path / "journal"
+    shutil.copytree(whole[0], folder)
+    (path,) = logs(folder)
+    size = path.stat().st_size
+    match how:
+        case "bit":
+            overwrite(path, size // 2, bytes([path.read_bytes()[size // 2] ^ 4]))
+        case "zeros":
+            overwrite(path, size // 3, bytes(700))
+        case "last":
+            overwrite(path, size - 5, b"?")
+        case "cut":
+            path.write_bytes(path.read_bytes()[: size // 2])
+        case "start":
+            overwrite(path, 0, b"????")
+        case "everything":
+            overwrite(path, 0, bytes(size))
+    before, (planned,) = path.read_bytes(), plan(folder, EVENTS)
+    journal = Journal(folder, LIMITS, 0, Known(ANY, EVENTS))
+    assert (journal.head, path.read_bytes()) == (EVENTS, before)
+    assert path.name in journal.problem
+    lost = {offset for start, stop in planned.lost for offset in range(start, stop)}
+    assert await read(journal) == {n: body for n, body in enumerate(whole[1]) if n not in lost}
+    assert journal.lost == len(lost) > 0
+    assert await journal.append([KIND], [b"{}"]) == EVENTS
+    await read(journal)
+    assert capsys.readouterr().out.count("events of the journal cannot be read") == len(planned.lost)
+    await journal.close()
+    assert not all(segment.is_whole for segment in inspect(folder, EVENTS))
+
+
+async def test_the_newest_file_is_gone(whole: tuple[Path, Sequence[bytes]], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "journal")
+    logs(tmp_path / "journal")[0].unlink()
+    journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS))
+    assert (journal.head, await read(journal)) == (EVENTS, {})
+    assert f"offsets 0 to {EVENTS - 1} are missing" in journal.problem
+    assert await journal.append([KIND], [b"{}"]) == EVENTS
+    assert await read(journal) == {EVENTS: b"{}"}
+    await journal.close()
+
+
+async def test_an_older_copy_goes_on_behind_what_the_database_knows(
+    whole: tuple[Path, Sequence[bytes]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0], tmp_path / "journal")
+    journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS + 100))
+    assert journal.head == EVENTS + 100
+    assert await read(journal) == dict(enumerate(whole[1]))
+    assert f"offsets {EVENTS} to {EVENTS + 99} are missing" in journal.problem
+    await journal.close()
+
+
+async def test_a_file_that_never_was_a_segment_is_set_aside(
+    whole: tuple[Path, Sequence[bytes]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0], tmp_path / "journal")
+    strange = tmp_path / "journal" / f"{EVENTS:020d}.log"
+    strange.write_bytes(b"?" * 100)
+    journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS))
+    assert await journal.append([KIND], [b"{}"]) == EVENTS
+    assert strange.with_name(strange.name + ".damaged").read_bytes() == b"?" * 100
+    await journal.close()
+
+
+async def test_readers_pass_over_damage_in_older_segments_and_over_files_that_are_gone(tmp_path: Path) -> None:
+    """Siblings: a damaged record, a damaged head, a missing file; by reading on and by looking for a time."""
+    sent = await fill(tmp_path, starts=5)
+    first, second, third, *_ = logs(tmp_path)
+    overwrite(first, first.stat().st_size - 5, b"?")
+    overwrite(second, 3, b"?")
+    journal = Journal(tmp_path, LIMITS, 0)
+    third.unlink()
+    lost = {5, *range(6, 12), *range(12, 18)}
+    assert await read(journal) == {n: body for n, body in enumerate(sent) if n not in lost}
+    assert journal.lost == len(lost)
+    assert await journal.offset_of(0.5) == 0
+    await journal.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=5), bit=st.integers(0, 7))
+def test_whatever_bits_flip_all_is_read_that_can_be_and_nothing_else(
+    whole: tuple[Path, Sequence[bytes]], tmp_path_factory: pytest.TempPathFactory, places: list[float], bit: int
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged") / "journal"
+    shutil.copytree(whole[0], folder)
+    (path,) = logs(folder)
+    for share in {place(path, share) for share in places}:
+        overwrite(path, share, bytes([path.read_bytes()[share] ^ (1 << bit)]))
+    lost = {n for one in plan(folder, EVENTS) for start, stop in one.lost for n in range(start, stop)}
+    asyncio.run(_reads(folder, {n: body for n, body in enumerate(whole[1]) if n not in lost}))
+
+
+async def _reads(folder: Path, expected: dict[int, bytes]) -> None:
+    journal = Journal(folder, LIMITS, 0, Known(ANY, EVENTS))
+    assert (journal.head, await read(journal)) == (EVENTS, expected)
+    assert await journal.append([KIND], [b"{}"]) == EVENTS
+    await journal.close()

@@ -1,0 +1,157 @@
+"""Which journal belongs to which database."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind
+from relay.journal import Counts, Cursor, Journal, Limits, State
+from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
+from relay.journal.known import accept_journal, doubts
+from relay.journal.opening import open_both
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = Limits(1 << 30, 3600)
+PATH = Path("journal")
+
+
+async def run(state: Path, events: int, path: Path = PATH) -> tuple[Known | None, int | None]:
+    """Start, take events, stop; return what the database knew at the start, and where "now" was."""
+    journal, base = open_both(state, state / path, 0, LIMITS, 1 << 20)
+    try:
+        for _ in range(events):
+            await journal.append([KIND], [b"{}"])
+        await base.save({"it": Cursor(0, 1, [], Counts(delivered=1))}, journal.head)
+    finally:
+        await journal.close()
+        base.close()
+    return base.known, base.now
+
+
+async def test_a_database_knows_its_journal_from_the_first_start_on(tmp_path: Path) -> None:
+    assert (await run(tmp_path, 5))[0] is None
+    known, now = await run(tmp_path, 0)
+    assert known is not None
+    assert (known.identity, known.head, now) == ((tmp_path / "journal" / FILE_NAME).read_text().strip(), 5, 5)
+    assert doubts(tmp_path, PATH) == []
+
+
+@pytest.mark.parametrize("place", ["nothing", "an empty folder", "another journal"])
+async def test_a_journal_that_is_elsewhere_for_a_while_is_refused_and_untouched(tmp_path: Path, place: str) -> None:
+    """Siblings: journal.path leads to nothing, to an empty folder (an unmounted disk), to another journal; and back."""
+    state = tmp_path / "state"
+    await run(state, 5)
+    (state / "journal").rename(tmp_path / "away")
+    if place == "an empty folder":
+        (state / "journal").mkdir()
+    if place == "another journal":
+        other = Journal(state / "journal", LIMITS, 0)
+        await other.append([KIND], [b"{}"])
+        await other.close()
+    before = sorted(path.name for path in (state / "journal").glob("*"))
+    with pytest.raises(OtherJournal, match="relay accept journal"):
+        await run(state, 1)
+    assert {*before} <= {path.name for path in (state / "journal").glob("*")} <= {*before, "lock"}
+    assert [one.what for one in doubts(state, PATH)] == ["journal"]
+    for path in (state / "journal").glob("*"):
+        path.unlink()
+    if place != "nothing":
+        (state / "journal").rmdir()
+    (tmp_path / "away").rename(state / "journal")
+    known, now = await run(state, 1)
+    assert known is not None
+    assert (known.head, now) == (5, 5)
+
+
+@pytest.mark.parametrize("events", [0, 3])
+async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_new(tmp_path: Path, events: int) -> None:
+    await run(tmp_path, 5)
+    (tmp_path / "journal").rename(tmp_path / "away")
+    if events:
+        await run(tmp_path / "beside", events)
+        (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    accept_journal(tmp_path, PATH)
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    assert await journal.append([KIND], [b"{}"]) == 5  # no offset is given twice
+    assert (await state.cursor("it") is None) == bool(events)
+    await journal.close()
+    state.close()
+
+
+async def test_an_id_that_was_removed_is_written_again_if_the_journal_holds_what_the_database_knows(
+    tmp_path: Path,
+) -> None:
+    await run(tmp_path, 5)
+    file = tmp_path / "journal" / FILE_NAME
+    identity = file.read_text()
+    file.unlink()
+    await run(tmp_path, 1)
+    assert file.read_text() == identity
+    file.unlink()
+    next((tmp_path / "journal").glob("*5.log")).unlink()
+    with pytest.raises(OtherJournal, match="up to 5"):
+        await run(tmp_path, 1)
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "without a row"])
+async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_accepted(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await run(tmp_path, 5)
+    database = tmp_path / "relay.db"
+    if how == "without a row":
+        with closing(sqlite3.connect(database)) as db, db:
+            db.execute("DELETE FROM journal_state")
+    else:
+        database.unlink()
+    if how == "empty":
+        database.touch()
+    assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+    for _ in range(2):
+        known, now = await run(tmp_path, 0)
+        assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+    assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
+    assert (known is not None, now) == (True, 5)
+    accept_journal(tmp_path, PATH)
+    assert doubts(tmp_path, PATH) == []
+
+
+async def test_who_begins_now_begins_with_what_an_older_database_has_not_heard_of(tmp_path: Path) -> None:
+    """Siblings: a database that is gone (0), one copied without its -wal or from a backup (what it knew)."""
+    await run(tmp_path, 5)
+    older = (tmp_path / "relay.db").read_bytes()
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").write_bytes(older)
+    assert (await run(tmp_path, 0))[1] == 5
+    (tmp_path / "relay.db").unlink()
+    assert (await run(tmp_path, 0))[1] == 0
+
+
+async def test_a_state_folder_of_an_older_relay_opens_and_is_no_doubt(tmp_path: Path) -> None:
+    await run(tmp_path, 5)
+    (tmp_path / "journal" / FILE_NAME).unlink()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("DROP TABLE journal_state")
+        db.execute("PRAGMA user_version = 5")
+    known, now = await run(tmp_path, 1)
+    assert known is not None
+    assert (known.identity, known.head, now) == (ANY, 5, 5)
+    assert doubts(tmp_path, PATH) == []
+    known, _ = await run(tmp_path, 1)
+    assert known is not None
+    assert known.identity == (tmp_path / "journal" / FILE_NAME).read_text().strip()
+
+
+async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> None:
+    """An older relay without connectors has saved no head."""
+    journal = Journal(tmp_path / "journal", LIMITS, 0)
+    await journal.append([KIND], [b"{}"])
+    await journal.close()
+    State(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("DROP TABLE journal_state")
+        db.execute("PRAGMA user_version = 5")
+    assert (await run(tmp_path, 0))[1] == 1
+    assert doubts(tmp_path, PATH) == []

@@ -1,0 +1,105 @@
+"""Somebody removes or moves files of a journal that is written to: what is acknowledged has a name on disk."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind
+from relay.journal import Journal, Limits, Unavailable
+from relay.journal.inspect import blocks, segments
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = Limits(16 << 20, 3600)
+
+
+def on_disk(folder: Path) -> list[int]:
+    return [event.offset for _, block in blocks(segments(folder)) for event in block.events()]
+
+
+async def append(journal: Journal, number: int = 1, size: int = 0) -> None:
+    for _ in range(number):
+        await journal.append([KIND], [b'{"x":"' + b"y" * size + b'"}'])
+
+
+@pytest.mark.parametrize("what", ["the file", "all files", "the folder"])
+async def test_the_open_segment_is_written_again_before_anything_else_is_acknowledged(
+    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Siblings: the file alone, everything in the folder, the folder itself; noticed by the next commit."""
+    folder = tmp_path / "journal"
+    journal = Journal(folder, LIMITS, 1 << 20)
+    await append(journal, 3)
+    if what == "the folder":
+        shutil.rmtree(folder)
+    else:
+        for path in folder.glob("*.log" if what == "the file" else "*"):
+            path.unlink()
+    await append(journal)
+    assert on_disk(folder) == [0, 1, 2, 3]
+    assert "a journal segment was removed, and is written again" in capsys.readouterr().out
+    await append(journal)
+    assert on_disk(folder) == [0, 1, 2, 3, 4]
+    with pytest.raises(OSError, match="in use by another relay"):
+        Journal(folder, LIMITS, 0)
+    identity = journal.identity
+    await journal.close()
+    reopened = Journal(folder, LIMITS, 0)
+    assert (reopened.head, reopened.identity) == (5, identity)
+    await reopened.close()
+
+
+@pytest.mark.parametrize("noticed_by", ["close", "keep"])
+async def test_it_is_noticed_without_another_commit(tmp_path: Path, noticed_by: str) -> None:
+    journal = Journal(tmp_path, LIMITS, 1 << 20)
+    await append(journal, 3)
+    next(tmp_path.glob("*.log")).unlink()
+    if noticed_by == "keep":
+        await journal.keep(0)
+        assert on_disk(tmp_path) == [0, 1, 2]
+    await journal.close()
+    assert on_disk(tmp_path) == [0, 1, 2]
+
+
+async def test_a_folder_that_was_moved_takes_nothing_until_it_is_back(tmp_path: Path) -> None:
+    """Siblings: nothing in its place, another folder in its place (an unmounted disk). What was written there would be
+    lost when the right one is back."""
+    folder, away = tmp_path / "journal", tmp_path / "away"
+    journal = Journal(folder, LIMITS, 1 << 20)
+    await append(journal, 2)
+    folder.rename(away)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="leads to another folder"):
+            await append(journal)
+    folder.mkdir()
+    with pytest.raises(Unavailable, match="leads to another folder"):
+        await append(journal)
+    assert [*folder.iterdir()] == []
+    folder.rmdir()
+    away.rename(folder)
+    await append(journal)
+    assert on_disk(folder) == [0, 1, 2]
+    await journal.close()
+
+
+async def test_sealed_segments_that_were_removed_are_told_and_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path, LIMITS, 0)
+    await append(journal, 5, size=400_000)
+    first, second, *_ = sorted(tmp_path.glob("*.log"))
+    first.unlink()
+    await journal.keep(0)
+    assert "journal segments were removed by somebody else" in capsys.readouterr().out
+    assert journal.oldest == int(second.stem)
+    reader = journal.reader()
+    async with asyncio.timeout(5):
+        assert (await reader.read(0))[0].offsets[0] == journal.oldest
+    second.unlink()
+    reader.let_go()
+    async with asyncio.timeout(5):
+        await reader.read(journal.oldest)
+    assert journal.lost > 0
+    reader.close()
+    await journal.close()

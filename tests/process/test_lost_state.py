@@ -1,0 +1,237 @@
+"""A real relay whose database or journal is not what it was: relay says so everywhere, and loses nothing for it."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.cli.main import relay
+from relay.journal.known import accept_clock, acknowledged_in
+from relay.testing import Destination, make_event
+
+SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
+HOOK = '[connector.hook]\ntype = "http"\nurl = "%s"\nretry = { first = "10ms", max = "50ms" }\n'
+
+
+async def run(daemon: Any, *command: str) -> Result:
+    """The command as an admin gives it; in a thread, as it may want an answer of what runs here."""
+    where = ["--state", str(daemon.state)]
+    where += [] if command[0] == "status" else ["--conf", str(daemon.conf)]
+    return await asyncio.to_thread(CliRunner().invoke, relay, [*command, *where])
+
+
+async def start(daemon: Any) -> None:
+    """Several processes take their time where others have work to do as well."""
+    before = len(daemon.logged("relay runs"))
+    await daemon.launch()
+    runs = await daemon.until(lambda: daemon.logged("relay runs")[before:], bool, within=90)
+    daemon.url = runs[0]["listen"][0]
+
+
+async def until_status(daemon: Any, code: int) -> Result:
+    async with asyncio.timeout(60):
+        while (told := await run(daemon, "status")).exit_code != code:
+            await asyncio.sleep(0.2)
+    return told
+
+
+async def post(daemon: Any, *numbers: int) -> None:
+    body = b'{"events":[%s]}' % b",".join(make_event(n=n) for n in numbers)
+    assert (await daemon.post(body))[0] == 202
+
+
+async def taken(daemon: Any, folder: Path, number: int) -> None:
+    """Wait until the database in a folder knows of so many events."""
+    await daemon.until(lambda: acknowledged_in(folder), lambda head: head == number)
+
+
+async def left_pending(daemon: Any, hook: Destination, events: int = 20) -> None:
+    """A relay that has died with events that its connector has not got."""
+    hook.behaviour = 503
+    daemon.configure("10-all", SOURCE + HOOK % hook.url)
+    await daemon.start()
+    await post(daemon, *range(events))
+    await taken(daemon, daemon.state, events)
+    await daemon.kill()
+    hook.behaviour = 200
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "without its -wal"])
+async def test_a_lost_database_costs_duplicates_and_is_told_until_it_is_accepted(daemon: Any, how: str) -> None:
+    """Siblings: gone, empty, copied without its write-ahead log; log, status, audit and doctor, before and after."""
+    async with Destination() as hook:
+        await left_pending(daemon, hook)
+        for path in daemon.state.glob("relay.db*" if how == "gone" else "relay.db-*"):
+            path.unlink()
+        if how == "empty":
+            (daemon.state / "relay.db").write_bytes(b"")
+        before = await run(daemon, "audit")
+        assert (before.exit_code, "gone or empty" in before.output) == (1, True), before
+        await daemon.start()
+        (line,) = daemon.logged("relay.db does not know the journal")
+        assert (line["level"], line["events"]) == ("error", 20)
+        assert (await daemon.settled("hook", 20)).counts.delivered == 20
+        for command in ("status", "audit", "doctor"):
+            told = await run(daemon, command)
+            assert (told.exit_code, "did not know the 20 events" in told.stdout) == (1, True), told
+        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+        for command in ("status", "audit"):
+            assert (await run(daemon, command)).exit_code == 0
+        assert await daemon.stop() == 0
+
+
+async def test_a_database_that_is_garbage_stops_the_start_with_a_way_out(daemon: Any) -> None:
+    async with Destination() as hook:
+        await left_pending(daemon, hook)
+        for path in daemon.state.glob("relay.db-*"):
+            path.unlink()
+        (daemon.state / "relay.db").write_bytes(b"\xde\xad\xbe\xef" * 4096)
+        await daemon.launch()
+        assert await daemon.ended() == 1
+        assert "move relay.db, relay.db-wal and relay.db-shm away" in daemon.stderr[-1]
+        told = await run(daemon, "doctor")
+        assert (told.exit_code, "move relay.db" in told.stdout) == (1, True), told
+        (daemon.state / "relay.db").rename(daemon.state / "bad")
+        await daemon.start()
+        assert (await daemon.settled("hook", 20)).counts.delivered == 20
+        assert await daemon.stop() == 0
+
+
+async def test_a_journal_that_is_not_there_stops_the_start_and_is_delivered_when_it_is_back(daemon: Any) -> None:
+    """Siblings: no folder, an empty one; log, audit, doctor; back again, and given up for good."""
+    async with Destination() as hook:
+        await left_pending(daemon, hook)
+        away = daemon.state / "away"
+        (daemon.state / "journal").rename(away)
+        await daemon.launch()
+        assert await daemon.ended() == 1
+        assert "holds no journal, but relay.db belongs to one that has taken 20 events" in daemon.stderr[-1]
+        assert not (daemon.state / "journal").exists()
+        assert "holds no journal" in (await run(daemon, "doctor")).stdout
+        away.rename(daemon.state / "journal")
+        await daemon.start()
+        assert (await daemon.settled("hook", 20)).counts.delivered == 20
+        assert await daemon.stop() == 0
+        (daemon.state / "journal").rename(away)
+        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+        await daemon.start()
+        await post(daemon, 21)
+        assert (await daemon.settled("hook", 21)).counts.delivered == 21
+        assert (await run(daemon, "audit")).exit_code == 1
+        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+        assert (await run(daemon, "audit")).exit_code == 0
+        assert await daemon.stop() == 0
+
+
+async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent_again(daemon: Any) -> None:
+    """Siblings: the connector, the ids by which a source drops duplicates, status, audit, journal check, doctor."""
+    async with Destination() as hook:
+        hook.behaviour = 503
+        daemon.configure("10-all", SOURCE + 'dedupe = "1h"\n' + HOOK % hook.url)
+        await daemon.start()
+        bodies = [b'{"events":[%s]}' % b",".join(make_event(n=n) for n in range(10)) for _ in range(5)]
+        for body in bodies:
+            await daemon.post(body)
+        await taken(daemon, daemon.state, 50)
+        assert await daemon.stop() == 0
+        (path,) = (daemon.state / "journal").glob("*.log")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        hook.behaviour = 200
+        await daemon.start()
+        books = await daemon.settled("hook", 50)
+        assert (books.counts.delivered, books.counts.expired) == (40, 10)
+        for command, told in (("status", "10 events lost"), ("audit", "damaged"), ("doctor", "10 events lost")):
+            found = await run(daemon, command)
+            assert (found.exit_code, told in found.stdout) == (1, True), found
+        assert (await run(daemon, "journal", "check")).exit_code == 1
+        for body in bodies:
+            assert await daemon.post(body) == (202, {"accepted": 10, "parked": 0, "duplicates": 0})
+        await daemon.settled("hook", 100)
+        assert await daemon.stop() == 0
+        assert (await run(daemon, "journal", "repair", "--yes")).exit_code == 0
+        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+        assert (await run(daemon, "audit")).exit_code == 0
+
+
+async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Any) -> None:
+    """Siblings: a worker that runs, and one that is no longer wanted; its relay.db gone, its journal elsewhere."""
+    async with Destination() as hook:
+        daemon.configure("10-all", SOURCE + HOOK % hook.url)
+        daemon.configure("20-workers", "[runtime]\nworkers = 2")
+        await start(daemon)
+        mine = daemon.state / "workers" / "1"
+        for number in range(200):
+            await post(daemon, number)
+            if any(path.stat().st_size for path in mine.glob("journal/*.log")):
+                break
+        assert await daemon.stop() == 0
+        for path in mine.glob("relay.db*"):
+            path.unlink()
+        assert (await run(daemon, "audit")).exit_code == 1
+        daemon.configure("20-workers", "[runtime]\nworkers = 1")
+        await start(daemon)
+        told = await run(daemon, "status")
+        assert (told.exit_code, "journal of worker 1" in told.stdout) == (1, True), told
+        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+        await until_status(daemon, 0)
+        assert await daemon.stop() == 0
+        (mine / "journal").rename(mine / "away")
+        daemon.configure("20-workers", "[runtime]\nworkers = 2")
+        await daemon.launch()
+        assert await daemon.ended() != 0
+        assert any("workers/1/journal holds no journal" in line for line in daemon.stderr)
+        assert "workers/1/journal holds no journal" in (await run(daemon, "doctor")).stdout
+
+
+CLOCK = """
+import os, time
+from pathlib import Path
+_time, _ns, _file = time.time, time.time_ns, Path(%r)
+def _off():
+    return float(_file.read_text() or 0)
+time.time = lambda: _time() + _off()
+time.time_ns = lambda: _ns() + int(_off() * 1e9)
+"""
+
+
+async def test_a_clock_that_is_years_ahead_removes_nothing_and_is_told_until_it_is_accepted(
+    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Siblings: a jump while relay runs, and one at a start; log, status, doctor; parked events and erasures."""
+    off = tmp_path / "off"
+    off.write_text("0")
+    (daemon.plugins / "clock.py").write_text(CLOCK % str(off))
+    async with Destination() as hook:
+        hook.behaviour = 400
+        daemon.configure("10-all", SOURCE + HOOK % hook.url + '[parked]\nretention = "1d"\n')
+        await daemon.start()
+        await post(daemon, *range(5))
+        await daemon.until(daemon.parked, lambda found: len(found) == 5)
+        off.write_text(str(100 * 365 * 86400))
+        await daemon.until(lambda: daemon.logged("the clock is ahead"), bool)
+        assert "relay accept clock" in (await until_status(daemon, 1)).stdout
+        assert "ahead of what can be right" in (await run(daemon, "doctor")).stdout
+        await daemon.kill()
+        await daemon.start()
+        await post(daemon, 6)
+        await daemon.until(daemon.parked, lambda found: len(found) == 6)
+        assert (await run(daemon, "status")).exit_code == 1
+        assert await daemon.stop() == 0
+        off.write_text("0")
+        await daemon.start()
+        await until_status(daemon, 0)
+        assert len(daemon.parked()) == 6
+        off.write_text(str(100 * 365 * 86400))
+        await until_status(daemon, 1)
+        now = time.time() + 100 * 365 * 86400
+        with monkeypatch.context() as ahead:
+            ahead.setattr("relay.journal.known.time.time", lambda: now)
+            accept_clock(daemon.state)
+        await until_status(daemon, 0)
+        await daemon.until(lambda: daemon.logged("the clock is right again"), lambda lines: len(lines) == 1)
+        assert await daemon.stop() == 0
