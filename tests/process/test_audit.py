@@ -21,6 +21,7 @@ from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problem
 from relay.journal.books import Books, Refusals, SourceBooks
 from relay.journal.erasures import ask_erasure
 from relay.journal.folders import journal_folder, worker_folder
+from relay.journal.identity import ANY, Known
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
@@ -75,6 +76,7 @@ async def state(tmp_path: Path) -> Path:
             await journal.append([ORDER if body == EVENTS[9] else OPEN for body in group], group)
         await journal.close()
     books = State(folder)
+    books.meet(Known(ANY, 10), "")
     await books.park([Parked("braze", "mail", 2, OPEN.type, "refused", "HTTP 422", 3, EVENTS[2])])
     await books.park([Parked("braze", None, None, None, "unreadable", "no event_type", 0, b'{"id":"typeless"}')])
     mail = Cursor(2, 10, [], Counts(delivered=6, parked=1, unselected=1))
