@@ -108,7 +108,7 @@ def _table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
 def _line(cells: list[str], widths: list[int]) -> str:
     *others, reason = cells
     padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
-    return "  ".join([*padded, reason])
+    return printable("  ".join([*padded, reason]))
 
 
 PAGE = 1000
@@ -119,8 +119,7 @@ _HEADINGS = ["number", "last failure (UTC)", "connector", "cause", "tries", "typ
 def _row(one: Parked) -> list[str]:
     whose = one.connector or f"source {one.source}"
     reason = f"{one.reason} (to be replayed)" if one.again else one.reason
-    cells = [str(one.number), _time(one.last) or "-", whose, one.cause, str(one.attempts), one.type or "-", reason]
-    return [*map(printable, cells)]
+    return [str(one.number), _time(one.last) or "-", whose, one.cause, str(one.attempts), one.type or "-", reason]
 
 
 @parked.command
@@ -214,5 +213,6 @@ def _fields(one: Parked) -> dict[str, Any]:
     return values | {name: _time(values[name]) for name in ("received", "first", "last", "again")}
 
 
+@functools.lru_cache(10_000)
 def _time(seconds: float | None) -> str | None:
     return moment(seconds) if seconds else None
