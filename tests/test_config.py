@@ -218,6 +218,10 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
         ("[runtime]\ndrain = '36501d'", "2: runtime.drain: a duration is at most 36500d"),
         (f"[journal]\nmin_free = '{400 * '9'}B'", "2: journal.min_free: a size is at most 8388607TiB"),
         ("[journal]\nmemory = '8388608TiB'", "2: journal.memory: a size is at most 8388607TiB"),
+        (
+            f"[ingest]\nlisten = 'unix:/{107 * 'x'}'",
+            "2: ingest.listen: a unix socket's path has 107 bytes at most, this one has 108: take a shorter one",
+        ),
         (SHARE + "rate = nan", "3: filter.some.rate: must be a finite number"),
         (CONNECTOR + "folder = 5", "3: connector.c.folder: expected a text in quotes"),
         (CONNECTOR + "retry.first = '10m'", "3: connector.c.retry: first (600s) must be at most max (300s)"),

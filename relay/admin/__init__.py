@@ -3,7 +3,7 @@
 from relay.admin.control import Control
 from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
-from relay.admin.server import SOCKET, Admin
+from relay.admin.server import SOCKET, Admin, runtime_folder
 from relay.admin.status import (
     GoneConnector,
     JournalStatus,
@@ -40,6 +40,7 @@ __all__ = [
     "WorkerStatus",
     "ended",
     "merged",
+    "runtime_folder",
     "still",
     "time_to",
 ]

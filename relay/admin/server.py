@@ -21,6 +21,7 @@ from relay.admin.reading import Reading
 from relay.admin.status import ListenerStatus
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
 from relay.listen import Acceptor, AppRunner, Limits, Server
+from relay.socket_path import address_of
 
 SOCKET: Final = "admin.sock"
 BACKLOG: Final = 128
@@ -39,7 +40,7 @@ class Admin:
         """`socket`: the only unix socket to listen on, and not the usual one; for a worker."""
         self._control, self._settings, self._metrics = control, settings, metrics
         self._api = Api(control, self._look)
-        usual = (control.folder / SOCKET, _runtime_folder(control.folder) / SOCKET)
+        usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
         self._runners: list[AppRunner] = []
         self._accepting: list[Acceptor] = []
@@ -51,10 +52,10 @@ class Admin:
         others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
         everything = [*self._api.routes(), *chain(*others)]
         local = await self._server("admin", everything, [problems], Limits())
-        admin = self._listen([_bound(self._sockets)], local)
+        self._listen([_bound(self._sockets)], local)
         tokens = [token.reveal() for token in self._settings.tokens]
         remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
-        admin += self._listen(_at(self._settings.listen), remote)
+        admin = [f"unix:{self._sockets[1]}", *self._listen(_at(self._settings.listen), remote)]
         scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
         self.addresses = {"admin": admin, "metrics": self._listen(_at(self._metrics.listen), scraped)}
 
@@ -143,14 +144,15 @@ def _bound(paths: tuple[Path, Path]) -> socket.socket:
 def _bound_at(path: Path) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX)
     try:
-        bound.bind(str(path))
+        with address_of(path) as address:
+            bound.bind(address)
     except OSError as error:
         bound.close()
         raise OSError(f"{path}: {error}") from error
     return bound
 
 
-def _runtime_folder(folder: Path) -> Path:
+def runtime_folder(folder: Path) -> Path:
     """Where systemd wants sockets, or the state folder."""
     given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return Path(given) if given else folder

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from relay.admin import SOCKET
+from relay.socket_path import address_of
 
 ANSWER_S: Final = 30.0
 
@@ -65,14 +66,16 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        with address_of(self._path) as address:
+            self.sock.connect(address)
 
 
 def running(state: Path) -> Client | None:
     """The relay that runs with a state folder; None if none does."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.connect(str(state / SOCKET))
+            with address_of(state / SOCKET) as address:
+                probe.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:

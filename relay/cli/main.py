@@ -1,5 +1,6 @@
 """The group `relay`, its commands, and those that plugins add."""
 
+import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -74,8 +75,12 @@ def main() -> NoReturn:
 
     Output that cannot be written, to a full disk or a pipe that nobody reads, is such a failure.
     """
+    is_daemon = sys.argv[1:2] == ["run"]
     output.open_missing()
-    if sys.argv[1:2] != ["run"]:  # the log of a daemon has colours of its own
+    if is_daemon:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is more to end than this
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
+    else:  # the log of a daemon has colours of its own
         output.protect()
     code: object = 0
     try:

@@ -41,7 +41,7 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     for warning in () if told else loaded.warnings:
         log.warning("configuration: %s", warning)
     try:
-        _run(loaded.config, lambda: load(folders, registry).config, state.resolve(), told)
+        _run(loaded.config, lambda: load(folders, registry).config, Path(os.path.realpath(state)), told)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
         leave(1)
@@ -58,10 +58,17 @@ def _run(config: Config, read: Callable[[], Config], state: Path, worker: runtim
         if worker is not None:
             runtime.follow_parent()
             runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
-        elif runtime.is_needed(config, state):
+        elif _needs_several(config, state):
             runner.run(runtime.supervise(config, read, state))
         else:
             runner.run(runtime.run(config, read, state))
+
+
+def _needs_several(config: Config, state: Path) -> bool:
+    try:
+        return runtime.is_needed(config, state)
+    except OSError as error:
+        raise runtime.StartError(f"the state folder {state} cannot be used: {error}") from error
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

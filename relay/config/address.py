@@ -1,5 +1,6 @@
 """Where relay listens: `host:port`, `[v6]:port` or `unix:/path`."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, PlainSerializer
+
+from relay.socket_path import LONGEST
 
 EXPECTED: Final = 'expected an address such as "127.0.0.1:8080", "[::1]:8080" or "unix:/run/relay/ingest.sock"'
 
@@ -66,6 +69,10 @@ def parse_address(value: object) -> Address:
         return value
     text = value if isinstance(value, str) else ""
     if re.fullmatch(r"unix:/[^\0]+", text):
+        if (size := len(os.fsencode(text.removeprefix("unix:")))) > LONGEST:
+            raise ValueError(
+                f"a unix socket's path has {LONGEST} bytes at most, this one has {size}: take a shorter one"
+            )
         return UnixAddress(Path(text.removeprefix("unix:")))
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:

@@ -24,6 +24,7 @@ import structlog
 from relay.api import Decoded, Source
 from relay.catalogue import Selection
 from relay.journal import Unavailable
+from relay.socket_path import address_of
 from relay.threads import ADMIN
 
 T = TypeVar("T")
@@ -115,7 +116,8 @@ class First:
         """Wait until it is there."""
         while self._writer is None:
             try:
-                self._reader, self._writer = await asyncio.open_unix_connection(str(self._socket))
+                with address_of(self._socket) as address:
+                    self._reader, self._writer = await asyncio.open_unix_connection(address)
             except OSError:
                 await asyncio.sleep(AGAIN_S)
 
@@ -171,7 +173,9 @@ class Others:
                 writer.close()
 
         await ADMIN.run(partial(socket.unlink, missing_ok=True))  # of the process before
-        async with await asyncio.start_unix_server(serve, str(socket)) as server:
+        with address_of(socket) as address:
+            server = await asyncio.start_unix_server(serve, address)
+        async with server:
             await server.serve_forever()
 
     async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:

@@ -71,15 +71,15 @@ def _at_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.soc
 
 
 def _at_path(path: Path) -> socket.socket:
-    _remove_stale(path)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _remove_stale(path)
         one.bind(str(path))
         path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
         one.listen(BACKLOG)
-    except OSError:
+    except OSError as error:
         one.close()
-        raise
+        raise OSError(error.errno, f"unix:{path}: {error.strerror or error}") from None
     return one
 
 

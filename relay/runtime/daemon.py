@@ -30,7 +30,7 @@ from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.looks import Looks
 from relay.runtime.process import StartError, collect_less, inherited, limits_of, on_signal, opened, parked_limits_of
-from relay.runtime.pulse import Pulse
+from relay.runtime.pulse import Pulse, keep_turning
 from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify
@@ -40,6 +40,8 @@ from relay.threads import ADMIN
 
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
+FIRST_S: Final = 5.0
+"""What a worker's start waits for the first one."""
 log = structlog.stdlib.get_logger()
 
 
@@ -47,10 +49,12 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
     """Run until SIGTERM or SIGINT, alone or as one of several workers; `load` reads the configuration again.
 
     Raises StartError."""
-    stop = asyncio.Event()
+    stop, hangup = asyncio.Event(), asyncio.Event()
     on_signal(stop.set)
+    if worker is None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     async with opened(config, state_folder, worker.number if worker else 0) as (journal, state):
-        await Daemon(config, load, journal, state, worker).run(stop)
+        await Daemon(config, load, journal, state, worker).run(stop, hangup)
     log.info("worker stopped" if worker else "relay stopped")
 
 
@@ -74,9 +78,9 @@ class Daemon:
         self._asked = asyncio.Queue[asyncio.Future[Reloaded]]()
         """Who waits for a reload."""
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Do it until `stop` or, if there is nothing to do but to drain, until that is done. Raises StartError,
-        ConfigError."""
+    async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
+        """Do it until `stop` or, if there is nothing to do but to drain, until that is done; `hangup`: a reload was
+        asked for before. Raises StartError, ConfigError."""
         await self._open()
         addresses = await self._listen()
         async with asyncio.TaskGroup() as group:
@@ -86,6 +90,8 @@ class Daemon:
                 self._chores.start(name, work)
             if self._worker is None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
+            if hangup.is_set():
+                self._ask_reload()
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 collect_less()
@@ -109,6 +115,8 @@ class Daemon:
         yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
+        if self._worker is not None:
+            yield "say that the loop turns", keep_turning(self._notify)
         if self._first is not None:
             yield "hand on to the first worker", self._first.run()
         elif self._worker is not None:
@@ -126,7 +134,9 @@ class Daemon:
             others = await retired(self._state.folder, {0}, self._config)
             self._pulse.others = sum(one.journal.head for one in others)
         if self._first is not None:
-            await self._first.connect()
+            with suppress(TimeoutError):  # until it is there, its share is answered 503, and nobody waits for it
+                async with asyncio.timeout(FIRST_S):
+                    await self._first.connect()
             await self._follow_pauses(other_folders(self._state.folder, self._state.worker)[0])
 
     def _hand_on(self) -> None:
@@ -136,7 +146,10 @@ class Daemon:
 
     async def _follow_pauses(self, first: Path) -> None:
         """Pause what the first worker does."""
-        await self._state.run(lambda db: follow_pauses(db, first))
+        try:
+            await self._state.run(lambda db: follow_pauses(db, first))
+        except (OSError, sqlite3.Error) as error:
+            log.error("what the first worker pauses cannot be read", folder=str(first), error=str(error))
         await self._fleet.heed_pauses()
 
     async def _listen(self) -> list[str]:

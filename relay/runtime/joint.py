@@ -25,6 +25,7 @@ from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, 
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.worker import Worker
+from relay.socket_path import address_of
 from relay.threads import ADMIN
 
 ANSWER_S: Final = 5.0
@@ -248,6 +249,10 @@ async def _taken(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
         yield await lines.get()
 
 
-def _session(worker: Worker, seconds: float | None) -> aiohttp.ClientSession:
-    connector = aiohttp.UnixConnector(str(worker.admin))
-    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=seconds))
+@asynccontextmanager
+async def _session(worker: Worker, seconds: float | None) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with a worker. Raises OSError if its folder is gone."""
+    with address_of(worker.admin) as address:
+        connector = aiohttp.UnixConnector(address)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=seconds)) as session:
+            yield session

@@ -6,7 +6,6 @@ to end all of them. They stop only if that has not helped: a worker that runs is
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -47,9 +46,13 @@ class JointPulse:
 
     async def _status(self) -> str:
         """How things are, in one sentence; as they were if that takes too long."""
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._beat):
                 self._said = said_of(await self._view.status())
+        except TimeoutError:
+            pass
+        except Exception as bug:  # nothing that workers say ends all of them
+            log.error("the status of the workers cannot be told", exc_info=bug)
         return self._said
 
 

@@ -18,6 +18,7 @@ from relay.runtime.systemd import Notify
 from relay.words import counted
 
 BEAT_S: Final = 5.0
+TURN_S: Final = 1.0
 PATIENCE_S: Final = 15.0
 ADVICE: Final = "look at its disk; systemd gets no sign of life until there is an answer, and then restarts relay"
 log = structlog.stdlib.get_logger()
@@ -62,6 +63,13 @@ class Pulse:
         head = self._journal.head
         pending = {lane.name: lane.cursor.ledger(head).pending for lane in self._fleet.lanes}
         return sentence(head + self.others, pending, self._journal.refusing)
+
+
+async def keep_turning(notify: Notify) -> None:
+    """Say again and again that the event loop turns, until cancelled: what waits for a disk does not hold this up."""
+    while True:
+        await notify.turns()
+        await asyncio.sleep(TURN_S)
 
 
 def sentence(events: int, pending: Mapping[str, int], refusing: str | None) -> str:

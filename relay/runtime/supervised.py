@@ -14,86 +14,136 @@ import structlog
 
 from relay.runtime.process import StartError
 from relay.runtime.worker import Worker
+from relay.socket_path import address_of
 
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 30.0
 GOOD_RUN_S: Final = 60.0
 """A worker that has run for so long is started again at once."""
+LOOK_S: Final = 0.5
+HANG_S: Final = 30.0
+"""A process whose event loop has not turned for so long is killed, unless a service manager says how long it may."""
+LIFE: Final = frozenset({b"READY=1", b"WATCHDOG=1", b"RELOADING=1", b"STOPPING=1"})
+"""What is a sign of life of all that does the work; what else is said only shows that the event loop turns."""
 log = structlog.stdlib.get_logger()
 
 
 class Supervised:
-    """A worker's process, over all its starts."""
+    """A worker's process, over all its starts.
+
+    How it fails and recovers: whatever ends the process, or keeps it from being started, is told, and it is started
+    again, at once and then ever later. Only before a worker was ready for the first time its word that it cannot start
+    (an exit code, no signal) ends the start of all; that of one which only drains does not."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.ready = asyncio.Event()
+        """It was ready once."""
         self.over = False
         """It has ended and is not started again: all it had is delivered."""
-        self._heard = 0.0
         self._process: Process | None = None
         self._stopping = asyncio.Event()
+        self._is_ready = False
+        self._heard = self._lived = 0.0
+        """When its process said anything last, and when it was a sign of life: not that it is stuck."""
+        self._attended = time.monotonic()
+        """When it was ready and said anything last, whichever process it was."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since it was heard last while it was ready: since its process has died, or its event loop hangs."""
+        return time.monotonic() - self._attended
 
     async def run(self) -> None:
         """Keep it running until `stop` or, if it only drains, until it is through. Raises StartError."""
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            code = await self._once()
+            code, why = await self._tried()
             self.over = self.worker.only_drains and code == 0
             if self._stopping.is_set() or self.over:
                 return
-            if not self.ready.is_set():
-                raise StartError(f"worker {self.worker.number} ended with exit code {code}, see above")
+            if not (self.ready.is_set() or self.worker.only_drains) and (code is None or code >= 0):
+                raise StartError(f"worker {self.worker.number} {why}")
             wait = FIRST_WAIT_S if time.monotonic() - began > GOOD_RUN_S else min(2 * wait, LONGEST_WAIT_S)
-            log.error("worker died, starts again", worker=self.worker.number, exit_code=code, in_s=round(wait, 1))
+            log.error(
+                "worker died, starts again", worker=self.worker.number, exit_code=code, reason=why, in_s=round(wait, 1)
+            )
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
-    async def _once(self) -> int:
-        """Run the process to its end."""
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.worker.notify.unlink(missing_ok=True)
-        notify.bind(str(self.worker.notify))
-        notify.setblocking(False)
-        environ = os.environ | {"NOTIFY_SOCKET": str(self.worker.notify)}
-        environ.pop("WATCHDOG_PID", None)
-        command = [sys.executable, "-m", "relay", *sys.argv[1:], "--worker", str(self.worker)]
-        self._heard = time.monotonic()
-        self._process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=self.worker.fds)
+    async def _tried(self) -> tuple[int | None, str]:
+        """Run the process to its end; return its exit code, None if it could not be started, and that in words."""
         try:
-            async with asyncio.TaskGroup() as group:
-                hearing = group.create_task(self._hear(notify), name=f"worker {self.worker.number}: hear")
-                code = await self._process.wait()
-                hearing.cancel()
-            return code
-        finally:
-            notify.close()
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
+            code = await self._once()
+        except OSError as error:
+            return None, f"cannot be started: {error}"
+        return code, f"ended with exit code {code}, see above"
+
+    async def _once(self) -> int:
+        """Run the process to its end. Raises OSError if it cannot be started."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            self._listen(notify)
+            environ = os.environ | {"NOTIFY_SOCKET": str(self.worker.notify)}
+            environ.pop("WATCHDOG_PID", None)
+            command = [sys.executable, "-m", "relay", *sys.argv[1:], "--worker", str(self.worker)]
+            self._heard = self._lived = time.monotonic()
+            process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=self.worker.fds)
+            self._process = process
+            try:
+                async with asyncio.TaskGroup() as group:
+                    hearing = group.create_task(self._hear(notify), name=f"worker {self.worker.number}: hear")
+                    code = await process.wait()
+                    hearing.cancel()
+                return code
+            finally:
+                self._is_ready = False
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+    def _listen(self, notify: socket.socket) -> None:
+        """Make the socket at which the process says how it is, and its folder if somebody has removed that."""
+        path = self.worker.notify
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with address_of(path) as address:
+            notify.bind(address)
+        notify.setblocking(False)
 
     async def _hear(self, notify: socket.socket) -> None:
         """Hear how it is; kill it if that takes too long, once it is ready: a start may take its time each time."""
-        patience, is_ready = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6, False
+        loop, patience = asyncio.get_running_loop(), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
         while True:
-            try:
-                async with asyncio.timeout(patience if patience and is_ready else None):
-                    message = await asyncio.get_running_loop().sock_recv(notify, 4096)
-            except TimeoutError:
-                log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=patience)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    self._note(await loop.sock_recv(notify, 4096))
+            with suppress(BlockingIOError):  # all that has come, before it is judged: this process may have slept
+                while True:
+                    self._note(notify.recv(4096))
+            now = time.monotonic()
+            silent, most = (now - self._lived, patience) if patience else (now - self._heard, HANG_S)
+            if self._is_ready and silent > most:
+                log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=round(most, 1))
                 self.signal(signal.SIGKILL)
                 return
-            self._heard = time.monotonic()
-            if b"READY=1" in message.splitlines():
-                is_ready = True
-                self.ready.set()
+
+    def _note(self, message: bytes) -> None:
+        said = message.splitlines()
+        self._heard = time.monotonic()
+        if not LIFE.isdisjoint(said):
+            self._lived = self._heard
+        if b"READY=1" in said:
+            self._is_ready = True
+            self.ready.set()
+        if self._is_ready:
+            self._attended = self._heard
 
     def is_silent(self, seconds: float) -> bool:
         """Whether the process runs, but has given no sign of life for so long."""
         runs = self._process is not None and self._process.returncode is None
-        return runs and time.monotonic() - self._heard > seconds
+        return runs and time.monotonic() - self._lived > seconds
 
     def signal(self, number: int) -> None:
         """Send the process a signal, if it runs."""

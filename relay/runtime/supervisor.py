@@ -2,37 +2,43 @@
 
 Each worker is a relay of its own with its own journal; the kernel gives each of them its share of the connections
 (SO_REUSEPORT). The sockets are made here and handed on, so that connections that come while a worker is away wait for
-it. How it fails and recovers:
+it; if that takes longer than a moment they are answered 503 from here. How it fails and recovers:
 
 - A worker that dies is started again, at once and then ever later. What it accepted is on disk; the others go on.
-- A worker that gives no sign of life for as long as the service manager would wait is killed, and so started again.
-- If the supervisor dies, the kernel stops the workers. A worker that cannot even start ends the whole start.
+- A worker that gives no sign of life for as long as the service manager would wait, or whose event loop hangs, is
+  killed, and so started again.
+- If the supervisor dies, the kernel stops the workers. A worker that says at the first start that it cannot start ends
+  the whole start; later, or if it is killed, it is tried again.
 - When there are fewer workers than before, those that are left over run without listening until they have delivered
   what they still have.
 """
 
 import asyncio
+import os
+import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import structlog
 
 from relay import __version__
-from relay.admin import Admin
+from relay.admin import Admin, runtime_folder
 from relay.config import Config, ConfigError, find_unmade
 from relay.deliver import mistakes_of
 from relay.ingest import bind, close, show
 from relay.journal.folders import worker_folders
 from relay.journal.leftover import has_work
+from relay.journal.lock import lock
 from relay.runtime.daemon import Load
 from relay.runtime.joint import JointView
 from relay.runtime.joint_pulse import JointPulse
 from relay.runtime.process import StartError, inherited, on_signal
+from relay.runtime.substitute import Substitute
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
 from relay.runtime.worker import Worker
@@ -49,7 +55,16 @@ def is_needed(config: Config, state: Path) -> bool:
 
 def leftover(state: Path, workers: int) -> list[int]:
     """Workers that are no longer wanted but have something to do."""
-    return [number for number, folder in worker_folders(state).items() if number >= workers and has_work(folder)]
+    return [number for number, folder in worker_folders(state).items() if number >= workers and _has_work(folder)]
+
+
+def _has_work(folder: Path) -> bool:
+    try:
+        return has_work(folder)
+    except (OSError, sqlite3.Error) as error:
+        advice = "what that worker has left is not delivered: see relay audit, and repair or restore its relay.db"
+        log.error("a worker that is no longer wanted is left out", folder=str(folder), error=str(error), advice=advice)
+        return False
 
 
 async def supervise(config: Config, load: Load, state: Path) -> None:
@@ -61,15 +76,33 @@ async def supervise(config: Config, load: Load, state: Path) -> None:
     passed = inherited()
     sockets = _bound(config) if passed is None else [passed] * config.runtime.workers
     try:
-        with TemporaryDirectory(prefix="relay-") as rendezvous:
-            workers = _workers(config, state, sockets, rendezvous, outlived=passed is not None)
+        with _rendezvous(state) as folder:
+            workers = _workers(config, state, sockets, str(folder), outlived=passed is not None)
             view = JointView(config, load, state, workers)
-            await _run(config, view, workers, show(sockets[0], config.ingest), stop)
+            await _run(config, view, workers, sockets, stop)
     except* StartError as group:
         raise group.exceptions[0] from None
     finally:
         close(sockets)
     log.info("relay stopped")
+
+
+@contextmanager
+def _rendezvous(state: Path) -> Iterator[Path]:
+    """The folder of the workers' sockets, for this supervisor alone: beside the admin API's, as temporary folders are
+    emptied from time to time. Raises StartError."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = runtime_folder(state) / "rendezvous"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        held = lock(folder)
+    except OSError as error:
+        raise StartError(f"the state folder {state} cannot be used: {error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
 
 
 def _bound(config: Config) -> list[list[socket.socket]]:
@@ -92,28 +125,64 @@ def _workers(
 
 
 async def _run(
-    config: Config, view: JointView, workers: Sequence[Supervised], addresses: Sequence[str], stop: asyncio.Event
+    config: Config,
+    view: JointView,
+    workers: Sequence[Supervised],
+    sockets: Sequence[Sequence[socket.socket]],
+    stop: asyncio.Event,
 ) -> None:
-    notify = Notify()
     async with asyncio.TaskGroup() as group:
+        running = [group.create_task(each.run(), name=f"worker {each.worker.number}") for each in workers]
+        substitute = Substitute(workers, sockets, lambda: view.config.ingest.tls)
+        beside = [group.create_task(substitute.run(), name="answer for workers that are away")]
+        notify = Notify()
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: group.create_task(view.reload(), name="reload")
         )
-        running = [group.create_task(each.run(), name=f"worker {each.worker.number}") for each in workers]
-        for each in workers:
-            await each.ready.wait()
-        async with _listening(Admin(view, config.admin, config.metrics)) as admin:
-            beating = group.create_task(JointPulse(notify, view, workers).run(), name="signs of life")
-            sources, connectors = sorted(config.sources), sorted(config.connectors)
-            told = {"version": __version__, "listen": addresses, **admin.addresses}
-            told |= {"sources": sources, "connectors": connectors}
-            log.info("relay runs", workers=config.runtime.workers, **told)
-            await stop.wait()
-            drain = view.config.runtime.drain
-            log.info("relay stops", drain_s=drain)
-            await notify.stopping()
-            await _stop(drain, workers, running)
-            beating.cancel()
+        try:
+            if await _are_ready(workers, stop):
+                await substitute.look()  # nobody is to be refused any more
+                async with _listening(Admin(view, config.admin, config.metrics)) as admin:
+                    pulse = JointPulse(notify, view, workers)
+                    beside.append(group.create_task(pulse.run(), name="signs of life"))
+                    _tell_start(config, show(sockets[0], config.ingest), admin)
+                    await stop.wait()
+                    if workers[0].worker.outlived:  # who connects from now on waits for the next relay
+                        beside[0].cancel()
+                    await _end(view.config.runtime.drain, notify, workers, running)
+            else:
+                await _end(config.runtime.drain, notify, workers, running)
+        finally:
+            for task in beside:
+                task.cancel()
+
+
+async def _are_ready(workers: Sequence[Supervised], stop: asyncio.Event) -> bool:
+    """Wait until all workers are ready that take events in; False if `stop` comes before."""
+    async with asyncio.TaskGroup() as group:
+        wanted = [each for each in workers if not each.worker.only_drains]
+        ready = [group.create_task(each.ready.wait(), name=f"worker {each.worker.number}: ready") for each in wanted]
+        stopped = group.create_task(stop.wait(), name="stop")
+        waiting = {*ready, stopped}
+        while not stopped.done() and not all(task.done() for task in ready):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+    return not stop.is_set()
+
+
+def _tell_start(config: Config, addresses: Sequence[str], admin: Admin) -> None:
+    told = {"version": __version__, "listen": addresses, **admin.addresses}
+    told |= {"sources": sorted(config.sources), "connectors": sorted(config.connectors)}
+    log.info("relay runs", workers=config.runtime.workers, **told)
+
+
+async def _end(
+    drain: float, notify: Notify, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]
+) -> None:
+    log.info("relay stops", drain_s=drain)
+    await notify.stopping()
+    await _stop(drain, workers, running)
 
 
 @asynccontextmanager

@@ -8,9 +8,12 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import structlog
+
+from relay.socket_path import address_of
 
 SEND_S: Final = 5.0
 EXTEND_S: Final = 30.0
@@ -50,6 +53,10 @@ class Notify:
         """All that should make progress does."""
         await self._tell("WATCHDOG=1", f"STATUS={status}", *self._extension())
 
+    async def turns(self) -> None:
+        """The event loop turns, whatever else does not: for the supervisor of several workers."""
+        await self._tell("X_LOOP=1")
+
     async def stuck(self, status: str) -> None:
         """Something does not make progress: no sign of life."""
         await self._tell(f"STATUS={status}")
@@ -69,7 +76,11 @@ class Notify:
     async def _send(self, message: bytes) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.setblocking(False)
-            out.connect("\0" + self._address[1:] if self._address.startswith("@") else self._address)
+            if self._address.startswith("@"):
+                out.connect("\0" + self._address[1:])
+            else:
+                with address_of(Path(self._address)) as address:
+                    out.connect(address)
             await asyncio.get_running_loop().sock_sendall(out, message)
 
 

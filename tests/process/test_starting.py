@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 
@@ -178,3 +179,46 @@ async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemo
         await daemon.launch()
         assert await daemon.ended() == 78
         assert mistake in told(daemon)
+
+
+async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Any) -> None:
+    """Looked at: what connector `stdout` writes does not count, no file gets a line of the log, one process and
+    several; commands have their own tests."""
+    for workers in (1, 2):
+        async with Destination() as destination:
+            prepare(daemon, workers, destination.url)
+            daemon.configure("30-out", '[connector.out]\ntype = "stdout"\nretry = { first = "10ms", max = "20ms" }')
+            run = [sys.executable, "-m", "relay", "run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
+            daemon.configure("00-ingest", f'[ingest]\nlisten = "unix:{daemon.state.parent}/in.sock"')
+            process = await asyncio.create_subprocess_exec("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *run)
+            for socket in (daemon.state / "admin.sock", daemon.state.parent / "in.sock"):
+                await daemon.until(socket.exists, bool)
+            connector = aiohttp.UnixConnector(f"{daemon.state.parent}/in.sock")
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.post("http://relay/currents", data=batch(workers)) as answer,
+            ):
+                assert answer.status == 202
+            await destination.received(1)
+            await daemon.until(lambda: daemon.ledger()["hook"].counts.delivered, lambda number: number > 0)
+            assert daemon.ledger()["out"].counts.delivered == 0
+            process.terminate()
+            async with asyncio.timeout(30):
+                assert await process.wait() == 0
+            (daemon.state.parent / "in.sock").unlink()
+    for path in daemon.state.rglob("*"):
+        assert path.is_dir() or path.is_socket() or b'"level"' not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("what", ["file", "loop"])
+async def test_a_state_folder_that_cannot_be_used_is_told_in_a_line(daemon: Any, workers: int, what: str) -> None:
+    prepare(daemon, workers)
+    if what == "file":
+        daemon.state.write_text("in the way")
+        daemon.state /= "below"
+    else:
+        daemon.state.symlink_to(daemon.state)
+    await daemon.launch()
+    assert await daemon.ended() == 1
+    assert f"relay cannot start: the state folder {daemon.state} cannot be used: " in told(daemon)

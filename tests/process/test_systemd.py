@@ -60,18 +60,20 @@ class Blocking(Connector, type="blocking"):
         while True:
             time.sleep(1)
 """
-OPENS_SLOWLY = """
-import asyncio
+MADE_SLOWLY = """
+import time
 from relay.api import Connector, ConnectorSettings
 
 class Slow(Connector, type="slow"):
     class Settings(ConnectorSettings):
         pass
 
-    async def open(self):
-        (self.folder / "opening").touch()
-        while not (self.folder / "go").exists():
-            await asyncio.sleep(0.01)
+    def __init__(self, name, settings, *, folder):
+        super().__init__(name, settings, folder=folder)
+        if folder.is_absolute():  # no mere look at its settings
+            (folder / "made").touch()
+        while folder.is_absolute() and not (folder / "go").exists():
+            time.sleep(0.01)
 
     async def deliver(self, batch):
         pass
@@ -121,11 +123,11 @@ async def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def test_systemd_is_told_how_relay_starts_works_and_stops(daemon: Any, systemd: Systemd) -> None:
-    (daemon.plugins / "slow.py").write_text(OPENS_SLOWLY)
+    (daemon.plugins / "slow.py").write_text(MADE_SLOWLY)
     async with Destination() as hook:
         daemon.configure("10-all", TABLES % hook.url + '[connector.slow]\ntype="slow"')
         await daemon.launch()
-        await daemon.until((daemon.state / "opening").exists, bool)
+        await daemon.until((daemon.state / "made").exists, bool)
         assert systemd.told == []
         (daemon.state / "go").touch()
         await systemd.hears("READY", "1")
@@ -236,7 +238,8 @@ async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hea
         await daemon.until(lambda: children(daemon).get(1), lambda pid: pid not in (None, stuck))
         assert sum("READY" in message for message in systemd.told) == 1
         hook.behaviour, requests = Answer(hang=True), len(hook.requests)
-        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        while (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 503:
+            await asyncio.sleep(0.1)  # the one that starts again takes its time on a busy machine
         await hook.requested(requests + 1)
         daemon.signal(signal.SIGTERM)
         stop = await systemd.hears("STOPPING", "1")
@@ -248,7 +251,7 @@ async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hea
 
 
 async def test_a_worker_that_starts_again_may_take_its_time(daemon: Any, systemd: Systemd) -> None:
-    (daemon.plugins / "slow.py").write_text(OPENS_SLOWLY)
+    (daemon.plugins / "slow.py").write_text(MADE_SLOWLY)
     daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.slow]\ntype="slow"\n[runtime]\nworkers = 2')
     for folder in (daemon.state, daemon.state / "workers" / "1"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ STUCK = """
 from relay.api import Connector
 
 class Stuck(Connector, type="stuck"):
-    async def open(self):
+    def __init__(self, name, settings, *, folder):
         raise OSError("never")
 
     async def deliver(self, batch):

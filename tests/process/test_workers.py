@@ -3,8 +3,10 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 
 from relay.testing import Answer, Destination, make_event
 
@@ -219,6 +222,111 @@ async def test_a_port_that_another_program_has_is_not_shared_with_it(daemon: Any
         await daemon.launch()
         assert await daemon.ended() == 1
     assert any(f"{address}: Address already in use" in line for line in daemon.stderr), daemon.stderr
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_they_need_no_temporary_folder_and_no_short_path(
+    daemon: Any, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    """Looked at: TMPDIR that is missing, a state folder beyond the length of a socket's address, the folder of the
+    workers' sockets that somebody removes; one process and several, and the commands."""
+    monkeypatch.setenv("TMPDIR", "/not/there")
+    if deep:
+        daemon.state = daemon.state / ("pvc-0a1b2c3d-0000-4444-8888-999999999999-" * 2) / "state"
+    workers(daemon, 2)
+    daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
+    await daemon.start()
+    assert daemon.logged("relay runs")[-1]["admin"] == [f"unix:{daemon.state}/admin.sock"]
+    before = children(daemon)
+    shutil.rmtree(daemon.state / "rendezvous")
+    os.kill(before[0], signal.SIGKILL)
+    os.kill(before[1], signal.SIGKILL)
+    await daemon.until(lambda: daemon.logged("worker runs"), lambda lines: len(lines) == 4)
+    for number in range(6):
+        await send_until_taken(daemon, batch_of(number))
+    status = await command(daemon, "status", "--json")
+    assert [one["away"] for one in status["workers"]] == [False, False]
+    assert await daemon.stop() == 0
+    workers(daemon, 1)
+    await daemon.start()
+    assert (await command(daemon, "status", "--json"))["journal"]["head"] == 6
+    assert await daemon.stop() == 0
+    assert not any("Traceback" in line for line in daemon.stderr)
+
+
+async def send_until_taken(daemon: Any, events: list[dict[str, Any]]) -> None:
+    """Send, as senders do, again after a 503."""
+    async with asyncio.timeout(60):
+        while (await daemon.post(orjson.dumps({"events": events})))[0] == 503:
+            await asyncio.sleep(0.1)
+
+
+async def command(daemon: Any, *arguments: str) -> Any:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *arguments, "--state", str(daemon.state), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return orjson.loads(out)
+
+
+async def answers_within(daemon: Any, seconds: float) -> set[int]:
+    """What eight senders are answered, each over a connection of its own, none of which waits for longer."""
+
+    async def ask(number: int) -> int:
+        async with asyncio.timeout(seconds):
+            return int((await daemon.post(orjson.dumps({"events": batch_of(number)})))[0])
+
+    return {*await asyncio.gather(*map(ask, range(8)))}
+
+
+async def test_while_a_worker_cannot_start_its_senders_are_answered_and_it_is_tried_again(daemon: Any) -> None:
+    """Looked at: the supervisor goes on, nobody waits in the socket, the status says so, and it comes back."""
+    workers(daemon, 2)
+    await daemon.start()
+    daemon.logs.clear()
+    journal = daemon.state / "workers" / "1" / "journal"
+    os.kill(children(daemon)[1], signal.SIGKILL)
+    journal.rename(journal.with_name("elsewhere"))
+    journal.write_text("in the way")
+    await daemon.until(lambda: daemon.logged("worker is away, its senders are answered 503"), bool)
+    for _ in range(3):
+        assert await answers_within(daemon, 30) <= {202, 503}
+    assert daemon.logged("worker died, starts again")
+    journal.unlink()
+    journal.with_name("elsewhere").rename(journal)
+    await daemon.until(lambda: daemon.logged("worker is back at its socket"), bool, 90)
+    await send_until_taken(daemon, batch_of(1))
+    assert await daemon.stop() == 0
+
+
+async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Any) -> None:
+    """Looked at: connections that wait in its socket, and events for the first worker while that is the one."""
+    workers(daemon, 2)
+    daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
+    await daemon.start()
+    daemon.logs.clear()
+    first = children(daemon)[0]
+    os.kill(first, signal.SIGSTOP)
+    try:
+        await daemon.until(lambda: daemon.logged("worker is away, its senders are answered 503"), bool)
+        assert await answers_within(daemon, 30) == {503}
+    finally:
+        os.kill(first, signal.SIGCONT)
+    await daemon.until(lambda: daemon.logged("worker is back at its socket"), bool)
+    await send_until_taken(daemon, batch_of(1))
+    assert children(daemon)[0] == first
+    assert await daemon.stop() == 0
+
+
+async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nobody_out(daemon: Any) -> None:
+    (daemon.state / "workers" / "1").mkdir(parents=True)
+    (daemon.state / "workers" / "1" / "relay.db").write_bytes(b"no database" * 1000)
+    workers(daemon, 1)
+    await daemon.start()
+    await send(daemon, batch_of(1))
+    (line,) = daemon.logged("a worker that is no longer wanted is left out")
+    assert line["folder"] == str(daemon.state / "workers" / "1")
+    assert await daemon.stop() == 0
 
 
 async def test_a_worker_that_cannot_start_ends_the_start(daemon: Any) -> None:
