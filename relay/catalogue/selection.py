@@ -2,11 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import translate
-from functools import partial
 from typing import Final
 
 from relay.catalogue.types import TYPES, type_by_name
@@ -17,6 +16,10 @@ TYPES_REMEMBERED: Final = 4096
 OPT_IN: Final = ("cohort.Change",)
 """Types that tell of many users at once, and that only few connectors can use: `*` does not ask for them."""
 
+LISTS: Final = [
+    name for name, _ in Counter(name for one in TYPES.values() for name in (one.group, one.channel)).most_common()
+]
+"""Groups and channels, those with the most types first."""
 SHORTEST: Final = 3
 """Letters that tell which name was meant."""
 
@@ -51,7 +54,16 @@ class Selection:
         self._within = within
         negative = [entry for entry in entries if entry.startswith("!")]
         positive = [entry for entry in entries if not entry.startswith("!")] or ["*"]
-        self._deciding = [(entry, _matcher(entry.removeprefix("!"))) for entry in negative + positive]
+        self._entries = negative + positive
+        self._named: dict[str, int] = {}
+        """The number of each entry that is no glob: a list of thousands is looked up, not gone through."""
+        self._globs: list[tuple[int, Callable[[str], object]]] = []
+        for number, entry in enumerate(self._entries):
+            name = entry.removeprefix("!")
+            if _is_glob(name):
+                self._globs.append((number, re.compile(translate(name)).match))
+            else:
+                self._named.setdefault(name, number)
         self._remembered: dict[str, bool] = {}
 
     def wants(self, type: str) -> bool:
@@ -68,12 +80,15 @@ class Selection:
         """Name the entry that decides over this type; None if none matches it, so that it is not wanted."""
         if self._within is not None and not self._within.wants(type):
             return self._within.explain(type)
-        return next((entry for entry, matches in self._deciding if matches(type)), None)
+        numbers = [self._named[name] for name in _names_of(type) if name in self._named]
+        numbers += [number for number, matches in self._globs if matches(type)]
+        return self._entries[min(numbers)] if numbers else None
 
     def warnings(self) -> list[Unmatched]:
         """List the entries that match nothing known. No mistakes: a type may be newer than the catalogue."""
-        nothing = [entry for entry, matches in self._deciding if not any(map(matches, TYPES))]
-        return [_unmatched(entry) for entry in nothing if entry not in ("*", UNKNOWN, f"!{UNKNOWN}")]
+        globs = [self._entries[number] for number, matches in self._globs if not any(map(matches, TYPES))]
+        names = [self._entries[number] for name, number in self._named.items() if name not in NAMES]
+        return [Unmatched(entry, suggest(entry.removeprefix("!"))) for entry in (*globs, *names)]
 
 
 def without_opt_in(entries: Sequence[str], takes: Sequence[str] = ()) -> tuple[str, ...]:
@@ -84,30 +99,24 @@ def without_opt_in(entries: Sequence[str], takes: Sequence[str] = ()) -> tuple[s
     return (*entries, *(f"!{one}" for one in OPT_IN if one not in asked))
 
 
-def _matcher(entry: str) -> Callable[[str], object]:
-    if any(char in entry for char in "*?["):
-        return re.compile(translate(entry)).match
-    return partial(_is_under, entry)
+def _is_glob(name: str) -> bool:
+    return any(char in name for char in "*?[")
 
 
-def _is_under(entry: str, type: str) -> bool:
-    """Whether an entry that is no glob means this type: by its name, group or channel."""
-    if entry == UNKNOWN:
-        return type not in TYPES
-    said = type_by_name(type)
-    return entry == type or (said is not None and entry in (said.group, said.channel))
-
-
-def _unmatched(entry: str) -> Unmatched:
-    return Unmatched(entry, suggest(entry.removeprefix("!")))
+def _names_of(type: str) -> Iterator[str]:
+    """All names by which an entry that is no glob means this type."""
+    yield type
+    if said := type_by_name(type):
+        yield from (said.group, said.channel)
+    if type not in TYPES:
+        yield UNKNOWN
 
 
 def suggest(word: str) -> str | None:
     """Return what was perhaps meant by a word that matches no type: the group or channel with the most types whose name
     holds it (`push`), else the name that is like it, else the types that end in it (`bounce`)."""
     looked_for = re.sub(r"[\W_]", "", word.lower())
-    lists = Counter(name for known in TYPES.values() for name in (known.group, known.channel))
-    holding = [name for name, _ in lists.most_common() if looked_for in name.replace("_", "")]
+    holding = [name for name in LISTS if looked_for in name.replace("_", "")]
     if holding and len(looked_for) >= SHORTEST:
         return holding[0]
     if close := get_close_matches(word, NAMES, n=1):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from relay.catalogue import TYPES, Selection, without_opt_in
-from relay.catalogue.selection import suggest
+from relay.catalogue import TYPES, Selection, suggest, without_opt_in
 from relay.cli.options import complete_entry, events_option, plugins_option, utf8
 from relay.cli.words import printable
 from relay.config import PLUGIN_FOLDERS, Mistake, Registry
@@ -73,8 +72,8 @@ def _taken(entries: Sequence[str], known: Sequence[Known]) -> Iterator[Known]:
 
 
 def _doubts(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
-    for entry in entries:
-        for reason, suggestion in unmatched(entry, made):
+    for reason, suggestion in unmatched(entries, made):
+        if reason:
             yield Mistake(reason=reason, suggestion=suggestion)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +12,13 @@ import structlog
 
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load
 from relay.listen import raise_descriptor_limit
 from relay.threads import LeftAlone, leave
 
 STANDARD_OUTPUT: Final = 1
+WARNINGS: Final = 20
+"""Of a configuration that are logged at the start."""
 log = structlog.stdlib.get_logger()
 
 
@@ -38,8 +40,8 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     told = None if worker is None else runtime.Worker.read(worker)
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
     raise_descriptor_limit()
-    for warning in () if told else loaded.warnings:
-        log.warning("configuration: %s", warning)
+    if told is None:
+        _tell(loaded.warnings)
     try:
         _run(loaded.config, lambda: load(folders, registry).config, Path(os.path.realpath(state)), told)
     except runtime.StartError as error:
@@ -51,6 +53,14 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         log.error("relay ends by a bug of its own", exc_info=error)
         leave(1)
     leave(0)
+
+
+def _tell(warnings: Sequence[Mistake]) -> None:
+    """Log what relay check warns of; of very many the first ones."""
+    for warning in warnings[:WARNINGS]:
+        log.warning("configuration: %s", warning)
+    if len(warnings) > WARNINGS:
+        log.warning("configuration: %s more warnings, see relay check", f"{len(warnings) - WARNINGS:,}")
 
 
 def _run(config: Config, read: Callable[[], Config], state: Path, worker: runtime.Worker | None) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -42,8 +42,9 @@ def _doubts(entries: Sequence[str]) -> Iterator[str]:
     """What matches no event that is known, as relay check says it."""
     if Selection(entries).warnings():  # else no plugin need be asked
         made = Registry.discover().made
-        for reason, suggestion in chain(*(unmatched(entry, made) for entry in entries)):
-            yield str(Mistake(reason=reason, suggestion=suggestion))
+        for reason, suggestion in unmatched(entries, made):
+            if reason:
+                yield str(Mistake(reason=reason, suggestion=suggestion))
 
 
 def _told(line: bytes) -> str:

@@ -4,21 +4,24 @@ Most of it is read from the tables as they were written, so that a mistake elsew
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from relay.api import Connector, Secret, Source
-from relay.catalogue import OPT_IN, TYPES, Selection, without_opt_in
+from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_reference
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured, ErasureSettings
 from relay.config.private import plain_secret
 
+SUGGESTED: Final = 100
+"""Who lists more types that are not known has types of their own, and did not mistype so many."""
 RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
 """What the ingest listener itself answers."""
 
@@ -77,17 +80,26 @@ def useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) 
 def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:
     """Find entries of `events` that match nothing known, nor what sources make; a warning: new types come monthly."""
     for name, table in _tables(merged, "connector"):
-        for number, entry in [] if is_off(table) else _texts(table.get("events")):
-            for reason, suggestion in unmatched(entry, made):
-                yield merged.mistake(("connector", name, "events", number), reason, suggestion)
+        texts = [] if is_off(table) else _texts(table.get("events"))
+        places = (("connector", name, "events", number) for number, _ in texts)
+        found = unmatched([entry for _, entry in texts], made)
+        for place, (reason, suggestion) in zip(places, found, strict=True):
+            if reason:
+                yield merged.mistake(place, reason, suggestion)
 
 
-def unmatched(entry: str, made: Collection[str]) -> Iterator[tuple[str, str | None]]:
-    """Say of an entry of a selection that it matches nothing, and what was perhaps meant."""
-    named = entry.strip("! ")
-    if named and not any(map(Selection([named]).wants, made)):
-        for one in Selection([entry.strip()]).warnings():
-            yield f'"{one.entry}" matches no known event type', one.suggestion
+def unmatched(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Say of each entry of a selection if it matches nothing ("" if it does), and of the first SUGGESTED of them what
+    was perhaps meant."""
+    left = SUGGESTED
+    for entry in entries:
+        named = entry.strip("! ")
+        selection = Selection([named])
+        if named in ("", "*", UNKNOWN) or any(map(selection.wants, chain(TYPES, made))):
+            yield "", None
+            continue
+        left -= 1
+        yield f'"{entry.strip()}" matches no known event type', suggest(named) if left >= 0 else None
 
 
 def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
@@ -191,9 +203,11 @@ def _made(connector: Configured[Any, Any]) -> Connector | None:
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
     """Find types in `erasure.on` that are not known: no event may ever ask for an erasure then."""
     table = merged.table.get("erasure")
-    for number, entry in _texts(table.get("on")) if isinstance(table, dict) else ():
-        if entry not in TYPES:
-            yield merged.mistake(("erasure", "on", number), f'"{entry}" is no known event type', closest(entry, TYPES))
+    texts = _texts(table.get("on")) if isinstance(table, dict) else ()
+    unknown = [(number, entry) for number, entry in texts if entry not in TYPES]
+    for count, (number, entry) in enumerate(unknown):
+        meant = closest(entry, TYPES) if count < SUGGESTED else None
+        yield merged.mistake(("erasure", "on", number), f'"{entry}" is no known event type', meant)
 
 
 def idle(merged: Merged) -> Iterator[Mistake]:

@@ -96,6 +96,21 @@ async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon:
         assert await daemon.stop() == 0
 
 
+async def test_a_thousand_types_of_ones_own_are_no_hindrance(daemon: Any) -> None:
+    """A start and a reload take seconds; the log has the first warnings and how many more there are."""
+    types = ",\n".join(f'"Product Viewed {number}"' for number in range(1000))
+    own = '[source.own]\ntype = "json"\npath = "/own"\n'
+    connector = '[connector.archive]\ntype = "file"\npath = "a.ndjson"'
+    daemon.configure("10-own", f"{own}{connector}\nevents = [\n{types}\n]\n")
+    await daemon.start()
+    assert len([line for line in daemon.logs if line["message"].startswith("configuration: ")]) == 21
+    assert daemon.logged("configuration: 981 more warnings, see relay check")
+    assert (await relay(daemon, "reload"))[:2] == (0, "nothing has changed\n")
+    assert (await daemon.post(make_event("Product Viewed 999"), "/own"))[0] == 202
+    await daemon.settled("archive", 1)
+    assert daemon.ledger()["archive"].counts.delivered == 1
+
+
 async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon: Any) -> None:
     daemon.configure("10-source", SOURCE)
     await daemon.start()
