@@ -64,6 +64,8 @@ class Selection:
                 self._globs.append((number, re.compile(translate(name)).match))
             else:
                 self._named.setdefault(name, number)
+        self._has_lists = any("." not in name for name in self._named)
+        """Whether an entry may be a group or channel."""
         self._remembered: dict[str, bool] = {}
 
     def wants(self, type: str) -> bool:
@@ -80,9 +82,14 @@ class Selection:
         """Name the entry that decides over this type; None if none matches it, so that it is not wanted."""
         if self._within is not None and not self._within.wants(type):
             return self._within.explain(type)
-        numbers = [self._named[name] for name in _names_of(type) if name in self._named]
-        numbers += [number for number, matches in self._globs if matches(type)]
-        return self._entries[min(numbers)] if numbers else None
+        first = self._named.get(type, len(self._entries))
+        if self._has_lists:
+            first = min([first, *(self._named[name] for name in _lists_of(type) if name in self._named)])
+        for number, matches in self._globs:
+            if number < first and matches(type):
+                first = number
+                break
+        return self._entries[first] if first < len(self._entries) else None
 
     def warnings(self) -> list[Unmatched]:
         """List the entries that match nothing known. No mistakes: a type may be newer than the catalogue."""
@@ -103,9 +110,8 @@ def _is_glob(name: str) -> bool:
     return any(char in name for char in "*?[")
 
 
-def _names_of(type: str) -> Iterator[str]:
-    """All names by which an entry that is no glob means this type."""
-    yield type
+def _lists_of(type: str) -> Iterator[str]:
+    """The names of all lists of types that this one is in."""
     if said := type_by_name(type):
         yield from (said.group, said.channel)
     if type not in TYPES:
