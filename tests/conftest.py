@@ -42,7 +42,7 @@ class Daemon:
 
     async def start(self) -> None:
         await self.launch()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (runs := self.logged("relay runs")[self._starts :]):
                 assert self._process is not None
                 assert self._process.returncode is None, "\n".join(self.stderr)
