@@ -100,13 +100,10 @@ class Body(AbstractContextManager["Body"]):
 
     def hold(self, size: int) -> None:
         """Book bytes of the body, or for what was made of it. Raises Problem (503, or 413 if there is never room)."""
-        try:
-            self._pressure.take(size)
-        except Problem:
-            if self._taken + size > self._pressure.limit:
-                reason = "the body takes more memory than relay has for all bodies (ingest.max_in_flight)"
-                raise Problem(413, reason) from None
-            raise
+        pressure = self._pressure
+        if self._taken + size > pressure.limit:
+            raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
+        pressure.take(size)
         self._taken += size
 
     def _too_large(self) -> Problem:

@@ -66,20 +66,24 @@ class Intake:
     @property
     def books(self) -> SourceBooks:
         """What the source counts."""
-        return SourceBooks(self.source.name, self._left_out, self._guard.lasting, self.source.remember())
+        return SourceBooks(self.source.name, self._left_out, self._guard.lasting)
 
     def restore(self, books: SourceBooks) -> None:
         """Go on with what it counted before a restart."""
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)
+
+    def recall(self, memory: str) -> None:
+        """Go on with what the source remembered."""
         try:
-            self.source.recall(books.memory)
+            self.source.recall(memory)
         except Exception as error:
             log.error("what a source remembers cannot be read", source=self.source.name, error=str(error))
 
     def follow(self, before: "Intake") -> None:
         """Go on with what the intake before this one counted and remembers: the source has other settings now."""
         self.restore(before.books)
+        self.recall(before.source.remember())
         self.traffic = before.traffic
         if self.duplicates is not None and before.duplicates is not None:
             self.duplicates, before.duplicates.window = before.duplicates, self.source.settings.dedupe
@@ -223,9 +227,19 @@ class Intake:
 
     async def _tell_source(self, decoded: Decoded) -> None:
         """Have the source see what is on disk, and save what it remembers before the sender hears of it."""
+        self.source.kept(decoded.bodies)
+        await self.remember()
+
+    async def look_after(self) -> None:
+        """Have the source say what is overdue."""
+        self.source.look_after()
+        if self.source.watches:
+            await self.remember()
+
+    async def remember(self) -> None:
+        """Save what the source remembers."""
         try:
-            self.source.kept(decoded.bodies)
-            await self._state.save_sources([self.books])
+            await self._state.remember(self.source.name, self.source.remember())
         except sqlite3.Error as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 

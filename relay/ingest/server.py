@@ -156,6 +156,9 @@ class Ingest:
                 self._intakes[name].restore(books)
             else:
                 self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
+        for name, memory in (await self._state.memories()).items():
+            if name in self._intakes:
+                self._intakes[name].recall(memory)
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await ADMIN.run(forget_seen, self._state.folder, dedupes)
 
@@ -178,8 +181,8 @@ class Ingest:
         """Have the sources say what is overdue, again and again until cancelled."""
         while True:
             await asyncio.sleep(LOOK_AFTER_S)
-            for intake in self._intakes.values():
-                intake.source.look_after()
+            for intake in [*self._intakes.values()]:
+                await intake.look_after()
 
     async def drain(self) -> None:
         """Say not ready, and 503 to whoever sends from now on. Who connects to an inherited socket from now on waits

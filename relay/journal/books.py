@@ -67,8 +67,6 @@ class SourceBooks:
     """Events left out because they had come before."""
     refusals: Refusals | None = None
     """None: it takes requests, or has refused them only for a moment."""
-    memory: str = ""
-    """What the source itself wants to know after a restart."""
 
 
 SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"

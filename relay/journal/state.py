@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, replace
+from dataclasses import asdict, astuple
 from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
@@ -224,18 +224,22 @@ class State:
     async def sources(self) -> dict[str, SourceBooks]:
         """What each source counted when it was saved last."""
         rows = await self.run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
-        memories = dict(await self.run(lambda db: db.execute("SELECT name, memory FROM source_memory").fetchall()))
-        found = starmap(read_source, rows)
-        return {one.source: replace(one, memory=memories.get(one.source, "")) for one in found}
+        return {one.source: one for one in starmap(read_source, rows)}
+
+    async def memories(self) -> dict[str, str]:
+        """What each source wants to know after a restart."""
+        return dict(await self.run(lambda db: db.execute("SELECT name, memory FROM source_memory").fetchall()))
+
+    async def remember(self, source: str, memory: str) -> None:
+        """Save what a source wants to know after a restart."""
+        await self.run(lambda db: db.execute("REPLACE INTO source_memory VALUES (?, ?)", (source, memory)))
 
     def save_sources(self, books: Sequence[SourceBooks]) -> asyncio.Future[object]:
         """Save what sources count. It begins at once; await it only to know how it ends."""
         rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in books]
-        memories = [(one.source, one.memory) for one in books if one.memory]
         query = f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
         def write(db: sqlite3.Connection) -> object:
-            db.executemany("REPLACE INTO source_memory VALUES (?, ?)", memories)
             return db.executemany(query, rows)
 
         return self._submit(self._transaction, write)
