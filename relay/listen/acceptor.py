@@ -35,6 +35,8 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(BURST):
+            if self._server.is_settling:
+                return
             try:
                 accepted, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -5,7 +5,7 @@ nothing per request: whether a connection is late is looked at by its server now
 """
 
 import traceback
-from asyncio import BaseTransport
+from asyncio import BaseTransport, Task
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,17 @@ log = structlog.stdlib.get_logger()
 class Connection(web.RequestHandler):
     """The server's side of a connection."""
 
-    __slots__ = ("_head_began", "_head_size", "_server", "_stalled")
+    __slots__ = ("_head_began", "_head_size", "_server", "_stalled", "client", "connecting")
 
-    def __init__(self, server: "Server", options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, server: "Server", client: str, connecting: Task[None] | None, options: Mapping[str, Any]
+    ) -> None:
         super().__init__(server, **options)
         self._server = server
+        self.client = client
+        """Whose connection it is, for the log."""
+        self.connecting = connecting
+        """What has accepted it, and ends when it is made."""
         self._head_began: float | None = self._loop.time()
         """When the head that is awaited began; None: none has begun, or it is complete."""
         self._head_size = 0
@@ -47,19 +53,14 @@ class Connection(web.RequestHandler):
         """When it was made, or when its last request was answered."""
         return self._next_keepalive_close_time - self._keepalive_timeout
 
-    @property
-    def client(self) -> str:
-        """Whose connection it is, for the log."""
-        return client_of(self.peername)
-
     def connection_made(self, transport: BaseTransport) -> None:
         """Count it."""
         super().connection_made(transport)
-        self._server.open.add(self)
+        self._server.made(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it no longer."""
-        self._server.open.discard(self)
+        self._server.open.pop(self, None)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

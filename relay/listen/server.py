@@ -44,9 +44,12 @@ class Server(web.Server):
         self._look: asyncio.TimerHandle | None = None
         self.limits = limits
         self._options = options
-        self.open: set[Connection] = set()
-        self._connecting: dict[asyncio.Task[None], tuple[float, str]] = {}
-        """Connections in their TLS handshake: since when, and whose."""
+        self.open: dict[Connection, None] = {}
+        """Those that are made, the oldest first."""
+        self._shaking: dict[asyncio.Task[None], tuple[float, str]] = {}
+        """Those in their TLS handshake: since when, and whose."""
+        self._making: set[asyncio.Task[None]] = set()
+        """Those without TLS, which are made in a moment; uvloop forgets about one that is cancelled meanwhile."""
         self.refused = Counter[str](dict.fromkeys(get_args(Cause), 0))
         """Connections that were refused or closed, since the start."""
 
@@ -70,14 +73,19 @@ class Server(web.Server):
     @property
     def connected(self) -> int:
         """How many connections there are."""
-        return len(self.open) + len(self._connecting)
+        return len(self.open) + len(self._shaking) + len(self._making)
 
-    def __call__(self) -> Connection:
+    @property
+    def is_settling(self) -> bool:
+        """Whether more can only be accepted when those are made that were accepted a moment ago."""
+        return bool(self._making) and self.connected >= self.bound
+
+    def __call__(self, client: str = "unknown", connecting: asyncio.Task[None] | None = None) -> Connection:
         """What speaks HTTP on a new connection."""
         if self._look is None:
             self._look_later()
         limits = {"keepalive_timeout": self.limits.idle, "max_line_size": LINE_BYTES, "max_field_size": LINE_BYTES}
-        return Connection(self, {"loop": self._loop, "access_log": None, **limits, **self._options})
+        return Connection(self, client, connecting, {"loop": self._loop, "access_log": None, **limits, **self._options})
 
     def take(self, accepted: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
         """Serve a connection that was accepted, or refuse it."""
@@ -89,21 +97,36 @@ class Server(web.Server):
                     accepted.send(self.full.answer)
             return
         task = self._loop.create_task(self._connect(accepted, client, tls), name=f"{self.name}: a new connection")
-        self._connecting[task] = self._loop.time(), client
+        if tls is None:
+            self._making.add(task)
+        else:
+            self._shaking[task] = self._loop.time(), client
         task.add_done_callback(lambda done: self._connected(done, accepted))
 
     async def _connect(self, accepted: socket.socket, client: str, tls: ssl.SSLContext | None) -> None:
         """Begin to serve it. The loop closes the socket if that fails."""
         limits = {"ssl": tls, "ssl_handshake_timeout": self.limits.head, "ssl_shutdown_timeout": TLS_END_S}
+        speak = partial(self, client, asyncio.current_task())
         try:
-            await self._loop.connect_accepted_socket(self, accepted, **(limits if tls else {}))  # type: ignore[arg-type]
+            await self._loop.connect_accepted_socket(speak, accepted, **(limits if tls else {}))  # type: ignore[arg-type]
         except ConnectionAbortedError:
             self.count(self.late, client)
         except OSError:  # a handshake that failed was told where it failed
             self.refused["malformed"] += 1
 
+    def made(self, connection: Connection) -> None:
+        """Count a connection as one of those that speak HTTP."""
+        if connection.connecting is not None:
+            self._count_out(connection.connecting)
+        connection.connecting = None
+        self.open[connection] = None
+
+    def _count_out(self, task: asyncio.Task[None]) -> None:
+        self._shaking.pop(task, None)
+        self._making.discard(task)
+
     def _connected(self, task: asyncio.Task[None], accepted: socket.socket) -> None:
-        self._connecting.pop(task, None)
+        self._count_out(task)
         if task.cancelled():
             accepted.close()
 
@@ -127,15 +150,15 @@ class Server(web.Server):
         for connection in self.open:
             if connection.is_free:
                 yield connection.waiting_since, connection.client, partial(self._abort, connection)
-        for task, (since, client) in self._connecting.items():
+        for task, (since, client) in self._shaking.items():
             yield since, client, partial(self._give_up, task)
 
     def _abort(self, connection: Connection) -> None:
-        self.open.discard(connection)
+        del self.open[connection]
         connection.abort()
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
-        del self._connecting[task]
+        del self._shaking[task]
         task.cancel()
 
     def count(self, refusal: Refusal, client: str) -> None:
@@ -159,9 +182,15 @@ class Server(web.Server):
         """Take leave of those who have no request under way."""
         if self._look is not None:
             self._look.cancel()
-        for task in [*self._connecting]:
+        for task in [*self._shaking]:
             task.cancel()
         super().pre_shutdown()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """End all of them; those that are being made are made first."""
+        if self._making:
+            await asyncio.wait(self._making)
+        await super().shutdown(timeout)
 
 
 class AppRunner(web.AppRunner):

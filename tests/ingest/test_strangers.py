@@ -5,15 +5,18 @@ import errno
 import resource
 import socket
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
+from aiohttp import web
 
 from relay.config import TcpAddress, TlsSettings, UnixAddress
-from relay.listen import Acceptor, limits
+from relay.listen import Acceptor, Server, limits
+from relay.listen import Limits as Granted
 from relay.listen.limits import HEAD_BYTES, LINE_BYTES
 from tests.certificates import Authority
 from tests.ingest.raw import AUTHORIZED, BODY, GOOD, HEALTH, TOKEN, answer_of, is_closed, running
@@ -169,6 +172,41 @@ async def test_at_the_bound_those_who_wait_longest_make_room(tmp_path: Path) -> 
             "127.0.0.1",
             "3 connections are open (ingest.max_connections)",
         )
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_of_many_who_come_at_once_the_last_is_answered_and_the_books_are_right(
+    tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop], family: socket.AddressFamily
+) -> None:
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text="here")
+
+    async def come() -> None:
+        listening = socket.socket(family)
+        listening.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "s"))
+        listening.listen(1024)
+        with ExitStack() as held:
+            clients = [held.enter_context(socket.socket(family)) for _ in range(151)]
+            for client in clients:
+                client.connect(listening.getsockname())
+                client.sendall(HEALTH[:-2])
+            clients[-1].sendall(b"\r\n")
+            clients[-1].setblocking(False)
+            server = Server(handle, "ingest", Granted(connections=16))
+            acceptor = Acceptor(server, listening)
+            async with asyncio.timeout(20):
+                assert b"200 OK" in await asyncio.get_running_loop().sock_recv(clients[-1], 999)
+                while server.refused["evicted"] + server.connected < len(clients):
+                    await asyncio.sleep(0.01)
+            assert server.connected <= 16
+            assert server.refused["evicted"] + server.connected == len(clients)
+            acceptor.close()
+            server.pre_shutdown()
+            await server.shutdown(1)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(come())
 
 
 async def test_where_all_have_a_request_under_way_who_comes_is_503(tmp_path: Path) -> None:
