@@ -53,7 +53,7 @@ class Odd(Filter, type="odd"):
 SOURCE = '[source.s]\ntype = "hook"\npath = "/s"\n'
 CONNECTOR = '[connector.c]\ntype = "post"\n'
 SHARE = '[filter.some]\ntype = "share"\n'
-RATES = "a rate is 0, which is no limit, or from 0.001 to 1000000000 events per second"
+RATES = "a rate is 0, which is no limit, or from 0.000001 to 1000000000 events per second"
 
 
 @pytest.fixture(scope="module")
@@ -489,6 +489,21 @@ def test_an_unread_credential_is_a_warning_only_where_systemd_is_not_at_work(tmp
     assert len(mistakes(tmp_path, registry, secrets_required=False)) == 1
     (tmp_path / "x").write_text("secret")
     assert warnings(tmp_path, registry) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[ingest]\nmax_body = '40MiB'\n[journal]\nmax_size = '64MiB'\n", "a.toml:2: ingest.max_body"),
+        ("[ingest]\nmax_body = '32MiB'\n[journal]\nmax_size = '64MiB'\n", ""),
+        ("[journal]\nmax_size = '16MiB'\n[ingest]\nmax_body = '8MiB'", ""),
+    ],
+)
+def test_bodies_that_never_fit_into_the_journal_are_a_warning(tmp_path, registry, text, place):
+    write(tmp_path, a=text)
+    told = [one for one in warnings(tmp_path, registry) if "half of journal" in str(one)]
+    reason = "bodies beyond 32MiB, half of journal.max_size, never fit into the journal: 413 for them"
+    assert [*map(str, told)] == ([f"{place}: {reason}"] if place else [])
 
 
 def test_what_is_switched_off_is_checked_but_not_active(tmp_path, registry):

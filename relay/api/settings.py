@@ -63,7 +63,7 @@ LONGEST: Final = "36500d"
 """The longest duration: the sum of any time and this one is still a date."""
 LARGEST: Final = "8388607TiB"
 """The largest size: the kernel counts bytes in 63 bits."""
-SLOWEST: Final = 0.001
+SLOWEST: Final = 1e-6
 FASTEST: Final = 1e9
 """Events per second: what a `Rate` may be, beside 0."""
 
@@ -93,7 +93,7 @@ def parse_size(value: object) -> int:
 def check_rate(rate: float) -> float:
     """Pass on what may be a rate in events per second: 0, or SLOWEST to FASTEST. Raises ValueError."""
     if rate and not (isfinite(rate) and SLOWEST <= rate <= FASTEST):
-        raise ValueError(f"a rate is 0, which is no limit, or from {SLOWEST:g} to {FASTEST:.0f} events per second")
+        raise ValueError(f"a rate is 0, which is no limit, or from {SLOWEST:f} to {FASTEST:.0f} events per second")
     return rate
 
 

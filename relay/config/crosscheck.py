@@ -13,11 +13,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from relay.api import Connector, Secret, Source
+from relay.api.settings import write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_reference
 from relay.config.mistake import Mistake, closest
-from relay.config.model import Configured, ErasureSettings
+from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.private import plain_secret
 
 SUGGESTED: Final = 100
@@ -160,6 +161,14 @@ def doubts(tables: Mapping[str, Configured[Any, Any]], kind: str, merged: Merged
         for about, reason in table.settings.warnings():
             place = (kind, name, about.split()[0])
             yield merged.mistake(place, reason)
+
+
+def large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
+    """Find a limit of bodies that the journal cannot keep to."""
+    if ingest.max_body > (most := journal.max_size // 2):
+        path = ("ingest", "max_body") if ("ingest", "max_body") in merged.origins else ("journal", "max_size")
+        reason = f"bodies beyond {write_size(most)}, half of journal.max_size, never fit into the journal: 413 for them"
+        yield merged.mistake(path, reason)
 
 
 def one_worker_for_all(

@@ -89,9 +89,11 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     check.warnings.extend(crosscheck.plain_secrets(merged))
     ingest = check.own_table("ingest", IngestSettings)
     check.tls(ingest, required=secrets_required)
+    journal = check.own_table("journal", JournalSettings)
+    check.warnings.extend(crosscheck.large_bodies(ingest, journal, merged))
     config = Config(
         ingest=ingest,
-        journal=check.own_table("journal", JournalSettings),
+        journal=journal,
         parked=check.own_table("parked", ParkedSettings),
         erasure=erasure,
         runtime=runtime,

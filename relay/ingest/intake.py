@@ -22,7 +22,7 @@ from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
-from relay.journal import Journal, Parked, Seen, SourceBooks, State, Unavailable
+from relay.journal import Journal, Parked, Seen, SourceBooks, State, TooLarge, Unavailable
 from relay.words import REASON_CHARS
 
 FULL_RETRY_AFTER_S: Final = 30
@@ -168,7 +168,7 @@ class Intake:
     async def _keep(self, decoded: Decoded) -> int:
         """Put everything on disk; return how many events were no duplicates.
 
-        Raises Problem (503), and then the sender has to send again.
+        Raises Problem (503, and then the sender has to send again; 413 if the journal could never hold it).
         """
         try:
             if decoded.unreadable:
@@ -177,6 +177,8 @@ class Intake:
         except (Unavailable, sqlite3.Error) as error:
             log.error("the journal takes no events", reason=str(error))
             raise busy(str(error), FULL_RETRY_AFTER_S) from None
+        except TooLarge as error:
+            raise Problem(413, str(error)) from None
 
     async def _park_and_append(self, decoded: Decoded) -> int:
         """Keep all of a request or nothing: whatever is refused comes again as a whole. Parked events can be taken
@@ -197,6 +199,7 @@ class Intake:
         """Keep what may be in this worker's journal, and hand the rest to the first one."""
         if self._first is None:
             return await self.keep(decoded)
+        self._journal.check_size(decoded.kinds, decoded.bodies)  # the first worker's is as large
         if self.source.settings.dedupe or self.source.watches:
             return await self._first.keep(self.source.name, decoded)
         here, there = split(decoded, self._first.wants)

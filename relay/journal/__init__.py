@@ -4,7 +4,7 @@ from relay.journal.attempts import Attempts
 from relay.journal.books import Refusals, SourceBooks, ledger
 from relay.journal.cursor import Counts, Cursor, Ledger, runs, unsettled
 from relay.journal.forgetting import Forgotten, forget
-from relay.journal.journal import Journal, Unavailable
+from relay.journal.journal import Journal, TooLarge, Unavailable
 from relay.journal.parked import (
     CAUSES,
     Parked,
@@ -48,6 +48,7 @@ __all__ = [
     "Seen",
     "SourceBooks",
     "State",
+    "TooLarge",
     "Unavailable",
     "Which",
     "count_parked",

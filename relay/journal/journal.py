@@ -19,6 +19,7 @@ from relay.histogram import Histogram
 from relay.journal.clock import Clock
 from relay.journal.identity import Known
 from relay.journal.reader import Reader
+from relay.journal.record import PER_EVENT, size_of
 from relay.journal.retention import Limits
 from relay.journal.seek import offset_at, received_at
 from relay.journal.segment import Corrupt, Segment
@@ -30,13 +31,17 @@ from relay.threads import JOURNAL_READS
 log = structlog.stdlib.get_logger()
 
 GROUP_BYTES: Final = 8 << 20
-"""A group that has reached this size takes no more; the next one begins."""
+"""A group takes no more bytes than these, unless they are of one batch; the next one begins."""
 REFUSING_S: Final = 30.0
 """Seconds after a failed commit until senders may find out whether the next one works."""
 
 
 class Unavailable(Exception):
     """The journal cannot take events now: it is full, or the disk refuses. Nothing of the batch counts."""
+
+
+class TooLarge(Exception):
+    """The journal can never take so many bytes at once, however much room there is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -156,20 +161,31 @@ class Journal:
         return self.needed(offset) / self.capacity
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable."""
-        group = self._group()
+        """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable, TooLarge."""
+        size = self.check_size(kinds, bodies)
+        group = self._group(size)
         future = asyncio.get_running_loop().create_future()
         group.waiting.append((len(group.bodies), future))
         group.kinds += kinds
         group.bodies += bodies
-        group.size += sum(map(len, bodies))
+        group.size += size
         if not self._committing:
             self._commit()
         offset: int = await future
         return offset
 
-    def _group(self) -> Group:
-        if not self._groups or self._groups[-1].size >= GROUP_BYTES:
+    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        """About how many bytes these events take on disk, without the table of their types, which are in the bodies as
+        well. Raises TooLarge if they never fit in."""
+        size, most = sum(map(len, bodies)) + PER_EVENT * len(bodies), self._writer.limits.largest_record
+        if size > most // 4 and size_of(kinds, bodies) > most:
+            raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
+        return size
+
+    def _group(self, size: int) -> Group:
+        """The group that takes so many bytes more."""
+        most = min(GROUP_BYTES, self._writer.limits.largest_record // 4)
+        if not self._groups or self._groups[-1].size + size > most:
             self._groups.append(Group())
         return self._groups[-1]
 

@@ -32,6 +32,8 @@ TABLE_BYTES: Final = 4
 NO_KINDS: Final = b"[]"
 TABLE_START: Final = b'[["'
 """How the table of the kinds begins: the sign by which a record is found again behind damage."""
+PER_EVENT: Final = 9
+"""Bytes beside the body of an event: its index, its end, a comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,19 @@ def make_block(offset: int, received_us: int, kinds: Sequence[Kind], bodies: Seq
     return Block(offsets, received_us / 1e6, tuple(table), index, ends, b",".join(bodies))
 
 
+def size_of(kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+    """Bytes of the record that these events make, give or take one."""
+    table = _table_of([*dict.fromkeys(kinds)])
+    return HEADER.size + TABLE_BYTES + len(table) + PER_EVENT * len(bodies) + sum(map(len, bodies))
+
+
+def _table_of(kinds: Sequence[Kind]) -> bytes:
+    return orjson.dumps([[kind.source, kind.type, kind.id_field, kind.time_field] for kind in kinds])
+
+
 def meta_of(block: Block) -> bytes:
     """The kinds of a block and where its events lie."""
-    table = orjson.dumps([[kind.source, kind.type, kind.id_field, kind.time_field] for kind in block.kinds])
+    table = _table_of(block.kinds)
     return b"".join((len(table).to_bytes(4, "little"), table, array("I", block.index), array("I", block.ends)))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from relay.journal.segment import Segment
+from relay.journal.segment import PREFIX, Segment
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 MIN_SEGMENT_BYTES: Final = 1 << 20
@@ -26,6 +26,12 @@ class Limits:
     def segment_size(self) -> int:
         """Bytes of a segment: small enough that a sixteenth of the journal is the unit of removal."""
         return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, self.max_size // 16))
+
+    @property
+    def largest_record(self) -> int:
+        """Bytes of a record that always fits in once all others are delivered: the last segment stays, and may hold
+        one that is as large."""
+        return self.max_size // 2 - PREFIX.size
 
 
 def expendable(

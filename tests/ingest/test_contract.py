@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 
 from relay.api import Secret, Source
 from relay.config import IngestSettings, Registry, TcpAddress
-from relay.ingest import Ingest
+from relay.ingest import First, Ingest
 from relay.journal import Journal, Limits, State, Unavailable, parked
 from relay.testing import make_event
 
@@ -239,3 +239,19 @@ async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
     assert (status, problem["detail"]) == (503, "the journal is full")
     assert int(answer.headers["Retry-After"]) > 0
     assert parked(tmp_path) == []
+
+
+async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path) -> None:
+    """Looked at: all source types, and events for the first of several workers, which has a journal as large."""
+    async with running(tmp_path) as bench:
+        bench.journal.limit(Limits(40_000, 3600), 1 << 20)
+        large, small = make_event(text="x" * 30_000), make_event()
+        for path in ("/braze", "/any"):
+            status, said, _ = await bench.ask("POST", path, b'{"events":[%s]}' % large if path == "/braze" else large)
+            assert (status, "half of journal.max_size" in said["detail"]) == (413, True)
+            status, _, _ = await bench.ask("POST", path, b'{"events":[%s]}' % small if path == "/braze" else small)
+            assert status == 202
+        for intake in bench.ingest.intakes.values():
+            intake._first = First(tmp_path / "first.sock", [])
+        assert (await bench.ask("POST", "/braze", b'{"events":[%s]}' % large))[0] == 413
+        assert bench.journal.head == 2

@@ -1,5 +1,6 @@
 """No room for the journal: what is refused, what has to go, and what is there again once there is room."""
 
+import asyncio
 import errno
 import os
 from collections import namedtuple
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, Limits, Unavailable
+from relay.journal import Journal, Limits, TooLarge, Unavailable
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
 
@@ -210,4 +211,29 @@ async def test_how_full_the_disk_is_shows_before_it_is(tmp_path: Path, disk: dic
     await journal.keep(0)
     assert 0.85 < journal.fill(0) < 1
     assert journal.fill(1) == 0
+    await journal.close()
+
+
+async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_path: Path) -> None:
+    """Looked at: many bytes, many events, many types; and that requests which fit do so together."""
+    journal = Journal(tmp_path, limits(), MIB)
+    most = limits().largest_record
+    half = b"y" * (most - 1000)
+    for number in range(4):
+        assert await append(journal, half) == number
+        await journal.keep(journal.head)
+    with pytest.raises(TooLarge, match=r"half of journal\.max_size: send fewer at a time"):
+        await append(journal, b"y" * most)
+    many = most // 11
+    with pytest.raises(TooLarge):
+        await journal.append([KIND] * many, [b"{}"] * many)
+    types = [Kind("braze", f"{number:>02000}") for number in range(most // 3000)]
+    with pytest.raises(TooLarge):
+        await journal.append(types, [b"{%s}" % kind.type.encode() for kind in types])
+    assert await append(journal, b"{}") == 4
+    await journal.keep(journal.head)
+    async with asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(append(journal, b"y" * (most // 3)), name=f"append {number}")
+    assert journal.head == 9
     await journal.close()
