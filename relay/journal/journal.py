@@ -75,6 +75,7 @@ class Journal:
 
         Raises OSError, identity.OtherJournal (it is not the database's)."""
         self._writer = Writer(folder, limits, known)
+        self._bound(limits)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
         self._tail = Tail(memory)
         self._groups: deque[Group] = deque()
@@ -177,15 +178,14 @@ class Journal:
     def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """About how many bytes these events take on disk, without the table of their types, which are in the bodies as
         well. Raises TooLarge if they never fit in."""
-        size, most = sum(map(len, bodies)) + PER_EVENT * len(bodies), self._writer.limits.largest_record
-        if size > most // 4 and size_of(kinds, bodies) > most:
+        size, most = sum(map(len, bodies)) + PER_EVENT * len(bodies), self._largest
+        if size > self._worth_a_look and size_of(kinds, bodies) > most:
             raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
         return size
 
     def _group(self, size: int) -> Group:
         """The group that takes so many bytes more."""
-        most = min(GROUP_BYTES, self._writer.limits.largest_record // 4)
-        if not self._groups or self._groups[-1].size + size > most:
+        if not self._groups or self._groups[-1].size + size > self._group_bytes:
             self._groups.append(Group())
         return self._groups[-1]
 
@@ -278,6 +278,14 @@ class Journal:
     def limit(self, limits: Limits, memory: int) -> None:
         """Keep to other limits from the next commit on."""
         self._writer.limits, self._tail.max_bytes = limits, memory
+        self._bound(limits)
+
+    def _bound(self, limits: Limits) -> None:
+        """Work out, once and not per request, how much goes at a time."""
+        self._largest = limits.largest_record
+        self._worth_a_look = self._largest // 4
+        """What is smaller fits in, whatever its types."""
+        self._group_bytes = min(GROUP_BYTES, self._largest // 4)
 
     async def close(self) -> None:
         """Finish the commits under way and seal the journal."""

@@ -96,6 +96,7 @@ class Supervised:
                     hearing = group.create_task(self._hear(notify), name=f"worker {self.worker.number}: hear")
                     code = await process.wait()
                     hearing.cancel()
+                self._note_all(notify)  # its last words
                 return code
             finally:
                 self._is_ready = False
@@ -115,19 +116,28 @@ class Supervised:
     async def _hear(self, notify: socket.socket) -> None:
         """Hear how it is; kill it if that takes too long, once it is ready: a start may take its time each time."""
         loop, patience = asyncio.get_running_loop(), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    self._note(await loop.sock_recv(notify, 4096))
-            with suppress(BlockingIOError):  # all that has come, before it is judged: this process may have slept
-                while True:
-                    self._note(notify.recv(4096))
-            now = time.monotonic()
-            silent, most = (now - self._lived, patience) if patience else (now - self._heard, HANG_S)
-            if self._is_ready and silent > most:
-                log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=round(most, 1))
-                self.signal(signal.SIGKILL)
-                return
+        loop.add_reader(notify, self._note_all, notify)
+        try:
+            while not self._hangs(patience):
+                await asyncio.sleep(LOOK_S)
+                self._note_all(notify)  # before it is judged: this process may have slept
+        finally:
+            loop.remove_reader(notify)
+        self.signal(signal.SIGKILL)
+
+    def _hangs(self, patience: float) -> bool:
+        """Whether it has been silent for too long; `patience`: seconds that a service manager has, 0: there is none."""
+        now = time.monotonic()
+        silent, most = (now - self._lived, patience) if patience else (now - self._heard, HANG_S)
+        if not self._is_ready or silent <= most:
+            return False
+        log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=round(most, 1))
+        return True
+
+    def _note_all(self, notify: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                self._note(notify.recv(4096))
 
     def _note(self, message: bytes) -> None:
         said = message.splitlines()

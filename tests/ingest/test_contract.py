@@ -241,10 +241,11 @@ async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
     assert parked(tmp_path) == []
 
 
-async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path) -> None:
+async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at: all source types, and events for the first of several workers, which has a journal as large."""
     async with running(tmp_path) as bench:
-        bench.journal.limit(Limits(40_000, 3600), 1 << 20)
+        monkeypatch.setattr(Limits, "largest_record", 20_000)
+        bench.journal.limit(Limits(1 << 30, 3600), 1 << 20)
         large, small = make_event(text="x" * 30_000), make_event()
         for path in ("/braze", "/any"):
             status, said, _ = await bench.ask("POST", path, b'{"events":[%s]}' % large if path == "/braze" else large)

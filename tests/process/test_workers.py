@@ -110,7 +110,7 @@ async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(d
             for number in range(first, first + 150):
                 for _ in range(50):
                     try:
-                        await send(daemon, batch_of(number))
+                        await send_until_taken(daemon, batch_of(number))
                     except (aiohttp.ClientError, OSError):
                         await asyncio.sleep(0.05)  # its worker died before it could answer
                         continue
