@@ -86,7 +86,8 @@ class Source(Plugin):
     known_by: ClassVar[str] = "tokens"
     """The setting by which it knows its senders, for `relay check` to ask for."""
     makes: ClassVar[tuple[str, ...]] = ()
-    """Event types that it makes itself; those that senders say need not be known."""
+    """Event types that it makes itself; those that senders say need not be known. What it makes of a body takes memory
+    beside the body, within `ingest.max_in_flight`."""
     catalogued: ClassVar[bool] = False
     """Whether its event types are Braze's, so that one that is not in the catalogue is worth a word."""
     watches: ClassVar[bool] = False

@@ -135,7 +135,8 @@ class Intake:
                 else:
                     loop = asyncio.get_running_loop()
                     decoded = await loop.run_in_executor(DECODING, self._decode, request.headers, content)
-                body.hold(EVENT_BYTES * len(decoded.bodies))
+                made = sum(map(len, decoded.bodies)) if self.source.makes else 0  # others are views into the body
+                body.hold(EVENT_BYTES * len(decoded.bodies) + made)
                 if self.source.new_types:
                     self._look_at_types()
                 if self._limit is not None:

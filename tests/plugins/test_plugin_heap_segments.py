@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import orjson
 import pytest
 
 from relay.api import Denied, Malformed
-from relay_plugins.heap_segments import USERS, HeapSegments
+from relay_plugins.heap_segments import NAME_CHARS, USERS, HeapSegments
+from relay_plugins.heap_segments.page import ID_CHARS, NOBODIES
 
 SECRET = "whispered"
 NO_SEGMENT = b'{"action_type":"segment.users.sync","data":{"add":[{"id":"a"}]}}'
@@ -188,13 +190,54 @@ def test_what_is_odd_beside_the_users_costs_nothing(tmp_path: Path, name: bytes,
     assert not decoded.unreadable
 
 
-def test_users_without_an_id_cost_little_however_many_they_are(tmp_path: Path) -> None:
-    body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', b"{}," * 100_000 + b'{"id":"in-0"}')
+@pytest.mark.parametrize("odd", [b"{}", b'{"id":""}', b'{"id":[]}'])
+def test_users_without_an_id_cost_little_and_a_page_of_nothing_else_is_refused(tmp_path: Path, odd: bytes) -> None:
+    """Looked at as well: users that the decoder refuses, of which more than 1,000 are refused in every source."""
+    body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', (odd + b",") * NOBODIES + b'{"id":"in-0"}')
     decoded = source(tmp_path).decode(body)
     assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0"]]
     (unreadable,) = decoded.unreadable
-    assert "100,000" in unreadable.reason
+    assert "10,000" in unreadable.reason
     assert len(unreadable.body) < 10_000
+    for more in (1, 400_000 // len(odd)):  # the larger body is read user by user
+        with pytest.raises(Malformed, match="more than 10,000 users of the page have no id"):
+            source(tmp_path).decode(body.replace(odd, (odd + b",") * more + odd, 1))
+
+
+@pytest.mark.parametrize("odd", [b"9" * 99, b"[" * 700 + b"]" * 700, b"9" * 4000 + b".5", b"1e999"])
+def test_an_id_of_any_kind_is_taken_or_told(tmp_path: Path, odd: bytes) -> None:
+    """Some encoders refuse large integers and what is nested deep."""
+    body = orjson.dumps(page(add=1)).replace(b'"in-0"', b'[%s]},{"id":"in-0"' % odd)
+    decoded = source(tmp_path).decode(body)
+    assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0"]]
+    assert len(decoded.unreadable) == 1
+
+
+def test_what_is_made_of_a_page_is_a_small_multiple_of_it(tmp_path: Path) -> None:
+    """Each change repeats the segment's name and id and the sync's id. Looked at as well: actions, page numbers."""
+    body = page(task='"' * ID_CHARS)
+    body["data"]["segment"] = {"id": '"' * ID_CHARS, "name": "\0" * 4_000_000}
+    body["data"]["add"] = [{"id": n} for n in range(200_000)]
+    made = source(tmp_path).decode(orjson.dumps(body)).bodies
+    assert {len(orjson.loads(one)["cohort"]["name"]) for one in made} == {NAME_CHARS}
+    assert sum(map(len, made)) < 2 * sum(len(f'{{"id":{n}}},') for n in range(200_000))
+
+
+@pytest.mark.parametrize("long", ["x" * (ID_CHARS + 1), 10**300])
+@pytest.mark.parametrize(("table", "field"), [("segment", "id"), ("sync_info", "sync_task_id")])
+def test_ids_of_segments_and_syncs_are_bounded(tmp_path: Path, table: str, field: str, long: str | int) -> None:
+    body = page(add=1)
+    body["data"][table][field] = long
+    with pytest.raises(Malformed, match=field):
+        source(tmp_path).decode(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("field", ["page_number", "total_pages"])
+def test_a_page_number_that_json_readers_do_not_tell_apart_is_malformed(tmp_path: Path, field: str) -> None:
+    body = page(add=1)
+    body["data"]["sync_info"][field] = 2**63
+    with pytest.raises(Malformed, match=field):
+        source(tmp_path).decode(json.dumps(body).encode())
 
 
 def kept(made: HeapSegments, body: dict[str, Any]) -> None:

@@ -137,3 +137,14 @@ async def test_an_incomplete_sync_is_told_in_status_and_metrics_also_by_workers_
     status = await asyncio.to_thread(CliRunner().invoke, cli, ["status", *state])
     assert (status.exit_code, "incomplete" in status.output) == (0, False)
     assert await daemon.stop() == 0
+
+
+async def test_what_is_made_of_a_page_counts_against_the_memory_for_bodies(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.heap]\ntype="heap_segments"\npath="/segments"')
+    daemon.configure("20-ingest", '[ingest]\nmax_body="1MiB"\nmax_in_flight="1MiB"')
+    await daemon.start()
+    small, large = body_of("t1", 20_000), body_of("t2", 40_000)
+    assert len(large) < 1 << 20
+    assert (await daemon.post(small, "/segments"))[0] == 200
+    assert (await daemon.post(large, "/segments"))[0] == 413
+    assert (await daemon.post(small.replace(b"t1", b"t3"), "/segments"))[0] == 200, "what was booked is given back"

@@ -17,12 +17,14 @@ import orjson
 from pydantic import Field
 
 from relay.api import Contradiction, Decoded, Duration, Secret, Source, SourceSettings, Unreadable
-from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, User, read_page
+from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, User, check_nobodies, is_id, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
 from relay_plugins.heap_segments.sync_watch import TOLD, Sync, SyncWatch, told_in_words
 
 USERS: Final = 1000
 """Users of one event: as many as Braze takes in a request."""
+NAME_CHARS: Final = 256
+"""What is kept of a segment's name at most: each change that is made of a page repeats it."""
 WEEK_S: Final = 7 * 86400.0
 EVENT_TYPE: Final = "cohort.Change"
 
@@ -137,7 +139,7 @@ class HeapSegments(Source, type="heap_segments"):
 
     def _changes(self, page: Page, parts: Sequence[Part], *, full: bool = False) -> Iterator[dict[str, Any]]:
         """A page that comes again has the same ids, so that it can be left out; one with other users has others."""
-        now, task, name = int(time.time()), page.task or str(uuid4()), page.segment.name or ""
+        now, task, name = int(time.time()), page.task or str(uuid4()), (page.segment.name or "")[:NAME_CHARS]
         content = blake2b(orjson.dumps([name, parts]), digest_size=8).hexdigest()
         for number, (add, remove) in enumerate(parts):
             yield {
@@ -166,16 +168,15 @@ class HeapSegments(Source, type="heap_segments"):
         return [str(user.id) for user in users if self._is_id(user.id)]
 
     def _is_id(self, value: Any) -> bool:
-        if not isinstance(value, str | int) or value == "" or isinstance(value, bool):
-            return False
-        return self.settings.match != "prefix" or not NOBODY.fullmatch(str(value))
+        return is_id(value) and (self.settings.match != "prefix" or not NOBODY.fullmatch(str(value)))
 
     def _unreadable(self, page: Page) -> Iterator[Unreadable]:
         """Those whom nobody could find, all in one."""
         if strange := [user.id for user in (*page.add, *page.remove) if not self._is_id(user.id)]:
+            check_nobodies(len(strange))
             what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
             reason = f"users of a page {what}without an id that is text or an integer: {len(strange):,}"
-            body = orjson.dumps({"segment": str(page.segment.id), "ids": strange[:STRANGE_IDS]})
+            body = msgspec.json.encode({"segment": str(page.segment.id), "ids": strange[:STRANGE_IDS]})
             yield Unreadable(body, f"{reason}; the others are taken")
 
     @property

@@ -5,6 +5,7 @@ No field is marked required in Heap's specification: without `sync_info` or with
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,7 +14,12 @@ from relay.api import UNREADABLE, Malformed, Unreadable, Walk, is_dense, is_utf8
 from relay.api import why_unreadable as why
 
 SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
-Natural = Annotated[int, msgspec.Meta(ge=0)]
+ID_CHARS: Final = 256
+"""Of a segment's or a sync's id: each change that is made of a page repeats it."""
+NOBODIES: Final = 10_000
+"""Users without an id that a page may have; a body with more of them is junk and is refused."""
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Id = Annotated[str, msgspec.Meta(max_length=ID_CHARS)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class User(msgspec.Struct):
@@ -25,14 +31,14 @@ class User(msgspec.Struct):
 class Segment(msgspec.Struct):
     """The segment that was synced."""
 
-    id: int | str
+    id: Id
     name: str | None = None
 
 
 class SyncInfo(msgspec.Struct):
     """Which page of which sync this is."""
 
-    sync_task_id: str | int | None = None
+    sync_task_id: Id | None = None
     page_number: Natural | None = None
     total_pages: Natural | None = None
 
@@ -115,8 +121,28 @@ def _users(array: bytes | memoryview, word: str) -> tuple[list[User], list[Unrea
     text = bytes(array)
     if text == b"null":
         return [], []
-    users, _, unreadable = read_entries(enumerate(Walk(text).elements(), 1), decode_user, word, "user")
+    nobodies = count(1)
+
+    def decode(entry: bytes) -> User:
+        user = decode_user(entry)
+        if not is_id(user.id):
+            check_nobodies(next(nobodies))
+        return user
+
+    # an element is small: as bytes it takes a quarter of the memory of a view
+    users, _, unreadable = read_entries(enumerate(map(bytes, Walk(text).elements()), 1), decode, word, "user")
     return users, unreadable
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be a user's id: text that is not empty, or an integer."""
+    return isinstance(value, str | int) and value != "" and not isinstance(value, bool)
+
+
+def check_nobodies(number: int) -> None:
+    """Raise Malformed if so many users without an id are too many."""
+    if number > NOBODIES:
+        raise Malformed(f"more than {NOBODIES:,} users of the page have no id: is the webhook's matching key right?")
 
 
 def _tame(part: bytes | memoryview) -> bytes:
