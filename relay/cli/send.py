@@ -6,7 +6,7 @@ import ssl
 import sys
 import time
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -69,21 +69,27 @@ def send(
     """Post the events in FILE (- for standard input) to a running relay.
 
     With --sample the event has an id of its own and the fields that Braze sends, with made-up values.
-    FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again.
-    Exits with 1 if relay refuses a batch; what was accepted before stays accepted.
+    FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again,
+    and a batch that is too large is halved. Lines that are no JSON are named and left out; with --as ndjson relay parks
+    these. Exits with 1 if lines were left out or relay refuses a batch; what it accepted before stays accepted.
     """
     if (file is None) == (sample is None):
         raise click.UsageError("name a FILE (- for standard input), or --sample TYPE")
     made = _sample(sample) if sample else {}
     context, token = _tls(ca, cert, key), os.environ.get(token_env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    events = _events(file) if file else iter([orjson.dumps(made)])
+    torn: list[int] = []
+    events = _events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
     with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
         kept = asyncio.run(_send(_batches(events, batch), url, headers, shape, context, advance))
     left_out = f", {counted(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
     if not quiet:
         click.echo(f"sent {made['id']}, see relay trace {made['id']}\n" if made else "", nl=False)
         click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
+    if torn:
+        raise click.ClickException(
+            f"{counted(len(torn), 'line')} of FILE not sent, the first is line {torn[0]:,}: no JSON"
+        )
 
 
 def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
@@ -122,15 +128,39 @@ async def _send(
     connector = aiohttp.TCPConnector(ssl=context)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
         for events in batches:
-            start, between, end = ENVELOPES[shape]
-            parts = map(one_line, events) if shape == "ndjson" else events
-            kept = await _post(session, url, start + between.join(parts) + end, shape, context)
+            try:
+                kept = await _post_all(session, url, events, shape, context)
+            except click.ClickException as error:
+                before = (
+                    f"\n{total['accepted']:,} were accepted before it stopped, at event {first:,}" if first > 1 else ""
+                )
+                raise click.ClickException(error.message + before) from None
             if kept.get("parked"):
                 where = f"events {first} to {first + len(events) - 1}"
                 click.echo(f"of {where} {kept['parked']} parked as unreadable (see relay parked list)", err=True)
             total, first = {key: total[key] + kept.get(key, 0) for key in total}, first + len(events)
             advance(sum(map(len, events)) + len(events))
     return total
+
+
+class _TooLarge(Exception):
+    """relay answers 413."""
+
+
+async def _post_all(
+    session: aiohttp.ClientSession, url: str, events: Sequence[bytes], shape: str, context: ssl.SSLContext
+) -> dict[str, int]:
+    """Post events as one request, or as two halves and so on if that is too large."""
+    start, between, end = ENVELOPES[shape]
+    parts = map(one_line, events) if shape == "ndjson" else events
+    try:
+        return await _post(session, url, start + between.join(parts) + end, shape, context)
+    except _TooLarge as error:
+        if len(events) == 1:
+            raise click.ClickException(f"an event of {len(events[0]):,} bytes is too large: {error}") from None
+    middle = len(events) // 2
+    halves = [await _post_all(session, url, half, shape, context) for half in (events[:middle], events[middle:])]
+    return {key: sum(half.get(key, 0) for half in halves) for key in {key for half in halves for key in half}}
 
 
 async def _post(
@@ -144,6 +174,8 @@ async def _post(
                 said = f"HTTP {answer.status}: {printable(told[:300].decode(errors='replace'))}"
                 if answer.ok:
                     return _kept(url, told)
+                if answer.status == 413:
+                    raise _TooLarge(said)
                 if answer.status != 429 and answer.status < 500:
                     raise click.ClickException(said + _advice(answer.status, shape))
                 wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
@@ -228,14 +260,21 @@ def _batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _events(file: IO[bytes]) -> Iterator[bytes]:
-    """The events of a file, byte for byte. NDJSON is read line by line; any other form is read whole."""
-    first = b""
+def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
+    """The events of a file, byte for byte. NDJSON is read line by line; any other form is read whole.
+
+    The numbers of lines that are no JSON by themselves go into `torn`, if that is given, and the lines nowhere: among
+    other events they could end the list that holds all of them."""
+    first, before = b"", 0
     while not first and (line := file.readline()):
-        first = line.removeprefix(BOM_UTF8).strip()
+        first, before = line.removeprefix(BOM_UTF8).strip(), before + 1
     if _is_event(first):
         yield first
-        yield from (line.strip() for line in file if line.strip())
+        for number, line in enumerate(map(bytes.strip, file), before + 1):
+            if line and torn is not None and not Walk(line).is_one_value():
+                torn.append(number)
+            elif line:
+                yield line
         return
     try:
         yield from map(bytes, _whole((first + b"\n" + file.read()).strip()))

@@ -163,3 +163,37 @@ async def test_over_tls_it_trusts_whom_it_is_told_to_and_gives_up_at_once_on_oth
     code, _, err = await send("-", *url, "--key", str(mine.key), stdin=EVENTS[0])
     assert (code, "--key goes with --cert" in err) == (2, True)
     assert (await send("-", *url, "--ca", str(mine.key), stdin=EVENTS[0]))[0] == 2
+
+
+async def test_a_line_that_is_no_json_is_named_and_costs_no_other_line(daemon: Any) -> None:
+    """Also one that would end the list of events around it; relay itself parks such lines of NDJSON."""
+    daemon.configure(
+        "10-all", '[source.braze]\ntype="currents"\npath="/currents"\n[source.own]\ntype="json"\npath="/own"'
+    )
+    daemon.configure("20-file", '[connector.file]\ntype="file"\npath="out.ndjson"')
+    await daemon.start()
+    text = b"\n".join(
+        [EVENTS[0], b'{"id":"b","event_type":"t"}],"events":[{"id":"c","event_type":"t"}', EVENTS[1], b"torn {"]
+    )
+    code, out, err = await send("-", "--url", daemon.url + "/currents", stdin=text)
+    assert (code, out) == (1, "2 accepted, 0 parked as unreadable\n")
+    assert "2 lines of FILE not sent, the first is line 2: no JSON" in err
+    await daemon.settled("file", 2)
+    assert (daemon.state / "out.ndjson").read_bytes() == EVENTS[0] + b"\n" + EVENTS[1] + b"\n"
+    code, out, err = await send("-", "--url", daemon.url + "/own", "--as", "ndjson", stdin=text)
+    assert (code, out) == (0, "2 accepted, 2 parked as unreadable\n"), err
+
+
+async def test_a_batch_that_is_too_large_is_halved_and_an_event_that_is_is_named(daemon: Any) -> None:
+    daemon.configure("10-all", '[ingest]\nmax_body="20kB"\n[source.braze]\ntype="currents"\npath="/currents"')
+    await daemon.start()
+    large = [make_event(text="x" * 3000, n=n) for n in range(40)]
+    code, out, err = await send("-", "--url", daemon.url + "/currents", stdin=b"\n".join(large))
+    assert (code, out) == (0, "40 accepted, 0 parked as unreadable\n"), err
+    huge = make_event(text="x" * 30_000)
+    code, _, err = await send(
+        "-", "--url", daemon.url + "/currents", "--batch", "2", stdin=b"\n".join([*large[:2], huge])
+    )
+    assert code == 1
+    assert "bytes is too large: HTTP 413" in err
+    assert "2 were accepted before it stopped, at event 3" in err
