@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpVersion11, RawResponseMessage
+from aiohttp.http import HttpProcessingError, HttpVersion11, RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 
 LINE_BYTES: Final = 100 << 10
@@ -59,8 +59,8 @@ class Connection(ResponseHandler):
             self._head += data
         super().data_received(data)
         if self._head is not None and len(self._head) > HEAD_BYTES:
-            self.set_exception(aiohttp.ServerDisconnectedError())
-            self.abort()
+            self.abort()  # first: it forgets an exception that nobody has read yet
+            self.set_exception(HttpProcessingError(message=f"no status but 1xx in its first {HEAD_BYTES >> 10} KiB"))
 
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
         """Give up on the connection; if its status has come, that is the answer."""
@@ -74,12 +74,13 @@ class Connection(ResponseHandler):
 
 def _read_leniently(head: bytes) -> RawResponseMessage | None:
     """Read the status, and of the headers what can be read; None if there is no status yet. 1xx are passed by."""
-    while (line := _STATUS_LINE.match(head)) and line[1].startswith(b"1"):
-        end = _END_OF_HEAD.search(head)
-        head = head[end.end() :] if end else b""
+    at = 0
+    while (line := _STATUS_LINE.match(head, at)) and line[1].startswith(b"1"):
+        end = _END_OF_HEAD.search(head, at)
+        at = end.end() if end else len(head)
     if line is None:
         return None
-    lines = _END_OF_HEAD.split(head, maxsplit=1)[0].splitlines()[1:]
+    lines = _END_OF_HEAD.split(head[at:], maxsplit=1)[0].splitlines()[1:]
     fields = [(name.strip(), value.strip()) for name, colon, value in (one.partition(b":") for one in lines) if colon]
     headers = CIMultiDict((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in fields)
     return RawResponseMessage(

@@ -109,9 +109,12 @@ async def test_a_refusal_keeps_its_status_and_its_wait(connect, make_batch):
         (b"\x15\x03\x01\x00\x02\x02\x16", "its answer is no HTTP: Bad status line"),
         (b"HTTP/1.1 two OK\r\n\r\n", "its answer is no HTTP: Bad status line: Invalid status"),
         (b"HTTP/1", "closed the connection without an answer"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n", "closed the connection without an answer"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" * 50_000, "its answer is no HTTP: no status but 1xx in its first 300 KiB"),
     ],
 )
 async def test_the_reason_says_what_is_wrong_with_an_answer_that_is_no_http(connect, make_batch, answer, what):
+    """Looked at as well: answers of GOOD that were changed at random, of which none raises anything else."""
     async with answering(answer) as (url, _):
         with pytest.raises(Retry, match=rf"^127\.0\.0\.1:\d+:? {what}") as failed:
             await connect(Http, url=url).deliver(make_batch(1))
