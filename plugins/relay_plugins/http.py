@@ -30,6 +30,7 @@ from relay.api import (
     Retry,
     Secret,
     Unauthorized,
+    check_headers,
 )
 
 try:
@@ -81,6 +82,12 @@ class Http(Connector, type="http"):
             for name in self.headers:
                 if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
                     yield "headers", f"headers: {name!r} cannot be the name of a header"
+                try:
+                    check_headers([name])
+                except ValueError as error:
+                    yield "headers", f"headers: {error}"
+                if name.lower() == "content-encoding":
+                    yield "headers", f"headers: {name} cannot be set: relay sends it with `gzip = true`"
                 if name.lower() == "authorization" and self.token:
                     yield "headers token", "headers: Authorization is already set by token; leave one of them out"
             if self.signing_secret and not self.signing_secret.problem:

@@ -4,6 +4,7 @@ from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
 from relay.api.event import ERASED, REDACTED, Event, Kind
 from relay.api.filter import Filter, FilterSettings
+from relay.api.headers import check_headers
 from relay.api.hooks import hookimpl, hookspec
 from relay.api.json_parts import (
     LARGE,
@@ -76,6 +77,7 @@ __all__ = [
     "User",
     "Walk",
     "check",
+    "check_headers",
     "hookimpl",
     "hookspec",
     "is_dense",

@@ -173,7 +173,8 @@ class Connector(Plugin):
         """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else
         (`check`).
 
-        Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed.
+        Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed. Headers
+        that say where the request ends, such as Content-Length, raise ValueError: they are relay's.
         """
         from relay.api.http import send
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from relay.api.headers import check_headers
 from relay.api.http_connection import HEADERS, LINE_BYTES, Connections
 from relay.api.outcome import Answered, Answers, Retry, check
 from relay.api.resolver import Resolver, RunBlocking
@@ -48,8 +49,11 @@ async def send(
 ) -> Answered:
     """Send a request and return what a good answer said. Raises Retry, Reject, Unauthorized: see `check`.
 
+    Headers that cannot be set raise ValueError.
+
     Reasons hold no secret: of the URL they name the host alone. Redirects are not followed. The URL is sent as it is.
     """
+    check_headers(headers)
     data = body if len(body) <= LARGE_BYTES else BytesIO(body)
     target = URL(url, encoded=True)
     try:

@@ -293,6 +293,7 @@ async def test_single_reports_what_was_delivered_before_the_time_was_over(connec
         ({"headers": {"a b": "c"}}, "cannot be the name of a header"),
         ({"headers": {"a": "b\r\nc: d"}}, "line breaks"),
         ({"headers": {"a": {"envv": "X"}}}, "a secret is a reference"),
+        ({"headers": {"content-encoding": "gzip"}}, "relay sends it with `gzip = true`"),
         ({"headers": {"authorization": "x"}, "token": {"env": "X"}}, "already set by token"),
         ({"url": "ftp://x"}, "expected a URL"),
     ],
@@ -300,6 +301,21 @@ async def test_single_reports_what_was_delivered_before_the_time_was_over(connec
 def test_mistakes_in_the_settings(settings, mistake):
     with pytest.raises(ValidationError, match=mistake):
         Http.Settings(**{"type": "http", "url": "http://x/", **settings})
+
+
+FRAMING = ["Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade", "TE", "Trailer", "Keep-Alive"]
+
+
+@pytest.mark.parametrize("name", FRAMING)
+async def test_a_header_that_frames_the_request_is_a_mistake_and_a_bug_of_a_plugin(connect, peer, make_batch, name):
+    """Looked at as well: Host, which a proxy may need, and Content-Encoding, which a plugin may set for its body."""
+    with pytest.raises(ValidationError, match=f"headers: the header {name} cannot be set"):
+        Http.Settings(type="http", url="http://x/", headers={name: "5"})
+    plugin = connect(Http, url=peer.url, headers={"Host": "inner.example"})
+    with pytest.raises(ValueError, match="cannot be set"):
+        await plugin.post(peer.url, b"{}", {name.lower(): "5"})
+    await plugin.deliver(make_batch(1))
+    assert [request.headers["Host"] for request in peer.requests] == ["inner.example"]
 
 
 @pytest.mark.parametrize("value", ["whsec_not*base64", "whsec_a"])
