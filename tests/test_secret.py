@@ -90,6 +90,32 @@ def test_what_is_probably_not_meant_is_a_doubt(read, content, said) -> None:
         assert (one.doubt, one.problem) == (f"{one} {said}", None)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"TOK=s3cret", "looks like NAME=value: only the value is the secret"),
+        (b"export TOK='s3cret'\n", "looks like NAME=value: only the value is the secret"),
+        (b'{"token": "s3cret"}', "looks like JSON: only the value in it is the secret"),
+        (b"s3cret-value==", None),
+        (b"c2VjcmV0=", None),
+    ],
+)
+def test_a_secret_that_was_copied_with_its_surroundings_is_a_doubt(read, content, said) -> None:
+    """Looked at as well: other headers, of which a cookie has the form NAME=value."""
+    for kind in (Secret, BearerToken):
+        for one in read(content, kind):
+            assert (one.doubt, one.problem) == (said and f"{one} {said}", None)
+    assert all(one.doubt is None for one in read(content, HeaderSecret))
+
+
+@pytest.mark.parametrize("kind", [HeaderSecret, BearerToken])
+def test_a_secret_that_is_too_long_for_a_header_is_a_doubt(read, kind) -> None:
+    for one in read(b"x" * (32 << 10), kind):
+        said = "is longer than the 32 KiB that relay and most servers take of a header"
+        assert (one.doubt, one.problem) == (f"{one} {said}", None)
+    assert all(one.doubt is None for one in read(b"x" * (31 << 10), kind))
+
+
 def test_a_token_has_no_space_but_another_header_may(read) -> None:
     assert read(b"Basic abc", HeaderSecret)[0].doubt is None
     assert (

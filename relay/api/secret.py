@@ -1,6 +1,7 @@
 """Secrets: settings that say where a value is, never what it is."""
 
 import os
+import re
 import unicodedata
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,10 @@ from pydantic_core import CoreSchema, core_schema
 from relay.api.plain_file import NotPlain, read_plain
 
 MOST_BYTES: Final = 1 << 20
+HEADER_BYTES: Final = 32 << 10
+"""Of a header that relay's own listeners take. Many servers take less."""
+ASSIGNMENT: Final = re.compile(r"(export\s+)?[A-Za-z_]\w*=[^=]", re.ASCII)
+"""Begins a line of an environment file. In base64 an equals sign only ends a text."""
 BYTE_ORDER_MARK: Final = "\ufeff"
 WAYS: Final = ("credential", "file", "env")
 SECRET_FORMS: Final = '{ credential = "name" }, { file = "/path" } or { env = "NAME" }'
@@ -41,7 +46,7 @@ class Secret:
     @property
     def doubt(self) -> str | None:
         """What is allowed but probably not meant in the value, never repeating it."""
-        return None
+        return self._wrapping
 
     def reveal(self) -> str:
         """The secret itself. Raises LookupError if it cannot be used."""
@@ -77,6 +82,15 @@ class Secret:
         """Say why the value is of no use."""
         return None
 
+    @property
+    def _wrapping(self) -> str | None:
+        """What a secret that was copied with its surroundings looks like."""
+        if ASSIGNMENT.match(self._value):
+            return f"{self} looks like NAME=value: only the value is the secret"
+        if self._value.startswith("{") and self._value.endswith("}"):
+            return f"{self} looks like JSON: only the value in it is the secret"
+        return None
+
     @classmethod
     def parse(cls, value: object) -> "Secret":
         """Make a secret of what an admin wrote. Raises ValueError, never repeating a value that may be a secret."""
@@ -110,13 +124,15 @@ class HeaderSecret(Secret):
 
     @property
     def doubt(self) -> str | None:
-        """Quotes, and characters that many programs do not send in a header."""
+        """Quotes, characters that many programs do not send in a header, and too many of them."""
         if self.problem is not None:
             return None
         if len(self._value) > 1 and self._value[0] == self._value[-1] and self._value[0] in "\"'":
             return f"{self} stands in quotes: they are part of the secret"
         if not self._value.isascii():
             return f"{self} holds characters beyond ASCII: many programs do not send them in a header"
+        if len("Authorization: Bearer ") + len(self._value) > HEADER_BYTES:
+            return f"{self} is longer than the {HEADER_BYTES >> 10} KiB that relay and most servers take of a header"
         return None
 
     def _flaw(self) -> str | None:
@@ -133,7 +149,9 @@ class BearerToken(HeaderSecret):
 
     @property
     def doubt(self) -> str | None:
-        """White space as well: RFC 6750 has none in a token."""
+        """White space as well, which RFC 6750 has not in a token, and what is a header's value but no token."""
+        if self._wrapping:
+            return self._wrapping
         if " " in self._value:
             return f"{self} holds a space: most senders do not send such a token"
         return super().doubt
