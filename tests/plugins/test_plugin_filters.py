@@ -224,6 +224,9 @@ def test_sample_by_seed_by_another_key_and_without_a_key(make_event):
     [
         (Redact, {"fields": []}, "at least 1"),
         (Redact, {"fields": ["a..b"]}, "expected a dotted path"),
+        (Redact, {"fields": [".".join(["a"] * 3000)]}, "a path has at most 100 parts, this one has 3,000"),
+        (Keep, {"field": ".".join(["a"] * 101), "equals": 1}, "a path has at most 100 parts"),
+        (Sample, {"rate": 1, "key": ".".join(["*"] * 101)}, "a path has at most 100 parts"),
         (Redact, {"fields": ["a"], "mask": "x"}, 'mask is for action = "mask" only'),
         (Redact, {"fields": ["a"], "action": "mask", "salt": {"env": "X"}}, 'salt is for action = "hash" only'),
         (Keep, {"field": "a"}, "exactly one of equals, in, glob or exists, not 0"),

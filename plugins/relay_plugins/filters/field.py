@@ -1,15 +1,20 @@
 """Where a field of an event is. Pure."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, PlainSerializer
+
+MOST_STEPS: Final = 100
+"""Of a path. No event needs more, and each is a level of calls."""
 
 
 def _steps(value: object) -> tuple[str, ...]:
     steps = tuple(value.split(".")) if isinstance(value, str) else ()
     if not all(steps) or not steps:
         raise ValueError(f'expected a dotted path such as "properties.email_address", got {value!r}')
+    if len(steps) > MOST_STEPS:
+        raise ValueError(f"a path has at most {MOST_STEPS} parts, this one has {len(steps):,}")
     return steps
 
 
