@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
-FRAMING_HEADERS: Final = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "upgrade", "expect", "te", "trailer")
-    + ("content-length", "transfer-encoding")
-)
+FRAMING_HEADERS: Final = {
+    *("connection", "keep-alive", "proxy-connection", "upgrade", "expect", "te", "trailer"),
+    *("content-length", "transfer-encoding"),
+}
 """In lower case: they say where a request ends and what becomes of its connection, which relay alone knows."""
 
 
