@@ -24,7 +24,7 @@ from relay.listen import Acceptor, AppRunner, Limits, Server
 from relay.socket_path import address_of
 
 SOCKET: Final = "admin.sock"
-BACKLOG: Final = 128
+BACKLOG: Final = 1024
 METRICS_LIMITS: Final = Limits(answer=30.0)
 """Whoever reaches the metrics needs no token; at the admin API, a live tap may be left unread."""
 STOP_S: Final = 0.5

@@ -1,6 +1,7 @@
 """Reads a request's body: in time, within the limit before and after decompression, within the memory budget."""
 
 import asyncio
+import re
 import zlib
 from contextlib import AbstractContextManager
 from types import ModuleType, TracebackType
@@ -30,6 +31,9 @@ GZIP: Final = 31
 ZLIB: Final = 15
 BARE: Final = -15
 """Window bits: deflate in its two frames, and without one."""
+CODING: Final = re.compile("[a-z]{1,8}")
+"""A coding that may be told; anything else may be a secret that somebody put into the wrong header."""
+CODINGS: Final = 3
 WINDOW_BITS: Final = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
@@ -66,7 +70,10 @@ class Body(AbstractContextManager["Body"]):
                     chunks.append(self._taken_in(chunk))
         except TimeoutError:
             raise Problem(408, "the body did not arrive in time (ingest.read_timeout)", Connection="close") from None
-        except ConnectionError:  # nobody hears this answer, but it is in the log, and no mistake of ours
+        except (ConnectionError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and self._request.transport is not None:
+                raise
+            # nobody hears this answer, but it is in the log, and no mistake of ours
             raise Problem(408, "the sender broke off before its body was complete", Connection="close") from None
         except RequestPayloadError as error:
             raise Problem(400, str(error), Connection="close") from None
@@ -121,7 +128,8 @@ def coding_of(header: str) -> str | None:
     if not codings:
         return None
     if len(codings) > 1 or codings[0] not in WINDOW_BITS:
-        raise Problem(415, f"Content-Encoding {header!r} is not supported; send gzip, deflate or none")
+        named = ", ".join(one if CODING.fullmatch(one) else "…" for one in codings[:CODINGS])
+        raise Problem(415, f"Content-Encoding {named!r} is not supported; send gzip, deflate or none")
     return codings[0]
 
 

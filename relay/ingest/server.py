@@ -18,7 +18,7 @@ from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.listeners import bind, show
-from relay.ingest.paths import meant
+from relay.ingest.paths import harmless, meant
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
@@ -27,8 +27,6 @@ from relay.journal import Journal, SourceBooks, State, forget_seen
 from relay.listen import Acceptor, Limits, Server
 from relay.threads import ADMIN
 
-PATH_CHARACTERS: Final = 200
-"""Of a stranger's path that are told."""
 STOP_S: Final = 5.0
 """Seconds that requests under way have to end once the listener is closed."""
 LOOK_AFTER_S: Final = 60.0
@@ -223,10 +221,9 @@ class Ingest:
     def _stray(self, request: web.BaseRequest) -> web.Response:
         """Nobody knows whose request this is: perhaps that of a sender whose source was removed or has moved."""
         self.strays += 1
-        path = request.path[:PATH_CHARACTERS]
-        near = meant(path, self._paths)
+        near = meant(request.path, self._paths)
         advice = "" if near is None else f"; the path of source {self._paths[near].source.name} is {near}"
-        problem = Problem(404, f"no source has the path {path}{advice}")
+        problem = Problem(404, f"no source has the path {harmless(request.path)}{advice}")
         if request.method == "POST":
             by = whence(request, self._settings.trusted_proxies)
             log.warning("request refused", client=by, status=problem.status, reason=problem.detail)

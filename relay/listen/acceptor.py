@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from relay.listen.connection import client_of
 from relay.listen.server import Server
 
 BURST: Final = 32
@@ -45,7 +46,11 @@ class Acceptor:
                 self._rest_a_while(error)
                 return
             accepted.setblocking(False)
-            self._server.take(accepted, address, self._tls)
+            try:
+                self._server.take(accepted, address, self._tls)
+            except Exception as bug:  # the others are to be accepted all the same
+                accepted.close()
+                self._server.tell_bug(bug, client_of(address))
 
     def _rest_a_while(self, error: OSError) -> None:
         """There is no descriptor, or no memory, for another connection: who connects waits in the socket."""

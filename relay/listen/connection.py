@@ -4,12 +4,10 @@ aiohttp parses and answers; what is here runs beside it. Per piece of data that 
 nothing per request: whether a connection is late is looked at by its server now and then.
 """
 
-import traceback
-from asyncio import BaseTransport, Task
+from asyncio import BaseTransport, Task, Transport
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestPayloadError
@@ -20,20 +18,27 @@ from relay.listen.refusal import BAD_BODY, BAD_MESSAGE, BUG, LONG_HEAD, Refusal,
 if TYPE_CHECKING:
     from relay.listen.server import Server
 
-log = structlog.stdlib.get_logger()
+READER_GONE: Final = ("Connection closed.",)
+"""What aiohttp's reader says of a body whose connection is closed, by RuntimeError."""
 
 
 class Connection(web.RequestHandler):
     """The server's side of a connection."""
 
-    __slots__ = ("_head_began", "_head_size", "_server", "_stalled", "client", "connecting")
+    __slots__ = ("_closing", "_head_began", "_head_size", "_server", "_stalled", "_wire", "client", "connecting")
 
     def __init__(
-        self, server: "Server", client: str, connecting: Task[None] | None, options: Mapping[str, Any]
+        self, server: "Server", address: object, connecting: Task[None] | None, options: Mapping[str, Any]
     ) -> None:
+        """`address` is the client's, as it was when the connection was accepted: one that was reset has none."""
         super().__init__(server, **options)
         self._server = server
-        self.client = client
+        self._cache["peername"] = address  # what aiohttp would ask the socket for
+        self._wire: Transport | None = None
+        """The transport, from first to last; aiohttp forgets its own when it begins to close it."""
+        self._closing: float | None = None
+        """When it was first seen to be closing."""
+        self.client = client_of(address)
         """Whose connection it is, for the log."""
         self.connecting = connecting
         """What has accepted it, and ends when it is made."""
@@ -55,6 +60,7 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Count it."""
+        self._wire = cast("Transport", transport)
         super().connection_made(transport)
         self._server.made(self)
 
@@ -84,6 +90,8 @@ class Connection(web.RequestHandler):
         if waiter is None:
             if self._messages:
                 self._came_meanwhile()
+            elif not self._request_count:  # aiohttp has not begun to wait: it came with the connection
+                self._head_grew(len(data))
         elif waiter.done():
             self._head_began = None
         elif data:
@@ -94,7 +102,7 @@ class Connection(web.RequestHandler):
         self._head_began = None
         message, _ = self._messages[-1]
         request = self._current_request
-        if request is not None and not isinstance(message, RawRequestMessage):
+        if request is not None and not request.content.is_eof() and not isinstance(message, RawRequestMessage):
             request.content.set_exception(RequestPayloadError(BAD_BODY.reason))
 
     def _head_grew(self, size: int) -> None:
@@ -105,9 +113,15 @@ class Connection(web.RequestHandler):
             self.refuse(LONG_HEAD)
 
     def close_if_late(self, now: float, limits: Limits) -> None:
-        """Close it if its client lets it wait too long."""
+        """Close it if its client lets it wait too long: for a request, or to take an answer, the last one included."""
         began, stalled = self._head_began, self._stalled
-        if stalled is not None and limits.answer is not None and now - stalled > limits.answer:
+        if self._wire is not None and self._wire.is_closing():
+            if self._closing is None:
+                self._closing = now
+            elif now - self._closing > limits.head:
+                self._server.count(self._server.unread, self.client)
+                self.abort()
+        elif stalled is not None and limits.answer is not None and now - stalled > limits.answer:
             self._server.count(self._server.unread, self.client)
             self.abort()
         elif began is not None and now - began > limits.head and self.is_free:
@@ -123,9 +137,10 @@ class Connection(web.RequestHandler):
         self.force_close()
 
     def abort(self) -> None:
-        """Close it at once."""
-        if self.transport is not None:
-            self.transport.abort()
+        """Close it at once, whatever is still to be sent, and count it no longer."""
+        self._server.open.pop(self, None)
+        if self._wire is not None:
+            self._wire.abort()
         self.force_close()
 
     def handle_error(
@@ -136,24 +151,28 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or where a handler failed."""
+        if self._is_left(exc):
+            raise ConnectionError("there is nobody left to answer")
         if status < BUG.status:
             refusal = refusal_of(exc)
             self._server.count(refusal, self.client)
         else:
             refusal = BUG
-            self._server.refused[BUG.cause] += 1
             self.log_exception(exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun, and cannot be another one")
         return refusal.response()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Tell a bug by its kind and place: its words may hold what a client sent."""
+        """Tell a bug, but not that a client has gone while its body was awaited."""
         error = kw.get("exc_info")
-        told: dict[str, Any] = {"listener": self._server.name, "client": self.client}
-        if isinstance(error, BaseException):
-            told |= {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
-        log.error("answering a request failed", **told)
+        if not self._is_left(error):
+            self._server.tell_bug(error, self.client)
+
+    def _is_left(self, error: BaseException | None) -> bool:
+        """Whether something failed because the client has broken off."""
+        gone = isinstance(error, RuntimeError) and error.args == READER_GONE
+        return self.transport is None and (gone or isinstance(error, ConnectionError))
 
 
 def client_of(address: object) -> str:

@@ -65,6 +65,7 @@ BAD_BODY: Final = Refusal("malformed", 400, "the framing of the body is not vali
 LONG_LINE: Final = Refusal("too_large", 431, f"the request line or a header is longer than {LINE_BYTES >> 10} KiB")
 LONG_HEAD: Final = Refusal("too_large", 431, f"the headers are longer than {HEAD_BYTES >> 10} KiB")
 MANY_HEADERS: Final = Refusal("too_large", 431, "there are too many headers")
+ODD_EXPECT: Final = Refusal("malformed", 417, "Expect may only be 100-continue")
 BUG: Final = Refusal("bug", 500, "relay failed to answer; its log has more")
 
 PARSER_ERRORS: Final = ((LineTooLong, LONG_LINE), (InvalidURLError, BAD_TARGET), (BadStatusLine, NO_HTTP))

@@ -8,18 +8,19 @@ import asyncio
 import heapq
 import socket
 import ssl
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import structlog
 from aiohttp import web
 
 from relay.listen.connection import Connection, client_of
 from relay.listen.limits import LINE_BYTES, Limits, connections_within
-from relay.listen.refusal import Cause, Refusal
+from relay.listen.refusal import BUG, ODD_EXPECT, Cause, Refusal
 
 PORTIONS: Final = 16
 """At the bound, one in so many connections is closed at a time."""
@@ -80,37 +81,38 @@ class Server(web.Server):
         """Whether more can only be accepted when those are made that were accepted a moment ago."""
         return bool(self._making) and self.connected >= self.bound
 
-    def __call__(self, client: str = "unknown", connecting: asyncio.Task[None] | None = None) -> Connection:
+    def __call__(self, address: object = None, connecting: asyncio.Task[None] | None = None) -> Connection:
         """What speaks HTTP on a new connection."""
         if self._look is None:
             self._look_later()
         limits = {"keepalive_timeout": self.limits.idle, "max_line_size": LINE_BYTES, "max_field_size": LINE_BYTES}
-        return Connection(self, client, connecting, {"loop": self._loop, "access_log": None, **limits, **self._options})
+        return Connection(
+            self, address, connecting, {"loop": self._loop, "access_log": None, **limits, **self._options}
+        )
 
     def take(self, accepted: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
         """Serve a connection that was accepted, or refuse it."""
-        client = client_of(address)
         if not self.has_room():
-            self.count(self.full, client)
+            self.count(self.full, client_of(address))
             with accepted, suppress(OSError):
                 if tls is None:
                     accepted.send(self.full.answer)
             return
-        task = self._loop.create_task(self._connect(accepted, client, tls), name=f"{self.name}: a new connection")
+        task = self._loop.create_task(self._connect(accepted, address, tls), name=f"{self.name}: a new connection")
         if tls is None:
             self._making.add(task)
         else:
-            self._shaking[task] = self._loop.time(), client
+            self._shaking[task] = self._loop.time(), client_of(address)
         task.add_done_callback(lambda done: self._connected(done, accepted))
 
-    async def _connect(self, accepted: socket.socket, client: str, tls: ssl.SSLContext | None) -> None:
+    async def _connect(self, accepted: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
         """Begin to serve it. The loop closes the socket if that fails."""
         limits = {"ssl": tls, "ssl_handshake_timeout": self.limits.head, "ssl_shutdown_timeout": TLS_END_S}
-        speak = partial(self, client, asyncio.current_task())
+        speak = partial(self, address, asyncio.current_task())
         try:
             await self._loop.connect_accepted_socket(speak, accepted, **(limits if tls else {}))  # type: ignore[arg-type]
         except ConnectionAbortedError:
-            self.count(self.late, client)
+            self.count(self.late, client_of(address))
         except OSError:  # a handshake that failed was told where it failed
             self.refused["malformed"] += 1
 
@@ -149,13 +151,9 @@ class Server(web.Server):
         """Since when each connection without a request waits for one, whose it is, and what closes it."""
         for connection in self.open:
             if connection.is_free:
-                yield connection.waiting_since, connection.client, partial(self._abort, connection)
+                yield connection.waiting_since, connection.client, connection.abort
         for task, (since, client) in self._shaking.items():
             yield since, client, partial(self._give_up, task)
-
-    def _abort(self, connection: Connection) -> None:
-        del self.open[connection]
-        connection.abort()
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
         del self._shaking[task]
@@ -167,16 +165,27 @@ class Server(web.Server):
         told = {"listener": self.name, "client": client, "status": refusal.status, "reason": refusal.reason}
         log.warning("request refused", **told)
 
+    def tell_bug(self, error: object, client: str) -> None:
+        """Tell a bug by its kind and place, and count it: its words may hold what a client sent."""
+        self.refused[BUG.cause] += 1
+        told: dict[str, Any] = {"listener": self.name, "client": client}
+        if isinstance(error, BaseException):
+            told |= {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
+        log.error("answering a request failed", **told)
+
     def _look_later(self) -> None:
         if self._look is not None:
             self._look.cancel()
         self._look = self._loop.call_later(self.limits.head / LOOKS, self._close_late_ones)
 
     def _close_late_ones(self) -> None:
+        self._look_later()  # first, so that a bug below cannot end it
         now = self._loop.time()
         for connection in [*self.open]:
-            connection.close_if_late(now, self.limits)
-        self._look_later()
+            try:
+                connection.close_if_late(now, self.limits)
+            except Exception as bug:
+                self.tell_bug(bug, connection.client)
 
     def pre_shutdown(self) -> None:
         """Take leave of those who have no request under way."""
@@ -205,8 +214,16 @@ class AppRunner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         made = await super()._make_server()
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await made.request_handler(request)
+            except web.HTTPExpectationFailed:  # aiohttp would answer with what was expected
+                self.within.count(ODD_EXPECT, cast("Connection", request.protocol).client)
+                return ODD_EXPECT.response()
+
         self.within = Server(
-            made.request_handler,
+            handle,
             self._name,
             self._limits,
             request_factory=made.request_factory,

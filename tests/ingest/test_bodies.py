@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.ingest.body import coding_of, decompress, fast_zlib, window_bits_of
-from relay.ingest.paths import meant
+from relay.ingest.paths import harmless, meant
 from relay.ingest.problem import Problem
 from tests.ingest.raw import AUTHORIZED, BODY, Relay, answer_of, running
 
@@ -147,6 +147,32 @@ def test_what_follows_a_gzip_member_and_is_neither_zeros_nor_a_member_is_an_erro
 )
 def test_the_path_that_was_meant_is_found(path: str, expected: str | None) -> None:
     assert meant(path, ["/currents", "/braze/v1/"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/braise", "/braise"),
+        ("/Braze/v1/", "/Braze/v1/"),
+        ("/in/sesame-open-77", "/in/…"),
+        ("/jane@customer.example/in", "/…/in"),
+        ("/in\n", "/…"),
+        ("/" + "a" * 300, "/…"),
+    ],
+)
+def test_of_a_path_only_what_a_source_could_have_is_told(path: str, expected: str) -> None:
+    assert harmless(path) == expected
+    assert len(harmless("/a" * 9999)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [("br", "'br'"), ("gzip, gzip", "'gzip, gzip'"), ("Bearer sesame-open-77", "'…'"), ("br," * 999, "'br, br, br'")],
+)
+def test_of_a_content_encoding_only_the_name_of_a_coding_is_told(header: str, told: str) -> None:
+    with pytest.raises(Problem, match="is not supported") as problem:
+        coding_of(header)
+    assert problem.value.detail == f"Content-Encoding {told} is not supported; send gzip, deflate or none"
 
 
 async def test_a_sender_at_nearly_the_right_path_is_told_which_one_was_meant(relay: Relay) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,20 @@ async def test_half_open_connections_do_not_use_up_the_descriptors(
     assert await daemon.stop() == 0
     assert {line["level"] for line in daemon.logs} == {"info", "warning"}
     assert daemon.logged("connections without a request closed")
+
+
+async def test_silent_connections_to_the_admin_socket_make_room_for_one_that_speaks(daemon: Any) -> None:
+    """More than the listener takes, and all of them held; the TCP listeners share the code."""
+    daemon.configure("10-all", SOURCE + ARCHIVE)
+    await daemon.start()
+    with contextlib.ExitStack() as held:
+        for _ in range(200):
+            silent = held.enter_context(socket.socket(socket.AF_UNIX))
+            await asyncio.to_thread(silent.connect, str(daemon.state / "admin.sock"))
+        for _ in range(3):
+            shown = await asyncio.to_thread(CliRunner().invoke, cli, ["status", "--state", str(daemon.state)])
+            assert shown.exit_code == 0, shown.output
+    assert await daemon.stop() == 0
 
 
 async def test_no_listener_logs_what_is_no_request(daemon: Any, tmp_path: Path) -> None:
