@@ -184,6 +184,9 @@ def _journal(journal: JournalStatus) -> Finding:
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
         return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}; {used}")
+    if journal.unsaved:
+        said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
+        return Finding("journal", ok=False, said=f"{said} their window")
     lost = f"; {counted(journal.lost, 'event')} cannot be read (relay journal check)" if journal.lost else ""
     ok = journal.fill < NEARLY_FULL and not journal.lost
     return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{lost}")

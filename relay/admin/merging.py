@@ -182,6 +182,7 @@ def _journal(one: JournalStatus, other: JournalStatus) -> JournalStatus:
         capacity=one.capacity + other.capacity,
         full_in=_least(one.full_in, other.full_in),
         refusing=one.refusing or other.refusing,
+        unsaved=one.unsaved or other.unsaved,
         bytes=one.bytes + other.bytes,
         failed=one.failed + other.failed,
         lost=one.lost + other.lost,

@@ -140,6 +140,8 @@ class JournalStatus:
     """Seconds until all of it is needed, if it goes on like this; None: never."""
     refusing: str | None
     """Why the last commit failed, if it was only now."""
+    unsaved: str | None = None
+    """Why relay.db could not be written at the last try: nothing can be parked, and connectors stop at their window."""
     bytes: int
     """Of the events accepted since the start."""
     failed: int

@@ -72,6 +72,11 @@ class Fleet:
         return self._lanes[connector]
 
     @property
+    def unsaved(self) -> str | None:
+        """Why nothing can be saved; None: the last try succeeded."""
+        return self._state.refusing
+
+    @property
     def replays(self) -> Mapping[int, Lane]:
         """The lanes of the replays under way, by their numbers."""
         return self._replays.lanes

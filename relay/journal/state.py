@@ -78,6 +78,8 @@ class State:
         self.now: int | None = None
         """Where a connector begins that begins "now" and has no cursor: at the first event that this database has not
         heard of, which may have been for that connector. None: at the journal's head."""
+        self.refusing: str | None = None
+        """Why the last transaction failed; None: it succeeded."""
         self._thread = ThreadPoolExecutor(1, "state")
         self._moved = asyncio.Event()
         self.parked_limits = ParkedLimits()
@@ -265,7 +267,13 @@ class State:
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work that is one transaction. Raises sqlite3.Error, and then none of it is done."""
-        return await self._submit(self._transaction, work)
+        try:
+            result = await self._submit(self._transaction, work)
+        except sqlite3.Error as error:
+            self.refusing = str(error)
+            raise
+        self.refusing = None
+        return result
 
     def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
         future = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

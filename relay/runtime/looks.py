@@ -188,6 +188,7 @@ class Looks:
             capacity=journal.capacity,
             full_in=time_to(journal.capacity - needed, growing) if growing > 0 else None,
             refusing=journal.refusing,
+            unsaved=self._fleet.unsaved,
             bytes=journal.bytes,
             failed=journal.failed,
             lost=journal.lost,

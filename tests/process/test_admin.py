@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import stat
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +319,19 @@ async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon:
     _, told = await daemon.until(lambda: relay(daemon, "status"), lambda seen: "failing since" in seen[1])
     assert "see path in 80-out.toml, the rights and the room there, and ReadWritePaths= in the unit" in told
     await daemon.stop()
+
+
+async def test_a_database_that_cannot_be_written_is_told_by_status(daemon: Any) -> None:
+    """Whoever holds its write lock, or a full disk: senders still get their 202, so nothing else would tell."""
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
+    await daemon.start()
+    with closing(sqlite3.connect(daemon.state / "relay.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        await send(daemon, make_event())
+        said = "relay.db cannot be written: database is locked"
+        code, _ = await daemon.until(lambda: relay(daemon, "status"), lambda told: said in told[1], 60)
+        assert code == 1
+        db.execute("ROLLBACK")
+    await daemon.settled("archive", 1)
+    await daemon.until(lambda: relay(daemon, "status")[1], lambda out: "cannot be written" not in out, 60)
