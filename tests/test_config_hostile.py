@@ -67,6 +67,10 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path, registry: Registry) -> No
         ("[" + ".".join("a" * 150) + "]", "a.toml: is nested more than 32 levels deep"),
         ("\n" + "a." * 500_000 + "a = 1", "a.toml:2: a key of more than 200 parts"),
         ("\n[" + '"a" . ' * 80_000 + "a]", "a.toml:2: a key of more than 200 parts"),
+        (
+            f"[filter.r]\ntype = 'redact'\nfields = ['ok', '{'a.' * 3000}a']",
+            "a.toml:3: filter.r.fields[1]: a path has at most 100 parts, this one has 3,001",
+        ),
         ("# number\nrate = " + "1" * 5000, "a.toml:2: a number of more than 4,300 digits"),
         ("[journal]\nmax_size = 0x" + "f" * 5000, "a.toml:2: journal.max_size: is no integer of 64 bits"),
         (f"[journal]\nmax_size = '{'9' * 5000}MiB'", "a.toml:2: journal.max_size: a size is at most 8388607TiB"),

@@ -30,7 +30,9 @@ MOST_NESTED: Final = 32
 """Levels of tables and arrays in a file."""
 DIGITS: Final = re.compile(r"\d[\d_]{4299}")
 """Python reads no integer that is longer."""
-DEEP_KEY: Final = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
+DEEP_KEY: Final = re.compile(
+    r"""(?:^|[\[{,])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""", re.MULTILINE
+)
 """Reading such a key takes the parser time that grows with the square of its length."""
 INTEGERS: Final = range(-(1 << 63), 1 << 63)
 """What TOML calls an integer."""
