@@ -98,7 +98,7 @@ async def test_a_real_source_goes_on_with_its_clock_and_the_audit_shows_it(daemo
         db.execute("UPDATE source SET failing_since=?, last=?, status=503, reason='full', deadline=?", values)
     await daemon.start()
     assert (await daemon.post(b"no json"))[0] == 400
-    (line,) = daemon.logged(MESSAGE)
+    (line,) = await daemon.until(lambda: daemon.logged(MESSAGE), bool)
     assert (line["source"], line["hours"], line["status"]) == ("braze", 25.0, 400)
     assert await daemon.stop() == 0
     where = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
