@@ -20,6 +20,7 @@ from relay.config.merge import Merged, is_reference
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.private import plain_secret
+from relay.guests import ODD
 
 SUGGESTED: Final = 100
 """Who lists more types that are not known has types of their own, and did not mistype so many."""
@@ -203,7 +204,7 @@ def _alone(connector: Configured[Any, Any]) -> Connector | None:
 
 def _made(connector: Configured[Any, Any]) -> Connector | None:
     """The connector, if it can be made; where it cannot, that is told when it is opened."""
-    with suppress(Exception):  # whatever a plugin does
+    with suppress(*ODD):  # whatever a plugin does
         made: Connector = connector.plugin(connector.name, connector.settings, folder=Path())
         return made
     return None

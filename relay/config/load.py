@@ -32,6 +32,7 @@ from relay.config.model import (
 from relay.config.registry import KINDS, Registry
 from relay.config.tls import TlsError, server_context, worry
 from relay.config.translate import translate, validated
+from relay.guests import ODD
 
 NAME: Final = "[a-z][a-z0-9_-]*"
 """What sources, connectors and filters may be called."""
@@ -187,7 +188,7 @@ class _Check:
             return validated(table, model)
         except ValidationError as error:
             self.mistakes.extend(translate(error, table, model, path, self.merged))
-        except Exception as error:  # a plugin's own validator; it must not hide the other mistakes
+        except ODD as error:  # a plugin's own validator; it must not hide the other mistakes
             self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
         return None
 

@@ -8,6 +8,7 @@ from typing import Any
 from relay.api import Connector, Filter, Secret, Source
 from relay.config.crosscheck import leaves
 from relay.config.model import Config, Configured
+from relay.guests import contained
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class _Making:
     def one(self, kind: str, table: Configured[Any, Any], **more: Any) -> Any:
         """Make one; None if that fails, which is noted once a table."""
         try:
-            return table.plugin(table.name, table.settings, **more)
+            with contained():
+                return table.plugin(table.name, table.settings, **more)
         except Exception as error:  # a plugin's own code
             if not any(known.table is table for known in self.failures):
                 self.failures.append(Failure(kind, table, error))

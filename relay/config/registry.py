@@ -14,6 +14,7 @@ import pluggy
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Plugin, Settings, Source, SourceSettings
 from relay.api import hooks as hookspecs
 from relay.config.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
+from relay.guests import ODD, named
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
@@ -113,8 +114,8 @@ class Registry:
                 self._stamps[place] = name, stamp(place)
             things = {_key(thing): thing for thing in _things(module)}
             provided = self._claim(things, candidate)
-        except (Exception, SystemExit) as error:  # whatever a plugin does while it is imported
-            return PluginInfo(name, origin, version, error=f"{type(error).__name__}: {error}".strip())
+        except ODD as error:  # whatever a plugin does while it is imported
+            return PluginInfo(name, origin, version, error=named(error).strip())
         version = version or str(getattr(module, "__version__", ""))
         for note in () if things else _nameless(module):
             self._note(candidate, note)

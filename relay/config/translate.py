@@ -15,6 +15,7 @@ from relay.api.secret import SECRET_FORMS
 from relay.api.settings import BYTES, CONTRADICTION, SECONDS, Settings, parse_duration, parse_size, write_quantity
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest, dotted
+from relay.guests import ODD
 
 Place = tuple[str | int, ...]
 KEY: Final = "[key]"
@@ -86,7 +87,7 @@ def _errors(table: object, model: type[Settings]) -> list[ErrorDetails]:
         validated(table, model)
     except ValidationError as error:
         return error.errors(include_url=False, include_input=False)
-    except Exception:  # a check that cannot do without what is missing: it is asked again when that is there
+    except ODD:  # a check that cannot do without what is missing: it is asked again when that is there
         return []
     return []
 

@@ -8,7 +8,6 @@ start.
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from copy import copy
@@ -31,6 +30,7 @@ from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
+from relay.guests import escaped, trace_of
 from relay.journal import Counts, State
 
 LOOK_S: Final = 0.05
@@ -188,16 +188,17 @@ class Delivery:
                 with left.noted():
                     answer = await self._connector.deliver(batch)
             verdict = judge(len(batch), answer, self._clean)
-        except Exception as error:
+        except BaseException as raised:
+            error = escaped(raised)
+            if not isinstance(error, Exception):
+                self.breaker.given_up()
+                raise
             verdict = judge(len(batch), error, self._clean)
             if left and isinstance(error, TimeoutError):
                 verdict = replace(verdict, reason=HANGS)
             if verdict.bug:
-                told = self._clean("".join(traceback.format_exception(error)))
+                told = self._clean(trace_of(error))
                 log.error("connector raised", connector=self.name, exception=told)
-        except BaseException:
-            self.breaker.given_up()
-            raise
         took = time.perf_counter() - began
         self.meter.attempted(verdict, took)
         if verdict.answered:

@@ -28,9 +28,9 @@ from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.ordered import Ordered
 from relay.deliver.window import Window, size_of
+from relay.guests import named, trace_of
 from relay.journal import Attempts, Counts, Cursor, Journal, Parked
 from relay.route import Route
-from relay.words import REASON_CHARS
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0
@@ -117,8 +117,8 @@ class Lane:
                 async with self._awake:
                     await self._run()
             except Exception as error:
-                self._fault = f"{type(error).__name__}: {error}"[:REASON_CHARS], self.cursor.position
-                log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exc_info=error)
+                self._fault = named(error), self.cursor.position
+                log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exception=trace_of(error))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()

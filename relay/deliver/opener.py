@@ -2,11 +2,10 @@
 
 How it fails and recovers: a connector that does not get ready, or not within its `open_timeout`, is closed, and opened
 once more AGAIN_S later, for as long as it takes. Its events stay in the journal; nobody else waits for it. Whoever
-cancels `open` cuts the attempt under way short.
+cancels `open` cuts the attempt under way short. An `open` that takes no notice of that is ended all the same.
 """
 
 import asyncio
-import traceback
 from typing import Final
 
 import structlog
@@ -14,6 +13,7 @@ import structlog
 from relay.api import Connector, Retry, Unauthorized
 from relay.api.blocking import LeftBehind
 from relay.deliver.redaction import Redaction
+from relay.guests import Late, limited, named, text_of, trace_of
 
 AGAIN_S: Final = 10.0
 CLOSE_S: Final = 5.0
@@ -63,8 +63,7 @@ class Opener:
             return
         self._begun = False
         try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._connector.release()
+            await limited(self._connector.release, CLOSE_S, f"connector {self._connector.name}: close")
         except Exception as error:
             log.error("connector did not close", connector=self._connector.name, exception=self._told(error))
 
@@ -74,10 +73,9 @@ class Opener:
         self._begun = True
         try:
             with self._left.noted():
-                async with asyncio.timeout(limit) as limited:
-                    await self._connector.open()
+                await limited(self._connector.open, limit, f"connector {name}: open")
         except Exception as error:
-            late = limited.expired()
+            late = isinstance(error, Late)
             problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)
             more = {} if late or isinstance(error, EXPECTED) else {"exception": self._told(error)}
             log.error("connector cannot be opened, tried again", connector=name, reason=problem, in_s=AGAIN_S, **more)
@@ -88,8 +86,8 @@ class Opener:
         return ""
 
     def _why(self, error: Exception) -> str:
-        speaks = isinstance(error, EXPECTED) and str(error)
-        return self._clean(str(error) if speaks else f"{type(error).__name__}: {error}")
+        speaks = isinstance(error, EXPECTED) and text_of(error)
+        return self._clean(text_of(error) if speaks else named(error))
 
     def _told(self, error: Exception) -> str:
-        return self._clean("".join(traceback.format_exception(error)))
+        return self._clean(trace_of(error))

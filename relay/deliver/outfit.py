@@ -13,6 +13,7 @@ from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, make_connectors
 from relay.deliver.live import LiveLane
 from relay.deliver.redaction import Redaction, mistakes_of
+from relay.guests import limited, reason_of
 from relay.journal import Cursor, Journal, State
 from relay.route import Route
 
@@ -123,8 +124,8 @@ async def _doubt(lane: LiveLane) -> str:
     try:
         async with asyncio.timeout(PROBE_S):
             if not (doubt := await lane.opener.tried()):
-                await connector.probe()
+                await limited(connector.probe, PROBE_S, f"connector {connector.name}: probe")
     except Exception as error:
-        why = Redaction(connector.settings).clean(str(error) or type(error).__name__)
+        why = Redaction(connector.settings).clean(reason_of(error))
         return f"connector {connector.name}: {doubt or why}"
     return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

@@ -10,7 +10,9 @@ import structlog
 
 from relay.api import Batch, Connector, ConnectorSettings, Event
 from relay.deliver.meter import Meter
+from relay.deliver.redaction import Redaction
 from relay.deliver.verdict import Verdict
+from relay.guests import trace_of
 from relay.journal import Parked, State
 from relay.route import Failed
 
@@ -106,6 +108,7 @@ def key_of(connector: Connector, event: Event) -> str | None:
     """What a connector says the event stays in order with; None if it cannot say."""
     try:
         return connector.key(event)
-    except Exception as error:
-        log.error("connector gave no key", connector=connector.name, offset=event.offset, exc_info=error)
+    except BaseException as error:  # whatever it is, it is the connector's: nothing is awaited here
+        told = Redaction(connector.settings).clean(trace_of(error))
+        log.error("connector gave no key", connector=connector.name, offset=event.offset, exception=told)
         return None

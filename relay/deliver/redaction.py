@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from relay.api import Secret, Settings
 from relay.config import HIDDEN, Failure, Mistake, leaves
+from relay.guests import named
 
 SHORTEST: Final = 4
 """Characters of a secret at least, or of what a cut has left of it: hiding less would garble every text."""
@@ -50,7 +51,7 @@ def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:
             file=one.table.file,
             line=one.table.line,
             key=f"{one.kind}.{one.table.name}",
-            reason=f"cannot be made: {Redaction(one.table.settings).clean(f'{type(one.error).__name__}: {one.error}')}",
+            reason=f"cannot be made: {Redaction(one.table.settings).clean(named(one.error))}",
         )
         for one in failures
     ]

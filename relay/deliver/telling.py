@@ -3,8 +3,8 @@
 import asyncio
 import random
 import sqlite3
-import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -15,6 +15,7 @@ from relay.deliver.opener import Opener
 from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
+from relay.guests import limited, trace_of
 from relay.journal import State
 from relay.journal.erasure import Answer, Erasure
 from relay.journal.erasures import answered, read_erasures, unchanged
@@ -91,16 +92,16 @@ class Telling:
         if problem := await self._opener.tried():
             return judge(len(users), Retry(problem), self._clean), {}
         try:
-            async with asyncio.timeout(ERASE_S):
-                with self._left.noted():
-                    answer = await self._connector.erase(users)
+            with self._left.noted():
+                work, name = partial(self._connector.erase, users), f"connector {self._connector.name}: erase"
+                answer = await limited(work, ERASE_S, name)
             outcomes = enumerate(answer or ())
             notes = {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
             return judge(len(users), answer, self._clean), notes
         except Exception as error:
             verdict = judge(len(users), error, self._clean)
             if verdict.bug:
-                told = wanted.hide(self._clean("".join(traceback.format_exception(error))))
+                told = wanted.hide(self._clean(trace_of(error)))
                 log.error("connector raised", connector=self._connector.name, exception=told)
             return verdict, {}
 

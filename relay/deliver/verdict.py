@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from relay.api import DELIVERED, Delivered, Outcome, Reject, Retry, Skipped, Unauthorized
-from relay.words import REASON_CHARS
+from relay.guests import named, text_of
 
 
 class Refusal(NamedTuple):
@@ -74,8 +74,8 @@ def judge(size: int, answer: Sequence[Outcome] | BaseException | None, redact: C
 
     `redact` takes out of the destination's and the connector's words what must not be logged or stored."""
 
-    def clean(text: str) -> str:
-        return redact(text[:REASON_CHARS])
+    def clean(text: object) -> str:
+        return redact(text_of(text))
 
     match answer:
         case None:
@@ -89,7 +89,7 @@ def judge(size: int, answer: Sequence[Outcome] | BaseException | None, redact: C
         case TimeoutError():
             return Verdict(again=range(size), reason="no answer in time")
         case BaseException():
-            return _bug(size, clean(f"{type(answer).__name__}: {answer}"))
+            return _bug(size, clean(named(answer)))
     if wrong := _wrong(size, answer):
         return _bug(size, clean(wrong))
     return _judge_each(answer, clean)
@@ -99,7 +99,7 @@ def _bug(size: int, what: str) -> Verdict:
     return Verdict(again=range(size), reason=f"bug in the connector: {what}", bug=True)
 
 
-def _again(numbers: Sequence[int], outcomes: Sequence[Retry | Unauthorized], clean: Callable[[str], str]) -> Verdict:
+def _again(numbers: Sequence[int], outcomes: Sequence[Retry | Unauthorized], clean: Callable[[object], str]) -> Verdict:
     """What is to be tried again; of several reasons the first stands for all."""
     if not outcomes:
         return Verdict()
@@ -116,7 +116,7 @@ def _again(numbers: Sequence[int], outcomes: Sequence[Retry | Unauthorized], cle
     )
 
 
-def _refusal(number: int, outcome: Reject, clean: Callable[[str], str]) -> Refusal:
+def _refusal(number: int, outcome: Reject, clean: Callable[[object], str]) -> Refusal:
     cause = "too_large" if outcome.too_large else "refused"
     return Refusal(number, clean(outcome.reason), cause, outcome.status, clean(outcome.answer))
 
@@ -131,7 +131,7 @@ def _wrong(size: int, outcomes: object) -> str | None:
     return next((f"not an outcome: {stranger!r:.80}" for stranger in strangers), None)
 
 
-def _judge_each(outcomes: Sequence[Outcome], clean: Callable[[str], str]) -> Verdict:
+def _judge_each(outcomes: Sequence[Outcome], clean: Callable[[object], str]) -> Verdict:
     if outcomes.count(DELIVERED) == len(outcomes):
         return Verdict(delivered=len(outcomes))
     skipped = {n: outcome.reason for n, outcome in enumerate(outcomes) if isinstance(outcome, Skipped)}

@@ -13,6 +13,7 @@ from aiohttp import web
 from relay.api import LARGE, Decoded, Denied, Malformed, Source
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
+from relay.guests import contained, escaped, text_of
 from relay.ingest.allow import Allowed, whence
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
@@ -76,9 +77,10 @@ class Intake:
     def recall(self, memory: str) -> None:
         """Go on with what the source remembered."""
         try:
-            self.source.recall(memory)
+            with contained():
+                self.source.recall(memory)
         except Exception as error:
-            log.error("what a source remembers cannot be read", source=self.source.name, error=str(error))
+            log.error("what a source remembers cannot be read", source=self.source.name, error=text_of(error))
 
     def follow(self, before: "Intake") -> None:
         """Go on with what the intake before this one counted and remembers: the source has other settings now."""
@@ -143,9 +145,13 @@ class Intake:
                     self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
                 accepted = await self._keep(decoded)
         except Denied as denied:
-            raise Problem(401, str(denied), WWW_Authenticate="Bearer") from None
+            raise Problem(401, text_of(denied), WWW_Authenticate="Bearer") from None
         except Malformed as malformed:
-            raise Problem(400, str(malformed)) from None
+            raise Problem(400, text_of(malformed)) from None
+        except BaseException as error:
+            if (other := escaped(error)) is error:
+                raise
+            raise other from error
         return self._accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
 
     def _look_at_types(self) -> None:
@@ -236,14 +242,17 @@ class Intake:
 
     async def look_after(self) -> None:
         """Have the source say what is overdue."""
-        self.source.look_after()
+        with contained():
+            self.source.look_after()
         if self.source.watches:
             await self.remember()
 
     async def remember(self) -> None:
         """Save what the source remembers."""
         try:
-            await self._state.remember(self.source.name, self.source.remember())
+            with contained():
+                memory = self.source.remember()
+            await self._state.remember(self.source.name, memory)
         except sqlite3.Error as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.words import REASON_CHARS
+from relay.guests import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def applied(step: Filter, event: Event) -> Event | Failed | None:
     """What one filter makes of an event."""
     try:
         following = step.apply(event)
-    except Exception as error:
-        return Failed(event, f"filter {step.name}: {type(error).__name__}: {error!s:.{REASON_CHARS}}")
+    except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
+        return Failed(event, f"filter {step.name}: {named(error)}")
     if following is None or isinstance(following, Event):
         return following
     return Failed(event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None")

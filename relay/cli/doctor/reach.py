@@ -11,6 +11,7 @@ from relay.api import Connector, Secret
 from relay.cli.doctor.finding import Finding, Installation
 from relay.config import Configured, leaves
 from relay.deliver.redaction import Redaction
+from relay.guests import contained, limited, reason_of
 
 PROBE_S: Final = 8.0
 ADVICE: Final = "see the connector's settings; then names, routes, firewalls and certificates"
@@ -43,12 +44,12 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
     try:
         async with asyncio.timeout(PROBE_S), _made(configured, it) as connector:
             advice = WRITING if connector.writes else ADVICE
-            said = await connector.probe()
+            said = await limited(connector.probe, PROBE_S, f"{about}: probe")
             why = await asyncio.to_thread(_kept_from, connector.writes, it)
     except TimeoutError:
         return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
     except Exception as error:  # whatever a plugin raises says why
-        why = Redaction(configured.settings).clean(str(error) or type(error).__name__)
+        why = Redaction(configured.settings).clean(reason_of(error))
         return Finding("problem", about, why, advice)
     if why:
         return Finding("warning", about, f"{connector.writes} cannot be written by the service: {why}", ALLOWING)
@@ -57,12 +58,13 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
 
 @asynccontextmanager
 async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[Connector]:
-    connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
+    with contained():
+        connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
     try:
         yield connector
     finally:
         with suppress(Exception):  # it was never opened
-            await connector.release()
+            await limited(connector.release, PROBE_S, f"connector {configured.name}: close")
 
 
 def _kept_from(path: Path | None, it: Installation) -> str | None:

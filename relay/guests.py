@@ -1,0 +1,132 @@
+"""How relay runs the code of plugins, its guests: whatever they raise is an error of theirs, and can be told.
+
+How it fails and recovers: what would end relay or one of its tasks in silence (`sys.exit()`, a cancellation that nobody
+asked for) becomes an `Escape`. Work that takes no notice of being cancelled is closed after HEED_S.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
+
+from relay.words import REASON_CHARS
+
+T = TypeVar("T")
+
+HEED_S: Final = 2.0
+"""Seconds that work has to end after it was cancelled."""
+TRACE_CHARS: Final = 20_000
+"""Of a traceback that is logged."""
+
+
+ODD: Final = (Exception, SystemExit, BaseExceptionGroup)
+"""What guests raise, for a command, which Ctrl-C has to end."""
+
+
+class Escape(Exception):
+    """A guest raised what is no Exception: SystemExit, KeyboardInterrupt, a cancellation of its own accord."""
+
+
+class Late(TimeoutError):
+    """Work was not done in time."""
+
+
+def text_of(value: object) -> str:
+    """What an exception, or whatever a guest gave, says as text: REASON_CHARS at most. Never raises."""
+    try:
+        return str(value)[:REASON_CHARS]
+    except BaseException:  # a guest's own __str__
+        return "its text cannot be read: its __str__ fails"
+
+
+def named(error: BaseException) -> str:
+    """What an exception says, after its type. Never raises."""
+    if isinstance(error, Escape):
+        return text_of(error)
+    name, text = type(error).__name__, text_of(error)
+    return f"{name}: {text}"[:REASON_CHARS] if text or isinstance(error, Exception) else name
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception says, or its type if it says nothing. Never raises."""
+    return text_of(error) or type(error).__name__
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback of an exception, TRACE_CHARS at most. Never raises."""
+    try:
+        return "".join(traceback.format_exception(error))[:TRACE_CHARS]
+    except BaseException:  # of what the exception refers to, much is a guest's
+        return named(error)
+
+
+class contained:  # noqa: N801  used as a function, as those of contextlib are
+    """Inside, a guest's code runs: what it raises leaves as an Exception, unless somebody else cancels the task."""
+
+    def __enter__(self) -> None:
+        """Nothing has to be done before."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        """Raises Escape."""
+        if error is not None and (other := escaped(error)) is not error:
+            raise other from error
+
+
+def escaped(error: BaseException) -> BaseException:
+    """What counts of what a guest raised: an Escape for all that is no Exception, unless somebody else cancels the
+    task."""
+    if isinstance(error, Exception) or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
+        return error
+    escape = Escape(f"{named(error)} (a plugin must not raise that)")
+    escape.__cause__ = error
+    return escape
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the task to end."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # in a thread
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str) -> T:
+    """Have a guest's work done in a task of its own, in so many seconds. It ends in time or is ended, also if this is
+    cancelled.
+
+    Raises Late, and what the guest raises, which is an Exception."""
+    task = asyncio.get_running_loop().create_task(_done(work), name=name)  # a TaskGroup would wait for it
+    task.add_done_callback(_retrieve)
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+    finally:
+        if not task.done():
+            await _end(task)
+    if not task.done() or task.cancelled():
+        raise Late
+    return task.result()
+
+
+async def _done(work: Callable[[], Awaitable[T]]) -> T:
+    with contained():
+        return await work()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Who has given up on it does not ask for its exception: asyncio would log that."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    try:
+        await asyncio.wait((task,), timeout=HEED_S)
+    finally:
+        if not task.done():
+            with suppress(Exception):  # whatever it says to that
+                cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
+            task.cancel()  # wakes it: it finds its coroutine closed

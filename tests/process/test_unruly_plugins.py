@@ -1,0 +1,179 @@
+"""Whatever a plugin raises is told as its fault, and relay goes on.
+
+Looked at beside it: erase, probe, the keys of events, what a source remembers, what is made or checked at a reload.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from click.testing import CliRunner
+
+from relay.admin import LaneStatus, Status
+from relay.cli.main import relay as cli
+from relay.testing import Destination, make_event
+
+PLUGIN = """
+import asyncio, sys
+from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Source, SourceSettings
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+def do(what):
+    if what == "mute":
+        raise Mute
+    if what == "exit":
+        sys.exit(3)
+    if what == "group":
+        raise BaseExceptionGroup("several", [SystemExit(2)])
+    if what == "interrupt":
+        raise KeyboardInterrupt
+    if what == "cancel":
+        raise asyncio.CancelledError
+    if what == "close":
+        raise GeneratorExit
+    if what == "long":
+        raise ValueError("E" * 5_000_000)
+
+class Unruly(Connector, type="unruly"):
+    class Settings(ConnectorSettings):
+        at: str
+        what: str
+
+    def do(self, at):
+        if at == self.settings.at:
+            do(self.settings.what)
+
+    async def open(self):
+        self.do("open")
+        if self.settings.what == "deaf" and self.settings.at == "open":
+            await deaf()
+
+    async def deliver(self, batch):
+        self.do("deliver")
+
+    async def close(self):
+        self.do("close")
+        if self.settings.what == "deaf":
+            await deaf()
+
+class Sieve(Filter, type="sieve"):
+    class Settings(FilterSettings):
+        what: str
+
+    def apply(self, event):
+        do(self.settings.what)
+
+class Gate(Source, type="gate"):
+    class Settings(SourceSettings):
+        what: str
+
+    def decode(self, body):
+        do(self.settings.what)
+"""
+RAISED = ["mute", "exit", "group", "interrupt", "cancel", "close", "long"]
+SAID = {
+    "mute": "Mute: its text cannot be read",
+    "exit": "SystemExit: 3 (a plugin must not raise that)",
+    "group": "BaseExceptionGroup: several",
+    "interrupt": "KeyboardInterrupt (a plugin must not raise that)",
+    "cancel": "CancelledError (a plugin must not raise that)",
+    "close": "GeneratorExit (a plugin must not raise that)",
+    "long": "ValueError: EEEE",
+    "deaf": "it was not ready within 0.2s (open_timeout)",
+}
+HEAD = """
+[source.braze]
+type = "currents"
+path = "/currents"
+[runtime]
+drain = "1s"
+[connector.hook]
+type = "http"
+url = "%s"
+"""
+CONNECTOR = """
+[connector.%(at)s_%(what)s]
+type = "unruly"
+at = "%(at)s"
+what = "%(what)s"
+open_timeout = "200ms"
+retry = { first = "1s" }
+"""
+OTHERS = """
+[filter.%(what)s]
+type = "sieve"
+what = "%(what)s"
+[connector.filter_%(what)s]
+type = "unruly"
+at = ""
+what = ""
+filters = ["%(what)s"]
+[source.gate_%(what)s]
+type = "gate"
+what = "%(what)s"
+path = "/gate/%(what)s"
+"""
+
+
+def status(daemon: Any) -> dict[str, LaneStatus]:
+    answer = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)])
+    return {lane.connector: lane for lane in msgspec.json.decode(answer.output, type=Status).lanes}
+
+
+async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemon: Any) -> None:
+    """Looked at: open, deliver, close, filters, sources that decode in the loop and in a thread, reload and stop."""
+    (daemon.plugins / "unruly.py").write_text(PLUGIN)
+    places = [(at, what) for at in ("open", "deliver", "close") for what in RAISED] + [("open", "deaf")]
+    tables = "".join(CONNECTOR % {"at": at, "what": what} for at, what in places)
+    tables += "".join(OTHERS % {"what": what} for what in RAISED)
+    async with Destination() as hook:
+        daemon.configure("10-all", HEAD % hook.url + tables)
+        await daemon.start()
+        for what in RAISED:
+            for body in (b"[]", b" " * 1_000_000):
+                assert (await daemon.post(body, f"/gate/{what}"))[0] == 500
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await hook.received(1, timeout=20)
+        for at, what in places:
+            if at == "open":
+                told = await daemon.until(
+                    lambda name=f"open_{what}": [
+                        line
+                        for line in daemon.logged("connector cannot be opened, tried again")
+                        if line["connector"] == name
+                    ],
+                    bool,
+                )
+                assert told[0]["reason"].startswith(SAID[what])
+                assert len(told[0]["reason"]) <= 1000
+        parked = await daemon.until(daemon.parked, lambda seen: len(seen) >= len(RAISED))
+        reasons = {one.connector: one.reason for one in parked}
+        for what in RAISED:
+            assert SAID[what].split(" (")[0] in reasons[f"filter_{what}"]
+        lanes = await daemon.until(
+            lambda: status(daemon), lambda lanes: all(lanes[f"deliver_{what}"].last_error for what in RAISED)
+        )
+        for what in RAISED:
+            error = lanes[f"deliver_{what}"].last_error
+            assert error is not None
+            assert error.reason.startswith(f"bug in the connector: {SAID[what]}")
+            assert lanes[f"deliver_{what}"].pending == 1
+        daemon.configure("10-all", HEAD % hook.url)
+        answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
+        assert answer.exit_code == 0
+        for what in RAISED:
+            assert any(line["connector"] == f"close_{what}" for line in daemon.logged("connector did not close"))
+        assert not daemon.logged("log lines were dropped")
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await hook.received(2, timeout=20)
+        assert await daemon.stop() == 0
