@@ -51,6 +51,9 @@ class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and eac
     unreadable: Sequence[Unreadable] = ()
     ids: Sequence[str] | None = None
     """Of the events, in their order; only needed with `settings.dedupe`, without them no duplicate can be told."""
+    subject: str | None = None
+    """What all events of the body tell the newest state of. They are duplicates only until the subject has other
+    events; None: for as long as `settings.dedupe` says."""
 
 
 class SourceSettings(Settings):

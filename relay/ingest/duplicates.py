@@ -32,19 +32,23 @@ class Duplicates:
     async def without(self, decoded: Decoded) -> AsyncIterator[Decoded]:
         """The events that are no duplicates. When the block ends without an exception, they have to be on disk.
 
-        It waits as long as the commits of other requests with one of these ids take. Nothing is left out without ids.
+        It waits as long as the commits of other requests with one of these ids, or the subject, take. Nothing is left
+        out without ids.
         """
-        ids = decoded.ids or ()
-        while others := {self._claims[one] for one in ids if one in self._claims}:
+        ids, subject = decoded.ids or (), decoded.subject
+        wanted = ids if subject is None else [*ids, subject]
+        while others := {self._claims[one] for one in wanted if one in self._claims}:
             await asyncio.wait(others)
         claim = asyncio.get_running_loop().create_future()
-        mine = dict.fromkeys(ids, claim)
+        mine = dict.fromkeys(wanted, claim)
         self._claims |= mine
         try:
-            fresh = first_ones(decoded, await self._seen.find(ids))
+            fresh = first_ones(decoded, await self._seen.find(ids, subject))
+            if fresh.ids and subject is not None:
+                await self._seen.supersede(subject)
             yield fresh
             if fresh.ids:
-                await self._seen.note(fresh.ids)
+                await self._seen.note(fresh.ids, subject)
         finally:
             for one in mine:
                 del self._claims[one]
@@ -66,4 +70,4 @@ def first_ones(decoded: Decoded, seen: Collection[str]) -> Decoded:
     if len(first) == len(ids):
         return decoded
     kinds, bodies = ([entries[place] for place in first] for entries in (decoded.kinds, decoded.bodies))
-    return Decoded(kinds, bodies, decoded.unreadable, [ids[place] for place in first])
+    return Decoded(kinds, bodies, decoded.unreadable, [ids[place] for place in first], decoded.subject)

@@ -50,6 +50,7 @@ class Handed(msgspec.Struct, array_like=True):
     index: list[int]
     bodies: list[bytes]
     ids: Sequence[str] | None
+    subject: str | None = None
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -75,7 +76,8 @@ def split(decoded: Decoded, wanted: Callable[[str], bool]) -> tuple[Decoded, Dec
 
 def _part(decoded: Decoded, numbers: Sequence[int]) -> Decoded:
     ids = decoded.ids and [decoded.ids[number] for number in numbers]
-    return Decoded([decoded.kinds[n] for n in numbers], [decoded.bodies[n] for n in numbers], (), ids)
+    bodies = [decoded.bodies[n] for n in numbers]
+    return Decoded([decoded.kinds[n] for n in numbers], bodies, (), ids, decoded.subject)
 
 
 class First:
@@ -190,7 +192,7 @@ class Others:
     def _decoded(self, handed: Handed) -> Decoded:
         kind = self._source(handed.source).kind
         known = [kind(*fields) for fields in handed.kinds]
-        return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids)
+        return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids, handed.subject)
 
 
 def _said(error: Exception) -> str:
@@ -201,7 +203,8 @@ def _handed(number: int, source: str, decoded: Decoded) -> Handed:
     table = {kind: place for place, kind in enumerate(dict.fromkeys(decoded.kinds))}
     kinds = [(kind.type, kind.id_field, kind.time_field) for kind in table]
     index = [table[kind] for kind in decoded.kinds]
-    return Handed(number, source, kinds, index, [bytes(body) for body in decoded.bodies], decoded.ids)
+    bodies = [bytes(body) for body in decoded.bodies]
+    return Handed(number, source, kinds, index, bodies, decoded.ids, decoded.subject)
 
 
 def _frame(message: Any) -> bytes:

@@ -8,6 +8,8 @@ How it fails and recovers:
   is removed and the next one begins: nothing is forgotten before its time, and forgetting is an unlink.
 - The files are dispensable. A damaged one is removed; while the disk refuses, ids are not noted. Then duplicates pass,
   which is better than to refuse a sender.
+- Events of a subject are noted with it, at one moment: those of an earlier moment are superseded, and found no more.
+  That a subject has other events is on disk before these are in the journal; where that fails, everything is forgotten.
 - Memory is a small page cache per file, whatever the traffic. On disk an event takes about 40 bytes, for up to twice
   the window.
 """
@@ -51,7 +53,8 @@ _PLACES: Final = """
 """Where in a blob of digests each one begins. A statement takes all digests of a request in one step of SQLite: each
 step gives the interpreter's lock away, and getting it back from a busy event loop takes milliseconds."""
 _FIND: Final = f"""
-    {_PLACES} SELECT group_concat(place) FROM places CROSS JOIN seen ON digest = substr(?1, place, 16) WHERE at >= ?2
+    {_PLACES} SELECT group_concat(place || ':' || at)
+    FROM places CROSS JOIN seen ON digest = substr(?1, place, 16) WHERE at >= ?2
 """  # noqa: S608
 _NOTE: Final = f"{_PLACES} REPLACE INTO seen SELECT substr(?1, place, 16), ?2 FROM places"  # noqa: S608
 
@@ -65,14 +68,24 @@ class Generation:
         self.path, self.start = path, start
         self._db: sqlite3.Connection | None = None
 
-    def find(self, digests: bytes, since: int) -> list[int]:
-        """Which of the digests came at that time or later, by their numbers."""
+    def find(self, digests: bytes, since: int) -> dict[int, int]:
+        """Which of the digests came at that time or later: their numbers, and when."""
         (places,) = self._opened().execute(_FIND, (digests, since)).fetchone()
-        return [int(place) // DIGEST_BYTES for place in places.split(",")] if places else []
+        pairs = (one.split(":") for one in places.split(",")) if places else ()
+        return {int(place) // DIGEST_BYTES: int(at) for place, at in pairs}
 
     def note(self, digests: bytes, at: int) -> None:
         """Remember that these came at that time."""
         self._opened().execute(_NOTE, (digests, at))
+
+    def note_now(self, digests: bytes, at: int) -> None:
+        """Remember it even over a power cut."""
+        db = self._opened()
+        db.execute("PRAGMA synchronous = FULL")
+        try:
+            self.note(digests, at)
+        finally:
+            db.execute("PRAGMA synchronous = NORMAL")
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
@@ -108,13 +121,18 @@ class Seen:
         self._generations: list[Generation] | None = None
         self._thread = ThreadPoolExecutor(1, f"seen {source}")
 
-    async def find(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that were noted within the window; fewer if they cannot be read."""
-        return await self._run(lambda: self._find(ids))
+    async def find(self, ids: Sequence[str], subject: str | None = None) -> set[str]:
+        """Those of the ids that were noted within the window, fewer if they cannot be read; with a subject, those that
+        were noted with it last."""
+        return await self._run(lambda: self._find(ids, subject))
 
-    async def note(self, ids: Sequence[str]) -> None:
+    async def note(self, ids: Sequence[str], subject: str | None = None) -> None:
         """Remember that events with these ids are in the journal, if that is possible."""
-        await self._run(lambda: self._note(ids))
+        await self._run(lambda: self._note(ids if subject is None else [*ids, subject]))
+
+    async def supersede(self, subject: str) -> None:
+        """From now on, whatever happens, find no event that was noted with this subject before."""
+        await self._run(lambda: self._supersede(subject))
 
     async def close(self) -> None:
         """Let go of the files."""
@@ -124,13 +142,17 @@ class Seen:
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _find(self, ids: Sequence[str]) -> set[str]:
-        digests, since = _digests(ids), self._now() - round(self.window * 1e6)
-        found: set[str] = set()
+    def _find(self, ids: Sequence[str], subject: str | None) -> set[str]:
+        asked = ids if subject is None else [*ids, subject]
+        digests, since = _digests(asked), self._now() - round(self.window * 1e6)
+        found: dict[str, int] = {}
         for generation in [*self._known()]:
             with self._dispensable(generation):
-                found.update(ids[number] for number in generation.find(digests, since))
-        return found
+                found |= {asked[number]: at for number, at in generation.find(digests, since).items()}
+        if subject is None:
+            return {*found}
+        newest = found.pop(subject, None)
+        return {one for one, at in found.items() if at == newest}
 
     def _note(self, ids: Sequence[str]) -> None:
         now = self._now()
@@ -138,6 +160,17 @@ class Seen:
         with self._dispensable(generation):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             generation.note(_digests(ids), now)
+
+    def _supersede(self, subject: str) -> None:
+        now = self._now()
+        generation = self._newest(now)
+        with self._dispensable(generation):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            generation.note_now(_digests([subject]), now)
+            return
+        while self._known():  # better a duplicate than to leave out what a subject has come back to
+            with suppress(OSError):
+                self._known().pop().remove()
 
     def _newest(self, now: int) -> Generation:
         """The generation to write to; if it is a new one, the one before the last goes."""

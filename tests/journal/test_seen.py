@@ -223,3 +223,33 @@ async def test_memory_does_not_grow_with_what_is_remembered(tmp_path: Path) -> N
     assert size > 8 << 20
     assert peaks[-1] - peaks[1] < 2 << 10, "KiB at most, while the file has grown by four fifths"
     assert size / ids < 60, "bytes an event"
+
+
+async def test_of_a_subject_only_the_newest_is_found(clock: Clock, seen: Seen, reopen: Any) -> None:
+    """Looked at as well: a clock that goes back, two generations, a crash before the note, another subject."""
+    await seen.note(["a", "b"], "page")
+    assert await seen.find(["a", "b", "c"], "page") == {"a", "b"}
+    clock.now -= 5
+    await seen.note(["c"], "other")
+    await seen.supersede("page")
+    assert await seen.find(["a", "b"], "page") == set(), "whether or not the newer ones are noted"
+    await seen.note(["x"], "page")
+    clock.now += 5 + WINDOW - 1
+    seen = await reopen()
+    assert await seen.find(["a", "b", "x"], "page") == set(), "the clock was back, and that is long ago"
+    await seen.note(["a"], "page")
+    clock.now += 2
+    await seen.supersede("page")
+    await seen.note(["x"], "page")
+    assert await seen.find(["a", "x"], "page") == {"x"}
+    assert await seen.find(["a", "c", "x"]) == {"a", "x"}
+
+
+async def test_what_cannot_be_superseded_is_forgotten(tmp_path: Path, seen: Seen, reopen: Any) -> None:
+    await seen.note(["a"], "page")
+    seen = await reopen()
+    (file,) = (tmp_path / "seen").glob("*.db")
+    with closing(sqlite3.connect(file, timeout=0)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await seen.supersede("page")
+    assert await seen.find(["a"], "page") == set()

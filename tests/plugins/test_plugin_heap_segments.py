@@ -13,6 +13,7 @@ import pytest
 from relay.api import Denied, Malformed
 from relay_plugins.heap_segments import NAME_CHARS, USERS, HeapSegments
 from relay_plugins.heap_segments.page import ID_CHARS, NOBODIES
+from relay_plugins.heap_segments.sync_watch import Came
 
 SECRET = "whispered"
 NO_SEGMENT = b'{"action_type":"segment.users.sync","data":{"add":[{"id":"a"}]}}'
@@ -252,8 +253,8 @@ def test_a_sync_of_which_pages_never_came_is_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: list[int], came: int
 ) -> None:
     made = source(tmp_path)
-    for at, number in enumerate(numbers):
-        kept(made, page(add=1 + at, number=number, pages=3))
+    for number in numbers:
+        kept(made, page(add=1 + number, number=number, pages=3))
     kept(made, page(task="t2"))
     said = capsys.readouterr().out
     whole = numbers in ([1, 2, 3], [0, 1, 2], [3, 1, 2, 2])
@@ -300,14 +301,42 @@ def test_an_incomplete_sync_is_told_without_a_next_one_and_after_a_restart(
     assert once_more.incomplete == 0
 
 
+def test_a_task_that_is_always_the_same_hides_no_incomplete_sync(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at as well: users who came and went told by a call each, a restart, memory of an earlier version."""
+    made, now = source(tmp_path), time.time()
+    for number in (1, 2):
+        kept(made, page(add=number, number=number, pages=2))
+        kept(made, page(remove=number, number=number, pages=2))
+    kept(made, page(add=3, number=1, pages=2))
+    assert made.incomplete == 0
+    monkeypatch.setattr(time, "time", lambda: now + 3700)
+    made.look_after()
+    assert "has 1 of 2 pages of sync t1, not 2;" in made.notice
+    kept(made, page(add=4, number=1, pages=2))
+    kept(made, page(add=5, number=2, pages=2))
+    after = source(tmp_path)
+    after.recall(made.remember())
+    kept(after, page(add=6, number=1, pages=2))
+    kept(after, page(add=7, number=1, pages=2))
+    assert after.incomplete == 2, "the second sync and the fourth; the third is whole"
+    assert capsys.readouterr().out.count("segment sync was incomplete") == 2
+    before = source(tmp_path)
+    sync = {"segment": "9007199254740993", "task": "t1", "pages": 2, "last": now, "came": [1], "told": True}
+    before.recall(orjson.dumps([sync]).decode())
+    kept(before, page(add=9, number=2, pages=2))
+    assert before.incomplete == 0
+
+
 def test_what_is_remembered_of_syncs_is_small_whatever_comes(tmp_path: Path) -> None:
     made = source(tmp_path)
     for number in range(3000):
-        made._syncs.came("s", f"t{number // 2}", number % 20, 10_000, time.time())
+        made._syncs.came(Came("s", f"t{number // 2}", number % 20, 10_000, {"+": "c0ffee11"}), time.time())
     for number in range(12_000):
-        made._syncs.came("s", f"long {number // 6000}", number % 6000, 10_000, time.time())
+        made._syncs.came(Came("s", f"long {number // 6000}", number % 6000, 10_000, {"+": "c0ffee11"}), time.time())
     kept(made, page(number=1, pages=10**15, task="endless"))
-    assert len(made.remember()) < 200_000
+    assert len(made.remember()) < 400_000
     assert made.incomplete <= 1024
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
@@ -148,3 +149,23 @@ async def test_what_is_made_of_a_page_counts_against_the_memory_for_bodies(daemo
     assert (await daemon.post(small, "/segments"))[0] == 200
     assert (await daemon.post(large, "/segments"))[0] == 413
     assert (await daemon.post(small.replace(b"t1", b"t3"), "/segments"))[0] == 200, "what was booked is given back"
+    assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_users_who_come_back_by_the_same_page_are_added_again(daemon: Any, tmp_path: Path, workers: int) -> None:
+    """Looked at as well: another number of the task, a page in several parts, a kill in between."""
+    daemon.configure("00-workers", f"[runtime]\nworkers={workers}")
+    daemon.configure("10-source", '[source.heap]\ntype="heap_segments"\npath="/segments"')
+    many = [f"user-{number}" for number in range(1500)]
+    came, went, other = page(many, [], pages=1), page([], ["user-1"], pages=1), page(["b"], [], 2, pages=2)
+    await daemon.start()
+
+    async def duplicates(body: bytes) -> int:
+        return int((await daemon.post(body, "/segments"))[1]["duplicates"])
+
+    assert [await duplicates(one) for one in (came, other, came, went, went)] == [0, 0, 2, 0, 1]
+    await daemon.kill()
+    await daemon.start()
+    assert [await duplicates(one) for one in (went, came, other, came, went)] == [1, 0, 1, 2, 0]
+    assert await daemon.stop() == 0

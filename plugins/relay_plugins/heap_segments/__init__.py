@@ -19,7 +19,7 @@ from pydantic import Field
 from relay.api import Contradiction, Decoded, Duration, Secret, Source, SourceSettings, Unreadable
 from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, User, check_nobodies, is_id, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
-from relay_plugins.heap_segments.sync_watch import TOLD, Sync, SyncWatch, told_in_words
+from relay_plugins.heap_segments.sync_watch import TOLD, Came, Sync, SyncWatch, told_in_words
 
 USERS: Final = 1000
 """Users of one event: as many as Braze takes in a request."""
@@ -55,8 +55,17 @@ class CohortOf(msgspec.Struct):
 class ChangeHead(msgspec.Struct):
     """What is read of a change of ours once it is on disk."""
 
+    id: str
     cohort: CohortOf
     sync: SyncOf
+    add: list[msgspec.Raw]
+    remove: list[msgspec.Raw]
+
+    @property
+    def came(self) -> Came:
+        """The page that it is a part of."""
+        content, sides = self.id.rpartition(":")[2][:8], "+" * bool(self.add) + "-" * bool(self.remove)
+        return Came(self.cohort.id, self.sync.task, self.sync.page, self.sync.pages, dict.fromkeys(sides, content))
 
 
 decode_change = msgspec.json.Decoder(ChangeHead).decode
@@ -79,9 +88,9 @@ class HeapSegments(Source, type="heap_segments"):
         """What the HMAC is over: the bytes that came or, as Heap's reference server does it, `JSON.stringify` of the
         parsed body."""
         dedupe: Duration = Field(WEEK_S, ge=0, le=WEEK_S)
-        """A page that comes again may be older than what has come since: it is left out unless this is 0."""
+        """A page that comes again is left out if nothing else has come in its place since. 0: it counts again."""
         incomplete_after: Duration = Field(3600.0, ge=60)
-        """How long a sync may wait for its next page until it is told as incomplete."""
+        """How long a sync may wait for its next page until it is told as incomplete; looked at once a minute."""
         max_age: Duration = Field(60.0, gt=0)
         """How old a signature may be; it may be a second ahead."""
         match: str = Field("external_id", pattern=r"^(external_id|device_id|email|prefix|alias:.+)$")
@@ -125,21 +134,25 @@ class HeapSegments(Source, type="heap_segments"):
         return self._drain(page) if page.action == DRAIN else self._sync(page)
 
     def _sync(self, page: Page) -> Decoded:
-        changes = self._changes(page, [*_parts(self._ids(page.add), self._ids(page.remove))])
-        return self._decoded([*changes], [*page.unreadable, *self._unreadable(page)])
+        return self._decoded(page, [*_parts(self._ids(page.add), self._ids(page.remove))], self._unreadable(page))
 
     def _drain(self, page: Page) -> Decoded:
         """An empty membership, as a sync of one page: this retired action may come without `sync_info`."""
         drain = Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain")
-        return self._decoded([*self._changes(drain, [([], [])], full=True)])
+        return self._decoded(drain, [([], [])], full=True)
 
-    def _decoded(self, changes: Sequence[dict[str, Any]], unreadable: Sequence[Unreadable] = ()) -> Decoded:
+    def _decoded(
+        self, page: Page, parts: Sequence[Part], odd: Iterable[Unreadable] = (), *, full: bool = False
+    ) -> Decoded:
+        task = page.task or str(uuid4())
+        changes = [*self._changes(page, task, parts, full=full)]
         kinds, ids = [self.kind(EVENT_TYPE)] * len(changes), [change["id"] for change in changes]
-        return Decoded(kinds, [orjson.dumps(change) for change in changes], unreadable, ids)
+        subject = f"page {self.name}:{page.segment.id}:{task}:{page.number}"
+        return Decoded(kinds, [orjson.dumps(change) for change in changes], [*page.unreadable, *odd], ids, subject)
 
-    def _changes(self, page: Page, parts: Sequence[Part], *, full: bool = False) -> Iterator[dict[str, Any]]:
+    def _changes(self, page: Page, task: str, parts: Sequence[Part], *, full: bool) -> Iterator[dict[str, Any]]:
         """A page that comes again has the same ids, so that it can be left out; one with other users has others."""
-        now, task, name = int(time.time()), page.task or str(uuid4()), (page.segment.name or "")[:NAME_CHARS]
+        now, name = int(time.time()), (page.segment.name or "")[:NAME_CHARS]
         content = blake2b(orjson.dumps([name, parts]), digest_size=8).hexdigest()
         for number, (add, remove) in enumerate(parts):
             yield {
@@ -194,7 +207,7 @@ class HeapSegments(Source, type="heap_segments"):
         for head in map(decode_change, bodies):
             if head.sync.full:
                 continue
-            done, late = self._syncs.came(head.cohort.id, head.sync.task, head.sync.page, head.sync.pages, time.time())
+            done, late = self._syncs.came(head.came, time.time())
             if done is not None:
                 self.log.info("segment sync is complete after all", segment=done.segment, task=done.task)
             self._tell(late)

@@ -1,12 +1,13 @@
 """Which segment syncs are incomplete: their pages are counted once they are on disk, by number.
 
-A page that came twice, with the same users or with others, counts once. What is known is small and outlasts a restart.
+A page counts once, also if it comes as two calls: one with those who came, one with those who went. If either comes
+again with other users, the next sync has begun, whatever its task. What is known is small and outlasts a restart.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,8 +16,20 @@ PAGES: Final = 10_000
 """Syncs that are remembered, and pages of one sync and of all of them; the oldest syncs are forgotten first."""
 WEEK_S: Final = 7 * 86400.0
 """Seconds after which nobody need hear of an incomplete sync any more."""
+CURRENT: Final = 0.0
 TOLD: Final = 10
 """Missing pages, and syncs, that are told one by one."""
+
+
+class Came(NamedTuple):
+    """A page that is on disk."""
+
+    segment: str
+    task: str
+    number: int
+    pages: int
+    content: dict[str, str]
+    """What tells pages with other users apart, for "+" (who came) and "-" (who went) if it has any."""
 
 
 @dataclass(slots=True)
@@ -30,6 +43,8 @@ class Sync:
     came: set[int] = field(default_factory=set)
     told: bool = False
     """Whether it was told as incomplete."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """Of the pages that came, by number and "+" or "-"."""
 
     @property
     def is_complete(self) -> bool:
@@ -53,23 +68,34 @@ class SyncWatch:
     """The syncs of one source."""
 
     def __init__(self) -> None:
-        self._syncs: dict[tuple[str, str], Sync] = {}
-        """The one that had a page last comes last."""
+        self._syncs: dict[tuple[str, str, float], Sync] = {}
+        """By segment, task and, of those that another one with this task has followed, the time of their last page. The
+        one that had a page last comes last."""
 
-    def came(self, segment: str, task: str, page: int, pages: int, now: float) -> tuple[Sync | None, list[Sync]]:
+    def came(self, page: Came, now: float) -> tuple[Sync | None, list[Sync]]:
         """A page is on disk. Returns its sync if that was told as incomplete and is complete now, and the syncs of the
         segment that are to be told as incomplete, because another one has begun."""
-        begun = (segment, task) not in self._syncs
-        sync = self._syncs.pop((segment, task), None) or Sync(segment, task, pages, now)
-        sync.pages, sync.last = max(sync.pages, pages), now
+        sync = self._syncs.pop((page.segment, page.task, CURRENT), None)
+        content = {f"{page.number}{side}": value for side, value in page.content.items()}
+        begun = sync is None or any(sync.contents.get(key, value) != value for key, value in content.items())
+        if sync is None or begun:
+            self._follow(sync)
+            sync = Sync(page.segment, page.task, page.pages, now)
+        sync.pages, sync.last = max(sync.pages, page.pages), now
         if 1 < sync.pages <= PAGES:
-            sync.came.add(page)
-            self._syncs[segment, task] = sync
+            sync.came.add(page.number)
+            sync.contents |= content
+            self._syncs[page.segment, page.task, CURRENT] = sync
             self._forget(now)
-        late = self._late(lambda one: one.segment == segment and one is not sync) if begun else []
+        late = self._late(lambda one: one.segment == page.segment and one is not sync) if begun else []
         done = sync.told and sync.is_complete
         sync.told = sync.told and not done
         return (sync if done else None), late
+
+    def _follow(self, before: Sync | None) -> None:
+        """Keep a sync that another one with its task follows, if pages of it never came."""
+        if before is not None and not before.is_complete:
+            self._syncs[before.segment, before.task, before.last] = before
 
     def overdue(self, before: float) -> list[Sync]:
         """The syncs that are to be told as incomplete, because their last page came before that time."""
@@ -98,8 +124,10 @@ class SyncWatch:
 
     def load(self, text: str) -> None:
         """Remember it. Raises msgspec.MsgspecError."""
-        syncs = msgspec.json.decode(text or "[]", type=list[Sync])
-        self._syncs = {(one.segment, one.task): one for one in syncs}
+        self._syncs = {}
+        for one in msgspec.json.decode(text or "[]", type=list[Sync]):
+            self._follow(self._syncs.pop((one.segment, one.task, CURRENT), None))
+            self._syncs[one.segment, one.task, CURRENT] = one
 
 
 def told_in_words(syncs: list[Sync]) -> str:
