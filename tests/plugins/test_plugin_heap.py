@@ -184,10 +184,51 @@ async def test_each_custom_attribute_is_a_user_property_merged_for_itself(heap: 
     assert with_prefix == {"braze-plan": "pro", "braze-tall": "true"}
 
 
-@pytest.mark.parametrize("text", ["plain", "[1]", "17", '{"a":', "1" * 64, "[" * 5000])
-async def test_custom_attributes_that_are_no_object_stay_one_text(heap: Destination, connect: Make, text: str) -> None:
-    found = await properties_in_heap(heap, connect(), update(1, custom_attributes=text, country="AT"))
-    assert found == {"country": "AT", "custom_attributes": text[:1023]}
+@pytest.mark.parametrize("text", ["plain", "[1]", "17", '{"a":', '{"a":1}}', '"{}"', "1" * 64, "[" * 5000])
+async def test_custom_attributes_that_are_no_object_are_parked(heap: Destination, connect: Make, text: str) -> None:
+    outcomes = await connect().deliver(batch_of(update(1, custom_attributes=text, country="AT"), update(2, a=1))) or ()
+    assert isinstance(outcomes[0], Reject)
+    assert str(outcomes[0]).startswith("properties.custom_attributes is no JSON object")
+    assert [user["properties"] for user in sent(heap)[-1]["users"]] == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"odd":NaN,"ok":1}', {"ok": 1}),
+        ('{"odd":1e400,"ok":[1,2],"\\u00fc":{"x":2}}', {"ok": "1||2", "ü.x": 2}),
+        ('{"odd":{"deep":-Infinity},"ok":1}', {"ok": 1}),
+        ('{"cut":"a\\ud83d","ok":1}', {"cut": "a\ufffd", "ok": 1}),
+        ('{"ok":1,"odd":' + "[" * 2000 + "]" * 2000 + "}", {"ok": 1}),
+        ("", {}),
+        ("null", {}),
+        (" {} ", {}),
+    ],
+)
+async def test_an_odd_custom_attribute_costs_no_other(
+    heap: Destination, connect: Make, text: str, found: dict[str, Any]
+) -> None:
+    """Looked at as well: names, values in objects, nesting; no text of attributes ever becomes a property itself."""
+    assert await properties_in_heap(heap, connect(), update(1, custom_attributes=text, country="AT")) == (
+        {"country": "AT"} | found
+    )
+
+
+async def test_an_attribute_that_is_null_now_is_not_sent_with_its_old_value(heap: Destination, connect: Make) -> None:
+    """Looked at as well: objects, the prefix, a later value again, fields of Braze's own, an update of nulls alone."""
+    updates = [
+        update(1, country="AT", custom_attributes='{"a":1,"b":1,"c":1,"d":{"x":1,"y":1},"e":{"x":1},"ef":1}'),
+        update(2, country=None, custom_attributes='{"a":null,"b":null,"d":{"x":null},"e":null}'),
+        update(3, custom_attributes={"b": 2}),
+    ]
+    found = {"c": 1, "d.y": 1, "ef": 1, "b": 2}
+    assert await properties_in_heap(heap, connect(), *updates) == found | {"country": "AT"}
+    with_prefix = await properties_in_heap(heap, connect(prefix="z-"), *updates)
+    assert with_prefix == {f"z-{name}": value for name, value in found.items()} | {"z-country": "AT"}
+    outcomes = await connect().deliver(
+        batch_of(update(1, custom_attributes='{"a":1}'), update(2, custom_attributes='{"a":null}'))
+    )
+    assert [type(one) for one in outcomes or ()] == [Skipped, Skipped]
 
 
 async def test_an_update_tells_of_the_user_and_not_of_itself(heap: Destination, connect: Make) -> None:

@@ -16,7 +16,7 @@ import orjson
 
 from relay.api import DELIVERED, REDACTED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
-from relay_plugins.heap.shape import CUSTOM_EVENT, identity_of, moment, own_name, profile, readable, track
+from relay_plugins.heap.shape import CUSTOM_EVENT, Profile, identity_of, moment, own_name, profile, readable, track
 
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
@@ -63,6 +63,10 @@ class Item(NamedTuple):
     entry: dict[str, Any]
 
 
+Change = tuple[float, int, str, Profile]
+"""An update of a profile: when, its number in the batch, whose, and what it tells."""
+
+
 class Api:
     """One app at Heap."""
 
@@ -87,7 +91,7 @@ class Api:
 
     def _items(self, batch: Batch, outcomes: list[Outcome]) -> tuple[list[Item], list[Item]]:
         """What to track, and which profiles to set; what cannot be sent gets its outcome."""
-        events, changes = list[Item](), list[tuple[float, int, str, dict[str, Any]]]()
+        events, changes = list[Item](), list[Change]()
         field, prefix = self._settings.identity, self._settings.prefix
         for number, event in enumerate(batch):
             name = event.type
@@ -101,15 +105,15 @@ class Api:
                     outcomes[number] = self._anonymous[user.get(field) == REDACTED]
                 elif name != PROFILE:
                     events.append(Item((number,), identity, track(event, user, identity, self._name(event), prefix)))
-                elif properties := profile(event, prefix):
-                    changes.append((moment(event), number, identity, properties))
                 else:
-                    outcomes[number] = NOTHING_OF_THE_USER
+                    changes.append((moment(event), number, identity, profile(event, prefix)))
             except Reject as refusal:
                 outcomes[number] = refusal
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
-        return events, _newest(changes)
+        profiles = _newest(changes)
+        _note(outcomes, (one for one in profiles if not one.entry["properties"]), NOTHING_OF_THE_USER)
+        return events, [one for one in profiles if one.entry["properties"]]
 
     def _name(self, event: Event) -> str:
         name: str | None = self._settings.names.get(event.type)
@@ -180,12 +184,12 @@ def _note(outcomes: list[Outcome], items: Iterable[Item], outcome: Outcome) -> N
             outcomes[number] = outcome
 
 
-def _newest(changes: list[tuple[float, int, str, dict[str, Any]]]) -> list[Item]:
-    """One entry per identity; of each property the newest value."""
+def _newest(changes: list[Change]) -> list[Item]:
+    """One entry per identity; of each property the newest value, or nothing if that is null."""
     merged: dict[str, Item] = {}
-    for _, number, identity, properties in sorted(changes, key=lambda change: change[:2]):
+    for _, number, identity, update in sorted(changes, key=lambda change: change[:2]):
         before = merged.get(identity, Item((), identity, {"identity": identity, "properties": {}}))
-        entry = {"identity": identity, "properties": before.entry["properties"] | properties}
+        entry = {"identity": identity, "properties": update.over(before.entry["properties"])}
         merged[identity] = Item((*before.numbers, number), identity, entry)
     return [*merged.values()]
 

@@ -1,16 +1,16 @@
 """Braze events in the form that Heap's server-side API takes: names, identities, flat properties. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from relay.api import REDACTED, Event, Reject
+from relay.api import REDACTED, Event, Reject, Walk, without_surrogates
 
 MOST_CHARACTERS: Final = 1023
 """Of event names, property names and values (Heap docs, Track)."""
@@ -51,6 +51,21 @@ WORDS: Final = {
 
 Scalar = str | int | float
 Flat = dict[str, Scalar]
+
+
+class Profile(NamedTuple):
+    """What an update tells of a user."""
+
+    properties: Flat
+    removed: frozenset[str]
+    """Custom attributes that are null now. Heap has no way to remove a property: the value from before is not sent."""
+
+    def over(self, older: Flat) -> Flat:
+        """The properties after this update, those from before being these."""
+        within = tuple(f"{name}." for name in self.removed)
+        return {k: v for k, v in older.items() if k not in self.removed and not k.startswith(within)} | self.properties
+
+
 _usual: Final = set[str]()
 """Names of properties that are in Heap what they are here."""
 
@@ -122,26 +137,57 @@ def moment(event: Event) -> float:
     return exact / 1000 if isinstance(exact, int | float) else event.time or 0.0
 
 
-def profile(event: Event, prefix: str) -> Flat:
-    """The properties of a user: those of the event, the time zone, and each custom attribute.
+def profile(event: Event, prefix: str) -> Profile:
+    """The properties of a user: those of the event, the time zone, and each custom attribute. Raises Reject if
+    `custom_attributes` is no object.
 
     Of several with one name the first of these wins. The e-mail address becomes `email`, which Heap knows, whatever the
     prefix. (Heap docs, Add User Properties.)"""
     told = {name: value for name, value in event.properties.items() if name not in FACTS_OF_UPDATE}
-    attributes = _attributes(told.pop(ATTRIBUTES, None))
+    attributes = _named_for_heap(_attributes(told.pop(ATTRIBUTES, None)), prefix)
     told.setdefault("timezone", event.user.get("timezone"))
-    return flat(_named_for_heap(told, prefix), "", _named_for_heap(attributes, prefix))
+    properties = flat(_named_for_heap(told, prefix), "", attributes)
+    return Profile(properties, frozenset(_nulls(attributes)) - properties.keys())
 
 
 def _attributes(value: Any) -> Mapping[str, Any]:
-    """Custom attributes by name; Braze sends them as JSON in a text. What is no such object stays one attribute."""
-    if value is None or value == REDACTED:
-        return {}
-    read = value
+    """Custom attributes by name; Braze sends them as JSON in a text. Raises Reject if that is no object."""
     if isinstance(value, str):
+        value = None if value in ("", REDACTED) else _read_attributes(without_surrogates(value.encode()))
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Reject(f"properties.{ATTRIBUTES} is no JSON object")
+    return value
+
+
+def _read_attributes(text: bytes) -> Any:
+    """What a JSON text says; of an object, without the values that are no JSON (`NaN`, `1e400`). Raises Reject."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    walk = Walk(text := text.strip())
+    try:
+        members = walk.object() if walk.is_one_value() else None
+    except ValueError:
+        members = None
+    if members is None:
+        raise Reject(f"properties.{ATTRIBUTES} is no JSON object")
+    read: dict[str, Any] = {}
+    for name, member in members.items():
         with suppress(orjson.JSONDecodeError):
-            read = orjson.loads(value)
-    return read if isinstance(read, dict) else {ATTRIBUTES: value}
+            read[orjson.loads(b'"%b"' % name)] = orjson.loads(member)
+    return read
+
+
+def _nulls(values: Mapping[str, Any], path: str = "", depth: int = 1) -> Iterator[str]:
+    """The names, flat ones, of what is null."""
+    for name, value in values.items():
+        if value is None:
+            yield _named(path + name)
+        elif isinstance(value, dict) and depth < DEEPEST:
+            yield from _nulls(value, f"{path}{name}.", depth + 1)
 
 
 def _named_for_heap(properties: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
