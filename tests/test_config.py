@@ -463,6 +463,14 @@ def test_two_connectors_that_write_to_one_file_are_a_warning(tmp_path, one, othe
         ]
 
 
+def test_a_file_that_is_none_is_a_warning(tmp_path):
+    for path in ("/dev/null", tmp_path, tmp_path / "none", "relative"):
+        write(tmp_path, a=f"[connector.archive]\ntype = 'file'\npath = '{path}'\n")
+        told = [line for line in warnings(tmp_path, Registry.discover([])) if "regular" in line]
+        said = f"a.toml:3: connector.archive.path: {path} is no regular file: it takes no events"
+        assert told == ([said] if path in ("/dev/null", tmp_path) else [])
+
+
 def test_a_missing_or_unreadable_configuration_is_a_mistake(tmp_path, registry):
     assert mistakes(tmp_path / "no", registry) == [f"there is no configuration folder; looked for {tmp_path / 'no'}"]
     (tmp_path / "a.toml").symlink_to(tmp_path / "gone")

@@ -185,15 +185,25 @@ def one_worker_for_all(
 
 
 def files_of_several(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find connectors that write to the file of another one."""
+    """Find connectors that write to the file of another one, or to what is no file."""
     writers: dict[str, str] = {}
     for name, connector in connectors.items():
         made = _made(connector) if connector.settings.enabled else None
         if made is not None and made.writes is not None:
+            if made.writes.is_absolute() and _is_no_file(made.writes):
+                reason = f"{made.writes} is no regular file: it takes no events"
+                yield merged.mistake(("connector", name, "path"), reason)
             other = writers.setdefault(os.path.realpath(made.writes), name)
             if other != name:
                 reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"
                 yield merged.mistake(("connector", name, "path"), reason)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether something else than a file is at this path, as far as one may look."""
+    with suppress(OSError):
+        return path.exists() and not path.is_file()
+    return False
 
 
 def _alone(connector: Configured[Any, Any]) -> Connector | None:

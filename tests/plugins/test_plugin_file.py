@@ -3,6 +3,7 @@ import errno
 import gzip
 import io
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -353,3 +354,26 @@ async def test_a_write_that_fails_cuts_nothing_of_another_connector(connect, mak
         go_on.set()
     assert (len(fails.result()), works.result()) == (1, None)
     assert ids(tmp_path / "x.ndjson") == ["id-1", "id-3"]
+
+
+@pytest.mark.parametrize("compress", ["none", "gzip"])
+async def test_what_is_no_regular_file_gets_nothing(connect, make_batch, tmp_path, compress):
+    """Looked at as well: a link to a device, the path's parent, the probe, `relay check`."""
+    ending = "" if compress == "none" else ".gz"
+    places = {kind: tmp_path / f"{kind}{ending}" for kind in ("pipe", "folder", "socket", "device")}
+    os.mkfifo(places["pipe"])
+    reader = os.open(places["pipe"], os.O_RDONLY | os.O_NONBLOCK)
+    places["folder"].mkdir()
+    places["device"].symlink_to("/dev/null")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(places["socket"]))
+        for kind, path in places.items():
+            file = connect(File, path=kind, compress=compress)
+            (retry, *_) = await file.deliver(make_batch(1))
+            assert isinstance(retry, Retry)
+            assert str(retry) == f"{path}: is no regular file"
+            with pytest.raises(Retry, match="is no regular file"):
+                await file.probe()
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(path.name for path in places.values())

@@ -29,7 +29,7 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.file.appending import Files
+from relay_plugins.file.appending import NOT_REGULAR, Files
 
 NAME_LENGTH: Final = 128
 """Characters of an event type that go into a file's name; a name may have 255 bytes."""
@@ -137,6 +137,8 @@ class File(Connector, type="file"):
 
     def _probe(self) -> str:
         path = self.writes
+        if path.exists() and not path.is_file():
+            raise Retry(f"{path}: {NOT_REGULAR}")
         place = next(place for place in (path, *path.parents) if place.exists())
         kernels = any(place.is_relative_to(folder) for folder in KERNELS)  # where root may write, but make no files
         if kernels or not os.access(place, os.W_OK) or place.is_dir() == (place == path):

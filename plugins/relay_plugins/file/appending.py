@@ -4,6 +4,7 @@ Several connectors may name one file, which `relay check` warns of. They write t
 another has just written, or sets it aside.
 """
 
+import errno
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from weakref import WeakValueDictionary
 OPEN_FILES: Final = 128
 """Files kept open; there are fewer Currents event types than that."""
 CHUNK_BYTES: Final = 64 << 10
+NOT_REGULAR: Final = "is no regular file"
 
 
 class Turns:
@@ -97,6 +99,7 @@ class Files:
 
     def _opened(self, path: Path) -> "OpenFile":
         make_folder(path.parent)
+        check_regular(path)
         if not self._plain and path.exists() and path.stat().st_size and not TURNS.is_open(path):
             self._set_aside(path)
         file = OpenFile(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), time.monotonic())
@@ -172,6 +175,13 @@ class OpenFile:
         if end < size:
             os.ftruncate(self.fd, end)
         return size - end
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError if something is at this path that is no file of bytes: a pipe and a device can take no events back,
+    and put none on disk."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
 
 
 def make_folder(folder: Path) -> None:
