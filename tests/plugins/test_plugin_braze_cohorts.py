@@ -1,6 +1,7 @@
 """Braze cohorts: what is sent to a stand-in of Braze's API, and who is in a cohort there in the end."""
 
 import asyncio
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -289,6 +290,64 @@ def test_damage_and_columns_that_disagree_are_refused(text: str, mistake: str) -
     file.name = "users.csv"
     with pytest.raises(click.ClickException, match=mistake):
         users_in(file, Form())
+
+
+DAMAGED = {
+    "stands for a value that is missing": r"#NV #BEZUG! #¡REF! #NAME? N/A NA (null) \N inf -Infinity - -- ? nil",
+    "is a truth value": "TRUE false WAHR",
+    "is a guard or formula": "=\"00123\" '00123' '00123 =A1",
+    "is that of a sum": "Sum|Summe|Gesamt|Gesamtsumme|Total général|Total: 2|2 rows|(2 rows)|(1,234 rows sent)",
+    "parted by thousands": "1,234 12,345,678",
+    "taken for a date": "2-Jan|Jan-02|2-Mär-26|2. Dez|1/May",
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "mistake"),
+    [(one, said) for said, values in DAMAGED.items() for one in values.split("|" if "|" in values else " ")],
+)
+@pytest.mark.parametrize("name", ["users.csv", "users.ndjson"])
+def test_what_programs_make_of_ids_is_refused_unless_it_is_said_to_be_right(
+    value: str, mistake: str, name: str
+) -> None:
+    """Looked at as well: NDJSON, `diff` and `watch`, which read files by the same function."""
+    as_json = name.endswith("ndjson")
+    lines = ["external_id", "user-1", '"' + value.replace('"', '""') + '"']
+    file = BytesIO("\n".join(map(json.dumps, ["user-1", value]) if as_json else lines).encode())
+    file.name = name
+    said = mistake.replace("is that of a sum", "is that of a sum|is the line of a")
+    with pytest.raises(click.ClickException, match=f"({said}).*; if that is right, say --as-is"):
+        users_in(file, Form())
+    file.seek(0)
+    assert users_in(file, Form(as_is=True)) == ["user-1", value]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("external_id\n17.0\n18\n", "all users are numbers, and some end like '17.0'"),
+        ("external_id,n\na,1\nexternal_id,n\nb,2\n", "'external_id,n' is the header once more"),
+        ("external_id\na\nexternal_id\n", "'external_id' is the header once more"),
+        ("external_id,External ID\na,a\na,b\n", "which has the users, external_id .'a'. or External ID .'b'."),
+        ('{"id": "a", "id": "b"}\n', "'id' is there twice: 'a' and 'b'"),
+    ],
+)
+def test_headers_that_repeat_and_mixed_columns_are_refused(text: str, mistake: str) -> None:
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(csv_of(text), Form())
+    with pytest.raises(click.ClickException, match="which has the users"):
+        users_in(csv_of("x,X\na,b\n"), Form(column="x"))
+
+
+@pytest.mark.parametrize("user", ["1E5", "a-", "Total Ltd", "sum-17", "nancy", "infinite", "1.234", "jan", "mar17"])
+def test_ids_that_only_resemble_damage_are_taken(user: str) -> None:
+    assert users_in(csv_of(f'external_id\nuser-1\n"{user}"\nuser-2\n'), Form()) == ["user-1", user, "user-2"]
+
+
+def csv_of(text: str) -> BytesIO:
+    file = BytesIO(text.encode())
+    file.name = "users.csv"
+    return file
 
 
 QUOTED = b'"external_id"\n"user-30"\n'

@@ -1,38 +1,70 @@
-"""What spreadsheets make of ids: found before a push replaces a membership by it. Pure."""
+"""What spreadsheets and databases make of ids: found before a push replaces a membership by it. Pure."""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
 AS_TEXT: Final = "have the column be text where the file is made, and export it anew"
-SHORTENED: Final = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
-NOTHING: Final = re.compile(r"nan|null|none|undefined|<na>|#(n/a|name\?|(ref|value|num|null|div/0)!)", re.IGNORECASE)
-SUM: Final = re.compile(r"((grand|sub)[\s-]?)?totals?[\s:]*[\d.,]*|sum[\s:]+[\d.,]+", re.IGNORECASE)
-FRACTION: Final = re.compile(r"\d+[.,]0+")
+IF_RIGHT: Final = "if that is right, say --as-is"
+MONTHS: Final = (
+    "(jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec|mär|mrz|mai|okt|dez|janv|févr|avr|juin|juil|août|déc)"
+)
+SUMS: Final = (
+    r"((grand|sub)[\s-]?)?totals?|total g[eé]n[eé]ral|totale|totaal|sum|(zwischen|gesamt)?summe|(ins)?gesamt|somme|suma"
+)
+
+
+def _whole(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+NUMBER: Final = _whole(r"\d+([.,]0+)?")
+FRACTION: Final = _whole(r"\d+[.,]0+")
+SUM: Final = _whole(rf"({SUMS})[\s:]*[\d.,]*")
+COUNT: Final = _whole(r"\(?\d[\d.,]* (rows?|row\(s\)|records?|zeilen?|lignes?|filas?)( \w+)*\)?")
+DAMAGE: Final = (
+    (
+        _whole(r"\d([.,]\d+)?E\+\d+"),
+        f"is what a spreadsheet shows of a long number: its last digits are lost; {AS_TEXT}",
+    ),
+    (
+        _whole(
+            r"nan|null|\(null\)|none|nil|undefined|<na>|n/?a|n\.a\.|\\n|[+-]?inf(inity)?|[-?.\u2013\u2014]+|"
+            r"#nv|#\u00a1?[\w/]+[!?]|#n/[ad]"
+        ),
+        "stands for a value that is missing or wrong: remove the line",
+    ),
+    (_whole(r"true|false|wahr|falsch|vrai|faux"), f"is a truth value and no id: remove the line, or {AS_TEXT}"),
+    (_whole(r"=.*|'.*"), "is a guard or formula of a spreadsheet and no bare id: export its value alone"),
+    (SUM, "is the line of a sum and no user: remove it"),
+    (COUNT, "is the line of a count and no user: remove it"),
+    (_whole(r"\d{1,3}(,\d{3})+"), f"is a number that a spreadsheet has parted by thousands; {AS_TEXT}"),
+    (
+        _whole(rf"\d{{1,2}}[. /-]{{1,2}}{MONTHS}([. /-]+\d{{2,4}})?|{MONTHS}[. /-]+\d{{2,4}}"),
+        f"is what a spreadsheet has taken for a date; {AS_TEXT}",
+    ),
+)
+"""What a user may look like that is no id, and what that is."""
 
 
 def check_undamaged(users: Sequence[str]) -> None:
     """Raise ValueError if some of the users are no ids, but what a program has made of them."""
     for user in users:
         if problem := _damage(user):
-            raise ValueError(f"{user[:80]!r} {problem}")
-    if users and all(map(FRACTION.fullmatch, users)):
-        raise ValueError(f"all users end like {users[0]!r}: a program took them for fractions; {AS_TEXT}")
+            raise ValueError(f"{user[:80]!r} {problem}; {IF_RIGHT}")
+    fraction = next(filter(FRACTION.fullmatch, users), None)
+    if fraction is not None and all(map(NUMBER.fullmatch, users)):
+        which = "all users end" if all(map(FRACTION.fullmatch, users)) else "all users are numbers, and some end"
+        raise ValueError(f"{which} like {fraction!r}: a program took them for fractions; {AS_TEXT}; {IF_RIGHT}")
 
 
 def is_sum(row: Sequence[str]) -> bool:
-    """Whether a line is that of a sum."""
-    return any(SUM.fullmatch(cell.strip()) for cell in row)
+    """Whether a line is that of a sum, or a count."""
+    return any(SUM.fullmatch(cell.strip()) or COUNT.fullmatch(cell.strip()) for cell in row)
 
 
 def _damage(user: str) -> str:
     """What is wrong with a user; "" if nothing is."""
     if not user.isprintable():
         return "has characters that cannot be seen"
-    if SHORTENED.fullmatch(user):
-        return f"is what a spreadsheet shows of a long number: its last digits are lost; {AS_TEXT}"
-    if NOTHING.fullmatch(user):
-        return "stands for a value that is missing or wrong: remove the line"
-    if SUM.fullmatch(user):
-        return "is the line of a sum and no user: remove it"
-    return ""
+    return next((what for pattern, what in DAMAGE if pattern.fullmatch(user)), "")

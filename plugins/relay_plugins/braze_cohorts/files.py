@@ -14,7 +14,7 @@ from typing import IO, Any, Final, NamedTuple
 import click
 
 from relay_plugins.braze_cohorts.change import member_of
-from relay_plugins.braze_cohorts.damage import check_undamaged, is_sum
+from relay_plugins.braze_cohorts.damage import IF_RIGHT, check_undamaged, is_sum
 
 DELIMITERS: Final = ",;\t"
 NAMES: Final = {
@@ -56,6 +56,8 @@ class Form(NamedTuple):
     """The name or, from 1, the number of the column, or the name of the field, that has the users."""
     header: bool | None = None
     """Whether the first line of a CSV file is a header; None: it shows."""
+    as_is: bool = False
+    """Whether what looks like damage is taken too."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -78,7 +80,8 @@ def users_in(file: IO[bytes], form: Form) -> list[str]:
         users = [*dict.fromkeys(_users(file, form))]
         for user in users:
             member_of(user, form.match)
-        check_undamaged(users)
+        if not form.as_is:
+            check_undamaged(users)
     except UnicodeDecodeError:
         raise click.ClickException(f"{file.name} is neither UTF-8 nor UTF-16: {EXCEL}") from None
     except (csv.Error, ValueError) as error:
@@ -127,7 +130,7 @@ def _is_json(line: str, ending: str, form: Form) -> bool:
 
 def _user(form: Form, number: int, line: str) -> str:
     try:
-        value: Any = json.loads(line)
+        value: Any = json.loads(line, object_pairs_hook=_once_each)
     except ValueError as error:
         raise ValueError(f"line {number}: {line.strip()[:80]!r} is not JSON: {getattr(error, 'msg', error)}") from None
     if isinstance(value, dict):
@@ -136,6 +139,15 @@ def _user(form: Form, number: int, line: str) -> str:
         return str(value)
     fields = ", ".join(form.names)
     raise ValueError(f"line {number}: {line.strip()[:80]!r} has none of the fields {fields}: --column names another")
+
+
+def _once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of which no name is there twice with different values. Raises ValueError."""
+    found = dict(pairs)
+    for name, value in pairs:
+        if found[name] != value:
+            raise ValueError(f"{name[:80]!r} is there twice: {value!r:.80} and {found[name]!r:.80}")
+    return found
 
 
 def _agreed(found: Sequence[tuple[str, Any]]) -> Any:
@@ -159,10 +171,12 @@ def _cells(first: str, lines: Iterable[str], form: Form) -> Iterator[str]:
             raise ValueError(f"{delimiter.join(row)[:80]!r} has no column {max(columns) + 1}")
         if titles and any(cell.strip() for cell in row[len(titles) :]):
             raise ValueError(f"{delimiter.join(row)[:80]!r} has more columns than the header")
+        if row == titles and not form.as_is:
+            raise ValueError(f"{delimiter.join(row)[:80]!r} is the header once more: remove the line; {IF_RIGHT}")
         if user := _agreed([(titles[at] if titles else "", row[at].strip()) for at in columns]):
             yield user
-    if is_sum(row):
-        raise ValueError(f"the last line, {delimiter.join(row)[:80]!r}, is that of a sum: remove it")
+    if is_sum(row) and not form.as_is:
+        raise ValueError(f"the last line, {delimiter.join(row)[:80]!r}, is that of a sum: remove it; {IF_RIGHT}")
 
 
 def _columns(rows: Sequence[Sequence[str]], form: Form) -> tuple[list[int], bool]:
@@ -170,10 +184,8 @@ def _columns(rows: Sequence[Sequence[str]], form: Form) -> tuple[list[int], bool
     cells = [_plain(cell) for cell in rows[0]] if rows else [""]
     if form.column and form.column.isdecimal():
         return _numbered(rows, int(form.column) - 1, form.header)
-    if form.column:
-        named = [cells.index(_plain(form.column))] if _plain(form.column) in cells else []
-    else:
-        named = [cells.index(name) for name in form.candidates(cells)]
+    names = [_plain(form.column)] if form.column else form.candidates(cells)
+    named = [at for name in names for at, cell in enumerate(cells) if cell == name]
     if named and form.header is not False:
         return named, True
     if form.column:

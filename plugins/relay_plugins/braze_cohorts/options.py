@@ -31,7 +31,9 @@ match_option = click.option(
 column_option = click.option("--column", metavar="NAME|NUMBER", help="The column, or field, that has the ids.")
 header_option = click.option("--header/--no-header", default=None, help="Whether the first line of CSV is a header.")
 
+as_is_option = click.option("--as-is", is_flag=True, help="Take ids that look like what spreadsheets make of ids.")
+
 
 def form_options(command: F) -> F:
     """Add those that say how a file is read."""
-    return match_option(column_option(header_option(command)))
+    return match_option(column_option(header_option(as_is_option(command))))

@@ -81,6 +81,7 @@ def pushing_options(command: Callable[..., None]) -> Callable[..., None]:
         match: str,
         column: str | None,
         header: bool | None,
+        as_is: bool,
         yes: bool,
         url: str,
         token_env: str,
@@ -89,6 +90,7 @@ def pushing_options(command: Callable[..., None]) -> Callable[..., None]:
         **options: Any,
     ) -> None:
         match_of(match)
-        command(pushing=Pushing(ctx, Form(match, column, header), state, connector, yes, url, token_env), **options)
+        form = Form(match, column, header, as_is)
+        command(pushing=Pushing(ctx, form, state, connector, yes, url, token_env), **options)
 
     return wrapped
