@@ -17,7 +17,7 @@ ADVICE: Final = {
     401: "compare the credentials of the sender with those of the source",
     413: "raise ingest.max_body",
     429: "raise the source's rate",
-    503: "see why the journal takes no events, and make room",
+    503: "the reason says what takes no events; make room there, or end what locks it",
 }
 OTHER_ADVICE: Final = "the reason says what is wrong with the requests"
 STOPS: Final = "; at the deadline the sender stops for good (Braze disables the Current) and what comes after is lost"

@@ -2,10 +2,11 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -26,15 +27,27 @@ from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
 from relay.journal import Journal, Parked, Seen, SourceBooks, State, TooLarge, Unavailable
 from relay.words import REASON_CHARS
 
+T = TypeVar("T")
+
 FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
+LOCKED_RETRY_AFTER_S: Final = 5
+DATABASE_S: Final = 3.0
+"""A sender waits for relay.db until it has been at one and the same thing for so long."""
 DECODING: Final = ThreadPoolExecutor(1, "decode")
 """Where bodies of more than LARGE bytes are decoded, one at a time: loop and memory are free for others."""
 EVENT_BYTES: Final = 150
 """Memory that an event takes on its way to the journal besides its own bytes."""
 UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether your connectors should have it"
+PARKING_ADVICE: Final = "requests without unreadable events are not held up by this; see what locks or fills relay.db"
 JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
+
+
+class Busy(sqlite3.OperationalError):
+    """Somebody else keeps relay.db for too long."""
+
+    sqlite_errorcode = sqlite3.SQLITE_BUSY
 
 
 class Intake:
@@ -181,26 +194,41 @@ class Intake:
             if decoded.unreadable:
                 return await self._park_and_append(decoded)
             return await self._append(decoded) if decoded.bodies else 0
-        except (Unavailable, sqlite3.Error) as error:
+        except Unavailable as error:
             log.error("the journal takes no events", reason=str(error))
             raise busy(str(error), FULL_RETRY_AFTER_S) from None
         except TooLarge as error:
             raise Problem(413, str(error)) from None
+        except sqlite3.Error as error:
+            told = {"source": self.source.name, "events": len(decoded.unreadable), "reason": str(error)}
+            log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
+            is_locked = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
+            again = LOCKED_RETRY_AFTER_S if is_locked else FULL_RETRY_AFTER_S
+            raise busy(f"unreadable events cannot be parked: {error}", again) from None
 
     async def _park_and_append(self, decoded: Decoded) -> int:
         """Keep all of a request or nothing: whatever is refused comes again as a whole. Parked events can be taken
         back, those in the journal cannot, so they come last. Raises Unavailable, sqlite3.Error."""
         if decoded.bodies and (reason := self._journal.refusing):
             raise Unavailable(reason)
-        numbers = await self._state.park(self._parked(decoded))
+        numbers = await self._promptly(self._state.park(self._parked(decoded)))
         try:
             accepted = await self._append(decoded) if decoded.bodies else 0
         except Exception:
-            await self._state.take_back(numbers)
+            with suppress(sqlite3.Error):  # then they lie there twice when they come again
+                await self._promptly(self._state.take_back(numbers))
             raise
         reason = decoded.unreadable[0].reason
         log.warning("unreadable events parked", source=self.source.name, events=len(numbers), reason=reason)
         return accepted
+
+    async def _promptly(self, work: Awaitable[T]) -> T:
+        """Wait for relay.db, but not behind what takes longer than DATABASE_S. Raises Busy, sqlite3.Error."""
+        try:
+            async with asyncio.timeout(max(0.0, DATABASE_S - self._state.busy_for)):
+                return await work
+        except TimeoutError:
+            raise Busy("relay.db is busy, or somebody has locked it") from None
 
     async def _append(self, decoded: Decoded) -> int:
         """Keep what may be in this worker's journal, and hand the rest to the first one."""
@@ -252,7 +280,7 @@ class Intake:
         try:
             with contained():
                 memory = self.source.remember()
-            await self._state.remember(self.source.name, memory)
+            await self._promptly(self._state.remember(self.source.name, memory))
         except sqlite3.Error as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 

@@ -81,6 +81,8 @@ class State:
         self.refusing: str | None = None
         """Why the last transaction failed; None: it succeeded."""
         self._thread = ThreadPoolExecutor(1, "state")
+        self._began: float | None = None
+        self._is_locked = False
         self._moved = asyncio.Event()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
@@ -148,8 +150,8 @@ class State:
         """Put events aside, those that were tried since `first`; return their numbers. One that lies there already
         keeps its number; its attempts add up. Others may have to go for them, see `parked_limits`.
 
-        Raises NoRoom, sqlite3.Error."""
-        now, made = time.time(), 0
+        Raises NoRoom, sqlite3.Error. When this is cancelled before it is done, nothing is parked."""
+        now, made, is_wanted = time.time(), 0, True
         numbers: list[int] = []
         size = sum(size_of(one.reason, one.answer, one.key, one.body) for one in parked)
 
@@ -158,10 +160,16 @@ class State:
                 return gone
             rows = (asdict(one) | {"first": one.first or now, "last": now} for one in parked)
             numbers.extend(int(db.execute(_PARK, row).fetchone()[0]) for row in rows)
+            if not is_wanted:
+                raise sqlite3.OperationalError("nobody waits for this any more")
             return []
 
-        while gone := await self.run(write):
-            made += self._note_removed(gone)
+        try:
+            while gone := await self.run(write):
+                made += self._note_removed(gone)
+        except asyncio.CancelledError:
+            is_wanted = False
+            raise
         return numbers
 
     async def take_back(self, numbers: Sequence[int]) -> None:
@@ -276,16 +284,43 @@ class State:
         return result
 
     def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._work, work, *arguments)
         future.add_done_callback(lambda _: self._moved.set())
         return future
+
+    def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        self._began = time.monotonic()
+        try:
+            return work(*arguments)
+        finally:
+            self._began = None
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds since it began what it is at now, be it waiting for the lock; 0: it is idle."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read without waiting for other processes' transactions. Raises sqlite3.Error."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._db)
 
+    def _begin(self) -> None:
+        """Begin to write. The first who finds the lock held waits for it, for LOCKED_S; after that nobody does, until
+        somebody has found it free."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY and not self._is_locked:
+                self._is_locked = True
+                self._db.execute("PRAGMA busy_timeout = 0")
+            raise
+        if self._is_locked:
+            self._is_locked = False
+            self._db.execute(f"PRAGMA busy_timeout = {round(1000 * LOCKED_S)}")
+
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             result = work(self._db)
             if isinstance(result, sqlite3.Cursor):  # it would be let go of in a thread that has no business here

@@ -1,5 +1,6 @@
 """The state database: parked events, their numbers and times, and the tables of an older relay."""
 
+import asyncio
 import sqlite3
 import time
 from contextlib import closing
@@ -185,4 +186,35 @@ async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkey
     await state.save({}, 20, attempts=noted)
     await state.forget_attempts(0)
     assert [n for n in range(20) if attempts.attempts_at(tmp_path, n)] == [16, 17, 18, 19]
+    state.close()
+
+
+async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.journal.state.LOCKED_S", 0.3)
+    state = State(tmp_path)
+    patience = "PRAGMA busy_timeout"
+    with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await state.park([refused(8)])
+            assert await state.look(lambda db: db.execute(patience).fetchone()) == (0,)
+        db.execute("ROLLBACK")
+    await state.park([refused(8)])
+    assert await state.look(lambda db: db.execute(patience).fetchone()) == (300,)
+    state.close()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_parked(state: State, tmp_path: Path) -> None:
+    """Looked at: what waits for the lock, and what waits behind that."""
+    with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for offset in (8, 9):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await state.park([refused(offset)])
+        assert state.busy_for >= 0.1
+        db.execute("ROLLBACK")
+    await state.park([refused(10)])
+    assert [one.offset for one in parked(tmp_path)] == [10]
     state.close()

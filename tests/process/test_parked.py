@@ -233,3 +233,45 @@ def test_a_folder_without_state_is_named(tmp_path: Path) -> None:
     code, _, err = relay("parked", "list", "--state", tmp_path)
     assert code == 1
     assert err == f"Error: {tmp_path}/relay.db: no relay has run with this state folder\n"
+
+
+async def test_nobody_waits_long_while_somebody_has_the_database_locked(daemon: Any) -> None:
+    """Looked at: requests that wait at the same time, those that come later, good requests, pages of segments, which a
+    source remembers; afterwards nothing lies there twice."""
+    daemon.configure(
+        "10-source",
+        '[source.braze]\ntype="currents"\npath="/currents"\n[source.heap]\ntype="heap_segments"\npath="/heap"',
+    )
+    daemon.configure("20-out", '[connector.out]\ntype="stdout"')
+    await daemon.start()
+    mixed = b'{"events":[%s, 7]}' % make_event(n=1)
+    page = json.dumps(
+        {
+            "action_type": "segment.users.sync",
+            "data": {
+                "segment": {"id": 1, "name": "n"},
+                "sync_info": {"sync_task_id": "t", "page_number": 1, "total_pages": 1},
+                "add": [{"id": "u1", "email": "a@b.c"}],
+                "remove": [],
+            },
+        }
+    )
+    with closing(sqlite3.connect(daemon.state / "relay.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(15):  # a third of them would take 30 s behind each other
+            answers = await asyncio.gather(*[daemon.post(mixed) for _ in range(4)])
+            assert (await daemon.post(b'{"events":[%s]}' % make_event(n=2)))[0] == 202
+        assert {status for status, _ in answers} == {503}
+        assert all("unreadable events cannot be parked" in answer["detail"] for _, answer in answers)
+        async with asyncio.timeout(30):
+            assert {(await daemon.post(mixed))[0] for _ in range(20)} == {503}
+            for _ in range(5):
+                assert (await daemon.post(page.encode(), "/heap"))[0] == 200
+        db.execute("ROLLBACK")
+    async with asyncio.timeout(30):
+        while (await daemon.post(mixed))[0] == 503:
+            await asyncio.sleep(0.1)
+    assert len(daemon.parked()) == 1
+    assert daemon.logged("unreadable events cannot be parked")[0]["source"] == "braze"
+    assert not daemon.logged("the journal takes no events")
+    assert await daemon.stop() == 0
