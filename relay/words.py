@@ -1,6 +1,14 @@
-"""How counts are written for people, in the log and by commands; how long what others say may be."""
+"""How relay writes for people, in the log and by commands: counts, what comes from outside; how long that may be."""
 
+import json
+import re
 from typing import Final
+
+COMMANDING: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Control characters but tab and line feed, invisible ones, what turns the direction of text, halves of characters."""
 
 REASON_CHARS: Final = 1000
 """Of a reason that plugins, filters or destinations give: it is kept for every event."""
@@ -9,3 +17,18 @@ REASON_CHARS: Final = 1000
 def counted(number: int, noun: str) -> str:
     """So many of them: "1 event", "1,200 events"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def escape(text: str) -> str:
+    """Write what commands a terminal as JSON and TOML escape it."""
+    return COMMANDING.sub(_escaped, text)
+
+
+def escape_json(text: str) -> str:
+    """Write what commands a terminal so that JSON stays the same JSON."""
+    return COMMANDING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

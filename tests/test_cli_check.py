@@ -88,6 +88,22 @@ def test_warnings_do_not_fail_the_check(conf):
     assert answer.output.splitlines()[0].startswith("warning: a.toml:6: connector.c.events[0]: ")
 
 
+def test_of_very_many_the_first_are_shown_and_json_has_all(conf):
+    """Looked at: warnings, mistakes, those that another command meets."""
+    (conf / "a.toml").write_text(GOOD.replace("'email'", ", ".join(f"'no.{number}'" for number in range(3000))))
+    shown = check(conf).output.splitlines()
+    assert [line for line in shown if "more" in line] == ["and 2,900 more warnings, see relay check --json"]
+    assert (len(shown), shown[-2]) == (204, "0 mistakes, 3,000 warnings")
+    assert len(json.loads(check(conf, "--json").output)["warnings"]) == 3000
+    (conf / "a.toml").write_text(GOOD + "".join(f"key{number} = 1\n" for number in range(102)))
+    for found in (check(conf), run("run", "--conf", conf, "--plugins", conf.parent / "plugins")):
+        assert "and 2 more mistakes, see relay check --json\n" in found.output
+        assert "key99:" in found.output
+        assert "key100:" not in found.output
+        assert "102 mistakes, 0 warnings" in found.output
+    assert len(json.loads(check(conf, "--json").output)["mistakes"]) == 102
+
+
 def test_outside_systemd_a_credential_is_not_missed(conf, monkeypatch):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     (conf / "a.toml").write_text(GOOD.replace("[connector", "tokens = [{ credential = 'x' }]\n[connector"))

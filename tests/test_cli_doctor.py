@@ -218,6 +218,15 @@ def test_mistakes_and_warnings_of_the_configuration_are_told(place: Place) -> No
     assert "warning  configuration        a.toml:9: filter.f: no connector uses this filter\n" in answer.output
 
 
+def test_of_very_many_mistakes_the_first_are_told(place: Place) -> None:
+    keys = "".join(f"key{number} = 1\n" for number in range(102))
+    place.configure(f'[connector.c]\ntype = "stdout"\n{keys}')
+    answer = place.run()
+    assert "key99:" in answer.output
+    assert "key100:" not in answer.output
+    assert "problem  configuration        and 2 more mistakes, see relay check --json\n" in answer.output
+
+
 def test_what_others_could_read_or_write_is_told(place: Place, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("s3cret")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from relay.cli.output import escape
 from relay.testing import Answer, Destination, make_event
+from relay.words import escape
 
 CLEAR, TURNED = "\x9b2J\x07", "\u202e"
 SOURCE = '[source.s]\ntype = "json"\npath = "/s"\nallow = ["unix"]\n'

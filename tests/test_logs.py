@@ -17,7 +17,7 @@ import structlog
 from relay.config import LogSettings
 from relay.runtime import set_up_logs
 from relay.runtime.log_writer import LogWriter
-from relay.runtime.logs import QUIET_S, VARIANTS, Repeats, dropped_log_lines
+from relay.runtime.logs import QUIET_S, VARIANTS, Repeats, _formatter, dropped_log_lines
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
@@ -75,12 +75,12 @@ def test_what_is_refused_to_another_client_is_told() -> None:
 
 
 @pytest.fixture
-def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Have relay's log go to this file descriptor."""
 
-    def begin(fd: int) -> None:
+    def begin(fd: int, **settings: Any) -> None:
         monkeypatch.setattr("relay.runtime.logs.sys", SimpleNamespace(stderr=SimpleNamespace(fileno=lambda: fd)))
-        set_up_logs(LogSettings())
+        set_up_logs(LogSettings(**settings))
 
     before = logging.getLogger().level
     yield begin
@@ -154,3 +154,41 @@ def test_a_line_is_json_that_begins_with_when_how_bad_and_what(
     line = json.loads(os.read(pipe[0], 4096))
     assert list(line)[:3] == ["timestamp", "level", "message"]
     assert (line["message"], line["connector"], line["events"]) == ("it happened", "x", 3)
+
+
+EVIL = "evil\x1b[31m\x9b2J\x7f\u202e\u200b\ufeff\U000e0041\r\x07"
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_no_value_commands_the_terminal(logs: Callable[..., None], tmp_path: Path, format: str) -> None:
+    """Looked at: text with and without spaces, lists, mappings, exceptions, the message, lines of libraries."""
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    logs(fd, format=format)
+    log = structlog.stdlib.get_logger()
+    values = {"type": EVIL, "reason": f"no {EVIL}", "counts": {EVIL: 1}, "types": [EVIL], "error": ValueError(EVIL)}
+    log.warning("it happened", **values)
+    log.error(EVIL, exc_info=ValueError(EVIL))
+    logging.getLogger("library").warning("it said %s", EVIL)
+    log.warning("half a character", file="\udcff")
+    logging.getLogger().handlers[0].flush()
+    os.close(fd)
+    text = (tmp_path / "log").read_text()
+    assert not set(EVIL[4:].replace("[31m", "").replace("2J", "")) & set(text)
+    assert text.count("evil") == 8
+    if format == "json":
+        first, second, third, last = map(json.loads, text.splitlines())
+        assert (first["type"], first["counts"], first["types"]) == (EVIL, {EVIL: 1}, [EVIL])
+        assert second["message"] == EVIL
+        assert third["message"] == f"it said {EVIL}"
+        assert last["file"] == "\udcff"
+    else:
+        assert "type=evil\\u001b[31m\\u009b2J\\u007f\\u202e" in text
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_only_relay_itself_colours_a_line(colors: bool) -> None:
+    record = logging.LogRecord("library", logging.WARNING, "", 0, "it said %s", (EVIL,), None)
+    line = _formatter([structlog.stdlib.add_log_level], console=True, colors=colors).format(record)
+    assert "it said evil\\u001b[31m" in line
+    assert ("\x1b[" in line) is colors
+    assert "\x1b[31m\x9b" not in line

@@ -22,6 +22,8 @@ from relay.config import (
 )
 from relay.words import counted
 
+SHOWN: Final = 100
+"""Mistakes, and as many warnings, that are written for people; JSON has all of them."""
 BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
 
@@ -53,11 +55,20 @@ def check(
 
 
 def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
-    """Write mistakes and then warnings, each with its line of the file, as compilers do, and how many there are."""
-    lines = [_told(mistake) for mistake in mistakes] + [f"warning: {_told(warning)}" for warning in warnings]
-    if any(HIDDEN in found.excerpt for found in (*mistakes, *warnings)):
+    """Write mistakes and then warnings, each with its line of the file, as compilers do, and how many there are; of
+    very many the first ones."""
+    shown = mistakes[:SHOWN], warnings[:SHOWN]
+    lines = [*map(_told, shown[0]), *left_out(mistakes, "mistake")]
+    lines += [*(f"warning: {_told(warning)}" for warning in shown[1]), *left_out(warnings, "warning")]
+    if any(HIDDEN in found.excerpt for some in shown for found in some):
         lines.append(f"({HIDDEN} stands for what is not shown because it may be secret)")
     return "\n".join([*lines, f"{counted(len(mistakes), 'mistake')}, {counted(len(warnings), 'warning')}"])
+
+
+def left_out(found: Sequence[Mistake], noun: str) -> list[str]:
+    """Say how many are not shown, if there are any."""
+    more = len(found) - SHOWN
+    return [f"and {counted(more, f'more {noun}')}, see relay check --json"] if more > 0 else []
 
 
 def _checked(

@@ -12,6 +12,7 @@ from relay import __version__
 from relay.cli import output
 from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import ConfigError, Registry
+from relay.words import escape
 
 COMMANDS: Final = (
     "accept",
@@ -60,7 +61,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            click.echo(output.escape(report(error.mistakes, error.warnings)), err=True)
+            click.echo(escape(report(error.mistakes, error.warnings)), err=True)
             ctx.exit(BAD_CONFIGURATION)
 
 

@@ -2,25 +2,10 @@
 
 import io
 import os
-import re
 import sys
-from typing import Final, TextIO
+from typing import TextIO
 
-COMMANDING: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
-"""Control characters but tab and line feed, invisible ones, what turns the direction of text, halves of characters."""
-
-
-def escape(text: str) -> str:
-    """Write what commands a terminal as JSON and TOML escape it."""
-    return COMMANDING.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+from relay.words import escape
 
 
 class ForPeople(io.TextIOWrapper):

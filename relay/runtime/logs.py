@@ -1,5 +1,6 @@
 """Structured logs on standard error: JSON for machines, colours on a terminal. Standard output is a connector's."""
 
+import json
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ import structlog
 
 from relay.config import LogSettings
 from relay.runtime.log_writer import LogWriter
+from relay.words import escape, escape_json
 
 QUIET_S: Final = 60.0
 VARIANTS: Final = 10
@@ -100,7 +102,8 @@ class _Numbered:
 
 def _formatter(shared: list[Any], *, console: bool, colors: bool) -> logging.Formatter:
     if console:
-        last: list[Any] = [structlog.dev.ConsoleRenderer(colors=colors)]
+        render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        last: list[Any] = [structlog.processors.format_exc_info, _escaped, render]
     else:
         renamer = structlog.processors.EventRenamer("message")  # an event is something else here
         last = [structlog.processors.format_exc_info, renamer, structlog.processors.JSONRenderer(serializer=_json)]
@@ -110,6 +113,18 @@ def _formatter(shared: list[Any], *, console: bool, colors: bool) -> logging.For
     )
 
 
+def _escaped(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No value commands the terminal, whatever it says."""
+    for name, value in line.items():
+        text = value if isinstance(value, str) else repr(value)
+        if (shown := escape(text)) != text:
+            line[name] = shown
+    return line
+
+
 def _json(line: dict[str, Any], default: Any = str, **_: Any) -> str:
     ordered = {name: line[name] for name in FIRST if name in line} | line
-    return orjson.dumps(ordered, default=default).decode()
+    try:
+        return escape_json(orjson.dumps(ordered, default=default).decode())
+    except TypeError:  # halves of characters, in the name of a file for instance
+        return json.dumps(ordered, default=default)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from relay.cli.check import SHOWN, left_out
 from relay.cli.doctor.finding import Finding, Installation
 
 PUBLIC: Final = ("certificate", "client_ca")
@@ -14,11 +15,15 @@ LOADED: Final = 'let systemd read it as root: LoadCredential=NAME:FILE in the un
 
 
 def configuration(it: Installation) -> Iterator[Finding]:
-    """Every mistake and every warning of `relay check`."""
-    for mistake in it.mistakes:
+    """What `relay check` shows: mistakes and warnings, of very many the first ones."""
+    for mistake in it.mistakes[:SHOWN]:
         yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
-    for warning in it.warnings:
+    for more in left_out(it.mistakes, "mistake"):
+        yield Finding("problem", "configuration", more)
+    for warning in it.warnings[:SHOWN]:
         yield Finding("warning", "configuration", str(warning))
+    for more in left_out(it.warnings, "warning"):
+        yield Finding("warning", "configuration", more)
     if it.loaded:
         kinds = {"sources": it.config.sources, "connectors": it.config.connectors, "filters": it.config.filters}
         yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
