@@ -281,7 +281,7 @@ async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows
 
     for user in (*(f"somebody-{number}" for number in range(6)), USER):  # to either of them
         request = make_event("users.UserDeleteRequest", user={"user_id": user})
-        assert (await daemon.post(b'{"events":[%s]}' % request))[0] == 202
+        await send(daemon, [json.loads(request)])
     one, *others = await daemon.until(
         lambda: erasures(daemon.state), lambda found: len(found) == 7 and is_over(found[0])
     )
