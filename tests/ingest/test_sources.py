@@ -127,7 +127,7 @@ async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_p
 async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refuses(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
-    relay.journal.limit(Limits(max_size=1, retention=3600), 1 << 20)
+    relay.journal.limit(Limits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     if not told:
         monkeypatch.setattr(Journal, "refusing", None)
     for _ in range(3):
@@ -180,7 +180,7 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
         other,  # type: ignore[arg-type]
     )  # fmt: skip
     decoded = intake.source.decode(body_of(b'{"id":"1","event_type":"first"}', b'{"id":"2","event_type":"mine"}'))
-    relay.journal.limit(Limits(max_size=1, retention=3600), 1 << 20)
+    relay.journal.limit(Limits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     for _ in range(3):
         with pytest.raises(Unavailable):
             await intake._append(decoded)
