@@ -92,21 +92,33 @@ class Block:
             return self
         first = self.start(start)
         ends = [end - first for end in self.ends[start:stop]]
-        body = self.body[first : self.ends[stop - 1]]
-        return Block(self.offsets[start:stop], self.received, self.kinds, self.index[start:stop], ends, body)
+        body = self.body[first : first + ends[-1]]
+        kinds, index = _own(self.kinds, self.index[start:stop])
+        return Block(self.offsets[start:stop], self.received, kinds, index, ends, body)
 
     def pick(self, numbers: Sequence[int]) -> "Block":
         """The events with these numbers (ascending), as a block."""
         body, ends, offsets, index = self.body, self.ends, self.offsets, self.index
         bodies = [body[ends[i - 1] + 1 if i else 0 : ends[i]] for i in numbers]
+        kinds, own = _own(self.kinds, [index[i] for i in numbers])
         return Block(
             [offsets[i] for i in numbers],
             self.received,
-            self.kinds,
-            [index[i] for i in numbers],
+            kinds,
+            own,
             ends_of(bodies),
             b",".join(bodies),
         )
+
+
+def _own(kinds: tuple[Kind, ...], index: Sequence[int]) -> tuple[tuple[Kind, ...], Sequence[int]]:
+    """Of a part of a block: its kinds, and for each event the place of its kind. Kinds that it has no event of are left
+    out where they outnumber its events: whoever looks at the kinds of all parts would go through them for each part."""
+    if len(kinds) <= len(index):
+        return kinds, index
+    table: dict[int, int] = {}
+    own = [table.setdefault(kind, len(table)) for kind in index]
+    return tuple(kinds[kind] for kind in table), own
 
 
 def ends_of(bodies: Iterable[bytes | memoryview]) -> list[int]:

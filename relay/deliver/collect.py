@@ -11,6 +11,7 @@ from relay.route import Route, Routed
 
 ENDLESS: Final = 1 << 63
 FILTERED_AT_ONCE: Final = 256
+SELECTED_AT_ONCE: Final = 4096
 
 
 class Collector:
@@ -24,7 +25,8 @@ class Collector:
         """Ranges that were settled before the start: they are not delivered again."""
         self._forming = Forming(cursor.position, limits)
         self._due = 0.0
-        self._pieces: deque[Block] = deque()
+        self._pieces: deque[tuple[Block, int, int]] = deque()
+        """Of which block, the first event, and the one behind the last: a piece is sliced when it is taken."""
         self._expired: deque[tuple[int, int]] = deque()
 
     async def next(self) -> Span | None:
@@ -39,20 +41,23 @@ class Collector:
                 break
             if self._pieces and not self._take_piece():
                 break
+            if self._pieces and self._pieces[0][1]:  # within a block: others have their turn, even if nothing is wanted
+                await asyncio.sleep(0)
         span = self._forming.take()
         self._start_age()
         return span
 
     def _take_piece(self) -> bool:
         """Route the next piece into the forming batch; False if it does not adjoin what is there."""
-        start = self._pieces[0].offsets[0]
+        block, at, stop = self._pieces[0]
+        start = block.offsets[at]
         if start != self._forming.stop:
             if not self._forming.empty:
                 return False
             self._forming = Forming(start, self._limits)
-        piece = self._pieces.popleft()
+        self._pieces.popleft()
         fresh = not self._forming.events
-        self._forming.add(start + len(piece), self._route(piece))
+        self._forming.add(start + stop - at, self._route(block.slice(at, stop)))
         if fresh:
             self._start_age()
         return True
@@ -98,7 +103,7 @@ class Collector:
             start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
             rest = unsettled(start, stop, self._ahead)
             for first, last in rest:
-                self._pieces += self._cut(block.slice(first - start, last - start))
+                self._pieces += self._cut(block, first - start, last - start)
             self._position = stop
 
     def _pass(self, offset: int) -> None:
@@ -108,12 +113,13 @@ class Collector:
             self._expired += unsettled(self._position, start, self._ahead)
             self._position = start
 
-    def _cut(self, block: Block) -> list[Block]:
-        """What goes through filters does so in small pieces: their memory is used again for the next one."""
-        if not self._route.filters:
-            return [block]
-        starts = range(0, len(block), FILTERED_AT_ONCE)
-        return [block.slice(at, min(at + FILTERED_AT_ONCE, len(block))) for at in starts]
+    def _cut(self, block: Block, start: int, stop: int) -> list[tuple[Block, int, int]]:
+        """What goes through filters does so in small pieces: their memory is used again for the next one. What does not
+        is cut only where there are very many kinds to select from."""
+        if not self._route.filters and len(block.kinds) <= SELECTED_AT_ONCE:
+            return [(block, start, stop)]
+        at_once = FILTERED_AT_ONCE if self._route.filters else SELECTED_AT_ONCE
+        return [(block, at, min(at + at_once, stop)) for at in range(start, stop, at_once)]
 
     def close(self) -> None:
         """Let go of the journal."""

@@ -1,7 +1,8 @@
 """Who waits for the journal to grow, and for which events: nobody is woken for what nobody there wants.
 
 A commit costs a look per kind of its events and a wake-up per waiter who wants one of them, however many others there
-are. Those are told every QUIET_S at most how far the journal has come with events that they do not want.
+are. One with more kinds than TYPES_REMEMBERED wakes all without a look. The others are told every QUIET_S at most how
+far the journal has come with events that they do not want.
 """
 
 import asyncio
@@ -60,11 +61,12 @@ class Waiting:
 
     def grown(self, block: Block) -> None:
         """The journal has grown by this block."""
-        woken: set[Waiter] = set()
+        is_asked = len(block.kinds) <= TYPES_REMEMBERED  # to ask for more would hold up the loop
+        woken = set() if is_asked else set(self._waiters)
         for kind in block.kinds:
-            woken |= self._who_wants(kind.type)
             if len(woken) == len(self._waiters):
                 break
+            woken |= self._who_wants(kind.type)
         for waiter in woken:
             waiter.wake(block.offsets[0])
         self._head = block.offsets[-1] + 1

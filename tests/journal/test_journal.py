@@ -345,6 +345,15 @@ def test_slicing_and_picking_a_block_keeps_bytes_and_offsets() -> None:
     assert Block.of(odd.events()).bodies() == odd.bodies()
 
 
+@pytest.mark.parametrize("numbers", [[0], [9], [2, 3, 4], [8, 9]])
+def test_a_part_of_a_block_has_no_more_kinds_than_events(numbers: list[int]) -> None:
+    kinds = [Kind("s", f"t{n}") for n in range(9)]
+    block = make_block(100, 1, [*kinds, kinds[8]], [b'{"n":%d}' % n for n in range(10)])
+    for part in (block.pick(numbers), block.slice(numbers[0], numbers[-1] + 1)):
+        assert len(part.kinds) <= len(numbers)
+        assert [event.kind for event in part] == [[*kinds, kinds[8]][n] for n in numbers]
+
+
 def test_what_a_replay_would_like_to_keep_outlives_the_retention_but_not_the_need_for_room(tmp_path: Path) -> None:
     old = [Segment(tmp_path / str(n), n, n + 1, 100, 0.0) for n in range(5)]
     limits = Limits(1000, 60.0)

@@ -57,3 +57,14 @@ async def test_what_is_there_already_is_not_passed_over_unread(tmp_path: Path) -
     assert await reader.skip(0) == 0
     assert len(await reader.read(0)) == 1
     await journal.close()
+
+
+async def test_a_block_of_very_many_kinds_wakes_all_without_a_look_at_each(tmp_path: Path) -> None:
+    journal, asked = open_journal(tmp_path), list[str]()
+    reader = journal.reader(lambda one: bool(asked.append(one)))
+    many = waiting.TYPES_REMEMBERED + 1
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        task = await asleep(group, reader, 0)
+        await journal.append([Kind("braze", f"t{n}") for n in range(many)], [b"{}"] * many)
+    assert (task.result(), asked) == (0, [])
+    await journal.close()

@@ -1,0 +1,83 @@
+"""What it costs to collect a block in which each event has a type of its own: counted, not timed."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from relay.api import BatchSettings, Event, Filter, Kind
+from relay.catalogue import Selection
+from relay.deliver.collect import FILTERED_AT_ONCE, SELECTED_AT_ONCE, Collector
+from relay.journal import Cursor, Journal, Limits
+from relay.route import Route
+
+TYPES = 2 * SELECTED_AT_ONCE + 1
+
+
+class Work:
+    """Counts the looks at kinds and events, and how many there are at most before others have their turn."""
+
+    def __init__(self) -> None:
+        self.looks = self.since = self.at_once = 0
+
+    def look(self) -> None:
+        self.looks += 1
+        self.since += 1
+        self.at_once = max(self.at_once, self.since)
+
+    async def take_turns(self) -> None:
+        while True:
+            self.since = 0
+            await asyncio.sleep(0)
+
+
+class Looking(Selection):
+    def __init__(self, work: Work, entry: str) -> None:
+        super().__init__([entry])
+        self._work = work
+
+    def wants(self, type: str) -> bool:
+        self._work.look()
+        return super().wants(type)
+
+
+class Kept(Filter, type="kept"):
+    """Keeps all events or none."""
+
+    keeps: bool
+    work: Work
+
+    def apply(self, event: Event) -> Event | None:
+        self.work.look()
+        return event if self.keeps else None
+
+
+def kept(work: Work, *, keeps: bool) -> Kept:
+    step = Kept("kept", Kept.Settings(type="kept"))
+    step.keeps, step.work = keeps, work
+    return step
+
+
+@pytest.mark.parametrize("settled", [[], [(n, n + 1) for n in range(1, TYPES, 64)]], ids=["new", "settled in part"])
+@pytest.mark.parametrize(("keeps", "entry"), [(True, "*"), (False, "*"), (None, "*"), (None, "t1*"), (None, "no")])
+async def test_events_with_a_type_each_cost_a_look_each_and_others_have_their_turn(
+    tmp_path: Path, keeps: bool | None, entry: str, settled: list[tuple[int, int]]
+) -> None:
+    """Siblings: filters that keep and that drop, none at all, selections, what a cursor has settled already, waiting
+    readers, parts of a block in connectors and taps."""
+    work, journal = Work(), Journal(tmp_path, Limits(1 << 30, 3600), 64 << 20)
+    route = Route(Looking(work, entry), [] if keeps is None else [kept(work, keeps=keeps)])
+    collector = Collector(journal, Cursor(0, 0, ahead=settled), route, BatchSettings(), TYPES)
+    await journal.append([Kind("s", f"t{n}") for n in range(TYPES)], [b"{}"] * TYPES)
+    found = 0
+    async with asyncio.TaskGroup() as group:
+        turns = group.create_task(work.take_turns(), name="turns")
+        while (span := await collector.next()) is not None:
+            found += len(span)
+            assert span.batch is None or all(len(block.kinds) <= len(block) for block in span.batch.blocks)
+        turns.cancel()
+    collector.close()
+    await journal.close()
+    assert found == TYPES - len(settled)
+    assert work.looks <= 2 * TYPES
+    assert work.at_once <= (2 * FILTERED_AT_ONCE if keeps is not None else SELECTED_AT_ONCE)
