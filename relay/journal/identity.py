@@ -3,13 +3,12 @@
 A journal that is not the one of the database is not touched: its offsets mean other events. See `identify`.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from relay.journal.segment import Corrupt, base_of, find_end, segment_files, sync_folder
+from relay.journal.segment import Corrupt, base_of, find_end, replace_text, segment_files
 from relay.words import counted
 
 FILE_NAME: Final = "identity"
@@ -75,15 +74,7 @@ def read_identity(folder: Path) -> str | None:
 
 def write_identity(folder: Path, identity: str) -> None:
     """Give a folder an id, durably. Raises OSError."""
-    fresh = folder / f"{FILE_NAME}.fresh"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, f"{identity}\n".encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    fresh.replace(folder / FILE_NAME)
-    sync_folder(folder)
+    replace_text(folder / FILE_NAME, f"{identity}\n")
 
 
 def _end_of(folder: Path) -> int:

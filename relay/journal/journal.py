@@ -78,6 +78,7 @@ class Journal:
         self._bound(limits)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
         self._tail = Tail(memory)
+        self._writer.remembered = self._tail.held
         self._groups: deque[Group] = deque()
         self._committing = False
         self._waiting = Waiting()
@@ -250,9 +251,9 @@ class Journal:
         """Events from this offset on are still needed; those before may go when retention says so, from `liked` on only
         to make room."""
         self._writer.keep, self._writer.liked = offset, offset if liked is None else liked
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.tidy)
         places = [reader.offset for reader in self._readers if reader.offset >= (self._tail.start or 0)]
         self._tail.drop(min(places, default=self.head))
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.tidy)
 
     async def answers(self) -> None:
         """Return once the writer is through with what it is at: never, if the disk hangs."""

@@ -84,7 +84,9 @@ class Reader:
         return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
 
     def _behind(self, segment: Segment, start: int, end: int, why: Exception) -> int:
-        """Where to go on behind what cannot be read from `start` on, `end` at the latest."""
+        """Where to go on behind what cannot be read from `start` on: `end` at the latest, or what is in memory."""
+        if (held := self._tail.start) is not None and start < held:
+            end = min(end, held)
         reader = self._segment
         there = reader is not None and reader.path == segment.path and reader.find(start)
         following = max(start, min(reader.offset, end)) if reader is not None and there else end
@@ -99,7 +101,7 @@ class Reader:
 
     def _open(self, segment: Segment) -> SegmentReader:
         """The reader of a segment. Raises Corrupt, OSError."""
-        if self._segment is None or self._segment.path != segment.path:
+        if self._segment is None or self._segment.path != segment.path or self._segment.is_replaced:
             self._close()
             self._segment = SegmentReader(segment.path)
         return self._segment

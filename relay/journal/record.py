@@ -109,6 +109,12 @@ def header_of(block: Block, meta: bytes, received_us: int, salt: int) -> bytes:
     return _header((len(block), len(meta), len(block.body), block.offsets[0], received_us), meta, block.body, salt)
 
 
+def record_of(block: Block, salt: int) -> bytes:
+    """A block as a record of the segment with this salt."""
+    meta = meta_of(block)
+    return header_of(block, meta, round(block.received * 1e6), salt) + meta + block.body
+
+
 def lost_record(start: int, stop: int, salt: int) -> bytes:
     """A record that says: the events from offset `start` up to `stop` are gone. It has no kinds and no body."""
     meta = len(NO_KINDS).to_bytes(4, "little") + NO_KINDS

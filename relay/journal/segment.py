@@ -4,6 +4,7 @@ A segment is named by the offset of its first event. It is allocated in full whe
 before an event is accepted, and cut to its used size when it is sealed.
 """
 
+import errno
 import os
 import secrets
 import struct
@@ -85,7 +86,12 @@ def prefix_of(salt: int, base: int) -> bytes:
 
 def read_salt(fd: int, base: int) -> int | None:
     """The salt of an open segment; None if the file does not start as the segment of that offset should."""
-    prefix = os.pread(fd, PREFIX.size, 0)
+    return salt_of(os.pread(fd, PREFIX.size, 0), base)
+
+
+def salt_of(data: bytes, base: int) -> int | None:
+    """The same of what a segment holds."""
+    prefix = data[: PREFIX.size]
     if len(prefix) < PREFIX.size:
         return None
     magic, salt, first, check = PREFIX.unpack(prefix)
@@ -112,6 +118,19 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Have a file hold this text, durably, in one step. Raises OSError."""
+    fresh = path.with_name(f"{path.name}{FRESH}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, text.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
 def write_anew(path: Path, salt: int, records: Iterable[bytes]) -> Path:
     """Write other records for a segment beside its file; synced, to be `put_in_place`. Raises OSError."""
     fresh = path.with_name(path.name + FRESH)
@@ -133,7 +152,9 @@ def copy_of(fd: int, path: Path, size: int) -> Path:
     try:
         at = 0
         while at < size:
-            at += write_all(copy, [os.pread(fd, min(READ_BYTES, size - at), at)], at)
+            if not (data := os.pread(fd, min(READ_BYTES, size - at), at)):
+                raise OSError(errno.EIO, "the segment was truncated meanwhile", str(path))
+            at += write_all(copy, [data], at)
         os.fsync(copy)
     finally:
         os.close(copy)
@@ -152,6 +173,7 @@ class SegmentReader:
     def __init__(self, path: Path) -> None:
         self.base = base_of(path)
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._inode = os.fstat(self.fd).st_ino
         salt = read_salt(self.fd, self.base)
         if salt is None:
             self.close()
@@ -217,6 +239,14 @@ class SegmentReader:
         if block is None:
             raise Corrupt(f"{self.path}: bad record at byte {self.at} (offset {self.offset})")
         return block
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file has the name of this one by now."""
+        try:
+            return self.path.stat().st_ino != self._inode
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Let go of the file."""

@@ -39,6 +39,10 @@ class Tail:
         blocks = self._blocks[first : max(last, first + 1)]
         return [blocks[0].slice(offset - self._bases[first], len(blocks[0])), *blocks[1:]]
 
+    def held(self) -> list[Block]:
+        """All blocks. Any thread may ask."""
+        return [*self._blocks]
+
     def received(self, offset: int) -> float | None:
         """When the event at this offset was received, in Unix seconds; None if it is not held."""
         place = bisect_right(self._bases, offset) - 1

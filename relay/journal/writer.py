@@ -13,9 +13,12 @@ How it fails and recovers:
   and is cut. Files are not appended to again; the first group opens a new segment.
 - Bytes before a later whole record, or before the head that the database knows, are damage and no torn tail. The file
   stays as it is, the head is behind all that was acknowledged, and readers pass over what they cannot read.
-- After each sync the writer looks whether the file is still where it was made. If somebody has removed it, what it
-  holds is written anew under its name before the group counts. If the folder is another one (an unmounted disk),
-  groups fail until it is back.
+- What was acknowledged is known from a clean stop (`ending`), or as of the last save of the database. In the latter
+  case, if the end is damaged, the head leaves a gap: as many offsets as the damaged room can have held events.
+- After each sync the writer looks whether the file is still where it was made, and as long. If somebody has removed or
+  truncated it, what it held is written anew under its name before the group counts, as far as file and memory have it.
+  A segment is a byte longer than its records, so that one that was truncated is shorter whatever was written since.
+  If the folder is another one (an unmounted disk), groups fail until it is back.
 - The sender of a group that failed may find it delivered after all (the record was whole, only the sync failed, and the
   process died before a new segment began): at least once, never lost.
 """
@@ -23,11 +26,11 @@ How it fails and recovers:
 import errno
 import math
 import os
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,38 +39,33 @@ import structlog
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
+from relay.journal.ending import take_end, write_end
 from relay.journal.folders import LOCK
-from relay.journal.identity import Known, OtherJournal, identify, mismatch, write_identity
+from relay.journal.identity import ANY, Known, OtherJournal, identify, mismatch, write_identity
 from relay.journal.lock import lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of
+from relay.journal.recovery import recover
 from relay.journal.retention import Limits, expendable
+from relay.journal.salvage import salvage
 from relay.journal.segment import (
-    DAMAGED,
-    FRESH,
     PREFIX,
-    Corrupt,
     Segment,
-    base_of,
     copy_of,
     create,
-    find_end,
-    is_blank,
     path_of,
     put_in_place,
-    segment_files,
-    sync_folder,
+    salt_of,
     write_all,
+    write_anew,
 )
-from relay.words import counted
 
 MIB: Final = 1 << 20
 NO_INODES: Final = "the journal's file system has no inodes left: remove files of others (df -i)"
 FILES_TOLD: Final = 5
 RANGES_TOLD: Final = 1000
-DAMAGE_ADVICE: Final = "what can be read behind it is delivered; relay journal check says what is lost"
 MOVED: Final = "journal.path leads to another folder than at the start: put that back, or restart relay"
+TRUNCATED_ADVICE: Final = "find out what truncates it: logrotate with copytruncate does, for files that end in .log"
 LOST_ADVICE: Final = "connectors count them as expired; relay journal check says what is damaged"
-OLDER_ADVICE: Final = "what is missing counts as expired; if this is an old copy: put the right one back, and replay it"
 log = structlog.stdlib.get_logger()
 
 
@@ -79,19 +77,10 @@ class Open:
     salt: int
     path: Path
     inode: int
+    size: int
+    """Bytes, as it was made."""
     at: int
     """Where the next record goes: behind the last one that is synced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What a start finds in a folder."""
-
-    segments: list[Segment]
-    head: int
-    """The offset that the next event gets."""
-    problem: str
-    """What of the acknowledged events is damaged or missing at the end of the journal; "" if nothing is."""
 
 
 class Lost:
@@ -139,18 +128,25 @@ class Writer:
         self.syncs = Histogram(QUICK)
         """Seconds that each fdatasync of a group took."""
         self.lost = Lost()
+        self.remembered: Callable[[], Sequence[Block]] = tuple
+        """Gives the blocks that are in memory."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
         try:
             self.identity = identify(folder, known)
-            found = recover(folder, known.head if known else 0)
+            self.stopped = take_end(folder)
+            acknowledged = max(known.head if known else 0, self.stopped or 0)
+            is_certain = known is None or known.identity == ANY or self.stopped == acknowledged
+            found = recover(folder, acknowledged, 0 if is_certain else limits.segment_size)
             self._place = folder.stat()
         except BaseException:
             os.close(self._lock)
             raise
         self.segments, self.head, self.problem = found.segments, found.head, found.problem
-        self.clock = clock or Clock(known.time if known and known.time else self._newest)
+        self.newest = self.segments[-1].written if self.segments else None
+        """When the last event that was there at the start was received, in Unix seconds; None: there was none."""
+        self.clock = clock or Clock(known.time if known and known.time else self.newest)
 
     @property
     def size(self) -> int:
@@ -173,7 +169,7 @@ class Writer:
             self._seal(opened)
             raise
         if not _is_in_place(opened):
-            self._put_back(opened, end)
+            self._put_back(opened, end, [block])
         opened.at = end
         self.head += len(block)
         active = self.segments[-1]
@@ -218,24 +214,39 @@ class Writer:
                 self._look()
         if self._open is not None:
             self._seal(self._open)
+        with suppress(OSError):
+            if self.is_home():
+                write_end(self.folder, self.head)
         os.close(self._lock)
 
-    @property
-    def _newest(self) -> float | None:
-        """When the last event was received, in Unix seconds; None if there is none."""
-        return self.segments[-1].written if self.segments else None
-
-    def _put_back(self, opened: Open, end: int) -> None:
-        """Write what the open segment holds up to byte `end` under its name again, which leads elsewhere or nowhere,
-        and have the next group begin a new segment. Raises OSError, and then nothing has changed."""
+    def _put_back(self, opened: Open, end: int, fresh: Sequence[Block] = ()) -> None:
+        """Write what the open segment held up to byte `end` under its name again, which leads elsewhere or nowhere, or
+        to a file that was truncated, and have the next group begin a new segment. `fresh`: what is written, but does
+        not count yet. Raises OSError, and then nothing has changed."""
         self._claim(opened)
-        fresh = copy_of(opened.fd, opened.path, end)
-        put_in_place(fresh, opened.path)
-        events = self.head - self.segments[-1].base
-        log.error("a journal segment was removed, and is written again", file=opened.path.name, events=events)
+        segment, stop = self.segments[-1], self.head + sum(map(len, fresh))
+        if os.fstat(opened.fd).st_size < opened.size:
+            self._rewrite(segment, stop, os.pread(opened.fd, end, 0), opened.salt, fresh)
+        else:
+            put_in_place(copy_of(opened.fd, opened.path, end), opened.path)
+            what = {"file": opened.path.name, "events": stop - segment.base}
+            log.error("a journal segment was removed, and is written again", **what)
+            segment.size = end
         os.close(opened.fd)
-        self._open, self.segments[-1].size = None, end
+        self._open = None
         self._miss()
+
+    def _rewrite(self, segment: Segment, stop: int, left: bytes, salt: int, fresh: Sequence[Block] = ()) -> None:
+        """Write a segment that was truncated again, up to offset `stop`, from what is left of it, from what is in
+        memory and from `fresh`. Raises OSError, and then nothing has changed."""
+        held = [block for block in self.remembered() if segment.base <= block.offsets[0] < stop]
+        saved = salvage(left, [*held, *fresh], salt, segment.base, stop)
+        put_in_place(write_anew(segment.path, salt, saved.records), segment.path)
+        segment.size = segment.path.stat().st_size
+        what = {"file": segment.path.name, "events": stop - segment.base, "lost": saved.lost_events}
+        log.error("a journal segment was truncated, and is written again", **what, advice=TRUNCATED_ADVICE)
+        for start, end in saved.lost:
+            self.lost.add(segment.path.name, start, end, "the file was truncated")
 
     def _claim(self, opened: Open) -> None:
         """Make sure that the folder is the one that was opened, or one in place of it if that was removed. Raises
@@ -255,9 +266,15 @@ class Writer:
         write_identity(self.folder, self.identity)
 
     def _miss(self) -> None:
-        """Notice which of the segments that are no longer written somebody has removed."""
+        """Notice which of the segments that are no longer written somebody has removed or truncated. Raises OSError."""
         sealed = self.segments[:-1] if self._open else self.segments
-        missing = [segment for segment in sealed if not segment.path.exists()]
+        sizes = [_size_of(segment.path) for segment in sealed]
+        missing = [segment for segment, size in zip(sealed, sizes, strict=True) if size is None]
+        for segment, size in zip(sealed, sizes, strict=True):
+            if size is not None and size < segment.size:
+                left = segment.path.read_bytes()
+                salt = salt_of(left, segment.base)
+                self._rewrite(segment, segment.end, left, secrets.randbits(32) if salt is None else salt)
         if not missing or not self.is_home():
             return
         self.segments = [segment for segment in self.segments if segment not in missing]
@@ -274,16 +291,16 @@ class Writer:
 
     def _room(self, needed: int) -> Open:
         """The open segment if the record fits, else a new one."""
-        if self._open is not None and self._open.at + needed <= self.segments[-1].size:
+        if self._open is not None and self._open.at + needed < self._open.size:
             return self._open
-        size = max(self.limits.segment_size, needed + PREFIX.size)
+        size = max(self.limits.segment_size, needed + PREFIX.size + 1)
         self._make_room(size)
         self.segments = [segment for segment in self.segments if segment.base != self.head]  # it held no event
         fd, salt = self._create(size)
         if self._open is not None:
             self._seal(self._open)
         path = path_of(self.folder, self.head)
-        self._open = Open(fd, salt, path, os.fstat(fd).st_ino, PREFIX.size)
+        self._open = Open(fd, salt, path, os.fstat(fd).st_ino, size, PREFIX.size)
         fresh = Segment(path, self.head, self.head, size, time.time())
         self.segments = [*self.segments, fresh]
         return self._open
@@ -317,6 +334,10 @@ class Writer:
 
     def _seal(self, opened: Open) -> None:
         """Cut the open segment behind its last good record. If that fails it is merely longer than need be."""
+        if not _is_in_place(opened):
+            with suppress(OSError):
+                self._put_back(opened, opened.at)
+                return
         self._open = None
         with suppress(OSError):
             os.ftruncate(opened.fd, opened.at)
@@ -344,11 +365,20 @@ def has_no_inodes(folder: Path) -> bool:
 
 
 def _is_in_place(opened: Open) -> bool:
-    """Whether the file that is written still has its name."""
+    """Whether the file that is written still has its name, and was not truncated."""
     try:
-        return os.stat(opened.path).st_ino == opened.inode  # noqa: PTH116  it is done for each commit
+        found = os.stat(opened.path)  # noqa: PTH116  it is done for each commit
     except OSError:
         return False
+    return found.st_ino == opened.inode and found.st_size >= opened.size
+
+
+def _size_of(path: Path) -> int | None:
+    """The size of a file; None if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _full(size: int, limits: Limits, free: float) -> str:
@@ -357,68 +387,3 @@ def _full(size: int, limits: Limits, free: float) -> str:
         numbers = f"{free / MIB:.0f} MiB free, {size / MIB:.0f} MiB wanted, {limits.min_free / MIB:.0f} MiB kept free"
         return f"the journal's file system is full ({numbers}): free some space, or lower journal.min_free"
     return "the journal has reached its max_size and every event in it is still needed"
-
-
-def recover(folder: Path, acknowledged: int = 0) -> Recovered:
-    """Look at the segments of a folder and cut what a crash tore off the last one; events below `acknowledged` are
-    never cut. Raises OSError."""
-    for left in folder.glob(f"*{FRESH}"):  # by a crash, before it took the place of another
-        left.unlink()
-    paths = segment_files(folder)
-    segments = []
-    for path, following in pairwise(paths):
-        stat = path.stat()
-        segments.append(Segment(path, base_of(path), base_of(following), stat.st_size, stat.st_mtime))
-    problem = ""
-    if paths:
-        last, problem = _recover_last(folder, paths[-1], acknowledged)
-        segments += [last] if last else []
-    end = segments[-1].end if segments else 0
-    if acknowledged > end:
-        problem = f"offsets {end} to {acknowledged - 1} are missing: the journal ends before them"
-        log.error("the journal is older than relay.db", folder=str(folder), problem=problem, advice=OLDER_ADVICE)
-    return Recovered(segments, max(end, acknowledged), problem)
-
-
-def _recover_last(folder: Path, path: Path, acknowledged: int) -> tuple[Segment | None, str]:
-    """The last segment, and what is wrong with it if acknowledged events in it are damaged: then it stays as it is, and
-    ends where they do."""
-    base, stat = base_of(path), path.stat()
-    try:
-        found = find_end(path)
-    except Corrupt:
-        return _recover_headless(folder, path, acknowledged)
-    end = max(found.end, acknowledged)
-    if end == found.good or (found.end == found.good and not found.torn):  # if the end is missing, recover says so
-        if found.torn:
-            log.warning("journal cut at its last whole record", file=path.name, byte=found.used, next_offset=found.end)
-        with path.open("r+b") as file:
-            file.truncate(found.used)
-            os.fsync(file.fileno())
-        return Segment(path, base, found.end, found.used, found.received or stat.st_mtime), ""
-    lost = end - base - found.events
-    problem = f"{path.name} is damaged from offset {found.good} (byte {found.used}) on: {counted(lost, 'event')} lost"
-    _tell_damage(path, found.good, lost)
-    return Segment(path, base, end, stat.st_size, found.received or stat.st_mtime), problem
-
-
-def _recover_headless(folder: Path, path: Path, acknowledged: int) -> tuple[Segment | None, str]:
-    """The same of a file that does not begin as a segment."""
-    base, stat = base_of(path), path.stat()
-    if acknowledged > base:
-        problem = f"{path.name} is no segment any more: {counted(acknowledged - base, 'event')} lost"
-        _tell_damage(path, base, acknowledged - base)
-        return Segment(path, base, acknowledged, stat.st_size, stat.st_mtime), problem
-    if is_blank(path):
-        path.unlink()  # the crash came between the creation of the file and its first sync: it never held an event
-        sync_folder(folder)
-        return None, ""
-    kept = path.replace(path.with_name(path.name + DAMAGED))
-    sync_folder(folder)
-    log.error("a file of the journal is no segment, and is set aside", file=path.name, kept_as=kept.name)
-    return None, f"{path.name} does not begin as a segment; it is kept as {kept.name}, and what it held is lost"
-
-
-def _tell_damage(path: Path, offset: int, lost: int) -> None:
-    what = {"file": path.name, "offset": offset, "lost": lost}
-    log.error("the newest segment is damaged, relay goes on behind it", **what, advice=DAMAGE_ADVICE)

@@ -169,3 +169,46 @@ async def _reads(folder: Path, expected: dict[int, bytes]) -> None:
     assert (journal.head, await read(journal)) == (EVENTS, expected)
     assert await journal.append([KIND], [b"{}"]) == EVENTS
     await journal.close()
+
+
+@pytest.mark.parametrize("how", ["zeros", "cut", "gone", "junk"])
+async def test_after_a_crash_offsets_go_on_behind_all_that_may_have_been_acknowledged(tmp_path: Path, how: str) -> None:
+    """The database has saved the head of 10 events, 20 more were acknowledged. Siblings: the newest file zeroed, cut to
+    nothing, removed, overwritten; a second start adds no second gap."""
+    first = Journal(tmp_path, LIMITS, 0)
+    for number in range(EVENTS):
+        await first.append([KIND], [make_event(n=number)])
+    await first.close()
+    (tmp_path / "end").unlink()  # it was killed
+    (path,) = logs(tmp_path)
+    match how:
+        case "zeros":
+            overwrite(path, 0, bytes(path.stat().st_size))
+        case "cut":
+            path.write_bytes(b"")
+        case "gone":
+            path.unlink()
+        case "junk":
+            overwrite(path, path.stat().st_size // 3, b"?" * path.stat().st_size)
+    known = Known(first.identity, 25 if how == "junk" else 10)
+    journal = Journal(tmp_path, LIMITS, 0, known)
+    head = journal.head
+    assert head > EVENTS
+    assert "at least" in journal.problem
+    await journal.close()
+    (tmp_path / "end").unlink()
+    again = Journal(tmp_path, LIMITS, 0, Known(first.identity, head))
+    assert again.problem == ""
+    assert await again.append([KIND], [b"{}"]) == head
+    assert (await read(again))[head] == b"{}"
+    await again.close()
+
+
+async def test_after_a_clean_stop_the_head_is_known_whatever_the_database_has_saved(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    (path,) = logs(tmp_path)
+    path.unlink()
+    journal = Journal(tmp_path, LIMITS, 0, Known((tmp_path / "identity").read_text().strip(), 10))
+    assert journal.head == EVENTS
+    assert "at least" not in journal.problem
+    await journal.close()

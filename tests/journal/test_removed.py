@@ -1,6 +1,7 @@
 """Somebody removes or moves files of a journal that is written to: what is acknowledged has a name on disk."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
@@ -103,3 +104,67 @@ async def test_sealed_segments_that_were_removed_are_told_and_passed_over(
     assert journal.lost > 0
     reader.close()
     await journal.close()
+
+
+@pytest.mark.parametrize("left", [0, 10, 150])
+@pytest.mark.parametrize("noticed_by", ["commit", "keep", "close", "roll"])
+async def test_a_truncated_open_segment_is_written_again_and_nothing_later_is_lost(
+    tmp_path: Path, left: int, noticed_by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Siblings: truncated to nothing, inside the prefix, inside a record; noticed by a commit, tidying, sealing."""
+    journal = Journal(tmp_path, LIMITS, 1 << 20)
+    await append(journal, 3)
+    (file,) = tmp_path.glob("*.log")
+    os.truncate(file, left)
+    if noticed_by == "commit":
+        await append(journal, 2)
+        assert on_disk(tmp_path) == [0, 1, 2, 3, 4]
+    elif noticed_by == "keep":
+        await journal.keep(0)
+    elif noticed_by == "roll":
+        await journal.roll()
+    await journal.close()
+    assert on_disk(tmp_path) == [*range(5 if noticed_by == "commit" else 3)]
+    assert capsys.readouterr().out.count("a journal segment was truncated, and is written again") == 1
+    assert journal.lost == 0
+    reopened = Journal(tmp_path, LIMITS, 0)
+    assert (reopened.head, reopened.problem) == (5 if noticed_by == "commit" else 3, "")
+    await reopened.close()
+
+
+@pytest.mark.parametrize("which", ["open", "sealed"])
+async def test_of_a_truncated_segment_what_is_nowhere_left_counts_as_lost_and_the_rest_is_read(
+    tmp_path: Path, which: str
+) -> None:
+    """Siblings: the open segment and those before it, which copytruncate of *.log takes as well."""
+    journal = Journal(tmp_path, LIMITS, 0)
+    await append(journal, 8, size=200_000)
+    reader = journal.reader()
+    async with asyncio.timeout(5):
+        await reader.read(0)  # keeps the first file open
+    files = sorted(tmp_path.glob("*.log"))
+    path = files[0] if which == "sealed" else files[-1]
+    base, end = int(path.stem), int(files[1].stem) if which == "sealed" else 8
+    os.truncate(path, 250_000)
+    await append(journal, 2, size=10)
+    await journal.keep(0)
+    assert journal.lost == end - base - 1
+    offset, got = 0, []
+    async with asyncio.timeout(5):
+        while offset < journal.head:
+            got += [event.offset for block in await reader.read(offset) for event in block.events()]
+            offset = reader.offset
+    assert got == [n for n in range(10) if not base < n < end] == on_disk(tmp_path)
+    reader.close()
+    await journal.close()
+
+
+async def test_a_record_that_fills_its_segment_hides_no_truncation(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, LIMITS, 1 << 20)
+    await append(journal, size=2 << 20)  # larger than a segment: its file is made for it
+    (file,) = tmp_path.glob("*.log")
+    os.truncate(file, 0)
+    await append(journal)
+    await journal.close()
+    assert on_disk(tmp_path) == [1]
+    assert journal.lost == 1
