@@ -258,7 +258,7 @@ class Fleet:
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         await self.heed_pauses()
-        self._journal.clock.accept(await self._state.trusted_time())
+        await self._state.heed_accepted()
         for lane in self.lanes:
             lane.look_for_parked()
         await self._replays.look(self._lanes)

@@ -103,7 +103,7 @@ class Outfitter:
         if cursor is None:
             offset = await self._journal.offset_of(start)
             if start == "now" and self._state.now is not None:
-                offset = min(offset, self._state.now)
+                offset = min(offset, max(self._state.now, self._journal.oldest))
             return Cursor(offset, offset)
         if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
             oldest = self._journal.oldest

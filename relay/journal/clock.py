@@ -6,6 +6,7 @@ known at the start plus the uptime since then. If it is more than a day ahead of
 uptime says, until the clock is right again or an admin has accepted it (`relay accept clock`).
 """
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -43,12 +44,19 @@ class Clock:
         if newest is not None:
             self._start = max(self._start, newest - running)
         self._told = False
+        self._accepted = 0.0
         self.ahead = 0.0
         """Seconds by which the clock is ahead of what can be right; 0 if it is not."""
         self.now()
 
-    def now(self) -> float:
-        """The time, or, while the clock is ahead, the latest time that can be right."""
+    def now(self, age: float = 0.0) -> float:
+        """The time by which something is removed at this age: that of the clock, or, while that is ahead, the latest
+        that can be right. -inf as long as an admin has accepted the clock less than `age` seconds ago: nobody knows how
+        old that is what was stamped before, and so it ages from then on."""
+        now = self._trusted()
+        return now if not age or self._accepted + age <= now else -math.inf
+
+    def _trusted(self) -> float:
         wall, up = self._wall(), self._up()
         latest = self._start + up
         if wall > latest + DAY_S:
@@ -66,8 +74,9 @@ class Clock:
         self.now()
         return self._start + self._up()
 
-    def accept(self, newest: float) -> None:
-        """An admin says that it was so late a moment ago."""
+    def accept(self, newest: float, accepted: float = 0.0) -> None:
+        """It was so late a moment ago; an admin has said at `accepted` that the clock is right."""
+        self._accepted = accepted
         self._start = max(self._start, newest - self._up())
 
     def _tell_ahead(self, wall: float, latest: float) -> None:

@@ -17,12 +17,16 @@ def write_end(folder: Path, head: int) -> None:
 
 
 def take_end(folder: Path) -> int | None:
-    """The head with which the journal was closed, which no longer counts from now on; None if it was not closed. Raises
-    OSError."""
-    path = folder / FILE_NAME
+    """The same, and it no longer counts from now on. Raises OSError."""
+    end = read_end(folder)
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    return end
+
+
+def read_end(folder: Path) -> int | None:
+    """The head with which the journal was closed; None if it was not closed. Raises OSError."""
     try:
-        said = path.read_text(errors="replace").strip()
+        said = (folder / FILE_NAME).read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
-    path.unlink()
     return int(said) if said.isascii() and said.isdecimal() else None

@@ -30,6 +30,10 @@ class Known:
     """Events below this offset were acknowledged."""
     time: float = 0.0
     """The newest time that was trusted, in Unix seconds; 0: none."""
+    unheard: int | None = None
+    """While it is in doubt whether it knows all connectors: where those begin that it does not know."""
+    accepted: float = 0.0
+    """Unix seconds at which an admin accepted the clock; 0: never."""
 
 
 def identify(folder: Path, known: Known | None) -> str:

@@ -109,6 +109,16 @@ class Journal:
         return self._writer.problem
 
     @property
+    def stopped(self) -> int | None:
+        """The head with which it was closed before this start; None if it was not closed."""
+        return self._writer.stopped
+
+    @property
+    def newest(self) -> float | None:
+        """When the last event that was there at the start was received, in Unix seconds; None: there was none."""
+        return self._writer.newest
+
+    @property
     def clock(self) -> Clock:
         """The time by which things are removed."""
         return self._writer.clock

@@ -13,22 +13,26 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal.books import acknowledged, lanes
+from relay.journal.ending import read_end
 from relay.journal.folders import DATABASE, journals, worker_folders
 from relay.journal.identity import ANY, Known, mismatch
 from relay.journal.parked import LOCKED_S, connect
 from relay.journal.segment import segment_files
+from relay.words import counted
 
 GONE_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
 CURE: Final = (
     "it is damaged: put a backup of it in its place, or move relay.db, relay.db-wal and relay.db-shm away. relay then"
     " makes a new one, and connectors begin with the oldest event of the journal; parked events are not in the new one"
 )
-_READ: Final = "SELECT identity, head, time FROM journal_state"
+_READ: Final = "SELECT identity, head, time, unheard, accepted FROM journal_state"
 _MEET: Final = """
-    INSERT INTO journal_state (one, identity, head, time, doubt) VALUES (1, ?, ?, ?, ?)
+    INSERT INTO journal_state (one, identity, head, time, unheard, doubt) VALUES (1, ?, ?, ?, ?, ?)
     ON CONFLICT (one) DO UPDATE SET identity = excluded.identity, head = max(head, excluded.head),
-    time = max(time, excluded.time), doubt = iif(excluded.doubt != '', excluded.doubt, doubt)
+    time = max(time, excluded.time), doubt = iif(excluded.doubt != '', excluded.doubt, doubt),
+    unheard = coalesce(min(unheard, excluded.unheard), unheard, excluded.unheard)
 """
+_NO_DOUBT: Final = "UPDATE journal_state SET unheard = NULL WHERE doubt = ''"
 _NOTE: Final = "UPDATE journal_state SET head = max(head, ?), time = max(time, ?), ahead = ?"
 _OF_ANOTHER: Final = """
     BEGIN IMMEDIATE;
@@ -69,6 +73,12 @@ def has_tables(folder: Path) -> bool:
         return db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
 
 
+def older(head: int, end: int) -> str:
+    """What is wrong with a database that knows the events below `head` of a journal that goes up to `end`."""
+    why = "an old copy was put back, or it could not be written"
+    return f"relay.db is older than the journal: it has not heard of the last {counted(end - head, 'event')} ({why})"
+
+
 def read_known(db: sqlite3.Connection) -> Known | None:
     """What a database knows of its journal; None if it has never heard of one."""
     row = db.execute(_READ).fetchone()
@@ -77,7 +87,8 @@ def read_known(db: sqlite3.Connection) -> Known | None:
 
 def meet(db: sqlite3.Connection, known: Known, doubt: str) -> None:
     """From now on the database belongs to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
-    db.execute(_MEET, (known.identity, known.head, known.time, doubt))
+    db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
+    db.execute(_NO_DOUBT)
 
 
 def note(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
@@ -121,6 +132,8 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
         return
     if why := mismatch(journal, known):
         yield Doubt(worker=worker, what="journal", said=why)
+    elif known.identity != ANY and (end := read_end(journal) or 0) > known.head:
+        yield Doubt(worker=worker, what="journal", said=older(known.head, end))
     if doubt:
         yield Doubt(worker=worker, what="journal", said=doubt)
     if ahead:
@@ -130,10 +143,11 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
 
 
 def accept_clock(state: Path) -> None:
-    """Say that the machine's clock is right now. Raises FileNotFoundError, sqlite3.Error."""
+    """Say that the machine's clock is right now. What was stamped before ages from now on. Raises FileNotFoundError,
+    sqlite3.Error."""
     for folder in worker_folders(state).values():
         with closing(connect(folder, "rw")) as db:
-            db.execute("UPDATE journal_state SET time = max(time, ?), ahead = 0", (time.time(),))
+            db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
 
 
 def accept_journal(state: Path, path: Path) -> None:
@@ -145,5 +159,6 @@ def accept_journal(state: Path, path: Path) -> None:
             if mismatch(journal, known):
                 if segment_files(journal):
                     db.executescript(_OF_ANOTHER)
-                db.execute("UPDATE journal_state SET identity = ?", (ANY,))
-            db.execute("UPDATE journal_state SET doubt = ''")
+                db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
+            else:
+                db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")

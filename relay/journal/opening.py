@@ -7,12 +7,18 @@ import structlog
 
 from relay.journal.identity import ANY, Known
 from relay.journal.journal import Journal
+from relay.journal.known import older
 from relay.journal.retention import Limits
 from relay.journal.seen import forget_seen
 from relay.journal.state import State
 from relay.words import counted
 
 UNKNOWN_ADVICE: Final = "connectors begin with the oldest event: what they had is delivered twice, nothing is lost"
+OLDER_ADVICE: Final = (
+    "connectors go on where this relay.db has them, and those it does not know begin where it ends: what they had is"
+    " delivered twice, nothing is lost; put the right one back, or: relay accept journal"
+)
+LATEST_SAVE_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 
 
@@ -35,7 +41,7 @@ def open_both(folder: Path, journal: Path, number: int, limits: Limits, memory: 
 def _introduced(state: State, journal: Journal) -> str:
     """Have the database belong to the journal; return what is wrong with the two, "" if nothing is."""
     known, doubt = state.known, journal.problem
-    state.now, state.clock = journal.head, journal.clock
+    state.now, state.clock, unheard = journal.head, journal.clock, None
     if known is None:
         state.now = journal.oldest
         if events := journal.head - journal.oldest:
@@ -43,8 +49,23 @@ def _introduced(state: State, journal: Journal) -> str:
                 f"relay.db did not know the {counted(events, 'event')} of the journal"
                 " (it was lost, emptied, or copied without relay.db-wal), and began anew"
             )
+            unheard = state.now
             log.error("relay.db does not know the journal", events=events, oldest=state.now, advice=UNKNOWN_ADVICE)
     elif known.identity != ANY:
         state.now = min(known.head, journal.head)
-    state.meet(Known(journal.identity, journal.head, journal.clock.now()), doubt)
+        if _is_older(known, journal):
+            doubt, unheard = older(known.head, journal.head), known.head
+            log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
+    if known is not None and known.unheard is not None:
+        state.now = min(state.now, known.unheard)
+    state.meet(Known(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
     return doubt
+
+
+def _is_older(known: Known, journal: Journal) -> bool:
+    """Whether a database has not heard of events that it must have heard of: of all after a clean stop, of those up to
+    a minute ago after a crash."""
+    if journal.stopped is not None:
+        return known.head < journal.stopped
+    is_guess = journal.newest is None or bool(journal.problem or journal.clock.ahead)
+    return not is_guess and known.head < journal.head and (journal.newest or 0.0) > known.time + LATEST_SAVE_S

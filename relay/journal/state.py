@@ -77,7 +77,8 @@ class State:
         """What it knew of its journal when it was opened; None: it had never heard of one."""
         self.now: int | None = None
         """Where a connector begins that begins "now" and has no cursor: at the first event that this database has not
-        heard of, which may have been for that connector. None: at the journal's head."""
+        heard of, which may have been for that connector, also later on while the database is in doubt. None: at the
+        journal's head."""
         self.refusing: str | None = None
         """Why the last transaction failed; None: it succeeded."""
         self._thread = ThreadPoolExecutor(1, "state")
@@ -93,10 +94,11 @@ class State:
         """From now on it belongs to this journal. Blocking. Raises sqlite3.Error."""
         self._transaction(lambda db: meet(db, known, doubt))
 
-    async def trusted_time(self) -> float:
-        """The newest time that was trusted, or that an admin has accepted, in Unix seconds; 0: none."""
-        known = await self.look(read_known)
-        return known.time if known else 0.0
+    async def heed_accepted(self) -> None:
+        """Go by what an admin has accepted meanwhile, of the clock and of the journal. Raises sqlite3.Error."""
+        if known := await self.look(read_known):
+            self.clock.accept(known.time, known.accepted)
+            self.now = known.unheard
 
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
@@ -215,7 +217,8 @@ class State:
     async def remove_parked(self) -> bool:
         """Remove some of the parked events that are too old or too many (`parked_limits`); False if all may stay.
         Raises sqlite3.Error."""
-        gone = await self.run(lambda db: remove_some(db, self.folder, self.parked_limits, self.clock.now()))
+        limits = self.parked_limits
+        gone = await self.run(lambda db: remove_some(db, self.folder, limits, self.clock.now(limits.retention)))
         self._note_removed(gone)
         return bool(gone)
 

@@ -193,7 +193,9 @@ CREATE TABLE IF NOT EXISTS journal_state (
     head     INTEGER NOT NULL,            -- events below this offset were acknowledged
     time     REAL    NOT NULL,            -- Unix seconds: the newest time that was trusted
     ahead    REAL    NOT NULL DEFAULT 0,  -- seconds by which the clock is ahead of what can be right
-    doubt    TEXT    NOT NULL DEFAULT ''  -- what is wrong with database and journal, until an admin accepts it
+    doubt    TEXT    NOT NULL DEFAULT '', -- what is wrong with database and journal, until an admin accepts it
+    unheard  INTEGER,                     -- while doubt stands: where connectors begin that the database does not know
+    accepted REAL    NOT NULL DEFAULT 0   -- Unix seconds at which an admin accepted the clock
 ) STRICT;
 
 -- For people: the books of every connector.

@@ -41,6 +41,10 @@ MIGRATIONS: Final = (
     UPDATE journal_state SET (head, time) = (SELECT head, saved FROM cursor ORDER BY saved DESC, connector LIMIT 1)
     WHERE EXISTS (SELECT 1 FROM cursor);
     """,
+    """
+    ALTER TABLE journal_state ADD COLUMN unheard INTEGER;
+    ALTER TABLE journal_state ADD COLUMN accepted REAL NOT NULL DEFAULT 0;
+    """,
 )
 """The step from each version of the tables to the next."""
 

@@ -176,6 +176,11 @@ class Writer:
         active.end, active.written = self.head, received_us / 1e6
         return block
 
+    @property
+    def _now(self) -> float:
+        """The time by which segments are old."""
+        return self.clock.now(self.limits.retention)
+
     def tidy(self) -> None:
         """Remove the segments that retention no longer wants and nobody needs."""
         try:
@@ -185,7 +190,7 @@ class Writer:
             return
         self._free()
         lacking = self.size - self.limits.max_size
-        self._remove(expendable(self.segments, self.limits, self.keep, self.liked, self.clock.now(), lacking))
+        self._remove(expendable(self.segments, self.limits, self.keep, self.liked, self._now, lacking))
 
     def _look(self) -> None:
         """See whether all segments are still there. Raises OSError."""
@@ -318,7 +323,7 @@ class Writer:
         """Remove what is in the way of a segment of so many bytes. Raises OSError if it would not fit all the same."""
         limits, free = self.limits, self._free()
         lacking = size + max(self.size - limits.max_size, limits.min_free - free)
-        going = expendable(self.segments, limits, self.keep, self.liked, self.clock.now(), lacking)
+        going = expendable(self.segments, limits, self.keep, self.liked, self._now, lacking)
         if lacking > sum(segment.size for segment in going):
             raise OSError(errno.ENOSPC, _full(size, limits, free))
         self._remove(going)

@@ -126,7 +126,7 @@ class Daemon:
         try:
             await self._fleet.open(self._config)
             await self._eraser.open()
-            self._state.now = None  # connectors that a reload adds begin at the head
+            await self._state.heed_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
         except sqlite3.Error as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
         self._hand_on()

@@ -15,6 +15,8 @@ from relay.journal.clock import DAY_S, Clock
 from relay.journal.erasures import erasures
 from relay.journal.known import accept_clock, doubts
 from relay.journal.opening import open_both
+from relay.journal.parked import Parked
+from relay.journal.parked_limits import ParkedLimits
 from relay.journal.retention import expendable
 from relay.journal.segment import Segment
 
@@ -167,3 +169,35 @@ async def test_a_doubt_outlives_a_restart_and_ends_when_it_is_accepted(
     assert await run() == 0
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT time FROM journal_state").fetchone() == (machine.wall,)
+
+
+async def test_what_a_distrusted_clock_has_stamped_ages_from_the_acceptance_on(tmp_path: Path) -> None:
+    """A machine whose clock was in 1970 until it was right, and accepted. Siblings: parked events, segments."""
+    machine = Machine()
+    now, machine.wall = machine.wall, 1000.0
+    clock = machine.clock()
+    old = machine.wall
+    machine.wall = now
+    assert clock.now(DAY_S) < now
+    clock.accept(now, now)
+    assert (clock.now(), clock.ahead) == (now, 0)
+    segments = [Segment(tmp_path, n, n + 1, 1, old) for n in range(3)]
+    for passed, going in ((0, 0), (DAY_S - 10, 0), (20, 2)):
+        machine.passes(passed)
+        assert len(expendable(segments, Limits(1 << 30, DAY_S), 9, 9, clock.now(DAY_S), 0)) == going
+
+
+async def test_accepting_the_clock_removes_no_parked_events_at_once(tmp_path: Path) -> None:
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, Limits(1 << 30, 3600), 0)
+    state.parked_limits = ParkedLimits(retention=DAY_S)
+    await state.park([Parked("in", "hook", 0, "a.b", "refused", "HTTP 422", 1, b"{}")])
+    await state.run(lambda db: db.execute("UPDATE parked SET first = 1000, last = 1000").close())
+    accept_clock(tmp_path)
+    await state.heed_accepted()
+    assert not await state.remove_parked()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("UPDATE journal_state SET accepted = accepted - ?", (DAY_S + 60,))
+    await state.heed_accepted()
+    assert await state.remove_parked()
+    await journal.close()
+    state.close()

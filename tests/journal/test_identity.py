@@ -76,6 +76,7 @@ async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_n
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     assert await journal.append([KIND], [b"{}"]) == 5  # no offset is given twice
     assert (await state.cursor("it") is None) == bool(events)
+    assert state.now == 0  # every connector gets all of it
     await journal.close()
     state.close()
 
@@ -113,7 +114,7 @@ async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_ac
         known, now = await run(tmp_path, 0)
         assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
     assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
-    assert (known is not None, now) == (True, 5)
+    assert (known is not None, now) == (True, 0)
     accept_journal(tmp_path, PATH)
     assert doubts(tmp_path, PATH) == []
 
@@ -154,4 +155,57 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
         db.execute("DROP TABLE journal_state")
         db.execute("PRAGMA user_version = 5")
     assert (await run(tmp_path, 0))[1] == 1
+    assert doubts(tmp_path, PATH) == []
+
+
+async def test_a_connector_that_a_lost_database_does_not_know_begins_at_the_oldest_event_until_it_is_accepted(
+    tmp_path: Path,
+) -> None:
+    """Siblings: at that start, at a later one, by a reload; after the acceptance "now" is now again."""
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").unlink()
+    for _ in range(3):
+        assert (await run(tmp_path, 1))[1] == 0
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    await state.heed_accepted()
+    assert state.now == 0
+    accept_journal(tmp_path, PATH)
+    await state.heed_accepted()
+    assert state.now is None
+    await journal.close()
+    state.close()
+    assert (await run(tmp_path, 0))[1] == 8
+
+
+@pytest.mark.parametrize("end", ["stop", "crash"])
+async def test_a_database_that_is_older_than_its_journal_is_told_until_it_is_accepted(
+    tmp_path: Path, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Siblings: an old copy put back after a clean stop, and after a crash, where the last second is no news."""
+    await run(tmp_path, 5)
+    older = (tmp_path / "relay.db").read_bytes()
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").write_bytes(older)
+    if end == "crash":
+        (tmp_path / "journal" / "end").unlink()
+        with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+            db.execute("UPDATE journal_state SET time = time - 100")
+    else:
+        assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+    for _ in range(2):
+        assert (await run(tmp_path, 0))[1] == 5
+        (doubt,) = doubts(tmp_path, PATH)
+        assert "has not heard of the last 5 events" in doubt.said
+    assert capsys.readouterr().out.count("relay.db is older than the journal advice") == 1
+    accept_journal(tmp_path, PATH)
+    assert ((await run(tmp_path, 0))[1], doubts(tmp_path, PATH)) == (10, [])
+
+
+async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> None:
+    await run(tmp_path, 5)
+    older = (tmp_path / "relay.db").read_bytes()
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").write_bytes(older)
+    (tmp_path / "journal" / "end").unlink()
+    await run(tmp_path, 0)
     assert doubts(tmp_path, PATH) == []
