@@ -1,6 +1,7 @@
 """Where the admin API listens: a unix socket that only relay's user and root can use, loopback addresses with a token,
 and addresses that answer /metrics and nothing else."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from relay.admin.answers import Handler, problem, problems
@@ -22,13 +24,17 @@ from relay.admin.status import ListenerStatus
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
 from relay.listen import Acceptor, AppRunner, Limits, Server
 from relay.socket_path import address_of
+from relay.threads import ADMIN
 
 SOCKET: Final = "admin.sock"
 BACKLOG: Final = 1024
 METRICS_LIMITS: Final = Limits(answer=30.0)
 """Whoever reaches the metrics needs no token; at the admin API, a live tap may be left unread."""
+LOOK_S: Final = 1.0
+"""How soon it is noticed that the unix socket was removed."""
 STOP_S: Final = 0.5
 """Seconds that requests under way have to end; a live tap never does by itself."""
+log = structlog.stdlib.get_logger()
 
 
 class Admin:
@@ -42,6 +48,7 @@ class Admin:
         self._api = Api(control, self._look)
         usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
+        self._local: Server
         self._runners: list[AppRunner] = []
         self._accepting: list[Acceptor] = []
         self.addresses: dict[str, list[str]] = {}
@@ -53,11 +60,30 @@ class Admin:
         everything = [*self._api.routes(), *chain(*others)]
         local = await self._server("admin", everything, [problems], Limits())
         self._listen([_bound(self._sockets)], local)
+        self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]
         remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
         admin = [f"unix:{self._sockets[1]}", *self._listen(_at(self._settings.listen), remote)]
         scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
         self.addresses = {"admin": admin, "metrics": self._listen(_at(self._metrics.listen), scraped)}
+
+    async def keep_socket(self) -> None:
+        """Make the unix socket anew whenever somebody has removed it, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if all(await ADMIN.run(_exist, self._sockets)):
+                continue
+            try:
+                fresh = _bound(self._sockets)
+            except OSError as error:
+                log.error("the admin socket was removed, cannot be made anew", error=str(error))
+                continue
+            before, *others = self._accepting
+            self._accepting = others
+            before.close()
+            self._listen([fresh], self._local)
+            self._accepting.insert(0, self._accepting.pop())
+            log.warning("the admin socket was removed, is made anew", socket=str(self._sockets[1]))
 
     def _look(self) -> Mapping[str, ListenerStatus]:
         """How its own listeners are."""
@@ -139,6 +165,10 @@ def _bound(paths: tuple[Path, Path]) -> socket.socket:
     if path != named:
         named.symlink_to(path)
     return bound
+
+
+def _exist(paths: Sequence[Path]) -> list[bool]:
+    return [path.exists() for path in paths]
 
 
 def _bound_at(path: Path) -> socket.socket:

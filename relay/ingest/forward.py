@@ -13,7 +13,6 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -174,11 +173,12 @@ class Others:
             finally:
                 writer.close()
 
-        await ADMIN.run(partial(socket.unlink, missing_ok=True))  # of the process before
+        await ADMIN.run(_make_room, socket)
         with address_of(socket) as address:
             server = await asyncio.start_unix_server(serve, address)
         async with server:
-            await server.serve_forever()
+            while await ADMIN.run(socket.exists):  # noqa: ASYNC110  else somebody has removed it: it is made anew
+                await asyncio.sleep(BIND_AGAIN_S)
 
     async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:
         try:
@@ -193,6 +193,12 @@ class Others:
         kind = self._source(handed.source).kind
         known = [kind(*fields) for fields in handed.kinds]
         return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids, handed.subject)
+
+
+def _make_room(socket: Path) -> None:
+    """Remove the socket of the process before; make the folder if somebody has removed that."""
+    socket.parent.mkdir(mode=0o700, exist_ok=True)
+    socket.unlink(missing_ok=True)
 
 
 def _said(error: Exception) -> str:

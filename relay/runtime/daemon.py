@@ -115,6 +115,7 @@ class Daemon:
         yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
+        yield "keep the admin socket", self._admin.keep_socket()
         if self._worker is not None:
             yield "say that the loop turns", keep_turning(self._notify)
         if self._first is not None:

@@ -15,6 +15,7 @@ import structlog
 from relay.runtime.process import StartError
 from relay.runtime.worker import Worker
 from relay.socket_path import address_of
+from relay.threads import ADMIN
 
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 30.0
@@ -23,6 +24,7 @@ GOOD_RUN_S: Final = 60.0
 LOOK_S: Final = 0.5
 HANG_S: Final = 30.0
 """A process whose event loop has not turned for so long is killed, unless a service manager says how long it may."""
+REMOVED_ADVICE: Final = "find out who removes files there: relay and its workers need that folder while they run"
 LIFE: Final = frozenset({b"READY=1", b"WATCHDOG=1", b"RELOADING=1", b"STOPPING=1"})
 """What is a sign of life of all that does the work; what else is said only shows that the event loop turns."""
 log = structlog.stdlib.get_logger()
@@ -94,8 +96,12 @@ class Supervised:
             try:
                 async with asyncio.TaskGroup() as group:
                     hearing = group.create_task(self._hear(notify), name=f"worker {self.worker.number}: hear")
+                    keeping = group.create_task(
+                        self._keep_socket(notify), name=f"worker {self.worker.number}: keep its socket"
+                    )
                     code = await process.wait()
                     hearing.cancel()
+                    keeping.cancel()
                 self._note_all(notify)  # its last words
                 return code
             finally:
@@ -107,11 +113,30 @@ class Supervised:
     def _listen(self, notify: socket.socket) -> None:
         """Make the socket at which the process says how it is, and its folder if somebody has removed that."""
         path = self.worker.notify
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         path.unlink(missing_ok=True)
         with address_of(path) as address:
             notify.bind(address)
         notify.setblocking(False)
+
+    async def _keep_socket(self, notify: socket.socket) -> None:
+        """Make the socket anew whenever somebody has removed it: the process would not be heard, and be killed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if await ADMIN.run(self.worker.notify.exists):
+                continue
+            told = {"worker": self.worker.number, "socket": str(self.worker.notify)}
+            try:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as fresh:
+                    self._listen(fresh)
+                    loop.remove_reader(notify)
+                    os.dup2(fresh.fileno(), notify.fileno(), inheritable=False)
+                    loop.add_reader(notify, self._note_all, notify)
+            except OSError as error:
+                log.error("the socket of a worker was removed, cannot be made anew", **told, error=str(error))
+            else:
+                log.warning("the socket of a worker was removed, is made anew", **told, advice=REMOVED_ADVICE)
 
     async def _hear(self, notify: socket.socket) -> None:
         """Hear how it is; kill it if that takes too long, once it is ready: a start may take its time each time."""

@@ -145,6 +145,7 @@ async def _run(
                 async with _listening(Admin(view, config.admin, config.metrics)) as admin:
                     pulse = JointPulse(notify, view, workers)
                     beside.append(group.create_task(pulse.run(), name="signs of life"))
+                    beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
                     _tell_start(config, show(sockets[0], config.ingest), admin)
                     await stop.wait()
                     if workers[0].worker.outlived:  # who connects from now on waits for the next relay

@@ -333,3 +333,33 @@ async def test_a_worker_that_cannot_start_ends_the_start(daemon: Any) -> None:
     await daemon.launch()
     assert await daemon.ended() == 1
     assert any("worker 1 ended with exit code 1, see above" in line for line in daemon.stderr), daemon.stderr
+
+
+async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_removes_them(daemon: Any) -> None:
+    """Looked at: the sockets at which workers are heard, asked and handed events; the admin API's, of one process and
+    of several."""
+    workers(daemon, 2)
+    daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
+    await daemon.start()
+    before, folder = children(daemon), daemon.state / "rendezvous"
+    shutil.rmtree(folder)
+    (daemon.state / "admin.sock").unlink()
+    names = ["admin-0.sock", "admin-1.sock", "first.sock", "notify-0.sock", "notify-1.sock"]
+    await daemon.until(lambda: sorted(one.name for one in folder.glob("*.sock")), lambda found: found == names)
+    told = daemon.logged("the socket of a worker was removed, is made anew")
+    assert {line["socket"] for line in told} == {str(folder / "notify-0.sock"), str(folder / "notify-1.sock")}
+    await daemon.until((daemon.state / "admin.sock").exists, bool)
+    status = await command(daemon, "status", "--json")
+    assert [one["away"] for one in status["workers"]] == [False, False]
+    os.kill(before[0], signal.SIGKILL)
+    await daemon.until(lambda: daemon.logged("worker runs"), lambda lines: len(lines) == 3)
+    for number in range(6):
+        await send_until_taken(daemon, batch_of(number))
+    assert children(daemon)[1] == before[1]
+    assert await daemon.stop() == 0
+    workers(daemon, 1)
+    await daemon.start()
+    (daemon.state / "admin.sock").unlink()
+    await daemon.until((daemon.state / "admin.sock").exists, bool)
+    assert (await command(daemon, "status", "--json"))["journal"]["head"] == 6
+    assert await daemon.stop() == 0
