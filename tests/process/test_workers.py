@@ -352,9 +352,9 @@ async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_remov
     status = await command(daemon, "status", "--json")
     assert [one["away"] for one in status["workers"]] == [False, False]
     os.kill(before[0], signal.SIGKILL)
-    await daemon.until(lambda: daemon.logged("worker runs"), lambda lines: len(lines) == 3)
+    await daemon.until(lambda: daemon.logged("worker runs"), lambda lines: len(lines) == 3, 90)
     for number in range(6):
-        await send_until_taken(daemon, batch_of(number))
+        await send(daemon, batch_of(number))
     assert children(daemon)[1] == before[1]
     assert await daemon.stop() == 0
     workers(daemon, 1)
