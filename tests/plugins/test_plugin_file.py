@@ -249,7 +249,7 @@ async def test_one_file_that_cannot_be_written_holds_up_only_its_own_events(conn
     good, bad = (make_event({"id": name}, Kind("s", name)) for name in "ab")
     outcomes = await file.deliver(Batch([Block.of([good, bad]), Block.of([good]), Block.of([bad, good])]))
     assert [isinstance(outcome, Retry) for outcome in outcomes] == [False, True, False, True, False]
-    assert "Is a directory" in outcomes[1].reason
+    assert "is no regular file" in outcomes[1].reason
     assert ids(tmp_path / "a") == ["a", "a", "a"]
 
 
