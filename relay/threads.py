@@ -5,6 +5,7 @@ default pool if a plugin uses that. Senders, lanes and admins notice nothing.
 """
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -59,5 +60,6 @@ def leave(code: int) -> NoReturn:
         thread.join(max(0.0, deadline - time.monotonic()))
     if stuck := sorted(thread.name for thread in others if thread.is_alive()):
         log.warning("threads do not end, relay stops without them", threads=stuck)
+        logging.shutdown()  # writes what waits
         os._exit(code)
     sys.exit(code)

@@ -174,7 +174,7 @@ async def test_what_a_connector_settles_by_itself_costs_no_rate(tmp_path: Path, 
     async with bench(tmp_path, rate=2, concurrency=concurrency) as it:
 
         def by_itself(batch: Batch) -> list[Outcome]:
-            bad = [b"bad" in body for body in batch.bodies()]
+            bad = [b'"bad"' in body for body in batch.bodies()]
             if way == "refused whole" and all(bad):
                 raise own  # type: ignore[misc]
             return [own if one else DELIVERED for one in bad]
@@ -200,7 +200,9 @@ async def test_what_a_connector_settles_by_itself_costs_no_rate_of_a_replay(tmp_
 
 async def test_the_rate_holds_for_what_is_sent_among_events_that_are_not(tmp_path: Path) -> None:
     async with bench(tmp_path, rate=20, concurrency=4) as it:
-        it.connector.answer = lambda batch: [DELIVERED if b"good" in body else Skipped("no") for body in batch.bodies()]
+        it.connector.answer = lambda batch: [
+            DELIVERED if b'"good"' in body else Skipped("no") for body in batch.bodies()
+        ]
         bodies = [make_event(n=n) for n in range(100)] + [make_event(good=n) for n in range(60)]
         await it.journal.append([KIND] * len(bodies), random.Random(1).sample(bodies, len(bodies)))
         began = time.monotonic()
@@ -212,7 +214,7 @@ async def test_what_a_connector_settles_by_itself_does_not_say_that_the_destinat
     with capture_logs() as logs:
         async with bench(tmp_path, concurrency=2, batch={"events": 1}) as it:
             it.connector.answer = lambda batch: [
-                Reject("no identity") if b"bad" in body else Retry("busy") for body in batch.bodies()
+                Reject("no identity") if b'"bad"' in body else Retry("busy") for body in batch.bodies()
             ]
             await it.journal.append([KIND] * 21, [make_event(n=0), *(make_event(bad=n) for n in range(20))])
             await it.until(lambda: it.fleet.lanes[0].cursor.counts.parked == 20)

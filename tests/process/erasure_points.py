@@ -25,15 +25,15 @@ write_line = os.write
 
 
 class Target(Connector, type="target"):
-    """Refuses poison, takes nothing else until it is told to, and writes down whom it has erased."""
+    """Refuses poison, accepts nothing else until it is told to, and writes down whom it has erased."""
 
     written: int
-    takes = False
+    accepts = False
 
     async def deliver(self, batch: Batch) -> None:
         if any(b"poison" in body for body in batch.bodies()):
             raise Reject(f"HTTP 400: poison of {EXTERNAL}")
-        if not self.takes:
+        if not self.accepts:
             raise Retry("not now")
         for event in batch:
             write_line(self.written, f"{event.id}\n".encode())
@@ -61,7 +61,7 @@ async def scenario(folder: Path, *, makes: bool) -> None:
             while not erasures(folder)[0].done:
                 await asyncio.sleep(0.002)
             erase.cancel()
-            Target.takes = True
+            Target.accepts = True
             while fleet.lanes[0].cursor.position < journal.head:
                 await asyncio.sleep(0.002)
         fleet.stop()

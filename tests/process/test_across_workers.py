@@ -153,8 +153,10 @@ async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_el
         assert await daemon.stop() == 0
         workers(daemon, 1)
         await daemon.start()
-        await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].state == "failing" and len(now.workers) == 2)
-        assert seen(daemon).lanes[0].pending == 40
+        await daemon.until(
+            lambda: seen(daemon),
+            lambda now: (now.lanes[0].state, now.lanes[0].pending, len(now.workers)) == ("failing", 40, 2),
+        )
         destination.behaviour = 200
         await daemon.settled("hook", 40)
         now = await daemon.until(lambda: seen(daemon), lambda now: len(now.workers) == 1)
