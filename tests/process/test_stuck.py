@@ -105,7 +105,8 @@ async def test_a_connector_that_hangs_holds_up_nobody_else(stuck: Any, in_a_thre
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Any, workers: int) -> None:
-    (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking"))
+    everywhere = PLUGIN.replace("self.folder", f"Path({str(stuck.state)!r})")  # each worker has a folder of its own
+    (stuck.plugins / "disk.py").write_text(everywhere.format(in_a_thread="self.run_blocking"))
     async with Destination() as hook:
         stuck.configure("10-all", TABLES % hook.url)
         stuck.configure("20-workers", f"[runtime]\nworkers = {workers}\n" if workers > 1 else "")
