@@ -74,26 +74,26 @@ def is_well(lane: LaneStatus, now: float) -> bool:
 
 def said_of_lane(lane: LaneStatus, now: float) -> str:
     """One sentence on a lane: how it is, what waits, what to do."""
-    parts = [_how(lane, now), _waiting(lane, now), *_advice(lane)]
-    if lane.notice:
-        parts.append(lane.notice)
-    if lane.parked_now:
-        parts.append(f"{lane.parked_now:,} parked (relay parked list --connector {lane.connector})")
-    if lane.parked_removed:
-        parts.append(_removed(lane.parked_removed))
-    return f"{lane.connector}: {'; '.join(parts)}"
+    listed = f"relay parked list --connector {lane.connector}"
+    return (
+        f"{lane.connector}: {'; '.join([_how(lane, now), _waiting(lane, now), *_advice(lane), *_beside(lane, listed)])}"
+    )
 
 
 def said_of_source(source: SourceStatus, now: float) -> str:
     """One sentence on a source."""
-    parts = [_taking(source, now)]
-    if source.notice:
-        parts.append(source.notice)
-    if source.parked_now:
-        parts.append(f"{source.parked_now:,} parked (relay parked list --source {source.source} --cause unreadable)")
-    if source.parked_removed:
-        parts.append(_removed(source.parked_removed))
-    return f"{source.source}: {'; '.join(parts)}"
+    listed = f"relay parked list --source {source.source} --cause unreadable"
+    return f"{source.source}: {'; '.join([_taking(source, now), *_beside(source, listed)])}"
+
+
+def _beside(one: LaneStatus | SourceStatus, listed: str) -> Iterator[str]:
+    """Its notice and its parked events, which the command `listed` shows."""
+    if one.notice:
+        yield one.notice
+    if one.parked_now:
+        yield f"{one.parked_now:,} parked ({listed})"
+    if one.parked_removed:
+        yield _removed(one.parked_removed)
 
 
 def _removed(events: int) -> str:
