@@ -8,6 +8,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -19,7 +20,9 @@ HEED_S: Final = 2.0
 """Seconds that work has to end after it was cancelled."""
 TRACE_CHARS: Final = 20_000
 """Of a traceback that is logged."""
-
+BLOCKED_S: Final = 0.1
+"""Seconds for which a guest's call may hold up the event loop before the log says so."""
+BLOCKED_ADVICE: Final = "a plugin must not block: no requests, files or sleeps in this call, and less work"
 
 ODD: Final = (Exception, SystemExit, BaseExceptionGroup)
 """What guests raise, for a command, which Ctrl-C has to end."""
@@ -72,6 +75,33 @@ class contained:  # noqa: N801  used as a function, as those of contextlib are
         """Raises Escape."""
         if error is not None and (other := escaped(error)) is not error:
             raise other from error
+
+
+class quick(contained):  # noqa: N801  used as a function
+    """The same for a call on the event loop: the log tells if it was blocked for BLOCKED_S or more."""
+
+    def __init__(self, call: str, **whose: str) -> None:
+        """`call` is the method's name, `whose` names its plugin's table, such as `source="braze"`."""
+        self._call, self._whose = call, whose
+
+    def __enter__(self) -> None:
+        """Look at the clock."""
+        self._began = perf_counter()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Raises Escape."""
+        if (seconds := perf_counter() - self._began) >= BLOCKED_S:
+            tell_blocked(self._call, seconds, **self._whose)
+        super().__exit__(kind, error, trace)
+
+
+def tell_blocked(call: str, seconds: float, **whose: str) -> None:
+    """Log that a guest's call has held up the event loop. Where `quick` costs too much, whoever calls a guest compares
+    the time with BLOCKED_S."""
+    import structlog  # late: `relay check` does without it
+
+    log = structlog.stdlib.get_logger()
+    log.warning("a plugin held up relay", **whose, call=call, seconds=round(seconds, 3), advice=BLOCKED_ADVICE)
 
 
 def escaped(error: BaseException) -> BaseException:

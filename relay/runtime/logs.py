@@ -18,7 +18,7 @@ from relay.words import escape, escape_json
 QUIET_S: Final = 60.0
 VARIANTS: Final = 10
 ANY_OTHER: Final = object()
-KEYS: Final = ("event", "listener", "source", "connector", "worker", "status")
+KEYS: Final = ("event", "listener", "source", "connector", "filter", "call", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
 STANDARD_ERROR: Final = 2
 
