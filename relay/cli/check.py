@@ -19,6 +19,7 @@ from relay.config import (
     Registry,
     find_unmade,
     load,
+    mistakes_of,
 )
 from relay.words import counted
 
@@ -79,8 +80,6 @@ def _checked(
     except ConfigError as error:
         return None, error.mistakes, error.warnings
     if unmade := find_unmade(loaded.config, Path(state_folder())):
-        from relay.deliver import mistakes_of  # late: a check of what is good does without its libraries
-
         return None, mistakes_of(unmade), loaded.warnings
     return loaded, (), loaded.warnings
 

@@ -1,12 +1,12 @@
 """Turns conf.d into one typed `Config`, or into every mistake at once, and finds the plugins it may use."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_ipv4
-from relay.config.crosscheck import leaves
 from relay.config.discovery import PLUGIN_FOLDERS
 from relay.config.effective import Effective, effective
 from relay.config.files import CONF_FOLDERS
 from relay.config.load import Loaded, load
-from relay.config.make import Failure, Made, NotMade, find_unmade, make_connectors, make_sources
+from relay.config.make import Failure, Made, NotMade, find_unmade, make_connectors, make_sources, mistakes_of
+from relay.config.merge import leaves
 from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
     AdminSettings,
@@ -21,12 +21,14 @@ from relay.config.model import (
     RuntimeSettings,
 )
 from relay.config.private import HIDDEN
+from relay.config.redaction import LOG, Redaction
 from relay.config.registry import PluginInfo, Registry
 from relay.config.tls import TlsError, TlsSettings, server_context, worry
 
 __all__ = [
     "CONF_FOLDERS",
     "HIDDEN",
+    "LOG",
     "PLUGIN_FOLDERS",
     "Address",
     "AdminSettings",
@@ -46,6 +48,7 @@ __all__ = [
     "NotMade",
     "ParkedSettings",
     "PluginInfo",
+    "Redaction",
     "Registry",
     "RuntimeSettings",
     "TcpAddress",
@@ -59,6 +62,7 @@ __all__ = [
     "load",
     "make_connectors",
     "make_sources",
+    "mistakes_of",
     "server_context",
     "shown",
     "takes_ipv4",

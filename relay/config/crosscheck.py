@@ -10,17 +10,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from relay.api import Connector, Secret, Source
 from relay.api.settings import write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
 from relay.config.locate import KeyPath
-from relay.config.merge import Merged, is_reference
+from relay.config.merge import Merged, is_reference, leaves
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.private import plain_secret
-from relay.guests import ODD
+from relay.config.redaction import Redaction
+from relay.guests import ODD, text_of
 
 SUGGESTED: Final = 100
 """Who lists more types that are not known has types of their own, and did not mistype so many."""
@@ -159,9 +158,10 @@ def kept_users(
 def doubts(tables: Mapping[str, Configured[Any, Any]], kind: str, merged: Merged) -> Iterator[Mistake]:
     """Find settings that their models warn of."""
     for name, table in tables.items():
+        clean = Redaction(table.settings).clean
         for about, reason in table.settings.warnings():
             place = (kind, name, about.split()[0])
-            yield merged.mistake(place, reason)
+            yield merged.mistake(place, clean(text_of(reason)))
 
 
 def large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
@@ -263,21 +263,6 @@ def doubtful_secrets(path: KeyPath, settings: object, merged: Merged) -> Iterato
 def is_only_elsewhere(secret: Secret) -> bool:
     """Tell whether systemd would give us the secret, and this process was not started by systemd."""
     return secret.how == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ
-
-
-def leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
-    """All values in a table or in settings, a reference to a secret being one value."""
-    if isinstance(value, BaseModel):
-        value = vars(value)
-    if isinstance(value, Mapping) and not is_reference(value):
-        inner = list(value.items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        inner = list(enumerate(value))
-    else:
-        yield path, value
-        return
-    for key, item in inner:
-        yield from leaves((*path, key), item)
 
 
 def _tables(merged: Merged, kind: str) -> list[tuple[str, dict[str, Any]]]:

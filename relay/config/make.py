@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from relay.api import Connector, Filter, Secret, Source
-from relay.config.crosscheck import leaves
+from relay.config.merge import leaves
+from relay.config.mistake import Mistake
 from relay.config.model import Config, Configured
-from relay.guests import contained
+from relay.config.redaction import LOG, Redaction
+from relay.guests import contained, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,19 @@ def find_unmade(config: Config, folder: Path) -> list[Failure]:
     return making.failures
 
 
+def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:
+    """What cannot be made, as mistakes of the configuration, without what the tables keep secret."""
+    return [
+        Mistake(
+            file=one.table.file,
+            line=one.table.line,
+            key=f"{one.kind}.{one.table.name}",
+            reason=f"cannot be made: {Redaction(one.table.settings).clean(named(one.error))}",
+        )
+        for one in failures
+    ]
+
+
 def _is_whole(table: Configured[Any, Any]) -> bool:
     return not any(isinstance(leaf, Secret) and leaf.problem for _, leaf in leaves((), table.settings))
 
@@ -76,6 +91,7 @@ class _Making:
 
     def one(self, kind: str, table: Configured[Any, Any], **more: Any) -> Any:
         """Make one; None if that fails, which is noted once a table."""
+        LOG.note(kind, table.name, table.settings)
         try:
             with contained():
                 return table.plugin(table.name, table.settings, **more)

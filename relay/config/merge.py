@@ -1,8 +1,10 @@
 """Puts the tables of all files together, and remembers which file each key came from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
+
+from pydantic import BaseModel
 
 from relay.config.files import Document
 from relay.config.locate import KeyPath
@@ -64,6 +66,21 @@ def is_reference(value: object) -> bool:
         return False
     ((how, name),) = value.items()
     return how in SECRET_KEYS and isinstance(name, str) and name != ""
+
+
+def leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
+    """All values in a table or in settings, a reference to a secret being one value."""
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    if isinstance(value, Mapping) and not is_reference(value):
+        inner = list(value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = list(enumerate(value))
+    else:
+        yield path, value
+        return
+    for key, item in inner:
+        yield from leaves((*path, key), item)
 
 
 def _is_table(value: object) -> TypeGuard[dict[str, Any]]:

@@ -15,7 +15,8 @@ from relay.api.secret import SECRET_FORMS
 from relay.api.settings import BYTES, CONTRADICTION, SECONDS, Settings, parse_duration, parse_size, write_quantity
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest, dotted
-from relay.guests import ODD
+from relay.config.redaction import Redaction
+from relay.guests import ODD, text_of
 
 Place = tuple[str | int, ...]
 KEY: Final = "[key]"
@@ -65,10 +66,13 @@ def validated(table: object, model: type[S]) -> S:
 def translate(
     error: ValidationError, table: object, model: type[Settings], path: Sequence[str | int], merged: Merged
 ) -> list[Mistake]:
-    """Turn the errors of a table at `path`, checked as a `model`, into mistakes. They repeat no value of the file."""
+    """Turn the errors of a table at `path`, checked as a `model`, into mistakes. They repeat no value of the file, and no
+    secret, whatever a plugin's own check says."""
     details = error.errors(include_url=False, include_input=False)
     more = _contradictions(table, model, details)
-    return [_mistake(detail, model, path, merged) for detail in (*details, *more)]
+    clean = Redaction(table if isinstance(table, dict) else {}).clean
+    found = [_mistake(detail, model, path, merged) for detail in (*details, *more)]
+    return [replace(one, reason=clean(text_of(one.reason))) for one in found]
 
 
 def _contradictions(table: object, model: type[Settings], found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:

@@ -3,6 +3,5 @@
 from relay.deliver.erasing import Eraser
 from relay.deliver.fleet import Fleet
 from relay.deliver.outfit import Changes
-from relay.deliver.redaction import mistakes_of
 
-__all__ = ["Changes", "Eraser", "Fleet", "mistakes_of"]
+__all__ = ["Changes", "Eraser", "Fleet"]

@@ -19,6 +19,7 @@ import structlog
 
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings
 from relay.api.blocking import LeftBehind
+from relay.config import Redaction
 from relay.deliver.breaker import Breaker
 from relay.deliver.health import Health
 from relay.deliver.meter import Meter
@@ -26,7 +27,6 @@ from relay.deliver.notes import Notes
 from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.parking import Parking, key_of
-from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge

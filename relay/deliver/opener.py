@@ -12,7 +12,7 @@ import structlog
 
 from relay.api import Connector, Retry, Unauthorized
 from relay.api.blocking import LeftBehind
-from relay.deliver.redaction import Redaction
+from relay.config import Redaction
 from relay.guests import Late, limited, named, text_of, trace_of
 
 AGAIN_S: Final = 10.0

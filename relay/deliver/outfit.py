@@ -10,9 +10,8 @@ import structlog
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection, without_opt_in
-from relay.config import Config, ConfigError, Configured, Made, NotMade, make_connectors
+from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live import LiveLane
-from relay.deliver.redaction import Redaction, mistakes_of
 from relay.guests import limited, reason_of
 from relay.journal import Cursor, Journal, State
 from relay.route import Route

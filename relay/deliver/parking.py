@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from relay.api import Batch, Connector, ConnectorSettings, Event
+from relay.config import Redaction
 from relay.deliver.meter import Meter
-from relay.deliver.redaction import Redaction
 from relay.deliver.verdict import Verdict
 from relay.guests import trace_of
 from relay.journal import Parked, State

@@ -11,8 +11,8 @@ import structlog
 
 from relay.api import Connector, Delivered, Retry
 from relay.api.blocking import LeftBehind
+from relay.config import Redaction
 from relay.deliver.opener import Opener
-from relay.deliver.redaction import Redaction
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
 from relay.guests import limited, trace_of

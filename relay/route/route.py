@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
+from relay.config import Redaction
 from relay.guests import named
 
 
@@ -106,7 +107,7 @@ def applied(step: Filter, event: Event) -> Event | Failed | None:
     try:
         following = step.apply(event)
     except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
-        return Failed(event, f"filter {step.name}: {named(error)}")
+        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(named(error))}")
     if following is None or isinstance(following, Event):
         return following
     return Failed(event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None")

@@ -21,8 +21,8 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
-from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources
-from relay.deliver import Changes, Eraser, Fleet, mistakes_of
+from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources, mistakes_of
+from relay.deliver import Changes, Eraser, Fleet
 from relay.ingest import First, Ingest, Others
 from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from relay.config import LogSettings
+from relay.config import LOG, LogSettings
 from relay.runtime.log_writer import LogWriter
 from relay.words import escape, escape_json
 
@@ -103,14 +103,21 @@ class _Numbered:
 def _formatter(shared: list[Any], *, console: bool, colors: bool) -> logging.Formatter:
     if console:
         render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-        last: list[Any] = [structlog.processors.format_exc_info, _escaped, render]
+        last: list[Any] = [structlog.processors.format_exc_info, _without_secrets, _escaped, render]
     else:
         renamer = structlog.processors.EventRenamer("message")  # an event is something else here
-        last = [structlog.processors.format_exc_info, renamer, structlog.processors.JSONRenderer(serializer=_json)]
+        render = structlog.processors.JSONRenderer(serializer=_json)
+        last = [structlog.processors.format_exc_info, _without_secrets, renamer, render]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No value tells a secret, whoever logs it: relay, a plugin, or a library that a plugin uses."""
+    LOG.clean(line)
+    return line
 
 
 def _escaped(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -26,10 +26,12 @@ from relay.admin import (
     time_to,
 )
 from relay.admin.rates import NOW_S
-from relay.config import Config
+from relay.api import Connector
+from relay.config import Config, Redaction
 from relay.deliver import Fleet
 from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
+from relay.guests import contained, named, text_of
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal
@@ -163,8 +165,8 @@ class Looks:
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
-            notice=lane.connector.notice,
-            writes=str(lane.connector.writes or ""),
+            notice=_said_by(lane.connector, "notice"),
+            writes=_said_by(lane.connector, "writes"),
         )
 
     async def _received(self, lane: LiveLane) -> float | None:
@@ -206,6 +208,16 @@ def _state(lane: LiveLane) -> tuple[State, Literal["admin", "destination"] | Non
     if trouble is None or trouble.over is not None:
         return "working", None, None
     return ("paused", "destination", trouble.paused) if trouble.paused else ("failing", None, trouble.since)
+
+
+def _said_by(connector: Connector, name: str) -> str:
+    """What a connector says of itself by this attribute, in a text without secrets."""
+    try:
+        with contained():
+            said = getattr(connector, name)
+    except Exception as error:  # a property of a plugin
+        said = f"{name} cannot be read: {named(error)}"
+    return Redaction(connector.settings).clean(text_of("" if said is None else said))
 
 
 def _last_error(lane: LiveLane) -> LastError | None:

@@ -28,8 +28,7 @@ import structlog
 
 from relay import __version__
 from relay.admin import Admin, runtime_folder
-from relay.config import Config, ConfigError, find_unmade
-from relay.deliver import mistakes_of
+from relay.config import Config, ConfigError, find_unmade, mistakes_of
 from relay.ingest import bind, close, show
 from relay.journal.folders import worker_folders
 from relay.journal.leftover import has_work

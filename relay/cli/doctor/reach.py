@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from relay.api import Connector, Secret
 from relay.cli.doctor.finding import Finding, Installation
-from relay.config import Configured, leaves
-from relay.deliver.redaction import Redaction
+from relay.config import Configured, Redaction, leaves
 from relay.guests import contained, limited, reason_of
 
 PROBE_S: Final = 8.0

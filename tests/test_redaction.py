@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from relay.api import ConnectorSettings, Secret, Settings
-from relay.deliver.redaction import SHORTEST, Redaction
+from relay.config.redaction import SHORTEST, LogRedaction, Redaction
 
 TOKEN, KEY, PASSWORD, IN_SET = "tok/en+Hunter2==", "Bearer k3y-Value", "p\u00e4ss  word", "9876"
 
@@ -108,3 +108,43 @@ def test_of_urls_the_host_alone_is_told(url: str, text: str, cleaned: str, monke
 
 def test_without_secrets_nothing_is_changed() -> None:
     assert Redaction(ConnectorSettings(type="file")).clean("HTTP 400: ...") == "HTTP 400: ..."
+
+
+class Odd:
+    def __str__(self) -> str:
+        return "odd s3cret-token"
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_no_value_of_a_line_tells_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONG", "s3cret-token")
+    monkeypatch.setenv("SHORT", "s3cr")
+    log = LogRedaction()
+    log.note("source", "hook", Chatty(type="chatty", token=Secret("env", "LONG")))
+    log.note("connector", "sink", Chatty(type="chatty", token=Secret("env", "SHORT")))
+    values = {"text": "a s3cret-token", "list": ["s3cret-token", 7], "table": {"s": Odd()}, "odd": Mute(), "none": None}
+    line: dict[str, Any] = {"event": "got s3cret-token", "level": "info", **values, "large": "E" * 5_000_000}
+    log.clean(line)
+    assert line.pop("large") == "E" * 20_000
+    assert line.pop("odd") == "its text cannot be read: its __str__ fails"
+    clean = {"text": "a ...", "list": ["...", 7], "table": {"s": "odd ..."}, "none": None}
+    assert line == {"event": "got ...", "level": "info", **clean}
+    short: dict[str, Any] = {"event": "s3cr", "reason": "s3cr"}
+    log.clean(short)
+    assert short["reason"] == "s3cr", "a short secret may be a word: it is hidden in lines of its connector alone"
+    log.clean(short := short | {"connector": "sink"})
+    assert short == {"event": "...", "reason": "...", "connector": "sink"}
+
+
+def test_a_text_whose_key_is_named_like_a_secret_is_one() -> None:
+    """Also in a table that is no settings, for its mistakes."""
+    assert Redaction({"password": "hunter2", "name": "plain"}).clean("hunter2 is plain") == "... is plain"
+
+
+def test_a_secret_of_a_table_with_mistakes_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONG", "s3cret-token")
+    assert Redaction({"type": 7, "token": {"env": "LONG"}}).clean("no s3cret-token") == "no ..."

@@ -1,0 +1,140 @@
+"""Keeps the secrets of plugins out of logs, answers and the state: whoever is sent a secret may repeat it, and exceptions
+of HTTP clients tell URLs whole.
+
+`Redaction` is pure. What the log has to know of all plugins is kept once for the whole process, in `LOG`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from relay.api import Secret, Settings
+from relay.config.merge import is_reference, leaves
+from relay.config.private import HIDDEN, is_secret
+from relay.guests import TRACE_CHARS, text_of
+
+SHORTEST: Final = 4
+"""Characters of a secret at least, or of what a cut has left of it: hiding less would garble every text."""
+TOKEN: Final = 8
+"""Characters of a piece of a URL that may be a secret by itself, unless it is a word; and of a secret that is hidden in
+lines of the log that are about no plugin."""
+SECRETS: Final = 1000
+"""Secrets that the log knows, at most: the latest. Each reload may bring others."""
+PLAIN: Final = frozenset({"timestamp", "level", "source", "connector", "filter", "call", "listener"})
+"""Values of a line that relay alone writes."""
+_URL: Final = re.compile(r"\w[\w+.-]*://(?:([^/?#\s]*)@)?[^/?#\s]*(\S*)")
+
+
+class Redaction:
+    """Hides the values of all secrets in a plugin's settings, and what its URLs have beside the host, as they are or
+    percent-encoded, in either case. A text whose key is named like a secret counts as one.
+
+    Secrets of fewer than SHORTEST characters are not hidden. A table that is no settings, for its mistakes, will do.
+    """
+
+    def __init__(self, settings: Settings | Mapping[str, Any]) -> None:
+        plain = {text for text in _texts(settings) if len(text) >= SHORTEST}
+        encoded = {quote(text, safe=safe) for text in plain for safe in ("", "/")}
+        self._secrets = sorted((text.lower() for text in plain | encoded), key=len, reverse=True)
+        self._whole = re.compile("|".join(map(re.escape, self._secrets)), re.IGNORECASE)
+        starts = "|".join(re.escape(secret[:SHORTEST]) for secret in self._secrets)
+        self._start = re.compile(f"(?={starts})", re.IGNORECASE)
+
+    def clean(self, text: str) -> str:
+        """The text with "..." for every secret, also for one that the end of the text cuts off."""
+        if not self._secrets:
+            return text
+        for start in self._start.finditer(text):
+            rest = text[start.start() :].lower()
+            if any(secret.startswith(rest) for secret in self._secrets):
+                text = text[: start.start()] + HIDDEN
+                break
+        return self._whole.sub(HIDDEN, text)
+
+
+class LogRedaction:
+    """Hides secrets in lines of the log: those of its plugin in a line that names one, and long ones in all lines."""
+
+    def __init__(self) -> None:
+        self._settings: dict[tuple[str, str], Settings] = {}
+        self._redactions: dict[tuple[str, str], Redaction] = {}
+        self._long: dict[str, None] = {}
+        self._any: re.Pattern[str] | None = None
+
+    def note(self, kind: str, name: str, settings: Settings) -> None:
+        """Hide the secrets of a plugin from now on."""
+        self._settings[kind, name] = settings
+        self._redactions.pop((kind, name), None)
+        secrets = [leaf.reveal() for _, leaf in leaves((), settings) if isinstance(leaf, Secret) and not leaf.problem]
+        self._long |= dict.fromkeys(secret for secret in secrets if len(secret) >= TOKEN)
+        while len(self._long) > SECRETS:
+            del self._long[next(iter(self._long))]
+        self._any = re.compile("|".join(map(re.escape, self._long))) if self._long else None
+
+    def clean(self, line: MutableMapping[str, Any]) -> None:
+        """Hide what is secret in the values of a line, and cut them at TRACE_CHARS."""
+        cleans = [self._redaction(kind, line[kind]).clean for kind in ("source", "connector", "filter") if kind in line]
+        if self._any is not None:
+            cleans.append(self._clean_any)
+        for key, value in line.items():
+            if key not in PLAIN:
+                line[key] = _cleaned(value, cleans)
+
+    def _clean_any(self, text: str) -> str:
+        return self._any.sub(HIDDEN, text) if self._any else text
+
+    def _redaction(self, kind: str, name: object) -> Redaction:
+        key = (kind, str(name))
+        if (found := self._redactions.get(key)) is None:
+            found = Redaction(self._settings.get(key, {}))
+            if key in self._settings:
+                self._redactions[key] = found
+        return found
+
+
+LOG: Final = LogRedaction()
+"""Of this process: it knows every plugin that was made."""
+
+
+def _cleaned(value: object, cleans: Sequence[Callable[[str], str]]) -> object:
+    if isinstance(value, bool | int | float | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_cleaned(item, cleans) for item in value]
+    if isinstance(value, dict):
+        return {text_of(key): _cleaned(item, cleans) for key, item in value.items()}
+    text = value if isinstance(value, str) else text_of(value)
+    for clean in cleans:
+        text = clean(text)
+    return text[:TRACE_CHARS]
+
+
+def _texts(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
+    """The secrets as somebody may repeat them: also in one line, and without what comes before the last space ("Bearer"
+    in a header)."""
+    for path, leaf in leaves((), settings):
+        secret = Secret.parse(leaf) if is_reference(leaf) else leaf
+        if isinstance(secret, Secret):
+            value = "" if secret.problem else secret.reveal()
+            yield from _forms(value)
+        else:
+            value = str(leaf)
+            yield from _forms(value) if isinstance(leaf, str) and is_secret(path) else ()
+        yield from _in_urls(value)
+
+
+def _forms(value: str) -> tuple[str, ...]:
+    return value, " ".join(value.split()), value.rpartition(" ")[2]
+
+
+def _in_urls(text: str) -> Iterator[str]:
+    """The password of each URL, all behind the host, and of that what looks like a token."""
+    for user, target in _URL.findall(text):
+        pieces = [piece for piece in re.split(r"[/?&=#]", target) if len(piece) >= TOKEN and not _is_word(piece)]
+        for secret in (user.rpartition(":")[2], target.rstrip("/"), *pieces):
+            yield from (secret, unquote(secret))
+
+
+def _is_word(piece: str) -> bool:
+    return piece.isalpha() and piece.islower()
