@@ -8,6 +8,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from inspect import iscoroutine
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
@@ -30,6 +31,10 @@ ODD: Final = (Exception, SystemExit, BaseExceptionGroup)
 
 class Escape(Exception):
     """A guest raised what is no Exception: SystemExit, KeyboardInterrupt, a cancellation of its own accord."""
+
+
+class Wrong(Exception):
+    """A guest gave what it must not give; the text says what."""
 
 
 class Late(TimeoutError):
@@ -55,6 +60,27 @@ def named(error: BaseException) -> str:
 def reason_of(error: BaseException) -> str:
     """What an exception says, or its type if it says nothing. Never raises."""
     return text_of(error) or type(error).__name__
+
+
+def described(answer: object) -> str:
+    """What a guest returned where it should not, in words. A coroutine is ended: nobody is going to await it."""
+    if iscoroutine(answer):
+        answer.close()
+        return "a coroutine (it has to be a plain function, not async)"
+    return (
+        repr(answer) if answer is None or isinstance(answer, bool) else f"an object of the type {type(answer).__name__}"
+    )
+
+
+def kind_of(error: BaseException) -> str:
+    """The type of an exception, of an Escape that of what escaped."""
+    return type(error.__cause__ or error).__name__ if isinstance(error, Escape) else type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised, TRACE_CHARS at most, without what it says."""
+    at = error.__cause__ if isinstance(error, Escape) and error.__cause__ else error
+    return "".join(traceback.format_tb(at.__traceback__))[:TRACE_CHARS]
 
 
 def trace_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import click
 from relay.api import *
 
 class Hook(Source, type="hook"):
-    def authorize(self, headers):
+    def authorize(self, request):
         pass
 
 class Post(Connector, type="post"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from relay.api import *
 
 class Hook(Source, type="hook"):
-    def authorize(self, headers):
+    def authorize(self, request):
         pass
 
 class Open(Source, type="open"):

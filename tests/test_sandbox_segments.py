@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from relay.api import Denied, Malformed
+from relay.api import Denied, Malformed, Request
 from relay.sandbox.segments import Segment, SegmentSync
 from relay.testing import Destination
 from relay_plugins.heap_segments import HeapSegments
@@ -51,10 +51,10 @@ async def test_signatures(signature, settings, expected):
         await synced(hook, {"anna"}, signature=signature)
     request = hook.requests[0]
     if expected is None:
-        source().verify(request.headers, request.body)
+        source().verify(Request(request.body, request.headers))
         return
     with pytest.raises(expected):
-        source().verify(request.headers, request.body)
+        source().verify(Request(request.body, request.headers))
 
 
 async def test_a_signature_may_be_over_the_body_as_stringify_writes_it():
@@ -62,9 +62,9 @@ async def test_a_signature_may_be_over_the_body_as_stringify_writes_it():
         small = Segment(7, "s", "in", "out")  # JavaScript has no numbers as long as the other's id
         await synced(hook, {"grün"}, segment=small, signed="reserialized")
     request = hook.requests[0]
-    source(signed="reserialized").verify(request.headers, request.body)
+    source(signed="reserialized").verify(Request(request.body, request.headers))
     with pytest.raises(Denied):
-        source().verify(request.headers, request.body)
+        source().verify(Request(request.body, request.headers))
 
 
 async def test_a_call_has_all_that_heap_documents():
@@ -132,4 +132,4 @@ async def test_a_renamed_segment_a_sample_and_the_retired_drain():
     assert [call["data"]["segment"]["name"] for call in calls] == ["s", "new", "s", "s", "s"]
     assert [len(changes(call)[0]) for call in calls] == [1, 0, 2, 0, 1]
     assert calls[3]["action_type"] == "segment.users.drain"
-    source().decode(hook.requests[3].body)
+    source().decode(Request(hook.requests[3].body))

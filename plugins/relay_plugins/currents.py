@@ -5,7 +5,20 @@ from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
-from relay.api import LARGE, Decoded, Malformed, Source, Unreadable, Walk, is_dense, is_utf8, read_entries
+from relay.api import (
+    LARGE,
+    Decoded,
+    Entries,
+    Malformed,
+    Request,
+    Source,
+    SourceSettings,
+    Unreadable,
+    Walk,
+    is_dense,
+    is_utf8,
+    read_entries,
+)
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 DISABLED_AFTER_S: Final = 5 * 86400.0
@@ -43,23 +56,33 @@ class Currents(Source, type="currents"):
     catalogued: ClassVar[bool] = True
     disabled_after: ClassVar[float | None] = DISABLED_AFTER_S
 
-    def decode(self, body: bytes) -> Decoded:
+    def __init__(self, name: str, settings: SourceSettings) -> None:
+        super().__init__(name, settings)
+        self._all_kinds = self.kinds()
+
+    def decode(self, request: Request) -> Decoded:
         """Split a request body into events. Raises `Malformed`."""
-        body = body.strip()
+        body = request.body.strip()
         if not body:
-            return self._decoded([], [])
+            return self._decoded([], Entries())
         entries = _entries(body)
         try:
             if entries is not None:
-                return self._decoded([decode_head(entry) for entry in entries], entries)
+                return self._good(entries)
         except msgspec.ValidationError:
             pass
         each = _each_entry(body) if entries is None else entries
         return self._decoded(*read_entries(enumerate(each, 1), decode_head, "entry", "Currents event"))
 
-    def _decoded(self, heads: list[Head], bodies: list[Any], unreadable: Sequence[Unreadable] = ()) -> Decoded:
-        known, kind = self._kinds, self.kind
-        kinds = [known.get(head.event_type) or kind(head.event_type) for head in heads]
+    def _good(self, entries: list[Any]) -> Decoded:
+        """The events, if all entries are some. Raises ValidationError."""
+        kinds = self._all_kinds
+        if not self.settings.dedupe:
+            return Decoded([kinds[decode_head(entry).event_type] for entry in entries], Entries(entries))
+        return self._decoded([decode_head(entry) for entry in entries], Entries(entries))
+
+    def _decoded(self, heads: list[Head], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
+        kinds = [self._all_kinds[head.event_type] for head in heads]
         return Decoded(kinds, bodies, unreadable, [head.id for head in heads] if self.settings.dedupe else None)
 
 

@@ -11,7 +11,9 @@ from relay.api import (
     UNREADABLE,
     Contradiction,
     Decoded,
+    Entries,
     Malformed,
+    Request,
     Source,
     SourceSettings,
     Unreadable,
@@ -59,12 +61,13 @@ class Json(Source, type="json"):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         self._decode_head = _head_decoder(settings.type_field, settings.id_field)
+        self._all_kinds = self.kinds(settings.id_field, settings.time_field)
 
-    def decode(self, body: bytes) -> Decoded:
+    def decode(self, request: Request) -> Decoded:
         """Split a request body into events. Raises `Malformed`."""
-        body = body.strip()
+        body = request.body.strip()
         if not body:
-            return self._decoded([], [])
+            return self._decoded([], Entries())
         if body.startswith(b"["):
             return self._array(body)
         reason = _why_no_value(body)
@@ -97,17 +100,17 @@ class Json(Source, type="json"):
     def _good(self, entries: Sequence[Any]) -> Decoded | None:
         """The events, if every entry is one."""
         try:
-            return self._decoded([self._decode_head(entry) for entry in entries], entries)
+            return self._decoded([self._decode_head(entry) for entry in entries], Entries(entries))
         except UNREADABLE:
             return None
 
     def _each(self, entries: Iterable[tuple[int, Any]], word: str) -> Decoded:
         return self._decoded(*read_entries(entries, self._decode_head, word, "event"))
 
-    def _decoded(self, heads: list[Any], bodies: Sequence[Any], unreadable: Sequence[Unreadable] = ()) -> Decoded:
-        settings, kind = self.settings, self.kind
-        kinds = [kind(head.type, settings.id_field, settings.time_field) for head in heads]
-        return Decoded(kinds, bodies, unreadable, [str(head.id) for head in heads] if settings.dedupe else None)
+    def _decoded(self, heads: list[Any], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
+        kinds = [self._all_kinds[head.type] for head in heads]
+        ids = [str(head.id) for head in heads] if self.settings.dedupe else None
+        return Decoded(kinds, bodies, unreadable, ids)
 
 
 def _why_no_value(body: bytes) -> str:

@@ -29,9 +29,11 @@ from relay.api.outcome import (
     retry_after,
 )
 from relay.api.plugin import Plugin
+from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
-from relay.api.source import Decoded, Denied, Malformed, Source, SourceSettings, Unreadable, read_entries
+from relay.api.signature import check_hmac
+from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
 
 __all__ = [
     "DELIVERED",
@@ -52,6 +54,7 @@ __all__ = [
     "Delivered",
     "Denied",
     "Duration",
+    "Entries",
     "Event",
     "EventSelection",
     "Filter",
@@ -64,6 +67,8 @@ __all__ = [
     "Outcome",
     "Plugin",
     "Reject",
+    "Request",
+    "Response",
     "Retry",
     "RetrySettings",
     "Secret",
@@ -78,6 +83,7 @@ __all__ = [
     "Walk",
     "check",
     "check_headers",
+    "check_hmac",
     "hookimpl",
     "hookspec",
     "is_dense",

@@ -17,7 +17,8 @@ Currents)."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What many events have in common: the source they came by, their type, and where they keep id and time."""
+    """What many events have in common: the source they came by, their type, and where they keep id and time: the names
+    of fields at their top level. A source makes it by `self.kind("order.New", id_field="number")`."""
 
     source: str
     type: str

@@ -1,6 +1,6 @@
-"""The base of every source: who may send (`authorize`), and what a body means (`decode`)."""
+"""The base of every source: who may send (`authorize`, `verify`), and what a request means (`decode`)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hmac import compare_digest
@@ -12,6 +12,7 @@ from relay.api.event import Kind
 from relay.api.json_parts import UNREADABLE, read_entry, why_unreadable
 from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
+from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken
 from relay.api.settings import Duration, Rate, Settings, UrlPath
 
@@ -27,30 +28,48 @@ KINDS_REMEMBERED: Final = 4096
 """Distinct event types a source keeps in memory; a sender that invents types for ever costs no more than this."""
 
 
-class Malformed(Exception):
-    """The body as a whole is not of the agreed shape: the answer is 400 and nothing of it is kept."""
-
-
-class Denied(Exception):
-    """The sender's credentials are missing or wrong: the answer is 401."""
-
-
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """One entry of a good body that is no event: it is parked under the source with its reason."""
+    """One entry of a good body that is no event: it is parked under the source with its reason, and the others go on.
+
+    `Unreadable(b'{"id": 7}', "entry 3 has no event_type")`"""
 
     body: bytes
     reason: str
 
 
+class Entries(list[Any]):
+    """Bodies of events each of which a decoder has read as one JSON object, and which nobody changes any more. relay
+    takes them as they are; it reads all other bodies once more."""
+
+
+class Kinds(dict[str, Kind]):
+    """The kinds of a source's events by type, as they are asked for: KINDS_REMEMBERED at most."""
+
+    def __init__(self, source: str, id_field: str, time_field: str) -> None:
+        self._source, self._id_field, self._time_field = source, id_field, time_field
+
+    def __missing__(self, type: str) -> Kind:
+        if len(self) >= KINDS_REMEMBERED:
+            self.clear()
+        kind = self[type] = Kind(self._source, type, self._id_field, self._time_field)
+        return kind
+
+
 class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and each request makes one
-    """The events of one body: their kinds, their bytes (anything with the buffer interface), and what is unreadable."""
+    """The events of one body. Whatever is not as it is said here is the plugin's bug: the answer is 500, and nothing is
+    kept.
+
+    `Decoded([self.kind("order.New")], [b'{"id": "7", "total": 12}'], ids=["7"])`"""
 
     kinds: Sequence[Kind]
+    """One for each event: what `self.kind(type)` gives."""
     bodies: Sequence[Any]
+    """Each event's own bytes: one JSON object, which has the event's id."""
     unreadable: Sequence[Unreadable] = ()
     ids: Sequence[str] | None = None
-    """Of the events, in their order; only needed with `settings.dedupe`, without them no duplicate can be told."""
+    """Of the events, in their order, none of them empty. Without them no duplicate can be told (`dedupe`). What the
+    events' bodies say is the same: they are what connectors send as idempotency keys."""
     subject: str | None = None
     """What all events of the body tell the newest state of. They are duplicates only until the subject has other
     events; None: for as long as `settings.dedupe` says."""
@@ -88,21 +107,28 @@ class Source(Plugin):
     """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
     known_by: ClassVar[str] = "tokens"
     """The setting by which it knows its senders, for `relay check` to ask for."""
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    """HTTP methods that it takes, 405 for all others. `respond` answers those that are not POST."""
     makes: ClassVar[tuple[str, ...]] = ()
-    """Event types that it makes itself; those that senders say need not be known. What it makes of a body takes memory
-    beside the body, within `ingest.max_in_flight`."""
+    """Event types that it makes itself; those that senders say need not be known."""
     catalogued: ClassVar[bool] = False
     """Whether its event types are Braze's, so that one that is not in the catalogue is worth a word."""
     watches: ClassVar[bool] = False
     """Whether `kept` is to be called. With several workers all its events are then kept by the first one."""
 
+    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
+        super().__init_subclass__(type=type, **options)
+        if not isinstance(cls.accepted_status, int) or not 200 <= cls.accepted_status < 300:
+            raise TypeError(f"{cls.__name__}.accepted_status must be a number from 200 to 299")
+        for name in ("methods", "makes"):
+            if not isinstance(listed := getattr(cls, name), tuple) or not all(isinstance(one, str) for one in listed):
+                raise TypeError(f'{cls.__name__}.{name} must be a tuple of texts, such as ("ONE",)')
+
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name
         self.settings: Any = settings
         self._tokens = [b"Bearer " + token.reveal().encode() for token in settings.tokens]
-        self._kinds: dict[str, Kind] = {}
-        self.new_types: list[str] = []
-        """Of a source with `catalogued`, types that came for the first time, until somebody has looked at them."""
+        self._kinds: dict[tuple[str, str], Kinds] = {}
 
     @cached_property
     def log(self) -> "structlog.stdlib.BoundLogger":
@@ -112,24 +138,30 @@ class Source(Plugin):
         log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(source=self.name)
         return log
 
-    def authorize(self, headers: Mapping[str, str]) -> None:
-        """Raise `Denied` unless the request carries one of the source's bearer tokens (RFC 6750)."""
+    def authorize(self, request: Request) -> None:
+        """Raise `Denied` unless the request carries one of the source's bearer tokens (RFC 6750). Called before the
+        body is read, for POST alone."""
         if not self._tokens:
             return
-        given = headers.get("Authorization", "")
+        given = request.headers.get("Authorization", "")
         scheme, _, token = given.partition(" ")
         offered = b"Bearer " + token.strip().encode("utf-8", "surrogateescape")
         matches = [compare_digest(offered, known) for known in self._tokens]  # all of them: no early exit
         if scheme.lower() != "bearer" or not any(matches):
             raise Denied("wrong bearer token" if given else "a bearer token is required")
 
-    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
-        """Raise `Denied` unless a signature in the headers fits the body, or `Malformed`; nothing is signed by default.
-        The body is as it came but for its Content-Encoding."""
+    def verify(self, request: Request) -> None:
+        """Raise `Denied` unless a signature fits the body (see `check_hmac`), or `Malformed`; nothing is signed by
+        default. Return nothing: whatever is returned is a bug, so that no False lets a forged request pass."""
 
-    def decode(self, body: bytes) -> Decoded:
-        """Split a request body into events. Raises `Malformed`. Must be quick and change nothing of the source: it runs
-        on the event loop or, for a body of more than 256 KiB, in a thread."""
+    def respond(self, request: Request) -> Response | None:
+        """Answer a request that brings no events, such as the challenge by which a sender tries its webhook; None: it
+        brings events. Called after `verify`, and for all `methods` but POST, of which nothing is verified: what such a
+        request says to prove itself is for this method to compare. Raises `Denied`, `Malformed`."""
+
+    def decode(self, request: Request) -> Decoded:
+        """Split a request into events. Raises `Malformed`. Must be quick and change nothing of the source: as `verify`
+        and `respond` it runs on the event loop or, for a body of more than 256 KiB, in a thread."""
         raise NotImplementedError
 
     @property
@@ -155,26 +187,27 @@ class Source(Plugin):
     def recall(self, memory: str) -> None:
         """Go on with what was remembered. Any exception means that it cannot be read, and is told in the log."""
 
+    def kinds(self, id_field: str = "id", time_field: str = "time") -> Kinds:
+        """The kinds of this source's events by type, for many of them at once: `kinds[type]`. The names are those of
+        fields at the top level of each event."""
+        if (kinds := self._kinds.get((id_field, time_field))) is None:
+            kinds = self._kinds[id_field, time_field] = Kinds(self.name, id_field, time_field)
+        return kinds
+
     def kind(self, type: str, id_field: str = "id", time_field: str = "time") -> Kind:
         """The kind of this source's events of that type; one object per type, so use it rather than `Kind(...)`."""
-        kind = self._kinds.get(type)
-        if kind is None:
-            if len(self._kinds) >= KINDS_REMEMBERED:
-                self._kinds.clear()
-            kind = self._kinds[type] = Kind(self.name, type, id_field, time_field)
-            if self.catalogued:
-                self.new_types.append(type)
-        return kind
+        return self.kinds(id_field, time_field)[type]
 
 
 def read_entries(
     entries: Iterable[tuple[int, Any]], decode: Callable[[Any], T], entry: str, event: str
-) -> tuple[list[T], list[Any], list[Unreadable]]:
-    """What `decode` reads of each entry, the entries that it can read, and the others with their reasons.
+) -> tuple[list[T], Entries, list[Unreadable]]:
+    """What `decode`, a msgspec decoder of a struct, reads of each entry, the entries that it can read, and the others
+    with their reasons.
 
     `entries` come with their numbers and may raise ValueError where the body is no JSON; `entry` and `event` are the
     words for them. Raises `Malformed`, also if too many entries are unreadable."""
-    heads, bodies, unreadable = [], [], []
+    heads, bodies, unreadable = [], Entries(), []
     try:
         for number, one in entries:
             try:

@@ -94,7 +94,10 @@ class _Making:
         LOG.note(kind, table.name, table.settings)
         try:
             with contained():
-                return table.plugin(table.name, table.settings, **more)
+                made = table.plugin(table.name, table.settings, **more)
+                if getattr(made, "name", None) != table.name or getattr(made, "settings", None) is None:
+                    raise TypeError("its __init__ does not call super().__init__(name, settings)")
+                return made
         except Exception as error:  # a plugin's own code
             if not any(known.table is table for known in self.failures):
                 self.failures.append(Failure(kind, table, error))

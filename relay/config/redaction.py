@@ -1,5 +1,5 @@
-"""Keeps the secrets of plugins out of logs, answers and the state: whoever is sent a secret may repeat it, and exceptions
-of HTTP clients tell URLs whole.
+"""Keeps the secrets of plugins out of logs, answers and the state: whoever is sent a secret may repeat it, and
+exceptions of HTTP clients tell URLs whole.
 
 `Redaction` is pure. What the log has to know of all plugins is kept once for the whole process, in `LOG`.
 """

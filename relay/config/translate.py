@@ -66,8 +66,8 @@ def validated(table: object, model: type[S]) -> S:
 def translate(
     error: ValidationError, table: object, model: type[Settings], path: Sequence[str | int], merged: Merged
 ) -> list[Mistake]:
-    """Turn the errors of a table at `path`, checked as a `model`, into mistakes. They repeat no value of the file, and no
-    secret, whatever a plugin's own check says."""
+    """Turn the errors of a table at `path`, checked as a `model`, into mistakes. They repeat no value of the file,
+    and no secret, whatever a plugin's own check says."""
     details = error.errors(include_url=False, include_input=False)
     more = _contradictions(table, model, details)
     clean = Redaction(table if isinstance(table, dict) else {}).clean

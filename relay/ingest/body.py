@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from relay.config import IngestSettings
 from relay.ingest.pressure import Pressure
-from relay.ingest.problem import Problem
+from relay.ingest.problem import Problem, busy
 from relay.threads import UNPACKING
 
 fast_zlib: ModuleType
@@ -34,6 +34,7 @@ BARE: Final = -15
 CODING: Final = re.compile("[a-z]{1,8}")
 """A coding that may be told; anything else may be a secret that somebody put into the wrong header."""
 CODINGS: Final = 3
+RETRY_AFTER_S: Final = 1
 WINDOW_BITS: Final = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
@@ -47,21 +48,22 @@ class Body(AbstractContextManager["Body"]):
     async def read(self) -> bytes:
         """The body, decompressed. Raises Problem: 408, 411, 413, 415, 400 (broken gzip), 503."""
         declared, headers = self._request.content_length, self._request.headers
-        if declared is None and "Transfer-Encoding" not in headers:
-            raise Problem(
-                411, "a POST needs a Content-Length, also of 0, or Transfer-Encoding: chunked", Connection="close"
-            )
-        if declared is not None and declared > self._settings.max_body:
+        if declared is None:
+            if "Transfer-Encoding" not in headers:
+                reason = "a POST needs a Content-Length, also of 0, or Transfer-Encoding: chunked"
+                raise Problem(411, reason, Connection="close")
+        elif declared > self._settings.max_body:
             raise self._too_large()
         given = headers.get("Content-Encoding")
         coding = coding_of(given) if given else None
-        raw = await self._receive()
-        return raw if coding is None or not raw else await self._unpack(raw, coding)
-
-    async def _receive(self) -> bytes:
         content = self._request.content
         if content.is_eof():  # it came with the headers, as small bodies do: nothing to wait for
-            return self._taken_in(content.read_nowait())
+            raw = self._taken_in(content.read_nowait())
+        else:
+            raw = await self._receive(content)
+        return raw if coding is None or not raw else await self._unpack(raw, coding)
+
+    async def _receive(self, content: StreamReader) -> bytes:
         chunks = []
         try:
             async with asyncio.timeout(self._settings.read_timeout):
@@ -108,9 +110,12 @@ class Body(AbstractContextManager["Body"]):
     def hold(self, size: int) -> None:
         """Book bytes of the body, or for what was made of it. Raises Problem (503, or 413 if there is never room)."""
         pressure = self._pressure
-        if self._taken + size > pressure.limit:
-            raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
-        pressure.take(size)
+        used = pressure.used + size
+        if used > pressure.limit:
+            if self._taken + size > pressure.limit:
+                raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
+            raise busy("too many request bodies at a time (ingest.max_in_flight)", RETRY_AFTER_S)
+        pressure.used = used
         self._taken += size
 
     def _too_large(self) -> Problem:
@@ -119,7 +124,7 @@ class Body(AbstractContextManager["Body"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pressure.give(self._taken)
+        self._pressure.used -= self._taken
 
 
 def coding_of(header: str) -> str | None:

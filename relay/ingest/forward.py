@@ -22,6 +22,7 @@ import structlog
 
 from relay.api import Decoded, Source
 from relay.catalogue import Selection
+from relay.guests import reason_of
 from relay.journal import Unavailable
 from relay.socket_path import address_of
 from relay.threads import ADMIN
@@ -184,14 +185,14 @@ class Others:
         try:
             kept = Kept(handed.number, await self._keep(handed.source, self._decoded(handed)))
         except Exception as error:
-            kept = Kept(handed.number, 0, str(error) or type(error).__name__)
+            kept = Kept(handed.number, 0, reason_of(error))
         with suppress(*GONE):  # who asked may be no more
             writer.write(_frame(kept))
             await writer.drain()
 
     def _decoded(self, handed: Handed) -> Decoded:
-        kind = self._source(handed.source).kind
-        known = [kind(*fields) for fields in handed.kinds]
+        source = self._source(handed.source)
+        known = [Source.kind(source, *fields) for fields in handed.kinds]  # a plugin may have another `kind`
         return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids, handed.subject)
 
 

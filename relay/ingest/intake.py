@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
@@ -11,10 +11,9 @@ from typing import Final, TypeVar
 import structlog
 from aiohttp import web
 
-from relay.api import LARGE, Decoded, Denied, Malformed, Source
+from relay.api import LARGE, Decoded, Entries, Request, Response, Source
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
-from relay.guests import contained, escaped, text_of
 from relay.ingest.allow import Allowed, whence
 from relay.ingest.body import Body
 from relay.ingest.duplicates import Duplicates
@@ -23,6 +22,7 @@ from relay.ingest.guard import Guard
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
+from relay.ingest.source_calls import SourceCalls
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
 from relay.journal import Journal, Parked, Seen, SourceBooks, State, TooLarge, Unavailable
 from relay.words import REASON_CHARS
@@ -66,6 +66,7 @@ class Intake:
         """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
         self._first = first
         self.source, self._settings, self._pressure = source, settings, pressure
+        self.calls = SourceCalls(source)
         self._journal, self._state, self._save_soon = journal, state, save_soon
         steady = journal.clock.steady
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
@@ -87,18 +88,11 @@ class Intake:
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)
 
-    def recall(self, memory: str) -> None:
-        """Go on with what the source remembered."""
-        try:
-            with contained():
-                self.source.recall(memory)
-        except Exception as error:
-            log.error("what a source remembers cannot be read", source=self.source.name, error=text_of(error))
-
     def follow(self, before: "Intake") -> None:
         """Go on with what the intake before this one counted and remembers: the source has other settings now."""
         self.restore(before.books)
-        self.recall(before.source.remember())
+        if (memory := before.calls.remember()) is not None:
+            self.calls.recall(memory)
         self.traffic = before.traffic
         if self.duplicates is not None and before.duplicates is not None:
             self.duplicates, before.duplicates.window = before.duplicates, self.source.settings.dedupe
@@ -111,7 +105,7 @@ class Intake:
         except Problem as problem:
             return self._refuse(request, problem)  # and no word to the guard: it is not the source's sender
         if request.method != "POST":
-            return self._refuse(request, Problem(405, "events are sent by POST", Allow="POST"))
+            return self._respond(request)
         began = perf_counter()
         try:
             response = await self._take(request)
@@ -126,9 +120,26 @@ class Intake:
         self.traffic.answered(perf_counter() - began)
         return response
 
+    def _respond(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request that can bring no events, by which a sender may try its webhook."""
+        methods, began = self.source.methods, perf_counter()
+        try:
+            if request.method not in methods:
+                raise Problem(405, "events are sent by POST", Allow=", ".join(methods))
+            if self.draining:
+                raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
+            url = request.rel_url
+            response = self.calls.respond(Request(b"", request.headers, url.raw_query_string, request.method))
+            if response is None:
+                raise Problem(405, "events are sent by POST", Allow="POST")
+        except Problem as problem:
+            return self._refuse(request, problem)
+        self.traffic.answered(perf_counter() - began)
+        return _responded(response)
+
     def _refuse(self, request: web.BaseRequest, problem: Problem) -> web.Response:
         self.traffic.refused(problem.status)
-        if not self.draining:
+        if not self.draining and problem.status != 500:  # a plugin's bug is told with its name
             whose = {"source": self.source.name, "client": whence(request, self._settings.trusted_proxies)}
             log.warning("request refused", **whose, status=problem.status, reason=problem.detail)
         response = problem.response(request)
@@ -138,38 +149,34 @@ class Intake:
 
     async def _take(self, request: web.BaseRequest) -> web.Response:
         """Keep what a request brings. Raises Problem."""
-        try:
-            self.source.authorize(request.headers)
-            if self.draining:
-                raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
-            with Body(request, self._settings, self._pressure) as body:
-                content = await body.read()
-                if len(content) <= LARGE:
-                    self.source.verify(request.headers, content)
-                    decoded = self.source.decode(content)
-                else:
-                    loop = asyncio.get_running_loop()
-                    decoded = await loop.run_in_executor(DECODING, self._decode, request.headers, content)
-                made = sum(map(len, decoded.bodies)) if self.source.makes else 0  # others are views into the body
-                body.hold(EVENT_BYTES * len(decoded.bodies) + made)
-                if self.source.new_types:
-                    self._look_at_types()
-                if self._limit is not None:
-                    self._limit.take(len(decoded.bodies) + len(decoded.unreadable))
-                accepted = await self._keep(decoded)
-        except Denied as denied:
-            raise Problem(401, text_of(denied), WWW_Authenticate="Bearer") from None
-        except Malformed as malformed:
-            raise Problem(400, text_of(malformed)) from None
-        except BaseException as error:
-            if (other := escaped(error)) is error:
-                raise
-            raise other from error
-        return self._accepted(accepted, len(decoded.unreadable), len(decoded.bodies) - accepted)
+        asked = Request(b"", request.headers, request.rel_url.raw_query_string)
+        self.calls.authorize(asked)
+        if self.draining:
+            raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
+        with Body(request, self._settings, self._pressure) as body:
+            asked.body = content = await body.read()
+            if len(content) <= LARGE:
+                decoded = self.calls.read(asked)
+            else:
+                loop = asyncio.get_running_loop()
+                decoded = await loop.run_in_executor(DECODING, self.calls.read_in_thread, asked)
+            if isinstance(decoded, Response):
+                return _responded(decoded)
+            events, unreadable = len(decoded.bodies), len(decoded.unreadable)
+            made = 0 if type(decoded.bodies) is Entries else sum(map(len, decoded.bodies))  # Entries lie in the body
+            body.hold(EVENT_BYTES * events + made)
+            if self.calls.new_types:
+                self._look_at_types()
+            if self._limit is not None:
+                self._limit.take(events + unreadable)
+            accepted = await self._keep(decoded)
+        return self._accepted(accepted, unreadable, events - accepted)
 
     def _look_at_types(self) -> None:
-        """Note and tell which types are new here and not in the catalogue."""
-        types, self.source.new_types = self.source.new_types, []
+        """Note and tell which types are new here and not in the catalogue, if the source's are in there."""
+        types, self.calls.new_types = self.calls.new_types, []
+        if not self.source.catalogued:
+            return
         known = self.traffic.unknown_types
         for name in types:
             if len(known) >= UNKNOWN_TYPES:
@@ -181,10 +188,6 @@ class Intake:
                 told = {"source": self.source.name, "type": name, "group": group, "channel": channel}
                 log.warning("event type is not in the catalogue", **told, advice=UNKNOWN_ADVICE, always=True)
 
-    def _decode(self, headers: Mapping[str, str], content: bytes) -> Decoded:
-        self.source.verify(headers, content)
-        return self.source.decode(content)
-
     async def _keep(self, decoded: Decoded) -> int:
         """Put everything on disk; return how many events were no duplicates.
 
@@ -193,7 +196,9 @@ class Intake:
         try:
             if decoded.unreadable:
                 return await self._park_and_append(decoded)
-            return await self._append(decoded) if decoded.bodies else 0
+            if not decoded.bodies:
+                return 0
+            return await (self.keep(decoded) if self._first is None else self._append(decoded))
         except Unavailable as error:
             log.error("the journal takes no events", reason=str(error))
             raise busy(str(error), FULL_RETRY_AFTER_S) from None
@@ -211,15 +216,15 @@ class Intake:
         back, those in the journal cannot, so they come last. Raises Unavailable, sqlite3.Error."""
         if decoded.bodies and (reason := self._journal.refusing):
             raise Unavailable(reason)
-        numbers = await self._promptly(self._state.park(self._parked(decoded)))
+        parked = self._parked(decoded)
+        numbers = await self._promptly(self._state.park(parked))
         try:
             accepted = await self._append(decoded) if decoded.bodies else 0
         except Exception:
             with suppress(sqlite3.Error):  # then they lie there twice when they come again
                 await self._promptly(self._state.take_back(numbers))
             raise
-        reason = decoded.unreadable[0].reason
-        log.warning("unreadable events parked", source=self.source.name, events=len(numbers), reason=reason)
+        log.warning("unreadable events parked", source=self.source.name, events=len(numbers), reason=parked[0].reason)
         return accepted
 
     async def _promptly(self, work: Awaitable[T]) -> T:
@@ -265,27 +270,26 @@ class Intake:
 
     async def _tell_source(self, decoded: Decoded) -> None:
         """Have the source see what is on disk, and save what it remembers before the sender hears of it."""
-        self.source.kept(decoded.bodies)
+        self.calls.kept(decoded.bodies)
         await self.remember()
 
     async def look_after(self) -> None:
         """Have the source say what is overdue."""
-        with contained():
-            self.source.look_after()
+        self.calls.look_after()
         if self.source.watches:
             await self.remember()
 
     async def remember(self) -> None:
-        """Save what the source remembers."""
+        """Save what the source remembers, if it can say it."""
+        if (memory := self.calls.remember()) is None:
+            return
         try:
-            with contained():
-                memory = self.source.remember()
             await self._promptly(self._state.remember(self.source.name, memory))
         except sqlite3.Error as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 
     def _has_ids(self, decoded: Decoded) -> bool:
-        if decoded.ids is not None and len(decoded.ids) == len(decoded.bodies):
+        if decoded.ids is not None:
             return True
         source = self.source
         reason = f"sources of type {source.type} do not tell the ids of their events"
@@ -294,10 +298,10 @@ class Intake:
         return False
 
     def _parked(self, decoded: Decoded) -> list[Parked]:
-        source = self.source.name
+        source, clean = self.source.name, self.calls.clean
         return [
-            Parked(source, None, None, None, "unreadable", unreadable.reason[:REASON_CHARS], 0, unreadable.body)
-            for unreadable in decoded.unreadable
+            Parked(source, None, None, None, "unreadable", clean(one.reason[:REASON_CHARS]), 0, one.body)
+            for one in decoded.unreadable
         ]
 
     def _accepted(self, accepted: int, parked: int, duplicates: int) -> web.Response:
@@ -306,3 +310,10 @@ class Intake:
         body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
         status = self.source.accepted_status if accepted or parked or duplicates else 200
         return web.Response(status=status, body=body, headers=JSON)
+
+
+def _responded(response: Response) -> web.Response:
+    """The answer that a source gives by itself. It may repeat what was sent: nobody is to take it for anything else."""
+    kind = response.content_type + ("; charset=utf-8" if response.content_type.startswith("text/") else "")
+    headers = {"Content-Type": kind, "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=response.body, status=response.status, headers=headers)

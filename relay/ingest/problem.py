@@ -5,6 +5,8 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 
+from relay.words import REASON_CHARS
+
 
 class Problem(Exception):
     """A request that is not accepted, with the reason for the person who reads it."""
@@ -12,7 +14,7 @@ class Problem(Exception):
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail
+        self.detail = detail[:REASON_CHARS]
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def response(self, request: web.BaseRequest) -> web.Response:

@@ -156,7 +156,7 @@ class Ingest:
                 self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
         for name, memory in (await self._state.memories()).items():
             if name in self._intakes:
-                self._intakes[name].recall(memory)
+                self._intakes[name].calls.recall(memory)
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await ADMIN.run(forget_seen, self._state.folder, dedupes)
 

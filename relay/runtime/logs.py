@@ -106,8 +106,8 @@ def _formatter(shared: list[Any], *, console: bool, colors: bool) -> logging.For
         last: list[Any] = [structlog.processors.format_exc_info, _without_secrets, _escaped, render]
     else:
         renamer = structlog.processors.EventRenamer("message")  # an event is something else here
-        render = structlog.processors.JSONRenderer(serializer=_json)
-        last = [structlog.processors.format_exc_info, _without_secrets, renamer, render]
+        as_json = structlog.processors.JSONRenderer(serializer=_json)
+        last = [structlog.processors.format_exc_info, _without_secrets, renamer, as_json]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],

@@ -112,8 +112,8 @@ class Looks:
             rate=self._rates.change(("accepted", name), NOW_S),
             refusing=refusing,
             ack=traffic.ack.copy(),
-            incomplete=intake.source.incomplete,
-            notice=intake.source.notice,
+            incomplete=intake.calls.incomplete,
+            notice=intake.calls.notice,
             unknown_types=[*traffic.unknown_types],
         )
 

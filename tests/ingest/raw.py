@@ -9,7 +9,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from relay.api import Decoded, Source
+from relay.api import Decoded, Request, Source
 from relay.config import IngestSettings, TcpAddress
 from relay.ingest import Ingest
 from relay.journal import Journal, Limits, State
@@ -25,8 +25,8 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 class Buggy(Source):
     """Fails, and says what it failed on."""
 
-    def decode(self, body: bytes) -> Decoded:
-        raise ZeroDivisionError(body)
+    def decode(self, request: Request) -> Decoded:
+        raise ZeroDivisionError(request.body)
 
 
 class Relay:

@@ -61,7 +61,7 @@ async def test_the_kinds_are_those_of_its_source_and_no_more_than_that_remembers
                 task.cancel()
     assert kept[0].kinds[0] is kept[0].kinds[2]
     assert [kind.type for kind in kept[0].kinds] == ["a", "b", "a"]
-    assert len(first._kinds) <= KINDS_REMEMBERED
+    assert len(first.kinds()) <= KINDS_REMEMBERED
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -82,7 +82,7 @@ def test_a_worker_that_dies_while_its_events_are_kept_ends_nothing_in_the_first(
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             others = group.create_task(Others(keep, {"s": mine}.__getitem__).run(socket), name="others")
             await asyncio.sleep(0)
-            socket.parent.mkdir()
+            socket.parent.mkdir(exist_ok=True)
             await _dies_while_it_waits(group, socket, mine, asked)
             _, writer = await asyncio.open_unix_connection(str(socket))
             writer.write(NONSENSE)

@@ -14,7 +14,9 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from relay.api import Decoded
 from relay.config import TcpAddress, TlsSettings, UnixAddress
+from relay.ingest.intake import Intake
 from relay.listen import Acceptor, Server, limits
 from relay.listen import Limits as Granted
 from relay.listen.limits import HEAD_BYTES, LINE_BYTES
@@ -81,9 +83,27 @@ async def test_a_bug_is_told_with_its_place_and_without_what_a_sender_sent(
         request = GOOD.replace(b"/in", b"/buggy")
         answer = await relay.ask(request)
     assert answer.startswith(b"HTTP/1.1 500 ")
+    (line,) = relay.logs
+    assert (line["event"], line["log_level"], line["source"]) == ("bug in a source", "error", "buggy")
+    assert line["reason"] == "decode raised ZeroDivisionError"
+    assert "in decode" in line["traceback"]
+    assert b"source buggy: bug in its plugin" in answer
+    assert "jane@" not in str(relay.logs) + caplog.text + answer.decode()
+
+
+async def test_a_bug_of_relay_is_told_with_its_place_and_without_what_a_sender_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def keep(_: Intake, decoded: Decoded) -> int:
+        raise ZeroDivisionError(decoded.bodies)
+
+    monkeypatch.setattr(Intake, "keep", keep)
+    async with running(tmp_path) as relay:
+        answer = await relay.ask(GOOD)
+    assert answer.startswith(b"HTTP/1.1 500 ")
     (line,) = (one for one in relay.logs if one["event"] == "answering a request failed")
     assert (line["error"], line["log_level"], line["client"]) == ("ZeroDivisionError", "error", "127.0.0.1")
-    assert "in decode" in line["traceback"]
+    assert "in keep" in line["traceback"]
     assert "jane@" not in str(relay.logs) + caplog.text + answer.decode()
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.api import Malformed, SourceSettings
+from relay.api import Malformed, Request, SourceSettings
 from relay_plugins.currents import Currents
 
 
@@ -22,26 +22,26 @@ GOOD = b'{ "event_type" : "users.New", "id":"1", "later": {"n": 1e999, "\xc3\xa9
 
 def test_real_events_come_out_byte_for_byte_in_one_batch_and_alone(samples):
     source, events = currents(), [body.strip() for body in samples.values()]
-    together = source.decode(b'{"events": [' + b" ,\n".join(events) + b"]}")
+    together = source.decode(Request(b'{"events": [' + b" ,\n".join(events) + b"]}"))
     assert [bytes(body) for body in together.bodies] == events
     assert [kind.type for kind in together.kinds] == [name.removesuffix(".json") for name in samples]
     assert not together.unreadable
     for body, alone in zip(events, samples.values(), strict=True):
-        assert [bytes(found) for found in source.decode(alone).bodies] == [body]
+        assert [bytes(found) for found in source.decode(Request(alone)).bodies] == [body]
 
 
 @pytest.mark.parametrize("probe", [b"", b" \n", b'{"events":[]}', b'{ "events" : [ ] }\n'])
 def test_credential_probes_bring_nothing(probe):
-    assert taken(currents().decode(probe)) == []
+    assert taken(currents().decode(Request(probe))) == []
 
 
 def test_unknown_types_fields_and_odd_numbers_pass_as_they_came():
-    assert taken(currents().decode(b'{"events":[' + GOOD + b"]}")) == [("users.New", GOOD)]
-    assert taken(currents().decode(GOOD)) == [("users.New", GOOD)]
+    assert taken(currents().decode(Request(b'{"events":[' + GOOD + b"]}"))) == [("users.New", GOOD)]
+    assert taken(currents().decode(Request(GOOD))) == [("users.New", GOOD)]
 
 
 def test_one_kind_object_per_type():
-    kinds = currents().decode(b'{"events":[' + b",".join([GOOD] * 3) + b"]}").kinds
+    kinds = currents().decode(Request(b'{"events":[' + b",".join([GOOD] * 3) + b"]}")).kinds
     assert kinds[0] is kinds[1] is kinds[2]
     assert (kinds[0].source, kinds[0].id_field, kinds[0].time_field) == ("braze", "id", "time")
 
@@ -59,7 +59,7 @@ def test_one_kind_object_per_type():
     ],
 )
 def test_a_bad_entry_is_unreadable_and_the_rest_goes_on(entry, why):
-    decoded = currents().decode(b'{"events":[' + GOOD + b"," + entry + b"," + GOOD + b"]}")
+    decoded = currents().decode(Request(b'{"events":[' + GOOD + b"," + entry + b"," + GOOD + b"]}"))
     assert taken(decoded) == [("users.New", GOOD)] * 2
     (unreadable,) = decoded.unreadable
     assert unreadable.body == entry
@@ -87,13 +87,13 @@ DEEP = b'{"event_type":"a","id":"1","x":' + b'{"a":' * 1000 + b"1" + b"}" * 1001
 def test_what_the_decoder_refuses_in_one_entry_costs_that_entry(entry, why, envelope):
     """Looked at as well: `json` and `heap_segments` in their tests, erasures and `relay trace` in tests/journal."""
     for before, behind in ((1, 1), (0, 2), (2, 0)):
-        decoded = currents().decode(envelope % b" , ".join([GOOD] * before + [entry] + [GOOD] * behind))
+        decoded = currents().decode(Request(envelope % b" , ".join([GOOD] * before + [entry] + [GOOD] * behind)))
         assert taken(decoded) == [("users.New", GOOD)] * 2
         (unreadable,) = decoded.unreadable
         assert unreadable.body == entry
         assert unreadable.reason.startswith(f"entry {before + 1} is no Currents event: ")
         assert why in unreadable.reason
-    assert currents().decode(envelope % entry).unreadable[0].body == entry
+    assert currents().decode(Request(envelope % entry)).unreadable[0].body == entry
 
 
 CUT = rb'{"id":"c","event_type":"a","x":["\ud83d","\ud83d\ude00 \\ud83d","\uDE00\uD83D"]}'
@@ -102,7 +102,7 @@ CUT = rb'{"id":"c","event_type":"a","x":["\ud83d","\ud83d\ude00 \\ud83d","\uDE00
 @pytest.mark.parametrize("body", [b'{"events":[%s,%s]}', b'{"events":[%s]}', b"%s"])
 def test_unpaired_surrogates_pass_as_they_came(body):
     body = body % ((CUT, GOOD) if body.count(b"%s") == 2 else CUT)
-    decoded = currents(dedupe="1h").decode(body)
+    decoded = currents(dedupe="1h").decode(Request(body))
     assert taken(decoded)[0] == ("a", CUT)
     assert decoded.ids[0] == "c"
     assert not decoded.unreadable
@@ -112,12 +112,12 @@ def test_unpaired_surrogates_pass_as_they_came(body):
 def test_a_flood_of_what_is_no_event_is_refused_as_a_whole(entry):
     for size in (3_000, 300_000):
         with pytest.raises(Malformed, match="more than 1000 entries are unreadable; entry 2 is no"):
-            currents().decode(b'{"events":[' + b",".join([GOOD] + [entry] * size)[: -len(entry)] + b"0]}")
+            currents().decode(Request(b'{"events":[' + b",".join([GOOD] + [entry] * size)[: -len(entry)] + b"0]}"))
 
 
 def test_events_that_are_small_and_many_are_all_taken():
     event = b'{"id":"1","event_type":"a"}'
-    decoded = currents().decode(b'{"events":[' + b",".join([event] * 20_000 + [b"7"]) + b"]}")
+    decoded = currents().decode(Request(b'{"events":[' + b",".join([event] * 20_000 + [b"7"]) + b"]}"))
     assert taken(decoded) == [("a", event)] * 20_000
     assert [one.reason.split(":")[0] for one in decoded.unreadable] == ["entry 20001 is no Currents event"]
 
@@ -140,15 +140,15 @@ def test_events_that_are_small_and_many_are_all_taken():
 )
 def test_a_body_of_another_shape_is_malformed_and_says_why(body, why):
     with pytest.raises(Malformed, match=why.replace("$", r"\$")):
-        currents().decode(body)
+        currents().decode(Request(body))
 
 
 def test_ids_are_told_of_the_events_alone_and_only_to_whom_wants_them():
     body = b'{"events":[' + GOOD + b',7,{"event_type":"a","id":"2"}]}'
-    assert currents(dedupe="1h").decode(body).ids == ["1", "2"]
-    assert currents(dedupe="1h").decode(GOOD).ids == ["1"]
-    assert currents(dedupe="1h").decode(b"").ids == []
-    assert currents().decode(body).ids is currents().decode(GOOD).ids is None
+    assert currents(dedupe="1h").decode(Request(body)).ids == ["1", "2"]
+    assert currents(dedupe="1h").decode(Request(GOOD)).ids == ["1"]
+    assert currents(dedupe="1h").decode(Request(b"")).ids == []
+    assert currents().decode(Request(body)).ids is currents().decode(Request(GOOD)).ids is None
 
 
 names = st.text(min_size=1, max_size=30)
@@ -163,7 +163,7 @@ events = st.builds(
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events))
 def test_what_came_goes_on(bodies):
-    decoded = currents(dedupe="1h").decode(b'{"events":[' + b",".join(bodies) + b"]}")
+    decoded = currents(dedupe="1h").decode(Request(b'{"events":[' + b",".join(bodies) + b"]}"))
     assert [bytes(body) for body in decoded.bodies] == bodies
     assert decoded.ids == [orjson.loads(body)["id"] for body in bodies]
     assert [kind.type for kind in decoded.kinds] == [orjson.loads(body)["event_type"] for body in bodies]
@@ -177,5 +177,5 @@ def test_what_came_goes_on(bodies):
 )
 def test_junk_is_malformed_at_worst(junk):
     with suppress(Malformed):
-        decoded = currents().decode(junk)
+        decoded = currents().decode(Request(junk))
         assert len(decoded.kinds) == len(decoded.bodies)

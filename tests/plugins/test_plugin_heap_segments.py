@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.api import Denied, Malformed
+from relay.api import Denied, Malformed, Request
 from relay_plugins.heap_segments import NAME_CHARS, USERS, HeapSegments
 from relay_plugins.heap_segments.page import ID_CHARS, NOBODIES
 from relay_plugins.heap_segments.sync_watch import Came
@@ -52,7 +52,7 @@ def header(body: bytes, *, at: float | None = None, secret: str = SECRET) -> dic
 
 
 def changes(made: HeapSegments, body: dict[str, Any]) -> list[dict[str, Any]]:
-    return [orjson.loads(one) for one in made.decode(orjson.dumps(body)).bodies]
+    return [orjson.loads(one) for one in made.decode(Request(orjson.dumps(body))).bodies]
 
 
 def test_a_page_becomes_one_change(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_page_without_users_still_tells_a_new_name_and_a_drain_empties_the_coh
     assert changes(made, drain)[0]["sync"]["full"]
     assert changes(made, page(action_type="segment.users.juggle")) == []
     assert changes(made, {"action_type": "segment.deleted", "data": 7}) == []
-    assert made.decode(b"  ").bodies == ()
+    assert made.decode(Request(b"  ")).bodies == ()
 
 
 def test_a_segment_without_a_name_keeps_the_one_it_has(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_segments_of_one_sync_are_told_apart(tmp_path: Path) -> None:
 def test_users_without_an_id_are_unreadable_and_the_others_are_taken(tmp_path: Path) -> None:
     body = page(add=2, remove=1)
     body["data"]["add"] += [{"id": None}, {"id": ""}, {}, {"id": True}, {"id": 17}]
-    decoded = source(tmp_path).decode(orjson.dumps(body))
+    decoded = source(tmp_path).decode(Request(orjson.dumps(body)))
     assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0", "in-1", "17"], []]
     (unreadable,) = decoded.unreadable
     assert "without an id that is text or an integer: 4;" in unreadable.reason
@@ -132,7 +132,7 @@ def test_prefixes_that_name_nobody_are_unreadable_and_the_others_are_taken(tmp_p
     body = page()
     users = ["17", "alias:crm:17", "alias:crm", "alias:crm:", "alias::17", "alias:", "external_id:", "device_id:x"]
     body["data"]["add"] = [{"id": user} for user in users]
-    decoded = source(tmp_path, match="prefix").decode(orjson.dumps(body))
+    decoded = source(tmp_path, match="prefix").decode(Request(orjson.dumps(body)))
     assert orjson.loads(decoded.bodies[0])["add"] == ["17", "alias:crm:17", "device_id:x"]
     assert orjson.loads(decoded.unreadable[0].body)["ids"] == users[2:7]
     assert changes(source(tmp_path), body)[0]["add"] == users, "elsewhere they are ids like any other"
@@ -174,7 +174,7 @@ DEEP = b"[" * 5000 + b"]" * 5000
 )
 def test_what_the_decoder_refuses_of_one_user_costs_that_user(tmp_path: Path, odd: bytes) -> None:
     body = orjson.dumps(page(add=2, remove=1)).replace(b'{"id":"in-1"}', odd + b',{"id":"in-1"},{"id":""}')
-    decoded = source(tmp_path).decode(body)
+    decoded = source(tmp_path).decode(Request(body))
     assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0", "in-1"], []]
     assert orjson.loads(decoded.bodies[1])["remove"] == ["out-0"]
     bad, nobody = decoded.unreadable
@@ -186,7 +186,7 @@ def test_what_the_decoder_refuses_of_one_user_costs_that_user(tmp_path: Path, od
 @pytest.mark.parametrize(("name", "taken"), [(b"VIP \\ud83d", "VIP \ufffd"), (b"caf\xe9", "caf\ufffd")])
 def test_what_is_odd_beside_the_users_costs_nothing(tmp_path: Path, name: bytes, taken: str) -> None:
     body = orjson.dumps(page(add=1)).replace(b"Lost carts", name).replace(b'"fields":[]', b'"fields":' + DEEP)
-    decoded = source(tmp_path).decode(body)
+    decoded = source(tmp_path).decode(Request(body))
     assert [orjson.loads(one)["cohort"]["name"] for one in decoded.bodies] == [taken]
     assert not decoded.unreadable
 
@@ -195,21 +195,21 @@ def test_what_is_odd_beside_the_users_costs_nothing(tmp_path: Path, name: bytes,
 def test_users_without_an_id_cost_little_and_a_page_of_nothing_else_is_refused(tmp_path: Path, odd: bytes) -> None:
     """Looked at as well: users that the decoder refuses, of which more than 1,000 are refused in every source."""
     body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', (odd + b",") * NOBODIES + b'{"id":"in-0"}')
-    decoded = source(tmp_path).decode(body)
+    decoded = source(tmp_path).decode(Request(body))
     assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0"]]
     (unreadable,) = decoded.unreadable
     assert "10,000" in unreadable.reason
     assert len(unreadable.body) < 10_000
     for more in (1, 400_000 // len(odd)):  # the larger body is read user by user
         with pytest.raises(Malformed, match="more than 10,000 users of the page have no id"):
-            source(tmp_path).decode(body.replace(odd, (odd + b",") * more + odd, 1))
+            source(tmp_path).decode(Request(body.replace(odd, (odd + b",") * more + odd, 1)))
 
 
 @pytest.mark.parametrize("odd", [b"9" * 99, b"[" * 700 + b"]" * 700, b"9" * 4000 + b".5", b"1e999"])
 def test_an_id_of_any_kind_is_taken_or_told(tmp_path: Path, odd: bytes) -> None:
     """Some encoders refuse large integers and what is nested deep."""
     body = orjson.dumps(page(add=1)).replace(b'"in-0"', b'[%s]},{"id":"in-0"' % odd)
-    decoded = source(tmp_path).decode(body)
+    decoded = source(tmp_path).decode(Request(body))
     assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0"]]
     assert len(decoded.unreadable) == 1
 
@@ -219,7 +219,7 @@ def test_what_is_made_of_a_page_is_a_small_multiple_of_it(tmp_path: Path) -> Non
     body = page(task='"' * ID_CHARS)
     body["data"]["segment"] = {"id": '"' * ID_CHARS, "name": "\0" * 4_000_000}
     body["data"]["add"] = [{"id": n} for n in range(200_000)]
-    made = source(tmp_path).decode(orjson.dumps(body)).bodies
+    made = source(tmp_path).decode(Request(orjson.dumps(body))).bodies
     assert {len(orjson.loads(one)["cohort"]["name"]) for one in made} == {NAME_CHARS}
     assert sum(map(len, made)) < 2 * sum(len(f'{{"id":{n}}},') for n in range(200_000))
 
@@ -230,7 +230,7 @@ def test_ids_of_segments_and_syncs_are_bounded(tmp_path: Path, table: str, field
     body = page(add=1)
     body["data"][table][field] = long
     with pytest.raises(Malformed, match=field):
-        source(tmp_path).decode(json.dumps(body).encode())
+        source(tmp_path).decode(Request(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize("field", ["page_number", "total_pages"])
@@ -238,11 +238,11 @@ def test_a_page_number_that_json_readers_do_not_tell_apart_is_malformed(tmp_path
     body = page(add=1)
     body["data"]["sync_info"][field] = 2**63
     with pytest.raises(Malformed, match=field):
-        source(tmp_path).decode(json.dumps(body).encode())
+        source(tmp_path).decode(Request(json.dumps(body).encode()))
 
 
 def kept(made: HeapSegments, body: dict[str, Any]) -> None:
-    made.kept(made.decode(orjson.dumps(body)).bodies)
+    made.kept(made.decode(Request(orjson.dumps(body))).bodies)
 
 
 @pytest.mark.parametrize(
@@ -346,17 +346,17 @@ def test_what_is_remembered_of_syncs_is_small_whatever_comes(tmp_path: Path) -> 
 )
 def test_what_is_no_sync_is_malformed(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(Malformed):
-        source(tmp_path).decode(body)
+        source(tmp_path).decode(Request(body))
 
 
 def test_a_call_that_heap_signed_passes(tmp_path: Path) -> None:
     body = orjson.dumps(page(add=1)).replace(b"9007199254740993", b"42")
-    signed(tmp_path).verify(header(body), body)
+    signed(tmp_path).verify(Request(body, header(body)))
     spaced = body.replace(b":", b": ", 3)
-    signed(tmp_path, signed="reserialized").verify(header(body), spaced.replace(b"42", b"4.20e1"))
+    signed(tmp_path, signed="reserialized").verify(Request(spaced.replace(b"42", b"4.20e1"), header(body)))
     with pytest.raises(Denied):
-        signed(tmp_path).verify(header(body), spaced)
-    source(tmp_path).verify({}, body)
+        signed(tmp_path).verify(Request(spaced, header(body)))
+    source(tmp_path).verify(Request(body))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_forged_stale_and_malformed_signatures_are_refused(
     tmp_path: Path, headers: dict[str, str], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        signed(tmp_path, max_age="300s").verify(headers, b"{}")
+        signed(tmp_path, max_age="300s").verify(Request(b"{}", headers))
 
 
 @pytest.mark.parametrize(
@@ -393,4 +393,4 @@ def test_forged_stale_and_malformed_signatures_are_refused(
 )
 def test_how_old_a_signature_is_is_told(tmp_path: Path, ahead: float, said: str) -> None:
     with pytest.raises(Denied, match=said):
-        signed(tmp_path).verify(header(b"{}", at=time.time() + ahead), b"{}")
+        signed(tmp_path).verify(Request(b"{}", header(b"{}", at=time.time() + ahead)))

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import Malformed
+from relay.api import Malformed, Request
 from relay_plugins.json_source import Json
 
 
@@ -34,25 +34,27 @@ def taken(decoded):
     ],
 )
 def test_the_shape_shows_in_the_body(body, expected):
-    assert taken(source().decode(body)) == expected
+    assert taken(source().decode(Request(body))) == expected
 
 
 def test_the_fields_have_the_names_of_the_settings():
-    decoded = source(type_field="kind", id_field="uuid", time_field="at").decode(b'{"kind":"x","uuid":"1","at":5}')
+    decoded = source(type_field="kind", id_field="uuid", time_field="at").decode(
+        Request(b'{"kind":"x","uuid":"1","at":5}')
+    )
     (kind,) = decoded.kinds
     assert (kind.type, kind.id_field, kind.time_field) == ("x", "uuid", "at")
 
 
 @pytest.mark.parametrize("body", [b"[" + A + b",7," + B + b"]", A + b"\nno\n" + B])
 def test_ids_are_told_of_the_events_alone_and_only_to_whom_wants_them(body):
-    assert source(dedupe="1h").decode(body).ids == ["1", "2"]
-    assert source(dedupe="1h").decode(PRETTY).ids == ["3"]
-    assert source().decode(body).ids is None
+    assert source(dedupe="1h").decode(Request(body)).ids == ["1", "2"]
+    assert source(dedupe="1h").decode(Request(PRETTY)).ids == ["3"]
+    assert source().decode(Request(body)).ids is None
 
 
 def test_a_bad_entry_or_line_is_unreadable_and_the_rest_goes_on():
     for body, where in ((b"[" + A + b",7]", "entry 2"), (A + b"\n7", "line 2"), (A + b'\n\n{"event_type', "line 3")):
-        decoded = source().decode(body)
+        decoded = source().decode(Request(body))
         assert taken(decoded) == [("a", A)]
         assert [where in unreadable.reason for unreadable in decoded.unreadable] == [True]
 
@@ -74,7 +76,7 @@ def test_a_bad_entry_or_line_is_unreadable_and_the_rest_goes_on():
 )
 def test_a_body_without_an_event_is_malformed_and_says_why(body, why):
     with pytest.raises(Malformed, match=why):
-        source().decode(body)
+        source().decode(Request(body))
 
 
 DEEP = b'{"event_type":"d","id":1,"x":' + b"[" * 1000 + b"]" * 1000 + b"}"
@@ -85,7 +87,7 @@ LATIN = b'{"id":"l","event_type":"l","x":"caf\xe9"}'
 @pytest.mark.parametrize("bad", [DEEP, LATIN, b'{"id":1,"event_type":NaN}'])
 def test_what_the_decoder_refuses_in_one_entry_costs_that_entry(bad):
     for before, behind, shape in ((b"", b"", b"[%s%s,%s%s]"), (b"\n", b"\r\n", b"%s%s\n%s%s")):
-        decoded = source().decode(shape % (before, A, bad, behind))
+        decoded = source().decode(Request(shape % (before, A, bad, behind)))
         assert taken(decoded) == [("a", A)]
         assert [one.body for one in decoded.unreadable] == [bad]
 
@@ -93,19 +95,19 @@ def test_what_the_decoder_refuses_in_one_entry_costs_that_entry(bad):
 @pytest.mark.parametrize("body", [b"[%s]", b"%s", b"[%s,%s]", b"%s\n%s", b"\n%s\n"])
 def test_unpaired_surrogates_pass_as_they_came(body):
     number = body.count(b"%s")
-    assert taken(source().decode(body % ((CUT,) * number))) == [("c", CUT)] * number
+    assert taken(source().decode(Request(body % ((CUT,) * number)))) == [("c", CUT)] * number
     pretty = CUT.replace(b",", b",\n")
-    assert taken(source().decode(pretty)) == [("c", pretty)]
+    assert taken(source().decode(Request(pretty))) == [("c", pretty)]
 
 
 @pytest.mark.parametrize("body", [b"[" + b"{}," * 300_000 + b"{}]", A + b"\n7" * 300_000])
 def test_a_flood_of_what_is_no_event_is_refused_as_a_whole(body):
     with pytest.raises(Malformed, match="more than 1000 entries are unreadable"):
-        source().decode(body)
+        source().decode(Request(body))
 
 
 def test_blank_lines_are_counted_in_numbers_and_cost_nothing_else():
-    decoded = source().decode(A + b"\n \r\n" * 500_000 + b"no\n" + B)
+    decoded = source().decode(Request(A + b"\n \r\n" * 500_000 + b"no\n" + B))
     assert taken(decoded) == [("a", A), ("b", B)]
     assert decoded.unreadable[0].reason.startswith("line 1000001 is no event")
 
@@ -118,7 +120,7 @@ def test_type_and_id_are_two_fields():
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([A, B]), min_size=1), st.booleans())
 def test_what_came_goes_on(bodies, as_lines):
-    decoded = source().decode(b"\n".join(bodies) if as_lines else b"[" + b",".join(bodies) + b"]")
+    decoded = source().decode(Request(b"\n".join(bodies) if as_lines else b"[" + b",".join(bodies) + b"]"))
     assert [bytes(body) for body in decoded.bodies] == bodies
 
 
@@ -126,5 +128,5 @@ def test_what_came_goes_on(bodies, as_lines):
 @given(st.binary() | st.text().map(str.encode) | st.lists(st.binary()).map(lambda junk: b"[%b]" % b",".join(junk)))
 def test_junk_is_malformed_at_worst(junk):
     with suppress(Malformed):
-        decoded = source().decode(junk)
+        decoded = source().decode(Request(junk))
         assert len(decoded.kinds) == len(decoded.bodies)

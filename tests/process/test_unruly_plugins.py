@@ -77,7 +77,7 @@ class Gate(Source, type="gate"):
     class Settings(SourceSettings):
         what: str
 
-    def decode(self, body):
+    def decode(self, request):
         do(self.settings.what)
 """
 RAISED = ["mute", "exit", "group", "interrupt", "cancel", "close", "long"]

@@ -6,7 +6,7 @@ Each call is a page of a sync: the users who came in or went since the last one.
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, ClassVar, Final, Literal
@@ -16,7 +16,7 @@ import msgspec
 import orjson
 from pydantic import Field
 
-from relay.api import Contradiction, Decoded, Duration, Secret, Source, SourceSettings, Unreadable
+from relay.api import Contradiction, Decoded, Duration, Request, Secret, Source, SourceSettings, Unreadable
 from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, User, check_nobodies, is_id, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
 from relay_plugins.heap_segments.sync_watch import TOLD, Came, Sync, SyncWatch, told_in_words
@@ -115,16 +115,16 @@ class HeapSegments(Source, type="heap_segments"):
         self._secret = settings.secret.reveal().encode() if settings.secret else None
         self._syncs = SyncWatch()
 
-    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+    def verify(self, request: Request) -> None:
         """Raise `Denied` unless the call is signed, of late; `Malformed` if the header is not of the agreed form."""
         if self._secret is None:
             return
-        header, reserialize = headers.get(HEADER), self.settings.signed == "reserialized"
-        check_signature(header, body, self._secret, max_age=self.settings.max_age, reserialize=reserialize)
+        header, reserialize = request.headers.get(HEADER), self.settings.signed == "reserialized"
+        check_signature(header, request.body, self._secret, max_age=self.settings.max_age, reserialize=reserialize)
 
-    def decode(self, body: bytes) -> Decoded:
+    def decode(self, request: Request) -> Decoded:
         """Turn a page into changes of a cohort; ids that are none are unreadable. Raises `Malformed`."""
-        body = body.strip()
+        body = request.body.strip()
         if not body:
             return Decoded((), ())
         page = read_page(body)

@@ -1,0 +1,70 @@
+"""Whether a sender knows a secret: the HMAC of what it sends."""
+
+import base64
+import binascii
+import hmac
+import math
+import time
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from relay.api.request import Denied
+from relay.api.secret import Secret
+
+TOLERANCE_S: Final = 300.0
+MILLISECONDS: Final = 1e11
+"""Timestamps beyond are in milliseconds: as seconds they would be of the year 5138."""
+
+
+def check_hmac(
+    given: str | Iterable[str] | None,
+    secret: Secret | bytes,
+    signed: bytes,
+    *,
+    prefix: str = "",
+    encoding: Literal["hex", "base64"] = "hex",
+    algorithm: str = "sha256",
+    timestamp: str | None = None,
+    tolerance: float = TOLERANCE_S,
+) -> None:
+    """Raise `Denied` unless one of the given signatures is the HMAC of what was signed. Takes the same time for every
+    wrong one.
+
+    `given` is what the header says, or several such texts (while a secret is changed some senders sign with both);
+    each begins with `prefix`, such as `sha256=`. `algorithm` is one of hashlib's. A `timestamp`, in Unix seconds or
+    milliseconds as it was sent, must not be further than `tolerance` seconds from now: put it into `signed` as the
+    sender does, or anybody could write another one."""
+    if timestamp is not None:
+        _check_age(timestamp, tolerance)
+    texts = [given] if isinstance(given, str) else list(given or ())
+    if not any(texts):
+        raise Denied("the signature is missing")
+    key = secret if isinstance(secret, bytes) else secret.reveal().encode()
+    expected = hmac.digest(key, signed, algorithm)
+    fits = [hmac.compare_digest(_decoded(text, prefix, encoding), expected) for text in texts]  # all: no early exit
+    if not any(fits):
+        raise Denied("the signature does not fit: is the secret the sender's?")
+
+
+def _check_age(timestamp: str, tolerance: float) -> None:
+    try:
+        moment = float(timestamp)
+    except ValueError:
+        moment = math.nan
+    if not math.isfinite(moment):
+        raise Denied("the timestamp of the signature is missing, or no number")
+    age = time.time() - (moment / 1000 if moment >= MILLISECONDS else moment)
+    if abs(age) > tolerance:
+        when = f"{age:.0f} s old" if age > 0 else f"from {-age:.0f} s in the future"
+        raise Denied(f"the signature is {when}, {tolerance:g} s are allowed: is a clock wrong?")
+
+
+def _decoded(text: str, prefix: str, encoding: str) -> bytes:
+    """The bytes of a signature as it is written; none if it is not written so."""
+    if not text.startswith(prefix):
+        return b""
+    text = text.removeprefix(prefix).strip()
+    try:
+        return bytes.fromhex(text) if encoding == "hex" else base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return b""

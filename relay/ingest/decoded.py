@@ -1,0 +1,117 @@
+"""Whether what a source's `decode` gives is what it promises: nothing else may get into the journal.
+
+Bodies that relay's own functions have read (`Entries`) are taken as they are. All others are read once more, and copied
+if they can be changed. Pure, but for the kinds that are known to be good.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any, Final
+
+import msgspec
+
+from relay.api import UNREADABLE, Decoded, Entries, Kind, Unreadable, why_unreadable
+from relay.api.json_parts import read_entry
+from relay.api.source import KINDS_REMEMBERED
+from relay.guests import Wrong, described
+from relay.words import counted
+
+NAME_CHARS: Final = 256
+"""Of an event type, and of the names of fields."""
+COPIED: Final = (bytes, bytearray, memoryview, msgspec.Raw)
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object; nothing of it is read."""
+
+
+_read_object: Final = msgspec.json.Decoder(_Object).decode
+
+
+def checked(decoded: Decoded, source: str, known: set[Kind], fresh: list[str]) -> Decoded:
+    """What `decode` of this source gave, if it may get into the journal. `known` are kinds that are known to be good;
+    those that are not are added, and their types go to `fresh`. Raises Wrong."""
+    if type(decoded) is not Decoded:
+        raise Wrong(f"decode returned {described(decoded)}, not Decoded")
+    kinds, bodies, unreadable, ids, subject = decoded
+    if type(bodies) is not Entries or type(kinds) is not list:
+        kinds = _listed("kinds", kinds)
+        bodies = [_body(body, number) for body, number in zip(_listed("bodies", bodies), count(1), strict=False)]
+        decoded = Decoded(kinds, bodies, unreadable, ids, subject)
+    if len(kinds) != len(bodies):
+        raise Wrong(f"decode returned {counted(len(kinds), 'kind')} for {len(bodies)} bodies")
+    try:
+        if not known.issuperset(kinds):
+            _check_kinds(dict.fromkeys(kinds), source, known, fresh)
+    except TypeError:  # what cannot be in a set is no Kind
+        raise Wrong("decode returned a kind that is no Kind: use self.kind(type)") from None
+    if ids is not None:
+        _check_ids(ids, len(bodies))
+    if unreadable:
+        _check_unreadable(_listed("unreadable", unreadable))
+    if subject is not None:
+        _check_text("subject", subject)
+    return decoded
+
+
+def _check_kinds(kinds: Iterable[Kind], source: str, known: set[Kind], fresh: list[str]) -> None:
+    for kind in kinds:
+        if kind in known:
+            continue
+        if not isinstance(kind, Kind):
+            raise Wrong(f"decode returned {described(kind)} as a kind, not what self.kind(type) gives")
+        if kind.source != source:
+            raise Wrong("decode returned a kind of another source: use self.kind(type)")
+        for word, text in (("type", kind.type), ("id_field", kind.id_field), ("time_field", kind.time_field)):
+            _check_text(f"{word} of a kind", text, NAME_CHARS)
+        if len(known) >= KINDS_REMEMBERED:
+            known.clear()
+        known.add(kind)
+        fresh.append(kind.type)
+
+
+def _check_ids(ids: Sequence[str], events: int) -> None:
+    ids = _listed("ids", ids)
+    if len(ids) != events:
+        raise Wrong(f"decode returned {counted(len(ids), 'id')} for {events} bodies")
+    try:
+        "".join(ids).encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        raise Wrong(f"decode returned ids that are no text: {error}") from None
+    if "" in ids:
+        raise Wrong("decode returned an empty id")
+
+
+def _check_unreadable(unreadable: Sequence[Unreadable]) -> None:
+    for one in unreadable:
+        if not isinstance(one, Unreadable) or not isinstance(one.body, bytes):
+            raise Wrong(f"decode returned {described(one)} as unreadable, not Unreadable(bytes, reason)")
+        _check_text("reason of an Unreadable", one.reason)
+
+
+def _check_text(what: str, text: Any, most: int | None = None) -> None:
+    if not isinstance(text, str):
+        raise Wrong(f"decode returned {described(text)} for the {what}, not a text")
+    if most is not None and not 0 < len(text) <= most:
+        raise Wrong(f"decode returned a {what} of {len(text)} characters: it has 1 to {most}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Wrong(f"decode returned a {what} with half a character (an unpaired surrogate)") from None
+
+
+def _body(body: Any, number: int) -> bytes:
+    if not isinstance(body, COPIED):
+        raise Wrong(f"decode returned {described(body)} as body {number}, not bytes")
+    content = body if type(body) is bytes else bytes(body)
+    try:
+        read_entry(content, _read_object)
+    except UNREADABLE as error:
+        raise Wrong(f"decode returned a body that is no JSON object (body {number}): {why_unreadable(error)}") from None
+    return content
+
+
+def _listed(what: str, values: Any) -> list[Any]:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        raise Wrong(f"decode returned {described(values)} for {what}, not a list")
+    return list(values)
