@@ -169,10 +169,14 @@ class Batch(Sequence[Event]):
 
     @cached_property
     def id(self) -> str:
-        """The same whenever the same events are sent again, and otherwise unique: offsets and a checksum."""
+        """The same whenever the same events are sent again, and otherwise unique: offsets and a checksum.
+
+        Use it as an idempotency key, or in the name of an object: what is written again has the same name. Events that
+        were sent together are sent together again, also after a crash (a power cut may lose that). Offsets are of one
+        journal: where several workers or relays write to one place, let the name say which (`Connector.worker`)."""
         checksum = 0
         for block in self.blocks:
-            checksum = crc32(block.body, checksum)
+            checksum = crc32(block.body, crc32(b",", checksum))  # however the events are spread over blocks
         return f"{self.blocks[0].offsets[0]:x}-{self.blocks[-1].offsets[-1]:x}-{len(self):x}-{checksum:08x}"
 
     def offsets(self) -> list[int]:

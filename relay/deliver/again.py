@@ -1,6 +1,7 @@
 """Parked events on their way again, when an admin asks for it.
 
-They stay parked until the cursor that counts them otherwise is saved: a crash before that delivers them once more.
+They stay parked until the cursor that counts them otherwise is saved: a crash before that delivers them once more, in
+the same batch (`cuts`).
 """
 
 import asyncio
@@ -12,9 +13,10 @@ from itertools import takewhile
 import structlog
 
 from relay.api import Batch, BatchSettings, Block
+from relay.deliver.cuts import Cuts
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.window import Window, size_of
-from relay.journal import Counts, Parked, State
+from relay.journal import Counts, Parked, State, runs
 from relay.route import Failed, Routed
 
 log = structlog.stdlib.get_logger()
@@ -52,11 +54,14 @@ class Again:
         limits: BatchSettings,
         window: Window,
         state: State,
+        cuts: Cuts,
         count: Callable[[Counts], None],
         after: Callable[[], Awaitable[None]],
     ) -> None:
         self._delivery, self._route, self._limits = delivery, route, limits
         self._window, self._state, self._count, self._after = window, state, count, after
+        self._cuts = cuts
+        """Of the batch that is under way."""
         self._look = asyncio.Event()
         self._done: list[Parked] = []
 
@@ -68,6 +73,16 @@ class Again:
     def saved(self, number: int) -> None:
         """So many of those that are done are on disk."""
         del self._done[:number]
+        if number and not self._done:
+            self._cuts.clear()
+
+    async def begin(self) -> None:
+        """Nothing is on its way."""
+        await self._cuts.open()
+
+    def close(self) -> None:
+        """Let go of its file, once it has ended."""
+        self._cuts.close(lambda cut: False)
 
     def look(self) -> None:
         """There may be some."""
@@ -89,15 +104,24 @@ class Again:
         while self._done:
             self._window.save_soon()
             await self._window.moved()
-        found = await self._state.marked(self._delivery.name, self._limits.events, self._limits.size)
-        return list(takewhile(lambda one: _like(one) == _like(found[0]), found))
+        name, limits = self._delivery.name, self._limits
+        for cut in self._cuts.all:
+            offsets = [offset for start, stop in cut for offset in range(start, stop)]
+            found = _alike(await self._state.marked(name, limits.events, limits.size, offsets))
+            if len(found) == len(offsets):
+                return found
+        self._cuts.clear()
+        found = _alike(await self._state.marked(name, limits.events, limits.size))
+        if found:
+            self._cuts.add(runs([one.offset for one in found if one.offset is not None]))
+        return found
 
     async def _deliver(self, marked: Sequence[Parked]) -> None:
         prepared, settled = prepare(marked, self._route), list[Settled]()
         try:
             await self._delivery.parking.failed(prepared.failed, attempts=1)
             if prepared.batch is not None:
-                await self._delivery.finish(prepared.batch, settled.append, marked[0].attempts)
+                await self._delivery.finish(prepared.batch, settled.append, before=marked[0].attempts)
         except Stopped:
             return
         counts = sum((each.counts for each in settled if each.outcome != "parked"), prepared.counts)
@@ -107,6 +131,11 @@ class Again:
         self._window.settled(len(marked), size_of([one.event for one in marked]))
         name, again = self._delivery.name, len(marked) - counts.total
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
+
+
+def _alike(parked: Sequence[Parked]) -> list[Parked]:
+    """The first ones, that go together."""
+    return list(takewhile(lambda one: _like(one) == _like(parked[0]), parked))
 
 
 def _like(one: Parked) -> tuple[bool, int]:

@@ -1,28 +1,44 @@
 """Reads a lane's part of the journal and cuts it into spans: what to deliver together, what is settled as it is."""
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from relay.api import BatchSettings, Block
+from relay.deliver.cuts import Ranges
 from relay.deliver.forming import Forming, Span
 from relay.journal import Counts, Cursor, Journal, unsettled
+from relay.journal.cursor import merged
 from relay.route import Route, Routed
 
-ENDLESS: Final = 1 << 63
 FILTERED_AT_ONCE: Final = 256
 SELECTED_AT_ONCE: Final = 4096
 
 
 class Collector:
-    """Gives the spans of a lane one after the other, from its cursor on up to offset `until`."""
+    """Gives the spans of a lane one after the other, from its cursor on up to offset `until`; first of all those of
+    `cuts`, which have been on their way before."""
 
-    def __init__(self, journal: Journal, cursor: Cursor, route: Route, limits: BatchSettings, until: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        cursor: Cursor,
+        route: Route,
+        limits: BatchSettings,
+        until: int,
+        cuts: Sequence[Ranges] = (),
+    ) -> None:
         self._journal, self._route, self._limits = journal, route, limits
         self._reader = journal.reader(route.selection.wants)
         self._position, self._until = cursor.position, until
         self._ahead = list(cursor.ahead)
-        """Ranges that were settled before the start: they are not delivered again."""
+        """Ranges that were settled before the start, or were in `cuts`."""
+        self._cuts, self._resumed = deque(cuts), deque[Span]()
+        self._blocks: list[Block] = []
+        """What was read last for those."""
         self._forming = Forming(cursor.position, limits)
         self._due = 0.0
         self._pieces: deque[tuple[Block, int, int]] = deque()
@@ -31,6 +47,10 @@ class Collector:
 
     async def next(self) -> Span | None:
         """The next span; waits until there is one. None at the end."""
+        while self._cuts or self._resumed:
+            if self._resumed:
+                return self._resumed.popleft()
+            await self._resume(self._cuts.popleft())
         if self._position >= self._until and self._forming.empty and not self._pieces and not self._expired:
             return None
         while not self._forming.full:
@@ -43,9 +63,47 @@ class Collector:
                 break
             if self._pieces and self._pieces[0][1]:  # within a block: others have their turn, even if nothing is wanted
                 await asyncio.sleep(0)
+        if self._forming.empty:  # all that was left is settled
+            return None
         span = self._forming.take()
         self._start_age()
         return span
+
+    async def _resume(self, cut: Ranges) -> None:
+        """Form a batch again that was cut so: one span, if nothing of it is gone and the limits are no narrower."""
+        forming, read, spans = Forming(cut[0][0], self._limits), list[tuple[int, int]](), list[Span]()
+        async for piece in self._read(cut):
+            read.append((piece.offsets[0], piece.offsets[-1] + 1))
+            forming.add(piece.offsets[-1] + 1, self._route(piece))
+            while forming.full:
+                spans.append(forming.take())
+        if not forming.empty:
+            spans.append(forming.take())
+        ranges = merged(read)
+        self._ahead = merged(sorted([*self._ahead, *ranges]))
+        is_cut = len(spans) == 1 and ranges == cut
+        self._resumed += [replace(span.within(ranges), is_cut=is_cut) for span in spans]
+        if not self._cuts:
+            self._blocks = []
+
+    async def _read(self, cut: Ranges) -> AsyncIterator[Block]:
+        """The events of a cut, as far as they can be read."""
+        for start, stop in cut:
+            at = start
+            while at < stop and (block := await self._block(at)) is not None:
+                first = block.offsets[0]
+                at, end = max(at, first), min(stop, block.offsets[-1] + 1)
+                for _, one, other in self._cut(block, at - first, end - first) if at < end else ():
+                    yield block.slice(one, other)
+                    await asyncio.sleep(0)
+                at = end
+
+    async def _block(self, offset: int) -> Block | None:
+        """The block with this offset or, if that cannot be read, the one that follows; None if there is none."""
+        if not self._blocks or not self._blocks[0].offsets[0] <= offset <= self._blocks[-1].offsets[-1]:
+            self._blocks = await self._reader.read(offset)
+        place = bisect_left(self._blocks, offset, key=lambda block: block.offsets[-1])
+        return self._blocks[place] if self._blocks else None
 
     def _take_piece(self) -> bool:
         """Route the next piece into the forming batch; False if it does not adjoin what is there."""

@@ -21,6 +21,7 @@ from relay.api import Batch, BatchSettings, Connector, ConnectorSettings
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
 from relay.deliver.breaker import Breaker
+from relay.deliver.cuts import Cuts
 from relay.deliver.health import Health
 from relay.deliver.meter import Meter
 from relay.deliver.notes import Notes
@@ -121,16 +122,22 @@ class Delivery:
             self._stop.set()  # wakes who sleeps
             self._stop.clear()
 
-    async def finish(self, batch: Batch, note: Callable[[Settled], None], before: int = 0) -> None:
+    async def finish(
+        self,
+        batch: Batch,
+        note: Callable[[Settled], None],
+        cuts: Cuts | None = None,
+        before: int = 0,
+    ) -> None:
         """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
-        those that have their outcome. Raises Stopped."""
+        those that have their outcome. `cuts` are told which parts of it go out by themselves. Raises Stopped."""
         since, began, waited, left = time.monotonic(), time.time(), False, LeftBehind()
         while True:
             verdict = await self._attempt(batch, left, waited=waited)
             if verdict.split or verdict.again:
                 batch.let_go()
             if verdict.split:
-                return await self._split(batch, verdict, note, before)
+                return await self._split(batch, verdict, note, cuts, before)
             if self._gives_up(verdict, time.monotonic() - since):
                 self.breaker.failed(time.monotonic(), at_once=False)
                 verdict = verdict.given_up()
@@ -145,6 +152,8 @@ class Delivery:
             partly = len(verdict.again) < len(batch)
             attempt = batch.attempt + (not waited)
             batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, attempt)
+            if partly and cuts is not None:
+                cuts.add_batch(batch)
 
     async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
         if verdict.delivered == len(batch):
@@ -171,10 +180,20 @@ class Delivery:
         limit = self._settings.retry.give_up_after
         return bool(limit and verdict.again and not (verdict.pause or verdict.alone) and seconds >= limit)
 
-    async def _split(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], before: int) -> None:
+    async def _split(
+        self,
+        batch: Batch,
+        verdict: Verdict,
+        note: Callable[[Settled], None],
+        cuts: Cuts | None,
+        before: int,
+    ) -> None:
         """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
-        for half in batch.halves(by_size=verdict.too_large):
-            await self.finish(half, note, before)
+        halves = batch.halves(by_size=verdict.too_large)
+        if cuts is not None:
+            cuts.part(batch, halves)
+        for half in halves:
+            await self.finish(half, note, cuts, before)
 
     async def _attempt(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
         async with self._slots:

@@ -89,6 +89,7 @@ class Fleet:
         self._lanes = {
             name: self._outfitter.lane(made[name], plan, *places[name]) for name, plan in self._plans.items()
         }
+        await self._replays.tidy()
         await self._replays.look(self._lanes)
         await self._tell_abandoned()
         await self.save()
@@ -153,6 +154,7 @@ class Fleet:
         for lane in ending:
             del self._lanes[lane.name], self._plans[lane.name]
             self._saver.forget(lane.name)
+            lane.close()
             await lane.opener.close()
         return {
             lane.name: Place(
@@ -189,6 +191,8 @@ class Fleet:
         try:
             await self._save_for_good()
         finally:
+            for lane in (*self.lanes, *self.replays.values()):
+                lane.close()
             for lane in self.lanes:
                 await lane.opener.close()
 

@@ -2,9 +2,10 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.api import Batch, BatchSettings, Block
+from relay.deliver.cuts import Ranges
 from relay.journal import Counts
 from relay.route import Failed, Routed
 
@@ -19,9 +20,21 @@ class Span:
     batch: Batch | None
     failed: Sequence[Failed]
     counts: Counts
+    ranges: Ranges = ()
+    """What of the stretch it is about, where that is not all."""
+    is_cut: bool = False
+    """Whether it was cut so before."""
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return sum(stop - start for start, stop in self.ranges) or self.stop - self.start
+
+    def within(self, ranges: Ranges) -> "Span":
+        """Of a span over gaps: the same without these, where `ranges` is all there is."""
+        mine = [(max(start, self.start), min(stop, self.stop)) for start, stop in ranges]
+        mine = [(start, stop) for start, stop in mine if start < stop]
+        gaps = self.stop - self.start - sum(stop - start for start, stop in mine)
+        counts = replace(self.counts, unselected=self.counts.unselected - gaps)
+        return replace(self, ranges=mine, counts=counts)
 
 
 class Forming:

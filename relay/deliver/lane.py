@@ -10,6 +10,7 @@ How it fails and recovers:
 - An error that is not the destination's (a disk that refuses to be read, a bug) stops this lane alone; it starts again
   from its cursor after RESTART_S, for as long as it takes.
 - When events are erased the lane is put to rest: what it has in memory is forgotten, and read again from its cursor.
+- Whenever it begins, what was under way before goes out first, cut as it was (`cuts`), so that its keys are the same.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ import structlog
 
 from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
-from relay.deliver.collect import ENDLESS, Collector
+from relay.deliver.collect import Collector
+from relay.deliver.cuts import ENDLESS, Cuts, resume, settled_in
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.ordered import Ordered
@@ -64,13 +66,14 @@ class Lane:
         window: Window,
         journal: Journal,
         ready: Callable[[], Coroutine[Any, Any, None]],
+        cuts: Cuts,
         until: int = ENDLESS,
     ) -> None:
         """`ready` returns once the connector is open."""
         self.name = delivery.name
         self.cursor = cursor
         self._delivery, self._limits, self._route, self._journal = delivery, limits, route, journal
-        self._window, self._ready = window, ready
+        self._window, self._ready, self._cuts = window, ready, cuts
         self._stop, self._halt = asyncio.Event(), asyncio.Event()
         self._awake = asyncio.Lock()
         """Held while anything is under way."""
@@ -81,6 +84,7 @@ class Lane:
         self.taps: set[Callable[[Block], object]] = set()
         """Called with each block that is on its way to the connector, after the filters; they must be quick."""
         self._fault = "", -1
+        self._saved = cursor.copy()
 
     @property
     def delivery(self) -> Delivery:
@@ -166,9 +170,10 @@ class Lane:
 
     async def _begin(self) -> None:
         """Nothing is on its way."""
+        await self._cuts.open()
         self._window.begin()
         if order := self._delivery.order(self._limits):
-            self._ordered = Ordered(order, self._delivery, self.cursor, self._window, self.look_for_parked)
+            self._ordered = Ordered(order, self._delivery, self.cursor, self._window, self._cuts, self.look_for_parked)
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
         tasks = [group.create_task(self._collect(group), name=f"lane {self.name}: collect")]
@@ -192,9 +197,16 @@ class Lane:
     def saved(self, snapshot: Snapshot) -> None:
         """A snapshot is on disk: its events will not be sent again."""
         self._window.saved(snapshot.events)
+        self._saved = snapshot.cursor
+        self._cuts.forget(settled_in(snapshot.cursor))
+
+    def close(self) -> None:
+        """Let go of its files, once it has ended."""
+        self._cuts.close(settled_in(self._saved))
 
     async def _collect(self, group: asyncio.TaskGroup) -> None:
-        collector = Collector(self._journal, self.cursor, self._route, self._limits, self.until)
+        cuts = resume(self._cuts.all, self.cursor, min(self._journal.head, self.until))
+        collector = Collector(self._journal, self.cursor, self._route, self._limits, self.until, cuts)
         try:
             while (span := await collector.next()) is not None:
                 if span.batch is None and not span.failed:
@@ -211,8 +223,10 @@ class Lane:
         if self._ordered is not None:
             await self._ordered.send(group, span)
         else:
-            events = len(span.batch) if span.batch else 0
-            await self._delivery.begin(group, partial(self._deliver, span), "deliver", events)
+            batch = span.batch
+            if batch is not None and not span.is_cut:
+                self._cuts.add_batch(batch) if span.ranges else self._cuts.add_stretch(batch)
+            await self._delivery.begin(group, partial(self._deliver, span), "deliver", len(batch or ()))
 
     def _tap(self, batch: Batch) -> None:
         for tap in self.taps:
@@ -224,7 +238,13 @@ class Lane:
             gone = span.start < self._journal.oldest
             why = "they had to leave the journal before they were delivered" if gone else "the journal is damaged there"
             log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
-        self.cursor.settle(span.start, span.stop, span.counts)
+        self._settle(span, span.counts)
+
+    def _settle(self, span: Span, counts: Counts) -> None:
+        if span.ranges:
+            self.cursor.settle_ranges(span.ranges, counts)
+        else:
+            self.cursor.settle(span.start, span.stop, counts)
 
     async def _deliver(self, span: Span) -> None:
         counts, settled = span.counts, list[Settled]()
@@ -232,13 +252,13 @@ class Lane:
             await self._delivery.parking.failed(span.failed)
             counts += Counts(parked=len(span.failed))
             if span.batch is not None:
-                await self._delivery.finish(span.batch, settled.append)
+                await self._delivery.finish(span.batch, settled.append, self._cuts)
         except Stopped:
             return self._settle_partly(settled)
         except asyncio.CancelledError:
             self._settle_partly(settled)
             raise
-        self.cursor.settle(span.start, span.stop, sum((each.counts for each in settled), counts))
+        self._settle(span, sum((each.counts for each in settled), counts))
         self._window.settled(len(span), size_of_span(span))
         return None
 

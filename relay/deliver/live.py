@@ -9,6 +9,7 @@ import structlog
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.deliver.again import Again
+from relay.deliver.cuts import Cuts
 from relay.deliver.delivery import Delivery
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
@@ -37,9 +38,11 @@ class LiveLane(Lane):
         delivery = Delivery(connector, settings, state)
         limits, window = paced(settings.batch, settings.rate), Window(settings.window, memory_of(settings), save_soon)
         self.connector, self.opener = connector, Opener(connector)
-        super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self.opener.open)
+        cuts = Cuts(state.folder, connector.name, journal.identity)
+        ready = self.opener.open
+        super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=ready, cuts=cuts)
         self._state = state
-        self._again = Again(delivery, route, limits, window, state, self.correct, self._read_keys)
+        self._again = Again(delivery, route, limits, window, state, cuts.beside("again"), self.correct, self._read_keys)
 
     @property
     def fault(self) -> str:
@@ -48,6 +51,7 @@ class LiveLane(Lane):
 
     async def _begin(self) -> None:
         await super()._begin()
+        await self._again.begin()
         await self._unpark()
         await self._read_keys()
 
@@ -101,6 +105,11 @@ class LiveLane(Lane):
         self._delivery.notes.saved(snapshot.attempts)
         super().saved(snapshot)
 
+    def close(self) -> None:
+        """Let go of its files, once it has ended."""
+        self._again.close()
+        super().close()
+
     def replay(self, replay: Replay) -> Lane:
         """A lane beside this one, over an old range of the journal."""
         delivery = self._delivery.beside(replay.number, replay.rate)
@@ -115,6 +124,7 @@ class LiveLane(Lane):
             window=window,
             journal=self._journal,
             ready=self.opener.opened,
+            cuts=self._cuts.beside(str(replay.number)),
             until=replay.stop,
         )
 

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from relay.api import Batch, Block, Event
+from relay.deliver.cuts import Cuts
 from relay.deliver.delivery import Delivery, Settled, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.order import Admitted, Order
@@ -35,11 +36,12 @@ class Ordered:
         delivery: Delivery,
         cursor: Cursor,
         window: Window,
+        cuts: Cuts,
         look_for_parked: Callable[[], None],
     ) -> None:
         self.order = order
         self._delivery, self._cursor, self._window = delivery, cursor, window
-        self._look_for_parked = look_for_parked
+        self._cuts, self._look_for_parked = cuts, look_for_parked
         self._freed = Admitted([], [])
         self._news = asyncio.Event()
 
@@ -49,7 +51,8 @@ class Ordered:
         self.order.failed(failed.event for failed in span.failed)
         if span.failed:
             await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
-        await self._begin(group, self.order.admit(span.batch or ()), span.batch)
+        admit = self.order.admit_together if span.ranges else self.order.admit
+        await self._begin(group, admit(span.batch or ()), span.batch, is_cut=span.is_cut)
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Send what has waited for an earlier one, for ever."""
@@ -59,17 +62,22 @@ class Ordered:
             freed, self._freed = self._freed, Admitted([], [])
             await self._begin(group, freed)
 
-    async def _begin(self, group: asyncio.TaskGroup, admitted: Admitted, whole: Batch | None = None) -> None:
-        """Send what was admitted; `whole` as it is, if that is all of it."""
+    async def _begin(
+        self, group: asyncio.TaskGroup, admitted: Admitted, whole: Batch | None = None, *, is_cut: bool = False
+    ) -> None:
+        """Send what was admitted; `whole` as it is, if that is all of it. `is_cut`: it was cut so before."""
         if admitted.behind:
             await self._delivery.begin(group, partial(self._park_behind, admitted.behind), "park", 0)
         for events in admitted.going:
-            batch = whole if whole is not None and len(whole) == len(events) else _batch(events)
+            is_whole = whole is not None and len(whole) == len(events)
+            batch = whole if whole is not None and is_whole else _batch(events)
+            if not (is_cut and is_whole):
+                self._cuts.add_batch(batch)
             await self._delivery.begin(group, partial(self._deliver, batch), "deliver", len(batch))
 
     async def _deliver(self, batch: Batch) -> None:
         try:
-            await self._delivery.finish(batch, self._note)
+            await self._delivery.finish(batch, self._note, self._cuts)
         except Stopped:
             return
 
@@ -105,7 +113,9 @@ class Ordered:
     def _settle_clear(self, span: Span) -> None:
         """What of the span has its outcome already."""
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
-        clear = unsettled(span.start, span.stop, runs(sorted(to_come)))
+        open_ranges = runs(sorted(to_come))
+        ranges = span.ranges or ((span.start, span.stop),)
+        clear = [one for start, stop in ranges for one in unsettled(start, stop, open_ranges)]
         self._cursor.settle_ranges(clear, span.counts)
         self._window.settled(span.counts.total, 0)
 

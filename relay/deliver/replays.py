@@ -7,12 +7,15 @@ until it needs the space: what is gone by then counts as expired in the replay's
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.live import LiveLane
 from relay.journal import Cursor, State
+from relay.journal.folders import remove_cuts_of_replays
+from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()
 
@@ -38,6 +41,12 @@ class Replays:
             self._lanes[number].stop()
         for number in sorted(wanted.keys() - self._lanes):
             self._lanes[number] = lanes[wanted[number].connector].replay(wanted[number])
+
+    async def tidy(self) -> None:
+        """Let go of what was kept for replays that are over. Raises sqlite3.Error."""
+        numbers = {replay.number for replay in await self._state.replays()}
+        with suppress(OSError):  # what stays there does no harm
+            await ADMIN.run(remove_cuts_of_replays, self._state.folder, numbers)
 
     @property
     def lanes(self) -> Mapping[int, Lane]:
@@ -68,7 +77,7 @@ class Replays:
     def forget(self, connectors: Sequence[str]) -> None:
         """Those that have ended, and are saved, are not done yet: the next look begins them again."""
         for number in self._of(connectors):
-            del self._lanes[number]
+            self._lanes.pop(number).close()
             self._started.pop(number, None)
             self._over.discard(number)
 
@@ -86,7 +95,7 @@ class Replays:
         changed = {number: one for number, one in found.items() if one.cursor != self._saved.get(number)}
         for number in self._over - changed.keys():
             self._over.remove(number)
-            del self._lanes[number]
+            self._lanes.pop(number).close()
             del self._started[number]  # if it is wanted still, the next look begins it again
         return changed
 

@@ -1,12 +1,14 @@
 """Where each worker keeps its journal and its database: the first one in the state folder itself, each other one in a
 folder like it below `workers`."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 FOLDER_NAME: Final = "workers"
 DATABASE: Final = "relay.db"
 LOCK: Final = "lock"
+CUTS: Final = "cuts"
 WORKER_NUMBERS: Final = 1_000_000_000
 """Parked events and replays of a worker are numbered from so many times its own number on, so that each number names
 one of them."""
@@ -46,3 +48,22 @@ def journal_folder(state: Path, path: Path, number: int) -> Path:
     if number and path.is_absolute():
         return worker_folder(path, number)
     return worker_folder(state, number) / path
+
+
+def cut_file(folder: Path, connector: str, part: str = "") -> Path:
+    """Where the worker with this folder remembers which events of a connector go out together: those of its lane, or
+    of a part of its work (a replay's number, "again")."""
+    return folder / CUTS / (f"{connector}.{part}" if part else connector)
+
+
+def cut_files(folder: Path, connector: str) -> list[Path]:
+    """All such files of a connector."""
+    return [cut_file(folder, connector), *(folder / CUTS).glob(f"{connector}.*")]
+
+
+def remove_cuts_of_replays(folder: Path, but: Collection[int]) -> None:
+    """Remove those of all replays but these. Raises OSError."""
+    for file in (folder / CUTS).glob("*.*"):
+        part = file.name.partition(".")[2]
+        if part.isdecimal() and int(part) not in but:
+            file.unlink(missing_ok=True)

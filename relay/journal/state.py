@@ -48,9 +48,10 @@ _PARK: Final = f"""
     RETURNING number
 """  # noqa: S608
 _MARKED: Final = f"""
-    SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ? AND (again IS NOT NULL OR cause = 'order')
+    SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
     AND NOT EXISTS (SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset < one.offset)
-    ORDER BY offset LIMIT ?
+    AND (?3 IS NULL OR offset IN (SELECT value FROM json_each(?3)))
+    ORDER BY offset LIMIT ?2
 """  # noqa: S608
 
 
@@ -178,15 +179,18 @@ class State:
         """Let go of what was just parked with these numbers."""
         await self.run(lambda db: db.executemany("DELETE FROM parked WHERE number = ?", [(one,) for one in numbers]))
 
-    async def marked(self, connector: str, events: int, size: int) -> list[Parked]:
+    async def marked(
+        self, connector: str, events: int, size: int, offsets: Sequence[int] | None = None
+    ) -> list[Parked]:
         """Parked events of a connector that are to be delivered again, in the journal's order: as many as have room in
-        `size` bytes, but at least one and at most `events`. Of those with a key each one's first: the others, and what
-        was parked only for coming behind it, follow once that is gone."""
+        `size` bytes, but at least one and at most `events`; only at `offsets`, if those are given. Of those with a key
+        each one's first: the others, and what was parked only for coming behind it, follow once that is gone."""
+        among = None if offsets is None else json.dumps(offsets)
 
         def read(db: sqlite3.Connection) -> list[Parked]:
             found: list[Parked] = []
             room = size
-            for one in starmap(Parked, db.execute(_MARKED, (connector, events))):
+            for one in starmap(Parked, db.execute(_MARKED, (connector, events, among))):
                 room -= len(one.body)
                 if found and room < 0:
                     break

@@ -6,11 +6,15 @@ wanted at all is never looked into.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Final
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
 from relay.config import Redaction
 from relay.guests import named
+
+_type_of: Final = attrgetter("type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,9 @@ class Route:
         return self._filter(selected) if self.filters else Routed(selected)
 
     def _select(self, block: Block, erased: Sequence[Kind]) -> Block | None:
-        wanted = self.selection.wants
-        wants = [wanted(kind.type) and kind not in erased for kind in block.kinds]
+        wants = [*map(self.selection.wants, map(_type_of, block.kinds))]
+        if erased:
+            wants = [wanted and kind not in erased for wanted, kind in zip(wants, block.kinds, strict=True)]
         if all(wants):
             return block
         if not any(wants):

@@ -107,3 +107,76 @@ def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park
     assert all(found == sorted(found) for found in ended.values())
     assert sum(map(len, ended.values())) + len(behind) == len([key for key in keys if key])
     assert {key_of(one) for one in behind} <= aside
+
+
+def test_events_that_go_together_wait_for_all_their_keys_and_keep_their_turn() -> None:
+    order = Order(key_of, LIMITS, park=False)
+    first = order.admit_together([event(0, "a"), event(3, "b"), event(7, None)])
+    assert offsets(first.going) == [[0, 3, 7]]
+    assert order.admit_together([event(1, "c"), event(5, "a")]) == ([], [])
+    assert order.admit_together([event(6, "c"), event(8, "d")]) == ([], [])
+    assert offsets(order.admit([event(9, "a"), event(10, "d"), event(11, "e")]).going) == [[11]]
+    assert offsets(order.settled([0, 3, 7], parked=False).going) == [[1, 5]]
+    assert offsets(order.settled([1, 5], parked=False).going) == [[9], [6, 8]]
+    assert offsets(order.settled([6, 8], parked=False).going) == [[10]]
+
+
+def test_with_park_events_that_went_together_part_where_one_is_behind_a_parked_one() -> None:
+    order = Order(key_of, LIMITS, park=True)
+    order.admit_together([event(0, "a")])
+    assert order.admit_together([event(1, "a"), event(2, "b"), event(3, "b")]) == ([], [])
+    freed = order.settled([0], parked=True)
+    assert (offsets(freed.going), offsets([freed.behind])) == ([[2]], [[1]])
+    assert offsets(order.settled([2], parked=False).going) == [[3]]
+
+
+@given(
+    keys=st.lists(st.sampled_from(["a", "b", "c", "d", None]), min_size=1, max_size=40),
+    parks=st.tuples(st.booleans(), st.booleans()),
+    data=st.data(),
+)
+def test_after_a_crash_what_went_together_does_again_and_each_key_ends_in_order(
+    keys: list[str | None], parks: tuple[bool, bool], data: st.DataObject
+) -> None:
+    """The keys may be others than before (`order_by`), and so may `after_parked`: then only the order is promised."""
+    fresh, others = [event(offset, key) for offset, key in enumerate(keys)], data.draw(st.booleans())
+    sent, going, saved = list[list[Event]](), list[list[Event]](), set[int]()
+    order, end = Order(key_of, LIMITS, park=parks[0]), data.draw(st.integers(0, 60))
+    for _ in range(end):  # until the crash
+        if fresh and (not going or data.draw(st.booleans())):
+            cut = data.draw(st.integers(1, len(fresh)))
+            batches, fresh = order.admit(fresh[:cut]).going, fresh[cut:]
+        elif going:
+            batch = going.pop(data.draw(st.integers(0, len(going) - 1)))
+            saved |= {*_of(batch)} if data.draw(st.booleans()) else set()
+            batches = order.settled(_of(batch), parked=False).going
+        else:
+            break
+        sent += batches
+        going += batches
+
+    def key_now(event: Event) -> str | None:
+        key = key_of(event)
+        return None if key is None else "abcdabc"["abcd".index(key) + event.offset % 3 * others]
+
+    order, going, ended = Order(key_now, LIMITS, park=parks[1]), [], defaultdict[str | None, list[int]](list)
+    together = [batch for batch in sent if not saved & {*_of(batch)}]
+    gone = saved | {n for batch in together for n in _of(batch)}
+    rest = [event(offset, key) for offset, key in enumerate(keys) if offset not in gone]
+    went = list[list[int]]()
+    while together or rest or going:
+        if together and (not going or data.draw(st.booleans())):
+            batches = order.admit_together(together.pop(0)).going
+        elif rest and not together and (not going or data.draw(st.booleans())):
+            batches, rest = order.admit(rest).going, []
+        else:
+            batch = going.pop(data.draw(st.integers(0, len(going) - 1)))
+            for one in batch:
+                ended[key_now(one)].append(one.offset)
+            batches = order.settled(_of(batch), parked=False).going
+        going += batches
+        went += offsets(batches)
+    assert sorted(n for batch in went for n in batch) == [n for n in range(len(keys)) if n not in saved]
+    if not others:
+        assert all(_of(batch) in went for batch in sent if not saved & {*_of(batch)})
+        assert all(found == sorted(found) for key, found in ended.items() if key is not None)

@@ -1,0 +1,208 @@
+"""Batches that are cut short on their way go out again as they were, whatever cuts them short."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry
+from relay.config import Config, Configured
+from relay.deliver import Fleet
+from relay.journal import Counts, Cursor, Journal, Limits, Replay, State, Which, forget, mark_parked, parked
+from relay.journal.folders import cut_file
+from relay.journal.replays import ask_replay
+from relay.testing import make_event
+
+KIND = Kind("braze", "users.messages.email.Open")
+Answer = Callable[[Batch], Awaitable[Sequence[Outcome] | None]]
+
+
+class Taker(Connector, type="taker"):
+    """Notes what it is given, and answers as the test says."""
+
+    given: ClassVar[list[Batch]]
+    answer: ClassVar[Answer]
+
+    async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
+        self.given.append(batch)
+        return await type(self).answer(batch)
+
+
+async def take(batch: Batch) -> None:
+    """Delivered."""
+
+
+async def hang(batch: Batch) -> None:
+    """On its way for as long as the test likes."""
+    await asyncio.Event().wait()
+
+
+class Bench:
+    """A fleet of one lane in a folder, that can be cut short."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @asynccontextmanager
+    async def running(self, answer: Answer, **settings: Any) -> AsyncIterator[Fleet]:
+        """At the end what is on its way is cut short."""
+        Taker.given, Taker.answer = [], staticmethod(answer)
+        table = {"type": "taker", "retry": {"first": "1ms", "max": "2ms"}, "concurrency": 2, **settings}
+        made = Configured("it", Taker, Taker.Settings.model_validate(table))
+        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.state = State(self.folder)
+        fleet = Fleet(self.journal, self.state, self.folder)
+        await fleet.open(Config(connectors={"it": made}))  # type: ignore[dict-item]
+        running = asyncio.get_running_loop().create_task(fleet.run(), name="fleet")
+        try:
+            yield fleet
+        finally:
+            fleet.stop()
+            running.cancel()
+            await asyncio.wait([running], timeout=10)
+            assert running.done()
+            await self.journal.close()
+            self.state.close()
+
+    def crash(self) -> "Bench":
+        """What is in the folder at this moment, as after kill -9."""
+        for thread in (self.journal._thread, self.state._thread):
+            thread.submit(lambda: None).result()
+        following = self.folder.with_name(f"{self.folder.name} again")
+        shutil.copytree(self.folder, following)
+        return Bench(following)
+
+    async def send(self, count: int, **properties: Any) -> None:
+        await self.journal.append([KIND] * count, [make_event(n=n, **properties) for n in range(count)])
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def given() -> list[list[int]]:
+    return [batch.offsets() for batch in Taker.given]
+
+
+def ids() -> list[str]:
+    return [batch.id for batch in Taker.given]
+
+
+def hang_at(under_way: Sequence[int], refuse: int | None = None, again: Sequence[int] = ()) -> Answer:
+    """Hang with this batch, refuse one with this event, and have some events tried again."""
+
+    async def answer(batch: Batch) -> Sequence[Outcome] | None:
+        offsets = batch.offsets()
+        if offsets == under_way:
+            await hang(batch)
+        if refuse in offsets:
+            raise Reject("HTTP 400: not liked")
+        if again and len(offsets) > len(again):
+            return [Retry("busy") if one in again else DELIVERED for one in offsets]
+        return None
+
+    return answer
+
+
+@pytest.mark.parametrize("order", ["", "properties.n"])
+@pytest.mark.parametrize("way", ["crash", "stop"])
+@pytest.mark.parametrize(
+    ("under_way", "moods"),
+    [([0, 1, 2, 3, 4], {}), ([5, 6], {"refuse": 9}), ([2, 5, 6], {"again": [2, 5, 6]})],
+    ids=["whole", "a part of a half", "some of it"],
+)
+async def test_what_is_cut_short_goes_out_again_under_its_key(
+    tmp_path: Path, order: str, way: str, under_way: list[int], moods: dict[str, Any]
+) -> None:
+    """Looked at as well: lanes that keep an order, halves of refused batches, events that are tried again."""
+    bench, whole = Bench(tmp_path / "state"), len(under_way) == 5
+    size = 5 if whole else 10
+    async with bench.running(hang_at(under_way, **moods), batch={"events": size}, order_by=order) as fleet:
+        await bench.send(size)
+        await until(lambda: under_way in given())
+        lane, sent = fleet.lanes[0], ids()[given().index(under_way)]
+        await asyncio.sleep(0.3 if order and not whole else 0)  # the settled ones are saved
+        await fleet.save()
+        following = bench.crash() if way == "crash" else bench
+    bench = following
+    async with bench.running(take, batch={"events": 1000, "age": "1s"}, order_by=order) as fleet:
+        await bench.send(3)
+        lane = fleet.lanes[0]
+        await until(lambda: lane.cursor.position == bench.journal.head)
+    if "again" in moods and way == "crash" and not order:  # nothing was saved: all goes, as it had gone first
+        assert given()[0] == list(range(10))
+    else:
+        assert sent in ids()
+    delivered = sorted(n for offsets in given() for n in offsets)
+    assert delivered == sorted({*delivered}), "nothing goes twice"
+    assert {*under_way, *range(size, size + 3)} <= {*delivered}
+
+
+async def test_a_lane_at_rest_a_reload_and_a_replay_cut_again_where_they_had_cut(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "state")
+    async with bench.running(hang, batch={"events": 7}) as fleet:
+        for _ in range(2):
+            await bench.send(4)
+            await until(lambda: sum(map(len, given())) == bench.journal.head)
+        before = ids()
+
+        async def nothing(connector: str) -> Counts:
+            return Counts()
+
+        await bench.send(4)
+        Taker.given.clear()
+        await fleet.rest(nothing)
+        await until(lambda: len(given()) == 2)
+        assert ids() == before
+        following = bench.crash()
+    async with following.running(take, batch={"events": 7}) as fleet:
+        await until(lambda: fleet.lanes[0].cursor.position == following.journal.head)
+        assert ids()[:2] == before
+        Taker.given.clear()
+        Taker.answer = staticmethod(hang)
+        ask_replay(following.folder, Replay("it", Cursor(1, 1), 12))
+        await until(lambda: len(given()) == 2)
+        sent, last = ids(), following.crash()
+    async with last.running(take, batch={"events": 3}) as fleet:
+        await until(lambda: not fleet.replays)
+        assert given()[0] != [1, 2, 3, 4, 5, 6, 7], "narrower limits hold for what goes out again"
+        assert sorted(n for offsets in given() for n in offsets) == list(range(1, 12))
+    assert len(sent) == 2
+
+
+async def test_parked_events_that_are_on_their_way_again_go_in_the_same_batch(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "state")
+
+    async def refuse(batch: Batch) -> None:
+        raise Reject("HTTP 400: not liked")
+
+    async with bench.running(refuse, batch={"events": 1, "age": "0ms"}):
+        await bench.send(6)
+        await until(lambda: len(parked(bench.folder)) == 6)
+    numbers = {one.offset: one.number for one in parked(bench.folder)}
+    mark_parked(bench.folder, Which(numbers=[numbers[n] for n in (2, 3, 5)]))
+    async with bench.running(hang):
+        await until(lambda: given() == [[2, 3, 5]])
+        sent, following = ids(), bench.crash()
+    mark_parked(following.folder, Which())
+    async with following.running(take):
+        await until(lambda: not parked(following.folder))
+        assert ids()[:1] == sent
+        assert given() == [[2, 3, 5], [0, 1, 4]]
+
+
+async def test_a_connector_that_is_forgotten_takes_its_cuts_with_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running(hang):
+        await bench.send(2)
+        await until(given)
+    file = cut_file(tmp_path, "it")
+    assert file.exists()
+    forget(tmp_path, "it")
+    assert not file.exists()
