@@ -17,7 +17,7 @@ import structlog
 from relay.config import LogSettings
 from relay.runtime import set_up_logs
 from relay.runtime.log_writer import LogWriter
-from relay.runtime.logs import QUIET_S, VARIANTS, Repeats, _formatter, dropped_log_lines
+from relay.runtime.logs import MESSAGES, QUIET_S, VARIANTS, Repeats, _formatter, dropped_log_lines
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
@@ -72,6 +72,14 @@ def test_what_is_refused_to_another_client_is_told() -> None:
     assert [say(client) for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2")] == [True, False, True]
     assert sum(say(f"2001:db8::{number:x}") for number in range(1000)) < 2 * VARIANTS
     assert len(repeats._told) == 1
+
+
+def test_whatever_plugins_log_takes_bounded_memory() -> None:
+    repeats = Repeats(lambda: 0.0)
+    for number in range(MESSAGES + 10):
+        repeats(None, "warning", {"event": f"{number} {'x' * 2000}", "source": ["a"], "reason": {"a": number}})
+    assert len(repeats._told) <= MESSAGES
+    assert max(len(str(key)) for key in repeats._told) < 2000
 
 
 @pytest.fixture

@@ -12,11 +12,14 @@ import orjson
 import structlog
 
 from relay.config import LOG, LogSettings
+from relay.guests import text_of
 from relay.runtime.log_writer import LogWriter
 from relay.words import escape, escape_json
 
 QUIET_S: Final = 60.0
 VARIANTS: Final = 10
+MESSAGES: Final = 10_000
+"""Different ones that are remembered: plugins may put whatever they like into theirs."""
 ANY_OTHER: Final = object()
 KEYS: Final = ("event", "listener", "source", "connector", "filter", "call", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
@@ -36,8 +39,10 @@ class Repeats:
         if line.pop("always", False) or level not in ("warning", "error"):
             return line
         now = self._clock()
-        told = self._told.setdefault(tuple(line.get(name) for name in KEYS), {})
-        variant = _slot(told, (line.get("client"), line.get("reason")), now)
+        if len(self._told) >= MESSAGES:
+            self._told.clear()
+        told = self._told.setdefault(tuple(_start(line.get(name)) for name in KEYS), {})
+        variant = _slot(told, (line.get("client"), _start(line.get("reason"))), now)
         since, held = told.get(variant, (-QUIET_S, 0))
         if now - since < QUIET_S:
             told[variant] = (since, held + 1)
@@ -46,6 +51,11 @@ class Repeats:
         if held:
             line["repeated"] = held
         return line
+
+
+def _start(value: object) -> object:
+    """What tells values apart, whatever they are."""
+    return value if value is None or isinstance(value, int) else text_of(value)
 
 
 def _slot(told: dict[object, tuple[float, int]], variant: object, now: float) -> object:
