@@ -1,4 +1,4 @@
-"""`relay init` and `relay new connector`: what they write works as it is."""
+"""`relay init` and `relay new`: what they write works as it is."""
 
 import re
 import subprocess
@@ -98,6 +98,23 @@ def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -
     assert "1 connector" in answer.output
 
 
+def test_a_new_source_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
+    assert run("new", "source", "team_hook", tmp_path / "plugins").exit_code == 0
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
+    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    assert "2 passed" in result.stdout
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "hook.toml").write_text(
+        '[source.team_hook]\ntype = "team_hook"\npath = "/hook"\nsecret = { env = "PATH" }\n'
+    )
+    answer = run("check", conf, "--plugins", tmp_path / "plugins")
+    assert answer.exit_code == 0, answer.output
+    assert "1 source" in answer.output
+    assert "everybody who reaches relay may send" not in answer.output
+
+
 def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_chat.py").write_text("mine")
     answer = run("new", "connector", "chat", tmp_path)
@@ -116,6 +133,7 @@ def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    """Of a source by the same function."""
     answer = run("new", "connector", name, tmp_path)
     assert (answer.exit_code, contents(tmp_path)) == (2, {})
     assert reason in answer.stderr

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.api import Denied, Malformed, Request, Secret, check_hmac
+from relay.api import Denied, Malformed, Request, Secret, Source, SourceSettings, check_hmac, check_secret
 
 SECRET, BODY = b"whispered", b'{"id": 1}'
 HEX = hmac.digest(SECRET, BODY, "sha256").hex()
@@ -92,3 +92,31 @@ def test_a_request_has_its_query_headers_and_json() -> None:
     for body in (b"", b"{", b"\xff", b"[" * 5000):
         with pytest.raises(Malformed, match="the body is not JSON"):
             Request(body).json()
+    with pytest.raises(Malformed, match="not an object"):
+        Request(b"[]").json()
+    assert Request(b"[1]").json(list) == [1]
+    for value, said in (("", "is missing"), ("\ud83d", "not UTF-8")):
+        with pytest.raises(Malformed, match=said):
+            Request(headers={"X-Id": value}).header("X-Id")
+
+
+def test_a_secret_is_compared_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", "whispered \u00e9")
+    check_secret("whispered \u00e9", Secret("env", "HOOK"))
+    for offered, said in ((None, "missing"), ("", "missing"), ("whispered", "wrong"), ("\ud83d", "wrong")):
+        with pytest.raises(Denied, match=said):
+            check_secret(offered, Secret("env", "HOOK"))
+
+
+def test_a_type_that_is_none_is_the_senders_fault() -> None:
+    class Hook(Source):
+        pass
+
+    hook = Hook("hook", SourceSettings.model_validate({"type": "hook", "path": "/hook"}))
+    assert hook.kind("a") is hook.kind("a") is hook.kinds()["a"]
+    assert hook.kind("a", "number").id_field == "number"
+    for odd in ("", "t" * 257, "\ud83d"):
+        with pytest.raises(Malformed, match="the event type has"):
+            hook.kind(odd)
+    with pytest.raises(TypeError):
+        hook.kind(7)  # type: ignore[arg-type]

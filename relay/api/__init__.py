@@ -32,7 +32,7 @@ from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
-from relay.api.signature import check_hmac
+from relay.api.signature import check_hmac, check_secret
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "check",
     "check_headers",
     "check_hmac",
+    "check_secret",
     "hookimpl",
     "hookspec",
     "is_dense",

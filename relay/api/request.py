@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
+
+T = TypeVar("T")
 
 
 class Malformed(Exception):
@@ -35,17 +37,30 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
         return dict(reversed(parse_qsl(self.query_string, keep_blank_values=True)))
 
     def header(self, name: str) -> str:
-        """The value of a header that has to be there. Raises Malformed."""
-        if (value := self.headers.get(name)) is None:
+        """The value of a header that has to be there, and to be UTF-8. Raises Malformed."""
+        if not (value := self.headers.get(name)):
             raise Malformed(f"the header {name} is missing")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Malformed(f"the header {name} is not UTF-8") from None
         return value
 
-    def json(self) -> Any:
-        """The body, decoded. Raises Malformed."""
+    @overload
+    def json(self) -> dict[str, Any]: ...
+
+    @overload
+    def json(self, kind: type[T]) -> T: ...
+
+    def json(self, kind: type[Any] = dict) -> Any:
+        """The body, decoded: an object or, if `kind` says so, a list for instance. Raises Malformed."""
         try:
-            return orjson.loads(self.body)
+            value = orjson.loads(self.body)
         except ValueError as error:
             raise Malformed(f"the body is not JSON: {error}") from None
+        if not isinstance(value, kind):
+            raise Malformed(f"the body is not {'an object' if kind is dict else f'of the type {kind.__name__}'}")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

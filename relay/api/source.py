@@ -24,6 +24,7 @@ T = TypeVar("T")
 WEEK_S: Final = 7 * 86400.0
 UNREADABLE_AT_MOST: Final = 1000
 """Entries of one body that are parked one by one; a body with more of them is refused as a whole."""
+TYPE_CHARS: Final = 256
 KINDS_REMEMBERED: Final = 4096
 """Distinct event types a source keeps in memory; a sender that invents types for ever costs no more than this."""
 
@@ -50,6 +51,7 @@ class Kinds(dict[str, Kind]):
         self._source, self._id_field, self._time_field = source, id_field, time_field
 
     def __missing__(self, type: str) -> Kind:
+        _check_type(type)
         if len(self) >= KINDS_REMEMBERED:
             self.clear()
         kind = self[type] = Kind(self._source, type, self._id_field, self._time_field)
@@ -73,6 +75,18 @@ class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and eac
     subject: str | None = None
     """What all events of the body tell the newest state of. They are duplicates only until the subject has other
     events; None: for as long as `settings.dedupe` says."""
+
+
+def _check_type(type: str) -> None:
+    """Raise Malformed if no event can be of this type, as it is a sender who says it; TypeError."""
+    if not isinstance(type, str):
+        raise TypeError("an event type is a text")
+    if not 0 < len(type) <= TYPE_CHARS:
+        raise Malformed(f"the event type has {len(type)} characters: it may have 1 to {TYPE_CHARS}")
+    try:
+        type.encode()
+    except UnicodeEncodeError:
+        raise Malformed("the event type has half a character (an unpaired surrogate)") from None
 
 
 class SourceSettings(Settings):
@@ -195,7 +209,8 @@ class Source(Plugin):
         return kinds
 
     def kind(self, type: str, id_field: str = "id", time_field: str = "time") -> Kind:
-        """The kind of this source's events of that type; one object per type, so use it rather than `Kind(...)`."""
+        """The kind of this source's events of that type; one object per type, so use it rather than `Kind(...)`. Raises
+        `Malformed` for what is no type: it has 1 to 256 characters."""
         return self.kinds(id_field, time_field)[type]
 
 

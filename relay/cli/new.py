@@ -1,7 +1,8 @@
-"""`relay new connector`: a connector of one's own to start from, with its test."""
+"""`relay new`: a connector or a source of one's own to start from, with its test."""
 
 import re
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
@@ -28,7 +29,7 @@ class $Class(Connector, type="$name"):
             check(answer)
 """)
 
-TEST: Final = Template("""\
+CONNECTOR_TEST: Final = Template("""\
 from $name import $Class
 from relay.api import Secret
 from relay.testing import ConnectorSuite, Destination, make_batch, make_event
@@ -50,15 +51,75 @@ async def test_it_sends_what_happened(tmp_path, monkeypatch):
     assert request.headers["Authorization"] == "Bearer s3cret"
 """)
 
+CONNECTOR_TABLE: Final = """\
+  [connector.{name}]
+  type  = "{name}"
+  url   = "https://..."
+  token = {{ credential = "{name}-token" }}"""
+
+SOURCE: Final = Template("""\
+import json
+
+from relay.api import Decoded, Request, Secret, Source, SourceSettings, check_hmac
+
+
+class $Class(Source, type="$name"):
+    class Settings(SourceSettings):
+        secret: Secret
+
+    def verify(self, request: Request) -> None:
+        check_hmac(request.headers.get("X-Signature"), self.settings.secret, request.body, prefix="sha256=")
+
+    def decode(self, request: Request) -> Decoded:
+        event = request.json() | {"id": request.header("X-Event-Id")}
+        kind = self.kind("$name." + request.header("X-Event-Type"))
+        return Decoded([kind], [json.dumps(event).encode()], ids=[event["id"]])
+""")
+
+SOURCE_TEST: Final = Template("""\
+import hmac
+
+import pytest
+from $name import $Class
+from relay.api import Denied, Request, Secret
+
+
+@pytest.fixture
+def source(monkeypatch):
+    monkeypatch.setenv("SECRET", "s3cret")
+    return $Class("mine", $Class.Settings(type="$name", path="/mine", secret=Secret("env", "SECRET")))
+
+
+def test_it_takes_what_is_signed(source):
+    body = b'{"total": 12}'
+    signature = "sha256=" + hmac.digest(b"s3cret", body, "sha256").hex()
+    source.verify(Request(body, {"X-Signature": signature}))
+    with pytest.raises(Denied):
+        source.verify(Request(body + b" ", {"X-Signature": signature}))
+
+
+def test_type_and_id_come_from_the_headers(source):
+    decoded = source.decode(Request(b'{"total": 12}', {"X-Event-Id": "7", "X-Event-Type": "order"}))
+    assert [kind.type for kind in decoded.kinds] == ["$name.order"]
+    assert decoded.bodies == [b'{"total": 12, "id": "7"}']
+""")
+
+SOURCE_TABLE: Final = """\
+  [source.{name}]
+  type   = "{name}"
+  path   = "/{name}"
+  secret = {{ credential = "{name}-secret" }}"""
+
 NEXT: Final = """
 Next:
   pytest --asyncio-mode=auto {test}    (pip install pytest pytest-asyncio)
   cp {plugin} /etc/relay/plugins/
 and in conf.d:
-  [connector.{name}]
-  type  = "{name}"
-  url   = "https://..."
-  token = {{ credential = "{name}-token" }}"""
+"""
+
+folder_argument: Final[Callable[..., Callable[..., None]]] = click.argument(
+    "folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path)
+)
 
 
 @click.group
@@ -68,32 +129,48 @@ def new() -> None:
 
 @new.command
 @click.argument("name")
-@click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))
+@folder_argument
 def connector(name: str, folder: Path) -> None:
     """Write a connector type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
     Never overwrites anything. Exits with 1 if nothing was written.
     """
-    _check_name(name)
+    _write("connector", name, folder, (CONNECTOR, CONNECTOR_TEST), CONNECTOR_TABLE)
+
+
+@new.command
+@click.argument("name")
+@folder_argument
+def source(name: str, folder: Path) -> None:
+    """Write a source type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
+
+    Never overwrites anything. Exits with 1 if nothing was written.
+    """
+    _write("source", name, folder, (SOURCE, SOURCE_TEST), SOURCE_TABLE)
+
+
+def _write(kind: str, name: str, folder: Path, templates: tuple[Template, Template], table: str) -> None:
+    """Write a plugin and its test, and say what comes next. Raises click.ClickException."""
+    _check_name(kind, name)
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
     if taken := [path for path in (plugin, test) if path.exists()]:
         raise click.ClickException(f"{taken[0]} exists already")
     words = {"name": name, "Class": "".join(map(str.capitalize, name.split("_")))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, template in ((plugin, CONNECTOR), (test, TEST)):
+        for path, template in zip((plugin, test), templates, strict=True):
             path.write_text(template.substitute(words))
             click.echo(f"wrote {path}")
     except OSError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(NEXT.format(name=name, plugin=plugin, test=test))
+    click.echo(NEXT.format(plugin=plugin, test=test) + table.format(name=name))
 
 
-def _check_name(name: str) -> None:
+def _check_name(kind: str, name: str) -> None:
     """Refuse what cannot be the name of a type and of a module. Raises click.BadParameter."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
-    if Registry.discover().connector(name):
-        raise click.BadParameter(f"there is a connector type {name} already", param_hint="NAME")
+    if name in Registry.discover().types(kind):
+        raise click.BadParameter(f"there is a {kind} type {name} already", param_hint="NAME")
     if name in sys.stdlib_module_names or find_spec(name):
         raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")

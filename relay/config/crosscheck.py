@@ -65,7 +65,8 @@ def open_sources(sources: Mapping[str, Configured[Any, Any]], merged: Merged) ->
     for name, source in sources.items():
         settings, known_by = source.settings, source.plugin.known_by
         is_open = settings.enabled and settings.is_open and not settings.allow
-        if is_open and source.plugin.authorize is Source.authorize:
+        verifies = known_by == "tokens" and source.plugin.verify is not Source.verify
+        if is_open and source.plugin.authorize is Source.authorize and not verifies:
             yield merged.mistake(("source", name), f"has no `{known_by}`: everybody who reaches relay may send to it")
 
 

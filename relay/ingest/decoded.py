@@ -12,12 +12,10 @@ import msgspec
 
 from relay.api import UNREADABLE, Decoded, Entries, Kind, Unreadable, why_unreadable
 from relay.api.json_parts import read_entry
-from relay.api.source import KINDS_REMEMBERED
+from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
 from relay.guests import Wrong, described
 from relay.words import counted
 
-NAME_CHARS: Final = 256
-"""Of an event type, and of the names of fields."""
 COPIED: Final = (bytes, bytearray, memoryview, msgspec.Raw)
 
 
@@ -63,7 +61,7 @@ def _check_kinds(kinds: Iterable[Kind], source: str, known: set[Kind], fresh: li
         if kind.source != source:
             raise Wrong("decode returned a kind of another source: use self.kind(type)")
         for word, text in (("type", kind.type), ("id_field", kind.id_field), ("time_field", kind.time_field)):
-            _check_text(f"{word} of a kind", text, NAME_CHARS)
+            _check_text(f"{word} of a kind", text, TYPE_CHARS)
         if len(known) >= KINDS_REMEMBERED:
             known.clear()
         known.add(kind)

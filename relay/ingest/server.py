@@ -240,7 +240,7 @@ class Ingest:
         return web.json_response({"status": "ready"})
 
     async def _contract(self, _: web.BaseRequest) -> web.Response:
-        text = contract({path: intake.source.type for path, intake in self._paths.items()})
+        text = contract({path: intake.source for path, intake in self._paths.items()})
         return web.Response(text=text, content_type="application/yaml")
 
 
@@ -261,8 +261,15 @@ def _same(known: Source | None, source: Source) -> Source:
     return known if known is not None and same else source
 
 
-def contract(types: Mapping[str, str]) -> str:
-    """The OpenAPI document, with the paths that the sources really have, by the source's type."""
+def contract(sources: Mapping[str, Source]) -> str:
+    """The OpenAPI document, with the paths that the sources really have."""
     text = files("relay.ingest").joinpath("openapi.yaml").read_text("utf-8")
-    items = {path: kind if kind in OWN_ITEMS else "source" for path, kind in types.items()}
+    items = {path: _item(source) for path, source in sources.items()}
     return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/{item}"\n' for path, item in items.items())
+
+
+def _item(source: Source) -> str:
+    """The path item of the OpenAPI document that tells of a source."""
+    if source.type in OWN_ITEMS:
+        return source.type
+    return "challengedSource" if "GET" in source.methods else "source"

@@ -15,11 +15,20 @@ import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from relay.api import Secret, Source
+from relay.api import Request, Response, Secret, Source, SourceSettings
 from relay.config import IngestSettings, Registry, TcpAddress
 from relay.ingest import First, Ingest
 from relay.journal import Journal, Limits, State, Unavailable, parked
 from relay.testing import make_event
+
+
+class Hooked(Source, type="hooked"):
+    """Answers challenges, and fails at all else."""
+
+    methods = ("GET", "POST")
+
+    def respond(self, request: Request) -> Response | None:
+        return Response(request.query["challenge"]) if "challenge" in request.query else None
 
 
 class Bench:
@@ -36,6 +45,8 @@ class Bench:
         given = {"type": "heap_segments", "path": "/segments", "secret": token} | more
         segments = types["heap_segments"]
         sources.append(segments("segments", segments.Settings.model_validate(given)))  # type: ignore[arg-type]
+        hooked = SourceSettings.model_validate({"type": "hooked", "path": "/hooked"})
+        sources.append(Hooked("hooked", hooked))
         self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
         self.state = State(folder)
         self.ingest = Ingest(sources, settings, self.journal, self.state)
@@ -212,9 +223,25 @@ async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -
     _, document, answer = await bench.ask("GET", "/openapi.yaml")
     validate(document)
     assert answer.content_type == "application/yaml"
-    assert set(document["paths"]) == {"/healthz", "/readyz", "/openapi.yaml", "/braze", "/any", "/segments"}
+    sources = {"/braze", "/any", "/segments", "/hooked"}
+    assert set(document["paths"]) == {"/healthz", "/readyz", "/openapi.yaml", *sources}
     for path in ("/healthz", "/readyz"):
         assert_described(document, path, await bench.ask("GET", path))
+
+
+async def test_answers_of_a_source_that_is_challenged_or_wrong_are_described(bench: Bench) -> None:
+    _, document, _ = await bench.ask("GET", "/openapi.yaml")
+    described = resolve(document, document["paths"]["/hooked"])
+    status, text, _ = await bench.ask("GET", "/hooked?challenge=abc")
+    assert (status, text) == (200, "abc")
+    assert "*/*" in described["get"]["responses"]["200"]["content"]
+    seen = await bench.ask("GET", "/hooked")
+    assert seen[0] == 405
+    assert_described(document, "/hooked", seen)
+    seen = await bench.ask("POST", "/hooked", b"{}")
+    assert seen[0] == 500
+    assert_described(document, "/hooked", seen)
+    assert described["post"] == resolve(document, document["paths"]["/braze"])["post"]
 
 
 async def test_a_stopping_relay_is_alive_but_not_ready_and_refuses_with_retry_after(bench: Bench) -> None:
