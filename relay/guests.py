@@ -5,6 +5,7 @@ asked for) becomes an `Escape`. Work that takes no notice of being cancelled is 
 """
 
 import asyncio
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -13,6 +14,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
+from relay.api.deadline import DEADLINE
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -151,24 +153,31 @@ def _is_cancelled() -> bool:
 
 async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str) -> T:
     """Have a guest's work done in a task of its own, in so many seconds. It ends in time or is ended, also if this is
-    cancelled.
+    cancelled. What it returns or raises after it was told to end does not count.
 
     Raises Late, and what the guest raises, which is an Exception."""
-    task = asyncio.get_running_loop().create_task(_done(work), name=name)  # a TaskGroup would wait for it
-    task.add_done_callback(_retrieve)
+    task = asyncio.get_running_loop().create_task(_done(work, seconds), name=name)  # a TaskGroup would wait for it
     try:
         await asyncio.wait((task,), timeout=seconds)
-    finally:
-        if not task.done():
-            await _end(task)
-    if not task.done() or task.cancelled():
+    except asyncio.CancelledError:
+        await _end(task)
+        raise
+    if not task.done():
+        await _end(task)
         raise Late
+    if task.cancelled():
+        raise Escape("CancelledError: the work has cancelled itself (a plugin must not do that)")
     return task.result()
 
 
-async def _done(work: Callable[[], Awaitable[T]]) -> T:
-    with contained():
+async def _done(work: Callable[[], Awaitable[T]], seconds: float) -> T:
+    DEADLINE.set(time.monotonic() + seconds)  # in the task's own context
+    try:
         return await work()
+    except BaseException as error:
+        if (other := escaped(error)) is error:
+            raise
+        raise other from error
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
@@ -178,11 +187,12 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
+    task.add_done_callback(_retrieve)
     task.cancel()
     try:
         await asyncio.wait((task,), timeout=HEED_S)
     finally:
         if not task.done():
-            with suppress(Exception):  # whatever it says to that
+            with suppress(BaseException):  # whatever it says to that
                 cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
             task.cancel()  # wakes it: it finds its coroutine closed

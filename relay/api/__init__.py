@@ -2,7 +2,7 @@
 
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
-from relay.api.event import ERASED, REDACTED, Event, Kind
+from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent
 from relay.api.filter import Filter, FilterSettings
 from relay.api.headers import check_headers
 from relay.api.hooks import hookimpl, hookspec
@@ -78,6 +78,7 @@ __all__ = [
     "SourceSettings",
     "Unauthorized",
     "Unreadable",
+    "UnreadableEvent",
     "UrlPath",
     "User",
     "Walk",

@@ -169,16 +169,30 @@ class Connector(Plugin):
         """
         return await self._threads.run(work, *arguments)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST") -> Answered:
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        method: str = "POST",
+        answer_size: int = 64 << 10,
+        answer_seconds: float = 1.0,
+    ) -> Answered:
         """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else
         (`check`).
+
+        Of the answer's body `answer_size` bytes are read, for `answer_seconds`, and never longer than three quarters of
+        the time that the delivery has left; `Answered.complete` says whether that is all of it. Ask for more where the
+        body says what became of single events.
 
         Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed. Headers
         that say where the request ends, such as Content-Length, raise ValueError: they are relay's.
         """
-        from relay.api.http import send
+        from relay.api.http import Limits, send
 
-        return await send(self.http, method, url, body, headers, self.settings.answers)
+        limits = Limits(answer_size, answer_seconds)
+        return await send(self.http, method, url, body, headers, self.settings.answers, limits)
 
     def check(self, answer: "aiohttp.ClientResponse") -> None:
         """`relay.api.check` with what the connector's setting `answers` says."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from relay.api.outcome import Reject
 from relay.api.settings import parse_time
 
 REDACTED: Final = "[REDACTED]"
@@ -33,6 +34,20 @@ class Kind:
 
 ERASED: Final = Kind("", "relay.erased")
 """Of what is left in the journal of an erased event, so that all others keep their offsets."""
+
+
+class UnreadableEvent(Reject, ValueError):
+    """What was asked of an event cannot be read out of its bytes. Raised by `Event.data` and all that is read from it.
+
+    It is the outcome of this event. Raised out of `deliver`, it parks exactly the events that cannot be read, and all
+    others of the batch are delivered."""
+
+    def __init__(self, event: "Event", field: Literal["data", "id"], reason: str) -> None:
+        super().__init__(f"{reason} (event at offset {event.offset}, type {event.type:.100})")
+        self.reason = reason
+        self.offset = event.offset
+        self.field: Literal["data", "id"] = field
+        """What of the event was asked for."""
 
 
 class Event(Struct, frozen=True, eq=False):
@@ -62,17 +77,22 @@ class Event(Struct, frozen=True, eq=False):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The whole event, decoded. Raises ValueError if orjson cannot read it (for instance the number 1e999)."""
+        """The whole event, decoded. Raises UnreadableEvent if it cannot be: for a number such as 1e999, an unpaired
+        surrogate, a thousand levels, or bytes that are no JSON object."""
         data = self._data
         if data is None:
-            data = orjson.loads(self.body)
+            data = _decoded(self)
             force_setattr(self, "_data", data)
         return data
 
     @property
     def id(self) -> str:
-        """The sender's id of the event, unique per event; the idempotency key towards destinations."""
-        return str(self.data[self.kind.id_field])
+        """The sender's id of the event, unique per event; the idempotency key towards destinations. Raises
+        UnreadableEvent if there is none: a filter may have removed it."""
+        try:
+            return str(self.data[self.kind.id_field])
+        except KeyError:
+            raise UnreadableEvent(self, "id", f"the event has no {self.kind.id_field}") from None
 
     @property
     def time(self) -> float | None:
@@ -98,6 +118,16 @@ class Event(Struct, frozen=True, eq=False):
     def with_body(self, body: bytes) -> "Event":
         """The same for content that is a JSON object already."""
         return Event(body, self.kind, self.offset, self.received)
+
+
+def _decoded(event: Event) -> dict[str, Any]:
+    try:
+        data = orjson.loads(event.body)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableEvent(event, "data", f"the event cannot be decoded: {error}") from None
+    if not isinstance(data, dict):
+        raise UnreadableEvent(event, "data", "the event is no JSON object")
+    return data
 
 
 def _seconds(value: object) -> float | None:

@@ -1,20 +1,21 @@
 """One HTTP request of a connector; whatever goes wrong becomes an outcome."""
 
 import asyncio
-import os
-import socket
 import ssl
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
+from relay.api.deadline import time_left
 from relay.api.headers import check_headers
 from relay.api.http_connection import HEADERS, LINE_BYTES, Connections
+from relay.api.outage import in_words
 from relay.api.outcome import Answered, Answers, Retry, check
 from relay.api.resolver import Resolver, RunBlocking
 
@@ -22,11 +23,10 @@ LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
 ANSWER_BYTES: Final = 64 << 10
 ANSWER_SECONDS: Final = 1.0
-"""What of an answer is read at most; the rest is not worth the wait."""
+"""What of an answer is read, if nobody asks for more."""
+READING_SHARE: Final = 0.75
+"""Of the time that a delivery has left: what was answered 2xx is not to be sent again for a slow body."""
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-TOLD_CHARACTERS: Final = 200
-"""What is told of an answer that is no HTTP."""
-
 REACH_SECONDS: Final = 5.0
 
 
@@ -44,8 +44,21 @@ def make_session(connections: int, timeout: float, run_blocking: RunBlocking) ->
     )
 
 
+class Limits(NamedTuple):
+    """How much of an answer is read."""
+
+    size: int = ANSWER_BYTES
+    seconds: float = ANSWER_SECONDS
+
+
 async def send(
-    session: aiohttp.ClientSession, method: str, url: str, body: bytes, headers: Mapping[str, str], answers: Answers
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    answers: Answers,
+    limits: Limits,
 ) -> Answered:
     """Send a request and return what a good answer said. Raises Retry, Reject, Unauthorized: see `check`.
 
@@ -58,61 +71,41 @@ async def send(
     target = URL(url, encoded=True)
     try:
         async with session.request(method, target, data=data, headers=headers, allow_redirects=False) as answer:
-            came = answer.ok and answer.content.is_eof()  # nearly always: no timeout is worth it then
-            content = answer.content
-            said = content.read_nowait(ANSWER_BYTES) if came else await _read_rest(answer, session.timeout.total)
+            said, complete = await _read(answer, limits, session.timeout.total)
             if said and "Content-Encoding" in answer.headers:
-                said = _decoded(said)
+                said, whole = _decoded(said, limits.size)
+                complete = complete and whole
             check(answer, said, answers)
-            return Answered(answer.headers, said or b"")
+            return Answered(answer.headers, said, complete)
     except (aiohttp.ClientError, OSError) as error:
-        raise Retry(_reason(url, error)) from None
+        parts = urlsplit(url)
+        raise Retry(in_words(error, f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname))) from None
 
 
-async def _read_rest(answer: aiohttp.ClientResponse, timeout: float | None) -> bytes | None:
-    """Read an answer to its end, for its connection to be used again and its reason known; None if it stalls.
+async def _read(answer: aiohttp.ClientResponse, limits: Limits, timeout: float | None) -> tuple[bytes, bool]:
+    """What comes of an answer within the limits, and whether that is all. Read to its end, its connection can be used
+    again."""
+    content = answer.content
+    said = bytearray(content.read_nowait(limits.size) if answer.ok and content.is_eof() else b"")
+    if content.at_eof():  # nearly always: no timeout is worth it then
+        return bytes(said), True
+    left = min(time_left(), timeout or ANSWER_SECONDS)
+    with suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(min(limits.seconds, left * READING_SHARE)):
+            while len(said) <= limits.size:
+                if not (part := await content.read(limits.size + 1 - len(said))):
+                    return bytes(said), True
+                said += part
+    return bytes(said[: limits.size]), False
 
-    Long before the whole delivery counts as failed: what was answered 2xx is not to be sent again for a slow body."""
+
+def _decoded(said: bytes, size: int) -> tuple[bytes, bool]:
+    """Undo gzip or deflate, up to so many bytes, and whether that is all; of another coding nothing can be told."""
+    decoder = zlib.decompressobj(GZIP_OR_ZLIB)
     try:
-        async with asyncio.timeout(min(ANSWER_SECONDS, (timeout or ANSWER_SECONDS) / 4)):
-            return await answer.content.readexactly(ANSWER_BYTES)
-    except asyncio.IncompleteReadError as whole:
-        return whole.partial
-    except (aiohttp.ClientError, OSError):
-        return None
-
-
-def _decoded(said: bytes) -> bytes:
-    """Undo gzip or deflate, up to ANSWER_BYTES; of another coding nothing can be told."""
-    try:
-        return zlib.decompressobj(GZIP_OR_ZLIB).decompress(said, ANSWER_BYTES)
+        return decoder.decompress(said, size), decoder.eof
     except zlib.error:
-        return b""
-
-
-def _reason(url: str, error: Exception) -> str:
-    parts = urlsplit(url)
-    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    return _in_words(f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname), cause)
-
-
-def _in_words(place: str, error: Exception) -> str:
-    match error:
-        case TimeoutError():
-            return f"{place} did not answer in time"
-        case socket.gaierror():
-            return f"{place}: there is no such host: {error.strerror}"
-        case ssl.SSLError():
-            return f"{place}: TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
-        case aiohttp.ServerDisconnectedError():
-            return f"{place} closed the connection without an answer"
-        case aiohttp.ClientResponseError():
-            return f"{place}: its answer is no HTTP: {' '.join(error.message.split())[:TOLD_CHARACTERS]}"
-        case OSError(errno=int(number)) if number > 0:
-            return f"{place}: {os.strerror(number)}"
-        case OSError():
-            return f"{place}: {type(error).__name__}: {error}"
-    return f"{place}: {type(error).__name__}"
+        return b"", False
 
 
 async def reach(url: str, run_blocking: RunBlocking) -> str:
@@ -128,6 +121,6 @@ async def reach(url: str, run_blocking: RunBlocking) -> str:
     except TimeoutError:
         raise Retry(f"{place} did not answer within {REACH_SECONDS:g} s") from None
     except OSError as error:
-        raise Retry(_in_words(place, error)) from None
+        raise Retry(in_words(error, place)) from None
     writer.transport.abort()
     return f"{place} takes connections" + (", with a good certificate" if encrypted else "")

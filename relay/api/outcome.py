@@ -1,7 +1,9 @@
 """What can become of a delivery. A closed vocabulary: raise one of these from `deliver`, or return one per event.
 
-Returning None means that all were delivered. Any exception that is not of this vocabulary counts as the connector's
-bug and is treated as `Retry`.
+Returning None means that all were delivered. Of other exceptions, OSError (with ConnectionError, TimeoutError, TLS and
+name errors), aiohttp.ClientError and EOFError count as `Retry`, and all others as the connector's bug.
+
+Arguments of the wrong type or value raise TypeError or ValueError at once: the traceback shows whose mistake it is.
 """
 
 from codecs import getincrementaldecoder
@@ -9,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
+from math import inf
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,7 +24,22 @@ EARLIEST_RESET: Final = 1_000_000_000
 """Smaller numbers in `x-ratelimit-reset` are no Unix seconds but something else."""
 LONGEST_WAIT_S: Final = 365 * 86400.0
 """A destination that asks for more, asks for this. (What a lane waits is less.)"""
+NAMES: Final = {
+    str: "a text",
+    int: "a whole number",
+    NoneType: "None",
+    bool: "True or False",
+    BaseException: "an exception",
+}
 _UTF8: Final = getincrementaldecoder("utf-8")
+
+
+def _check(outcome: str, argument: str, value: object, *types: type) -> None:
+    """Raise TypeError for an argument that is of none of these types. True and False are no numbers."""
+    if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
+        return
+    expected = " or ".join(NAMES.get(one, one.__name__) for one in types)
+    raise TypeError(f"{outcome}: {argument} is {expected}, got {value!r:.80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +48,9 @@ class Delivered:
 
     note: str = ""
     """For the receipt of an erasure: what could not be known, such as ids that nobody named."""
+
+    def __post_init__(self) -> None:
+        _check("Delivered", "note", self.note, str)
 
 
 DELIVERED: Final = Delivered()
@@ -41,14 +62,24 @@ class Skipped:
 
     reason: str
 
+    def __post_init__(self) -> None:
+        _check("Skipped", "reason", self.reason, str)
+
 
 class _Failure(Exception):
     """What all that is not delivered has: `reason`, a sentence for people, and if the destination answered over HTTP
-    the `status` of that answer and the first bytes of its body."""
+    the `status` of that answer and the first bytes of its body. `reason` may be the exception that was caught."""
+
+    reason, answer = "", ""
+    status: int | None = None
 
     def __init__(self, reason: str, *, status: int | None = None, answer: str = "") -> None:
         super().__init__(reason)
-        self.reason = str(reason)  # a connector may have given the exception that it caught
+        name = type(self).__name__
+        _check(name, "reason", reason, str, BaseException)
+        _check(name, "status", status, int, NoneType)
+        _check(name, "answer", answer, str)
+        self.reason = str(reason)
         self.status = status
         self.answer = answer
 
@@ -56,6 +87,9 @@ class _Failure(Exception):
 class Retry(_Failure):
     """Not now: try the same events again, `after` seconds from now at the earliest if that is given. `alone`, for an
     outcome of single events: the destination is well, only these have to wait, and others go meanwhile."""
+
+    after: float | None = None
+    alone = False
 
     def __init__(
         self,
@@ -67,8 +101,11 @@ class Retry(_Failure):
         answer: str = "",
     ) -> None:
         super().__init__(reason, status=status, answer=answer)
-        if not isinstance(after, int | float | None):  # here the traceback still shows whose mistake it is
-            raise TypeError(f"Retry: after is a number of seconds or None, got {after!r}; see retry_after()")
+        if isinstance(after, bool) or not isinstance(after, int | float | None):
+            raise TypeError(f"Retry: after is a number of seconds or None, got {after!r:.80}; see retry_after()")
+        if after is not None and not 0 <= after < inf:
+            raise ValueError(f"Retry: after is a number of seconds, 0 or more, got {after!r:.80}")
+        _check("Retry", "alone", alone, bool)
         self.after, self.alone = after, alone
 
 
@@ -78,8 +115,11 @@ class Reject(_Failure):
     size; the batch is split into halves of equal size then. Without `status` the connector itself has refused them:
     that costs nothing of its `rate`, and does not say that the destination is there."""
 
+    too_large = False
+
     def __init__(self, reason: str, *, too_large: bool = False, status: int | None = None, answer: str = "") -> None:
         super().__init__(reason, status=status, answer=answer)
+        _check("Reject", "too_large", too_large, bool)
         self.too_large = too_large
 
 
@@ -95,7 +135,10 @@ class Answered(NamedTuple):
 
     headers: Mapping[str, str]
     body: bytes
-    """Its first 64 KiB; empty if it does not come at once."""
+    """What came of it within the limits: 64 KiB and 1 second, if `post` was not asked for more."""
+    complete: bool = True
+    """Whether that is all of the body. If not, it was longer or late, or broke off: whoever reads in it what the
+    destination says of single events must not take the rest for good."""
 
 
 Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]
@@ -113,20 +156,27 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
     if answer.history:
         reason = f"redirected to {answer.url.with_query(None)}: configure the final address"
         raise Unauthorized(reason, status=answer.history[-1].status)
-    meaning = answers.get(str(answer.status)) or _usual(answer.status)
-    if meaning == "deliver":
+    if (answers.get(str(answer.status)) or _usual(answer.status)) == "deliver":
         return
-    status, said = answer.status, _excerpt(_arrived(answer) if body is None else body)
-    reason = f"HTTP {status}{_target(answer)}" + (f": {said}" if said else "")
+    said = _excerpt(_arrived(answer) if body is None else body)
+    reason = f"HTTP {answer.status}{_target(answer)}" + (f": {said}" if said else "")
+    raise failure_of(answer.status, answer.headers, reason, said, answers)
+
+
+def failure_of(
+    status: int, headers: Mapping[str, str], reason: str, said: str = "", answers: Answers = MappingProxyType({})
+) -> Retry | Reject | Unauthorized:
+    """What a status means that is no success, as `check` says."""
+    meaning = answers.get(str(status)) or _usual(status)
     if meaning == "pause":
-        raise Unauthorized(reason, status=status, answer=said)
+        return Unauthorized(reason, status=status, answer=said)
     if meaning == "reject":
-        raise Reject(reason, too_large=status == 413, status=status, answer=said)
+        return Reject(reason, too_large=status == 413, status=status, answer=said)
     now = datetime.now(UTC)
-    after = retry_after(answer.headers.get("Retry-After"), now)
+    after = retry_after(headers.get("Retry-After"), now)
     if after is None and status == 429:
-        after = _reset_after(answer.headers.get("x-ratelimit-reset", ""), now)
-    raise Retry(reason, after=after, status=status, answer=said)
+        after = _reset_after(headers.get("x-ratelimit-reset", ""), now)
+    return Retry(reason, after=after, status=status, answer=said)
 
 
 def _usual(status: int) -> str:

@@ -9,15 +9,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
-import structlog
-
-from relay.api import Batch, BatchSettings, Connector, ConnectorSettings
+from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Retry
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
 from relay.deliver.breaker import Breaker
@@ -27,11 +23,11 @@ from relay.deliver.meter import Meter
 from relay.deliver.notes import Notes
 from relay.deliver.order import Order
 from relay.deliver.pace import Pace
-from relay.deliver.parking import Parking, key_of
-from relay.deliver.schedule import retry_delay
+from relay.deliver.parking import Parking, key_of, keys_of
+from relay.deliver.remainder import Next, Part, Remainder
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
-from relay.guests import escaped, trace_of
+from relay.guests import limited, trace_of
 from relay.journal import Counts, State
 
 LOOK_S: Final = 0.05
@@ -39,7 +35,6 @@ LOOK_S: Final = 0.05
 BACK_S: Final = 0.1
 """How soon it is noticed that a thread is back."""
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
-log = structlog.stdlib.get_logger()
 
 
 class Stopped(Exception):
@@ -72,6 +67,7 @@ class Delivery:
         self._pace, self._own_pace = Pace(settings.rate), Pace(0)
         self._room = asyncio.Semaphore(settings.concurrency)
         self._slots = Slots(settings.concurrency)
+        self._chance = random.Random()
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._replay: int | None = None
@@ -131,34 +127,62 @@ class Delivery:
     ) -> None:
         """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
         those that have their outcome. `cuts` are told which parts of it go out by themselves. Raises Stopped."""
-        since, began, waited, left = time.monotonic(), time.time(), False, LeftBehind()
+        began, began_at, left = time.time(), time.monotonic(), LeftBehind()
+        verdict = await self._attempt(batch, left, waited=False)
+        if verdict.delivered == len(batch):  # nearly always
+            return await self._note(batch, verdict, note, began, before)
+        keys = partial(keys_of, self._connector) if self._connector.keeps_order else None
+        remainder = Remainder(batch, self._settings.retry, began_at, keys, self._chance)
+        part = remainder.take()
         while True:
-            verdict = await self._attempt(batch, left, waited=waited)
-            if verdict.split or verdict.again:
-                batch.let_go()
-            if verdict.split:
-                return await self._split(batch, verdict, note, cuts, before)
-            if self._gives_up(verdict, time.monotonic() - since):
-                self.breaker.failed(time.monotonic(), at_once=False)
-                verdict = verdict.given_up()
-            await self._note(batch, verdict, note, began)
-            self.notes.add(batch, verdict, self._replay or 0, before)
-            if not verdict.again:
+            part.batch.let_go()
+            following = self._follow(remainder, part, verdict, cuts)
+            if not verdict.split:
+                await self._note(part.batch, verdict, note, began, before)
+            for parked, refused in following.parked:
+                await self._note(parked, Verdict(refused=refused), note, began, before)
+            if not remainder:
                 return None
-            waited = verdict.alone
-            await (self._aside(verdict) if waited else self.sleep(self._delay(verdict, batch)))
-            while left:
-                await self.sleep(BACK_S)
-            partly = len(verdict.again) < len(batch)
-            attempt = batch.attempt + (not waited)
-            batch = Batch((batch.pick(verdict.again) if partly else batch).blocks, attempt)
-            if partly and cuts is not None:
-                cuts.add_batch(batch)
+            await self._wait(remainder, left)
+            part = remainder.take()
+            if part.is_new and cuts is not None:
+                cuts.add_batch(part.batch)
+            verdict = await self._attempt(part.batch, left, waited=part.alone)
 
-    async def _note(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
+    def _follow(self, remainder: Remainder, part: Part, verdict: Verdict, cuts: Cuts | None) -> Next:
+        """What follows from an attempt, told to all who have to know."""
+        following = remainder.note(part, verdict, now := time.monotonic(), self.health.proof)
+        for batch, halves in following.halved:
+            if cuts is not None:
+                cuts.part(batch, halves)
+        if not following.parked:
+            self._tell(part.batch, verdict, max(0.0, remainder.due - now) if remainder else 0.0)
+        if following.wait is not None:
+            asked = any(why.pause or (why.after is not None and not why.alone) for why in verdict.deferred)
+            self.breaker.failed(now + following.wait, at_once=asked)
+            self._slots.pushed_back()
+        return following
+
+    async def _wait(self, remainder: Remainder, left: LeftBehind) -> None:
+        """Wait until something of a batch is to be tried again; with room for other batches, if the destination is not
+        what it waits for. Raises Stopped."""
+        if (seconds := remainder.due - time.monotonic()) > 0:
+            waits = self.sleep if remainder.needs_place else self._aside
+            if await waits(seconds):
+                remainder.hurry()
+        while left:
+            await self.sleep(BACK_S)
+
+    async def _note(
+        self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float, before: int
+    ) -> None:
         if verdict.delivered == len(batch):
             self._delivered(batch, note)
-            return
+        else:
+            await self._note_partly(batch, verdict, note, began)
+        self.notes.add(batch, verdict, self._replay or 0, before)
+
+    async def _note_partly(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
         refused = [refusal.number for refusal in verdict.refused]
         if verdict.delivered:
             others = {*verdict.again, *verdict.skipped, *refused}
@@ -175,58 +199,41 @@ class Delivery:
             self.meter.delivered(batch)
         note(Settled(batch, "delivered"))
 
-    def _gives_up(self, verdict: Verdict, seconds: float) -> bool:
-        """Never for a destination that does not accept us at all: that is not the events' fault."""
-        limit = self._settings.retry.give_up_after
-        return bool(limit and verdict.again and not (verdict.pause or verdict.alone) and seconds >= limit)
-
-    async def _split(
-        self,
-        batch: Batch,
-        verdict: Verdict,
-        note: Callable[[Settled], None],
-        cuts: Cuts | None,
-        before: int,
-    ) -> None:
-        """Find the refused event: each half for itself. log2(n) requests meet it, all others go through."""
-        halves = batch.halves(by_size=verdict.too_large)
-        if cuts is not None:
-            cuts.part(batch, halves)
-        for half in halves:
-            await self.finish(half, note, cuts, before)
-
     async def _attempt(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
         async with self._slots:
             await self._clearance(0 if waited else len(batch))
             return await self._try(batch, left, waited=waited)
 
     async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(self._settings.timeout):
-                with left.noted():
-                    answer = await self._connector.deliver(batch)
-            verdict = judge(len(batch), answer, self._clean)
-        except BaseException as raised:
-            error = escaped(raised)
-            if not isinstance(error, Exception):
-                self.breaker.given_up()
-                raise
-            verdict = judge(len(batch), error, self._clean)
-            if left and isinstance(error, TimeoutError):
-                verdict = replace(verdict, reason=HANGS)
-            if verdict.bug:
-                told = self._clean(trace_of(error))
-                log.error("connector raised", connector=self.name, exception=told)
-        took = time.perf_counter() - began
+        began = time.monotonic()
+        verdict = await self._answer(batch, left)
+        took = time.monotonic() - began
         self.meter.attempted(verdict, took)
         if verdict.answered:
             self.breaker.worked()
-            self.health.worked()
+            self.health.worked(began)
             self._slots.answered(took)
-        elif not verdict.again:  # the connector needed no answer
+        elif all(why.bug or why.alone for why in verdict.deferred):  # the connector needed no answer, or got none
             self.breaker.given_up()
         self._correct_pace(batch, verdict, waited=waited)
+        return verdict
+
+    async def _answer(self, batch: Batch, left: LeftBehind) -> Verdict:
+        """What the connector answers, in whatever way."""
+        try:
+            with left.noted():
+                work = partial(self._connector.deliver, batch)
+                answer = await limited(work, self._settings.timeout, f"lane {self.name}: attempt")
+            verdict = judge(len(batch), answer, self._clean)
+        except asyncio.CancelledError:
+            self.breaker.given_up()
+            raise
+        except Exception as error:
+            if left and isinstance(error, TimeoutError):
+                error = Retry(HANGS)
+            verdict = judge(len(batch), error, self._clean, batch)
+            if any(why.bug for why in verdict.deferred):
+                self.health.raised(verdict.deferred[0].reason, self._clean(trace_of(error)))
         return verdict
 
     def _correct_pace(self, batch: Batch, verdict: Verdict, *, waited: bool) -> None:
@@ -234,7 +241,7 @@ class Delivery:
         if verdict.delivered == len(batch) and not waited:  # nearly always
             return
         paid = 0 if waited else len(batch)
-        sent = len(batch) - verdict.unsent - (len(verdict.again) if verdict.alone else 0)
+        sent = len(batch) - verdict.unsent - sum(len(why.numbers) for why in verdict.deferred if why.alone)
         if sent > paid:
             self._pace.delay(sent - paid, time.monotonic())
         elif sent < paid:
@@ -251,40 +258,43 @@ class Delivery:
             self.breaker.given_up()
             raise Stopped
 
-    def _delay(self, verdict: Verdict, batch: Batch) -> float:
-        first, longest = self._settings.retry.first, self._settings.retry.max
-        delay = retry_delay(batch.attempt, first=first, longest=longest, after=verdict.after, chance=random.Random())
-        self.breaker.failed(time.monotonic() + delay, at_once=verdict.after is not None or verdict.pause)
-        self._slots.pushed_back()
-        if verdict.pause:
-            self.health.paused(verdict.reason, verdict.status, delay)
-        else:
-            again, wait = len(verdict.again), round(delay, 3)
-            self.health.failed(verdict.reason, verdict.status, events=again, attempt=batch.attempt, next_try_s=wait)
-        return delay
+    def _tell(self, batch: Batch, verdict: Verdict, wait: float) -> None:
+        """Tell of events that come again, the first of them after so many seconds."""
+        for why in verdict.deferred:
+            if why.pause:
+                self.health.paused(why.reason, why.status, wait)
+            elif not why.alone:
+                told = {"events": len(why.numbers), "attempt": batch.attempt, "next_try_s": round(wait, 3)}
+                self.health.failed(why.reason, why.status, **told)
 
-    async def _aside(self, verdict: Verdict) -> None:
-        """Wait for what concerns these events alone, with room for others. Raises Stopped."""
+    async def _aside(self, seconds: float) -> bool:
+        """Wait with room for others; whether that was cut short. Raises Stopped."""
         self.breaker.given_up()
         task = asyncio.current_task()
         held = task in self._holders
         if task is not None:
             self._leave(task)
-        await self.sleep(self._settings.retry.first if verdict.after is None else verdict.after)
+        hurried = await self.sleep(seconds)
         if task is not None and held:
             await self._room.acquire()
             self._holders.add(task)
+        return hurried
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait so long, or until `try_now`. Raises Stopped as soon as the lane is stopped."""
-        with suppress(TimeoutError):
+    async def sleep(self, seconds: float) -> bool:
+        """Wait so long, or until `try_now`; whether that was so. Raises Stopped as soon as the lane is stopped."""
+        try:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
+        except TimeoutError:
+            hurried = False
+        else:
+            hurried = True
         if self._stop.is_set():
             raise Stopped
+        return hurried
 
 
-async def _wait_for(pace: Pace, events: int, sleep: Callable[[float], Awaitable[None]]) -> None:
+async def _wait_for(pace: Pace, events: int, sleep: Callable[[float], Awaitable[object]]) -> None:
     """Book so many events, and wait until they may go; sooner, if others give back meanwhile what they booked before.
     Raises what `sleep` raises."""
     if not (events and (wait := pace.delay(events, now := time.monotonic()))):

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 import structlog
@@ -38,6 +39,9 @@ class Health:
         self._paused = False
         self.trouble: Trouble | None = None
         """The last one, whether it is over or not."""
+        self.proof = -inf
+        """When the last delivery began that got through, in monotonic seconds."""
+        self._raised: tuple[str, float] = "", -inf
 
     @property
     def is_bad(self) -> bool:
@@ -69,8 +73,16 @@ class Health:
         since, began = (before.since, before.paused) if before and lasting else (now, None)
         self.trouble = Trouble(since, now, reason, status, (began or now) if paused else None)
 
-    def worked(self) -> None:
-        """A delivery got through."""
+    def raised(self, what: str, trace: str) -> None:
+        """The connector has failed by a bug. The same one is told again only after a while."""
+        now, (before, told) = time.monotonic(), self._raised
+        if what != before or now - told > QUIET_S:
+            self._raised = what, now
+            self._log.error("connector raised", exception=trace)
+
+    def worked(self, began: float) -> None:
+        """A delivery got through that began then, in monotonic seconds."""
+        self.proof = max(self.proof, began)
         if self._since is None:
             return
         if self._paused or (self._told is not None and self._told >= self._since):

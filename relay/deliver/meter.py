@@ -40,12 +40,12 @@ class Meter:
 
 def outcome_of(verdict: Verdict) -> str:
     """The worst of what an attempt came to, as one of OUTCOMES."""
-    if verdict.delivered and not (verdict.again or verdict.refused):
+    if verdict.delivered and not (verdict.deferred or verdict.refused):
         return "delivered"
-    if verdict.pause:
+    if any(why.pause for why in verdict.deferred):
         return "unauthorized"
-    if verdict.bug:
+    if any(why.bug for why in verdict.deferred):
         return "bug"
-    if verdict.again:
+    if verdict.deferred:
         return "retried"
     return "refused" if verdict.refused else "delivered"

@@ -21,7 +21,8 @@ class Notes:
         the first one and delivered everything."""
         attempts = before + batch.attempt
         refused = [refusal.number for refusal in verdict.refused]
-        self._put(batch, verdict.again, "pending", verdict.reason, replay, attempts)
+        for why in verdict.deferred:
+            self._put(batch, why.numbers, "pending", why.reason, replay, attempts)
         self._put(batch, verdict.skipped, "filtered", verdict.why_skipped, replay, attempts)
         self._put(batch, refused, "parked", verdict.refused[0].reason if refused else "", replay, attempts)
         if verdict.delivered and attempts > 1:

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from relay.api import Batch, Connector, ConnectorSettings, Event
+from relay.api import Batch, Connector, ConnectorSettings, Event, UnreadableEvent
 from relay.config import Redaction
 from relay.deliver.meter import Meter
 from relay.deliver.verdict import Verdict
@@ -29,7 +29,7 @@ class Parking:
         settings: ConnectorSettings,
         state: State,
         meter: Meter,
-        wait: Callable[[float], Awaitable[None]],
+        wait: Callable[[float], Awaitable[object]],
     ) -> None:
         self._connector, self._state, self._meter, self._wait = connector, state, meter, wait
         self._name = connector.name
@@ -37,7 +37,7 @@ class Parking:
         self.keeps_behind = settings.after_parked == "park" and connector.keeps_order
         """Whether later events of a parked one's key are parked, too."""
 
-    def beside(self, replay: int, wait: Callable[[float], Awaitable[None]]) -> "Parking":
+    def beside(self, replay: int, wait: Callable[[float], Awaitable[object]]) -> "Parking":
         """Another one for the replay with this number."""
         other = copy(self)
         vars(other).update(_replay=replay, _wait=wait, keeps_behind=False)
@@ -107,8 +107,16 @@ def _why(reasons: Sequence[str]) -> dict[str, str | int]:
 def key_of(connector: Connector, event: Event) -> str | None:
     """What a connector says the event stays in order with; None if it cannot say."""
     try:
-        return connector.key(event)
+        key = connector.key(event)
+        return key if key is None or isinstance(key, str) else str(key)
+    except UnreadableEvent:  # there is nothing to keep it in order with
+        return None
     except BaseException as error:  # whatever it is, it is the connector's: nothing is awaited here
         told = Redaction(connector.settings).clean(trace_of(error))
         log.error("connector gave no key", connector=connector.name, offset=event.offset, exception=told)
         return None
+
+
+def keys_of(connector: Connector, batch: Batch) -> list[str | None]:
+    """The same for each event of a batch."""
+    return [key_of(connector, event) for event in batch]

@@ -69,11 +69,11 @@ class Telling:
             return LOOK_S
         self._attempt += 1
         retry = self._connector.settings.retry
-        delay = retry_delay(
-            self._attempt, first=retry.first, longest=retry.max, after=verdict.after, chance=random.Random()
-        )
+        after = max((why.after for why in verdict.deferred if why.after is not None), default=None)
+        delay = retry_delay(self._attempt, first=retry.first, longest=retry.max, after=after, chance=random.Random())
         news = {"users": len(failed), "reason": failed[0].reason, "next_try_s": round(delay, 3)}
-        tell = log.error if verdict.pause or verdict.refused else log.warning  # an error does not mend itself
+        grave = verdict.refused or any(why.pause for why in verdict.deferred)
+        tell = log.error if grave else log.warning  # an error does not mend itself
         tell("erasing failed at the connector", connector=self._connector.name, **news)
         return max(delay, LOOK_S)
 
@@ -95,12 +95,12 @@ class Telling:
             with self._left.noted():
                 work, name = partial(self._connector.erase, users), f"connector {self._connector.name}: erase"
                 answer = await limited(work, ERASE_S, name)
-            outcomes = enumerate(answer or ())
-            notes = {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
-            return judge(len(users), answer, self._clean), notes
+            verdict = judge(len(users), answer, self._clean)
+            outcomes = enumerate(answer or ()) if verdict.by_event else ()
+            return verdict, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
         except Exception as error:
             verdict = judge(len(users), error, self._clean)
-            if verdict.bug:
+            if any(why.bug for why in verdict.deferred):
                 told = wanted.hide(self._clean(trace_of(error)))
                 log.error("connector raised", connector=self._connector.name, exception=told)
             return verdict, {}
@@ -113,7 +113,8 @@ class Telling:
         answers = dict.fromkeys(range(len(lacking)), Answer(name, "done"))
         answers |= {number: Answer(name, "done", wanted.hide(self._clean(note))) for number, note in notes.items()}
         answers |= dict.fromkeys(verdict.skipped, Answer(name, "skipped", wanted.hide(verdict.why_skipped)))
-        answers |= dict.fromkeys(verdict.again, Answer(name, "failed", wanted.hide(verdict.reason)))
+        for why in verdict.deferred:
+            answers |= dict.fromkeys(why.numbers, Answer(name, "failed", wanted.hide(why.reason)))
         answers |= {one.number: Answer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
         return {lacking[number].number: answer for number, answer in answers.items()}
 

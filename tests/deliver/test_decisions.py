@@ -1,6 +1,7 @@
 """The pure decisions of a lane: when to try again, how fast, what an answer means, how far the cursor is."""
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_aft
 from relay.deliver.breaker import FAILURES, PROBE_WAIT_S, Breaker
 from relay.deliver.pace import Pace
 from relay.deliver.schedule import MAX_RETRY_AFTER_S, retry_delay
-from relay.deliver.verdict import Refusal, Verdict, judge
+from relay.deliver.verdict import Deferral, Refusal, Verdict, judge
 from relay.journal import Counts, Cursor, unsettled
 
 
@@ -93,15 +94,28 @@ def test_what_the_connector_settles_by_itself_causes_no_request_and_is_no_answer
 ALL = range(3)
 
 
+def deferred(reason: str, numbers: Sequence[int] = ALL, **more: Any) -> Verdict:
+    """All is to be tried again, or these events."""
+    return Verdict(deferred=[Deferral(numbers, reason, **more)])
+
+
+def bug(what: str) -> Verdict:
+    return deferred(f"bug in the connector: {what}", bug=True)
+
+
+def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
+    return Verdict(delivered=delivered, deferred=[*waiting], by_event=True, **{"refused": []} | more)
+
+
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
         (None, Verdict(delivered=3)),
-        (Retry("busy", after=5), Verdict(again=ALL, reason="busy", after=5)),
-        (Retry("busy", status=503, answer="wait"), Verdict(again=ALL, reason="busy", status=503, answer="wait")),
-        (Retry(), Verdict(again=ALL, reason="no reason given")),
-        (Unauthorized("401"), Verdict(again=ALL, reason="401", pause=True)),
-        (Unauthorized("no", status=401), Verdict(again=ALL, reason="no", status=401, pause=True)),
+        (Retry("busy", after=5), deferred("busy", after=5)),
+        (Retry("busy", status=503, answer="wait"), deferred("busy", status=503, answer="wait")),
+        (Retry(), deferred("no reason given")),
+        (Unauthorized("401"), deferred("401", pause=True)),
+        (Unauthorized("no", status=401), deferred("no", status=401, pause=True)),
         (Reject("no"), Verdict(refused=[Refusal(n, "no") for n in ALL], split=True)),
         (
             Reject("no", status=400, answer="bad"),
@@ -111,45 +125,47 @@ ALL = range(3)
             Reject("fat", too_large=True),
             Verdict(refused=[Refusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
         ),
-        (TimeoutError(), Verdict(again=ALL, reason="no answer in time")),
-        (ZeroDivisionError("x"), Verdict(again=ALL, reason="bug in the connector: ZeroDivisionError: x", bug=True)),
-        ([DELIVERED], Verdict(again=ALL, reason="bug in the connector: 1 outcomes for 3 events", bug=True)),
-        ([None, True, "x"], Verdict(again=ALL, reason="bug in the connector: not an outcome: None", bug=True)),
+        (ZeroDivisionError("x"), bug("ZeroDivisionError: x")),
+        ([DELIVERED], bug("1 outcomes for 3 events")),
+        (7, bug("deliver returned int, not None or a list of outcomes")),
+        ([DELIVERED] * 3, Verdict(delivered=3, by_event=True)),
         (
-            [DELIVERED, DELIVERED, Reject],
-            Verdict(again=ALL, reason=f"bug in the connector: not an outcome: {Reject!r}", bug=True),
+            [None, True, "x"],
+            by_event(Deferral([0, 1, 2], "bug in the connector: not an outcome: None", bug=True)),
         ),
         (
-            7,
-            Verdict(
-                again=ALL, reason="bug in the connector: deliver returned int, not None or a list of outcomes", bug=True
+            [DELIVERED, DELIVERED, Reject],
+            by_event(Deferral([2], f"bug in the connector: not an outcome: {Reject!r}", bug=True), delivered=2),
+        ),
+        (
+            [DELIVERED, KeyError("x"), ConnectionResetError()],
+            by_event(
+                Deferral([2], "ConnectionResetError"),
+                Deferral([1], "bug in the connector: KeyError: 'x'", bug=True),
+                delivered=1,
             ),
         ),
         (
             [Retry("later", after=2), DELIVERED, Reject("no")],
-            Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later", after=2),
+            by_event(Deferral([0], "later", after=2), delivered=1, refused=[Refusal(2, "no")]),
         ),
         (
-            [Retry("later", after=2, status=503), Retry("wait", after=3, answer="x"), Reject("no", status=422)],
-            Verdict(again=[0, 1], refused=[Refusal(2, "no", status=422)], reason="later", status=503, after=3),
-        ),
-        (
-            [Skipped("no use"), DELIVERED, Retry("wait", after=3, alone=True)],
-            Verdict(
-                delivered=1,
-                again=[2],
-                refused=[],
-                skipped=(0,),
-                why_skipped="no use",
-                reason="wait",
-                after=3,
-                alone=True,
+            [Retry("later", after=2, status=503), Retry("wait", after=60, answer="x"), Reject("no", status=422)],
+            by_event(
+                Deferral([0], "later", 503, after=2),
+                Deferral([1], "wait", answer="x", after=60),
+                refused=[Refusal(2, "no", status=422)],
             ),
         ),
         (
-            [DELIVERED, DELIVERED, Unauthorized("no")],
-            Verdict(delivered=2, again=[2], refused=[], reason="no", pause=True),
+            [Retry("a", after=60), Retry("b", after=55), Retry("c")],
+            by_event(Deferral([0, 1], "a", after=60), Deferral([2], "c")),
         ),
+        (
+            [Skipped("no use"), DELIVERED, Retry("wait", after=3, alone=True)],
+            by_event(Deferral([2], "wait", after=3, alone=True), delivered=1, skipped=(0,), why_skipped="no use"),
+        ),
+        ([DELIVERED, DELIVERED, Unauthorized("no")], by_event(Deferral([2], "no", pause=True), delivered=2)),
     ],
 )
 def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict) -> None:
@@ -169,7 +185,8 @@ def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict
 )
 def test_what_an_answer_says_is_cleaned(answer: Any) -> None:
     verdict = judge(2, answer, lambda text: text.replace("key", "..."))
-    assert "..." in verdict.reason or verdict.refused
+    assert verdict.deferred or verdict.refused
+    assert "..." in str(verdict)
     assert "key" not in str(verdict)
     assert "key" in str(judge(2, answer))
 
@@ -196,11 +213,9 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
 
 
 def test_what_is_given_up_is_refused_with_the_cause() -> None:
-    some = Verdict(delivered=1, again=[0], refused=[Refusal(2, "no")], reason="later", status=503, answer="busy")
-    given_up = some.given_up()
-    assert (given_up.delivered, given_up.again) == (1, ())
-    assert given_up.refused == [Refusal(0, "later", "gave_up", 503, "busy"), Refusal(2, "no")]
-    assert judge(1, KeyError("x")).given_up().refused == [Refusal(0, "bug in the connector: KeyError: 'x'", "bug")]
+    assert Deferral([0], "later", 503, "busy").given_up() == [Refusal(0, "later", "gave_up", 503, "busy")]
+    (bug,) = judge(1, KeyError("x")).deferred
+    assert bug.given_up() == [Refusal(0, "bug in the connector: KeyError: 'x'", "bug")]
 
 
 def test_the_breaker_opens_after_some_failures_in_a_row_and_lets_one_attempt_find_out() -> None:
@@ -246,6 +261,6 @@ def test_reasons_are_cut_before_they_are_kept_for_each_event() -> None:
     text = "x" * 100_000
     for answer in (Retry(text), Reject(text, answer=text), ValueError(text), [Skipped(text)], [Reject(text)]):
         verdict = judge(1, answer)  # type: ignore[arg-type]
-        reasons = [verdict.reason, verdict.why_skipped, *(one.reason for one in verdict.refused)]
+        reasons = [verdict.why_skipped, *(one.reason for one in [*verdict.refused, *verdict.deferred])]
         assert max(map(len, reasons)) < 1100
         assert all(len(one.answer) <= 1000 for one in verdict.refused)

@@ -335,7 +335,8 @@ async def test_whatever_is_not_a_refusal_is_tried_until_it_works(tmp_path: Path,
         bodies = await it.send(10)
         await it.settled()
         assert it.connector.delivered == Counter(bodies)
-        assert len(it.connector.batches) == 5
+        looks_for_the_event = isinstance(trouble, ZeroDivisionError)
+        assert len(it.connector.batches) == (7 if looks_for_the_event else 5)
 
 
 @pytest.mark.parametrize(("trouble", "least"), [(Retry("busy", after=0.3), 0.3), (Unauthorized("HTTP 401"), 0.0)])

@@ -1,0 +1,101 @@
+"""Which exceptions say that a destination cannot be reached, and how: in words for people, without secrets.
+
+They derive from OSError (as ConnectionError, TimeoutError, TLS and name errors do, and many errors of libraries),
+aiohttp.ClientError, EOFError (a connection that ends too early) or http.client.HTTPException. A mistake in the code of
+a connector may raise OSError as well, for a file that is not there: it is tried again, and the reason names the file.
+"""
+
+import os
+import re
+import socket
+import ssl
+from http.client import HTTPException
+from typing import Final
+
+import aiohttp
+
+from relay.api.outcome import Reject, Retry, Unauthorized, failure_of
+
+TOLD_CHARACTERS: Final = 200
+"""What is told of a text that a library or a destination has written."""
+OUTAGES: Final = (OSError, aiohttp.ClientError, EOFError, HTTPException)
+_URL: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/@\"']*@)?([^\s/?#\"'<>]*)[^\s\"'<>]*")
+
+
+def outcome_of(error: BaseException) -> Retry | Reject | Unauthorized | None:
+    """What an exception says of the destination; None: nothing, so it is a bug.
+
+    A refusal by `raise_for_status` means what its status means. A group of exceptions, as TaskGroup raises it, means
+    what its members mean: `Unauthorized` before `Retry` before `Reject`, and nothing if one of them means nothing."""
+    match error:
+        case Retry() | Reject() | Unauthorized():
+            return error
+        case TimeoutError() if not isinstance(error, aiohttp.ClientError):
+            return Retry("no answer in time")
+        case aiohttp.InvalidURL():  # made up by the connector
+            return None
+        case aiohttp.ClientResponseError() if _is_refusal(error):
+            reason = f"HTTP {error.status}: {_told(error.message)}"
+            return failure_of(error.status, error.headers or {}, reason)
+        case OSError() | aiohttp.ClientError() | EOFError() | HTTPException():
+            return Retry(in_words(error))
+        case BaseExceptionGroup():
+            return _together([outcome_of(one) for one in error.exceptions])
+    return None
+
+
+def _is_refusal(error: aiohttp.ClientResponseError) -> bool:
+    """Whether the status is the destination's: aiohttp makes one up for an answer that is no HTTP."""
+    return type(error) is aiohttp.ClientResponseError and error.__cause__ is None and error.status >= 300
+
+
+def _together(outcomes: list[Retry | Reject | Unauthorized | None]) -> Retry | Reject | Unauthorized | None:
+    if None in outcomes:
+        return None
+    for kind in (Unauthorized, Retry, Reject):
+        for outcome in outcomes:
+            if isinstance(outcome, kind):
+                return outcome
+    return None
+
+
+def in_words(error: BaseException, place: str = "") -> str:
+    """What went wrong on the way to a destination; `place` is its host and port."""
+    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if not place and (host := getattr(error, "host", None)) and isinstance(error, aiohttp.ClientConnectorError):
+        place = f"{host}:{error.port}" if error.port else str(host)
+    where = f"{place}: " if place else ""
+    match cause:
+        case TimeoutError():
+            return f"{place or 'the destination'} did not answer in time"
+        case socket.gaierror():
+            return f"{where}there is no such host: {cause.strerror}"
+        case ssl.SSLError():
+            return f"{where}TLS: {getattr(cause, 'verify_message', '') or getattr(cause, 'reason', '') or _told(cause)}"
+        case aiohttp.ServerDisconnectedError():
+            return f"{place or 'the destination'} closed the connection without an answer"
+        case aiohttp.ContentTypeError():
+            return f"{where}its answer is not what was expected: HTTP {cause.status}, {_told(cause.message)}"
+        case aiohttp.ClientResponseError():
+            return f"{where}its answer is no HTTP: {_told(cause.message)}"
+        case OSError(errno=int(number)) if number > 0:
+            return where + _of_system(cause, tell_all=not place)
+        case OSError() | EOFError() | HTTPException():
+            return f"{where}{_named(cause)}"
+    return f"{where}{type(cause).__name__}" if place else _named(cause)
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_told(error)}".removesuffix(": ")
+
+
+def _of_system(error: OSError, *, tell_all: bool) -> str:
+    """An error of the operating system; with what it is about, such as a file, if the place does not say that."""
+    text = os.strerror(error.errno or 0)
+    about = error.filename if error.filename is not None else error.strerror
+    return f"{text} ({_told(about)})" if tell_all and about not in (None, text) else text
+
+
+def _told(text: object) -> str:
+    """The text in one line, cut; of URLs in it the host alone."""
+    return _URL.sub(r"\1\2", " ".join(str(text).split()))[:TOLD_CHARACTERS]
