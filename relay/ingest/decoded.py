@@ -16,6 +16,8 @@ from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
 from relay.guests import Wrong, described
 from relay.words import counted
 
+UNREADABLE_AT_MOST: Final = 10_000
+"""Entries that are parked one by one, of one request; `read_entries` refuses a body earlier."""
 COPIED: Final = (bytes, bytearray, memoryview, msgspec.Raw)
 
 
@@ -81,6 +83,8 @@ def _check_ids(ids: Sequence[str], events: int) -> None:
 
 
 def _check_unreadable(unreadable: Sequence[Unreadable]) -> None:
+    if len(unreadable) > UNREADABLE_AT_MOST:
+        raise Wrong(f"decode returned {len(unreadable):,} unreadable entries: {UNREADABLE_AT_MOST:,} at most")
     for one in unreadable:
         if not isinstance(one, Unreadable) or not isinstance(one.body, bytes):
             raise Wrong(f"decode returned {described(one)} as unreadable, not Unreadable(bytes, reason)")

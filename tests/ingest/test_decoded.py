@@ -64,6 +64,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Decoded([Kind("mine", 7)], [BODY]), "type int for the type of a kind"),  # type: ignore[arg-type]
     (lambda: Decoded([Kind("mine", "t", None)], [BODY]), "None for the id_field"),  # type: ignore[arg-type]
     (lambda: Decoded([GOOD], [BODY], ids=[]), "0 ids for 1 bodies"),
+    (lambda: Decoded([], [], [Unreadable(b"", "no event")] * 10_001), "10,001 unreadable entries"),
     (lambda: Decoded([GOOD], Entries([BODY]), ids=["7", "8"]), "2 ids for 1 bodies"),
     (lambda: Decoded([GOOD], Entries([BODY]), ids=[7]), "ids that are no text"),
     (lambda: Decoded([GOOD], Entries([BODY]), ids=["\ud83d"]), "ids that are no text"),

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from relay.api import Decoded, Request, Source, SourceSettings
 from relay.config import IngestSettings, TcpAddress
-from relay.ingest import Ingest, tally
+from relay.ingest import Ingest, server, tally
 from relay.ingest.intake import Intake
 from relay.ingest.pressure import Pressure
 from relay.journal import Journal, Limits, Refusals, SourceBooks, State, Unavailable, parked
@@ -37,12 +37,12 @@ class Relay:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names = ["braze", "bare"]
+        self.made: dict[str, type[Source]] = {"braze": Currents, "bare": Bare}
 
     async def start(self) -> None:
         settings = SourceSettings.model_validate({"type": "any", "path": "/any", "dedupe": "1h"})
-        made = {"braze": Currents, "bare": Bare}
         all_of_them = [
-            made[name](name, settings.model_copy(update={"path": f"/{name}", "type": name})) for name in self.names
+            self.made[name](name, settings.model_copy(update={"path": f"/{name}", "type": name})) for name in self.names
         ]
         self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
         self.state = State(self.folder)
@@ -239,6 +239,50 @@ async def test_a_plugin_with_a_bug_starts_the_clock(relay: Relay) -> None:
     assert refusals is not None
     assert (refusals.status, refusals.deadline) == (500, None)
     assert "decode raised ZeroDivisionError; see relay's log" in refusals.reason
+
+
+class Failing(Currents):
+    """Fails at whatever it is asked beside its requests."""
+
+    watches = True
+
+    def kept(self, bodies: Any) -> None:
+        raise ZeroDivisionError(bodies)
+
+    def look_after(self) -> None:
+        raise ZeroDivisionError
+
+    def remember(self) -> str:
+        raise ZeroDivisionError
+
+    def recall(self, memory: str) -> None:
+        raise ValueError(memory)
+
+
+async def test_a_source_that_fails_when_nobody_waits_for_it_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at: what is kept, looked after, remembered and recalled, at the start as well as by other settings."""
+    monkeypatch.setattr(server, "LOOK_AFTER_S", 0)
+    relay = Relay(tmp_path)
+    relay.made["failing"], relay.names = Failing, ["failing", "braze"]
+    await relay.start()
+    await relay.state.remember("failing", "what it was")
+    with capture_logs() as logs:
+        await relay.ingest._restore()
+        assert (await relay.post(body_of(EVENT), "failing"))[0] == 202
+        looking = asyncio.get_running_loop().create_task(relay.ingest.look_after_sources(), name="look after")
+        async with asyncio.timeout(10):
+            while sum(line.get("call") == "look_after" for line in logs) < 2:
+                await asyncio.sleep(0)
+        changed = Failing("failing", relay.ingest.source("failing").settings.model_copy(update={"path": "/other"}))
+        relay.ingest.change([changed], IngestSettings())
+        looking.cancel()
+    calls = {line["call"] for line in logs if line["event"] == "bug in a source"}
+    assert calls == {"kept", "look_after", "remember"}
+    (line,) = (line for line in logs if line["event"] == "what a source remembers cannot be read")
+    assert (line["source"], line["error"]) == ("failing", "what it was")
+    await relay.stop()
 
 
 async def test_requests_to_paths_that_no_source_has_are_told_and_counted(relay: Relay) -> None:

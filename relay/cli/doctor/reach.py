@@ -10,7 +10,7 @@ from typing import Any, Final
 from relay.api import Connector, Secret
 from relay.cli.doctor.finding import Finding, Installation
 from relay.config import Configured, Redaction, leaves
-from relay.guests import contained, limited, reason_of
+from relay.guests import contained, limited, reason_of, text_of
 
 PROBE_S: Final = 8.0
 ADVICE: Final = "see the connector's settings; then names, routes, firewalls and certificates"
@@ -52,7 +52,8 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
         return Finding("problem", about, why, advice)
     if why:
         return Finding("warning", about, f"{connector.writes} cannot be written by the service: {why}", ALLOWING)
-    return Finding("ok", about, said or "not tried: only sending would tell")
+    told = Redaction(configured.settings).clean(text_of(said)) if said else "not tried: only sending would tell"
+    return Finding("ok", about, told)
 
 
 @asynccontextmanager
