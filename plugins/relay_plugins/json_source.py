@@ -80,7 +80,7 @@ class Json(Source, type="json"):
         return self._each(enumerate(Walk(body).elements() if entries is None else entries, 1), "entry")
 
     def _one(self, body: bytes) -> Decoded:
-        if decoded := self._good([body]):
+        if is_utf8(body) and (decoded := self._good([body])):
             return decoded
         found = self._each([(1, body)], "entry")
         if found.unreadable:

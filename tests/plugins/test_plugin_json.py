@@ -130,3 +130,8 @@ def test_junk_is_malformed_at_worst(junk):
     with suppress(Malformed):
         decoded = source().decode(Request(junk))
         assert len(decoded.kinds) == len(decoded.bodies)
+
+
+def test_one_event_that_is_not_utf8_where_nobody_looks_is_malformed():
+    with pytest.raises(Malformed, match="the body is no event: not UTF-8"):
+        source().decode(Request(b'{"event_type":"a","id":"1","x":"\xff"}'))
