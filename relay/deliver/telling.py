@@ -15,7 +15,7 @@ from relay.config import Redaction
 from relay.deliver.opener import Opener
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
-from relay.guests import limited, trace_of
+from relay.guests import limited, text_of, trace_of
 from relay.journal import State
 from relay.journal.erasure import Answer, Erasure
 from relay.journal.erasures import answered, read_erasures, unchanged
@@ -111,7 +111,7 @@ class Telling:
         """What is kept of the connector's answer: nothing that names a user."""
         name = self._connector.name
         answers = dict.fromkeys(range(len(lacking)), Answer(name, "done"))
-        answers |= {number: Answer(name, "done", wanted.hide(self._clean(note))) for number, note in notes.items()}
+        answers |= {number: Answer(name, "done", wanted.hide(self._clean(text_of(note)))) for number, note in notes.items()}
         answers |= dict.fromkeys(verdict.skipped, Answer(name, "skipped", wanted.hide(verdict.why_skipped)))
         for why in verdict.deferred:
             answers |= dict.fromkeys(why.numbers, Answer(name, "failed", wanted.hide(why.reason)))
