@@ -111,7 +111,9 @@ class Telling:
         """What is kept of the connector's answer: nothing that names a user."""
         name = self._connector.name
         answers = dict.fromkeys(range(len(lacking)), Answer(name, "done"))
-        answers |= {number: Answer(name, "done", wanted.hide(self._clean(text_of(note)))) for number, note in notes.items()}
+        answers |= {
+            number: Answer(name, "done", wanted.hide(self._clean(text_of(note)))) for number, note in notes.items()
+        }
         answers |= dict.fromkeys(verdict.skipped, Answer(name, "skipped", wanted.hide(verdict.why_skipped)))
         for why in verdict.deferred:
             answers |= dict.fromkeys(why.numbers, Answer(name, "failed", wanted.hide(why.reason)))

@@ -287,3 +287,62 @@ async def test_a_source_answers_challenges_by_itself_and_knows_types_from_header
     (line,) = dumped.splitlines()
     assert json.loads(line)["type"] == "order.New"
     assert await daemon.stop() == 0
+
+
+HALF = """
+from relay.api import Connector, Decoded, Filter, Source
+
+class HalfSource(Source, type="half"):
+    def __init__(self, name, settings):
+        pass
+
+class HalfFilter(Filter, type="half"):
+    def __init__(self, name, settings):
+        pass
+
+class HalfConnector(Connector, type="half"):
+    def __init__(self, name, settings, *, folder):
+        pass
+
+    async def deliver(self, batch):
+        pass
+"""
+HALVES = """
+[source.one]
+type = "half"
+path = "/one"
+[filter.two]
+type = "half"
+[connector.three]
+type = "half"
+filters = ["two"]
+"""
+
+
+def test_what_is_only_half_made_is_a_mistake_of_its_table(tmp_path: Path) -> None:
+    """Looked at: sources, filters, connectors."""
+    for name in ("plugins", "conf.d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "plugins" / "half.py").write_text(HALF)
+    (tmp_path / "conf.d" / "all.toml").write_text(HALVES)
+    answer = CliRunner().invoke(cli, ["check", str(tmp_path / "conf.d"), "--plugins", str(tmp_path / "plugins")])
+    assert answer.exit_code == 78
+    for table in ("source.one", "filter.two", "connector.three"):
+        said = f"{table}: cannot be made: TypeError: its __init__ does not call super().__init__(name, settings)"
+        assert said in answer.output
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("accepted_status = '200'", "accepted_status must be a number from 200 to 299"),
+        ("accepted_status = 404", "accepted_status must be a number from 200 to 299"),
+        ("makes = 'one.Type'", "makes must be a tuple of texts"),
+        ("methods = ['GET']", "methods must be a tuple of texts"),
+    ],
+)
+def test_a_source_class_that_says_what_cannot_be_is_a_broken_plugin(tmp_path: Path, attribute: str, said: str) -> None:
+    code = f"from relay.api import Source\n\nclass Odd(Source, type='odd'):\n    {attribute}\n"
+    (tmp_path / "odd.py").write_text(code)
+    answer = CliRunner().invoke(cli, ["plugins", "--plugins", str(tmp_path)])
+    assert f"Odd.{said}" in answer.output
