@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
 from typing import Final, TypeVar
@@ -12,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from relay.api import LARGE, Decoded, Entries, Request, Response, Source
+from relay.api.blocking import Threads
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.allow import Allowed, whence
@@ -34,8 +34,8 @@ DRAIN_RETRY_AFTER_S: Final = 5
 LOCKED_RETRY_AFTER_S: Final = 5
 DATABASE_S: Final = 3.0
 """A sender waits for relay.db until it has been at one and the same thing for so long."""
-DECODING: Final = ThreadPoolExecutor(1, "decode")
-"""Where bodies of more than LARGE bytes are decoded, one at a time: loop and memory are free for others."""
+DECODE_S: Final = 30.0
+"""What the reading of one large body may take; a source that hangs in it is told, and others go on."""
 EVENT_BYTES: Final = 150
 """Memory that an event takes on its way to the journal besides its own bytes."""
 UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether your connectors should have it"
@@ -67,6 +67,7 @@ class Intake:
         self._first = first
         self.source, self._settings, self._pressure = source, settings, pressure
         self.calls = SourceCalls(source)
+        self._threads = Threads(f"source {source.name}", 1)
         self._journal, self._state, self._save_soon = journal, state, save_soon
         steady = journal.clock.steady
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
@@ -158,8 +159,7 @@ class Intake:
             if len(content) <= LARGE:
                 decoded = self.calls.read(asked)
             else:
-                loop = asyncio.get_running_loop()
-                decoded = await loop.run_in_executor(DECODING, self.calls.read_in_thread, asked)
+                decoded = await self._read_large(asked)
             if isinstance(decoded, Response):
                 return _responded(decoded)
             events, unreadable = len(decoded.bodies), len(decoded.unreadable)
@@ -171,6 +171,15 @@ class Intake:
                 self._limit.take(events + unreadable)
             accepted = await self._keep(decoded)
         return self._accepted(accepted, unreadable, events - accepted)
+
+    async def _read_large(self, asked: Request) -> Decoded | Response:
+        """Read a body of more than LARGE bytes in the source's own thread, one at a time: the loop is free for others,
+        and so are their threads. Raises Problem."""
+        if not self._threads.hang:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DECODE_S):
+                    return await self._threads.run(self.calls.read_in_thread, asked)
+        raise self.calls.hanging(DECODE_S)
 
     def _look_at_types(self) -> None:
         """Note and tell which types are new here and not in the catalogue, if the source's are in there."""

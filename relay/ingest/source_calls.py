@@ -93,6 +93,10 @@ class SourceCalls:
         except BaseException as error:
             raise self._refusal("decode", error) from None
 
+    def hanging(self, seconds: float) -> Problem:
+        """What is said of a large body while the thread that reads one does not come back."""
+        return self._bug("decode", Wrong(f"its thread has not read a large body within {seconds:g} seconds"))
+
     def _looked_at(self, request: Request) -> Response | None:
         """Verify a request; return what the source answers to it by itself. Raises Problem."""
         try:
@@ -166,6 +170,9 @@ class SourceCalls:
             return Problem(400, self.clean(reason_of(error)))
         if not isinstance(error := escaped(error), Exception):
             return error  # somebody else ends the request
+        return self._bug(call, error)
+
+    def _bug(self, call: str, error: Exception) -> Problem:
         what = self._tell(call, error)
         return Problem(500, f"source {self.source.name}: bug in its plugin {self._plugin}: {what}; see relay's log")
 

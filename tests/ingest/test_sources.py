@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -11,9 +12,9 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from relay.api import Decoded, Request, Source, SourceSettings
+from relay.api import LARGE, Decoded, Request, Source, SourceSettings
 from relay.config import IngestSettings, TcpAddress
-from relay.ingest import Ingest, server, tally
+from relay.ingest import Ingest, intake, server, tally
 from relay.ingest.intake import Intake
 from relay.ingest.pressure import Pressure
 from relay.journal import Journal, Limits, Refusals, SourceBooks, State, Unavailable, parked
@@ -175,21 +176,21 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
     relay, other = Relay(tmp_path), OtherWorker()
     await relay.start()
     settings = SourceSettings.model_validate({"type": "braze", "path": "/braze"})
-    intake = Intake(
+    mine = Intake(
         Currents("braze", settings), IngestSettings(), Pressure(1 << 20), relay.journal, relay.state, lambda: None,
         other,  # type: ignore[arg-type]
     )  # fmt: skip
-    decoded = intake.source.decode(
+    decoded = mine.source.decode(
         Request(body_of(b'{"id":"1","event_type":"first"}', b'{"id":"2","event_type":"mine"}'))
     )
     relay.journal.limit(Limits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     for _ in range(3):
         with pytest.raises(Unavailable):
-            await intake._append(decoded)
+            await mine._append(decoded)
     assert len(other.kept) == 1
     relay.journal.limit(Limits(max_size=1 << 30, retention=3600), 1 << 20)
     for kept in (2, 3):
-        assert await intake._append(decoded) == 2
+        assert await mine._append(decoded) == 2
         assert len(other.kept) == kept
     await relay.stop()
 
@@ -283,6 +284,41 @@ async def test_a_source_that_fails_when_nobody_waits_for_it_ends_nothing(
     (line,) = (line for line in logs if line["event"] == "what a source remembers cannot be read")
     assert (line["source"], line["error"]) == ("failing", "what it was")
     await relay.stop()
+
+
+class Hanging(Currents):
+    """Never comes back from a body that says so, until the test ends."""
+
+    goes_on = threading.Event()
+
+    def decode(self, request: Request) -> Decoded:
+        if b"hang" in request.body:
+            self.goes_on.wait(60)
+        return super().decode(request)
+
+
+async def test_a_source_that_hangs_in_a_large_body_holds_up_its_own_large_bodies_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "DECODE_S", 0.2)
+    large = body_of(EVENT) + b" " * LARGE
+    relay = Relay(tmp_path)
+    relay.made["hanging"], relay.names = Hanging, ["hanging", "braze"]
+    await relay.start()
+    try:
+        assert (await relay.post(large.replace(b"  ", b" hang"), "hanging"))[0] == 500
+        monkeypatch.setattr(intake, "DECODE_S", 30.0)
+        assert (await relay.post(large, "hanging"))[0] == 500
+        assert (await relay.post(body_of(EVENT), "hanging"))[0] == 202
+        assert (await relay.post(large))[0] == 202
+        assert relay.ingest._pressure.used == 0
+        Hanging.goes_on.set()
+        async with asyncio.timeout(10):
+            while (await relay.post(large, "hanging"))[0] != 202:
+                await asyncio.sleep(0.01)
+    finally:
+        Hanging.goes_on.set()
+        await relay.stop()
 
 
 async def test_requests_to_paths_that_no_source_has_are_told_and_counted(relay: Relay) -> None:
