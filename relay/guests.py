@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from inspect import iscoroutine
+from threading import current_thread, main_thread
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
@@ -26,9 +27,6 @@ TRACE_CHARS: Final = 20_000
 BLOCKED_S: Final = 0.1
 """Seconds for which a guest's call may hold up the event loop before the log says so."""
 BLOCKED_ADVICE: Final = "a plugin must not block: no requests, files or sleeps in this call, and less work"
-
-ODD: Final = (Exception, SystemExit, BaseExceptionGroup)
-"""What guests raise, for a command, which Ctrl-C has to end."""
 
 
 class Escape(Exception):
@@ -96,12 +94,19 @@ def trace_of(error: BaseException) -> str:
 class contained:  # noqa: N801  used as a function, as those of contextlib are
     """Inside, a guest's code runs: what it raises leaves as an Exception, unless somebody else cancels the task."""
 
+    _until_ctrl_c = False
+
+    def __init__(self, *, until_ctrl_c: bool = False) -> None:
+        """`until_ctrl_c`: a KeyboardInterrupt of the main thread is the user's, and ends the command."""
+        self._until_ctrl_c = until_ctrl_c
+
     def __enter__(self) -> None:
         """Nothing has to be done before."""
 
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
         """Raises Escape."""
-        if error is not None and (other := escaped(error)) is not error:
+        is_user = self._until_ctrl_c and isinstance(error, KeyboardInterrupt) and current_thread() is main_thread()
+        if error is not None and not is_user and (other := escaped(error)) is not error:
             raise other from error
 
 
@@ -149,6 +154,15 @@ def _is_cancelled() -> bool:
     except RuntimeError:  # in a thread
         return False
     return task is not None and task.cancelling() > 0
+
+
+def is_same(one: object, other: object) -> bool:
+    """Whether two values are equal, of which parts may be a guest's: what cannot be compared is another value."""
+    try:
+        with contained():
+            return bool(one == other)
+    except Exception:
+        return False
 
 
 async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str) -> T:

@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 import relay.config.registry
+import relay_plugins as plugins
+import relay_plugins.filters
 from relay import __version__
 from relay.cli.main import relay as command
 
@@ -166,12 +168,34 @@ def test_plugins_are_listed_with_what_they_provide_or_why_not(conf):
     assert [plugin["name"] for plugin in found][:2] == ["bad", "tiny"]
 
 
-def test_what_one_plugin_replaces_of_another_is_listed_with_both(conf):
+def test_two_providers_of_a_type_in_use_or_of_a_command_are_named_with_where_they_are(conf, monkeypatch):
+    """Looked at: a type that is not in use, a table that is switched off, the list of plugins."""
     drop_in = conf.parent / "plugins" / "mine.py"
-    drop_in.write_text("from relay.api import *\nclass F(Filter, type='redact'): pass\n")
+    filters = "class F(Filter, type='redact'): pass\nclass G(Filter, type='keep'): pass\n"
+    command_of = "import click\n@click.command\ndef audit(): pass\n@hookimpl\ndef relay_commands(): return [audit]\n"
+    drop_in.write_text(f"from relay.api import *\n{filters}{command_of}")
+    (conf / "b.toml").write_text("[connector.d]\ntype = 'post'\nfilters = ['r']\n[filter.r]\ntype = 'redact'\n")
+    lines = check(conf).output.splitlines()
+    built_in = Path(plugins.filters.__file__).parent
+    mine, theirs = f"plugin mine ({drop_in})", f"plugin filters (currents-relay, {built_in})"
+    assert f"warning: relay audit: the command of relay itself counts, that of {mine} is left out" in lines
+    said = f'the filter type "redact" of {mine} counts, that of {theirs} is left out'
+    assert f"warning: b.toml:5: filter.r.type: {said}" in lines
+    assert "0 mistakes, 2 warnings" in lines
     told = run("plugins", "--plugins", drop_in.parent).output
-    assert f"{drop_in}\n    filter redact\n    replaces filter redact of currents-relay\n" in told
-    assert f"    filter redact is replaced by {drop_in}\n" in told
+    assert "its command audit is left out: that of relay itself counts\n" in told
+    assert f"    its filter redact is left out: that of {mine} counts\n" in told
+    (conf / "b.toml").write_text("[connector.d]\ntype = 'post'\nenabled = false\n")
+    assert '"redact"' not in check(conf).output
+
+
+def test_a_broken_plugin_is_a_warning_of_every_check(conf):
+    (conf.parent / "plugins" / "bad.py").write_text("print('hello')\n1 / 0")
+    answer = check(conf, "--json")
+    assert answer.exit_code == 0
+    (warning,) = json.loads(answer.stdout)["warnings"]
+    bad = conf.parent / "plugins" / "bad.py"
+    assert warning["reason"] == f"plugin bad ({bad}) cannot be used: ZeroDivisionError: division by zero"
 
 
 def test_commands_of_plugins_are_commands_of_relay(conf, monkeypatch):

@@ -141,13 +141,40 @@ def test_a_type_that_a_broken_plugin_might_provide_is_explained_by_its_error(fol
     assert unnamed.endswith("; plugin other is broken: ValueError: first line")
 
 
-def test_the_second_provider_of_a_type_is_in_error_and_provides_nothing(folder):
+def test_the_second_provider_of_a_type_provides_the_rest(folder):
     (folder / "a.py").write_text(CONNECTOR.format(type="chat"))
     (folder / "b.py").write_text(CONNECTOR.format(type="chat") + "class F(Filter, type='free'): pass\n")
     registry = Registry.discover([folder])
-    assert info(registry, "b").error == f"ValueError: connector chat is already provided by plugin a ({folder}/a.py)"
+    assert (info(registry, "b").error, info(registry, "b").provides) == (None, ("filter free",))
+    note = f"its connector chat is left out: that of plugin a ({folder}/a.py) counts"
+    assert info(registry, "b").notes == (note,)
     assert registry.connector("chat").here == str(folder / "a.py")
-    assert registry.filter("free") is None
+
+
+def test_two_classes_of_one_type_in_a_plugin_are_its_error(folder):
+    (folder / "a.py").write_text(CONNECTOR.format(type="chat") + "class D(C, type='chat'): pass\nE = D\n")
+    assert info(Registry.discover([folder]), "a").error == (
+        "ValueError: it provides connector chat twice: give one of them another name"
+    )
+
+
+def test_a_package_never_takes_over_what_is_relays_or_of_an_earlier_package(installed, folder):
+    """Whatever its name and that of its entry point; a class that one package names twice is no rival of itself."""
+    installed("aaa-relay", aaa=CONNECTOR.format(type="heap") + "class F(C, type='chat'): pass\n")
+    installed("Zzz_relay", a=CONNECTOR.format(type="chat"), b="from relay_test_a import C\n")
+    registry = Registry.discover([folder])
+    assert registry.connector("heap").__module__ == "relay_plugins.heap"
+    assert registry.connector("chat").__module__ == "relay_test_aaa"
+    places = {name: folder.parent / "site" / f"relay_test_{name}.py" for name in ("aaa", "a")}
+    heap, chat = registry.rivalries["connector", "heap"], registry.rivalries["connector", "chat"]
+    assert heap.startswith("of plugin heap (currents-relay, ")
+    assert heap.endswith(f" counts, that of plugin aaa (aaa-relay, {places['aaa']}) is left out")
+    assert chat == (
+        f"of plugin aaa (aaa-relay, {places['aaa']}) counts, that of plugin a (Zzz_relay, {places['a']}) is left out"
+    )
+    assert info(registry, "aaa").error is None
+    (folder / "mine.py").write_text(CONNECTOR.format(type="heap"))
+    assert Registry.discover([folder]).connector("heap").here == str(folder / "mine.py")
 
 
 @pytest.mark.parametrize("part", ["talk", "talk/__init__.py", "talk/inner.py", "."])
@@ -186,8 +213,8 @@ def test_a_drop_in_replaces_one_type_of_an_installed_plugin(installed, folder):
     registry = Registry.discover([folder])
     assert registry.connector("chat").here == str(folder / "mine.py")
     assert (info(registry, "chat").provides, info(registry, "chat").error) == (("connector more",), None)
-    assert info(registry, "chat").notes == (f"connector chat is replaced by {folder}/mine.py",)
-    assert info(registry, "mine").notes == ("replaces connector chat of relay-chat",)
+    note = f"its connector chat is left out: that of plugin mine ({folder}/mine.py) counts"
+    assert info(registry, "chat").notes == (note,)
 
 
 def test_a_drop_in_of_classes_without_a_type_name_is_told_what_they_lack(folder):

@@ -11,7 +11,7 @@ from relay.journal.known import Doubt
 from relay.words import counted
 
 BEHIND_S: Final = 60.0
-"""A working lane whose oldest event has waited so long is behind."""
+"""A working lane whose oldest event has waited so long, beyond what it may wait for its batch, is behind."""
 LATE_S: Final = 86400.0
 """An erasure that fails at a connector for so long is late: some destinations take hours to delete a user."""
 NEARLY_FULL: Final = 0.8
@@ -69,7 +69,7 @@ def diagnose(status: Status) -> Diagnosis:
 
 def is_well(lane: LaneStatus, now: float) -> bool:
     """Whether nobody need look at the lane."""
-    return lane.state == "working" and _waited(lane, now) < BEHIND_S
+    return lane.state == "working" and not _is_behind(lane, now)
 
 
 def said_of_lane(lane: LaneStatus, now: float) -> str:
@@ -132,7 +132,11 @@ def _how(lane: LaneStatus, now: float) -> str:
         case "broken":
             reason = "" if error is None else error.reason
             return reason if reason.startswith(NOT_OPEN) else f"stopped by an error of its own: {reason}"
-    return "behind" if _waited(lane, now) >= BEHIND_S else "working"
+    return "behind" if _is_behind(lane, now) else "working"
+
+
+def _is_behind(lane: LaneStatus, now: float) -> bool:
+    return _waited(lane, now) >= BEHIND_S + lane.batch_wait
 
 
 def _waiting(lane: LaneStatus, now: float) -> str:

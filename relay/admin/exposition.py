@@ -174,6 +174,12 @@ def _deliver(status: Status) -> Iterator[Metric]:
         (((one.connector,), max(0.0, status.now - one.oldest_pending) if one.oldest_pending else 0.0) for one in lanes),
     )
     yield _gauge(
+        "relay_deliver_batch_wait_seconds",
+        "How long an event may wait for its batch to be full (batch.age).",
+        by,
+        (((one.connector,), one.batch_wait) for one in lanes),
+    )
+    yield _gauge(
         "relay_deliver_lane_state",
         "1 for the state the lane is in, 0 for the others.",
         ("connector", "state"),

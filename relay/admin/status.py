@@ -120,6 +120,8 @@ class LaneStatus:
     """Events that lay parked for it until there was no room for them, ever."""
     writes: str = ""
     """A file on this machine that it writes, if that is what it does."""
+    batch_wait: float = 0.0
+    """Seconds that an event may wait for its batch to be full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

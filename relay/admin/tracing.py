@@ -3,13 +3,18 @@ makes of it. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
-from relay.api import Event, Filter
+from relay.api import Event, Filter, FilterSettings
 from relay.catalogue import Selection
-from relay.config import Config
+from relay.config import Config, Configured
+from relay.guests import contained
 from relay.journal import Attempts
 from relay.journal.search import Aside, Found, Progress, Sighting
 from relay.route import Failed, applied
+
+UNKNOWN: Final = "cannot be known from"
+"""How it begins what a chain of filters makes of an event, if that does not follow from the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +119,28 @@ def _routed(event: Event, connector: str, config: Config | None) -> Routed:
     settings = config.connectors[connector].settings
     entry = Selection(config.entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
-    steps = [config.filters[name].plugin(name, config.filters[name].settings) for name in settings.filters]
+    steps = [config.filters[name] for name in settings.filters]
     return Routed(connector, True, wanted, entry, _filtered(event, steps) if wanted and steps else None)
 
 
-def _filtered(event: Event, steps: Sequence[Filter]) -> str:
-    """Say what a chain of filters makes of an event."""
+def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> str:
+    """Say what a chain of filters makes of an event, as far as that follows from the event."""
     current, changed = event, []
-    for step in steps:
+    for table in steps:
+        if table.plugin.stateful:
+            return f"{UNKNOWN} {table.name}, which goes by more than the event"
+        try:
+            with contained():
+                step = table.plugin(table.name, table.settings)
+        except Exception as error:  # what it says may be a secret
+            return f"{UNKNOWN} {table.name}, which cannot be made here ({type(error).__name__})"
         following = applied(step, current)
         if isinstance(following, Failed):
             return f"parked by {following.reason.removeprefix('filter ')}"
         if following is None:
-            return f"dropped by {step.name}"
+            return f"dropped by {table.name}"
         if following is not current:
-            changed.append(step.name)
+            changed.append(table.name)
         current = following
     return f"changed by {', '.join(changed)}" if changed else "kept"
 
@@ -144,6 +156,8 @@ def _outcome(routed: Routed, tried: Sequence[Attempts]) -> str:
         return "unselected"
     if str(routed.filters).startswith("dropped"):
         return "filtered"
+    if str(routed.filters).startswith(UNKNOWN) and not tried:
+        return "delivered at the first attempt, or dropped by a filter"
     return "settled" if routed.wanted is None else "delivered" if tried else "delivered at the first attempt"
 
 

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, TypeVarTuple
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+)
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
@@ -95,6 +106,29 @@ class ConnectorSettings(Settings):
     """Events per second at most; 0 is no limit."""
 
 
+class BatchDefaults(TypedDict, total=False):
+    """Defaults of a connector type for settings of `batch`, written as in conf.d."""
+
+    events: int
+    size: str
+    age: str
+
+
+class RetryDefaults(TypedDict, total=False):
+    """Defaults of a connector type for settings of `retry`, written as in conf.d."""
+
+    first: str
+    max: str
+    give_up_after: str
+
+
+class ConnectorDefaults(TypedDict, total=False):
+    """What a connector's class may say behind its type: `class Lake(Connector, type="lake", batch={"age": "1m"})`."""
+
+    batch: BatchDefaults
+    retry: RetryDefaults
+
+
 class OtherId(NamedTuple):
     """An id of a user that is neither Braze's nor an external id."""
 
@@ -116,7 +150,9 @@ class User:
 
 
 class Connector(Plugin):
-    """A named destination. Subclass it with a type name and write `deliver`."""
+    """A named destination. Subclass it with a type name and write `deliver`.
+
+    `batch` and `retry` behind the type are defaults of those tables; what an admin writes replaces each by itself."""
 
     Settings: ClassVar[type[Settings]] = ConnectorSettings
     takes: ClassVar[tuple[str, ...]] = ()
@@ -126,8 +162,10 @@ class Connector(Plugin):
     erases_by: ClassVar[str] = ""
     """The setting without which `erase` leaves everybody where they are, for `relay check`; empty: there is none."""
 
-    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
-        super().__init_subclass__(type=type, **options)
+    def __init_subclass__(cls, type: str = "", **defaults: Unpack[ConnectorDefaults]) -> None:
+        if strange := defaults.keys() - ConnectorDefaults.__annotations__.keys():
+            raise TypeError(f"{cls.__name__}: only batch and retry stand behind the type, not {', '.join(strange)}")
+        super().__init_subclass__(type=type, **defaults)
         if type and (cls.deliver is Connector.deliver or not iscoroutinefunction(cls.deliver)):
             raise TypeError(f"connector type {type}: {cls.__name__} needs a method `async def deliver(self, batch)`")
 

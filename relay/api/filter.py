@@ -17,6 +17,9 @@ class Filter(Plugin):
     """A named step of a connector's chain. Filters are plain, synchronous and quick: no I/O."""
 
     Settings: ClassVar[type[Settings]] = FilterSettings
+    stateful: ClassVar[bool] = False
+    """Whether what it makes of an event depends on more than the event and its settings: on events before, the time, a
+    file. `relay trace` then says that it cannot know."""
 
     def __init__(self, name: str, settings: FilterSettings) -> None:
         self.name = name

@@ -3,7 +3,7 @@
 import builtins
 from typing import Any, ClassVar
 
-from relay.api.settings import Settings
+from relay.api.settings import Settings, with_defaults
 
 
 class Plugin:
@@ -16,7 +16,13 @@ class Plugin:
     settings: Any
     """An instance of the class's own `Settings`."""
 
-    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, type: str = "", **defaults: Any) -> None:
+        """`defaults`: of settings, those of a table within each by itself. Raises TypeError."""
+        super().__init_subclass__()
         if type:
             cls.type = type
+        if defaults:
+            try:
+                cls.Settings = with_defaults(cls.Settings, defaults)
+            except ValueError as error:
+                raise TypeError(f"{cls.__name__}: the defaults {defaults}: {error}") from None

@@ -1,11 +1,11 @@
 """Types for settings: what an admin writes in conf.d, checked and turned into plain numbers and strings."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from math import isclose, isfinite
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import (
@@ -15,7 +15,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    TypeAdapter,
     ValidationError,
+    create_model,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -23,6 +25,7 @@ from yarl import URL
 
 CONTRADICTION: Final = "contradiction"
 """The type of pydantic error that says it."""
+S = TypeVar("S", bound="Settings")
 Contradiction = tuple[str, str]
 """The names of the settings that it is about, with spaces between, and what is wrong."""
 
@@ -48,12 +51,47 @@ class Settings(BaseModel):
     def _no_contradictions(self) -> Self:
         found = [
             PydanticCustomError(CONTRADICTION, "{reason}", {"about": about.split(), "reason": reason})
-            for about, reason in self.contradictions()
+            for about, reason in pairs_of_texts(self.contradictions())
         ]
         if found:
             details = [InitErrorDetails(type=one, loc=(), input=None) for one in found]
             raise ValidationError.from_exception_data(type(self).__name__, details)
         return self
+
+
+def pairs_of_texts(said: Iterable[Contradiction]) -> Iterator[Contradiction]:
+    """What a model says of its settings. Raises TypeError if it is of another form."""
+    for one in said:
+        if not isinstance(one, tuple) or [*map(type, one)] != [str, str]:
+            raise TypeError(f"expected the names of settings and what is wrong, two texts, got {one!r}")
+        yield one
+
+
+def annotated(kind: Any, metadata: Iterable[object]) -> Any:
+    """A type with what is said of it, such as limits."""
+    parts = [*metadata]
+    return Annotated[kind, *parts] if parts else kind
+
+
+def with_defaults(model: type[S], defaults: Mapping[str, Any]) -> type[S]:
+    """The model with other defaults, which are written as in conf.d; those of a table within stand each by itself.
+
+    Raises TypeError for what is no setting, ValueError for a default that it does not take."""
+    fields: dict[str, Any] = {}
+    for name, written in defaults.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            raise TypeError(f"{name} is no setting of {model.__name__}")
+        kind = annotated(field.annotation, field.metadata)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            kind = with_defaults(field.annotation, written)
+            default = kind()
+        else:
+            default = TypeAdapter(kind).validate_python(written, strict=True)
+        fields[name] = kind, Field(default, alias=field.alias, description=field.description)
+    made = create_model(model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **fields)
+    made.__qualname__ = model.__qualname__
+    return made
 
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from inspect import getdoc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -16,6 +17,7 @@ from relay.cli.options import CONF, plugins_option
 from relay.cli.setting_options import options_of, settings_given
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Mistake, Registry, load
 from relay.config.load import NAME
+from relay.guests import contained, named
 
 PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60}
 """What the names of the files begin with, by kind of table."""
@@ -32,7 +34,7 @@ class _Kinds(click.Group):
         if cmd_name not in PREFIXES:
             return None
         registry = Registry.discover(ctx.params.get("plugin_folders") or PLUGIN_FOLDERS)
-        commands = {name: _command(cmd_name, plugin, registry) for name, plugin in registry.types(cmd_name).items()}
+        commands = {name: _command(cmd_name, name, registry) for name in registry.types(cmd_name)}
         about = f"Write a {cmd_name} into conf.d. The settings of its type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
@@ -47,8 +49,21 @@ def add(plugin_folders: tuple[Path, ...]) -> None:
     """
 
 
-def _command(kind: str, plugin: type[Plugin], registry: Registry) -> click.Command:
-    """The command that adds a table of one type."""
+def _command(kind: str, name: str, registry: Registry) -> click.Command:
+    """The command that adds a table of one type; if its plugin's settings make none, one that says so."""
+    try:
+        with contained(until_ctrl_c=True):
+            return _adding(kind, registry.types(kind)[name], registry)
+    except Exception as error:
+        reason = f"{registry.provider(kind, name)}: its settings cannot be options: {named(error)}"
+
+    def refuse() -> None:
+        raise click.ClickException(reason)
+
+    return click.Command(name, callback=refuse, help=f"Cannot be used. {reason}", add_help_option=False)
+
+
+def _adding(kind: str, plugin: type[Plugin], registry: Registry) -> click.Command:
 
     def write(name: str, conf: Path, *, disabled: bool = False, make_token: bool = False, **given: Any) -> None:
         settings = settings_given(plugin.Settings, given)
@@ -73,7 +88,7 @@ def _command(kind: str, plugin: type[Plugin], registry: Registry) -> click.Comma
         plugin.type,
         callback=write,
         params=[*_places(kind, plugin), *options_of(plugin.Settings)],
-        help=(plugin.__doc__ or "").partition("\n\n")[0],
+        help=(getdoc(plugin) or "").partition("\n\n")[0],
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[P
 @plugins_option
 def schema(plugin_folders: tuple[Path, ...]) -> None:
     """Print a JSON Schema of a file of conf.d, with the types of all plugins that are installed."""
-    click.echo(json.dumps(schema_of(Registry.discover(plugin_folders or PLUGIN_FOLDERS)), indent=2))
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    click.echo(json.dumps(schema_of(registry, partial(click.echo, err=True)), indent=2))
 
 
 def _table(setting: Effective) -> tuple[str | int, ...]:

@@ -4,48 +4,20 @@ import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import click
 
 from relay import __version__
 from relay.cli import output
 from relay.cli.check import BAD_CONFIGURATION, report
-from relay.config import ConfigError, Registry
+from relay.config import COMMANDS, ConfigError, Registry
 from relay.words import escape
-
-COMMANDS: Final = (
-    "accept",
-    "add",
-    "audit",
-    "check",
-    "config",
-    "doctor",
-    "erasures",
-    "events",
-    "forget",
-    "init",
-    "journal",
-    "new",
-    "parked",
-    "pause",
-    "plugins",
-    "reload",
-    "replay",
-    "resume",
-    "run",
-    "sandbox",
-    "send",
-    "status",
-    "tail",
-    "top",
-    "trace",
-)
-"""Each is the function of that name in the module of that name, imported when it is asked for."""
 
 
 class _Commands(click.Group):
-    """Loads plugins only when it is asked for a command that is not relay's own, or for all of them."""
+    """Loads plugins only when it is asked for a command that is not relay's own, or for all of them. Each of relay's
+    own is the function of that name in the module of that name, imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         added = [command.name for command in Registry.discover().commands if command.name]

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Final
 
 import click
 
-from relay.config import Registry
+from relay.cli.options import plugins_option
+from relay.config import PLUGIN_FOLDERS, Registry
 
 CONNECTOR: Final = Template("""\
 from relay.api import Batch, Connector, ConnectorSettings, HttpUrl, Secret, check
 
 
-class $Class(Connector, type="$name"):
+class $Class(Connector, type="$name", batch={"events": 100}):
     class Settings(ConnectorSettings):
         url: HttpUrl
         token: Secret
@@ -130,28 +131,31 @@ def new() -> None:
 @new.command
 @click.argument("name")
 @folder_argument
-def connector(name: str, folder: Path) -> None:
+@plugins_option
+def connector(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
     """Write a connector type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
     Never overwrites anything. Exits with 1 if nothing was written.
     """
-    _write("connector", name, folder, (CONNECTOR, CONNECTOR_TEST), CONNECTOR_TABLE)
+    _check_name("connector", name, plugin_folders)
+    _write(name, folder, (CONNECTOR, CONNECTOR_TEST), CONNECTOR_TABLE)
 
 
 @new.command
 @click.argument("name")
 @folder_argument
-def source(name: str, folder: Path) -> None:
+@plugins_option
+def source(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
     """Write a source type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
     Never overwrites anything. Exits with 1 if nothing was written.
     """
-    _write("source", name, folder, (SOURCE, SOURCE_TEST), SOURCE_TABLE)
+    _check_name("source", name, plugin_folders)
+    _write(name, folder, (SOURCE, SOURCE_TEST), SOURCE_TABLE)
 
 
-def _write(kind: str, name: str, folder: Path, templates: tuple[Template, Template], table: str) -> None:
+def _write(name: str, folder: Path, templates: tuple[Template, Template], table: str) -> None:
     """Write a plugin and its test, and say what comes next. Raises click.ClickException."""
-    _check_name(kind, name)
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
     if taken := [path for path in (plugin, test) if path.exists()]:
         raise click.ClickException(f"{taken[0]} exists already")
@@ -166,11 +170,11 @@ def _write(kind: str, name: str, folder: Path, templates: tuple[Template, Templa
     click.echo(NEXT.format(plugin=plugin, test=test) + table.format(name=name))
 
 
-def _check_name(kind: str, name: str) -> None:
+def _check_name(kind: str, name: str, plugin_folders: Sequence[Path]) -> None:
     """Refuse what cannot be the name of a type and of a module. Raises click.BadParameter."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
-    if name in Registry.discover().types(kind):
+    if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).types(kind):
         raise click.BadParameter(f"there is a {kind} type {name} already", param_hint="NAME")
     if name in sys.stdlib_module_names or find_spec(name):
         raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import click
@@ -12,6 +13,7 @@ from pydantic.fields import FieldInfo
 from relay.api import ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
 from relay.api.secret import WAYS
 from relay.cli.options import complete_entry
+from relay.guests import contained
 
 PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings)
 RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
@@ -78,8 +80,10 @@ def _value(field: FieldInfo, given: Sequence[Any]) -> Any:
     candidates = [*_readings(given[0])] if len(given) == 1 else []
     candidates.append([part.strip() for text in given for part in text.split(",")])
     annotated: Any = Annotated[field.annotation, field]
-    setting = TypeAdapter[Any](annotated)
-    return next((one for one in candidates if _takes(setting, one)), candidates[0])
+    with suppress(Exception), contained(until_ctrl_c=True):  # a plugin's own type; the check of the table tells
+        setting = TypeAdapter[Any](annotated)
+        return next((one for one in candidates if _takes(setting, one)), candidates[0])
+    return candidates[0]
 
 
 def _readings(text: str) -> Iterator[Any]:

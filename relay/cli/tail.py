@@ -11,9 +11,9 @@ import click
 
 from relay.catalogue import Selection
 from relay.cli.client import Gone, needed
-from relay.cli.options import events_option, state_option, utf8
+from relay.cli.options import events_option, plugins_option, state_option, utf8
 from relay.cli.words import moment, printable
-from relay.config import Mistake, Registry
+from relay.config import PLUGIN_FOLDERS, Mistake, Registry
 from relay.config.crosscheck import unmatched
 from relay.words import counted
 
@@ -24,13 +24,21 @@ from relay.words import counted
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="End after so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print NDJSON, each event as it came.")
 @state_option
-def tail(state: Path, entries: tuple[str, ...], at: str, limit: int | None, as_json: bool) -> None:
+@plugins_option
+def tail(
+    state: Path,
+    plugin_folders: tuple[Path, ...],
+    entries: tuple[str, ...],
+    at: str,
+    limit: int | None,
+    as_json: bool,
+) -> None:
     """Print events as they pass: once they are on disk, or, at a connector, behind its filters.
 
     It never slows the flow: where more pass than can be shown, it says how many are left out. Ends with Ctrl-C, or when
     relay stops.
     """
-    for doubt in _doubts(entries):
+    for doubt in _doubts(entries, plugin_folders or PLUGIN_FOLDERS):
         click.echo(f"warning: {doubt}", err=True)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
@@ -38,10 +46,10 @@ def tail(state: Path, entries: tuple[str, ...], at: str, limit: int | None, as_j
             click.echo(line.rstrip(b"\n") if as_json else _told(line))
 
 
-def _doubts(entries: Sequence[str]) -> Iterator[str]:
+def _doubts(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[str]:
     """What matches no event that is known, as relay check says it."""
     if Selection(entries).warnings():  # else no plugin need be asked
-        made = Registry.discover().made
+        made = Registry.discover(plugin_folders).made
         for reason, suggestion in unmatched(entries, made):
             if reason:
                 yield str(Mistake(reason=reason, suggestion=suggestion))

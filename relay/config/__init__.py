@@ -22,10 +22,11 @@ from relay.config.model import (
 )
 from relay.config.private import HIDDEN
 from relay.config.redaction import LOG, Redaction
-from relay.config.registry import PluginInfo, Registry
+from relay.config.registry import COMMANDS, PluginInfo, Registry
 from relay.config.tls import TlsError, TlsSettings, server_context, worry
 
 __all__ = [
+    "COMMANDS",
     "CONF_FOLDERS",
     "HIDDEN",
     "LOG",

@@ -10,8 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from relay.api import Connector, Secret, Source
-from relay.api.settings import write_size
+from relay.api import Secret, Source
+from relay.api.settings import pairs_of_texts, write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_reference, leaves
@@ -19,7 +19,9 @@ from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.private import plain_secret
 from relay.config.redaction import Redaction
-from relay.guests import ODD, text_of
+from relay.config.registry import Registry
+from relay.config.traits import Traits, traits_of
+from relay.guests import contained, text_of
 
 SUGGESTED: Final = 100
 """Who lists more types that are not known has types of their own, and did not mistype so many."""
@@ -59,15 +61,16 @@ def path_clashes(merged: Merged) -> Iterator[Mistake]:
             taken.setdefault(path, f"[source.{name}]")
 
 
-def open_sources(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find sources that ask for no credentials and no address, unless their type has a way of its own to know its
+def open_source(source: Configured[Any, Any], merged: Merged) -> list[Mistake]:
+    """Find out whether a source asks for no credentials and no address; its type may have a way of its own to know its
     senders."""
-    for name, source in sources.items():
-        settings, known_by = source.settings, source.plugin.known_by
-        is_open = settings.enabled and settings.is_open and not settings.allow
-        verifies = known_by == "tokens" and source.plugin.verify is not Source.verify
-        if is_open and source.plugin.authorize is Source.authorize and not verifies:
-            yield merged.mistake(("source", name), f"has no `{known_by}`: everybody who reaches relay may send to it")
+    settings, known_by = source.settings, source.plugin.known_by
+    is_open = settings.enabled and settings.is_open and not settings.allow
+    verifies = known_by == "tokens" and source.plugin.verify is not Source.verify
+    if not is_open or source.plugin.authorize is not Source.authorize or verifies:
+        return []
+    reason = f"has no `{known_by}`: everybody who reaches relay may send to it"
+    return [merged.mistake(("source", source.name), reason)]
 
 
 def useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
@@ -156,13 +159,45 @@ def kept_users(
             yield merged.mistake(("connector", name), reason)
 
 
-def doubts(tables: Mapping[str, Configured[Any, Any]], kind: str, merged: Merged) -> Iterator[Mistake]:
-    """Find settings that their models warn of."""
-    for name, table in tables.items():
-        clean = Redaction(table.settings).clean
-        for about, reason in table.settings.warnings():
-            place = (kind, name, about.split()[0])
-            yield merged.mistake(place, clean(text_of(reason)))
+def doubts(kind: str, table: Configured[Any, Any], merged: Merged) -> list[Mistake]:
+    """Find settings that their model warns of."""
+    clean = Redaction(table.settings).clean
+    found = [(about.split(), clean(text_of(reason))) for about, reason in pairs_of_texts(table.settings.warnings())]
+    return [merged.mistake((kind, table.name, *about[:1]), reason) for about, reason in found]
+
+
+def large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find connectors whose batches are larger than what they may send again."""
+    for name, connector in connectors.items():
+        events, window = connector.settings.batch.events, connector.settings.window
+        if connector.settings.enabled and events > window:
+            reason = (
+                f"{events:,} events are more than window = {window:,}: one batch goes at a time, and comes again whole"
+            )
+            yield merged.mistake(_written(("connector", name), ("batch", "events"), ("window",), merged=merged), reason)
+
+
+def _written(table: KeyPath, *keys: KeyPath, merged: Merged) -> KeyPath:
+    """The first of these keys that the table has; the table itself if none."""
+    return next((place for key in keys if (place := (*table, *key)) in merged.origins), table)
+
+
+def rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:
+    """Find types in use, and commands, that several plugins provide."""
+    for (kind, name), said in registry.rivalries.items():
+        if kind == "command":
+            yield Mistake(reason=f"relay {name}: the command {said}")
+            continue
+        users = [user for user, table in _tables(merged, kind) if table.get("type") == name and not is_off(table)]
+        if users:
+            yield merged.mistake((kind, users[0], "type"), f'the {kind} type "{name}" {said}')
+
+
+def broken_plugins(registry: Registry) -> Iterator[Mistake]:
+    """Find plugins that cannot be used, whether a table needs them or not."""
+    for info in registry.plugins:
+        if info.error:
+            yield Mistake(reason=f"plugin {info.name} ({info.origin}) cannot be used: {info.reason}")
 
 
 def large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
@@ -174,27 +209,24 @@ def large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merge
 
 
 def one_worker_for_all(
-    connectors: Mapping[str, Configured[Any, Any]], workers: int, merged: Merged
+    connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], workers: int, merged: Merged
 ) -> Iterator[Mistake]:
     """Find connectors for which one of several workers has to take all events, so that the others do nothing."""
-    for name, connector in connectors.items() if workers > 1 else ():
-        selection = _selection(connector)
-        if connector.settings.enabled and all(map(selection.wants, TYPES)) and (made := _alone(connector)):
-            also = "; or put {worker} into its path" if made.writes else ""
+    for name, known in traits.items() if workers > 1 else ():
+        if known.alone and all(map(_selection(connectors[name]).wants, TYPES)):
+            also = "; or put {worker} into its path" if known.writes else ""
             reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"
             yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
 
 
-def files_of_several(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+def files_of_several(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
     """Find connectors that write to the file of another one, or to what is no file."""
     writers: dict[str, str] = {}
-    for name, connector in connectors.items():
-        made = _made(connector) if connector.settings.enabled else None
-        if made is not None and made.writes is not None:
-            if made.writes.is_absolute() and _is_no_file(made.writes):
-                reason = f"{made.writes} is no regular file: it takes no events"
-                yield merged.mistake(("connector", name, "path"), reason)
-            other = writers.setdefault(os.path.realpath(made.writes), name)
+    for name, known in traits.items():
+        if (path := known.writes) is not None:
+            if path.is_absolute() and _is_no_file(path):
+                yield merged.mistake(("connector", name, "path"), f"{path} is no regular file: it takes no events")
+            other = writers.setdefault(os.path.realpath(path), name)
             if other != name:
                 reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"
                 yield merged.mistake(("connector", name, "path"), reason)
@@ -207,18 +239,15 @@ def _is_no_file(path: Path) -> bool:
     return False
 
 
-def _alone(connector: Configured[Any, Any]) -> Connector | None:
-    """The connector, if one process has to deliver all of its events."""
-    made = _made(connector)
-    return made if made is not None and made.alone else None
-
-
-def _made(connector: Configured[Any, Any]) -> Connector | None:
-    """The connector, if it can be made; where it cannot, that is told when it is opened."""
-    with suppress(*ODD):  # whatever a plugin does
-        made: Connector = connector.plugin(connector.name, connector.settings, folder=Path())
-        return made
-    return None
+def traits_by_name(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, Traits]:
+    """What connectors that are switched on say of themselves, of those that can be made; where one cannot, that is told
+    when it is made to run."""
+    found: dict[str, Traits] = {}
+    for name, connector in connectors.items():
+        if connector.settings.enabled:
+            with suppress(Exception), contained(until_ctrl_c=True):  # whatever a plugin does
+                found[name] = traits_of(connector.plugin(name, connector.settings, folder=Path()))
+    return found
 
 
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:

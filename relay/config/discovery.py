@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Final
 from relay.api.plain_file import NotPlain, check_plain, read_plain
 
 Stamp = Mapping[str, bytes]
+OWN: Final = "currents-relay"
+"""The distribution that relay itself comes in, with its own plugins."""
 MOST_BYTES: Final = 64 << 20
 PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
 
@@ -32,7 +35,8 @@ class Candidate:
 
 
 def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
-    """Find all plugins: drop-ins first, for they may replace what is installed."""
+    """Find all plugins, in the order in which their types and commands count: drop-ins, folder by folder and by their
+    names, relay's own, then those of packages, by the names of package and plugin."""
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -41,9 +45,16 @@ def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
     for name, path in found.items():
         yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
     about = cache(_about)  # a distribution's metadata is read and parsed whole, README and all
-    for point in sorted(set(entry_points(group="relay"))):
-        origin, version = about(point.dist) if point.dist else (point.value, "")
+    installed = [
+        (*(about(point.dist) if point.dist else (point.value, "")), point) for point in set(entry_points(group="relay"))
+    ]
+    for origin, version, point in sorted(installed, key=lambda one: (one[0] != OWN, _normal(one[0]), one[2].name)):
         yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
+
+
+def _normal(distribution: str) -> str:
+    """The name of a distribution as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _about(distribution: Distribution) -> tuple[str, str]:

@@ -32,7 +32,7 @@ from relay.config.model import (
 from relay.config.registry import KINDS, Registry
 from relay.config.tls import TlsError, server_context, worry
 from relay.config.translate import translate, validated
-from relay.guests import ODD
+from relay.guests import contained, kind_of
 
 NAME: Final = "[a-z][a-z0-9_-]*"
 """What sources, connectors and filters may be called."""
@@ -72,17 +72,18 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     runtime = check.own_table("runtime", RuntimeSettings)
     erasure = check.own_table("erasure", ErasureSettings)
     check.between_tables()
-    for kind, tables in named.items():
-        check.warnings.extend(crosscheck.doubts(tables, kind, merged))
+    check.doubts(named, lacks=not reading.unread)
+    traits = crosscheck.traits_by_name(connectors)
     check.warnings.extend(crosscheck.unknown_keys(connectors, registry.made, merged))
-    check.warnings.extend(crosscheck.files_of_several(connectors, merged))
+    check.warnings.extend(crosscheck.files_of_several(traits, merged))
+    check.warnings.extend(crosscheck.large_batches(connectors, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
         check.warnings.append(Mistake(reason=more))
     else:
         check.lacks(sources, connectors)
         check.warnings.extend(crosscheck.kept_users(connectors, erasure, merged))
-        check.warnings.extend(crosscheck.one_worker_for_all(connectors, runtime.workers, merged))
+        check.warnings.extend(crosscheck.one_worker_for_all(connectors, traits, runtime.workers, merged))
     for kind, tables in named.items():
         check.secrets(kind, tables, required=secrets_required)
     admin = check.own_table("admin", AdminSettings)
@@ -185,18 +186,42 @@ class _Check:
 
     def _settings(self, path: KeyPath, table: object, model: type[S]) -> S | None:
         try:
-            return validated(table, model)
-        except ValidationError as error:
-            self.mistakes.extend(translate(error, table, model, path, self.merged))
-        except ODD as error:  # a plugin's own validator; it must not hide the other mistakes
-            self._wrong(path, f"could not be checked, which is a bug of its plugin: {type(error).__name__}")
+            with contained(until_ctrl_c=True):
+                try:
+                    return validated(table, model)
+                except ValidationError as error:
+                    self.mistakes.extend(translate(error, table, model, path, self.merged))
+        except Exception as error:  # a plugin's own validator; it must not hide the other mistakes
+            self._wrong(path, f"could not be checked, {self._blame(path, error)}")
         return None
+
+    def _blame(self, path: KeyPath, error: Exception) -> str:
+        """Whose bug an error is that came of a table; what it says may be a secret."""
+        kind, table = str(path[0]), self.merged.named(str(path[0])).get(str(path[-1]))
+        owner = self.registry.provider(kind, table.get("type")) if isinstance(table, dict) else "relay"
+        return f"which is a bug of {owner}: {kind_of(error)}"
+
+    def doubts(self, named: Mapping[str, Tables], *, lacks: bool) -> None:
+        """Report what settings say of themselves, in their plugins' own code; with `lacks`, also what they lack."""
+        for kind, tables in named.items():
+            for table in tables.values():
+                try:
+                    with contained(until_ctrl_c=True):
+                        self.warnings.extend(crosscheck.doubts(kind, table, self.merged))
+                        if kind == "source" and lacks:
+                            self.warnings.extend(crosscheck.open_source(table, self.merged))
+                except Exception as error:
+                    path = kind, table.name
+                    reason = f"was not looked at whole, {self._blame(path, error)}"
+                    self.warnings.append(self.merged.mistake(path, reason))
 
     def between_tables(self) -> None:
         """Report what is wrong whatever else there is."""
         self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, self.registry.made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
+        self.warnings.extend(crosscheck.rivalries(self.registry, self.merged))
+        self.warnings.extend(crosscheck.broken_plugins(self.registry))
 
     def lacks(self, sources: Tables, connectors: Tables) -> None:
         """Report what is wrong unless there is more."""
@@ -204,7 +229,6 @@ class _Check:
         self.warnings.extend(crosscheck.unused_filters(self.merged))
         self.warnings.extend(crosscheck.useless_events(connectors, self.merged))
         self.warnings.extend(crosscheck.untaken_events(sources, connectors, self.merged))
-        self.warnings.extend(crosscheck.open_sources(sources, self.merged))
         self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))
 

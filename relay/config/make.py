@@ -1,16 +1,21 @@
 """Makes the sources, connectors and filters that a configuration names, before anything else is changed for them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from relay.api import Connector, Filter, Secret, Source
+from relay.api import Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
+from relay.config.contract import check_made
 from relay.config.merge import leaves
 from relay.config.mistake import Mistake
 from relay.config.model import Config, Configured
 from relay.config.redaction import LOG, Redaction
+from relay.config.traits import Traits, traits_of
 from relay.guests import contained, named
+
+P = TypeVar("P", bound=Plugin)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +37,26 @@ class NotMade(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A connector that is not open yet, and the filters of its lane."""
+    """A connector that is not open yet, what it says of itself, and the filters of its lane."""
 
     connector: Connector
+    traits: Traits
     filters: Sequence[Filter]
 
 
 def make_sources(config: Config) -> list[Source]:
     """The sources, made anew. Raises NotMade."""
     making = _Making()
-    found = [making.one("source", source) for source in config.sources.values()]
+    found = [making.source(source) for source in config.sources.values()]
     making.end()
     return [one for one in found if one is not None]
 
 
-def make_connectors(config: Config, names: Iterable[str], folder: Path) -> dict[str, Made]:
-    """The connectors of these names, made anew, with filters of their own; `folder` is the state folder. Raises
-    NotMade."""
+def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: int) -> dict[str, Made]:
+    """The connectors of these names, made anew, with filters of their own; `folder` is the state folder, `worker` the
+    number of this process. Raises NotMade."""
     making = _Making()
-    found = {name: making.connector(config, name, folder) for name in names}
+    found = {name: making.connector(config, name, folder, worker) for name in names}
     making.end()
     return {name: made for name, made in found.items() if made is not None}
 
@@ -60,7 +66,7 @@ def find_unmade(config: Config, folder: Path) -> list[Failure]:
     making = _Making()
     for source in config.sources.values():
         if _is_whole(source):
-            making.one("source", source)
+            making.source(source)
     for name, connector in config.connectors.items():
         tables: list[Configured[Any, Any]] = [connector, *(config.filters[step] for step in connector.settings.filters)]
         if all(map(_is_whole, tables)):
@@ -89,25 +95,36 @@ def _is_whole(table: Configured[Any, Any]) -> bool:
 class _Making:
     failures: list[Failure] = field(default_factory=list)
 
-    def one(self, kind: str, table: Configured[Any, Any], **more: Any) -> Any:
-        """Make one; None if that fails, which is noted once a table."""
+    def source(self, table: Configured[Source, SourceSettings]) -> Source | None:
+        return self._made("source", table, lambda: table.plugin(table.name, table.settings), lambda source: source)
+
+    def filter(self, table: Configured[Filter, FilterSettings]) -> Filter | None:
+        return self._made("filter", table, lambda: table.plugin(table.name, table.settings), lambda step: step)
+
+    def connector(self, config: Config, name: str, folder: Path, worker: int = 0) -> Made | None:
+        table = config.connectors[name]
+        steps = [self.filter(config.filters[step]) for step in table.settings.filters]
+        filters = [step for step in steps if step is not None]
+
+        def ready(connector: Connector) -> Made:
+            connector.worker = worker
+            return Made(connector, traits_of(connector), filters)
+
+        made = self._made("connector", table, lambda: table.plugin(name, table.settings, folder=folder), ready)
+        return made if len(filters) == len(steps) else None
+
+    def _made(self, kind: str, table: Configured[Any, Any], make: Callable[[], P], ready: Callable[[P], T]) -> T | None:
+        """Make one, and have it ready; None if that fails, which is noted once a table."""
         LOG.note(kind, table.name, table.settings)
         try:
             with contained():
-                made = table.plugin(table.name, table.settings, **more)
-                if getattr(made, "name", None) != table.name or getattr(made, "settings", None) is None:
-                    raise TypeError("its __init__ does not call super().__init__(name, settings)")
-                return made
+                one = make()
+                check_made(kind, table.name, one)
+                return ready(one)
         except Exception as error:  # a plugin's own code
             if not any(known.table is table for known in self.failures):
                 self.failures.append(Failure(kind, table, error))
             return None
-
-    def connector(self, config: Config, name: str, folder: Path) -> Made | None:
-        table = config.connectors[name]
-        filters = [self.one("filter", config.filters[step]) for step in table.settings.filters]
-        connector = self.one("connector", table, folder=folder)
-        return None if connector is None or None in filters else Made(connector, filters)
 
     def end(self) -> None:
         if self.failures:

@@ -1,8 +1,14 @@
-"""What plugins provide: connector, source and filter types, and commands. One broken plugin stops nothing."""
+"""What plugins provide: connector, source and filter types, and commands. One broken plugin stops nothing.
+
+Of several that provide the same, the first one found counts (`candidates` says the order); the others are left out, and
+whoever uses it is told. relay's own commands count before all.
+"""
 
 import inspect
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +19,9 @@ import pluggy
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Plugin, Settings, Source, SourceSettings
 from relay.api import hooks as hookspecs
+from relay.config.contract import check_class
 from relay.config.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
-from relay.guests import ODD, named
+from relay.guests import contained, named
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
@@ -23,6 +30,34 @@ KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
 }
 """The kinds of plugin classes, each with its base and the base of its settings."""
 
+COMMANDS: Final = (
+    "accept",
+    "add",
+    "audit",
+    "check",
+    "config",
+    "doctor",
+    "erasures",
+    "events",
+    "forget",
+    "init",
+    "journal",
+    "new",
+    "parked",
+    "pause",
+    "plugins",
+    "reload",
+    "replay",
+    "resume",
+    "run",
+    "sandbox",
+    "send",
+    "status",
+    "tail",
+    "top",
+    "trace",
+)
+"""relay's own commands."""
 Thing = type[Plugin] | click.Command
 
 
@@ -49,7 +84,10 @@ class Registry:
 
     def __init__(self) -> None:
         self.plugins: list[PluginInfo] = []
-        self._provided: dict[tuple[str, str], tuple[Thing, Candidate]] = {}
+        self._provided: dict[tuple[str, str], tuple[Thing, str]] = {}
+        """What counts, by kind and name, and where it comes from."""
+        self._left_out: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        """Where the same comes from that does not count."""
         self._stamps: dict[Path, tuple[str, Stamp]] = {}
         """Where each plugin is, its name, and its files as they were loaded."""
         self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -59,11 +97,12 @@ class Registry:
     def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
         """Load the plugins in drop-in folders and the installed ones (entry points of the group `relay`).
 
-        A drop-in may replace a type of an installed plugin. What cannot be loaded is in `plugins` with its error.
+        What cannot be loaded is in `plugins` with its error. What plugins print meanwhile goes to standard error.
         """
         registry = cls()
-        for candidate in candidates(folders):
-            registry.plugins.append(registry._add(candidate))
+        with redirect_stdout(sys.stderr):
+            for candidate in candidates(folders):
+                registry.plugins.append(registry._add(candidate))
         for number, info in enumerate(registry.plugins):
             registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
         return registry
@@ -104,35 +143,58 @@ class Registry:
         broken = [info for info in self.plugins if info.error]
         return [info for info in broken if info.name == type] or broken
 
+    def provider(self, kind: str, name: object) -> str:
+        """The plugin whose type or command of this name counts, and where it is."""
+        return next((place for key, (_, place) in self._provided.items() if key == (kind, name)), "relay itself")
+
+    @property
+    def rivalries(self) -> Mapping[tuple[str, str], str]:
+        """What several provide, by kind and name, in a sentence."""
+        return {
+            key: f"of {self.provider(*key)} counts, that of {' and of '.join(others)} is left out"
+            for key, others in self._left_out.items()
+        }
+
     def _add(self, candidate: Candidate) -> PluginInfo:
         name, origin, version = candidate.name, candidate.origin, candidate.version
         if candidate.is_drop_in:  # what cannot be loaded may be mended
             self._stamps[Path(origin)] = name, stamp(Path(origin))
         try:
-            module = candidate.load()
-            if not candidate.is_drop_in and (place := place_of(module)):
-                self._stamps[place] = name, stamp(place)
-            things = {_key(thing): thing for thing in _things(module)}
-            provided = self._claim(things, candidate)
-        except ODD as error:  # whatever a plugin does while it is imported
+            with contained(until_ctrl_c=True):  # whatever a plugin does while it is imported
+                module = candidate.load()
+                place = place_of(module)
+                if not candidate.is_drop_in and place:
+                    self._stamps[place] = name, stamp(place)
+                things = _by_key(_things(module))
+                version = version or str(getattr(module, "__version__", ""))
+                hints = [] if things else [*_nameless(module)]
+        except Exception as error:
             return PluginInfo(name, origin, version, error=named(error).strip())
-        version = version or str(getattr(module, "__version__", ""))
-        for note in () if things else _nameless(module):
-            self._note(candidate, note)
+        for hint in hints:
+            self._note(candidate, hint)
+        where = origin if candidate.is_drop_in else f"{origin}, {place}"
+        provided = self._claim(things, candidate, f"plugin {name} ({where})")
         return PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
 
-    def _claim(self, things: Mapping[tuple[str, str], Thing], candidate: Candidate) -> list[tuple[str, str]]:
-        """Take over all that a plugin provides, or nothing. Raises ValueError if another provides it already."""
-        owners = {key: self._provided[key][1] for key in things if key in self._provided}
-        for (kind, name), owner in owners.items():
-            if owner.is_drop_in == candidate.is_drop_in:
-                raise ValueError(f"{kind} {name} is already provided by plugin {owner.name} ({owner.origin})")
-        for (kind, name), owner in owners.items():
-            self._note(owner, f"replaces {kind} {name} of {candidate.origin}")
-            self._note(candidate, f"{kind} {name} is replaced by {owner.origin}")
-        fresh = [key for key in things if key not in owners]
-        self._provided |= {key: (things[key], candidate) for key in fresh}
-        return fresh
+    def _claim(
+        self, things: Mapping[tuple[str, str], Thing], candidate: Candidate, where: str
+    ) -> list[tuple[str, str]]:
+        """Take over what a plugin provides, but for what another one provides already."""
+        provided = []
+        for key, thing in things.items():
+            kind, name = key
+            known = self._provided.get(key)
+            if kind == "command" and name in COMMANDS:
+                owner = "relay itself"
+            elif known is None or known[0] is thing:  # a package may name a class in two places
+                self._provided.setdefault(key, (thing, where))
+                provided.append(key)
+                continue
+            else:
+                owner = known[1]
+            self._left_out[key].append(where)
+            self._note(candidate, f"its {kind} {name} is left out: that of {owner} counts")
+        return provided
 
     def _note(self, plugin: Candidate, note: str) -> None:
         self._notes[plugin.name, plugin.origin].append(note)
@@ -176,13 +238,23 @@ def _nameless(module: ModuleType) -> Iterator[str]:
         yield f'class {name} has no type: write class {name}({base}, type="{name.lower()}")'
 
 
+def _by_key(things: Iterator[Thing]) -> dict[tuple[str, str], Thing]:
+    """What a plugin provides by its kind and name. Raises TypeError, ValueError if two things have one name."""
+    found: dict[tuple[str, str], Thing] = {}
+    for thing in things:
+        kind, name = key = _key(thing)
+        if found.setdefault(key, thing) is not thing:
+            raise ValueError(f"it provides {kind} {name} twice: give one of them another name")
+    return found
+
+
 def _key(thing: Any) -> tuple[str, str]:
     """The kind and the name of what a plugin provides. Raises TypeError if it is nothing that a plugin can provide."""
     if isinstance(thing, click.Command) and thing.name:
+        thing.get_short_help_str()  # which `relay --help` asks every command for
         return "command", thing.name
     for kind, (base, settings) in KINDS.items():
         if isinstance(thing, type) and issubclass(thing, base) and thing.type:
-            if not issubclass(thing.Settings, settings):
-                raise TypeError(f"{thing.__name__}.Settings must be a subclass of {settings.__name__}")
+            check_class(thing, base, settings)
             return kind, thing.type
     raise TypeError(f"{thing!r} is no connector, source or filter class with a type name, and no command")

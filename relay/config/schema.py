@@ -3,18 +3,19 @@
 It knows what stands in one table. What tables say about each other, and limits that hang together, `relay check` knows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import getdoc
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from relay.api import Connector, Settings
+from relay.api import Connector, Plugin, Settings
 from relay.catalogue import NAMES, TYPES
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS, Registry
+from relay.guests import contained, named
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 EVENTS: Final = {
@@ -27,21 +28,30 @@ EVENTS: Final = {
 """What editors complete; a type may be newer than the catalogue."""
 
 
-def schema(registry: Registry) -> dict[str, Any]:
-    """Make the schema."""
-    parts = {f"{kind}.{name}": _typed(kind, name, registry) for kind in KINDS for name in registry.types(kind)}
+def schema(registry: Registry, tell: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
+    """Make the schema. Where the settings of a type cannot be described it takes anything, and `tell` is called."""
+    parts: dict[str, dict[str, Any]] = {}
+    for kind in KINDS:
+        for name, plugin in registry.types(kind).items():
+            try:
+                with contained(until_ctrl_c=True):
+                    parts[f"{kind}.{name}"] = _typed(kind, name, plugin)
+            except Exception as error:
+                parts[f"{kind}.{name}"] = {"title": f"{kind}.{name}", "properties": {"type": {"const": name}}}
+                owner = registry.provider(kind, name)
+                tell(f"settings of the {kind} type {name} of {owner} cannot be described: {named(error)}")
     parts |= {name: _table(name, model) for name, model in OWN_TABLES.items()}
     parts["erasure"]["properties"]["on"]["items"] = _link("event type")
     inner: dict[str, Any] = {}
     for table in parts.values():
         inner |= table.pop("$defs", {})
     unfinished = {kind: _unfinished(kind, [*registry.types(kind)], parts) for kind in KINDS}
-    named = {kind: _named(kind, [*registry.types(kind)]) for kind in KINDS}
+    tables = {kind: _named(kind, [*registry.types(kind)]) for kind in KINDS}
     return {
         "$schema": DIALECT,
         "title": "relay: a file of conf.d",
         "type": "object",
-        "properties": {name: _link(name) for name in OWN_TABLES} | named,
+        "properties": {name: _link(name) for name in OWN_TABLES} | tables,
         "additionalProperties": False,
         "$defs": parts | unfinished | inner | EVENTS,
     }
@@ -78,15 +88,14 @@ def _table(name: str, model: type[Settings]) -> dict[str, Any]:
     return made | {"title": name, "$defs": {f"{name}.{model}": part for model, part in inner.items()}}
 
 
-def _typed(kind: str, name: str, registry: Registry) -> dict[str, Any]:
-    plugin = registry.types(kind)[name]
+def _typed(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
     table = _table(f"{kind}.{name}", plugin.Settings)
     properties = table["properties"]
     properties["type"] = {"const": name, "description": getdoc(plugin) or ""}
     if kind == "connector":
         properties["events"]["items"] = _link("entry")
         for setting in plugin.by_type if issubclass(plugin, Connector) else ():
-            properties[setting]["propertyNames"] = _link("event type")
+            properties[plugin.Settings.model_fields[setting].alias or setting]["propertyNames"] = _link("event type")
     return table
 
 

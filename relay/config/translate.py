@@ -16,7 +16,7 @@ from relay.api.settings import BYTES, CONTRADICTION, SECONDS, Settings, parse_du
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest, dotted
 from relay.config.redaction import Redaction
-from relay.guests import ODD, text_of
+from relay.guests import contained, text_of
 
 Place = tuple[str | int, ...]
 KEY: Final = "[key]"
@@ -88,10 +88,11 @@ def _contradictions(table: object, model: type[Settings], found: Sequence[ErrorD
 
 def _errors(table: object, model: type[Settings]) -> list[ErrorDetails]:
     try:
-        validated(table, model)
+        with contained(until_ctrl_c=True):
+            validated(table, model)
     except ValidationError as error:
         return error.errors(include_url=False, include_input=False)
-    except ODD:  # a check that cannot do without what is missing: it is asked again when that is there
+    except Exception:  # a check that cannot do without what is missing: it is asked again when that is there
         return []
     return []
 

@@ -56,8 +56,8 @@ class Settled(NamedTuple):
 class Delivery:
     """The way to one destination: attempts, retries, pauses, splitting, parking."""
 
-    def __init__(self, connector: Connector, settings: ConnectorSettings, state: State) -> None:
-        self._connector, self._settings = connector, settings
+    def __init__(self, connector: Connector, settings: ConnectorSettings, state: State, *, keeps_order: bool) -> None:
+        self._connector, self._settings, self._keeps_order = connector, settings, keeps_order
         self.name = connector.name
         self.notes = Notes(connector.name)
         self._clean = Redaction(settings).clean
@@ -71,7 +71,8 @@ class Delivery:
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._replay: int | None = None
-        self.parking = Parking(connector, settings, state, self.meter, self.sleep)
+        keeps_behind = keeps_order and settings.after_parked == "park"
+        self.parking = Parking(connector, state, self.meter, self.sleep, keeps_behind=keeps_behind)
 
     def beside(self, replay: int, rate: float) -> "Delivery":
         """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
@@ -99,7 +100,7 @@ class Delivery:
 
     def order(self, limits: BatchSettings) -> Order | None:
         """How events are kept in order, for a lane that begins; None if they need not be."""
-        if not self._connector.keeps_order:
+        if not self._keeps_order:
             return None
         return Order(partial(key_of, self._connector), limits, park=self.parking.keeps_behind)
 
@@ -131,7 +132,7 @@ class Delivery:
         verdict = await self._attempt(batch, left, waited=False)
         if verdict.delivered == len(batch):  # nearly always
             return await self._note(batch, verdict, note, began, before)
-        keys = partial(keys_of, self._connector) if self._connector.keeps_order else None
+        keys = partial(keys_of, self._connector) if self._keeps_order else None
         remainder = Remainder(batch, self._settings.retry, began_at, keys, self._chance)
         part = remainder.take()
         while True:

@@ -290,7 +290,7 @@ class Fleet:
     @property
     def alone(self) -> list[Selection]:
         """What the connectors want of which one process has to deliver all."""
-        return [lane.selection for lane in self.lanes if lane.connector.alone]
+        return [lane.selection for lane in self.lanes if lane.traits.alone]
 
     async def is_idle(self) -> bool:
         """Whether there is nothing to deliver, once more or for the first time. Raises sqlite3.Error."""

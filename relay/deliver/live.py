@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import structlog
 
-from relay.api import Connector, ConnectorSettings
+from relay.api import ConnectorSettings
 from relay.catalogue import Selection
+from relay.config import Made
 from relay.deliver.again import Again
 from relay.deliver.cuts import Cuts
 from relay.deliver.delivery import Delivery
@@ -26,7 +27,7 @@ class LiveLane(Lane):
 
     def __init__(
         self,
-        connector: Connector,
+        made: Made,
         settings: ConnectorSettings,
         route: Route,
         cursor: Cursor,
@@ -35,10 +36,10 @@ class LiveLane(Lane):
         state: State,
         save_soon: Callable[[], None],
     ) -> None:
-        delivery = Delivery(connector, settings, state)
+        delivery = Delivery(made.connector, settings, state, keeps_order=made.traits.keeps_order)
         limits, window = paced(settings.batch, settings.rate), Window(settings.window, memory_of(settings), save_soon)
-        self.connector, self.opener = connector, Opener(connector)
-        cuts = Cuts(state.folder, connector.name, journal.identity)
+        self.connector, self.traits, self.opener = made.connector, made.traits, Opener(made.connector)
+        cuts = Cuts(state.folder, made.connector.name, journal.identity)
         ready = self.opener.open
         super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=ready, cuts=cuts)
         self._state = state

@@ -12,7 +12,7 @@ from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live import LiveLane
-from relay.guests import limited, reason_of
+from relay.guests import is_same, limited, reason_of
 from relay.journal import Cursor, Journal, State
 from relay.route import Route
 
@@ -56,7 +56,7 @@ def compare(old: Mapping[str, Plan], new: Mapping[str, Plan]) -> Changes:
     """Find out which lanes have to be made, made anew, or ended."""
     return Changes(
         added=[name for name in new if name not in old],
-        changed=[name for name in new if name in old and new[name] != old[name]],
+        changed=[name for name in new if name in old and not is_same(old[name], new[name])],
         removed=[name for name in old if name not in new],
     )
 
@@ -73,17 +73,14 @@ class Outfitter:
     def make(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
         """The connectors of these names and the filters of their lanes. Raises ConfigError, and then there are none."""
         try:
-            found = make_connectors(config, names, self._folder)
+            return make_connectors(config, names, self._folder, self._worker)
         except NotMade as error:
             raise ConfigError(mistakes_of(error.failures)) from None
-        for made in found.values():
-            made.connector.worker = self._worker
-        return found
 
     def lane(self, made: Made, plan: Plan, cursor: Cursor, held: float | None) -> LiveLane:
         """A lane from this cursor on; `held`: since when an admin has it paused."""
         lane = LiveLane(
-            made.connector,
+            made,
             plan.settings,
             Route(Selection(without_opt_in(plan.settings.events, plan.connector.takes)), made.filters),
             cursor,

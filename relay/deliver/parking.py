@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from relay.api import Batch, Connector, ConnectorSettings, Event, UnreadableEvent
+from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction
 from relay.deliver.meter import Meter
 from relay.deliver.verdict import Verdict
@@ -26,15 +26,16 @@ class Parking:
     def __init__(
         self,
         connector: Connector,
-        settings: ConnectorSettings,
         state: State,
         meter: Meter,
         wait: Callable[[float], Awaitable[object]],
+        *,
+        keeps_behind: bool,
     ) -> None:
         self._connector, self._state, self._meter, self._wait = connector, state, meter, wait
         self._name = connector.name
         self._replay: int | None = None
-        self.keeps_behind = settings.after_parked == "park" and connector.keeps_order
+        self.keeps_behind = keeps_behind
         """Whether later events of a parked one's key are parked, too."""
 
     def beside(self, replay: int, wait: Callable[[float], Awaitable[object]]) -> "Parking":

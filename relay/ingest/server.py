@@ -13,6 +13,7 @@ from aiohttp import web
 
 from relay.api import Decoded, Source
 from relay.config import IngestSettings, TlsSettings
+from relay.guests import is_same
 from relay.ingest.allow import whence
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.forward import First
@@ -257,7 +258,7 @@ def limits_of(settings: IngestSettings) -> Limits:
 
 def _same(known: Source | None, source: Source) -> Source:
     """The one that is known already, if the other one is no different."""
-    same = known is not None and type(known) is type(source) and known.settings == source.settings
+    same = known is not None and type(known) is type(source) and is_same(known.settings, source.settings)
     return known if known is not None and same else source
 
 

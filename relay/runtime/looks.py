@@ -165,8 +165,9 @@ class Looks:
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
-            notice=_said_by(lane.connector, "notice"),
-            writes=_said_by(lane.connector, "writes"),
+            notice=_notice(lane.connector),
+            writes=str(lane.traits.writes or ""),
+            batch_wait=lane.connector.settings.batch.age,
         )
 
     async def _received(self, lane: LiveLane) -> float | None:
@@ -210,13 +211,13 @@ def _state(lane: LiveLane) -> tuple[State, Literal["admin", "destination"] | Non
     return ("paused", "destination", trouble.paused) if trouble.paused else ("failing", None, trouble.since)
 
 
-def _said_by(connector: Connector, name: str) -> str:
-    """What a connector says of itself by this attribute, in a text without secrets."""
+def _notice(connector: Connector) -> str:
+    """What a connector says that admins should know, without secrets."""
     try:
         with contained():
-            said = getattr(connector, name)
+            said = connector.notice
     except Exception as error:  # a property of a plugin
-        said = f"{name} cannot be read: {named(error)}"
+        said = f"its notice cannot be read: {named(error)}"
     return Redaction(connector.settings).clean(text_of("" if said is None else said))
 
 

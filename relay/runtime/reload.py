@@ -11,6 +11,7 @@ from relay.admin.diagnosis import span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
+from relay.guests import is_same
 from relay.journal.failing import FailingErasures
 from relay.words import counted
 
@@ -117,7 +118,7 @@ def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             yield f"warning: source {name}: {GONE}"
         elif name not in old:
             yield f"source {name}: added"
-        elif old[name] != new[name]:
+        elif not is_same(old[name], new[name]):
             yield f"source {name}: changed"
 
 

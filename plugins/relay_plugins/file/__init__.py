@@ -18,7 +18,6 @@ from pydantic import Field, field_validator
 from relay.api import (
     DELIVERED,
     Batch,
-    BatchSettings,
     Block,
     ByteSize,
     Connector,
@@ -43,17 +42,10 @@ SHARE_OF_TIMEOUT: Final = 0.5
 """Of `timeout`; no file is begun after that. What is on disk must be reported before the delivery counts as failed."""
 
 
-class FileBatch(BatchSettings):
-    """One fsync per batch and file: larger batches than over a network."""
-
-    events: int = Field(10_000, ge=1, le=100_000)
-    size: ByteSize = Field(8 << 20, ge=1)
-    age: Duration = Field(0.1, le=3600)
-
-
-class File(Connector, type="file"):
+class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age": "100ms"}):
     """Appends events to files, one per line; what was delivered is on disk (fdatasync) and readable.
 
+    Batches are larger than over a network: there is one fsync for each, and file.
     Compressed files grow by one complete gzip member or zstd frame per batch, which zcat and zstdcat read as one
     file. After a crash in the middle of a write, plain files are cut back to their last whole line when they are next
     opened. Compressed files cannot be cut, so one that relay finds and does not hold open is set aside under the next
@@ -72,7 +64,6 @@ class File(Connector, type="file"):
         """The same for a file opened this long ago, looked at when there is something to write; 0: never."""
         compress: Literal["none", "gzip", "zstd"] = "none"
         """Adds .gz or .zst to the name."""
-        batch: FileBatch = FileBatch()
         concurrency: int = Field(1, ge=1, le=1)
         """One batch at a time keeps the lines whole."""
 

@@ -8,7 +8,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from relay.api import (
     Batch,
-    BatchSettings,
     BearerToken,
     Connector,
     ConnectorSettings,
@@ -26,6 +25,8 @@ from relay_plugins.heap.shape import MOST_CHARACTERS
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""
+WEBHOOK_EVENTS: Final = 100
+"""Of a request, as Braze batches them (Braze docs, Custom Currents Export)."""
 API_EVENTS: Final = 250
 """Of a request: about what may go in a second."""
 API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names", "api_key"})
@@ -40,13 +41,7 @@ def _event_name(name: str) -> str:
 EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_event_name)]
 
 
-class HeapBatch(BatchSettings):
-    """As Braze batches: up to 100 events a request (Braze docs, Custom Currents Export); in the mode `api` 250."""
-
-    events: int = Field(100, ge=1, le=100_000)
-
-
-class Heap(Connector, type="heap"):
+class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
     """Sends events as Braze's own "Heap Export" Current would: the Custom HTTP payload with Braze's headers.
 
     (Braze docs, Heap: the export is the Custom HTTP one; Heap docs, Braze: the URL comes from Heap.) In the mode `api`
@@ -79,7 +74,6 @@ class Heap(Connector, type="heap"):
         (`properties.name`), which custom events have; it is the usual one of theirs."""
         api_key: Secret | None = None
         """Of the Main Production environment: users are deleted from Heap when they are erased."""
-        batch: HeapBatch = HeapBatch()
 
         @model_validator(mode="after")
         def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way

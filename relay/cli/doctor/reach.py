@@ -10,6 +10,7 @@ from typing import Any, Final
 from relay.api import Connector, Secret
 from relay.cli.doctor.finding import Finding, Installation
 from relay.config import Configured, Redaction, leaves
+from relay.config.traits import traits_of
 from relay.guests import contained, limited, reason_of, text_of
 
 PROBE_S: Final = 8.0
@@ -41,27 +42,28 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
         return Finding("ok", about, f"not tried: {unread[0].problem}")
     advice = ADVICE
     try:
-        async with asyncio.timeout(PROBE_S), _made(configured, it) as connector:
-            advice = WRITING if connector.writes else ADVICE
+        async with asyncio.timeout(PROBE_S), _made(configured, it) as (connector, writes):
+            advice = WRITING if writes else ADVICE
             said = await limited(connector.probe, PROBE_S, f"{about}: probe")
-            why = await asyncio.to_thread(_kept_from, connector.writes, it)
+            why = await asyncio.to_thread(_kept_from, writes, it)
     except TimeoutError:
         return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
     except Exception as error:  # whatever a plugin raises says why
         why = Redaction(configured.settings).clean(reason_of(error))
         return Finding("problem", about, why, advice)
     if why:
-        return Finding("warning", about, f"{connector.writes} cannot be written by the service: {why}", ALLOWING)
+        return Finding("warning", about, f"{writes} cannot be written by the service: {why}", ALLOWING)
     told = Redaction(configured.settings).clean(text_of(said)) if said else "not tried: only sending would tell"
     return Finding("ok", about, told)
 
 
 @asynccontextmanager
-async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[Connector]:
+async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[tuple[Connector, Path | None]]:
     with contained():
         connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
+        writes = traits_of(connector).writes
     try:
-        yield connector
+        yield connector, writes
     finally:
         with suppress(Exception):  # it was never opened
             await limited(connector.release, PROBE_S, f"connector {configured.name}: close")
