@@ -642,6 +642,11 @@ def test_where_users_to_be_erased_would_stay_is_a_warning(tmp_path):
     ]
     write(tmp_path, a=f"{source}{HEAP}api_key = {{ env = 'PATH' }}\n")
     assert warnings(tmp_path, Registry.discover(())) == []
+    webhook = "[connector.h]\ntype = 'heap'\nendpoint = 'https://heap.example'\n"
+    write(tmp_path, a=f"{source}{webhook}")
+    assert len(warnings(tmp_path, Registry.discover(()))) == 1
+    write(tmp_path, a=f"{source}{webhook}app_id = '1'\napi_key = {{ env = 'PATH' }}\n")
+    assert warnings(tmp_path, Registry.discover(())) == []
 
 
 def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warning(tmp_path):

@@ -80,7 +80,7 @@ class ConnectorSettings(Settings):
     from_: StartAt = Field("now", alias="from")
     """Where a connector that never ran before begins."""
     events: EventSelection = ("*",)
-    """Groups, channels, exact types or globs; a leading ! excludes; left out: everything."""
+    """Groups, channels, exact types or globs; a leading ! excludes; left out: everything but `cohort.Change`."""
     filters: tuple[str, ...] = ()
     """Names of [filter.*] tables, in the order in which they are applied."""
     batch: BatchSettings = BatchSettings()

@@ -512,6 +512,9 @@ def test_no_minute_ever_holds_more_than_the_limits(steps: list[tuple[float, list
     [
         ({}, "endpoint is missing"),
         ({"endpoint": "https://heap.example", "region": "eu"}, 'region is for mode = "api"'),
+        ({"endpoint": "https://heap.example", "app_id": "1"}, 'app_id is for mode = "api", or for deleting users'),
+        ({"endpoint": "https://heap.example", "identity": "user_id"}, "identity is for .* set api_key, too"),
+        ({"endpoint": "https://heap.example", "api_key": {"env": "PATH"}}, "app_id is missing"),
         ({"mode": "api"}, "app_id is missing"),
         ({"mode": "api", "app_id": "x"}, "app_id"),
         ({"mode": "api", "app_id": "1", "token": {"env": "PATH"}}, "token is for the webhook"),

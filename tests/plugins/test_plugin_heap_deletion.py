@@ -184,7 +184,20 @@ async def test_whatever_else_heap_answers_it_is_tried_again(tmp_path: Path, beha
             await connector.erase(USERS)
 
 
-async def test_without_the_key_or_the_mode_it_says_so(tmp_path: Path) -> None:
+async def test_beside_the_webhook_users_are_deleted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API for it needs app_id and api_key only. Looked at as well: what check warns of, and its mistakes."""
+    async with HeapApi(api_key=KEY) as heap, Destination() as webhook:
+        monkeypatch.setattr(deletion, "HOST", heap.url)
+        settings = {"mode": "webhook", "endpoint": webhook.url, "identity": "user_id"}
+        async with connected(heap.url, tmp_path, **settings) as connector:
+            heap.capture("in", ["u1", "anna"])
+            assert await connector.erase([ANNA]) == [DELIVERED]
+        assert heap.deletions.deleted == ["u1"]
+        assert {event["identity"] for event in heap.events.values()} == {"anna"}
+        assert webhook.requests == []
+
+
+async def test_without_the_key_it_says_so(tmp_path: Path) -> None:
     for settings in ({"mode": "api", "app_id": "1"}, {"endpoint": "http://127.0.0.1:9/hook"}):
         made = Heap.Settings.model_validate({"type": "heap"} | settings)
         connector = Heap("heap", made, folder=tmp_path)

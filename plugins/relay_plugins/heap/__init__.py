@@ -29,7 +29,9 @@ WEBHOOK_EVENTS: Final = 100
 """Of a request, as Braze batches them (Braze docs, Custom Currents Export)."""
 API_EVENTS: Final = 250
 """Of a request: about what may go in a second."""
-API_ONLY: Final = frozenset({"app_id", "region", "identity", "without_identity", "prefix", "names", "api_key"})
+API_ONLY: Final = frozenset({"region", "without_identity", "prefix", "names"})
+FOR_DELETION: Final = frozenset({"app_id", "identity"})
+"""What the webhook has no use for, but the deletion of users."""
 
 
 def _event_name(name: str) -> str:
@@ -61,7 +63,8 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         token: BearerToken | None = None
         """Sent as `Authorization: Bearer ...`, if Heap gave you one."""
         app_id: str | None = Field(None, pattern=r"^\d+$")
-        """The id of the environment in Heap. It is in every page that Heap watches: no secret."""
+        """The id of the environment in Heap, for the mode `api` and with `api_key`. It is in every page that Heap
+        watches: no secret."""
         region: Literal["us", "eu"] = "us"
         identity: Literal["external_user_id", "user_id"] = "external_user_id"
         """Which field of `user` is the identity in Heap."""
@@ -73,7 +76,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         """Heap's names of event types, where they are not to be the usual. `{name}` is the event's own name
         (`properties.name`), which custom events have; it is the usual one of theirs."""
         api_key: Secret | None = None
-        """Of the Main Production environment: users are deleted from Heap when they are erased."""
+        """Of the Main Production environment: users are deleted from Heap when they are erased, in both modes."""
 
         @model_validator(mode="after")
         def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way
@@ -91,6 +94,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
                     yield "endpoint mode", reason
                 for strange in sorted(API_ONLY & self.model_fields_set):
                     yield f"{strange} mode", f'{strange} is for mode = "api"; this is mode = "webhook"'
+                yield from self._contradictions_of_deletion()
                 return
             if self.app_id is None:
                 yield "app_id mode", "app_id is missing: in Heap under Account > Manage > Account Settings"
@@ -100,6 +104,13 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
                 yield "region endpoint", "endpoint is another host than the region's: leave out one of them"
             if (events := self.batch.events) > MOST_ITEMS:
                 yield "batch mode", f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {events:,}"
+
+        def _contradictions_of_deletion(self) -> Iterator[Contradiction]:
+            if self.api_key is None:
+                for strange in sorted(FOR_DELETION & self.model_fields_set):
+                    yield f"{strange} mode", f'{strange} is for mode = "api", or for deleting users: set api_key, too'
+            elif self.app_id is None:
+                yield "app_id api_key", "app_id is missing, which api_key belongs to: in Heap under Account > Manage"
 
     settings: Settings
 
@@ -137,5 +148,5 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Have Heap delete the users, by its User Deletion API; without `api_key` nothing is done."""
         if self._deletion is None:
-            return [Skipped('not supported: it needs mode = "api" and api_key')] * len(users)
+            return [Skipped("not supported: it needs app_id and api_key")] * len(users)
         return await self._deletion.erase(users)

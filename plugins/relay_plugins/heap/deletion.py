@@ -36,7 +36,8 @@ class Deletion:
 
     def __init__(self, settings: Any, connector: Connector) -> None:
         self._settings, self._connector = settings, connector
-        self._url = (settings.endpoint or HOST).rstrip("/") + PATH
+        other = settings.endpoint if settings.mode == "api" else None  # else it is the webhook's
+        self._url = (other or HOST).rstrip("/") + PATH
         self._requests: dict[Entry, str] = {}
         """The numbers of the requests for users who are not deleted yet, in the order in which they were made."""
 
