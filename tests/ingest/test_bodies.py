@@ -5,13 +5,15 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ingest.body import coding_of, decompress, fast_zlib, window_bits_of
+from relay.ingest.body import CHUNK_BYTES, MEMBERS, coding_of, decompress, fast_zlib, window_bits_of
 from relay.ingest.paths import harmless, meant
 from relay.ingest.problem import Problem
 from tests.ingest.raw import AUTHORIZED, BODY, Relay, answer_of, running
@@ -122,6 +124,31 @@ def test_what_is_packed_is_unpacked(body: bytes, how: tuple[str, Any], zeros: in
     coding, pack = how
     packed = pack(body) + bytes(zeros if coding == "gzip" else 0)
     assert decompress(packed, window_bits_of(coding, packed), 1000) == body
+
+
+def test_members_that_are_empty_are_bounded_and_none_is_given_all_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at as well: deflate, which has one member, zeros behind the last one, and bombs (in tests/process)."""
+    fed, make = list[int](), fast_zlib.decompressobj
+
+    def decompressobj(**options: Any) -> Any:
+        member = make(**options)
+
+        def feed(chunk: bytes, room: int) -> bytes:
+            fed.append(len(chunk))
+            part: bytes = member.decompress(chunk, room)
+            said.eof, said.unused_data = member.eof, member.unused_data
+            return part
+
+        said = SimpleNamespace(decompress=feed)
+        return said
+
+    monkeypatch.setattr(fast_zlib, "decompressobj", decompressobj)
+    empty, last = gzip.compress(b"", mtime=0), gzip.compress(Random(1).randbytes(1 << 20), mtime=0)
+    assert len(decompress(empty * 500 + last, 31, 2 << 20)) == 1 << 20
+    assert sum(fed) < 501 * CHUNK_BYTES + len(last)
+    assert decompress(empty * MEMBERS, 31, 1000) == b""
+    with pytest.raises(zlib.error, match="more than 10000 members"):
+        decompress(empty * (MEMBERS + 1), 31, 1000)
 
 
 @pytest.mark.parametrize("tail", [b"\0\0x", b"x", b"\0" + gzip.compress(b"more", mtime=0)])

@@ -195,6 +195,20 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
     await relay.stop()
 
 
+async def test_a_large_body_is_decoded_beside_the_event_loop(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at as well: compressed ones (tests/process/test_stuck.py), and floods of events (test_hostile.py)."""
+    where = list[threading.Thread]()
+
+    def decode(source: Bare, request: Request) -> Decoded:
+        where.append(threading.current_thread())
+        return Decoded([source.kind("bare")], [request.body])
+
+    monkeypatch.setattr(Bare, "decode", decode)
+    for size in (LARGE, LARGE + 1):
+        assert (await relay.post(b'{"a":1}'.ljust(size), "bare"))[0] == 202
+    assert [one is threading.current_thread() for one in where] == [True, False]
+
+
 async def test_a_source_type_that_tells_no_ids_keeps_all_and_says_what_is_wrong(relay: Relay) -> None:
     with capture_logs() as logs:
         for _ in range(2):
