@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.api import Decoded, Entries, Kind, Unreadable, read_entries
+from relay.api import Decoded, Entries, Kind, Request, Source, SourceSettings, Unreadable, read_entries
 from relay.api.source import KINDS_REMEMBERED
 from relay.guests import Wrong
 from relay.ingest.decoded import checked
+from relay.ingest.problem import Problem
+from relay.ingest.source_calls import SourceCalls
 
 GOOD = Kind("mine", "order.New")
 BODY = b'{"id": "7"}'
@@ -55,7 +57,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Decoded(["order.New"], [BODY]), "type str as a kind"),
     (lambda: Decoded([None], [BODY]), "None as a kind"),
     (lambda: Decoded([{}], [BODY]), "no Kind"),
-    (lambda: Decoded([{}], Entries([BODY])), "no Kind"),
+    (lambda: Decoded([{}], Entries([BODY])), "no Kind|raised TypeError"),
     (lambda: Decoded([Kind("other", "order.New")], [BODY]), "of another source"),
     (lambda: Decoded([Kind("", "relay.erased")], [BODY]), "of another source"),
     (lambda: Decoded([Kind("mine", "")], [BODY]), "of 0 characters"),
@@ -82,6 +84,29 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 def test_what_is_not_as_agreed_is_refused(made: Callable[[], Any], said: str) -> None:
     with pytest.raises(Wrong, match=said):
         look(made())
+
+
+class Mine(Source):
+    """Gives what a test has it give."""
+
+    gives: Callable[[], Any]
+
+    def decode(self, request: Request) -> Decoded:
+        decoded: Decoded = self.gives()
+        return decoded
+
+
+@pytest.mark.parametrize(("made", "said"), WRONG)
+def test_it_is_refused_as_well_where_the_same_kind_was_good_before(made: Callable[[], Any], said: str) -> None:
+    mine = Mine("mine", SourceSettings.model_validate({"type": "mine", "path": "/mine"}))
+    calls = SourceCalls(mine)
+    for read in (calls.read, calls.read_in_thread):
+        mine.gives = lambda: Decoded([GOOD], Entries([BODY]))
+        assert read(Request()) == Decoded([GOOD], [BODY])
+        mine.gives = made
+        with pytest.raises(Problem, match=said) as raised:
+            read(Request())
+        assert raised.value.status == 500
 
 
 @pytest.mark.parametrize("known", [set(), {GOOD}])
