@@ -300,6 +300,27 @@ async def test_a_source_that_fails_when_nobody_waits_for_it_ends_nothing(
     await relay.stop()
 
 
+class Making(Source):
+    """Makes of every body something a thousand times as large."""
+
+    def decode(self, request: Request) -> Decoded:
+        return Decoded([self.kind("made")] * 100, [b'{"id":"%d"}' % number + b" " * 100_000 for number in range(100)])
+
+
+async def test_what_a_source_makes_of_a_body_is_within_max_in_flight(tmp_path: Path) -> None:
+    """Though it does not say that it makes anything."""
+    relay = Relay(tmp_path)
+    relay.made["making"], relay.names = Making, ["making"]
+    await relay.start()
+    relay.ingest._pressure.limit = 9 << 20
+    status, problem = await relay.post(b"{}", "making")
+    assert (status, "ingest.max_in_flight" in problem["detail"]) == (413, True)
+    relay.ingest._pressure.limit = 11 << 20
+    assert (await relay.post(b"{}", "making"))[0] == 202
+    assert relay.ingest._pressure.used == 0
+    await relay.stop()
+
+
 class Hanging(Currents):
     """Never comes back from a body that says so, until the test ends."""
 
