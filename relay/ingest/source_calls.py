@@ -4,6 +4,7 @@ Where a sender waits, that is a Problem: 401 or 400 if the source says so, else 
 log has more. Where nobody waits, relay goes on without it.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -85,8 +86,8 @@ class SourceCalls:
             raise self._refusal("decode", error) from None
 
     def read_in_thread(self, request: Request) -> Decoded | Response:
-        """The same for a large body, in a thread."""
-        if self._looks_first and (response := self._looked_at(request)) is not None:
+        """The same for a large body, in a thread, where it may take its time."""
+        if self._looks_first and (response := self._looked_at(request, math.inf)) is not None:
             return response
         try:
             return checked(self.source.decode(request), self.source.name, self._known, self.new_types)
@@ -97,18 +98,18 @@ class SourceCalls:
         """What is said of a large body while the thread that reads one does not come back."""
         return self._bug("decode", Wrong(f"its thread has not read a large body within {seconds:g} seconds"))
 
-    def _looked_at(self, request: Request) -> Response | None:
+    def _looked_at(self, request: Request, most: float = BLOCKED_S) -> Response | None:
         """Verify a request; return what the source answers to it by itself. Raises Problem."""
         try:
-            _check_nothing("verify", self._timed("verify", request))
+            _check_nothing("verify", self._timed("verify", request, most))
         except BaseException as error:
             raise self._refusal("verify", error) from None
-        return self.respond(request)
+        return self.respond(request, most)
 
-    def respond(self, request: Request) -> Response | None:
+    def respond(self, request: Request, most: float = BLOCKED_S) -> Response | None:
         """What the source answers to a request that brings no events. Raises Problem."""
         try:
-            response = self._timed("respond", request)
+            response = self._timed("respond", request, most)
             return None if response is None else _good(response)
         except BaseException as error:
             raise self._refusal("respond", error) from None
@@ -146,10 +147,11 @@ class SourceCalls:
         """How many things lack a part."""
         return self._call("incomplete", lambda: _of_type("incomplete", self.source.incomplete, int)) or 0
 
-    def _timed(self, call: str, request: Request) -> Any:
+    def _timed(self, call: str, request: Request, most: float = BLOCKED_S) -> Any:
+        """What a call gives; the log tells if it took `most` seconds or more."""
         began = perf_counter()
         answer = getattr(self.source, call)(request)
-        if (seconds := perf_counter() - began) >= BLOCKED_S:
+        if (seconds := perf_counter() - began) >= most:
             tell_blocked(call, seconds, source=self.source.name)
         return answer
 
