@@ -70,8 +70,10 @@ def test_a_class_attribute_is_of_its_type_and_names_what_there_is(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("class S(Source, type='s'):\n    makes = None", "S.makes must be a tuple of texts"),
-        ("class S(Source, type='s'):\n    accepted_status = '200'", "S.accepted_status must be a number from 200"),
+        ("class S(Source, type='s'):\n    makes = None", "S.makes: Input should be a valid tuple"),
+        ("class S(Source, type='s'):\n    accepted_status = '200'", "S.accepted_status: Input should be a valid int"),
+        ("class S(Source, type='s'):\n    accepted_status = 404", "S.accepted_status: Input should be less"),
+        ("class S(Source, type='s'):\n    methods = ['GET']", "S.methods: Input should be a valid tuple"),
         ("class S(Source, type='s'):\n    disabled_after = '5d'", "S.disabled_after: Input should be a valid number"),
         ("class S(Source, type='s'):\n    known_by = 'secret'", "S.known_by: S.Settings has no setting secret"),
         ("class F(Filter, type='f'):\n    stateful = 'no'", "F.stateful: Input should be a valid boolean"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -115,7 +115,7 @@ class Source(Plugin):
     """A named HTTP intake with its own path and credentials."""
 
     Settings: ClassVar[type[Settings]] = SourceSettings
-    accepted_status: ClassVar[int] = 202
+    accepted_status: ClassVar[Annotated[int, Field(ge=200, le=299)]] = 202
     """The status that says to this sender that its events are kept."""
     disabled_after: ClassVar[float | None] = None
     """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
@@ -129,14 +129,6 @@ class Source(Plugin):
     """Whether its event types are Braze's, so that one that is not in the catalogue is worth a word."""
     watches: ClassVar[bool] = False
     """Whether `kept` is to be called. With several workers all its events are then kept by the first one."""
-
-    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
-        super().__init_subclass__(type=type, **options)
-        if not isinstance(cls.accepted_status, int) or not 200 <= cls.accepted_status < 300:
-            raise TypeError(f"{cls.__name__}.accepted_status must be a number from 200 to 299")
-        for name in ("methods", "makes"):
-            if not isinstance(listed := getattr(cls, name), tuple) or not all(isinstance(one, str) for one in listed):
-                raise TypeError(f'{cls.__name__}.{name} must be a tuple of texts, such as ("ONE",)')
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name
