@@ -115,6 +115,21 @@ def test_a_new_source_passes_its_test_and_can_be_configured(tmp_path: Path) -> N
     assert "everybody who reaches relay may send" not in answer.output
 
 
+def test_a_new_filter_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
+    assert run("new", "filter", "order_items", tmp_path / "plugins").exit_code == 0
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
+    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "items.toml").write_text(
+        '[filter.order_items]\ntype = "order_items"\n[connector.out]\ntype = "stdout"\nfilters = ["order_items"]\n'
+    )
+    answer = run("check", conf, "--plugins", tmp_path / "plugins")
+    assert answer.exit_code == 0, answer.output
+    assert run("new", "filter", "redact", tmp_path).exit_code == 2
+
+
 def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_chat.py").write_text("mine")
     answer = run("new", "connector", "chat", tmp_path)

@@ -20,7 +20,7 @@ import click
 import pytest
 from pydantic import TypeAdapter
 
-from relay.api import ConnectorSettings, Denied, Request, Response, Secret, Settings, SourceSettings
+from relay.api import ConnectorSettings, Denied, FilterSettings, Request, Response, Secret, Settings, SourceSettings
 from relay.cli.check import BAD_CONFIGURATION
 from relay.cli.main import COMMANDS, relay
 from relay.config import (
@@ -68,9 +68,10 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "connector type `braze_cohorts`": own("connector", "braze_cohorts", ConnectorSettings),
     "connector type `http`": own("connector", "http", ConnectorSettings),
     "connector type `file`": own("connector", "file", ConnectorSettings),
-    "filter type `redact`": (REGISTRY.types("filter")["redact"].Settings, {"type"}),
-    "filter types `keep`, `drop`": (REGISTRY.types("filter")["keep"].Settings, {"type"}),
-    "filter type `sample`": (REGISTRY.types("filter")["sample"].Settings, {"type"}),
+    "every filter": (FilterSettings, set()),
+    "filter type `redact`": own("filter", "redact", FilterSettings),
+    "filter types `keep`, `drop`": own("filter", "keep", FilterSettings),
+    "filter type `sample`": own("filter", "sample", FilterSettings),
 }
 
 
@@ -254,6 +255,9 @@ def test_the_examples_run(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(names + one_by_one)
     (tmp_path / "test_chat.py").write_text(tests)
     (tmp_path / "test_one.py").write_text(suite)
+    items, item_tests = examples("Writing a filter")
+    (tmp_path / "items.py").write_text(items)
+    (tmp_path / "test_items.py").write_text(item_tests)
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\npythonpath = .\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     result = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)

@@ -2,8 +2,8 @@
 makes of it. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 from relay.api import Event, Filter, FilterSettings
 from relay.catalogue import Selection
@@ -11,7 +11,7 @@ from relay.config import Config, Configured
 from relay.guests import contained
 from relay.journal import Attempts
 from relay.journal.search import Aside, Found, Progress, Sighting
-from relay.route import Failed, applied
+from relay.route import Failed, applied, id_of, numbered
 
 UNKNOWN: Final = "cannot be known from"
 """How it begins what a chain of filters makes of an event, if that does not follow from the event."""
@@ -33,6 +33,15 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an event that filters split."""
+
+    part: int
+    id: str | None
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Routed:
     """What the configuration, as it is now, does with the event; an event under way may have met an older one."""
 
@@ -44,6 +53,8 @@ class Routed:
     """Of the selection, that decides."""
     filters: str | None = None
     """What they make of it."""
+    parts: Sequence[Part] = ()
+    """Those that they split it into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +119,13 @@ def _traced(one: Sighting, config: Config | None) -> Traced:
 def _way(event: Event, connector: str, lane: Progress | None, config: Config | None) -> Way:
     routed = _routed(event, connector, config)
     if lane is None:
-        return Way(**asdict(routed), state="never ran")
+        return Way(**_values(routed), state="never ran")
     state = lane.state or _outcome(routed, lane.attempts)
-    return Way(**asdict(routed), state=state, attempts=[*map(_tried, lane.attempts)])
+    return Way(**_values(routed), state=state, attempts=[*map(_tried, lane.attempts)])
+
+
+def _values(routed: Routed) -> dict[str, Any]:
+    return {field.name: getattr(routed, field.name) for field in fields(Routed)}
 
 
 def _routed(event: Event, connector: str, config: Config | None) -> Routed:
@@ -120,29 +135,50 @@ def _routed(event: Event, connector: str, config: Config | None) -> Routed:
     entry = Selection(config.entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name] for name in settings.filters]
-    return Routed(connector, True, wanted, entry, _filtered(event, steps) if wanted and steps else None)
+    said, parts = _filtered(event, steps) if wanted and steps else (None, ())
+    return Routed(connector, True, wanted, entry, said, [Part(one.part, id_of(one), one.type) for one in parts])
 
 
-def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> str:
-    """Say what a chain of filters makes of an event, as far as that follows from the event."""
-    current, changed = event, []
+def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:
+    """Say what a chain of filters makes of an event, as far as that follows from the event; and which parts, if it is
+    split."""
+    parts, changed, split = [event], list[str](), list[str]()
     for table in steps:
-        if table.plugin.stateful:
-            return f"{UNKNOWN} {table.name}, which goes by more than the event"
+        if why := _why_unknown(table.plugin):
+            return f"{UNKNOWN} {table.name}, which {why}", ()
         try:
             with contained():
                 step = table.plugin(table.name, table.settings)
         except Exception as error:  # what it says may be a secret
-            return f"{UNKNOWN} {table.name}, which cannot be made here ({type(error).__name__})"
-        following = applied(step, current)
-        if isinstance(following, Failed):
-            return f"parked by {following.reason.removeprefix('filter ')}"
-        if following is None:
-            return f"dropped by {table.name}"
-        if following is not current:
-            changed.append(table.name)
-        current = following
-    return f"changed by {', '.join(changed)}" if changed else "kept"
+            return f"{UNKNOWN} {table.name}, which cannot be made here ({type(error).__name__})", ()
+        following: list[Event] = []
+        for part in parts:
+            made = applied(step, part)
+            if isinstance(made, Failed):
+                return f"parked by {made.reason.removeprefix('filter ')}", ()
+            if isinstance(made, Event):
+                changed += [table.name] if made is not part else []
+                following.append(made)
+            elif made is not None:
+                split.append(table.name)
+                following += made
+        if not following:
+            return f"dropped by {table.name}", ()
+        parts = following
+    whole = [f"split into {len(parts)} by {_names(split)}"] if split else []
+    said = "; ".join([*whole, *([f"changed by {_names(changed)}"] if changed else [])])
+    return said or "kept", numbered(parts) if split else ()
+
+
+def _why_unknown(plugin: type[Filter]) -> str:
+    """Why only the running lane can tell what a filter makes of an event; "" if that is not so."""
+    if plugin.stateful:
+        return "goes by more than the event"
+    return "is open in its lane alone" if plugin.open is not Filter.open else ""
+
+
+def _names(steps: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(steps))
 
 
 def _outcome(routed: Routed, tried: Sequence[Attempts]) -> str:

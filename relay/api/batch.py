@@ -40,6 +40,8 @@ class Block:
     ends: Sequence[int]
     """For each event where it ends in `body`; the next one starts one byte (the comma) later."""
     body: bytes
+    parts: Sequence[int] | None = None
+    """For each event its `part`; None: no filter has split any."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -56,6 +58,7 @@ class Block:
             index,
             ends_of([event.body for event in events]),
             b",".join([event.body for event in events]),
+            [event.part for event in events] if any(event.part for event in events) else None,
         )
 
     @property
@@ -80,7 +83,8 @@ class Block:
     def __iter__(self) -> Iterator[Event]:
         """The events as objects, made one after the other; their content is decoded only when looked at."""
         kinds = [self.kinds[kind] for kind in self.index]
-        return map(Event, self.bodies(), kinds, self.offsets, repeat(self.received))
+        parts = repeat(0) if self.parts is None else self.parts
+        return map(Event, self.bodies(), kinds, self.offsets, repeat(self.received), parts)
 
     def events(self) -> list[Event]:
         """All of them."""
@@ -94,7 +98,8 @@ class Block:
         ends = [end - first for end in self.ends[start:stop]]
         body = self.body[first : first + ends[-1]]
         kinds, index = _own(self.kinds, self.index[start:stop])
-        return Block(self.offsets[start:stop], self.received, kinds, index, ends, body)
+        parts = None if self.parts is None else self.parts[start:stop]
+        return Block(self.offsets[start:stop], self.received, kinds, index, ends, body, parts)
 
     def pick(self, numbers: Sequence[int]) -> "Block":
         """The events with these numbers (ascending), as a block."""
@@ -108,6 +113,7 @@ class Block:
             own,
             ends_of(bodies),
             b",".join(bodies),
+            None if self.parts is None else [self.parts[i] for i in numbers],
         )
 
 
@@ -179,9 +185,18 @@ class Batch(Sequence[Event]):
             checksum = crc32(block.body, crc32(b",", checksum))  # however the events are spread over blocks
         return f"{self.blocks[0].offsets[0]:x}-{self.blocks[-1].offsets[-1]:x}-{len(self):x}-{checksum:08x}"
 
+    @property
+    def is_split(self) -> bool:
+        """Whether it has parts of events that a filter has split: those of one event have the same offset."""
+        return any(block.parts is not None for block in self.blocks)
+
     def offsets(self) -> list[int]:
         """The position of each event in the journal."""
         return [offset for block in self.blocks for offset in block.offsets]
+
+    def places(self) -> list[tuple[int, int]]:
+        """The position of each event in the journal, and which part of the event there it is."""
+        return [place for block in self.blocks for place in zip(block.offsets, block.parts or repeat(0), strict=False)]
 
     def bodies(self) -> list[bytes]:
         """The bytes of each event."""
@@ -219,11 +234,16 @@ class Batch(Sequence[Event]):
         return Batch(blocks)
 
     def halves(self, *, by_size: bool = False) -> tuple["Batch", "Batch"]:
-        """Two batches of half the events, or about half the bytes; for finding what a destination refuses."""
+        """Two batches of half the events, or about half the bytes; for finding what a destination refuses. The parts of
+        an event stay together, unless there are no others."""
         middle = self._len // 2
         if by_size:
             sizes = list(accumulate(map(len, self.bodies())))
             middle = min(max(bisect_left(sizes, sizes[-1] / 2), 1), self._len - 1)
+        if self.is_split:
+            offsets = self.offsets()
+            between = (n for n in range(1, self._len) if offsets[n - 1] != offsets[n])
+            middle = min(between, key=lambda n: abs(n - middle), default=middle)
         return self.pick(range(middle)), self.pick(range(middle, self._len))
 
 

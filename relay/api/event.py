@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import orjson
@@ -63,6 +64,8 @@ class Event(Struct, frozen=True, eq=False):
     offset: int
     received: float
     """Unix seconds at which relay had the event on disk."""
+    part: int = 0
+    """Which part of the journal's event it is, from 0, behind a filter that has split that."""
     _data: dict[str, Any] | None = None
 
     @property
@@ -117,7 +120,19 @@ class Event(Struct, frozen=True, eq=False):
 
     def with_body(self, body: bytes) -> "Event":
         """The same for content that is a JSON object already."""
-        return Event(body, self.kind, self.offset, self.received)
+        return Event(body, self.kind, self.offset, self.received, self.part)
+
+    def with_type(self, type: str) -> "Event":
+        """Return this event with another type, for the filters and the connector behind this one. Its bytes stay: what
+        they say of a type is changed by `with_data`."""
+        kind = _kind(self.kind.source, type, self.kind.id_field, self.kind.time_field)
+        return Event(self.body, kind, self.offset, self.received, self.part, self._data)
+
+
+@lru_cache(1000)
+def _kind(source: str, type: str, id_field: str, time_field: str) -> Kind:
+    """One object for each: events of the same kind are grouped by it."""
+    return Kind(source, type, id_field, time_field)
 
 
 def _decoded(event: Event) -> dict[str, Any]:

@@ -1,33 +1,97 @@
-"""The base of every filter: one event in; the same, a changed one, or nothing out."""
+"""The base of every filter: one event in; the same, a changed one, several, or nothing out."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar, TypeVarTuple
 
+from pydantic import Field
+
+from relay.api.blocking import Threads
 from relay.api.event import Event
 from relay.api.plugin import Plugin
-from relay.api.settings import Settings
+from relay.api.settings import Duration, Settings
+
+if TYPE_CHECKING:
+    import structlog
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class FilterSettings(Settings):
     """Settings of every filter; a filter type adds its own."""
 
     type: str
+    open_timeout: Duration = Field(30.0, gt=0, le=3600)
+    """After so long a filter that is not ready (`open`) counts as failed and is opened once more."""
 
 
 class Filter(Plugin):
-    """A named step of a connector's chain. Filters are plain, synchronous and quick: no I/O."""
+    """A named step of a connector's chain. Each connector that names it has an object of its own.
+
+    That object serves the connector's lane, the replays beside it, and parked events that are sent again.
+    """
 
     Settings: ClassVar[type[Settings]] = FilterSettings
     stateful: ClassVar[bool] = False
     """Whether what it makes of an event depends on more than the event and its settings: on events before, the time, a
     file. `relay trace` then says that it cannot know."""
+    makes: ClassVar[tuple[str, ...]] = ()
+    """The event types that it gives to events, for `relay check`."""
+
+    folder: Path
+    """relay's state folder, from `open` on; relative paths in settings start here."""
 
     def __init__(self, name: str, settings: FilterSettings) -> None:
         self.name = name
         self.settings = settings
 
-    def apply(self, event: Event) -> Event | None:
-        """Return the event to keep it, `event.with_data(...)` to replace it, None to drop it.
+    @cached_property
+    def log(self) -> "structlog.stdlib.BoundLogger":
+        """A log under the filter's name."""
+        import structlog  # late: `relay check` does without it
 
-        An exception parks the event for this connector and is counted against the filter.
+        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(filter=self.name)
+        return log
+
+    @cached_property
+    def _threads(self) -> Threads:
+        return Threads(f"filter {self.name}", 1)
+
+    async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do work that blocks, such as reading a file in `open`, in a thread of the filter's own; return what it
+        returns."""
+        return await self._threads.run(work, *arguments)
+
+    async def open(self) -> None:
+        """Get ready; called before the lane's first event. `relay check` and `relay trace` make the filter and do not
+        open it.
+
+        It may take `open_timeout`, and may be cancelled at any await. An exception is told with its text, and holds up
+        this lane alone: `close` is called and, some seconds later, `open` once more."""
+
+    def apply(self, event: Event) -> Event | list[Event] | None:
+        """Return the event to keep it, `event.with_data(...)` or `event.with_type(...)` to replace it, a list of such
+        events to split it, None or an empty list to drop it. Plain, synchronous and quick: no I/O that waits.
+
+        Parts that have the same id get ids of their own: the second one with the id "a" becomes "a-2". An event makes
+        at most 1,000 parts, with 16 MiB more than it has itself. An exception, or anything else that is returned, parks
+        the event for this connector and is counted against the filter.
         """
         raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of everything; called after the lane's last event, and after an `open` that failed."""
+
+    async def release(self) -> None:
+        """Close the filter and its thread. relay calls this; a filter overrides `close`."""
+        threads: Threads | None = vars(self).pop("_threads", None)
+        try:
+            if threads is not None and threads.hang:
+                self.log.error("filter is not closed: its thread hangs")
+            else:
+                await self.close()
+        finally:
+            if threads is not None:
+                threads.close()

@@ -1,4 +1,4 @@
-"""`relay new`: a connector or a source of one's own to start from, with its test."""
+"""`relay new`: a plugin of one's own to start from, with its test."""
 
 import re
 import sys
@@ -111,6 +111,46 @@ SOURCE_TABLE: Final = """\
   path   = "/{name}"
   secret = {{ credential = "{name}-secret" }}"""
 
+FILTER: Final = Template("""\
+from relay.api import Event, Filter, FilterSettings
+
+
+class $Class(Filter, type="$name"):
+    class Settings(FilterSettings):
+        field: str = "items"
+
+    def apply(self, event: Event) -> Event | list[Event] | None:
+        items = event.properties.get(self.settings.field)
+        if not isinstance(items, list):
+            return event
+        return [event.with_data({**event.data, "properties": {"item": item}}) for item in items]
+""")
+
+FILTER_TEST: Final = Template("""\
+from $name import $Class
+from relay.testing import filtered, make_event
+
+mine = $Class("mine", $Class.Settings(type="$name"))
+
+
+def test_it_makes_an_event_per_item():
+    parts = filtered(mine, make_event("shop.Order", items=["cup", "plate"]))
+    assert [part.properties for part in parts] == [{"item": "cup"}, {"item": "plate"}]
+    assert parts[1].id == f"{parts[0].id}-2"
+
+
+def test_it_keeps_what_has_no_items():
+    event = make_event("users.canvas.Entry")
+    assert [part.body for part in filtered(mine, event)] == [event]
+""")
+
+FILTER_TABLE: Final = """\
+  [filter.{name}]
+  type  = "{name}"
+  field = "items"
+and in the table of a connector:
+  filters = ["{name}"]"""
+
 NEXT: Final = """
 Next:
   pytest --asyncio-mode=auto {test}    (pip install pytest pytest-asyncio)
@@ -152,6 +192,19 @@ def source(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
     """
     _check_name("source", name, plugin_folders)
     _write(name, folder, (SOURCE, SOURCE_TEST), SOURCE_TABLE)
+
+
+@new.command(name="filter")
+@click.argument("name")
+@folder_argument
+@plugins_option
+def filter_(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
+    """Write a filter type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
+
+    Never overwrites anything. Exits with 1 if nothing was written.
+    """
+    _check_name("filter", name, plugin_folders)
+    _write(name, folder, (FILTER, FILTER_TEST), FILTER_TABLE)
 
 
 def _write(name: str, folder: Path, templates: tuple[Template, Template], table: str) -> None:

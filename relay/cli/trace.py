@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from relay.admin.tracing import Traced, Tried, Way, WorkerTrace
+from relay.admin.tracing import Part, Traced, Tried, Way, WorkerTrace
 from relay.cli.options import utf8
 from relay.cli.place import Place, one_object, places, tell_problems
 from relay.cli.reading import reading_of
 from relay.cli.words import moment, printable
 from relay.journal.search import Aside
 from relay.words import counted
+
+PARTS_SHOWN: Final = 20
+"""Of those that filters split an event into, for people; JSON has all."""
 
 
 @click.command
@@ -60,7 +63,14 @@ def _lines(one: Traced) -> str:
 def _way_line(way: Way) -> str:
     parts = [_wanted(way), way.filters, way.state]
     line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
-    return "\n".join([line, *map(_tried_line, way.attempts)])
+    return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts)])
+
+
+def _part_lines(parts: Sequence[Part]) -> Iterator[str]:
+    for one in parts[:PARTS_SHOWN]:
+        yield f"    part {one.part}: {printable(one.type)}" + ("" if one.id is None else f", id {printable(one.id)}")
+    if (more := len(parts) - PARTS_SHOWN) > 0:
+        yield f"    and {counted(more, 'more part')}"
 
 
 def _tried_line(one: Tried) -> str:

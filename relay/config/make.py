@@ -98,12 +98,16 @@ class _Making:
     def source(self, table: Configured[Source, SourceSettings]) -> Source | None:
         return self._made("source", table, lambda: table.plugin(table.name, table.settings), lambda source: source)
 
-    def filter(self, table: Configured[Filter, FilterSettings]) -> Filter | None:
-        return self._made("filter", table, lambda: table.plugin(table.name, table.settings), lambda step: step)
+    def filter(self, table: Configured[Filter, FilterSettings], folder: Path) -> Filter | None:
+        def ready(step: Filter) -> Filter:
+            step.folder = folder
+            return step
+
+        return self._made("filter", table, lambda: table.plugin(table.name, table.settings), ready)
 
     def connector(self, config: Config, name: str, folder: Path, worker: int = 0) -> Made | None:
         table = config.connectors[name]
-        steps = [self.filter(config.filters[step]) for step in table.settings.filters]
+        steps = [self.filter(config.filters[step], folder) for step in table.settings.filters]
         filters = [step for step in steps if step is not None]
 
         def ready(connector: Connector) -> Made:

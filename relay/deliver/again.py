@@ -5,7 +5,7 @@ the same batch (`cuts`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -14,7 +14,8 @@ import structlog
 
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.cuts import Cuts
-from relay.deliver.delivery import Delivery, Settled, Stopped
+from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.parts import Outcome, Settled, highest, within
 from relay.deliver.window import Window, size_of
 from relay.journal import Counts, Parked, State, runs
 from relay.route import Failed, Routed
@@ -24,11 +25,11 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch to deliver, events whose filter failed again, and the outcomes that are clear already."""
+    """A batch to deliver, events whose filter failed again, and by offset the outcomes that are clear already."""
 
     batch: Batch | None
     failed: Sequence[Failed]
-    counts: Counts
+    clear: Mapping[int, Outcome]
 
 
 def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> Prepared:
@@ -39,9 +40,26 @@ def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> Prepa
     ]
     wanted = [each.wanted for each in routed if each.wanted]
     failed = [failed for each in routed for failed in each.failed]
-    filtered = sum(len(each.filtered) for each in routed)
-    unselected = len(parked) - len(wanted) - len(failed) - filtered
-    return Prepared(Batch(wanted) if wanted else None, failed, Counts(filtered=filtered, unselected=unselected))
+    clear: dict[int, Outcome] = {
+        block.offsets[0]: "filtered" if each.filtered else "unselected"
+        for block, each in zip(blocks, routed, strict=True)
+        if not (each.wanted or each.failed)
+    }
+    return Prepared(Batch(wanted) if wanted else None, failed, clear)
+
+
+def correction(prepared: Prepared, settled: Iterable[Settled], beside: Container[int]) -> Counts:
+    """By how much the ledger changes that counts these events as parked. An event stays parked if anything of it was
+    parked once more, or lies parked `beside` what was sent (offsets)."""
+    outcomes = dict(prepared.clear)
+    for each in settled:
+        for offset in each.offsets:
+            outcomes[offset] = highest(outcomes.get(offset, each.outcome), each.outcome)
+    counts = Counts()
+    for offset, outcome in outcomes.items():
+        if outcome != "parked" and offset not in beside:
+            counts += Counts(**{outcome: 1})
+    return counts + Counts(parked=-counts.total)
 
 
 class Again:
@@ -108,29 +126,37 @@ class Again:
         for cut in self._cuts.all:
             offsets = [offset for start, stop in cut for offset in range(start, stop)]
             found = _alike(await self._state.marked(name, limits.events, limits.size, offsets))
-            if len(found) == len(offsets):
+            if {one.offset for one in found} == {*offsets}:
                 return found
         self._cuts.clear()
         found = _alike(await self._state.marked(name, limits.events, limits.size))
         if found:
-            self._cuts.add(runs([one.offset for one in found if one.offset is not None]))
+            self._cuts.add(runs(sorted({one.event.offset for one in found})))
         return found
 
     async def _deliver(self, marked: Sequence[Parked]) -> None:
         prepared, settled = prepare(marked, self._route), list[Settled]()
+        beside = await self._beside(marked)
         try:
             await self._delivery.parking.failed(prepared.failed, attempts=1)
             if prepared.batch is not None:
-                await self._delivery.finish(prepared.batch, settled.append, before=marked[0].attempts)
+                for batch in within(prepared.batch, self._limits):
+                    await self._delivery.finish(batch, settled.append, before=marked[0].attempts)
         except Stopped:
             return
-        counts = sum((each.counts for each in settled if each.outcome != "parked"), prepared.counts)
         if _is_counted(marked[0]):
-            self._count(counts + Counts(parked=-counts.total))
+            self._count(correction(prepared, settled, beside))
         self._done += marked
         self._window.settled(len(marked), size_of([one.event for one in marked]))
-        name, again = self._delivery.name, len(marked) - counts.total
+        again = len(prepared.failed) + sum(len(each.batch) for each in settled if each.outcome == "parked")
+        name = self._delivery.name
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
+
+    async def _beside(self, marked: Sequence[Parked]) -> set[int]:
+        """The offsets of those of which other parts lie parked that are not sent now."""
+        sent = {(one.event.offset, one.part) for one in marked}
+        places = await self._state.parked_places(self._delivery.name, [offset for offset, _ in sent])
+        return {offset for offset, _ in places - sent}
 
 
 def _alike(parked: Sequence[Parked]) -> list[Parked]:

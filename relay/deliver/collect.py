@@ -74,9 +74,14 @@ class Collector:
         forming, read, spans = Forming(cut[0][0], self._limits), list[tuple[int, int]](), list[Span]()
         async for piece in self._read(cut):
             read.append((piece.offsets[0], piece.offsets[-1] + 1))
-            forming.add(piece.offsets[-1] + 1, self._route(piece))
-            while forming.full:
-                spans.append(forming.take())
+            at: int | None = 0
+            while at is not None:
+                routed = self._route(piece.slice(at, len(piece)), part=True)
+                forming.add(piece.offsets[-1] + 1 if routed.stop is None else routed.stop, routed)
+                at = None if routed.stop is None else routed.stop - piece.offsets[0]
+                while forming.full:
+                    spans.append(forming.take())
+                await asyncio.sleep(0)
         if not forming.empty:
             spans.append(forming.take())
         ranges = merged(read)
@@ -115,7 +120,12 @@ class Collector:
             self._forming = Forming(start, self._limits)
         self._pieces.popleft()
         fresh = not self._forming.events
-        self._forming.add(start + stop - at, self._route(block.slice(at, stop)))
+        routed = self._route(block.slice(at, stop), part=True)
+        end = start + stop - at
+        if routed.stop is not None:
+            end = routed.stop
+            self._pieces.appendleft((block, at + end - start, stop))
+        self._forming.add(end, routed)
         if fresh:
             self._start_age()
         return True

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from copy import copy
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Retry
 from relay.api.blocking import LeftBehind
@@ -24,11 +24,12 @@ from relay.deliver.notes import Notes
 from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.parking import Parking, key_of, keys_of
+from relay.deliver.parts import Settled
 from relay.deliver.remainder import Next, Part, Remainder
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
 from relay.guests import limited, trace_of
-from relay.journal import Counts, State
+from relay.journal import State
 
 LOOK_S: Final = 0.05
 """How soon a delivery that waits for its pace sees that others have given back what they booked."""
@@ -39,18 +40,6 @@ HANGS: Final = "not done in time, and the connector's thread hangs; nothing is t
 
 class Stopped(Exception):
     """The lane was stopped before the batch had its outcome."""
-
-
-class Settled(NamedTuple):
-    """Events that have their outcome."""
-
-    batch: Batch
-    outcome: Literal["delivered", "filtered", "parked"]
-
-    @property
-    def counts(self) -> Counts:
-        """The events, counted."""
-        return Counts(**{self.outcome: len(self.batch)})
 
 
 class Delivery:

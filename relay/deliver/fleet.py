@@ -155,7 +155,7 @@ class Fleet:
             del self._lanes[lane.name], self._plans[lane.name]
             self._saver.forget(lane.name)
             lane.close()
-            await lane.opener.close()
+            await lane.release()
         return {
             lane.name: Place(
                 lane.cursor.copy() if is_saved else await self._outfitter.cursor(lane.name, "now"),
@@ -194,7 +194,7 @@ class Fleet:
             for lane in (*self.lanes, *self.replays.values()):
                 lane.close()
             for lane in self.lanes:
-                await lane.opener.close()
+                await lane.release()
 
     async def _save_for_good(self) -> bool:
         """Save the cursors; whether that worked."""

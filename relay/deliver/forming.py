@@ -24,6 +24,8 @@ class Span:
     """What of the stretch it is about, where that is not all."""
     is_cut: bool = False
     """Whether it was cut so before."""
+    is_split: bool = False
+    """Whether the batch has parts of events that filters have split."""
 
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.ranges) or self.stop - self.start
@@ -44,6 +46,9 @@ class Forming:
         self.start = self.stop = start
         self.limits = limits
         self.events = 0
+        """Or parts of events."""
+        self._split = 0
+        """By how much parts are more than their events."""
         self._size = 0
         self._blocks: list[Block] = []
         self._filtered: list[int] = []
@@ -81,6 +86,8 @@ class Forming:
         taken = block.slice(self._at, self._at + room)
         self._blocks.append(taken)
         self.events += room
+        if taken.parts is not None:
+            self._split += room - len({*taken.offsets})
         self._size += len(taken.body) + 1
         self._at += room
         if self._at == len(block):
@@ -91,20 +98,34 @@ class Forming:
         end = block.start(self._at) + self.limits.size - self._size
         by_size = bisect_right(block.ends, end, lo=self._at) - self._at
         fit = min(self.limits.events - self.events, by_size, len(block) - self._at)
-        return max(fit, 0 if self._blocks else 1)
+        fit = max(fit, 0 if self._blocks else 1)
+        return fit if block.parts is None else self._whole(block, fit)
+
+    def _whole(self, block: Block, fit: int) -> int:
+        """The same without an event of which not all parts fit; a batch begins with all parts of one."""
+        offsets, stop = block.offsets, self._at + fit
+        while self._at < stop < len(block) and offsets[stop - 1] == offsets[stop]:
+            stop -= 1
+        if stop == self._at and not self._blocks:
+            stop = bisect_right(offsets, offsets[stop], lo=stop)
+        return stop - self._at
 
     def take(self) -> Span:
         """Close the span behind the last event that fitted, and begin the next one there."""
         stop = self.stop if self._over is None else self._over.offsets[self._at]
-        filtered = bisect_left(self._filtered, stop)
-        failed = bisect_left(self._failed, stop, key=lambda failed: failed.event.offset)
-        erased = bisect_left(self._erased, stop)
-        rest = stop - self.start - self.events - filtered - failed - erased
+        filtered = failed = erased = 0
+        if self._filtered or self._failed or self._erased:
+            filtered = bisect_left(self._filtered, stop)
+            failed = bisect_left(self._failed, stop, key=lambda failed: failed.event.offset)
+            erased = bisect_left(self._erased, stop)
+        rest = stop - self.start - self.events + self._split - filtered - failed - erased
         counts = Counts(unselected=rest, filtered=filtered, erased=erased)
         batch = Batch(self._blocks) if self._blocks else None
-        span = Span(self.start, stop, batch, self._failed[:failed], counts)
-        self.start, self.events, self._size, self._blocks = stop, 0, 0, []
-        self._filtered, self._failed = self._filtered[filtered:], self._failed[failed:]
-        self._erased = self._erased[erased:]
-        self._fill()
+        span = Span(self.start, stop, batch, self._failed[:failed], counts, is_split=self._split > 0)
+        self.start, self.events, self._split, self._size, self._blocks = stop, 0, 0, 0, []
+        if filtered or failed or erased:
+            self._filtered, self._failed = self._filtered[filtered:], self._failed[failed:]
+            self._erased = self._erased[erased:]
+        if self._over is not None:
+            self._fill()
         return span

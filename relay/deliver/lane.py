@@ -26,9 +26,10 @@ from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
 from relay.deliver.collect import Collector
 from relay.deliver.cuts import ENDLESS, Cuts, resume, settled_in
-from relay.deliver.delivery import Delivery, Settled, Stopped
+from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.ordered import Ordered
+from relay.deliver.parts import Settled, whole, within
 from relay.deliver.window import Window, size_of
 from relay.guests import named, trace_of
 from relay.journal import Attempts, Counts, Cursor, Journal, Parked
@@ -251,22 +252,30 @@ class Lane:
         try:
             await self._delivery.parking.failed(span.failed)
             counts += Counts(parked=len(span.failed))
-            if span.batch is not None:
+            if span.is_split:
+                await self._finish_parts(span, settled.append)
+            elif span.batch is not None:
                 await self._delivery.finish(span.batch, settled.append, self._cuts)
         except Stopped:
-            return self._settle_partly(settled)
+            return self._settle_partly(span, settled)
         except asyncio.CancelledError:
-            self._settle_partly(settled)
+            self._settle_partly(span, settled)
             raise
-        self._settle(span, sum((each.counts for each in settled), counts))
+        ended = whole(span.batch, settled) if span.is_split else settled
+        self._settle(span, sum((each.counts for each in ended), counts))
         self._window.settled(len(span), size_of_span(span))
         return None
 
-    def _settle_partly(self, settled: Sequence[Settled]) -> None:
+    async def _finish_parts(self, span: Span, note: Callable[[Settled], None]) -> None:
+        """Deliver or park all of a span with parts of events: those of one may take several batches. Raises Stopped."""
+        for batch in within(span.batch, self._limits) if span.batch else ():
+            await self._delivery.finish(batch, note)
+
+    def _settle_partly(self, span: Span, settled: Sequence[Settled]) -> None:
         """The span is cut short: keep what of it has an outcome, so that it is not sent again."""
-        for each in settled:
-            self.cursor.settle_each(each.batch.offsets(), each.counts)
-            self._window.settled(len(each.batch), 0)  # the lane stops: nothing is waited for
+        for each in whole(span.batch, settled):
+            self.cursor.settle_each(each.offsets, each.counts)
+            self._window.settled(len(each.offsets), 0)  # the lane stops: nothing is waited for
 
 
 def size_of_span(span: Span) -> int:

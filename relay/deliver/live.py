@@ -38,17 +38,39 @@ class LiveLane(Lane):
     ) -> None:
         delivery = Delivery(made.connector, settings, state, keeps_order=made.traits.keeps_order)
         limits, window = paced(settings.batch, settings.rate), Window(settings.window, memory_of(settings), save_soon)
-        self.connector, self.traits, self.opener = made.connector, made.traits, Opener(made.connector)
+        self.connector, self.traits = made.connector, made.traits
+        self.opener = Opener(made.connector, made.connector.name)
+        self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
         cuts = Cuts(state.folder, made.connector.name, journal.identity)
-        ready = self.opener.open
-        super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=ready, cuts=cuts)
+        super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self._open, cuts=cuts)
         self._state = state
         self._again = Again(delivery, route, limits, window, state, cuts.beside("again"), self.correct, self._read_keys)
 
     @property
     def fault(self) -> str:
-        """Why the connector is not open, or why the lane failed where it stands now; "" if neither is so."""
-        return self.opener.problem or super().fault
+        """Why the connector or a filter is not open, or why the lane failed where it stands; "" if neither is so."""
+        return next((one.problem for one in self._openers if one.problem), super().fault)
+
+    async def _open(self) -> None:
+        """Have the connector and the filters open, as often as it takes."""
+        async with asyncio.TaskGroup() as group:
+            for one in self._openers:
+                group.create_task(one.open(), name=f"lane {self.name}: open")
+
+    async def _opened(self) -> None:
+        """Wait until they are."""
+        for one in self._openers:
+            await one.opened()
+
+    async def tried(self) -> str:
+        """Wait until each of them is open, or could not be opened; return why one could not."""
+        problems = [await one.tried() for one in self._openers]
+        return next(filter(None, problems), "")
+
+    async def release(self) -> None:
+        """Let go of the connector and of the filters."""
+        for one in self._openers:
+            await one.close()
 
     async def _begin(self) -> None:
         await super()._begin()
@@ -124,7 +146,7 @@ class LiveLane(Lane):
             replay.cursor,
             window=window,
             journal=self._journal,
-            ready=self.opener.opened,
+            ready=self._opened,
             cuts=self._cuts.beside(str(replay.number)),
             until=replay.stop,
         )

@@ -1,7 +1,7 @@
-"""Has one connector open, for its lane, for the replays beside it, and for erasures.
+"""Has a connector or a filter open, for its lane and for the replays beside it; a connector also for erasures.
 
-How it fails and recovers: a connector that does not get ready, or not within its `open_timeout`, is closed, and opened
-once more AGAIN_S later, for as long as it takes. Its events stay in the journal; nobody else waits for it. Whoever
+How it fails and recovers: one that does not get ready, or not within its `open_timeout`, is closed, and opened once
+more AGAIN_S later, for as long as it takes. The lane's events stay in the journal; nobody else waits for it. Whoever
 cancels `open` cuts the attempt under way short. An `open` that takes no notice of that is ended all the same.
 """
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from relay.api import Connector, Retry, Unauthorized
+from relay.api import Connector, Filter, Retry, Unauthorized
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
 from relay.guests import Late, limited, named, text_of, trace_of
@@ -23,21 +23,25 @@ log = structlog.stdlib.get_logger()
 
 
 NOT_OPEN: Final = "cannot be opened"
-"""How the fault of a lane begins whose connector is not open."""
+"""How the fault of a lane begins whose connector or filter is not open."""
 
 
 class Opener:
-    """Opens and closes one connector."""
+    """Opens and closes one connector, or one filter of a lane."""
 
-    def __init__(self, connector: Connector) -> None:
-        self._connector, self._clean = connector, Redaction(connector.settings).clean
+    def __init__(self, guest: Connector | Filter, lane: str) -> None:
+        """`lane` is the connector's name."""
+        self._guest, self._clean = guest, Redaction(guest.settings).clean
+        self._kind = "connector" if isinstance(guest, Connector) else "filter"
+        self._name = f"{self._kind} {guest.name}"
+        self._told = log.bind(connector=lane, **({} if isinstance(guest, Connector) else {"filter": guest.name}))
         self._open, self._tried = asyncio.Event(), asyncio.Event()
         self._begun, self._left = False, LeftBehind()
         self.problem = ""
         """Why it could not be opened; "" if it is open, or was not tried yet."""
 
     async def open(self) -> None:
-        """Open the connector, as often as it takes."""
+        """Open it, as often as it takes."""
         while not self._open.is_set():
             self.problem = await self._try()
             self._tried.set()
@@ -58,36 +62,33 @@ class Opener:
         return self.problem
 
     async def close(self) -> None:
-        """Close the connector if it was opened, or half so; whatever happens, this comes to an end."""
+        """Close it if it was opened, or half so; whatever happens, this comes to an end."""
         if not self._begun:
             return
         self._begun = False
         try:
-            await limited(self._connector.release, CLOSE_S, f"connector {self._connector.name}: close")
+            await limited(self._guest.release, CLOSE_S, f"{self._name}: close")
         except Exception as error:
-            log.error("connector did not close", connector=self._connector.name, exception=self._told(error))
+            self._told.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
 
     async def _try(self) -> str:
         """Open it; return why that failed."""
-        name, limit = self._connector.name, self._connector.settings.open_timeout
+        limit = self._guest.settings.open_timeout
         self._begun = True
         try:
             with self._left.noted():
-                await limited(self._connector.open, limit, f"connector {name}: open")
+                await limited(self._guest.open, limit, f"{self._name}: open")
         except Exception as error:
             late = isinstance(error, Late)
             problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)
-            more = {} if late or isinstance(error, EXPECTED) else {"exception": self._told(error)}
-            log.error("connector cannot be opened, tried again", connector=name, reason=problem, in_s=AGAIN_S, **more)
+            more = {} if late or isinstance(error, EXPECTED) else {"exception": self._clean(trace_of(error))}
+            self._told.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
-            return f"{NOT_OPEN}: {problem}"
+            return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
         if self.problem:
-            log.info("connector is open", connector=name)
+            self._told.info(f"{self._kind} is open")
         return ""
 
     def _why(self, error: Exception) -> str:
         speaks = isinstance(error, EXPECTED) and text_of(error)
         return self._clean(text_of(error) if speaks else named(error))
-
-    def _told(self, error: Exception) -> str:
-        return self._clean(trace_of(error))

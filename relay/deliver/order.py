@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from relay.api import BatchSettings, Event
 
+Place = tuple[int, int]
+"""The offset of an event, and which part of it."""
+
 
 class Admitted(NamedTuple):
     """Events that may go, batch by batch, and events to be parked because an earlier one of their key is. The rest
@@ -43,9 +46,10 @@ class Order:
     """
 
     def __init__(self, key: Callable[[Event], str | None], limits: BatchSettings, *, park: bool) -> None:
-        self._key, self._limits, self._park = key, limits, park
-        self._keys: dict[int, str] = {}
-        """Of the events under way that have one, by their offsets."""
+        self._key, self._park = key, park
+        self.limits = limits
+        self._keys: dict[Place, str] = {}
+        """Of the events under way that have one."""
         self._under_way: dict[str, int] = {}
         self._waiting: dict[str, list[Event]] = {}
         """Without what was decoded of them: there may be many."""
@@ -77,7 +81,7 @@ class Order:
             for key in one.keys:
                 del self._under_way[key]
             return self._admit(one.events)
-        self._keys |= {event.offset: key for event, key in one.events if key is not None}
+        self._keys |= {(event.offset, event.part): key for event, key in one.events if key is not None}
         return Admitted([[event for event, _ in one.events]] if one.events else [], [])
 
     def _admit(self, events: Iterable[tuple[Event, str | None]]) -> Admitted:
@@ -106,15 +110,15 @@ class Order:
         return admitted
 
     def _begin(self, event: Event, key: str) -> None:
-        self._keys[event.offset] = key
+        self._keys[event.offset, event.part] = key
         self._under_way[key] = self._under_way.get(key, 0) + 1
 
     def _is_full(self, batch: Sequence[Event], size: int) -> bool:
-        return len(batch) >= self._limits.events or size > self._limits.size
+        return len(batch) >= self.limits.events or size > self.limits.size
 
-    def settled(self, offsets: Sequence[int], *, parked: bool) -> Admitted:
+    def settled(self, places: Iterable[Place], *, parked: bool) -> Admitted:
         """Events that were under way have their outcome; return what may go because of it."""
-        keys = [self._keys.pop(offset) for offset in offsets if offset in self._keys]
+        keys = [self._keys.pop(place) for place in places if place in self._keys]
         if parked and self._park:
             self._parked.update(keys)
             self._since.update(keys)

@@ -16,11 +16,12 @@ import structlog
 
 from relay.api import Batch, Block, Event
 from relay.deliver.cuts import Cuts
-from relay.deliver.delivery import Delivery, Settled, Stopped
+from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.order import Admitted, Order
+from relay.deliver.parts import Parts, Settled, within
 from relay.deliver.window import Window, size_of
-from relay.journal import Counts, Cursor, Parked, runs, unsettled
+from relay.journal import Cursor, Parked, runs, unsettled
 from relay.route import Failed
 
 BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
@@ -42,6 +43,7 @@ class Ordered:
         self.order = order
         self._delivery, self._cursor, self._window = delivery, cursor, window
         self._cuts, self._look_for_parked = cuts, look_for_parked
+        self._parts = Parts()
         self._freed = Admitted([], [])
         self._news = asyncio.Event()
 
@@ -51,8 +53,10 @@ class Ordered:
         self.order.failed(failed.event for failed in span.failed)
         if span.failed:
             await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
-        admit = self.order.admit_together if span.ranges else self.order.admit
-        await self._begin(group, admit(span.batch or ()), span.batch, is_cut=span.is_cut)
+        if span.batch is not None:
+            self._parts.begin(span.batch)
+            admit = self.order.admit_together if span.ranges else self.order.admit
+            await self._begin(group, admit(span.batch), span.batch, is_cut=span.is_cut)
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Send what has waited for an earlier one, for ever."""
@@ -77,20 +81,17 @@ class Ordered:
 
     async def _deliver(self, batch: Batch) -> None:
         try:
-            await self._delivery.finish(batch, self._note, self._cuts)
+            for one in within(batch, self.order.limits):  # of what was sent together, if that was split
+                await self._delivery.finish(one, self._settle, self._cuts)
         except Stopped:
             return
-
-    def _note(self, settled: Settled) -> None:
-        self._settle(settled.batch.offsets(), settled.counts, size_of(settled.batch))
 
     async def _park_failed(self, failed: Sequence[Failed]) -> None:
         try:
             await self._delivery.parking.failed(failed)
         except Stopped:
             return
-        events = [each.event for each in failed]
-        self._settle([event.offset for event in events], Counts(parked=len(failed)), size_of(events))
+        self._settle(Settled(_batch([each.event for each in failed]), "parked"))
 
     async def _park_behind(self, events: Sequence[Event]) -> None:
         name = self._delivery.name
@@ -99,13 +100,15 @@ class Ordered:
             await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
         except Stopped:
             return
-        self._settle([event.offset for event in events], Counts(parked=len(events)), size_of(events))
+        self._settle(Settled(_batch(events), "parked"))
         self._look_for_parked()  # what they came behind may be gone by now
 
-    def _settle(self, offsets: Sequence[int], counts: Counts, size: int) -> None:
-        self._cursor.settle_each(offsets, counts)
-        self._window.settled(len(offsets), size)
-        freed = self.order.settled(offsets, parked=counts.parked > 0)
+    def _settle(self, settled: Settled) -> None:
+        self._window.settled(0, size_of(settled.batch))
+        for each in self._parts.end(settled):
+            self._cursor.settle_each(each.offsets, each.counts)
+            self._window.settled(len(each.offsets), 0)
+        freed = self.order.settled(settled.batch.places(), parked=settled.outcome == "parked")
         self._freed.going.extend(freed.going)
         self._freed.behind.extend(freed.behind)
         self._news.set()
@@ -113,7 +116,7 @@ class Ordered:
     def _settle_clear(self, span: Span) -> None:
         """What of the span has its outcome already."""
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
-        open_ranges = runs(sorted(to_come))
+        open_ranges = runs(sorted({*to_come}))
         ranges = span.ranges or ((span.start, span.stop),)
         clear = [one for start, stop in ranges for one in unsettled(start, stop, open_ranges)]
         self._cursor.settle_ranges(clear, span.counts)

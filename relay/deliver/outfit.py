@@ -119,7 +119,7 @@ async def _doubt(lane: LiveLane) -> str:
     connector, doubt = lane.connector, "is not open yet"
     try:
         async with asyncio.timeout(PROBE_S):
-            if not (doubt := await lane.opener.tried()):
+            if not (doubt := await lane.tried()):
                 await limited(connector.probe, PROBE_S, f"connector {connector.name}: probe")
     except Exception as error:
         why = Redaction(connector.settings).clean(reason_of(error))

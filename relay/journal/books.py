@@ -117,11 +117,14 @@ def acknowledged(lanes: Sequence[Books]) -> int:
 
 
 def parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
-    """The offset of every event that a lane has parked, by connector; what replays parked is in books of their own.
+    """The offset of every event of which a lane has parked anything, by connector; what replays parked is in books of
+    their own.
 
     Raises FileNotFoundError, sqlite3.Error.
     """
-    query = "SELECT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL ORDER BY offset"
+    query = """
+        SELECT DISTINCT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL ORDER BY offset
+    """
     found: dict[str, MutableSequence[int]] = {}
     with closing(connect(folder, "ro")) as db:
         for connector, offset in db.execute(query):

@@ -20,7 +20,7 @@ from relay.journal.folders import DATABASE, worker_folders
 from relay.journal.parked_limits import BYTES, ROWS, SIZE, Reason, first_of
 
 T = TypeVar("T")
-VERSION: Final = 7
+VERSION: Final = 8
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """How long to wait for another process's transaction."""
@@ -66,6 +66,8 @@ class Parked:
     """The replay that parked it; None: the lane itself, and so its ledger counts it."""
     key: str | None = None
     """What it has to stay in order with, where its connector keeps an order."""
+    part: int = 0
+    """Which part of the event it is, from 0, if filters of the connector have split that."""
 
     @classmethod
     def of(
@@ -82,7 +84,7 @@ class Parked:
         kind = event.kind
         return cls(
             kind.source, connector, event.offset, kind.type, cause, reason, attempts, event.body,
-            kind.id_field, kind.time_field, event.received, status=status, answer=answer,
+            kind.id_field, kind.time_field, event.received, status=status, answer=answer, part=event.part,
         )  # fmt: skip
 
     @property
@@ -91,7 +93,7 @@ class Parked:
         if self.offset is None or self.type is None:
             raise ValueError("what was unreadable at its source is no event")
         kind = Kind(self.source, self.type, self.id_field, self.time_field)
-        return Event(self.body, kind, self.offset, self.received)
+        return Event(self.body, kind, self.offset, self.received, self.part)
 
 
 FIELDS: Final = tuple(field.name for field in fields(Parked))

@@ -42,16 +42,20 @@ _KEPT: Final = ("attempts", "first", "again", "replay")
 """Of an event that is parked once more; it is still to be delivered again if that was asked for after it was tried."""
 _PARK: Final = f"""
     INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
-    ON CONFLICT (connector, offset) DO UPDATE SET attempts = attempts + excluded.attempts,
+    ON CONFLICT (connector, offset, part) DO UPDATE SET attempts = attempts + excluded.attempts,
     again = iif(again > excluded.first, again, NULL),
     {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in _KEPT)}
     RETURNING number
 """  # noqa: S608
+_LET_GO: Final = "DELETE FROM parked WHERE connector = ? AND offset = ? AND part = ? AND attempts = ?"
 _MARKED: Final = f"""
     SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
-    AND NOT EXISTS (SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset < one.offset)
+    AND NOT EXISTS (
+        SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset <= one.offset
+        AND (offset, part) < (one.offset, one.part)
+    )
     AND (?3 IS NULL OR offset IN (SELECT value FROM json_each(?3)))
-    ORDER BY offset LIMIT ?2
+    ORDER BY offset, part LIMIT ?2
 """  # noqa: S608
 
 
@@ -126,11 +130,11 @@ class State:
         ]
         marks = ", ".join("?" * (5 + len(OUTCOMES)))
         query = f"REPLACE INTO cursor VALUES ({marks}, {time.time()})"  # noqa: S608
-        gone = [(one.connector, one.offset, one.attempts) for one in delivered_again]
+        gone = [(one.connector, one.offset, one.part, one.attempts) for one in delivered_again]
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany(query, rows)
-            db.executemany("DELETE FROM parked WHERE connector = ? AND offset = ? AND attempts = ?", gone)
+            db.executemany(_LET_GO, gone)
             save_replays(db, replays)
             note(db, attempts)
             note_journal(db, head, trusted, self.clock.ahead)
@@ -198,6 +202,14 @@ class State:
             return found
 
         return await self.run(read)
+
+    async def parked_places(self, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
+        """What a lane, not a replay, has parked of the events at these offsets: the offset and the part of each."""
+        query = """
+            SELECT offset, part FROM parked
+            WHERE connector = ? AND replay IS NULL AND offset IN (SELECT value FROM json_each(?))
+        """
+        return {*await self.run(lambda db: db.execute(query, (connector, json.dumps([*offsets]))).fetchall())}
 
     async def parked_keys(self, connector: str) -> set[str]:
         """The keys of a connector's parked events."""

@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS parked (
     answer     TEXT    NOT NULL DEFAULT '',  -- the first bytes of it
     replay     INTEGER,            -- the replay that parked it; NULL: the lane itself
     key        TEXT,               -- what it stays in order with
-    UNIQUE (connector, offset)     -- an event sent again after a crash is parked once
+    part       INTEGER NOT NULL DEFAULT 0,  -- of the event, which filters of the connector have split
+    UNIQUE (connector, offset, part)  -- an event sent again after a crash is parked once
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS parked_key ON parked (connector, key, offset) WHERE key IS NOT NULL;

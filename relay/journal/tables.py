@@ -45,6 +45,23 @@ MIGRATIONS: Final = (
     ALTER TABLE journal_state ADD COLUMN unheard INTEGER;
     ALTER TABLE journal_state ADD COLUMN accepted REAL NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE parked_anew (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, connector TEXT, offset INTEGER, type TEXT,
+        cause TEXT NOT NULL, reason TEXT NOT NULL, attempts INTEGER NOT NULL, first REAL NOT NULL, last REAL NOT NULL,
+        again REAL, id_field TEXT NOT NULL, time_field TEXT NOT NULL, received REAL NOT NULL, body BLOB NOT NULL,
+        status INTEGER, answer TEXT NOT NULL DEFAULT '', replay INTEGER, key TEXT, part INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (connector, offset, part)
+    ) STRICT;
+    INSERT INTO parked_anew
+    SELECT number, source, connector, offset, type, cause, reason, attempts, first, last, again, id_field, time_field,
+           received, body, status, answer, replay, key, 0
+    FROM parked;
+    DELETE FROM sqlite_sequence WHERE name = 'parked_anew';
+    INSERT INTO sqlite_sequence SELECT 'parked_anew', seq FROM sqlite_sequence WHERE name = 'parked';
+    DROP TABLE parked;
+    ALTER TABLE parked_anew RENAME TO parked;
+    """,
 )
 """The step from each version of the tables to the next."""
 

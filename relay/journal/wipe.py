@@ -8,7 +8,7 @@ import json
 import sqlite3
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -49,19 +49,22 @@ class Wipe:
     def __call__(self, db: sqlite3.Connection) -> Counts:
         """Do it; return by how much the counts of the connector's cursor have changed."""
         gone: list[Row] = []
+        left: set[int | None] = set()
+        """Offsets of events of which anything stays."""
         changes: list[tuple[str, object, int]] = []
         for row in map(Row._make, db.execute(_PARKED, (self._connector,))):
             if whose := self._whose(row):
                 gone.append(row)
                 self._counts["parked" if self._connector else "unreadable"].update(whose)
             else:
+                left.add(None if row.replay else row.offset)
                 changes += self._changed(row)
         db.executemany("DELETE FROM parked WHERE number = ?", [(row.number,) for row in gone])
         for column, value, number in changes:
             db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
         self._wipe_attempts(db)
         counted(db, self._counts)
-        return self._correct(db, gone)
+        return self._correct(db, {row.offset for row in gone if row.replay is None} - left)
 
     def _whose(self, row: Row) -> frozenset[int]:
         whose = self._wanted.whose(row.body)
@@ -99,14 +102,15 @@ class Wipe:
             )
         )
 
-    def _correct(self, db: sqlite3.Connection, gone: Sequence[Row]) -> Counts:
-        """Count as erased what the cursor counted as parked; what a replay had parked is in its own books."""
+    def _correct(self, db: sqlite3.Connection, gone: Collection[int | None]) -> Counts:
+        """Count events at these offsets as erased that the cursor counted as parked; what a replay had parked is in its
+        own books."""
         query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
         found = db.execute(query, (self._connector,)).fetchone()
         if found is None:
             return NOTHING
         cursor = read_cursor(*found)
-        events = sum(row.replay is None and _is_counted(cursor, row.offset) for row in gone)
+        events = sum(_is_counted(cursor, offset) for offset in gone)
         db.execute(
             "UPDATE cursor SET parked = parked - ?, erased = erased + ? WHERE connector = ?",
             (events, events, self._connector),

@@ -1,5 +1,6 @@
 """Which events of a block a connector gets, and in what form: selection, then filters, as one plain function."""
 
-from relay.route.route import Failed, Route, Routed, applied
+from relay.route.made import MOST_PARTS, Failed, applied, chained, id_of, numbered
+from relay.route.route import Route, Routed
 
-__all__ = ["Failed", "Route", "Routed", "applied"]
+__all__ = ["MOST_PARTS", "Failed", "Route", "Routed", "applied", "chained", "id_of", "numbered"]

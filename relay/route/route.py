@@ -5,28 +5,24 @@ wanted at all is never looked into.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final
+from time import perf_counter
+from typing import Final, NamedTuple
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.config import Redaction
-from relay.guests import named
+from relay.route.made import Failed, chained
+
+ENOUGH_BYTES: Final = 1 << 20
+"""Of what filters keep at a time: it is all in memory."""
+ENOUGH_S: Final = 0.02
+"""For which filters run at a time: nothing else does meanwhile."""
 
 _type_of: Final = attrgetter("type")
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An event that a filter could not handle."""
-
-    event: Event
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """What a route makes of a block: the wanted events, and the offsets of those that were erased, that filters dropped
     or choked on. All others are unselected."""
 
@@ -34,6 +30,9 @@ class Routed:
     filtered: Sequence[int] = ()
     failed: Sequence[Failed] = ()
     erased: Sequence[int] = ()
+    stop: int | None = None
+    """The first offset that was not looked at, because what the filters have done was enough for once; None: all
+    were."""
 
 
 NOTHING = Routed(None)
@@ -46,17 +45,17 @@ class Route:
     selection: Selection
     filters: Sequence[Filter] = field(default=())
 
-    def __call__(self, block: Block) -> Routed:
-        """Route a block."""
+    def __call__(self, block: Block, *, part: bool = False) -> Routed:
+        """Route a block; with `part`, of a block that goes through filters as much as is enough for once."""
         erased = [kind for kind in block.kinds if not kind.source and kind.is_erased]
-        routed = self._route(block, erased)
-        return replace(routed, erased=_erased(block)) if erased else routed
+        routed = self._route(block, erased, part=part)
+        return routed._replace(erased=_erased(block, routed.stop)) if erased else routed
 
-    def _route(self, block: Block, erased: Sequence[Kind]) -> Routed:
+    def _route(self, block: Block, erased: Sequence[Kind], *, part: bool) -> Routed:
         selected = self._select(block, erased)
         if selected is None:
             return NOTHING
-        return self._filter(selected) if self.filters else Routed(selected)
+        return self._filter(selected, part=part) if self.filters else Routed(selected)
 
     def _select(self, block: Block, erased: Sequence[Kind]) -> Block | None:
         wants = [*map(self.selection.wants, map(_type_of, block.kinds))]
@@ -71,48 +70,35 @@ class Route:
             return block
         return block.pick(numbers) if numbers else None
 
-    def _filter(self, block: Block) -> Routed:
+    def _filter(self, block: Block, *, part: bool) -> Routed:
         kept: list[Event] = []
         filtered: list[int] = []
         failed: list[Failed] = []
-        changed = False
-        for event in block:  # one at a time: what a filter has decoded is let go of before the next one
-            outcome = self._chain(event)
-            if isinstance(outcome, Failed):
-                failed.append(outcome)
-            elif outcome is None:
+        changed, size, late = False, 0, perf_counter() + ENOUGH_S
+        for number, event in enumerate(block):  # one at a time: what a filter has decoded is let go of before the next
+            if part and number and (size >= ENOUGH_BYTES or perf_counter() > late):
+                return self._routed(kept, filtered, failed, stop=event.offset)
+            made = chained(self.filters, event)
+            if isinstance(made, Failed):
+                failed.append(made)
+            elif made is None:
                 filtered.append(event.offset)
+            elif isinstance(made, Event):
+                kept.append(made)
+                changed = changed or made is not event
+                size += len(made.body)
             else:
-                kept.append(outcome)
-                changed = changed or outcome is not event
-        if len(kept) == len(block) and not changed:
-            return Routed(block)
-        return Routed(Block.of(kept) if kept else None, filtered, failed)
+                kept += made
+                changed = True
+                size += sum(len(part.body) for part in made)
+        return self._routed(kept, filtered, failed) if changed or len(kept) < len(block) else Routed(block)
 
-    def _chain(self, event: Event) -> Event | Failed | None:
-        """One event through all filters. A filter that raises is a filter's bug or a strange event: either way it costs
-        this one event here, and nothing else."""
-        current = event
-        for step in self.filters:
-            following = applied(step, current)
-            if following is None:
-                return None
-            if isinstance(following, Failed):
-                return Failed(event, following.reason)
-            current = following
-        return current
+    def _routed(
+        self, kept: Sequence[Event], filtered: Sequence[int], failed: Sequence[Failed], stop: int | None = None
+    ) -> Routed:
+        return Routed(Block.of(kept) if kept else None, filtered, failed, stop=stop)
 
 
-def _erased(block: Block) -> list[int]:
-    return [offset for offset, kind in zip(block.offsets, block.index, strict=True) if block.kinds[kind].is_erased]
-
-
-def applied(step: Filter, event: Event) -> Event | Failed | None:
-    """What one filter makes of an event."""
-    try:
-        following = step.apply(event)
-    except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
-        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(named(error))}")
-    if following is None or isinstance(following, Event):
-        return following
-    return Failed(event, f"filter {step.name}: apply returned {type(following).__name__}, not an event or None")
+def _erased(block: Block, stop: int | None) -> list[int]:
+    events = zip(block.offsets, block.index, strict=True)
+    return [offset for offset, kind in events if block.kinds[kind].is_erased and (stop is None or offset < stop)]

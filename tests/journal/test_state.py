@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import closing
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from relay.journal import (
     look_at_parked,
     mark_parked,
     parked,
+    parked_totals,
 )
 from relay.journal.erasures import erasures
 from relay.journal.tables import MIGRATIONS
@@ -218,3 +220,29 @@ async def test_what_nobody_waits_for_any_more_is_not_parked(state: State, tmp_pa
     await state.park([refused(10)])
     assert [one.offset for one in parked(tmp_path)] == [10]
     state.close()
+
+
+async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_path: Path) -> None:
+    """Of version 7 of the tables, in which an event had one parked entry for a connector at most. A number that was
+    dropped is not given again, and the totals stay right."""
+    tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")
+    part = "    part       INTEGER NOT NULL DEFAULT 0,  -- of the event, which filters of the connector have split\n"
+    assert part in tables
+    old = tables.replace(part, "").replace("UNIQUE (connector, offset, part)", "UNIQUE (connector, offset)")
+    insert = """
+        INSERT INTO parked VALUES (?1, 'braze', 'heap', ?1, 'a.b', 'refused', 'HTTP 400', 2, 1e9, 1e9, NULL, 'id',
+                                   'time', 1e9, x'7b7d', 400, 'no', NULL, 'k')
+    """
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(f"{old} PRAGMA user_version = 7;")
+        db.executemany(insert, [(1,), (2,), (3,)])
+        db.execute("DELETE FROM parked WHERE number = 3")
+        db.commit()
+    state = State(tmp_path)
+    await state.park([replace(refused(2), part=1), refused(3)])
+    state.close()
+    found = parked(tmp_path)
+    assert [(one.number, one.offset, one.part) for one in found] == [(1, 1, 0), (2, 2, 0), (4, 2, 1), (5, 3, 0)]
+    first = found[0]
+    assert (first.status, first.answer, first.replay, first.key, first.attempts) == (400, "no", None, "k", 2)
+    assert sum(total.events for total in parked_totals(tmp_path)) == 4

@@ -1,0 +1,190 @@
+"""What filters make of one event: the same, others, several or none. What a filter returns is a guest's: it is checked
+before anybody else sees it.
+
+The filters of a route are called for every event, so the usual answers (the event itself, None) are told apart first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from relay.api import UNREADABLE, Event, Filter, Kind, is_utf8
+from relay.config import Redaction
+from relay.guests import BLOCKED_S, named, tell_blocked
+
+MOST_PARTS: Final = 1000
+"""That one event may be split into."""
+MADE_BYTES: Final = 16 << 20
+"""That what filters make of one event may have more than the event."""
+TYPE_CHARS: Final = 1000
+"""Of a type that a filter gives."""
+_place, _origin = attrgetter("offset", "part", "received"), attrgetter("source", "id_field", "time_field")
+_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An event that a filter could not handle."""
+
+    event: Event
+    reason: str
+
+
+class Wrong(Exception):
+    """A filter returned what it must not."""
+
+
+Made = Event | Sequence[Event] | Failed | None
+"""What becomes of an event: it is kept or replaced, split into two or more, parked, or dropped."""
+
+
+def applied(step: Filter, event: Event) -> Made:
+    """What one filter makes of an event. A filter that raises is a filter's bug or a strange event: either way it costs
+    this one event here, and nothing else."""
+    try:
+        made = step.apply(event)
+        return made if made is event or made is None else _checked(event, made)
+    except Wrong as error:
+        return Failed(event, f"filter {step.name}: {error}")
+    except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
+        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(named(error))}")
+
+
+def chained(steps: Sequence[Filter], event: Event) -> Made:
+    """What filters, one after the other, make of an event. What fails on a part parks the event as a whole."""
+    made = _pass(steps, event)
+    if made is None or isinstance(made, Event):
+        return made
+    if isinstance(made, Failed):
+        return Failed(event, made.reason)
+    return numbered(made)
+
+
+def _pass(steps: Sequence[Filter], event: Event) -> Made:
+    current = event
+    for number, step in enumerate(steps, 1):
+        began = perf_counter()
+        made = applied(step, current)
+        if (seconds := perf_counter() - began) >= BLOCKED_S:
+            tell_blocked("apply", seconds, filter=step.name)
+        if made is None or isinstance(made, Failed):
+            return made
+        if not isinstance(made, Event):
+            return _pass_parts(steps[number:], current, made)
+        current = made
+    return current
+
+
+def _pass_parts(steps: Sequence[Filter], event: Event, parts: Sequence[Event]) -> Made:
+    """What the filters that are left make of the parts of an event."""
+    kept: list[Event] = []
+    for part in parts if steps else ():
+        made = _pass(steps, part)
+        if isinstance(made, Failed):
+            return made
+        if made is not None:
+            kept += [made] if isinstance(made, Event) else made
+        try:
+            _check_size(event, kept)
+        except Wrong as error:
+            return Failed(event, f"filter {steps[0].name}: {error}")
+    return (kept if steps else parts) or None
+
+
+def numbered(parts: Sequence[Event]) -> list[Event]:
+    """Parts of one event with their numbers, and with ids that differ: the second part with the id "a" has "a-2"."""
+    seen: dict[str, int] = {}
+    """How many parts had that id, by the id."""
+    found: list[Event] = []
+    for number, part in enumerate(parts):
+        body, own = part.body, id_of(part)
+        if own is not None and own in seen:
+            same = f"{own}-{(nth := seen[own] + 1)}"
+            while same in seen:  # a filter gave it
+                same = f"{own}-{(nth := nth + 1)}"
+            seen[own], seen[same] = nth, 1
+            body = msgspec.json.encode(_fields(body) | {part.kind.id_field: same})
+        elif own is not None:
+            seen[own] = 1
+        found.append(Event(body, part.kind, part.offset, part.received, number))
+    return found
+
+
+def _checked(event: Event, made: object) -> Event | Sequence[Event] | None:
+    """What a filter returned, if it is something of this event. Raises Wrong."""
+    if not isinstance(made, list):
+        _check(event, made)
+        _check_size(event, (made,))  # type: ignore[arg-type]  # it is one
+        return made  # type: ignore[return-value]
+    if len(made) > MOST_PARTS:
+        raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
+    for one in made:
+        if one is not event:
+            _check(event, one)
+    _check_size(event, made)
+    return made[0] if len(made) == 1 else [*made] or None
+
+
+def _check(event: Event, made: object) -> None:
+    """Raises Wrong for what is no event, or another one than that at hand."""
+    if type(made) is not Event:
+        raise Wrong(f"apply returned {type(made).__name__}, not an event, a list of events, or None")
+    here = type(made.offset) is int and (made.offset, made.part, made.received) == (
+        event.offset,
+        event.part,
+        event.received,
+    )
+    if not here:
+        raise Wrong("apply returned another event, which came at another time: make events by event.with_data")
+    if made.kind is not event.kind:
+        _check_kind(event.kind, made.kind)
+    if made.body is not event.body:
+        _check_body(made)
+
+
+def _check_kind(kind: Kind, made: object) -> None:
+    if type(made) is not Kind or _origin(made) != _origin(kind):
+        raise Wrong("apply returned an event of another source: make events by event.with_data and event.with_type")
+    if not (type(made.type) is str and 0 < len(made.type) <= TYPE_CHARS and made.type.isprintable()):
+        raise Wrong(f"apply returned an event of the type {made.type!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
+
+
+def _check_body(made: Event) -> None:
+    try:
+        if type(made.body) is bytes and is_utf8(made.body):
+            _head_decoder(made.kind.id_field)(made.body)
+            return
+    except UNREADABLE:
+        pass
+    raise Wrong("apply returned an event that is not a JSON object")
+
+
+def _check_size(event: Event, made: Sequence[Event]) -> None:
+    if len(made) > MOST_PARTS:
+        raise Wrong(f"the event has more than {MOST_PARTS:,} parts")
+    more = sum(len(one.body) for one in made) - len(event.body)
+    if more > MADE_BYTES:
+        raise Wrong(f"apply made the event more than {MADE_BYTES >> 20} MiB larger")
+
+
+def id_of(event: Event) -> str | None:
+    """The id that an event's body says; None if it says none."""
+    try:
+        found = _head_decoder(event.kind.id_field)(event.body)
+    except UNREADABLE:
+        return None
+    return None if found is UNSET or found is None else str(found)
+
+
+@lru_cache(1000)
+def _head_decoder(id_field: str) -> Callable[[bytes], Any]:
+    """Reads a JSON object's id, and nothing else of it."""
+    head = msgspec.defstruct("Head", [("id", Any | UnsetType, UNSET)], rename={"id": id_field}, gc=False)
+    decode, read = msgspec.json.Decoder(head).decode, attrgetter("id")
+    return lambda body: read(decode(body))

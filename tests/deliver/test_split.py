@@ -1,0 +1,209 @@
+"""A filter splits events: the books count each event once, and what a destination refuses of one is parked by itself.
+
+Looked at: the lane, an ordered lane, parked parts sent again, a filter that failed first, limits, a restart.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry
+from relay.config import Config, Configured
+from relay.deliver import Fleet
+from relay.journal import Counts, Journal, Limits, State, Which, ledger, mark_parked, parked
+from relay.journal.audit import audit
+
+KIND = Kind("shop", "shop.Order")
+
+
+class Items(Filter, type="items"):
+    """One event per item; fails while it is told to."""
+
+    fails = False
+
+    def apply(self, event: Event) -> list[Event]:
+        if Items.fails:
+            raise LookupError("no items yet")
+        rest = {name: value for name, value in event.data.items() if name != "items"}
+        return [event.with_data(rest | {"item": item}).with_type("shop.Item") for item in event.data["items"]]
+
+
+class Till(Connector, type="till"):
+    """Takes what it likes."""
+
+    def __init__(self, name: str, settings: ConnectorSettings, *, folder: Path) -> None:
+        super().__init__(name, settings, folder=folder)
+        self.refuses: Callable[[Event], object] = lambda event: False
+        self.taken: list[Event] = []
+        self.batches: list[Batch] = []
+        self.busy = 0
+
+    async def deliver(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        if self.busy:
+            self.busy -= 1
+            raise Retry("busy")
+        if any(map(self.refuses, batch)):
+            raise Reject("HTTP 400")
+        self.taken += batch
+
+    @property
+    def items(self) -> list[str]:
+        return [event.data["item"] for event in self.taken]
+
+
+class Bench:
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}, "filters": ["items"]}
+        made = Till.Settings.model_validate({"type": "till"} | quick | settings)
+        self.config = Config(
+            connectors={"it": Configured("it", Till, made)},
+            filters={"items": Configured("items", Items, Items.Settings(type="items"))},
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Till]:
+        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.state = State(self.folder)
+        fleet = Fleet(self.journal, self.state, self.folder)
+        await fleet.open(self.config)
+        connector = fleet.lanes[0].connector
+        assert isinstance(connector, Till)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(fleet.run(), name="fleet")
+            try:
+                yield connector
+            finally:
+                fleet.stop()
+                async with asyncio.timeout(20):
+                    await asyncio.wait([running])
+        await self.journal.close()
+        self.state.close()
+        problems = audit(self.folder, self.folder / "journal").problems
+        assert not [problem for problem in problems if problem.startswith("it: ")]
+
+    async def send(self, *orders: list[str]) -> None:
+        start = self.journal.head
+        bodies = [orjson.dumps({"id": f"o{start + n}", "items": items}) for n, items in enumerate(orders)]
+        await self.journal.append([KIND] * len(orders), bodies)
+
+    async def until(self, **counts: int) -> None:
+        """Wait until the saved books say so."""
+        async with asyncio.timeout(20):
+            while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
+                await asyncio.sleep(0.005)
+
+    def parked(self) -> list[tuple[int | None, int, str]]:
+        return [(one.offset, one.part, one.event.id) for one in parked(self.folder)]
+
+
+@pytest.fixture(autouse=True)
+def at_ease() -> None:
+    Items.fails = False
+
+
+ORDERED = {"order_by": "item", "after_parked": "park"}
+
+
+@pytest.mark.parametrize("settings", [{}, ORDERED, {"concurrency": 1}], ids=str)
+async def test_the_refused_parts_of_an_event_are_parked_and_they_alone_are_sent_again(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    bench = Bench(tmp_path, **settings)
+    async with bench.running() as till:
+        till.refuses = lambda event: event.data["item"] in ("b", "c", "e")
+        await bench.send(["a", "b", "c", "d"], [], ["e"], ["f", "g"])
+        await bench.until(delivered=1, filtered=1, parked=2)
+        assert sorted(till.items) == ["a", "d", "f", "g"]
+        assert {event.type for event in till.taken} == {"shop.Item"}
+        assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (2, 0, "o2")]
+
+        till.refuses = lambda event: event.data["item"] == "c"
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=2, filtered=1, parked=1)
+        assert bench.parked() == [(0, 2, "o0-3")]
+        till.refuses = lambda event: False
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=3, filtered=1)
+        assert sorted(till.items) == ["a", "b", "c", "d", "e", "f", "g"]
+        ids = {event.data["item"]: event.id for event in till.taken}
+        assert ids == {"a": "o0", "b": "o0-2", "c": "o0-3", "d": "o0-4", "e": "o2", "f": "o3", "g": "o3-2"}
+
+
+async def test_parts_of_one_key_stay_in_order_behind_a_parked_one(tmp_path: Path) -> None:
+    """The parts of one event may have keys of their own; the key of a parked part holds up what comes later."""
+    bench = Bench(tmp_path, **ORDERED)
+    async with bench.running() as till:
+        till.refuses = lambda event: event.offset == 0 and event.part == 1
+        await bench.send(["a", "b", "b"], ["b", "c"])
+        await bench.until(parked=2)
+        assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (1, 0, "o1")]
+        assert sorted(till.items) == ["a", "c"]
+        till.refuses = lambda event: False
+        mark_parked(tmp_path, Which(cause="refused"))
+        await bench.until(delivered=2)
+        assert [event.id for event in till.taken if event.data["item"] == "b"] == ["o0-2", "o0-3", "o1"]
+
+
+async def test_an_event_that_a_filter_failed_on_is_split_when_it_is_sent_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.running() as till:
+        Items.fails = True
+        await bench.send(["a", "b", "c"], ["d"], [])
+        await bench.until(parked=3)
+        Items.fails = False
+        till.refuses = lambda event: event.data["item"] == "c"
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=1, filtered=1, parked=1)
+        assert bench.parked() == [(0, 2, "o0-3")]
+        till.refuses = lambda event: False
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=2, filtered=1)
+        assert till.items == ["a", "b", "d", "c"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"order_by": "id"}], ids=str)
+async def test_more_parts_than_a_batch_holds_go_in_several(tmp_path: Path, settings: dict[str, Any]) -> None:
+    bench = Bench(tmp_path, **settings)
+    items = [f"item {n}" for n in range(25)]
+    async with bench.running() as till:
+        till.busy = 2
+        await bench.send(["before"], items, ["behind"], items[:9])
+        await bench.until(delivered=4)
+        assert max(map(len, till.batches)) == 10
+        assert sorted(till.items) == sorted([*items, *items[:9], "before", "behind"])
+        assert len({event.id for event in till.taken}) == 36
+        tried = [(batch.id, batch.bodies()) for batch in till.batches]
+        assert len({name for name, _ in tried}) == len({*map(str, tried)}), "what is tried again has the same id"
+
+
+async def test_an_event_of_which_not_all_parts_have_an_outcome_is_sent_again_after_a_restart(tmp_path: Path) -> None:
+    """With the ids that it had before; what of it was parked by then is not parked twice."""
+    bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"})
+    async with bench.running() as till:
+        await bench.send(["a", "b", "c", "d"])
+        till.refuses = lambda event: event.part == 1
+
+        async def stuck(batch: Batch) -> None:
+            await Till.deliver(till, batch)
+            if batch[0].part == 2:
+                raise Retry("not that one", after=60)
+
+        till.deliver = stuck  # type: ignore[method-assign]
+        async with asyncio.timeout(20):
+            while len(till.batches) < 3:
+                await asyncio.sleep(0.005)
+        before = [event.id for event in till.taken]
+    assert ledger(tmp_path)["it"].counts == Counts()
+    async with bench.running() as till:
+        till.refuses = lambda event: event.part == 1
+        await bench.until(parked=1)
+        assert [event.id for event in till.taken] == ["o0", "o0-3", "o0-4"]
+        assert bench.parked() == [(0, 1, "o0-2")]
+    assert before == ["o0", "o0-3"]
