@@ -91,5 +91,7 @@ def _wanted(way: Way) -> str:
 
 def _parked_line(one: Aside) -> str:
     whose = f"connector {one.connector}" if one.connector else f"source {one.source}"
-    place = "" if one.offset is None else f", offset {one.offset} (no longer in the journal)"
+    gone = f"offset {one.offset} (no longer in the journal)"
+    part = f"part {one.part} of the event at offset {one.offset}"
+    place = "" if one.offset is None else f", {part if one.part else gone}"
     return f"parked under {whose}{place}: {one.cause}: {printable(one.reason)}"

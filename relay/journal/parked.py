@@ -176,6 +176,17 @@ def look_at_parked(folder: Path, which: Which, *, bodies: bool = True) -> Iterat
             after, left = portion[-1].number, None if left is None else left - len(portion)
 
 
+def parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
+    """What one worker's connectors have parked of the events at these offsets, a thousand entries at most."""
+    columns = ", ".join(name if name != "body" else "x''" for name in FIELDS)
+    query = f"""
+        SELECT {columns} FROM parked
+        WHERE connector IN (SELECT connector FROM cursor) AND offset IN (SELECT value FROM json_each(?)) LIMIT 1000
+    """  # noqa: S608
+    with closing(connect(folder, "ro")) as db:
+        return [Parked(*row) for row in db.execute(query, (json.dumps([*offsets]),))]
+
+
 def count_parked(folder: Path, which: Which) -> int:
     """How many parked events that are."""
     return sum(_count(db, part) for db, part in _each(folder, "ro", which))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from relay.journal.books import Books, lanes
 from relay.journal.folders import journals, worker_of
 from relay.journal.inspect import Inspected, blocks, damage, segments
 from relay.journal.known import acknowledged_in
-from relay.journal.parked import Parked, Which, look_at_parked
+from relay.journal.parked import Parked, Which, look_at_parked, parked_at
 
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
@@ -64,6 +65,8 @@ class Aside:
     cause: str
     reason: str
     attempts: int
+    part: int = 0
+    """Which part of the event, if filters have split that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Found:
     worker: int
     journal: Sequence[Sighting]
     parked: Sequence[Aside]
-    """Those that are not in the journal, or no longer."""
+    """Those that are not in the journal, or no longer, and parts of events that are looked for by their own ids."""
     problems: Sequence[str]
     """What could not be read, or is not told of."""
 
@@ -99,41 +102,50 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     """Find the events with an id in every worker's folder; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
-    saved = {number: lanes(folder) for number, (folder, _) in journals(state, path).items()}
+    folders = journals(state, path)
+    saved = {number: lanes(folder) for number, (folder, _) in folders.items()}
     aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
     found, room = [], Room(FOUND, FOUND_BYTES)
-    for number, (folder, journal) in journals(state, path).items():
+    for number, (folder, journal) in folders.items():
         listed = segments(journal, acknowledged_in(folder))
-        mine = [one for worker, one in aside if worker == number]
-        found.append(_search(number, folder, listed, saved.get(number, []), mine, room, id))
+        events, problems = _seen(listed, room, id)
+        mine = [one for worker, one in aside if worker == number and one.offset not in events]
+        beside = sorted(_parked_at(folder, [*events]), key=attrgetter("part"))
+        sightings = [
+            Sighting(
+                event.offset,
+                event.received,
+                event.kind,
+                segment,
+                event.body,
+                _progress(event.offset, saved.get(number, []), beside, _attempts(folder, event.offset)),
+            )
+            for event, segment in events.values()
+        ]
+        found.append(Found(number, sightings, mine, [*problems, *damage(listed)]))
     return found
 
 
-def _search(
-    worker: int,
-    folder: Path,
-    listed: Sequence[Inspected],
-    saved: Sequence[Books],
-    aside: Sequence[Aside],
-    room: Room,
-    id: str,
-) -> Found:
-    sightings: list[Sighting] = []
-    problems: list[str] = []
+def _seen(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
+    """The events with an id in a journal, by offset, each with the name of its segment; and that there are more."""
+    found: dict[int, tuple[Event, str]] = {}
     for segment, event in _matches(listed, id):
         if not room.takes(event):
-            problems.append(f"there are more events with this id, from offset {event.offset} on")
-            break
-        progress = _progress(event.offset, saved, aside, _attempts(folder, event.offset))
-        sightings.append(Sighting(event.offset, event.received, event.kind, segment.path.name, event.body, progress))
-    offsets = {one.offset for one in sightings}
-    parked = [one for one in aside if one.offset not in offsets]
-    return Found(worker, sightings, parked, [*problems, *damage(listed)])
+            return found, [f"there are more events with this id, from offset {event.offset} on"]
+        found[event.offset] = event, segment.path.name
+    return found, []
 
 
 def _parked(state: Path, id: str) -> Iterator[Parked]:
     with suppress(FileNotFoundError):
         yield from (one for one in look_at_parked(state, Which()) if _is_of(one, id))
+
+
+def _parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:
+    """What is parked of the events at these offsets: their parts have ids of their own."""
+    with suppress(FileNotFoundError):
+        return [*map(_aside, parked_at(folder, offsets))]
+    return []
 
 
 def _attempts(folder: Path, offset: int) -> list[Attempts]:
@@ -173,18 +185,22 @@ def _is_of(one: Parked, id: str) -> bool:
 
 
 def _progress(offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted: Sequence[Attempts]) -> list[Progress]:
-    reasons = {one.connector: f"{one.cause}: {one.reason}" for one in aside if one.offset == offset}
+    reasons: dict[str | None, list[str]] = {}
+    for one in aside:
+        if one.offset == offset:
+            part = f"part {one.part}: " if one.part else ""
+            reasons.setdefault(one.connector, []).append(f"{part}{one.cause}: {one.reason}")
     return [
         Progress(
             lane.connector,
-            _state(offset, lane, reasons.get(lane.connector)),
+            _state(offset, lane, "; ".join(reasons.get(lane.connector, ()))),
             [one for one in noted if one.connector == lane.connector],
         )
         for lane in saved
     ]
 
 
-def _state(offset: int, lane: Books, reason: str | None) -> str | None:
+def _state(offset: int, lane: Books, reason: str) -> str | None:
     """How far the lane is with the event; None if that is settled and not parked."""
     if offset < lane.cursor.start:
         return "before the lane began"
@@ -194,4 +210,4 @@ def _state(offset: int, lane: Books, reason: str | None) -> str | None:
 
 
 def _aside(one: Parked) -> Aside:
-    return Aside(one.connector, one.source, one.offset, one.type, one.cause, one.reason, one.attempts)
+    return Aside(one.connector, one.source, one.offset, one.type, one.cause, one.reason, one.attempts, one.part)

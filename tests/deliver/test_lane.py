@@ -460,7 +460,7 @@ async def test_a_lane_that_fails_starts_again_and_the_others_do_not_notice(
         failures = iter([True, True, False])
 
         class FailsTwice(Route):
-            def __call__(self, block: Block) -> Routed:
+            def __call__(self, block: Block, *, part: bool = False) -> Routed:
                 if next(failures, False):
                     raise RuntimeError("a bug of ours")
                 return super().__call__(block)

@@ -120,18 +120,18 @@ def test_events_that_go_together_wait_for_all_their_keys_and_keep_their_turn() -
     assert order.admit_together([event(1, "c"), event(5, "a")]) == ([], [])
     assert order.admit_together([event(6, "c"), event(8, "d")]) == ([], [])
     assert offsets(order.admit([event(9, "a"), event(10, "d"), event(11, "e")]).going) == [[11]]
-    assert offsets(order.settled([0, 3, 7], parked=False).going) == [[1, 5]]
-    assert offsets(order.settled([1, 5], parked=False).going) == [[9], [6, 8]]
-    assert offsets(order.settled([6, 8], parked=False).going) == [[10]]
+    assert offsets(order.settled([(0, 0), (3, 0), (7, 0)], parked=False).going) == [[1, 5]]
+    assert offsets(order.settled([(1, 0), (5, 0)], parked=False).going) == [[9], [6, 8]]
+    assert offsets(order.settled([(6, 0), (8, 0)], parked=False).going) == [[10]]
 
 
 def test_with_park_events_that_went_together_part_where_one_is_behind_a_parked_one() -> None:
     order = Order(key_of, LIMITS, park=True)
     order.admit_together([event(0, "a")])
     assert order.admit_together([event(1, "a"), event(2, "b"), event(3, "b")]) == ([], [])
-    freed = order.settled([0], parked=True)
+    freed = order.settled([(0, 0)], parked=True)
     assert (offsets(freed.going), offsets([freed.behind])) == ([[2]], [[1]])
-    assert offsets(order.settled([2], parked=False).going) == [[3]]
+    assert offsets(order.settled([(2, 0)], parked=False).going) == [[3]]
 
 
 @given(
@@ -153,7 +153,7 @@ def test_after_a_crash_what_went_together_does_again_and_each_key_ends_in_order(
         elif going:
             batch = going.pop(data.draw(st.integers(0, len(going) - 1)))
             saved |= {*_of(batch)} if data.draw(st.booleans()) else set()
-            batches = order.settled(_of(batch), parked=False).going
+            batches = order.settled(places(batch), parked=False).going
         else:
             break
         sent += batches
@@ -177,7 +177,7 @@ def test_after_a_crash_what_went_together_does_again_and_each_key_ends_in_order(
             batch = going.pop(data.draw(st.integers(0, len(going) - 1)))
             for one in batch:
                 ended[key_now(one)].append(one.offset)
-            batches = order.settled(_of(batch), parked=False).going
+            batches = order.settled(places(batch), parked=False).going
         going += batches
         went += offsets(batches)
     assert sorted(n for batch in went for n in batch) == [n for n in range(len(keys)) if n not in saved]
