@@ -7,13 +7,13 @@ asked for) becomes an `Escape`. Work that takes no notice of being cancelled is 
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from inspect import iscoroutine
 from threading import current_thread, main_thread
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from relay.api.deadline import DEADLINE
 from relay.words import REASON_CHARS
@@ -135,6 +135,40 @@ def tell_blocked(call: str, seconds: float, **whose: str) -> None:
 
     log = structlog.stdlib.get_logger()
     log.warning("a plugin held up relay", **whose, call=call, seconds=round(seconds, 3), advice=BLOCKED_ADVICE)
+
+
+async def stepped(work: Callable[[], Awaitable[T]], call: str, **whose: str) -> T:
+    """Do a guest's work; the log tells if it holds up the event loop for BLOCKED_S or more between two awaits. What it
+    has tasks of its own do is not seen."""
+    return await _Steps(_begun(work), call, whose)
+
+
+async def _begun(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
+
+
+class _Steps(Generic[T]):
+    """Awaits work as `await` does, with a look at the clock around each of its steps."""
+
+    def __init__(self, work: Awaitable[T], call: str, whose: Mapping[str, str]) -> None:
+        self._work, self._call, self._whose = work, call, whose
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps, thrown = self._work.__await__(), None
+        while True:
+            began = perf_counter()
+            try:
+                waits_for = next(steps) if thrown is None else steps.throw(thrown)
+            except StopIteration as done:
+                return cast("T", done.value)
+            finally:
+                if (seconds := perf_counter() - began) >= BLOCKED_S:
+                    tell_blocked(self._call, seconds, **self._whose)
+            try:
+                yield waits_for
+                thrown = None
+            except BaseException as error:  # a cancellation, for one: it is the work's
+                thrown = error
 
 
 def escaped(error: BaseException) -> BaseException:

@@ -28,7 +28,7 @@ from relay.deliver.parts import Settled
 from relay.deliver.remainder import Next, Part, Remainder
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
-from relay.guests import limited, trace_of
+from relay.guests import limited, stepped, trace_of
 from relay.journal import State
 
 LOOK_S: Final = 0.05
@@ -212,7 +212,7 @@ class Delivery:
         """What the connector answers, in whatever way."""
         try:
             with left.noted():
-                work = partial(self._connector.deliver, batch)
+                work = partial(stepped, partial(self._connector.deliver, batch), "deliver", connector=self.name)
                 answer = await limited(work, self._settings.timeout, f"lane {self.name}: attempt")
             verdict = judge(len(batch), answer, self._clean)
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@ cancels `open` cuts the attempt under way short. An `open` that takes no notice 
 """
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from relay.api import Connector, Filter, Retry, Unauthorized
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
-from relay.guests import Late, limited, named, text_of, trace_of
+from relay.guests import Late, limited, named, stepped, text_of, trace_of
 
 AGAIN_S: Final = 10.0
 CLOSE_S: Final = 5.0
@@ -34,7 +35,8 @@ class Opener:
         self._guest, self._clean = guest, Redaction(guest.settings).clean
         self._kind = "connector" if isinstance(guest, Connector) else "filter"
         self._name = f"{self._kind} {guest.name}"
-        self._told = log.bind(connector=lane, **({} if isinstance(guest, Connector) else {"filter": guest.name}))
+        self._whose = {"connector": lane} | ({} if isinstance(guest, Connector) else {"filter": guest.name})
+        self._told = log.bind(**self._whose)
         self._open, self._tried = asyncio.Event(), asyncio.Event()
         self._begun, self._left = False, LeftBehind()
         self.problem = ""
@@ -67,7 +69,8 @@ class Opener:
             return
         self._begun = False
         try:
-            await limited(self._guest.release, CLOSE_S, f"{self._name}: close")
+            close = partial(stepped, self._guest.release, "close", **self._whose)
+            await limited(close, CLOSE_S, f"{self._name}: close")
         except Exception as error:
             self._told.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
 
@@ -77,7 +80,8 @@ class Opener:
         self._begun = True
         try:
             with self._left.noted():
-                await limited(self._guest.open, limit, f"{self._name}: open")
+                work = partial(stepped, self._guest.open, "open", **self._whose)
+                await limited(work, limit, f"{self._name}: open")
         except Exception as error:
             late = isinstance(error, Late)
             problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)

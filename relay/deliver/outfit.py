@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live import LiveLane
-from relay.guests import is_same, limited, reason_of
+from relay.guests import is_same, limited, reason_of, stepped
 from relay.journal import Cursor, Journal, State
 from relay.route import Route
 
@@ -120,7 +121,8 @@ async def _doubt(lane: LiveLane) -> str:
     try:
         async with asyncio.timeout(PROBE_S):
             if not (doubt := await lane.tried()):
-                await limited(connector.probe, PROBE_S, f"connector {connector.name}: probe")
+                probe = partial(stepped, connector.probe, "probe", connector=connector.name)
+                await limited(probe, PROBE_S, f"connector {connector.name}: probe")
     except Exception as error:
         why = Redaction(connector.settings).clean(reason_of(error))
         return f"connector {connector.name}: {doubt or why}"

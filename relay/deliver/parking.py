@@ -12,7 +12,7 @@ from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction
 from relay.deliver.meter import Meter
 from relay.deliver.verdict import Verdict
-from relay.guests import trace_of
+from relay.guests import quick, trace_of
 from relay.journal import Parked, State
 from relay.route import Failed
 
@@ -108,7 +108,8 @@ def _why(reasons: Sequence[str]) -> dict[str, str | int]:
 def key_of(connector: Connector, event: Event) -> str | None:
     """What a connector says the event stays in order with; None if it cannot say."""
     try:
-        key = connector.key(event)
+        with quick("key", connector=connector.name):
+            key = connector.key(event)
         return key if key is None or isinstance(key, str) else str(key)
     except UnreadableEvent:  # there is nothing to keep it in order with
         return None

@@ -15,7 +15,7 @@ from relay.config import Redaction
 from relay.deliver.opener import Opener
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
-from relay.guests import limited, text_of, trace_of
+from relay.guests import limited, stepped, text_of, trace_of
 from relay.journal import State
 from relay.journal.erasure import Answer, Erasure
 from relay.journal.erasures import answered, read_erasures, unchanged
@@ -93,8 +93,9 @@ class Telling:
             return judge(len(users), Retry(problem), self._clean), {}
         try:
             with self._left.noted():
-                work, name = partial(self._connector.erase, users), f"connector {self._connector.name}: erase"
-                answer = await limited(work, ERASE_S, name)
+                name, work = self._connector.name, partial(self._connector.erase, users)
+                steps = partial(stepped, work, "erase", connector=name)
+                answer = await limited(steps, ERASE_S, f"connector {name}: erase")
             verdict = judge(len(users), answer, self._clean)
             outcomes = enumerate(answer or ()) if verdict.by_event else ()
             return verdict, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}

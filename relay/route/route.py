@@ -19,7 +19,7 @@ ENOUGH_BYTES: Final = 1 << 20
 ENOUGH_S: Final = 0.02
 """For which filters run at a time: nothing else does meanwhile."""
 
-_type_of: Final = attrgetter("type")
+_type_of, _source_of = attrgetter("type"), attrgetter("source")
 
 
 class Routed(NamedTuple):
@@ -47,7 +47,7 @@ class Route:
 
     def __call__(self, block: Block, *, part: bool = False) -> Routed:
         """Route a block; with `part`, of a block that goes through filters as much as is enough for once."""
-        erased = [kind for kind in block.kinds if not kind.source and kind.is_erased]
+        erased = [kind for kind in block.kinds if kind.is_erased] if "" in map(_source_of, block.kinds) else ()
         routed = self._route(block, erased, part=part)
         return routed._replace(erased=_erased(block, routed.stop)) if erased else routed
 

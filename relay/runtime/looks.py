@@ -31,7 +31,7 @@ from relay.config import Config, Redaction
 from relay.deliver import Fleet
 from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
-from relay.guests import contained, named, text_of
+from relay.guests import named, quick, text_of
 from relay.ingest import Ingest
 from relay.ingest.intake import Intake
 from relay.journal import Journal
@@ -214,7 +214,7 @@ def _state(lane: LiveLane) -> tuple[State, Literal["admin", "destination"] | Non
 def _notice(connector: Connector) -> str:
     """What a connector says that admins should know, without secrets."""
     try:
-        with contained():
+        with quick("notice", connector=connector.name):
             said = connector.notice
     except Exception as error:  # a property of a plugin
         said = f"its notice cannot be read: {named(error)}"
