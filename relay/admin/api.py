@@ -83,9 +83,9 @@ class Api:
         finally:
             self._taps -= 1
 
-    async def reload(self, _: web.Request) -> web.StreamResponse:
-        """Go over to the configuration as it is on disk."""
-        reloaded = await self._control.reload()
+    async def reload(self, request: web.Request) -> web.StreamResponse:
+        """Go over to the configuration as it is on disk, or see whether that can be done."""
+        reloaded = await self._control.reload(dry_run=request.query.get("dry_run") == "true")
         return answer({"ok": reloaded.ok, "said": reloaded.said})
 
     async def forget(self, request: web.Request) -> web.StreamResponse:

@@ -36,8 +36,9 @@ class Control(Protocol):
     async def status(self) -> Status:
         """How everything is now."""
 
-    async def reload(self) -> Reload:
-        """Go over to the configuration as it is on disk now; a second one waits its turn."""
+    async def reload(self, *, dry_run: bool = False) -> Reload:
+        """Go over to the configuration as it is on disk now; a second one waits its turn. `dry_run`: only see whether
+        that can be done."""
 
     def tap(self, at: str, entries: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Lines of NDJSON of the events that pass at "ingest", or at a connector behind its filters. Raises

@@ -1,8 +1,10 @@
 """`relay check`: every mistake of the configuration at once, before the daemon meets it."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,24 @@ BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found; `loaded` is None if the configuration could not be loaded."""
+
+    loaded: Loaded | None
+    mistakes: Sequence[Mistake]
+    warnings: Sequence[Mistake]
+    untried: Sequence[str] = ()
+    """Tables of which nothing could be made."""
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """As JSON has it."""
+        more = {"untried": [*self.untried]} if self.untried else {}
+        mistakes, warnings = [*map(asdict, self.mistakes)], [*map(asdict, self.warnings)]
+        return {"ok": not mistakes, "mistakes": mistakes, "warnings": warnings, **more}
+
+
 @click.command
 @click.argument("folder", metavar="[DIR]", required=False, type=CONF)
 @click.option("--conf", metavar="DIR", type=CONF, help="The same as DIR.")
@@ -46,13 +66,13 @@ def check(
     if folder and conf:
         raise click.UsageError("the folder is given twice: as DIR and as --conf")
     given = folder or conf
-    loaded, mistakes, warnings = _checked([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
+    with redirect_stdout(sys.stderr):  # what plugins print is not what was asked for
+        found = _checked([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
     if as_json:
-        found = {"ok": not mistakes, "mistakes": [*map(asdict, mistakes)], "warnings": [*map(asdict, warnings)]}
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found.plain, indent=2))
     else:
-        click.echo(report(mistakes, warnings) + (f"\n{_summary(loaded)}" if loaded else ""))
-    ctx.exit(BAD_CONFIGURATION if mistakes else 0)
+        click.echo("\n".join([report(found.mistakes, found.warnings), *_summary(found)]))
+    ctx.exit(BAD_CONFIGURATION if found.mistakes else 0)
 
 
 def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
@@ -72,26 +92,27 @@ def left_out(found: Sequence[Mistake], noun: str) -> list[str]:
     return [f"and {counted(more, f'more {noun}')}, see relay check --json"] if more > 0 else []
 
 
-def _checked(
-    folders: Sequence[Path], plugin_folders: Sequence[Path]
-) -> tuple[Loaded | None, Sequence[Mistake], Sequence[Mistake]]:
+def _checked(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked:
     try:
         loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
     except ConfigError as error:
-        return None, error.mistakes, error.warnings
-    if unmade := find_unmade(loaded.config, Path(state_folder())):
-        return None, mistakes_of(unmade), loaded.warnings
-    return loaded, (), loaded.warnings
+        return Checked(None, error.mistakes, error.warnings)
+    unmade = find_unmade(loaded.config, Path(state_folder()))
+    return Checked(loaded, mistakes_of(unmade.failures), loaded.warnings, unmade.untried)
 
 
 def _told(mistake: Mistake) -> str:
     return f"{mistake}\n{mistake.line:>6} | {mistake.excerpt}" if mistake.excerpt else str(mistake)
 
 
-def _summary(loaded: Loaded) -> str:
-    config = loaded.config
-    tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
-    return "good: " + ", ".join(counted(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
+def _summary(found: Checked) -> Iterator[str]:
+    """What is configured, if all of it is good; and what of it could not be looked at whole."""
+    if found.loaded and not found.mistakes:
+        config, loaded = found.loaded.config, found.loaded
+        tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
+        yield "good: " + ", ".join(counted(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
+    if found.untried:
+        yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"
 
 
 def _off(kind: str, loaded: Loaded) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from relay.api import Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
 from relay.config.contract import check_made
@@ -25,6 +25,14 @@ class Failure:
     kind: str
     table: Configured[Any, Any]
     error: Exception
+
+
+class Unmade(NamedTuple):
+    """What cannot be made of a configuration."""
+
+    failures: Sequence[Failure]
+    untried: Sequence[str]
+    """Tables such as "connector.heap" that were not tried: they have secrets that cannot be read here."""
 
 
 class NotMade(Exception):
@@ -61,17 +69,25 @@ def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: 
     return {name: made for name, made in found.items() if made is not None}
 
 
-def find_unmade(config: Config, folder: Path) -> list[Failure]:
-    """What cannot be made of a configuration; what has secrets that cannot be read here is not tried."""
-    making = _Making()
-    for source in config.sources.values():
+def find_unmade(config: Config, folder: Path) -> Unmade:
+    """Try to make everything that a configuration names, but for what has secrets that cannot be read here."""
+    making, untried = _Making(), []
+    for name, source in config.sources.items():
         if _is_whole(source):
             making.source(source)
+        else:
+            untried.append(f"source.{name}")
     for name, connector in config.connectors.items():
-        tables: list[Configured[Any, Any]] = [connector, *(config.filters[step] for step in connector.settings.filters)]
-        if all(map(_is_whole, tables)):
+        filters = {step: config.filters[step] for step in connector.settings.filters}
+        unread = [f"filter.{step}" for step, table in filters.items() if not _is_whole(table)]
+        unread += [] if _is_whole(connector) else [f"connector.{name}"]
+        untried += unread
+        if not unread:
             making.connector(config, name, folder)
-    return making.failures
+        for step, table in filters.items() if unread else ():
+            if f"filter.{step}" not in unread:
+                making.filter(table)
+    return Unmade(making.failures, [*dict.fromkeys(untried)])
 
 
 def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:

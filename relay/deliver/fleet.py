@@ -128,6 +128,11 @@ class Fleet:
         await self._look_again()
         return replace(changes, doubts=await doubts([self._lanes[name] for name in made]))
 
+    def try_change(self, config: Config) -> None:
+        """Make what `change` would make, and leave all as it is. Raises ConfigError."""
+        changes = compare(self._plans, plans(config))
+        self._outfitter.make(config, (*changes.added, *changes.changed))
+
     async def _places(self, wanted: Mapping[str, Plan]) -> dict[str, Place]:
         """Where lanes begin that do not run. Raises sqlite3.Error."""
         pauses = await self._state.pauses()

@@ -75,8 +75,8 @@ class Daemon:
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
-        self._asked = asyncio.Queue[asyncio.Future[Reloaded]]()
-        """Who waits for a reload."""
+        self._asked = asyncio.Queue[tuple[asyncio.Future[Reloaded], bool]]()
+        """Who waits for a reload, and whether for a dry run of it."""
 
     async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
         """Do it until `stop` or, if there is nothing to do but to drain, until that is done; `hangup`: a reload was
@@ -168,25 +168,40 @@ class Daemon:
         except TlsError as error:
             raise StartError(str(error)) from error
 
-    async def reload(self) -> Reloaded:
+    async def reload(self, *, dry_run: bool = False) -> Reloaded:
         """Go over to the configuration as it is on disk now. What has not changed goes on untouched; if anything is
-        wrong, everything does. A second reload waits its turn; whoever asked may go away meanwhile."""
-        return await self._ask_reload()
+        wrong, everything does. A second reload waits its turn; whoever asked may go away meanwhile. `dry_run`: only see
+        whether it can be done."""
+        return await self._ask_reload(dry_run=dry_run)
 
-    def _ask_reload(self) -> asyncio.Future[Reloaded]:
+    def _ask_reload(self, *, dry_run: bool = False) -> asyncio.Future[Reloaded]:
         future = asyncio.get_running_loop().create_future()
-        self._asked.put_nowait(future)
+        self._asked.put_nowait((future, dry_run))
         return future
 
     async def _keep_reloading(self) -> None:
         while True:
-            future = await self._asked.get()
-            await self._notify.reloading()
-            async with self._view.changing:
-                outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload))
-            await self._notify.ready(self._pulse.status())
+            future, dry_run = await self._asked.get()
+            outcome = await guarded(self._try_reload() if dry_run else self._reload_in_turn())
             if not future.done():
                 future.set_result(outcome)
+
+    async def _reload_in_turn(self) -> Reloaded:
+        await self._notify.reloading()
+        async with self._view.changing:
+            outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload))
+        await self._notify.ready(self._pulse.status())
+        return outcome
+
+    async def _try_reload(self) -> Reloaded:
+        """Whether a reload can be done: all is made that it would make, and let go."""
+        try:
+            new = await ADMIN.run(self._load)
+            sources_of(new)
+            self._fleet.try_change(new)
+        except ConfigError as error:
+            return refused(error.mistakes)
+        return Reloaded(ok=True, said=[])
 
     async def _reload(self) -> Reloaded:
         try:

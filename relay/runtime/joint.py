@@ -35,6 +35,7 @@ AGAIN_S: Final = 0.5
 PIECES: Final = 4
 """How much of a live tap waits for who reads it: beyond that the workers leave events out, and count them."""
 GONE: Final = (aiohttp.ClientError, OSError)
+TORN: Final = "other workers have gone over to it already: mend that, and reload again"
 
 
 class Running(Protocol):
@@ -115,20 +116,30 @@ class JointView:
         memory = 0 if away else seen.memory
         return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
 
-    async def reload(self) -> Reloaded:
-        """Have all workers go over to the configuration as it is on disk now, the first one first: where that refuses
-        it, so would the others, and they are not asked. A second reload waits its turn."""
+    async def reload(self, *, dry_run: bool = False) -> Reloaded:
+        """Have all workers go over to the configuration as it is on disk now, once each of them has made what it takes:
+        if one cannot, none does. A second reload waits its turn. `dry_run`: only see whether it can be done."""
         async with self._reloading:
-            return await guarded(in_full(self, self._reload_all))
+            return await guarded(self._ask_all(dry_run=True) if dry_run else in_full(self, self._reload_all))
+
+    async def _ask_all(self, *, dry_run: bool = False) -> Reloaded:
+        """Have the workers reload one after the other, as long as none refuses."""
+        said: dict[str, None] = {}
+        first, *others = [one.worker for one in self._workers if not one.over]
+        for worker in (first, *others):
+            found = await self._reload(worker, dry_run=dry_run)
+            if not found.ok:
+                torn = [] if dry_run or worker is first else [TORN]
+                return Reloaded(ok=False, said=[*found.said, *torn])
+            said |= dict.fromkeys(line for line in found.said if line != NOTHING)
+        return Reloaded(ok=True, said=[*said])
 
     async def _reload_all(self) -> Reloaded:
-        first, *others = [one.worker for one in self._workers if not one.over]
-        found = [await self._reload(first)]
-        if found[0].ok:
-            found += [await self._reload(worker) for worker in others]
-        said = [line for one in found for line in one.said if line != NOTHING]
-        if not all(one.ok for one in found):
-            return Reloaded(ok=False, said=[*dict.fromkeys(said)])
+        tried = await self._ask_all(dry_run=True)
+        done = await self._ask_all() if tried.ok else tried
+        if not done.ok:
+            return done
+        said = [*done.said]
         with suppress(ConfigError):  # it has been changed once more
             new = await ADMIN.run(self._load)
             self._restart = waiting(self._used, new)
@@ -136,9 +147,10 @@ class JointView:
             self.config = new
         return Reloaded(ok=True, said=[*dict.fromkeys(said)] or [NOTHING])
 
-    async def _reload(self, worker: Worker) -> Reloaded:
+    async def _reload(self, worker: Worker, *, dry_run: bool) -> Reloaded:
+        url = f"http://worker/reload?dry_run={str(dry_run).lower()}"
         try:
-            async with _session(worker, None) as session, session.post("http://worker/reload") as answer:
+            async with _session(worker, None) as session, session.post(url) as answer:
                 return msgspec.json.decode(await answer.read(), type=Reloaded)
         except GONE:
             away = f"warning: worker {worker.number} is away; it begins with the configuration that it finds"

@@ -70,8 +70,8 @@ async def supervise(config: Config, load: Load, state: Path) -> None:
     """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again. Raises StartError, ConfigError."""
     stop = asyncio.Event()
     on_signal(stop.set)
-    if unmade := find_unmade(config, state):
-        raise ConfigError(mistakes_of(unmade))
+    if failures := find_unmade(config, state).failures:
+        raise ConfigError(mistakes_of(failures))
     passed = inherited()
     sockets = _bound(config) if passed is None else [passed] * config.runtime.workers
     try:

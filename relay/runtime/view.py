@@ -32,7 +32,7 @@ class View:
         looks: Looks,
         fleet: Fleet,
         journal: Journal,
-        reload: Callable[[], Coroutine[Any, Any, Reloaded]],
+        reload: Callable[..., Coroutine[Any, Any, Reloaded]],
         *,
         alone: bool,
     ) -> None:

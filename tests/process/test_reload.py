@@ -27,6 +27,21 @@ class Chat(Connector, type="chat"):
     async def deliver(self, batch):
         pass
 """
+MOODY = """
+from relay.api import Connector, ConnectorSettings
+
+class Moody(Connector, type="moody"):
+    class Settings(ConnectorSettings):
+        mood: str = "good"
+
+    @property
+    def writes(self):
+        if self.settings.mood == "bad" and self.worker == %d:
+            raise RuntimeError("moody")
+
+    async def deliver(self, batch):
+        pass
+"""
 
 
 class Watched(Destination):
@@ -301,6 +316,35 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any)
     (daemon.plugins / "chat.py").write_text(PLUGIN)
     assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
     assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: Any, workers: int) -> None:
+    """The last worker alone fails, after the connector is made. Looked at: what is removed, added and changed beside
+    it; other ways of failing have their tests in test_starting and test_plugin_contract."""
+    (daemon.plugins / "moody.py").write_text(MOODY % (workers - 1))
+    daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
+    daemon.configure("10-source", SOURCE)
+    daemon.configure("20-moody", '[connector.moody]\ntype = "moody"')
+    async with Watched() as kept:
+        hook(daemon, "kept", kept.url)
+        hook(daemon, "leaves", kept.url + "?leaves")
+        await daemon.start()
+        daemon.configure("20-moody", '[connector.moody]\ntype = "moody"\nmood = "bad"')
+        (daemon.conf / "20-leaves.toml").unlink()
+        hook(daemon, "kept", kept.url + "?changed")
+        hook(daemon, "added", kept.url + "?added")
+        code, _, error = await relay(daemon, "reload")
+        assert (code, "20-moody.toml:1: connector.moody: cannot be made: RuntimeError: moody" in error) == (78, True)
+        lanes = orjson.loads((await relay(daemon, "status", "--json"))[1])["lanes"]
+        assert sorted(lane["connector"] for lane in lanes) == ["kept", "leaves", "moody"]
+        for number in range(10):
+            assert (await daemon.post(numbered(number)))[0] == 202
+        await kept.received(20)
+        assert {request.target for request in kept.requests} == {"/", "/?leaves"}
+        daemon.configure("20-moody", '[connector.moody]\ntype = "moody"')
+        assert (await relay(daemon, "reload"))[0] == 0
+        assert await daemon.stop() == 0
 
 
 async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:

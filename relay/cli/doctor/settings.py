@@ -7,6 +7,7 @@ from typing import Final
 
 from relay.cli.check import SHOWN, left_out
 from relay.cli.doctor.finding import Finding, Installation
+from relay.config import find_unmade, mistakes_of
 
 PUBLIC: Final = ("certificate", "client_ca")
 """Settings that refer to a file as to a secret, though it is none."""
@@ -25,6 +26,12 @@ def configuration(it: Installation) -> Iterator[Finding]:
     for more in left_out(it.warnings, "warning"):
         yield Finding("warning", "configuration", more)
     if it.loaded:
+        unmade = find_unmade(it.config, it.state)
+        for mistake in mistakes_of([one for one in unmade.failures if one.kind != "connector"]):  # those are probed
+            yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
+        if unmade.untried:
+            said = f"not made, as their secrets cannot be read here: {', '.join(unmade.untried)}"
+            yield Finding("ok", "configuration", said)
         kinds = {"sources": it.config.sources, "connectors": it.config.connectors, "filters": it.config.filters}
         yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
 
