@@ -52,17 +52,17 @@ Status = Annotated[str, AfterValidator(_status), WithJsonSchema({"type": "string
 class BatchSettings(Settings):
     """When a batch is full: at `events` events or `size` bytes, or once its first event has waited for `age`."""
 
-    events: int = Field(1000, ge=1, le=100_000)
-    size: ByteSize = Field(1 << 20, ge=1)
-    age: Duration = Field(0.003, le=3600)
+    events: int = Field(default=1000, ge=1, le=100_000)
+    size: ByteSize = Field(default=1 << 20, ge=1)
+    age: Duration = Field(default=0.003, le=3600)
 
 
 class RetrySettings(Settings):
     """Full jitter: before attempt n + 1 a random wait of 0 to min(`max`, `first` * 2^(n-1))."""
 
-    first: Duration = Field(1.0, gt=0)
-    max: Duration = Field(300.0, gt=0)
-    give_up_after: Duration = Field(0.0, ge=0)
+    first: Duration = Field(default=1.0, gt=0)
+    max: Duration = Field(default=300.0, gt=0)
+    give_up_after: Duration = Field(default=0.0, ge=0)
     """Events that could not be delivered for so long are parked; 0: never, they are tried for ever. A destination that
     does not accept us at all (a pause) does not count."""
 
@@ -77,7 +77,7 @@ class ConnectorSettings(Settings):
 
     type: str
     enabled: bool = True
-    from_: StartAt = Field("now", alias="from")
+    from_: StartAt = Field(default="now", alias="from")
     """Where a connector that never ran before begins."""
     events: EventSelection = ("*",)
     """Groups, channels, exact types or globs; a leading ! excludes; left out: everything but `cohort.Change`."""
@@ -85,15 +85,15 @@ class ConnectorSettings(Settings):
     """Names of [filter.*] tables, in the order in which they are applied."""
     batch: BatchSettings = BatchSettings()
     retry: RetrySettings = RetrySettings()
-    timeout: Duration = Field(30.0, gt=0, le=3600)
+    timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """After so long a delivery without an answer counts as failed and is tried again."""
-    open_timeout: Duration = Field(30.0, gt=0, le=3600)
+    open_timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """After so long a connector that is not ready (`open`) counts as failed and is opened once more."""
-    concurrency: int = Field(4, ge=1, le=256)
+    concurrency: int = Field(default=4, ge=1, le=256)
     """Batches on their way at the same time."""
-    window: int = Field(10_000, ge=1)
+    window: int = Field(default=10_000, ge=1)
     """Events at most beyond the saved cursor: what can be sent again after a crash."""
-    memory: ByteSize = Field(16 << 20, ge=1)
+    memory: ByteSize = Field(default=16 << 20, ge=1)
     """Bytes of events, objects included, that are on their way or wait for an earlier one of their key; never less than
     `concurrency` batches."""
     answers: dict[Status, Literal["deliver", "retry", "reject", "pause"]] = Field(default_factory=dict)
@@ -102,7 +102,7 @@ class ConnectorSettings(Settings):
     """A field (a dotted path such as `user.user_id`): events that have the same value there are delivered in order."""
     after_parked: Literal["deliver", "park"] = "deliver"
     """What becomes of those behind one that had to be parked."""
-    rate: Rate = Field(0, ge=0)
+    rate: Rate = Field(default=0, ge=0)
     """Events per second at most; 0 is no limit."""
 
 

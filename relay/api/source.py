@@ -98,11 +98,11 @@ class SourceSettings(Settings):
     """Where on the ingest listener the sender posts to; each source has its own."""
     tokens: tuple[BearerToken, ...] = ()
     """Bearer tokens, any of which is accepted (several: for rotation); none: everybody may send."""
-    dedupe: Duration = Field(0.0, ge=0, le=WEEK_S)
+    dedupe: Duration = Field(default=0.0, ge=0, le=WEEK_S)
     """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""
     allow: NetworkList = Networks()
     """From where requests are taken, 403 for all others; empty: from everywhere."""
-    rate: Rate = Field(0, ge=0)
+    rate: Rate = Field(default=0, ge=0)
     """Events per second at most, 429 beyond; 0 is no limit."""
 
     @property
