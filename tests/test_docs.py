@@ -229,6 +229,14 @@ def options(command: click.Command) -> set[str]:
     return {name for param in found for name in (*param.opts, *param.secondary_opts) if name.startswith("--")}
 
 
+def test_every_command_that_reads_the_configuration_takes_plugins() -> None:
+    for name in COMMANDS:
+        command = relay.get_command(click.Context(relay), name)
+        assert command
+        for one in leaves(command):
+            assert {"--conf", "--plugins"} & options(one) != {"--conf"}, f"{name} {one.name}"
+
+
 def test_every_link_into_the_repository_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -29,6 +29,16 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
     [
         (True, {}, "working; nothing pending"),
         (
+            True,
+            {"pending": 5, "oldest_pending": NOON - 3600, "batch_wait": 3600.0},
+            "working; 5 pending, the oldest for 1h 0m",
+        ),
+        (
+            False,
+            {"pending": 5, "oldest_pending": NOON - 3660, "batch_wait": 3600.0},
+            "behind; 5 pending, the oldest for 1h 1m",
+        ),
+        (
             False,
             PAUSED | {"last_error": error("HTTP 401: no", 401)},
             "paused after 401 at 10:02 UTC; 12,340 pending; check the token in 60-heap.toml;"
