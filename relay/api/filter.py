@@ -23,7 +23,7 @@ class FilterSettings(Settings):
     """Settings of every filter; a filter type adds its own."""
 
     type: str
-    open_timeout: Duration = Field(30.0, gt=0, le=3600)
+    open_timeout: Duration = Field(default=30.0, gt=0, le=3600)
     """After so long a filter that is not ready (`open`) counts as failed and is opened once more."""
 
 

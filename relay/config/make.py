@@ -86,7 +86,7 @@ def find_unmade(config: Config, folder: Path) -> Unmade:
             making.connector(config, name, folder)
         for step, table in filters.items() if unread else ():
             if f"filter.{step}" not in unread:
-                making.filter(table)
+                making.filter(table, folder)
     return Unmade(making.failures, [*dict.fromkeys(untried)])
 
 
