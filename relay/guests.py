@@ -20,7 +20,7 @@ from relay.words import REASON_CHARS
 
 T = TypeVar("T")
 
-HEED_S: Final = 2.0
+HEED_S: Final = 1.0
 """Seconds that work has to end after it was cancelled."""
 TRACE_CHARS: Final = 20_000
 """Of a traceback that is logged."""
@@ -199,19 +199,19 @@ def is_same(one: object, other: object) -> bool:
         return False
 
 
-async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str) -> T:
-    """Have a guest's work done in a task of its own, in so many seconds. It ends in time or is ended, also if this is
-    cancelled. What it returns or raises after it was told to end does not count.
+async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, heed: float = HEED_S) -> T:
+    """Have a guest's work done in a task of its own, in so many seconds. It ends in time or is told to end, also if
+    this is cancelled, and has `heed` seconds for that. What it returns or raises then does not count.
 
     Raises Late, and what the guest raises, which is an Exception."""
     task = asyncio.get_running_loop().create_task(_done(work, seconds), name=name)  # a TaskGroup would wait for it
     try:
         await asyncio.wait((task,), timeout=seconds)
     except asyncio.CancelledError:
-        await _end(task)
+        await _end(task, heed)
         raise
     if not task.done():
-        await _end(task)
+        await _end(task, heed)
         raise Late
     if task.cancelled():
         raise Escape("CancelledError: the work has cancelled itself (a plugin must not do that)")
@@ -234,11 +234,11 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _end(task: asyncio.Task[Any]) -> None:
+async def _end(task: asyncio.Task[Any], heed: float) -> None:
     task.add_done_callback(_retrieve)
     task.cancel()
     try:
-        await asyncio.wait((task,), timeout=HEED_S)
+        await asyncio.wait((task,), timeout=heed)
     finally:
         if not task.done():
             with suppress(BaseException):  # whatever it says to that

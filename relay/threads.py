@@ -50,8 +50,8 @@ class LeftAlone(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process, without waiting for threads that hang."""
+def leave(code: int, *, at_once: bool = False) -> NoReturn:
+    """End the process, without waiting for threads that hang; `at_once`: without taking anything apart."""
     for pool in (ADMIN, JOURNAL_READS, UNPACKING):
         pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + GRACE_S
@@ -60,6 +60,7 @@ def leave(code: int) -> NoReturn:
         thread.join(max(0.0, deadline - time.monotonic()))
     if stuck := sorted(thread.name for thread in others if thread.is_alive()):
         log.warning("threads do not end, relay stops without them", threads=stuck)
+    if stuck or at_once:
         logging.shutdown()  # writes what waits
         os._exit(code)
     sys.exit(code)

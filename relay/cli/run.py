@@ -3,9 +3,9 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import structlog
@@ -43,17 +43,20 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     raise_descriptor_limit()
     if told is None:
         _tell(loaded.warnings)
+    loop, code = _make_loop(), 0
     try:
-        _run(loaded.config, lambda: load(folders, registry).config, Path(os.path.realpath(state)), told)
+        main = _main(loaded.config, lambda: load(folders, registry).config, Path(os.path.realpath(state)), told)
+        runtime.run_main(loop, main)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
-        leave(1)
+        code = 1
     except ConfigError:
+        runtime.end_tasks(loop)
         raise
     except Exception as error:
         log.error("relay ends by a bug of its own", exc_info=error)
-        leave(1)
-    leave(0)
+        code = 1
+    leave(code, at_once=not runtime.end_tasks(loop))
 
 
 def _tell(warnings: Sequence[Mistake]) -> None:
@@ -64,15 +67,16 @@ def _tell(warnings: Sequence[Mistake]) -> None:
         log.warning("configuration: %s more warnings, see relay check", f"{len(warnings) - WARNINGS:,}")
 
 
-def _run(config: Config, read: Callable[[], Config], state: Path, worker: runtime.Worker | None) -> None:
-    with asyncio.Runner(loop_factory=_make_loop) as runner:
-        if worker is not None:
-            runtime.follow_parent()
-            runner.run(runtime.run(worker.share(config), lambda: worker.share(read()), state, worker))
-        elif _needs_several(config, state):
-            runner.run(runtime.supervise(config, read, state))
-        else:
-            runner.run(runtime.run(config, read, state))
+def _main(
+    config: Config, read: Callable[[], Config], state: Path, worker: runtime.Worker | None
+) -> Coroutine[Any, Any, None]:
+    """What this process does: all of it, one worker's share, or to look after the workers. Raises StartError."""
+    if worker is not None:
+        runtime.follow_parent()
+        return runtime.run(worker.share(config), lambda: worker.share(read()), state, worker)
+    if _needs_several(config, state):
+        return runtime.supervise(config, read, state)
+    return runtime.run(config, read, state)
 
 
 def _needs_several(config: Config, state: Path) -> bool:

@@ -6,9 +6,11 @@ fails, lanes go on until their windows are full and then wait: what could be sen
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +20,7 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
+from relay.deliver.opener import CLOSE_S
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans
 from relay.deliver.replays import Replays
 from relay.deliver.saver import Saver
@@ -26,6 +29,8 @@ from relay.journal.books import books
 from relay.threads import ADMIN
 
 SAVE_S: Final = 0.25
+LEAST_S: Final = 0.5
+"""What connectors have to close, however late it is."""
 LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
 GONE_ADVICE: Final = "configure it again under this name to have them delivered, or forget it (relay forget)"
@@ -58,6 +63,8 @@ class Fleet:
         self.also_needed: Callable[[], int] | None = None
         """From which offset on somebody beside the lanes still needs the journal."""
         self._saver = Saver(journal, state, self._replays)
+        self._until = inf
+        """When a stop should be over, in monotonic seconds."""
 
     @property
     def lanes(self) -> Sequence[LiveLane]:
@@ -160,7 +167,7 @@ class Fleet:
             del self._lanes[lane.name], self._plans[lane.name]
             self._saver.forget(lane.name)
             lane.close()
-            await lane.release()
+        await _release_all(ending, CLOSE_S)
         return {
             lane.name: Place(
                 lane.cursor.copy() if is_saved else await self._outfitter.cursor(lane.name, "now"),
@@ -198,8 +205,8 @@ class Fleet:
         finally:
             for lane in (*self.lanes, *self.replays.values()):
                 lane.close()
-            for lane in self.lanes:
-                await lane.release()
+            left = self._until - time.monotonic()
+            await _release_all(self.lanes, min(CLOSE_S, max(LEAST_S, left)))
 
     async def _save_for_good(self) -> bool:
         """Save the cursors; whether that worked."""
@@ -211,8 +218,10 @@ class Fleet:
             return False
         return True
 
-    def stop(self) -> None:
-        """Begin nothing new."""
+    def stop(self, within: float = inf) -> None:
+        """Begin nothing new. What is under way may go on until `run` is cancelled, but all of the stop should take no
+        longer than so many seconds."""
+        self._until = time.monotonic() + within
         self._stopping.set()
         for lane in self.lanes:
             lane.stop()
@@ -310,3 +319,10 @@ class Fleet:
 
     async def _save(self) -> None:
         await self._saver.save(self.lanes, self.also_needed)
+
+
+async def _release_all(lanes: Iterable[LiveLane], within: float) -> None:
+    """Let go of their connectors and filters, all of them within so many seconds."""
+    async with asyncio.TaskGroup() as group:
+        for lane in lanes:
+            group.create_task(lane.release(within), name=f"lane {lane.name}: let go")

@@ -67,10 +67,11 @@ class LiveLane(Lane):
         problems = [await one.tried() for one in self._openers]
         return next(filter(None, problems), "")
 
-    async def release(self) -> None:
-        """Let go of the connector and of the filters."""
-        for one in self._openers:
-            await one.close()
+    async def release(self, within: float) -> None:
+        """Let go of the connector and of the filters, all of them within so many seconds."""
+        async with asyncio.TaskGroup() as group:
+            for one in self._openers:
+                group.create_task(one.close(within), name=f"lane {self.name}: close")
 
     async def _begin(self) -> None:
         await super()._begin()

@@ -18,6 +18,8 @@ from relay.guests import Late, limited, named, stepped, text_of, trace_of
 
 AGAIN_S: Final = 10.0
 CLOSE_S: Final = 5.0
+HEED_SHARE: Final = 0.2
+"""Of the time to close: for what was told to end."""
 EXPECTED: Final = (OSError, Retry, Unauthorized, TimeoutError)
 """What says by itself what is wrong: all else is logged with its traceback."""
 log = structlog.stdlib.get_logger()
@@ -63,14 +65,14 @@ class Opener:
         await self._tried.wait()
         return self.problem
 
-    async def close(self) -> None:
-        """Close it if it was opened, or half so; whatever happens, this comes to an end."""
+    async def close(self, within: float = CLOSE_S) -> None:
+        """Close it if it was opened, or half so; whatever happens, within so many seconds."""
         if not self._begun:
             return
         self._begun = False
         try:
-            close = partial(stepped, self._guest.release, "close", **self._whose)
-            await limited(close, CLOSE_S, f"{self._name}: close")
+            close, heed = partial(stepped, self._guest.release, "close", **self._whose), within * HEED_SHARE
+            await limited(close, within - heed, f"{self._name}: close", heed)
         except Exception as error:
             self._told.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
 

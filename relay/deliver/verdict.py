@@ -159,10 +159,10 @@ def _refuse(error: UnreadableEvent, batch: Sequence[Event], clean: Callable[[obj
             getattr(event, error.field)
         except UnreadableEvent as same:
             found.append(Refusal(number, clean(same.reason)))
-        else:
-            if event.offset == error.offset:  # the connector has changed it
-                found.append(Refusal(number, clean(error.reason)))
-    return found
+    if found:
+        return found
+    changed = (number for number, event in enumerate(batch) if event.offset == error.offset)  # by the connector
+    return [Refusal(number, clean(error.reason)) for number in changed]
 
 
 def _deferral(numbers: Sequence[int], outcome: Retry | Unauthorized, clean: Callable[[object], str]) -> Deferral:

@@ -23,6 +23,7 @@ from relay.admin import Admin
 from relay.api import Source
 from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources, mistakes_of
 from relay.deliver import Changes, Eraser, Fleet
+from relay.guests import HEED_S
 from relay.ingest import First, Ingest, Others
 from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders
@@ -40,6 +41,8 @@ from relay.threads import ADMIN
 
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
+TO_END_S: Final = HEED_S + 1.0
+"""Of the drain budget: for deliveries that are cut short and take no notice, and for connectors to close."""
 FIRST_S: Final = 5.0
 """What a worker's start waits for the first one."""
 log = structlog.stdlib.get_logger()
@@ -263,15 +266,18 @@ class Daemon:
         return await self._fleet.is_idle() and await self._eraser.is_idle()
 
     async def _end(self, lanes: asyncio.Task[None]) -> None:
-        """Let the deliveries under way end within the budget; a second signal does not wait for them."""
+        """Let the deliveries under way end within the budget, and connectors close; a second signal does not wait for
+        them."""
+        budget = self._config.runtime.drain
 
         def cut_short(why: str) -> None:
             log.warning("deliveries under way are cut short and made again after the next start", reason=why)
             lanes.cancel()
+            self._chores.end()
 
-        self._fleet.stop()
+        self._fleet.stop(budget)
         on_signal(lambda: cut_short("another signal"))
-        done, _ = await asyncio.wait([lanes], timeout=self._config.runtime.drain)
+        done, _ = await asyncio.wait([lanes], timeout=max(budget - TO_END_S, budget / 2))
         if not done:
             cut_short("the drain budget is used up")
 

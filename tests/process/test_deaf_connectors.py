@@ -1,0 +1,160 @@
+"""Connectors that take no notice of being cancelled, or cancel what is not theirs: nothing of it counts as delivered,
+and nobody waits for it.
+
+Looked at beside it: the time limit, stop, reload and erasures, `close`, tasks of a connector's own, several workers.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from relay.admin import LaneStatus, Status
+from relay.cli.main import relay as cli
+from relay.testing import Destination, make_event
+
+PLUGIN = """
+import asyncio, sys
+from relay.api import Connector, ConnectorSettings
+
+CAUGHT = {"cancelled": asyncio.CancelledError, "all": BaseException}
+
+async def deaf(caught):
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except CAUGHT[caught]:
+            pass
+
+class Deaf(Connector, type="deaf"):
+    class Settings(ConnectorSettings):
+        how: str
+
+    async def open(self):
+        if self.settings.how == "own task":
+            self.own = asyncio.create_task(deaf("all"), name="own task of a connector")
+            asyncio.get_running_loop().call_soon(sys.exit, 7)
+            self.other = asyncio.create_task(self.leave())
+
+    async def leave(self):
+        raise SystemExit(8)
+
+    async def deliver(self, batch):
+        how = self.settings.how
+        if how == "swallows":
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                return None
+        if how in CAUGHT:
+            await deaf(how)
+        if how == "cancels itself":
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        if how == "raises it":
+            raise asyncio.CancelledError
+        if how == "awaits a cancelled task":
+            task = asyncio.create_task(asyncio.sleep(3600))
+            task.cancel()
+            await task
+
+    async def close(self):
+        if self.settings.how == "close":
+            await deaf("all")
+"""
+HOW = ["swallows", "cancelled", "all", "cancels itself", "raises it", "awaits a cancelled task", "own task", "close"]
+LATE, ODD = HOW[:3], HOW[3:6]
+HEAD = """
+[source.braze]
+type = "currents"
+path = "/currents"
+[runtime]
+drain = "4s"
+[connector.hook]
+type = "http"
+url = "%s"
+"""
+DEAF = """
+[connector.c%(number)d]
+type = "deaf"
+how = "%(how)s"
+timeout = "%(timeout)s"
+concurrency = 2
+batch = { events = 1 }
+retry = { first = "1ms", max = "50ms" }
+"""
+
+
+def tables(timeout: str) -> str:
+    return "".join(DEAF % {"number": number, "how": how, "timeout": timeout} for number, how in enumerate(HOW))
+
+
+def lanes(daemon: Any) -> dict[str, LaneStatus]:
+    answer = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)])
+    found = {lane.connector: lane for lane in msgspec.json.decode(answer.output, type=Status).lanes}
+    return {how: found[f"c{number}"] for number, how in enumerate(HOW)}
+
+
+def told(daemon: Any, message: str) -> str:
+    return "\n".join(str(line) for line in daemon.logged(message))
+
+
+async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Any) -> None:
+    (daemon.plugins / "deaf.py").write_text(PLUGIN)
+    async with Destination() as hook:
+        daemon.configure("10-all", HEAD % hook.url + tables("100ms"))
+        await daemon.start()
+        for _ in range(3):
+            assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        found = await daemon.until(
+            lambda: lanes(daemon),
+            lambda found: all(sum(found[how].attempts.values()) >= 4 for how in LATE + ODD),
+            within=60,
+        )
+        await hook.received(3, timeout=20)
+        for how in LATE + ODD:
+            assert (found[how].outcomes["delivered"], found[how].pending) == (0, 3), how
+            outcome = "retried" if how in LATE else "bug"
+            assert found[how].attempts == dict.fromkeys(found[how].attempts, 0) | {
+                outcome: sum(found[how].attempts.values())
+            }
+            error = found[how].last_error
+            assert error is not None
+            assert error.reason.startswith("no answer in time" if how in LATE else "bug in the connector: Cancelled")
+        assert found["own task"].outcomes["delivered"] == 3
+        assert told(daemon, "a task of a plugin tried to end relay, which goes on").count("SystemExit") >= 2
+        assert told(daemon, "connector raised").count("CancelledError") >= 3
+        began = time.monotonic()
+        assert await daemon.stop() == 0
+        assert time.monotonic() - began < 4 + 3
+    assert "own task of a connector" in told(daemon, "tasks of plugins do not end, relay stops without them")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_stop_and_a_reload_do_not_wait_for_a_delivery_that_takes_no_notice(daemon: Any, workers: int) -> None:
+    (daemon.plugins / "deaf.py").write_text(PLUGIN)
+    async with Destination() as hook:
+        daemon.configure("10-all", HEAD % hook.url + tables("30m"))
+        daemon.configure("20-workers", f"[runtime]\nworkers = {workers}\n" if workers > 1 else "")
+        await daemon.start()
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await hook.received(1, timeout=20)
+        if workers == 1:
+            before = lanes(daemon)
+            daemon.configure("10-all", HEAD % hook.url + tables("40m"))
+            answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
+            assert answer.exit_code == 0, answer.output
+            after = lanes(daemon)
+            for how in LATE:
+                assert (before[how].pending, after[how].pending, after[how].outcomes["delivered"]) == (1, 1, 0)
+        began = time.monotonic()
+        assert await daemon.stop() == 0
+        assert time.monotonic() - began < 4 + 3
+        assert not daemon.logged("workers do not stop, are killed")
+    if workers == 1:
+        books = daemon.ledger()
+        for number, how in enumerate(HOW):
+            assert books[f"c{number}"].counts.delivered == (0 if how in LATE + ODD else 1), how
