@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 import structlog
@@ -43,19 +43,23 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     raise_descriptor_limit()
     if told is None:
         _tell(loaded.warnings)
-    loop, code = _make_loop(), 0
+    loop = _make_loop()
     try:
         main = _main(loaded.config, lambda: load(folders, registry).config, Path(os.path.realpath(state)), told)
         runtime.run_main(loop, main)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
-        code = 1
+        _leave(1, loop)
     except ConfigError:
         runtime.end_tasks(loop)
         raise
     except Exception as error:
         log.error("relay ends by a bug of its own", exc_info=error)
-        code = 1
+        _leave(1, loop)
+    _leave(0, loop)
+
+
+def _leave(code: int, loop: asyncio.AbstractEventLoop) -> NoReturn:
     leave(code, at_once=not runtime.end_tasks(loop))
 
 
