@@ -25,6 +25,8 @@ WEEK_S: Final = 7 * 86400.0
 UNREADABLE_AT_MOST: Final = 1000
 """Entries of one body that are parked one by one; a body with more of them is refused as a whole."""
 TYPE_CHARS: Final = 256
+FIELDS_REMEMBERED: Final = 16
+"""Pairs of names of fields for which a source keeps kinds."""
 KINDS_REMEMBERED: Final = 4096
 """Distinct event types a source keeps in memory; a sender that invents types for ever costs no more than this."""
 
@@ -197,6 +199,8 @@ class Source(Plugin):
         """The kinds of this source's events by type, for many of them at once: `kinds[type]`. The names are those of
         fields at the top level of each event."""
         if (kinds := self._kinds.get((id_field, time_field))) is None:
+            if len(self._kinds) >= FIELDS_REMEMBERED:
+                self._kinds.clear()
             kinds = self._kinds[id_field, time_field] = Kinds(self.name, id_field, time_field)
         return kinds
 
