@@ -53,6 +53,7 @@ class Sieve(Filter, type="sieve"):
         secret: Secret
 
     def apply(self, event):
+        self.log.warning(f"filter has {self.settings.secret.reveal()}")
         raise ValueError(f"{self.settings.secret.reveal()} is my secret")
 
 class Sink(Connector, type="sink"):
@@ -109,6 +110,7 @@ async def test_no_answer_reason_line_or_notice_has_a_secret_and_all_of_them_end(
     assert "... is my secret" in told
     assert await daemon.stop() == 0
     assert not daemon.logged("log lines were dropped")
+    assert {line["filter"] for line in daemon.logged("filter has ...")} == {"sieve"}
     lines = [line for line in daemon.logs if line["message"] in ("got ...", "has ...")]
     assert [line.get("value") for line in lines] == [None, [{"inner": "..."}]]
     assert [line["exception"].rpartition("\n")[2] for line in daemon.logged("failed")] == ["ValueError: ..."] * 2
