@@ -681,6 +681,37 @@ def test_segments_whose_changes_nobody_takes_are_a_warning(tmp_path, connector, 
     assert [one for one in told if "cohort" in one] == ([] if taken else [expected])
 
 
+def test_types_that_filters_make_are_known_to_the_connector_behind_them(tmp_path):
+    """Looked at: what a connector takes, and its tables by event type."""
+    plugin = """
+from relay.api import Connector, ConnectorSettings, Event, Filter
+
+class Takes(Connector, type="takes"):
+    takes, by_type = ("shop.Item",), ("names",)
+
+    class Settings(ConnectorSettings):
+        names: dict[str, str] = {}
+
+    async def deliver(self, batch):
+        pass
+
+class Makes(Filter, type="makes"):
+    makes = ("shop.Item",)
+"""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "item.py").write_text(plugin)
+    registry = Registry.discover([tmp_path / "plugins"])
+    source = "[source.s]\ntype = 'json'\npath = '/s'\ntokens = [{ env = 'PATH' }]\n[filter.made]\ntype = 'makes'\n"
+    table = "[connector.c]\ntype = 'takes'\nevents = ['users.*']\nnames = { 'shop.Item' = 'Item' }\n"
+    (tmp_path / "conf.d").mkdir()
+    told = warnings(write(tmp_path / "conf.d", a=source, b=table), registry)
+    assert {word for one in told for word in ("nothing will come", "no known event type") if word in one} == {
+        "nothing will come",
+        "no known event type",
+    }
+    assert warnings(write(tmp_path / "conf.d", a=source, b=f"{table}filters = ['made']\n"), registry) == []
+
+
 def test_a_connector_that_will_get_nothing_it_can_use_or_more_is_a_warning(tmp_path):
     table = "type = 'braze_cohorts'\nmode = 'attribute'\ncluster = 'US-01'\nrest_key = { env = 'PATH' }\n"
     events = {"a": "['users.*']", "b": "['*']", "c": "['cohort.*', '!users.*']", "d": "['cohort.Change']"}

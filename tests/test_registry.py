@@ -198,6 +198,19 @@ def test_a_drop_in_of_another_user_is_refused(folder):
     assert "belongs to neither root nor" in info(Registry.discover([folder]), "talk").error
 
 
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [
+        ("async def apply(self, event): pass", "apply has to be a plain function, not async"),
+        ("def open(self): pass", "open has to be async"),
+        ("def close(self): pass", "close has to be async"),
+    ],
+)
+def test_a_filter_whose_methods_are_of_the_wrong_kind_is_told_at_once(folder, method, wrong):
+    (folder / "sieve.py").write_text(f"from relay.api import Filter\nclass F(Filter, type='sieve'):\n    {method}\n")
+    assert info(Registry.discover([folder]), "sieve").error == f"TypeError: filter type sieve: F.{wrong}"
+
+
 def test_installed_plugins_are_loaded_one_by_one(installed):
     installed("relay-chat", chat=CONNECTOR.format(type="chat"), broken="1 / 0")
     registry = Registry.discover([])

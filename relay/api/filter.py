@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
 
 from pydantic import Field
 
@@ -42,6 +43,14 @@ class Filter(Plugin):
 
     folder: Path
     """relay's state folder, from `open` on; relative paths in settings start here."""
+
+    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
+        super().__init_subclass__(type=type, **options)
+        if iscoroutinefunction(cls.apply):
+            raise TypeError(f"filter type {type}: {cls.__name__}.apply has to be a plain function, not async")
+        for name in ("open", "close"):
+            if not iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"filter type {type}: {cls.__name__}.{name} has to be async")
 
     def __init__(self, name: str, settings: FilterSettings) -> None:
         self.name = name

@@ -1,5 +1,6 @@
 """`relay trace ID`: where an event is, and what becomes of it in every connector."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -34,8 +35,13 @@ def trace(place: Place, id: str, as_json: bool) -> None:
     if as_json:
         click.echo(one_object([(one.worker, _plain(id, one)) for one in found], id=id))
     else:
-        click.echo("\n".join(_text(hits, several=len(found) > 1)) or f"{printable(id)}: not found")
+        click.echo("\n".join(_text(hits, several=len(found) > 1)) or _not_found(id))
     raise SystemExit(0 if hits else 1)
+
+
+def _not_found(id: str) -> str:
+    whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
+    return f"{printable(id)}: not found" + (f"; is it a part of {printable(whole)}?" if is_part else "")
 
 
 def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:

@@ -107,11 +107,13 @@ def unmatched(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[s
         yield f'"{entry.strip()}" matches no known event type', suggest(named) if left >= 0 else None
 
 
-def useless_events(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find connectors that do not select what their type takes, or more than that."""
+def useless_events(
+    connectors: Mapping[str, Configured[Any, Any]], filters: Mapping[str, Configured[Any, Any]], merged: Merged
+) -> Iterator[Mistake]:
+    """Find connectors that do not select what their type takes, or more than that, unless their filters make it."""
     for name, connector in connectors.items():
         takes, selection = connector.plugin.takes, _selection(connector)
-        if not takes or not connector.settings.enabled:
+        if not takes or not connector.settings.enabled or not _made_by_filters(connector, filters).isdisjoint(takes):
             continue
         listed, path = " and ".join(takes), ("connector", name, "events")
         if not any(map(selection.wants, takes)):
@@ -132,18 +134,28 @@ def untaken_events(
                 yield merged.mistake(("source", name), reason)
 
 
+def _made_by_filters(connector: Configured[Any, Any], filters: Mapping[str, Configured[Any, Any]]) -> set[str]:
+    """The event types that a connector's filters give to events."""
+    steps = [filters[name] for name in connector.settings.filters if name in filters]
+    return {made for step in steps for made in step.plugin.makes}
+
+
 def _selection(connector: Configured[Any, Any]) -> Selection:
     return Selection(without_opt_in(connector.settings.events, connector.plugin.takes))
 
 
 def unknown_keys(
-    connectors: Mapping[str, Configured[Any, Any]], made: Collection[str], merged: Merged
+    connectors: Mapping[str, Configured[Any, Any]],
+    filters: Mapping[str, Configured[Any, Any]],
+    made: Collection[str],
+    merged: Merged,
 ) -> Iterator[Mistake]:
-    """Find event types in tables by event type that are neither known nor made by sources."""
+    """Find event types in tables by event type that are neither known nor made by sources or filters."""
     for name, connector in connectors.items():
+        by_filters = _made_by_filters(connector, filters)
         for setting in connector.plugin.by_type if connector.settings.enabled else ():
             for key in getattr(connector.settings, setting):
-                if key not in TYPES and key not in made:
+                if key not in TYPES and key not in made and key not in by_filters:
                     reason = f'"{key}" is no known event type'
                     yield merged.mistake(("connector", name, setting, key), reason, closest(key, TYPES))
 

@@ -74,14 +74,14 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     check.between_tables()
     check.doubts(named, lacks=not reading.unread)
     traits = crosscheck.traits_by_name(connectors)
-    check.warnings.extend(crosscheck.unknown_keys(connectors, registry.made, merged))
+    check.warnings.extend(crosscheck.unknown_keys(connectors, named["filter"], registry.made, merged))
     check.warnings.extend(crosscheck.files_of_several(traits, merged))
     check.warnings.extend(crosscheck.large_batches(connectors, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
         check.warnings.append(Mistake(reason=more))
     else:
-        check.lacks(sources, connectors)
+        check.lacks(sources, connectors, named["filter"])
         check.warnings.extend(crosscheck.kept_users(connectors, erasure, merged))
         check.warnings.extend(crosscheck.one_worker_for_all(connectors, traits, runtime.workers, merged))
     for kind, tables in named.items():
@@ -223,11 +223,11 @@ class _Check:
         self.warnings.extend(crosscheck.rivalries(self.registry, self.merged))
         self.warnings.extend(crosscheck.broken_plugins(self.registry))
 
-    def lacks(self, sources: Tables, connectors: Tables) -> None:
+    def lacks(self, sources: Tables, connectors: Tables, filters: Tables) -> None:
         """Report what is wrong unless there is more."""
         self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
         self.warnings.extend(crosscheck.unused_filters(self.merged))
-        self.warnings.extend(crosscheck.useless_events(connectors, self.merged))
+        self.warnings.extend(crosscheck.useless_events(connectors, filters, self.merged))
         self.warnings.extend(crosscheck.untaken_events(sources, connectors, self.merged))
         self.warnings.extend(crosscheck.useless_tokens(sources, self.merged))
         self.warnings.extend(crosscheck.idle(self.merged))

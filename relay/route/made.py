@@ -7,6 +7,7 @@ The filters of a route are called for every event, so the usual answers (the eve
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import iscoroutine
 from operator import attrgetter
 from time import perf_counter
 from typing import Any, Final
@@ -16,7 +17,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from relay.api import UNREADABLE, Event, Filter, Kind, is_utf8
 from relay.config import Redaction
-from relay.guests import BLOCKED_S, named, tell_blocked
+from relay.guests import BLOCKED_S, described, named, tell_blocked
 
 MOST_PARTS: Final = 1000
 """That one event may be split into."""
@@ -134,7 +135,8 @@ def _checked(event: Event, made: object) -> Event | Sequence[Event] | None:
 def _check(event: Event, made: object) -> None:
     """Raises Wrong for what is no event, or another one than that at hand."""
     if type(made) is not Event:
-        raise Wrong(f"apply returned {type(made).__name__}, not an event, a list of events, or None")
+        what = described(made) if iscoroutine(made) else type(made).__name__
+        raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
     here = type(made.offset) is int and (made.offset, made.part, made.received) == (
         event.offset,
         event.part,

@@ -12,11 +12,15 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry
+from relay.admin.tracing import traced
+from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, User
 from relay.config import Config, Configured
 from relay.deliver import Fleet
 from relay.journal import Counts, Journal, Limits, State, Which, ledger, mark_parked, parked
 from relay.journal.audit import audit
+from relay.journal.naming import Wanted
+from relay.journal.search import search_all
+from relay.journal.wipe import Wipe
 
 KIND = Kind("shop", "shop.Order")
 
@@ -30,7 +34,10 @@ class Items(Filter, type="items"):
         if Items.fails:
             raise LookupError("no items yet")
         rest = {name: value for name, value in event.data.items() if name != "items"}
-        return [event.with_data(rest | {"item": item}).with_type("shop.Item") for item in event.data["items"]]
+        return [
+            event.with_data(rest | {"item": item, "user": {"user_id": item}}).with_type("shop.Item")
+            for item in event.data["items"]
+        ]
 
 
 class Till(Connector, type="till"):
@@ -124,6 +131,17 @@ async def test_the_refused_parts_of_an_event_are_parked_and_they_alone_are_sent_
         assert {event.type for event in till.taken} == {"shop.Item"}
         assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (2, 0, "o2")]
 
+        (found,) = traced("o0", search_all(tmp_path, tmp_path / "journal", "o0"), bench.config).workers
+        (way,) = found.journal[0].connectors
+        assert way.filters == "split into 4 by items"
+        assert [(one.part, one.id, one.type) for one in way.parts][::3] == [
+            (0, "o0", "shop.Item"),
+            (3, "o0-4", "shop.Item"),
+        ]
+        assert way.state == "parked (part 1: refused: HTTP 400; part 2: refused: HTTP 400)"
+        (found,) = search_all(tmp_path, tmp_path / "journal", "o0-3")
+        assert [(one.offset, one.part, one.reason) for one in found.parked] == [(0, 2, "HTTP 400")]
+
         till.refuses = lambda event: event.data["item"] == "c"
         mark_parked(tmp_path, Which())
         await bench.until(delivered=2, filtered=1, parked=1)
@@ -207,3 +225,18 @@ async def test_an_event_of_which_not_all_parts_have_an_outcome_is_sent_again_aft
         assert [event.id for event in till.taken] == ["o0", "o0-3", "o0-4"]
         assert bench.parked() == [(0, 1, "o0-2")]
     assert before == ["o0", "o0-3"]
+
+
+async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path: Path) -> None:
+    """The event counts as erased only once nothing of it lies parked."""
+    bench = Bench(tmp_path)
+    async with bench.running() as till:
+        till.refuses = lambda event: True
+        await bench.send(["anna", "bob"], ["anna", "anna"])
+        await bench.until(parked=2)
+    state = State(tmp_path)
+    counts = await state.run(Wipe("it", Wanted({1: User("anna")}), {}))
+    state.close()
+    assert counts == Counts(parked=-1, erased=1)
+    assert bench.parked() == [(0, 1, "o0-2")]
+    assert ledger(tmp_path)["it"].counts == Counts(parked=1, erased=1)
