@@ -111,7 +111,7 @@ async def test_headers_of_32_kib_are_taken(tmp_path: Path) -> None:
     """In one line, as an identity token of a load balancer is, and in many."""
     async with running(tmp_path) as relay:
         for more in (
-            b"X-Amzn-Oidc-Data: " + b"j" * (LINE_BYTES - 100) + b"\r\n",
+            b"X-Amzn-Oidc-Data: " + b"j" * ((32 << 10) - 100) + b"\r\n",
             b"".join(b"X-%d: " % n + b"j" * 1000 + b"\r\n" for n in range(32)),
         ):
             whole = GOOD.replace(b"Host: x\r\n", b"Host: x\r\n" + more)
