@@ -62,6 +62,7 @@ def test_digits_stay_text_where_the_setting_is_a_text(conf: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["source", "connector", "filter"])
 def test_every_type_has_its_settings_as_options(kind: str) -> None:
+    """Looked at as well: types of plugins (below), `relay new connector` and `relay send --sample`, in their tests."""
     for name, plugin in Registry.discover([]).types(kind).items():
         told = re.sub(r"\s+", " ", add(kind, name, "--help").output)
         for setting, field in plugin.Settings.model_fields.items():

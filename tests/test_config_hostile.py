@@ -111,6 +111,7 @@ def repeated(text: str) -> str:
     ids=["event types", "same mistake", "no such type", "unknown keys", "unknown tables", "filters", "secrets"],
 )
 def test_thousands_of_mistakes_are_told_in_seconds(tmp_path: Path, registry: Registry, text, number) -> None:
+    """Looked at as well: `names` of `heap`, `erasure.on`, `relay events`, start and reload (test_reload.py)."""
     (tmp_path / "a.toml").write_text(text)
     began = time.monotonic()
     found = told(tmp_path, registry)

@@ -17,6 +17,7 @@ from relay.testing import Destination
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_story_comes_true_and_follows_two_users(name: str, tmp_path: Path) -> None:
+    """Looked at as well: the demo (test_sandbox_demo.py), and the fields that events have (test_sandbox_shapes.py)."""
     told = await play(name, tmp_path)
     assert [one for one in told if not one.good] == []
     assert len([one for one in told if isinstance(one, Step)]) >= 9

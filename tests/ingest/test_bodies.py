@@ -37,6 +37,8 @@ async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
 
 @pytest.mark.parametrize("length", [LENGTH, b"Transfer-Encoding: chunked\r\n"])
 async def test_who_waits_to_be_told_to_go_on_is_told_and_then_answered(relay: Relay, length: bytes) -> None:
+    """Looked at as well: what stands against it (below), the admin API, to which aiohttp says that by itself, and the
+    503 for a worker that is away, which asks for no body."""
     reader, writer = await relay.connect()
     for _ in range(2):
         writer.write(AUTHORIZED + length + EXPECT)
@@ -103,6 +105,8 @@ async def test_a_post_without_a_length_is_411_and_its_body_no_request(relay: Rel
 async def test_bodies_as_clients_pack_them_are_taken(
     relay: Relay, coding: bytes, pack: Callable[[bytes], bytes]
 ) -> None:
+    """Looked at as well: long headers on all listeners (test_strangers.py), the admin API, where aiohttp unpacks,
+    and answers of destinations (tests/plugins/test_http_answers.py)."""
     packed = pack(BODY)
     head = AUTHORIZED + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (coding, len(packed))
     assert b'"accepted":1' in await relay.ask(head + packed)

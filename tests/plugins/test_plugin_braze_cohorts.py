@@ -593,7 +593,8 @@ async def test_attributes_of_users_who_exist(tmp_path: Path, style: str) -> None
 async def test_users_whom_braze_cannot_find_by_their_kind_of_id_are_left_out_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Device ids for attributes, e-mail addresses for cohorts; neither parks the change of the others."""
+    """Device ids for attributes, e-mail addresses for cohorts; neither parks the change of the others. Looked at as
+    well: aliases, which both take, and who is brought to another Braze. Arrays and names of attributes are below."""
     users = [*named("a", "b"), Profile("c", email="c@example.com")]
     for mode, lost, kept in (("attribute", "device_id", {"a", "c"}), ("cohort", "email", {"a"})):
         folder = tmp_path / mode

@@ -125,6 +125,8 @@ async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Any, workers:
 async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(
     daemon: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Looked at as well: an `open()` that hangs (above) or raises anything (test_unruly_plugins.py), a damaged relay.db
+    (test_lost_state.py)."""
     monkeypatch.setenv("PARTNER_KEY", "not-a-secret")
     (daemon.state / "cohorts").mkdir(parents=True)
     (damaged := daemon.state / "cohorts" / "cohorts.db").write_bytes(b"no database" * 1000)
