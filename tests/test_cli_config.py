@@ -373,7 +373,8 @@ def test_the_schema_finds_mistakes(text: str) -> None:
 
 def test_the_schema_describes_settings_and_their_defaults() -> None:
     settings = SCHEMA.schema["$defs"]["connector.file"]["properties"]
-    assert settings["batch"]["default"] == {"events": 10_000, "size": "8MiB", "age": "100ms"}
+    batch = {"events": 10_000, "size": "8MiB", "age": "100ms", "align": 0, "group_by": []}
+    assert settings["batch"]["default"] == batch
     assert settings["timeout"]["default"] == "30s"
     assert settings["compress"]["description"] == "Adds .gz or .zst to the name."
     assert SCHEMA.schema["$defs"]["filter.sample"]["properties"]["key"]["default"] == "user.user_id"

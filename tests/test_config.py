@@ -463,6 +463,38 @@ def test_two_connectors_that_write_to_one_file_are_a_warning(tmp_path, one, othe
         ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("batch = { align = '5m' }", []),
+        ("batch = { align = '5m', group_by = 'hour' }\nenabled = false\norder_by = 'user.user_id'", []),
+        (
+            "order_by = 'user.user_id'\nbatch = { align = '5m', group_by = ['type'] }",
+            [
+                "a.toml:4: connector.c.batch.align: cannot be had with order_by:"
+                " a batch has the events that may go next",
+                "a.toml:4: connector.c.batch.group_by: cannot be had with order_by:"
+                " a batch has the events that may go next",
+            ],
+        ),
+        (
+            "batch = { align = '5m', age = '1m' }",
+            ["a.toml:3: connector.c.batch: age (60s) must be at least align (300s), or be left out"],
+        ),
+    ],
+)
+def test_batches_that_contradict_an_order_or_their_age_are_a_mistake(tmp_path, monkeypatch, settings, told):
+    """Types that keep an order of their own are told as well."""
+    write(tmp_path, a=f"[connector.c]\ntype = 'http'\n{settings}\nurl = 'https://a.example'\n")
+    registry = Registry.discover([])
+    assert (mistakes(tmp_path, registry) if told else warnings(tmp_path, registry) and []) == told
+    monkeypatch.setenv("A", "x")
+    table = "cluster = 'US-01'\npartner = 'heap'\npartner_key = { env = 'A' }\ndata_import_key = { env = 'A' }"
+    write(tmp_path, a=f"[connector.c]\ntype = 'braze_cohorts'\n{table}\nbatch = {{ group_by = 'type' }}\n")
+    (said,) = [line for line in mistakes(tmp_path, registry) if "group_by" in line]
+    assert said.startswith("a.toml:7: connector.c.batch.group_by: cannot be had as its type keeps an order")
+
+
 def test_a_file_that_is_none_is_a_warning(tmp_path):
     for path in ("/dev/null", tmp_path, tmp_path / "none", "relative"):
         write(tmp_path, a=f"[connector.archive]\ntype = 'file'\npath = '{path}'\n")

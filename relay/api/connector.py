@@ -16,13 +16,14 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
+    Self,
     TypedDict,
     TypeVar,
     TypeVarTuple,
     Unpack,
 )
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from relay.api.batch import Batch
 from relay.api.blocking import Threads
@@ -46,7 +47,15 @@ def _status(text: str) -> str:
     return text
 
 
+def _groups(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 Status = Annotated[str, AfterValidator(_status), WithJsonSchema({"type": "string", "pattern": r"^[1-5]\d\d$"})]
+
+
+Group = Literal["type", "source", "hour"]
+"""What the events of a group have in common; `hour` is that in which relay received them, in UTC."""
 
 
 class BatchSettings(Settings):
@@ -55,6 +64,22 @@ class BatchSettings(Settings):
     events: int = Field(default=1000, ge=1, le=100_000)
     size: ByteSize = Field(default=1 << 20, ge=1)
     age: Duration = Field(default=0.003, le=3600)
+    """With `align` as long as that, unless it is set."""
+    align: Duration = Field(default=0.0, ge=0, le=3600)
+    """A batch also ends where the time at which relay received the events passes a multiple of this; 0: it does not."""
+    group_by: Annotated[tuple[Group, ...], BeforeValidator(_groups, json_schema_input_type=Group | list[Group])] = ()
+    """A full batch is divided into batches whose events have these in common."""
+
+    @model_validator(mode="after")
+    def _age_of_aligned(self) -> Self:
+        if self.align > self.age and "age" not in self.model_fields_set:
+            vars(self)["age"] = self.align
+        return self
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """A batch lasts until the next multiple of `align`."""
+        if self.align > self.age and "age" in self.model_fields_set:
+            yield "age align", f"age ({self.age:g}s) must be at least align ({self.align:g}s), or be left out"
 
 
 class RetrySettings(Settings):
@@ -112,6 +137,8 @@ class BatchDefaults(TypedDict, total=False):
     events: int
     size: str
     age: str
+    align: str
+    group_by: Group | list[Group]
 
 
 class RetryDefaults(TypedDict, total=False):

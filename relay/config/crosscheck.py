@@ -231,6 +231,21 @@ def one_worker_for_all(
             yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
 
 
+def cuts_of_ordered(
+    connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], merged: Merged
+) -> Iterator[Mistake]:
+    """Find connectors that keep an order, where batches are of what may go next, and want other batches."""
+    for name, connector in connectors.items():
+        by_setting = bool(connector.settings.order_by)
+        if not connector.settings.enabled or not (by_setting or traits.get(name, Traits()).keeps_order):
+            continue
+        why = "with order_by" if by_setting else "as its type keeps an order"
+        for setting in ("align", "group_by"):
+            if getattr(connector.settings.batch, setting):
+                path = ("connector", name, "batch", setting)
+                yield merged.mistake(path, f"cannot be had {why}: a batch has the events that may go next")
+
+
 def files_of_several(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
     """Find connectors that write to the file of another one, or to what is no file."""
     writers: dict[str, str] = {}

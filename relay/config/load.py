@@ -77,6 +77,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     check.warnings.extend(crosscheck.unknown_keys(connectors, named["filter"], registry.made, merged))
     check.warnings.extend(crosscheck.files_of_several(traits, merged))
     check.warnings.extend(crosscheck.large_batches(connectors, merged))
+    check.mistakes.extend(crosscheck.cuts_of_ordered(connectors, traits, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
         check.warnings.append(Mistake(reason=more))

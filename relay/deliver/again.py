@@ -15,6 +15,7 @@ import structlog
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.cuts import Cuts
 from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.groups import divided
 from relay.deliver.parts import Outcome, Settled, highest, within
 from relay.deliver.window import Window, size_of
 from relay.journal import Counts, Parked, State, runs
@@ -139,8 +140,8 @@ class Again:
         beside = await self._beside(marked)
         try:
             await self._delivery.parking.failed(prepared.failed, attempts=1)
-            if prepared.batch is not None:
-                for batch in within(prepared.batch, self._limits):
+            for group in divided(prepared.batch, self._limits.group_by) if prepared.batch is not None else ():
+                for batch in within(group, self._limits):
                     await self._delivery.finish(batch, settled.append, before=marked[0].attempts)
         except Stopped:
             return

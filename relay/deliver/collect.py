@@ -1,6 +1,7 @@
 """Reads a lane's part of the journal and cuts it into spans: what to deliver together, what is settled as it is."""
 
 import asyncio
+import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -40,7 +41,8 @@ class Collector:
         self._blocks: list[Block] = []
         """What was read last for those."""
         self._forming = Forming(cursor.position, limits)
-        self._due = 0.0
+        self._oldest = self._due = 0.0
+        """Until when the forming batch waits for more (loop time): at the longest, and until the next look."""
         self._pieces: deque[tuple[Block, int, int]] = deque()
         """Of which block, the first event, and the one behind the last: a piece is sliced when it is taken."""
         self._expired: deque[tuple[int, int]] = deque()
@@ -118,6 +120,8 @@ class Collector:
             if not self._forming.empty:
                 return False
             self._forming = Forming(start, self._limits)
+        if self._limits.align and self._forming.events and block.received // self._limits.align != self._slot:
+            return False
         self._pieces.popleft()
         fresh = not self._forming.events
         routed = self._route(block.slice(at, stop), part=True)
@@ -132,7 +136,20 @@ class Collector:
 
     def _start_age(self) -> None:
         if self._forming.events:
-            self._due = asyncio.get_running_loop().time() + self._limits.age
+            self._oldest = self._due = asyncio.get_running_loop().time() + self._limits.age
+            if self._limits.align:
+                self._look_at_boundary()
+
+    @property
+    def _slot(self) -> float:
+        """Which multiple of `align` the forming batch is in."""
+        return self._forming.received // self._limits.align
+
+    def _look_at_boundary(self) -> float:
+        """Seconds until the forming batch ends by `align`; the next look is then."""
+        wait = (self._slot + 1) * self._limits.align - time.time()
+        self._due = min(self._oldest, asyncio.get_running_loop().time() + max(0.0, wait))
+        return wait
 
     async def _fetch(self) -> bool:
         """Read on; False if the forming batch should not wait for more."""
@@ -146,7 +163,16 @@ class Collector:
             async with asyncio.timeout_at(self._due):
                 return await self._read_on()
         except TimeoutError:
+            return bool(self._limits.align) and await self._may_grow()
+
+    async def _may_grow(self) -> bool:
+        """Whether events may still come before the multiple of `align` at which the forming batch ends."""
+        if asyncio.get_running_loop().time() >= self._oldest:
             return False
+        if self._look_at_boundary() > 0:  # the clock was set back
+            return True
+        await self._journal.answers()  # those of a commit that was under way are there now
+        return self._journal.head > self._position
 
     async def _read_on(self) -> bool:
         """Take what comes next, and pass over what is not wanted without reading it; False if the forming batch does

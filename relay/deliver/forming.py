@@ -69,6 +69,11 @@ class Forming:
         self._fill()
 
     @property
+    def received(self) -> float:
+        """When relay received the first event that is wanted, while there are `events`."""
+        return self._blocks[0].received
+
+    @property
     def empty(self) -> bool:
         """Whether no event was looked at yet."""
         return self.start == self.stop

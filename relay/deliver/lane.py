@@ -16,7 +16,7 @@ How it fails and recovers:
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -28,12 +28,13 @@ from relay.deliver.collect import Collector
 from relay.deliver.cuts import ENDLESS, Cuts, resume, settled_in
 from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.forming import Span
+from relay.deliver.groups import divided
 from relay.deliver.ordered import Ordered
 from relay.deliver.parts import Settled, whole, within
 from relay.deliver.window import Window, size_of
 from relay.guests import named, trace_of
 from relay.journal import Attempts, Counts, Cursor, Journal, Parked
-from relay.route import Route
+from relay.route import Failed, Route
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0
@@ -85,6 +86,7 @@ class Lane:
         self.taps: set[Callable[[Block], object]] = set()
         """Called with each block that is on its way to the connector, after the filters; they must be quick."""
         self._fault = "", -1
+        self._under_way: set[Sent] = set()
         self._saved = cursor.copy()
 
     @property
@@ -146,12 +148,15 @@ class Lane:
                 await self._run_tasks()
 
     async def _run_tasks(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            work = self._work(group)
-            halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
-            await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
-            for task in (*work, halted):
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = self._work(group)
+                halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
+                await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
+                for task in (*work, halted):
+                    task.cancel()
+        finally:
+            self._settle_partly()
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[None]:
@@ -219,15 +224,22 @@ class Lane:
             collector.close()
 
     async def _send(self, group: asyncio.TaskGroup, span: Span) -> None:
-        if self.taps and span.batch is not None:
-            self._tap(span.batch)
+        batch = span.batch
+        if self.taps and batch is not None:
+            self._tap(batch)
         if self._ordered is not None:
             await self._ordered.send(group, span)
-        else:
-            batch = span.batch
-            if batch is not None and not span.is_cut:
-                self._cuts.add_batch(batch) if span.ranges else self._cuts.add_stretch(batch)
-            await self._delivery.begin(group, partial(self._deliver, span), "deliver", len(batch or ()))
+            return
+        if batch is not None and not span.is_cut:
+            remember = self._cuts.add_batch if span.ranges else self._cuts.add_stretch
+            remember(batch)
+        batches = (Batch(()),) if batch is None else divided(batch, self._limits.group_by)
+        if span.is_split:  # the parts of one event may be more than goes at a time
+            batches = [one for group in batches for one in within(group, self._limits)]
+        sent = Sent(span, len(batches))
+        self._under_way.add(sent)
+        for one in batches:
+            await self._delivery.begin(group, partial(self._deliver, sent, one), "deliver", len(one))
 
     def _tap(self, batch: Batch) -> None:
         for tap in self.taps:
@@ -247,35 +259,48 @@ class Lane:
         else:
             self.cursor.settle(span.start, span.stop, counts)
 
-    async def _deliver(self, span: Span) -> None:
-        counts, settled = span.counts, list[Settled]()
+    async def _deliver(self, sent: "Sent", batch: Batch) -> None:
         try:
-            await self._delivery.parking.failed(span.failed)
-            counts += Counts(parked=len(span.failed))
-            if span.is_split:
-                await self._finish_parts(span, settled.append)
-            elif span.batch is not None:
-                await self._delivery.finish(span.batch, settled.append, self._cuts)
+            failed, sent.failed = sent.failed, ()
+            await self._delivery.parking.failed(failed)
+            if batch.blocks:
+                await self._delivery.finish(batch, sent.settled.append, self._cuts)
         except Stopped:
-            return self._settle_partly(span, settled)
-        except asyncio.CancelledError:
-            self._settle_partly(span, settled)
-            raise
-        ended = whole(span.batch, settled) if span.is_split else settled
+            return
+        sent.left -= 1
+        if not sent.left:
+            self._end(sent)
+
+    def _end(self, sent: "Sent") -> None:
+        """All of a span is settled."""
+        span = sent.span
+        counts = span.counts + Counts(parked=len(span.failed))
+        ended = whole(span.batch, sent.settled) if span.is_split else sent.settled
         self._settle(span, sum((each.counts for each in ended), counts))
         self._window.settled(len(span), size_of_span(span))
-        return None
+        self._under_way.discard(sent)
 
-    async def _finish_parts(self, span: Span, note: Callable[[Settled], None]) -> None:
-        """Deliver or park all of a span with parts of events: those of one may take several batches. Raises Stopped."""
-        for batch in within(span.batch, self._limits) if span.batch else ():
-            await self._delivery.finish(batch, note)
-
-    def _settle_partly(self, span: Span, settled: Sequence[Settled]) -> None:
-        """The span is cut short: keep what of it has an outcome, so that it is not sent again."""
-        for each in whole(span.batch, settled):
+    def _settle_partly(self) -> None:
+        """What was under way is cut short: keep what has an outcome, so that it is not sent again."""
+        for each in [each for sent in self._under_way for each in whole(sent.span.batch, sent.settled)]:
             self.cursor.settle_each(each.offsets, each.counts)
             self._window.settled(len(each.offsets), 0)  # the lane stops: nothing is waited for
+        self._under_way.clear()
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A span on its way, in one batch or in several; it is settled once all are."""
+
+    span: Span
+    left: int
+    """Batches that have not ended."""
+    settled: list[Settled] = field(default_factory=list)
+    failed: Sequence[Failed] = ()
+    """Events that are to be parked first."""
+
+    def __post_init__(self) -> None:
+        self.failed = self.span.failed
 
 
 def size_of_span(span: Span) -> int:

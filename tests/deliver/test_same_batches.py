@@ -206,3 +206,53 @@ async def test_a_connector_that_is_forgotten_takes_its_cuts_with_it(tmp_path: Pa
     assert file.exists()
     forget(tmp_path, "it")
     assert not file.exists()
+
+
+@pytest.mark.parametrize("way", ["crash", "stop"])
+async def test_groups_go_out_again_as_they_were_and_a_stop_repeats_none_that_is_delivered(
+    tmp_path: Path, way: str
+) -> None:
+    bench, kinds = Bench(tmp_path / "state"), [KIND, Kind("braze", "users.messages.sms.Send")]
+    batch = {"events": 6, "group_by": ["type", "source"]}
+
+    async def hang_with_one(batch: Batch) -> None:
+        assert len({event.type for event in batch}) == 1
+        if batch[0].type == KIND.type:
+            await hang(batch)
+
+    async with bench.running(hang_with_one, batch=batch):
+        await bench.journal.append(kinds * 3, [make_event(n=n) for n in range(6)])
+        await until(lambda: len(given()) == 2)
+        sent, following = ids(), bench.crash() if way == "crash" else bench
+    assert given() == [[0, 2, 4], [1, 3, 5]]
+    async with following.running(take, batch=batch) as fleet:
+        await following.send(1)
+        await until(lambda: fleet.lanes[0].cursor.position == following.journal.head)
+        assert fleet.lanes[0].cursor.counts == Counts(delivered=7)
+        assert ids()[:-1] == (sent if way == "crash" else sent[:1])
+
+
+async def test_parked_events_go_again_in_groups(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "state")
+
+    async def refuse(batch: Batch) -> None:
+        raise Reject("HTTP 400: not liked")
+
+    async with bench.running(refuse):
+        await bench.journal.append([KIND, Kind("other", KIND.type)] * 2, [make_event(n=n) for n in range(4)])
+        await until(lambda: len(parked(bench.folder)) == 4)
+    mark_parked(bench.folder, Which())
+    async with bench.running(take, batch={"group_by": "source"}):
+        await until(lambda: not parked(bench.folder))
+        assert given() == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"order_by": "properties.n"}, {"batch": {"align": "10ms", "age": "1h"}}])
+async def test_batches_that_are_larger_than_the_window_go_on(tmp_path: Path, settings: dict[str, Any]) -> None:
+    bench = Bench(tmp_path / "state")
+    batch = {"events": 50, "age": "20ms"} | settings.pop("batch", {})
+    async with bench.running(take, batch=batch, window=7, **settings) as fleet:
+        for _ in range(4):
+            await bench.send(60)
+        await until(lambda: fleet.lanes[0].cursor.counts.delivered == 240)
+        assert max(map(len, given())) > 7

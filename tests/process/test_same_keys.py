@@ -21,6 +21,7 @@ WAYS = {
     "plain": "concurrency = 8",
     "selected": 'events = ["email"]\nbatch = { age = "20ms" }',
     "ordered": 'order_by = "user.user_id"\nbatch = { events = 20 }',
+    "grouped": 'batch = { align = "100ms", group_by = ["type", "hour"] }',
     "singly": 'order_by = "user.user_id"\nafter_parked = "park"',
 }
 
@@ -54,7 +55,7 @@ def check_keys(requests: Iterable[Received]) -> int:
 
 
 async def test_after_kill_9_the_same_events_go_out_under_the_same_keys(daemon: Any) -> None:
-    """Looked at as well: selections, orders, events parked behind others."""
+    """Looked at as well: selections, orders, aligned batches, groups."""
     chance, hooks = random.Random(7), {way: Destination() for way in WAYS}
     daemon.configure("10-source", SOURCE)
     async with AsyncExitStack() as stack:
