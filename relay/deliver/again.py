@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, S
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
+from typing import Final
 
 import structlog
 
@@ -21,6 +22,7 @@ from relay.deliver.window import Window, size_of
 from relay.journal import Counts, Parked, State, runs
 from relay.route import Failed, Routed
 
+LATER_S: Final = 0.5
 log = structlog.stdlib.get_logger()
 
 
@@ -76,11 +78,14 @@ class Again:
         cuts: Cuts,
         count: Callable[[Counts], None],
         after: Callable[[], Awaitable[None]],
+        is_counted: Callable[[int], bool],
     ) -> None:
+        """`is_counted` tells of an offset whether the lane's ledger counts the event there."""
         self._delivery, self._route, self._limits = delivery, route, limits
         self._window, self._state, self._count, self._after = window, state, count, after
         self._cuts = cuts
         """Of the batch that is under way."""
+        self._is_counted = is_counted
         self._look = asyncio.Event()
         self._done: list[Parked] = []
 
@@ -126,14 +131,22 @@ class Again:
         name, limits = self._delivery.name, self._limits
         for cut in self._cuts.all:
             offsets = [offset for start, stop in cut for offset in range(start, stop)]
-            found = _alike(await self._state.marked(name, limits.events, limits.size, offsets))
+            found = self._due(await self._state.marked(name, limits.events, limits.size, offsets))
             if {one.offset for one in found} == {*offsets}:
                 return found
         self._cuts.clear()
-        found = _alike(await self._state.marked(name, limits.events, limits.size))
+        found = self._due(await self._state.marked(name, limits.events, limits.size))
         if found:
             self._cuts.add(runs(sorted({one.event.offset for one in found})))
         return found
+
+    def _due(self, marked: Sequence[Parked]) -> list[Parked]:
+        """The first of these that go together. What the lane does not count yet, because it is still busy with others
+        of its batch or with other parts of its event, is looked at a little later."""
+        due = [one for one in marked if one.replay is not None or self._is_counted(one.event.offset)]
+        if len(due) < len(marked):
+            asyncio.get_running_loop().call_later(LATER_S, self._look.set)
+        return list(takewhile(lambda one: _like(one) == _like(due[0]), due))
 
     async def _deliver(self, marked: Sequence[Parked]) -> None:
         prepared, settled = prepare(marked, self._route), list[Settled]()
@@ -158,11 +171,6 @@ class Again:
         sent = {(one.event.offset, one.part) for one in marked}
         places = await self._state.parked_places(self._delivery.name, [offset for offset, _ in sent])
         return {offset for offset, _ in places - sent}
-
-
-def _alike(parked: Sequence[Parked]) -> list[Parked]:
-    """The first ones, that go together."""
-    return list(takewhile(lambda one: _like(one) == _like(parked[0]), parked))
 
 
 def _like(one: Parked) -> tuple[bool, int]:

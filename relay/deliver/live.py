@@ -44,7 +44,17 @@ class LiveLane(Lane):
         cuts = Cuts(state.folder, made.connector.name, journal.identity)
         super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self._open, cuts=cuts)
         self._state = state
-        self._again = Again(delivery, route, limits, window, state, cuts.beside("again"), self.correct, self._read_keys)
+        self._again = Again(
+            delivery,
+            route,
+            limits,
+            window,
+            state,
+            cuts.beside("again"),
+            self.correct,
+            self._read_keys,
+            self.cursor.is_settled,
+        )
 
     @property
     def fault(self) -> str:

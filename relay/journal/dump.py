@@ -61,10 +61,11 @@ def _events(listed: Sequence[Inspected], part: Part) -> Iterator[Event]:
 
 
 def line(event: Event, worker: int | None = None) -> bytes:
-    """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, and the event
-    as it came. `worker`: whose journal the place is in, if there are several."""
+    """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, which part it
+    is if that is not the first, and the event as it came. `worker`: whose journal the place is in, of several."""
     head: dict[str, object] = {} if worker is None else {"worker": worker}
     head |= {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
+    head |= {"part": event.part} if event.part else {}
     return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"
 
 

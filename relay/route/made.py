@@ -26,6 +26,7 @@ MADE_BYTES: Final = 16 << 20
 TYPE_CHARS: Final = 1000
 """Of a type that a filter gives."""
 _place, _origin = attrgetter("offset", "part", "received"), attrgetter("source", "id_field", "time_field")
+_check_object: Final = msgspec.json.Decoder(msgspec.defstruct("Object", [])).decode
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -121,7 +122,7 @@ def _checked(event: Event, made: object) -> Event | Sequence[Event] | None:
     """What a filter returned, if it is something of this event. Raises Wrong."""
     if not isinstance(made, list):
         _check(event, made)
-        _check_size(event, (made,))  # type: ignore[arg-type]  # it is one
+        _check_bytes(len(made.body) - len(event.body))  # type: ignore[attr-defined]  # it is an event
         return made  # type: ignore[return-value]
     if len(made) > MOST_PARTS:
         raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
@@ -160,7 +161,7 @@ def _check_kind(kind: Kind, made: object) -> None:
 def _check_body(made: Event) -> None:
     try:
         if type(made.body) is bytes and is_utf8(made.body):
-            _head_decoder(made.kind.id_field)(made.body)
+            _check_object(made.body)
             return
     except UNREADABLE:
         pass
@@ -170,7 +171,10 @@ def _check_body(made: Event) -> None:
 def _check_size(event: Event, made: Sequence[Event]) -> None:
     if len(made) > MOST_PARTS:
         raise Wrong(f"the event has more than {MOST_PARTS:,} parts")
-    more = sum(len(one.body) for one in made) - len(event.body)
+    _check_bytes(sum(len(one.body) for one in made) - len(event.body))
+
+
+def _check_bytes(more: int) -> None:
     if more > MADE_BYTES:
         raise Wrong(f"apply made the event more than {MADE_BYTES >> 20} MiB larger")
 

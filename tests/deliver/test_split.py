@@ -240,3 +240,30 @@ async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path:
     assert counts == Counts(parked=-1, erased=1)
     assert bench.parked() == [(0, 1, "o0-2")]
     assert ledger(tmp_path)["it"].counts == Counts(parked=1, erased=1)
+
+
+async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: Path) -> None:
+    """While other parts of it, or others of its batch, have no outcome the books do not say parked yet."""
+    bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"}, concurrency=2)
+    async with bench.running() as till:
+        till.refuses = lambda event: event.data["item"] == "a"
+        is_busy = True
+
+        async def deliver(batch: Batch) -> None:
+            await Till.deliver(till, batch)
+            if is_busy and batch[0].data["item"] == "b":
+                raise Retry("busy", after=0.01)
+
+        till.deliver = deliver  # type: ignore[method-assign]
+        await bench.send(["a", "b"])
+        async with asyncio.timeout(20):
+            while len(till.batches) < 5:
+                await asyncio.sleep(0.005)
+        till.refuses = lambda event: False
+        assert mark_parked(tmp_path, Which()) == 1
+        await asyncio.sleep(0.8)  # time to do wrong
+        assert ledger(tmp_path)["it"].counts == Counts()
+        assert "a" not in till.items
+        is_busy = False
+        await bench.until(delivered=1)
+        assert till.items.count("a") == 1
