@@ -24,5 +24,5 @@ class Plugin:
         if defaults:
             try:
                 cls.Settings = with_defaults(cls.Settings, defaults)
-            except ValueError as error:
-                raise TypeError(f"{cls.__name__}: the defaults {defaults}: {error}") from None
+            except TypeError as error:
+                raise TypeError(f"class {cls.__name__}: {error}") from None

@@ -76,18 +76,22 @@ def annotated(kind: Any, metadata: Iterable[object]) -> Any:
 def with_defaults(model: type[S], defaults: Mapping[str, Any]) -> type[S]:
     """The model with other defaults, which are written as in conf.d; those of a table within stand each by itself.
 
-    Raises TypeError for what is no setting, ValueError for a default that it does not take."""
+    Raises TypeError for what is no setting, or for a default that it does not take."""
     fields: dict[str, Any] = {}
     for name, written in defaults.items():
         field = model.model_fields.get(name)
         if field is None:
             raise TypeError(f"{name} is no setting of {model.__name__}")
-        kind = annotated(field.annotation, field.metadata)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            kind = with_defaults(field.annotation, written)
-            default = kind()
-        else:
-            default = TypeAdapter(kind).validate_python(written, strict=True)
+        kind: Any = field.annotation
+        try:
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                kind = with_defaults(kind, written)
+                default = kind()
+            else:
+                kind = annotated(kind, field.metadata)
+                default = TypeAdapter(kind).validate_python(written, strict=True)
+        except ValidationError as error:
+            raise TypeError(f"{name} = {written!r}: {error.errors()[0]['msg']}") from None
         fields[name] = kind, Field(default, alias=field.alias, description=field.description)
     made = create_model(model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **fields)
     made.__qualname__ = model.__qualname__
