@@ -39,6 +39,17 @@ def relay_types():
 def relay_commands():
     return [greet]
 """
+TORN = """
+from relay.api import *
+
+class Torn(Filter, type="torn"):
+    def __init__(self, name, settings):
+        print("not in the way of JSON")
+        raise RuntimeError("torn")
+
+    def apply(self, event):
+        return event
+"""
 GOOD = "[source.s]\ntype = 'hook'\npath = '/s'\n[connector.c]\ntype = 'post'\nevents = ['email']\n"
 
 
@@ -113,6 +124,23 @@ def test_outside_systemd_a_credential_is_not_missed(conf, monkeypatch):
     assert answer.exit_code == 0
     assert answer.output.startswith("warning: a.toml:4: source.s.tokens[0]: ")
     assert "only the service has it, if its unit has LoadCredential=x:/PATH" in answer.output
+
+
+def test_filters_and_sources_are_made_or_it_is_said_that_they_were_not(conf, monkeypatch):
+    """Looked at: a filter that two connectors name, one beside a connector whose secret cannot be read; doctor."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (conf.parent / "plugins" / "torn.py").write_text(TORN)
+    secret = "token = { credential = 'x' }"
+    sink = "[connector.w]\ntype = 'http'\nurl = 'http://127.0.0.1:9'\nfilters = ['f']\n"
+    (conf / "b.toml").write_text(f"{sink}{secret}\n[filter.f]\ntype = 'torn'\n[connector.v]\ntype = 'post'\n")
+    lines = check(conf).stdout.splitlines()
+    assert "b.toml:6: filter.f: cannot be made: RuntimeError: torn" in lines
+    assert lines[-1] == "not made, as their secrets cannot be read here: connector.w"
+    assert json.loads(check(conf, "--json").stdout)["untried"] == ["connector.w"]
+    state = ["--state", conf.parent / "state", "--plugins", conf.parent / "plugins"]
+    told = run("doctor", "--conf", conf, *state).output
+    assert "problem  configuration        b.toml:6: filter.f: cannot be made: RuntimeError: torn\n" in told
+    assert "configuration        not made, as their secrets cannot be read here: connector.w\n" in told
 
 
 def test_a_file_of_a_secret_does_not_depend_on_the_working_directory(conf, monkeypatch):

@@ -132,8 +132,9 @@ def _unknown(seen: Status) -> Iterator[str]:
 
 
 def _wrong(seen: Status) -> Iterator[str]:
-    """What needs a look, and what lies parked, in words."""
+    """What needs a look, what lies parked, and what plugins have to say, in words."""
     found = diagnose(seen)
     each = (*found.workers, *found.sources, found.journal, *found.lanes)
-    yield from (printable(one.said) for one in each if not one.ok or one.parked)
+    speaking = {one.source for one in seen.sources if one.notice} | {one.connector for one in seen.lanes if one.notice}
+    yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
     yield from (printable(one.said) for one in (*found.erasures, *found.doubts))

@@ -57,6 +57,8 @@ class Fleet:
         self._group: asyncio.TaskGroup | None = None
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
+        self.releases = False
+        """Whether `run` lets go of the connectors: nothing is under way then, and it ends by itself."""
         self._save_now = asyncio.Event()
         self._outfitter = Outfitter(journal, state, folder, worker, self._save_now.set)
         self._saving = asyncio.Lock()
@@ -205,6 +207,7 @@ class Fleet:
         finally:
             for lane in (*self.lanes, *self.replays.values()):
                 lane.close()
+            self.releases = True
             left = self._until - time.monotonic()
             await _release_all(self.lanes, min(CLOSE_S, max(LEAST_S, left)))
 

@@ -271,6 +271,8 @@ class Daemon:
         budget = self._config.runtime.drain
 
         def cut_short(why: str) -> None:
+            if self._fleet.releases:
+                return
             log.warning("deliveries under way are cut short and made again after the next start", reason=why)
             lanes.cancel()
             self._chores.end()

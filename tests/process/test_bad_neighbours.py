@@ -159,6 +159,7 @@ async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_we
         assert await daemon.stop() == 0
         assert time.monotonic() - began < 20, "what hangs is not waited for"
     assert daemon.logged("relay stopped")
+    assert naming(daemon, "close_hangs"), daemon.stderr[-6:]
     for word in ("lane failed", "log lines were dropped", "relay ends by a bug of its own", "Task exception"):
         assert not [line for line in daemon.logs if word in line["message"]]
     given = "--conf", str(daemon.conf), "--plugins", str(daemon.plugins), "--state", str(daemon.state)
