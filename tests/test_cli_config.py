@@ -375,6 +375,9 @@ def test_the_schema_describes_settings_and_their_defaults() -> None:
     settings = SCHEMA.schema["$defs"]["connector.file"]["properties"]
     batch = {"events": 10_000, "size": "8MiB", "age": "100ms", "align": 0, "group_by": []}
     assert settings["batch"]["default"] == batch
+    batches = [{"align": "5m", "group_by": "type"}, {"group_by": ["type", "hour"]}, {"group_by": "day"}]
+    tables = [{"connector": {"c": {"type": "file", "path": "x", "batch": batch}}} for batch in batches]
+    assert [SCHEMA.is_valid(table) for table in tables] == [True, True, False]
     assert settings["timeout"]["default"] == "30s"
     assert settings["compress"]["description"] == "Adds .gz or .zst to the name."
     assert SCHEMA.schema["$defs"]["filter.sample"]["properties"]["key"]["default"] == "user.user_id"

@@ -33,7 +33,7 @@ import structlog
 from relay.api import Batch
 from relay.journal import Cursor, runs, unsettled
 from relay.journal.folders import cut_file
-from relay.threads import ADMIN
+from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]
 """Offsets (start, stop), ascending."""
@@ -76,7 +76,7 @@ class Cuts:
     async def open(self) -> None:
         """Read what the file holds, the first time that this is called."""
         if not self._opened:
-            self._lines = await ADMIN.run(self._load)
+            self._lines = await JOURNAL_READS.run(self._load)
             self._opened = True
 
     def _load(self) -> list[bytes]:
