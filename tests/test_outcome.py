@@ -1,7 +1,9 @@
 """What an HTTP answer means to a connector, and what is kept of it."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from math import inf, nan
 from typing import Any
 
 import aiohttp
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from relay.api import Reject, Retry, Unauthorized, check, retry_after
+from relay.api import Delivered, Reject, Retry, Skipped, Unauthorized, check, retry_after
 from relay.testing import Answer, Destination
 
 FAILURES = (Retry, Reject, Unauthorized)
@@ -140,6 +142,27 @@ def test_a_reset_that_is_no_moment_asks_for_nothing(header: str) -> None:
     assert wait_of(**{"x-ratelimit-reset": header}) is None
 
 
-def test_a_wait_that_is_no_number_is_the_connectors_mistake_at_once() -> None:
-    with pytest.raises(TypeError, match="a number of seconds or None, got '7'"):
-        Retry("busy", after="7")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: Retry("busy", after="60"), TypeError, "Retry: after is a number of seconds or None, got '60'"),
+        (lambda: Retry("busy", after=True), TypeError, "Retry: after is a number of seconds or None, got True"),
+        (lambda: Retry("busy", after=nan), ValueError, "Retry: after is a number of seconds, 0 or more, got nan"),
+        (lambda: Retry("busy", after=inf), ValueError, "Retry: after is a number of seconds, 0 or more, got inf"),
+        (lambda: Retry("busy", after=-1), ValueError, "Retry: after is a number of seconds, 0 or more, got -1"),
+        (lambda: Retry("busy", alone=1), TypeError, "Retry: alone is True or False, got 1"),
+        (lambda: Retry(60), TypeError, "Retry: reason is a text or an exception, got 60"),
+        (lambda: Reject(None), TypeError, "Reject: reason is a text or an exception, got None"),
+        (lambda: Reject(b"no"), TypeError, "Reject: reason is a text or an exception, got b'no'"),
+        (lambda: Reject("no", status="400"), TypeError, "Reject: status is a whole number or None, got '400'"),
+        (lambda: Reject("no", answer=b"x"), TypeError, "Reject: answer is a text, got b'x'"),
+        (lambda: Reject("no", too_large="yes"), TypeError, "Reject: too_large is True or False, got 'yes'"),
+        (lambda: Unauthorized({}), TypeError, "Unauthorized: reason is a text or an exception, got {}"),
+        (lambda: Skipped(None), TypeError, "Skipped: reason is a text, got None"),
+        (lambda: Delivered(7), TypeError, "Delivered: note is a text, got 7"),
+    ],
+)
+def test_an_outcome_with_a_wrong_argument_is_the_connectors_mistake_at_once(make: Any, error: Any, said: str) -> None:
+    """A connector that changes them afterwards: that event alone is its bug (test_buggy_connectors)."""
+    with pytest.raises(error, match=re.escape(said)):
+        make()

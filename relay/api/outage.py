@@ -18,7 +18,7 @@ from relay.api.outcome import Reject, Retry, Unauthorized, failure_of
 
 TOLD_CHARACTERS: Final = 200
 """What is told of a text that a library or a destination has written."""
-OUTAGES: Final = (OSError, aiohttp.ClientError, EOFError, HTTPException)
+REASON_CHARACTERS: Final = 1000
 _URL: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/@\"']*@)?([^\s/?#\"'<>]*)[^\s\"'<>]*")
 
 
@@ -86,7 +86,8 @@ def in_words(error: BaseException, place: str = "") -> str:
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_told(error)}".removesuffix(": ")
+    text = _told(error, REASON_CHARACTERS)
+    return text if text and type(error) is OSError else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _of_system(error: OSError, *, tell_all: bool) -> str:
@@ -96,6 +97,6 @@ def _of_system(error: OSError, *, tell_all: bool) -> str:
     return f"{text} ({_told(about)})" if tell_all and about not in (None, text) else text
 
 
-def _told(text: object) -> str:
+def _told(text: object, most: int = TOLD_CHARACTERS) -> str:
     """The text in one line, cut; of URLs in it the host alone."""
-    return _URL.sub(r"\1\2", " ".join(str(text).split()))[:TOLD_CHARACTERS]
+    return _URL.sub(r"\1\2", " ".join(str(text).split()))[:most]

@@ -11,8 +11,9 @@ from typing import Final
 
 import structlog
 
-from relay.api import Connector, Filter, Retry, Unauthorized
+from relay.api import Connector, Filter
 from relay.api.blocking import LeftBehind
+from relay.api.outage import outcome_of
 from relay.config import Redaction
 from relay.guests import Late, limited, named, stepped, text_of, trace_of
 
@@ -20,8 +21,6 @@ AGAIN_S: Final = 10.0
 CLOSE_S: Final = 5.0
 HEED_SHARE: Final = 0.2
 """Of the time to close: for what was told to end."""
-EXPECTED: Final = (OSError, Retry, Unauthorized, TimeoutError)
-"""What says by itself what is wrong: all else is logged with its traceback."""
 log = structlog.stdlib.get_logger()
 
 
@@ -87,7 +86,7 @@ class Opener:
         except Exception as error:
             late = isinstance(error, Late)
             problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)
-            more = {} if late or isinstance(error, EXPECTED) else {"exception": self._clean(trace_of(error))}
+            more = {} if outcome_of(error) else {"exception": self._clean(trace_of(error))}
             self._told.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
             return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
@@ -96,5 +95,5 @@ class Opener:
         return ""
 
     def _why(self, error: Exception) -> str:
-        speaks = isinstance(error, EXPECTED) and text_of(error)
-        return self._clean(text_of(error) if speaks else named(error))
+        outage = outcome_of(error)
+        return self._clean(text_of(outage.reason) if outage and outage.reason else named(error))

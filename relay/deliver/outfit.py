@@ -10,10 +10,11 @@ from typing import Final
 import structlog
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
+from relay.api.outage import outcome_of
 from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live import LiveLane
-from relay.guests import is_same, limited, reason_of, stepped
+from relay.guests import is_same, limited, reason_of, stepped, text_of
 from relay.journal import Cursor, Journal, State
 from relay.route import Route
 
@@ -124,6 +125,7 @@ async def _doubt(lane: LiveLane) -> str:
                 probe = partial(stepped, connector.probe, "probe", connector=connector.name)
                 await limited(probe, PROBE_S, f"connector {connector.name}: probe")
     except Exception as error:
-        why = Redaction(connector.settings).clean(reason_of(error))
+        outage = outcome_of(error)
+        why = Redaction(connector.settings).clean(text_of(outage.reason) if outage else reason_of(error))
         return f"connector {connector.name}: {doubt or why}"
     return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

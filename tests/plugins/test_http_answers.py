@@ -46,9 +46,12 @@ GOOD = {
 
 
 @asynccontextmanager
-async def answering(answer: bytes, *, pieces: int = 1) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that gives these bytes, in so many pieces, to every request and hangs up; its URL and the requests."""
+async def answering(answer: bytes, *, pieces: int = 1, stalls: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that gives these bytes, in so many pieces, to every request, and hangs up or goes silent.
+
+    Gives its URL and the requests."""
     requests: list[bytes] = []
+    over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -60,13 +63,18 @@ async def answering(answer: bytes, *, pieces: int = 1) -> AsyncIterator[tuple[st
                 writer.write(answer[at : at + size])
                 await writer.drain()
                 await asyncio.sleep(0)
+            if stalls:
+                await over.wait()
             writer.close()
             await writer.wait_closed()
         except ConnectionError:
             pass
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+        finally:
+            over.set()
 
 
 @pytest.fixture(params=[1, 20], ids=["at once", "in pieces"])
@@ -199,3 +207,44 @@ async def test_a_connection_that_is_slow_with_its_head_is_given_up_in_time(conne
         with pytest.raises(Retry, match="did not answer in time"):
             await http.deliver(make_batch(1))
         stop.set()
+
+
+LONG = bytes(range(256)) * 800
+MANY = {"answer_size": 1 << 20, "answer_seconds": 20.0}
+
+
+def whole(body: bytes, *headers: bytes) -> bytes:
+    return OK + b"".join(headers) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked", "said", "complete"),
+    [
+        (whole(b"ok"), {}, b"ok", True),
+        (whole(b""), {}, b"", True),
+        (whole(LONG), {}, LONG[: 64 << 10], False),
+        (whole(LONG), MANY, LONG, True),
+        (whole(LONG), {"answer_size": len(LONG)}, LONG, True),
+        (whole(LONG), {"answer_size": len(LONG) - 1}, LONG[:-1], False),
+        (OK + b"Content-Length: 9\r\n\r\nbroken", MANY, b"broken", False),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n6\r\nbroken\r\n", MANY, b"broken", False),
+        (whole(gzip.compress(LONG), b"Content-Encoding: gzip\r\n"), MANY, LONG, True),
+        (whole(gzip.compress(LONG), b"Content-Encoding: gzip\r\n"), {}, LONG[: 64 << 10], False),
+        (whole(gzip.compress(LONG)[:-9], b"Content-Encoding: gzip\r\n"), MANY, None, False),
+        (whole(b"?", b"Content-Encoding: br\r\n"), {}, b"", False),
+    ],
+)
+async def test_an_answer_says_whether_its_body_is_all_there(connect, pieces, answer, asked, said, complete):
+    """Looked at as well: what `braze_cohorts` reads of Braze's errors, and Heap's deletion, which reads its status."""
+    async with answering(answer, pieces=pieces) as (url, _):
+        answered = await connect(Http, url=url).post(url, b"x", {}, **asked)
+    assert answered.complete is complete
+    assert said is None or answered.body == said
+
+
+async def test_a_body_that_does_not_come_in_time_is_not_complete(connect):
+    async with answering(OK + b"Content-Length: 9\r\n\r\nlate", stalls=True) as (url, _):
+        http = connect(Http, url=url, timeout="2s")
+        for asked in ({"answer_seconds": 0.05}, {"answer_seconds": 100.0}):
+            answered = await http.post(url, b"x", {}, **asked)
+            assert (answered.body, answered.complete) == (b"late", False)

@@ -108,6 +108,21 @@ async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest
         assert "Braze took a change only in part" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("body", "errors", "first"),
+    [
+        (b'{"errors":[%s]}' % b",".join([b'"no such user"'] * 10_000), 10_000, "no such user"),
+        (b'{"errors":["%s"]}' % (b"x" * 2_000_000), 1, "not known: its answer was cut short"),
+    ],
+)
+async def test_a_long_answer_of_braze_is_not_missed(tmp_path: Path, body: bytes, errors: int, first: str) -> None:
+    async with Destination(201, Answer(status=201, body=body)) as api:
+        async with connected(api, tmp_path) as braze:
+            assert await told(braze, change(["a"])) == [DELIVERED]
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert (known.errors, known.last_error) == (errors, first)
+
+
 async def test_an_older_whole_membership_does_not_complete_after_a_newer_one(tmp_path: Path) -> None:
     async with CohortApi(named(*"abc")) as api, connected(api, tmp_path) as braze:
         old, new = ({"task": task, "full": True, "parts": 2} for task in ("old", "new"))

@@ -55,6 +55,10 @@ USUAL_NAMES: Final = {"boolean": "heap_cohort_{id}", "array": "heap_cohorts"}
 LOCKED: Final = "423"
 """Somebody else writes to the cohort: no fault of the events (Braze docs, Cohort import)."""
 LOOK_S: Final = 60.0
+ANSWER_SIZE: Final = 1 << 20
+ANSWER_S: Final = 5.0
+"""How much of an answer is read: it may name each entry that Braze did not take."""
+CUT_SHORT: Final = "not known: its answer was cut short"
 MOST_TOLD: Final = 200
 """Characters of what Braze says that are kept."""
 
@@ -229,7 +233,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _heed(self, change: Change, answer: Answered, hidden: Sequence[str] = ()) -> None:
         """Log and count what Braze did not take of a change, without the ids that are `hidden`."""
-        if errors := [self._without_secrets(error, hidden) for error in errors_in(answer.body)]:
+        told = errors_in(answer.body) if answer.complete else [CUT_SHORT]
+        if errors := [self._without_secrets(error, hidden) for error in told]:
             self.log.warning(
                 "Braze took a change only in part", cohort=change.cohort, errors=len(errors), first=errors[0]
             )
@@ -239,7 +244,13 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         if wait := self._budget.take(time.time()):
             limit = self._braze.limit
             raise Retry(f"Braze's limit: {limit.requests:,} requests in {limit.seconds:,} s", after=wait)
-        answer = await self.post(self._url + request.path, request.body, request.headers)
+        answer = await self.post(
+            self._url + request.path,
+            request.body,
+            request.headers,
+            answer_size=ANSWER_SIZE,
+            answer_seconds=ANSWER_S,
+        )
         self._budget.told(answer.headers, time.time())
         return answer
 

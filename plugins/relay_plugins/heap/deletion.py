@@ -24,6 +24,8 @@ ASK_S: Final = (0.5, 2.0, 5.0, 10.0, 20.0)
 LOOK_S: Final = 180.0
 """How long requests are asked after in one go, the oldest first, however many there are: less than the token lives and
 than an erasure may take."""
+ANSWER_S: Final = 10.0
+"""What an answer may take: without what it says, a request would be made again."""
 LATER_S: Final = 60.0
 """After so long it is asked after again."""
 UNKNOWN: Final = "relay knows no external id of the user, which is the identity in Heap"
@@ -111,11 +113,14 @@ class Deletion:
 
     async def _call(self, method: str, path: str, authorization: str, body: bytes = b"") -> Mapping[str, Any]:
         headers = {"Authorization": authorization, "Content-Type": "application/json"}
-        answered = await self._connector.post(f"{self._url}/{path}", body, headers, method=method)
+        answered = await self._connector.post(
+            f"{self._url}/{path}", body, headers, method=method, answer_seconds=ANSWER_S
+        )
         try:
             found = orjson.loads(answered.body)
         except orjson.JSONDecodeError:
-            raise Retry(f"{path.partition('/')[0]}: the answer is not JSON") from None
+            what = "is not JSON" if answered.complete else "was cut short"
+            raise Retry(f"{path.partition('/')[0]}: the answer {what}") from None
         return found if isinstance(found, dict) else {}
 
 
