@@ -106,6 +106,14 @@ class Bench:
             while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
                 await asyncio.sleep(0.005)
 
+    async def replayed(self, offset: int, part: int) -> None:
+        """Have one parked part sent again, and wait until it was."""
+        (one,) = [one for one in parked(self.folder) if (one.offset, one.part) == (offset, part)]
+        mark_parked(self.folder, Which(numbers=[one.number]))
+        async with asyncio.timeout(20):
+            while any(each.number == one.number and each.attempts == one.attempts for each in parked(self.folder)):
+                await asyncio.sleep(0.005)
+
     def parked(self) -> list[tuple[int | None, int, str]]:
         return [(one.offset, one.part, one.event.id) for one in parked(self.folder)]
 
@@ -143,10 +151,14 @@ async def test_the_refused_parts_of_an_event_are_parked_and_they_alone_are_sent_
         assert [(one.offset, one.part, one.reason) for one in found.parked] == [(0, 2, "HTTP 400")]
 
         till.refuses = lambda event: event.data["item"] == "c"
-        mark_parked(tmp_path, Which())
+        await bench.replayed(0, 2)
+        await bench.until(delivered=1, filtered=1, parked=2)
+        assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (2, 0, "o2")]
+        till.refuses = lambda event: False
+        await bench.replayed(0, 1)
+        await bench.replayed(2, 0)
         await bench.until(delivered=2, filtered=1, parked=1)
         assert bench.parked() == [(0, 2, "o0-3")]
-        till.refuses = lambda event: False
         mark_parked(tmp_path, Which())
         await bench.until(delivered=3, filtered=1)
         assert sorted(till.items) == ["a", "b", "c", "d", "e", "f", "g"]
