@@ -123,7 +123,8 @@ def parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
     Raises FileNotFoundError, sqlite3.Error.
     """
     query = """
-        SELECT DISTINCT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL ORDER BY offset
+        SELECT DISTINCT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL
+        ORDER BY connector, offset
     """
     found: dict[str, MutableSequence[int]] = {}
     with closing(connect(folder, "ro")) as db:

@@ -37,9 +37,9 @@ CREATE TABLE IF NOT EXISTS parked (
     UNIQUE (connector, offset, part)  -- an event sent again after a crash is parked once
 ) STRICT;
 
-CREATE INDEX IF NOT EXISTS parked_key ON parked (connector, key, offset) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS parked_key ON parked (connector, key, offset, part) WHERE key IS NOT NULL;
 DROP INDEX IF EXISTS parked_again;  -- an older one knew no order
-CREATE INDEX IF NOT EXISTS parked_due ON parked (connector, offset) WHERE again IS NOT NULL OR cause = 'order';
+CREATE INDEX IF NOT EXISTS parked_due ON parked (connector, offset, part) WHERE again IS NOT NULL OR cause = 'order';
 CREATE INDEX IF NOT EXISTS parked_last ON parked (last) WHERE again IS NULL;
 DROP INDEX IF EXISTS parked_kinds;  -- parked_total counts now
 CREATE INDEX IF NOT EXISTS parked_unreadable ON parked (last) WHERE connector IS NULL;

@@ -28,6 +28,7 @@ from relay.journal import (
     parked_totals,
 )
 from relay.journal.erasures import erasures
+from relay.journal.state import _MARKED
 from relay.journal.tables import MIGRATIONS
 
 OLD = """
@@ -229,6 +230,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     part = "    part       INTEGER NOT NULL DEFAULT 0,  -- of the event, which filters of the connector have split\n"
     assert part in tables
     old = tables.replace(part, "").replace("UNIQUE (connector, offset, part)", "UNIQUE (connector, offset)")
+    old = old.replace("offset, part) WHERE", "offset) WHERE")
     insert = """
         INSERT INTO parked VALUES (?1, 'braze', 'heap', ?1, 'a.b', 'refused', 'HTTP 400', 2, 1e9, 1e9, NULL, 'id',
                                    'time', 1e9, x'7b7d', 400, 'no', NULL, 'k')
@@ -246,3 +248,9 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     first = found[0]
     assert (first.status, first.answer, first.replay, first.key, first.attempts) == (400, "no", None, "k", 2)
     assert sum(total.events for total in parked_totals(tmp_path)) == 4
+
+
+def test_what_is_to_be_sent_again_is_found_without_a_look_at_all_that_is_parked(state: State) -> None:
+    plan = state._db.execute(f"EXPLAIN QUERY PLAN {_MARKED}", ("heap", 10, None)).fetchall()
+    assert "USING INDEX parked_due" in plan[0][3]
+    assert not [step for *_, step in plan if "TEMP B-TREE" in step]
