@@ -1,8 +1,10 @@
 import os
+import signal
 import sys
 
 import pytest
 
+import relay.config.registry
 from relay.config import ConfigError, Registry, load
 
 CONNECTOR = """from relay.api import *
@@ -125,6 +127,18 @@ def test_a_broken_plugin_is_recorded_and_stops_nothing(folder, text, error):
     registry = Registry.discover([folder])
     assert info(registry, "bad").error.startswith(error)
     assert info(registry, "bad").provides == ()
+    assert registry.connector("chat")
+
+
+def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder, monkeypatch):
+    """Looked at: one that catches the first error, and a timer that somebody else has set."""
+    monkeypatch.setattr(relay.config.registry, "LOAD_S", 0.2)
+    (folder / "bad.py").write_text("import time\ntry:\n    time.sleep(3600)\nexcept OSError:\n    time.sleep(3600)")
+    (folder / "good.py").write_text(CONNECTOR.format(type="chat"))
+    before = signal.setitimer(signal.ITIMER_REAL, 3600)
+    registry = Registry.discover([folder])
+    assert 3000 < signal.setitimer(signal.ITIMER_REAL, *before)[0] < 3600
+    assert info(registry, "bad").error == "TimeoutError: it was not loaded within 0.2 s"
     assert registry.connector("chat")
 
 

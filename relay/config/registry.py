@@ -5,12 +5,14 @@ whoever uses it is told. relay's own commands count before all.
 """
 
 import inspect
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import ModuleType
 from typing import Any, Final, cast
 
@@ -58,6 +60,8 @@ COMMANDS: Final = (
     "trace",
 )
 """relay's own commands."""
+LOAD_S: Final = 30.0
+"""Seconds that a plugin may take to load."""
 Thing = type[Plugin] | click.Command
 
 
@@ -160,7 +164,7 @@ class Registry:
         if candidate.is_drop_in:  # what cannot be loaded may be mended
             self._stamps[Path(origin)] = name, stamp(Path(origin))
         try:
-            with contained(until_ctrl_c=True):  # whatever a plugin does while it is imported
+            with contained(until_ctrl_c=True), _in_time(LOAD_S):  # whatever a plugin does while it is imported
                 module = candidate.load()
                 place = place_of(module)
                 if not candidate.is_drop_in and place:
@@ -198,6 +202,26 @@ class Registry:
 
     def _note(self, plugin: Candidate, note: str) -> None:
         self._notes[plugin.name, plugin.origin].append(note)
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError inside, again and again, once it takes longer; only the main thread can be told so."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def raise_late(*_: object) -> None:
+        raise TimeoutError(f"it was not loaded within {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, raise_late)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def _things(module: ModuleType) -> Iterator[Thing]:
