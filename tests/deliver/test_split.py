@@ -215,7 +215,7 @@ async def test_more_parts_than_a_batch_holds_go_in_several(tmp_path: Path, setti
 
 async def test_an_event_of_which_not_all_parts_have_an_outcome_is_sent_again_after_a_restart(tmp_path: Path) -> None:
     """With the ids that it had before; what of it was parked by then is not parked twice."""
-    bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"})
+    bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"}, concurrency=1)
     async with bench.running() as till:
         await bench.send(["a", "b", "c", "d"])
         till.refuses = lambda event: event.part == 1

@@ -22,8 +22,16 @@ WAYS = {
     "selected": 'events = ["email"]\nbatch = { age = "20ms" }',
     "ordered": 'order_by = "user.user_id"\nbatch = { events = 20 }',
     "grouped": 'batch = { align = "100ms", group_by = ["type", "hour"] }',
+    "split": 'filters = ["thrice"]\nbatch = { events = 7 }',
     "singly": 'order_by = "user.user_id"\nafter_parked = "park"',
 }
+THRICE = """
+from relay.api import Filter
+
+class Thrice(Filter, type="thrice"):
+    def apply(self, event):
+        return [event] * 3
+"""
 
 
 async def send(daemon: Any, chance: random.Random) -> None:
@@ -55,10 +63,11 @@ def check_keys(requests: Iterable[Received]) -> int:
 
 
 async def test_after_kill_9_the_same_events_go_out_under_the_same_keys(daemon: Any) -> None:
-    """Looked at as well: selections, orders, aligned batches, groups. Several workers each have a folder of their own,
-    as one has."""
+    """Looked at as well: selections, orders, aligned batches, groups, parts of events and their ids. Several workers
+    each have a folder of their own, as one has."""
     chance, hooks = random.Random(7), {way: Destination() for way in WAYS}
-    daemon.configure("10-source", SOURCE)
+    (daemon.plugins / "thrice.py").write_text(THRICE)
+    daemon.configure("10-source", f'{SOURCE}\n[filter.thrice]\ntype = "thrice"\n')
     async with AsyncExitStack() as stack:
         for way, hook in hooks.items():
             await stack.enter_async_context(hook)
