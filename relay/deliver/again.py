@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, S
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
+from time import perf_counter
 from typing import Final
 
 import structlog
@@ -20,7 +21,7 @@ from relay.deliver.groups import divided
 from relay.deliver.parts import Outcome, Settled, highest, within
 from relay.deliver.window import Window, size_of
 from relay.journal import Counts, Parked, State, runs
-from relay.route import Failed, Routed
+from relay.route import ENOUGH_BYTES, ENOUGH_S, Failed, Routed
 
 LATER_S: Final = 0.5
 log = structlog.stdlib.get_logger()
@@ -28,27 +29,42 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch to deliver, events whose filter failed again, and by offset the outcomes that are clear already."""
+    """Of parked events a batch to deliver, those whose filter failed again, and by offset the outcomes that are clear
+    already."""
 
+    parked: Sequence[Parked]
     batch: Batch | None
     failed: Sequence[Failed]
     clear: Mapping[int, Outcome]
 
 
-def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> Prepared:
-    """Route what a failed filter had parked; all else has been through the filters and is sent as it is."""
-    blocks = [Block.of([one.event]) for one in parked]  # one each: they came at different times
-    routed = [
-        route(block) if one.cause == "filter" else Routed(block) for one, block in zip(parked, blocks, strict=True)
-    ]
-    wanted = [each.wanted for each in routed if each.wanted]
-    failed = [failed for each in routed for failed in each.failed]
-    clear: dict[int, Outcome] = {
-        block.offsets[0]: "filtered" if each.filtered else "unselected"
-        for block, each in zip(blocks, routed, strict=True)
-        if not (each.wanted or each.failed)
-    }
-    return Prepared(Batch(wanted) if wanted else None, failed, clear)
+async def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> Prepared:
+    """Route what a failed filter had parked, as far as that is enough for once; all else has been through the filters
+    and is sent as it is. Others have their turn meanwhile."""
+    taken: list[Parked] = []
+    wanted: list[Block] = []
+    failed: list[Failed] = []
+    clear: dict[int, Outcome] = {}
+    made, late = 0, perf_counter() + ENOUGH_S
+    for one in parked:
+        taken.append(one)
+        block = Block.of([one.event])  # one each: they came at different times
+        if one.cause != "filter":
+            wanted.append(block)
+            continue
+        routed = route(block)
+        failed += routed.failed
+        if routed.wanted is not None:
+            wanted.append(routed.wanted)
+            made += len(routed.wanted.body)
+        elif not routed.failed:
+            clear[block.offsets[0]] = "filtered" if routed.filtered else "unselected"
+        if made >= ENOUGH_BYTES:
+            break
+        if perf_counter() > late:
+            await asyncio.sleep(0)
+            late = perf_counter() + ENOUGH_S
+    return Prepared(taken, Batch(wanted) if wanted else None, failed, clear)
 
 
 def correction(prepared: Prepared, settled: Iterable[Settled], beside: Container[int]) -> Counts:
@@ -149,7 +165,9 @@ class Again:
         return list(takewhile(lambda one: _like(one) == _like(due[0]), due))
 
     async def _deliver(self, marked: Sequence[Parked]) -> None:
-        prepared, settled = prepare(marked, self._route), list[Settled]()
+        admitted, size = len(marked), size_of([one.event for one in marked])
+        prepared, settled = await prepare(marked, self._route), list[Settled]()
+        marked = prepared.parked
         beside = await self._beside(marked)
         try:
             await self._delivery.parking.failed(prepared.failed, attempts=1)
@@ -161,7 +179,7 @@ class Again:
         if _is_counted(marked[0]):
             self._count(correction(prepared, settled, beside))
         self._done += marked
-        self._window.settled(len(marked), size_of([one.event for one in marked]))
+        self._window.settled(admitted, size)
         again = len(prepared.failed) + sum(len(each.batch) for each in settled if each.outcome == "parked")
         name = self._delivery.name
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)

@@ -1,6 +1,17 @@
 """Which events of a block a connector gets, and in what form: selection, then filters, as one plain function."""
 
 from relay.route.made import MOST_PARTS, Failed, applied, chained, id_of, numbered
-from relay.route.route import Route, Routed
+from relay.route.route import ENOUGH_BYTES, ENOUGH_S, Route, Routed
 
-__all__ = ["MOST_PARTS", "Failed", "Route", "Routed", "applied", "chained", "id_of", "numbered"]
+__all__ = [
+    "ENOUGH_BYTES",
+    "ENOUGH_S",
+    "MOST_PARTS",
+    "Failed",
+    "Route",
+    "Routed",
+    "applied",
+    "chained",
+    "id_of",
+    "numbered",
+]

@@ -279,3 +279,21 @@ async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: P
         is_busy = False
         await bench.until(delivered=1)
         assert till.items.count("a") == 1
+
+
+async def test_parked_events_that_filters_make_much_of_are_sent_again_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits in memory is bounded, whatever a filter makes of the events that it had failed on."""
+    monkeypatch.setattr("relay.deliver.again.ENOUGH_BYTES", 300)
+    bench = Bench(tmp_path, batch={"events": 100, "age": "0ms"})
+    async with bench.running() as till:
+        Items.fails = True
+        await bench.send(*(["a", "b", "c"] for _ in range(9)))
+        await bench.until(parked=9)
+        Items.fails = False
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=9)
+        assert len(till.items) == 27
+        assert len(till.batches) >= 3
+        assert bench.parked() == []
