@@ -38,9 +38,14 @@ def _is_interrupted(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What tasks come to as they are ended is nobody's concern."""
+
+
 def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     """End the tasks that are left, and the loop; whether that worked."""
     if tasks := asyncio.all_tasks(loop):
+        loop.set_exception_handler(_ignore)  # asyncio's streams complain of a cancellation
         for task in tasks:
             task.cancel()
         with suppress(SystemExit, KeyboardInterrupt):
