@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from relay.api import UNREADABLE, Event, Filter, Kind, is_utf8
+from relay.api import UNREADABLE, Event, Filter, Kind, UnreadableEvent, is_utf8
 from relay.config import Redaction
-from relay.guests import BLOCKED_S, described, named, tell_blocked
+from relay.guests import BLOCKED_S, described, named, tell_blocked, text_of
 
 MOST_PARTS: Final = 1000
 """That one event may be split into."""
@@ -54,6 +54,8 @@ def applied(step: Filter, event: Event) -> Made:
         return made if made is event or made is None else _checked(event, made)
     except Wrong as error:
         return Failed(event, f"filter {step.name}: {error}")
+    except UnreadableEvent as error:
+        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(text_of(error.reason))}")
     except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
         return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(named(error))}")
 

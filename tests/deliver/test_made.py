@@ -95,6 +95,21 @@ def test_parts_have_numbers_and_ids_of_their_own_and_keep_all_else() -> None:
     assert [part.id for part in parts if part.part != 3] == ["x", "x-2", "x-3", "x-4"]
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"order":"x","n":1e999}', "the event cannot be decoded: number is infinity"),
+        (b'{"n":1}', "the event has no order"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_parked_with_a_reason_in_words(body: bytes, reason: str) -> None:
+    failed = chained(
+        [Does(lambda event: event if event.properties and event.id else event.id)], Event(body, KIND, 5, 7.0)
+    )
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith(f"filter does: {reason}")
+
+
 def test_a_list_of_one_replaces_and_an_empty_one_drops() -> None:
     assert made(lambda event: [event]) is EVENT
     assert made(lambda event: [event.with_data({"a": 1})]).body == b'{"a":1}'
