@@ -40,6 +40,7 @@ Ranges = Sequence[tuple[int, int]]
 GROWN: Final = 64 << 10
 """Bytes that a file may grow by until it is written anew."""
 AGAIN_S: Final = 5.0
+KIND: Final = b"relay cuts 1 "
 HEAD: Final = 9
 """Characters of a line that are its checksum."""
 APART: Final = b"!"
@@ -58,7 +59,7 @@ class Cuts:
         """`folder` is the worker's; `journal` the id of the journal that the offsets are of."""
         self._folder, self._connector, self._journal = folder, connector, journal
         self._path = cut_file(folder, connector, part)
-        self._header = f"relay cuts 1 {journal}\n".encode()
+        self._header = KIND + f"{journal}\n".encode()
         self._lines: list[bytes] = []
         self._fd: int | None = None
         self._opened = False
@@ -87,14 +88,15 @@ class Cuts:
         except OSError as error:
             log.warning("cuts cannot be read", connector=self._connector, error=str(error), advice=ADVICE)
             return []
+        told = {"connector": self._connector, "file": str(self._path)}
         if not data.startswith(self._header):
-            log.warning("cuts of another journal are not used", connector=self._connector, file=str(self._path))
+            is_whole = data.startswith(KIND) and b"\n" in data
+            log.warning("cuts of another journal are not used" if is_whole else "cuts are damaged", **told)
             return []
         *lines, _ = data[len(self._header) :].split(b"\n")  # the last one is torn, if there is one: it never went out
         good = [line + b"\n" for line in lines if _is_whole(line)]
         if damaged := len(lines) - len(good):
-            told = {"connector": self._connector, "file": str(self._path), "damaged": damaged}
-            log.warning("cuts are damaged", **told, advice=ADVICE)
+            log.warning("cuts are damaged", **told, lines=damaged, advice=ADVICE)
         return good
 
     @property
@@ -183,9 +185,9 @@ class Cuts:
             self._fd = None
 
     def close(self, is_over: Callable[[Ranges], bool]) -> None:
-        """Let go of the file; remove it if all cuts are over."""
+        """Let go of the file; remove it if all cuts are over, as far as they were read."""
         self._let_go()
-        if all(map(is_over, self.all)):
+        if self._opened and all(map(is_over, self.all)):
             with suppress(OSError):
                 self._path.unlink()
 

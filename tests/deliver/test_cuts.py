@@ -94,7 +94,10 @@ async def test_a_file_that_ends_anywhere_has_the_cuts_before_and_none_of_another
     path.write_bytes(whole)
     with capture_logs() as logs:
         assert await reopened(tmp_path, "another") == []
-    assert [line["event"] for line in logs] == ["cuts of another journal are not used"]
+        for damaged in (b"", b"\0" * 99, whole[:9]):
+            path.write_bytes(damaged)
+            assert await reopened(tmp_path) == []
+    assert [line["event"] for line in logs] == ["cuts of another journal are not used"] + ["cuts are damaged"] * 3
     assert oct(path.stat().st_mode)[-3:] == "600"
 
 
@@ -111,7 +114,7 @@ async def test_a_damaged_line_costs_itself_and_is_told(tmp_path: Path, line: byt
     path.write_bytes(b"\n".join([header, first, line, second, b""]))
     with capture_logs() as logs:
         assert await reopened(tmp_path) == [[(0, 5)], [(5, 9)]]
-    assert [(line["event"], line["damaged"]) for line in logs] == [("cuts are damaged", 1)]
+    assert [(line["event"], line["lines"]) for line in logs] == [("cuts are damaged", 1)]
 
 
 @pytest.mark.parametrize("text", ["[]", "[[2,1]]", "[[3,4],[1,2]]", "[[1,2],[1,3]]", "{}", '[["a",1]]'])
@@ -171,6 +174,8 @@ async def test_a_file_stays_small_and_is_gone_when_all_is_over(tmp_path: Path) -
     assert (await reopened(tmp_path))[-101:] == [[(offset, offset + 1)] for offset in range(19_899, 20_000)]
     cuts.close(settled_in(Cursor(0, 19_999)))
     assert path.exists()
+    Cuts(tmp_path, "it", "j").close(settled_in(Cursor(0, 20_000)))
+    assert path.exists(), "a lane that never began has not read it"
     cuts.close(settled_in(Cursor(0, 20_000)))
     assert not path.exists()
 
