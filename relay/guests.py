@@ -137,6 +137,15 @@ def tell_blocked(call: str, seconds: float, **whose: str) -> None:
     log.warning("a plugin held up relay", **whose, call=call, seconds=round(seconds, 3), advice=BLOCKED_ADVICE)
 
 
+def is_on_loop() -> bool:
+    """Whether an event loop waits for the code that asks: not in a thread, nor in most commands."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def stepped(work: Callable[[], Awaitable[T]], call: str, **whose: str) -> T:
     """Do a guest's work; the log tells if it holds up the event loop for BLOCKED_S or more between two awaits. What it
     has tasks of its own do is not seen."""

@@ -12,7 +12,7 @@ from relay.config.mistake import Mistake
 from relay.config.model import Config, Configured
 from relay.config.redaction import LOG, Redaction
 from relay.config.traits import Traits, traits_of
-from relay.guests import contained, named
+from relay.guests import contained, is_on_loop, named, quick
 
 P = TypeVar("P", bound=Plugin)
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class _Making:
         """Make one, and have it ready; None if that fails, which is noted once a table."""
         LOG.note(kind, table.name, table.settings)
         try:
-            with contained():
+            with quick("__init__", **{kind: table.name}) if is_on_loop() else contained():
                 one = make()
                 check_made(kind, table.name, one)
                 return ready(one)
