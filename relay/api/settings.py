@@ -33,9 +33,7 @@ Contradiction = tuple[str, str]
 class Settings(BaseModel):
     """Base of all settings models: unknown keys are refused, numbers are finite, instances do not change."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
     def contradictions(self) -> Iterable[Contradiction]:
         """All that settings say against each other. A model's own check goes here: unlike a validator it is also asked

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from relay.api import ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
 from relay.api.secret import WAYS
 from relay.cli.options import complete_entry
+from relay.config.descriptions import descriptions
 from relay.guests import contained
 
 PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings)
@@ -22,7 +23,8 @@ RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
 
 def options_of(model: type[Settings]) -> list[click.Option]:
     """One option per setting, and --disabled where the table can be switched off."""
-    options = [_option(name, field) for name, field in _settings(model)]
+    about = descriptions(model)
+    options = [_option(name, field, about.get(name, "")) for name, field in _settings(model)]
     if "enabled" in model.model_fields:
         options.append(click.Option(["--disabled"], is_flag=True, help="Write it switched off."))
     return options
@@ -40,10 +42,10 @@ def _settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     return iter(sorted(fields, key=lambda one: (not one[1].is_required(), one[0] not in own)))
 
 
-def _option(name: str, field: FieldInfo) -> click.Option:
+def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
-    about = (field.description or "").replace("\n", " ")
+    about = description.replace("\n", " ")
     if _holds_secrets(field):
         flag, about = f"{flag.removesuffix('s')}-from", f"{about} credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="WHERE", multiple=True, type=_Reference(), help=about)

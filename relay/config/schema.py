@@ -12,6 +12,7 @@ from pydantic_core import core_schema
 
 from relay.api import Connector, Plugin, Settings
 from relay.catalogue import NAMES, TYPES
+from relay.config.descriptions import descriptions
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS, Registry
@@ -58,7 +59,14 @@ def schema(registry: Registry, tell: Callable[[str], object] = lambda _: None) -
 
 
 class _Written(GenerateJsonSchema):
-    """Settings as they are written: defaults with their units, no titles that only repeat names."""
+    """Settings as they are written: with their descriptions, defaults with their units, no titles that only repeat
+    names."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
+        written = super().model_schema(schema)
+        for name, text in descriptions(schema["cls"]).items():
+            written["properties"][schema["cls"].model_fields[name].alias or name].setdefault("description", text)
+        return written
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
         written = super().default_schema(schema)

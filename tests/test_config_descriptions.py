@@ -1,0 +1,64 @@
+"""What authors say of their settings is found where it is asked for: in the schema, and in the help of `relay add`."""
+
+import pytest
+from pydantic import Field
+
+from relay.api import ConnectorSettings, Settings
+from relay.api.settings import with_defaults
+from relay.config import Registry
+from relay.config.descriptions import descriptions
+from relay.config.model import OWN_TABLES
+
+
+class Outer:
+    class Inner(Settings):
+        """Settings below another class, as connectors have them."""
+
+        one: int = 1
+        """The first,
+        on two lines."""
+        two: int = Field(2, description="Said by Field.")
+        """Not said here."""
+        bare: int = 3
+        unlike: str = "unlike"
+        """No description of `last`."""
+
+        def contradictions(self):
+            """Nor this."""
+            return ()
+
+        last: int = 5
+
+    class Heir(Inner):
+        one: int = 7
+        unlike: str = "other"
+        """Said anew."""
+
+
+INNER = {"one": "The first,\non two lines.", "two": "Said by Field.", "unlike": "No description of `last`."}
+ANEW = {"two": "Said by Field.", "unlike": "Said anew."}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Outer.Inner, INNER),
+        (Outer.Heir, ANEW),
+        (with_defaults(Outer.Inner, {"one": 9, "last": 9}), INNER),
+        (with_defaults(Outer.Heir, {"unlike": "9"}), ANEW),
+        (type("Unseen", (Outer.Inner,), {}), INNER),
+    ],
+    ids=["below another class", "defined anew", "other defaults", "other defaults of an heir", "without source"],
+)
+def test_the_text_below_a_setting_is_its_description(model: type[Settings], said: dict[str, str]) -> None:
+    assert descriptions(model) == said
+
+
+def test_relays_own_settings_are_described() -> None:
+    """Some need no words, such as `url`; those that every connector has are described in each."""
+    for name, model in OWN_TABLES.items():
+        assert descriptions(model).keys() >= model.model_fields.keys() - {"level"}, name
+    common = descriptions(ConnectorSettings).keys() - {"events"}
+    for name, connector in Registry.discover(()).types("connector").items():
+        settings = connector.Settings
+        assert common - {"concurrency"} <= descriptions(settings).keys(), name
