@@ -145,20 +145,33 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
 def accept_clock(state: Path) -> None:
     """Say that the machine's clock is right now. What was stamped before ages from now on. Raises FileNotFoundError,
     sqlite3.Error."""
-    for folder in worker_folders(state).values():
+    for folder in [one for one in worker_folders(state).values() if has_tables(one)] or [state]:
         with closing(connect(folder, "rw")) as db:
             db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
 
 
 def accept_journal(state: Path, path: Path) -> None:
     """Have relay take the journals as they are, and say no more of what they have lost. Of a journal that is not the
-    one of its database every connector gets all events. Raises FileNotFoundError, sqlite3.Error, OSError."""
-    for folder, journal in journals(state, path).values():
-        with closing(connect(folder, "rw")) as db:
-            known = read_known(db)
-            if mismatch(journal, known):
-                if segment_files(journal):
-                    db.executescript(_OF_ANOTHER)
-                db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
-            else:
-                db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
+    one of its database every connector gets all events.
+
+    Raises sqlite3.Error, OSError: among others if a journal has no database that could note it; the rest is accepted.
+    """
+    without = [folder for folder, journal in journals(state, path).values() if not _accepted(folder, journal)]
+    if without:
+        names = " and ".join(str(folder / DATABASE) for folder in without)
+        raise OSError(f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs")
+
+
+def _accepted(folder: Path, journal: Path) -> bool:
+    """Note in the database of one worker that its journal is accepted; False if there is only the journal."""
+    if not has_tables(folder):
+        return not segment_files(journal)
+    with closing(connect(folder, "rw")) as db:
+        known = read_known(db)
+        if mismatch(journal, known):
+            if segment_files(journal):
+                db.executescript(_OF_ANOTHER)
+            db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
+        else:
+            db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
+    return known is not None or not segment_files(journal)

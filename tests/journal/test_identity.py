@@ -9,7 +9,7 @@ import pytest
 from relay.api import Kind
 from relay.journal import Counts, Cursor, Journal, Limits, State
 from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
-from relay.journal.known import accept_journal, doubts
+from relay.journal.known import accept_clock, accept_journal, doubts
 from relay.journal.opening import open_both
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -110,11 +110,33 @@ async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_ac
     if how == "empty":
         database.touch()
     assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+    with pytest.raises(OSError, match=r"relay\.db cannot note that: start relay"):
+        accept_journal(tmp_path, PATH)
+    assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
     for _ in range(2):
         known, now = await run(tmp_path, 0)
         assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
     assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
     assert (known is not None, now) == (True, 0)
+    accept_journal(tmp_path, PATH)
+    assert doubts(tmp_path, PATH) == []
+
+
+async def test_what_one_worker_cannot_note_yet_keeps_nothing_of_the_others_from_being_accepted(tmp_path: Path) -> None:
+    """Siblings: the first worker's database is gone, another's knows nothing; a worker that has only its lock; the
+    clock."""
+    for folder in (tmp_path, tmp_path / "workers" / "1"):
+        await run(folder, 5)
+        (folder / "relay.db").unlink()
+    (tmp_path / "workers" / "2").mkdir()
+    (tmp_path / "workers" / "2" / "lock").touch()
+    await run(tmp_path / "workers" / "1", 0)
+    assert [one.worker for one in doubts(tmp_path, PATH)] == [0, 1]
+    with pytest.raises(OSError, match=r"relay\.db cannot note that"):
+        accept_journal(tmp_path, PATH)
+    assert [one.worker for one in doubts(tmp_path, PATH)] == [0]
+    accept_clock(tmp_path)
+    await run(tmp_path, 0)
     accept_journal(tmp_path, PATH)
     assert doubts(tmp_path, PATH) == []
 
