@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,23 @@ import aiohttp
 import pytest
 
 from relay.journal import Ledger, Parked, ledger, parked
+from tests.forks import Forked, Forks, forks
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
+
+LONG = "RELAY_LONG" in os.environ
+"""`make faults`: slow tests take their full length, instead of what suffices to see them fail."""
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process that a test starts would compile all of relay again
+sys.dont_write_bytecode = False
+os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
 
 
 class Daemon:
     """relay with a conf.d, a state folder and a plugin folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forks: Forks) -> None:
+        self._forks = forks
         self.conf, self.state, self.plugins = folder / "conf.d", folder / "state", folder / "plugins"
         for place in (self.conf, self.plugins):
             place.mkdir(parents=True)
@@ -31,9 +40,9 @@ class Daemon:
         self.stderr: list[str] = []
         self.url = ""
         self.wrapper: list[str] = []
-        """A command that runs relay, and what it inherits besides."""
+        """A command that runs relay in a new interpreter, and what that inherits besides."""
         self.inherits: list[int] = []
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
         self._reading: asyncio.Task[None] | None = None
         self.configure("00-ingest", '[ingest]\nlisten = "127.0.0.1:0"')
 
@@ -54,17 +63,20 @@ class Daemon:
         self._starts = len(self.logged("relay runs"))
         arguments = ["run", "--conf", str(self.conf), "--state", str(self.state), "--plugins", str(self.plugins)]
         with self.stdout.open("ab") as out:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.wrapper,
-                sys.executable,
-                "-m",
-                "relay",
-                *arguments,
-                stdout=out,
-                stderr=asyncio.subprocess.PIPE,
-                limit=1 << 20,
-                pass_fds=self.inherits,
-            )
+            if self.wrapper:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self.wrapper,
+                    sys.executable,
+                    "-m",
+                    "relay",
+                    *arguments,
+                    stdout=out,
+                    stderr=asyncio.subprocess.PIPE,
+                    limit=1 << 20,
+                    pass_fds=self.inherits,
+                )
+            else:
+                self._process = await self._forks.start(arguments, out.fileno())
         self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of relay")
 
     async def _read_stderr(self) -> None:
@@ -81,7 +93,7 @@ class Daemon:
     async def ended(self) -> int:
         assert self._process is not None
         assert self._reading is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             code = await self._process.wait()
             await self._reading
         return code
@@ -115,17 +127,19 @@ class Daemon:
     def parked(self) -> list[Parked]:
         return parked(self.state)
 
-    async def settled(self, connector: str, accepted: int, *, within: float = 30) -> Ledger:
+    async def settled(self, connector: str, accepted: int, *, within: float = 60) -> Ledger:
         """Wait until the lane has an outcome for so many accepted events."""
         return await self.until(
             lambda: self.ledger()[connector], lambda books: books.accepted >= accepted and not books.pending, within
         )
 
-    async def until(self, look: Callable[[], Any], good: Callable[[Any], bool], within: float = 30) -> Any:
-        deadline = time.monotonic() + within
+    async def until(self, look: Callable[[], Any], good: Callable[[Any], bool], within: float = 60) -> Any:
+        """Look again until it is good, ever less often: each look costs CPU that relay needs."""
+        began = time.monotonic()
         while not good(seen := look()):
-            assert time.monotonic() < deadline, f"last seen: {seen}\n" + "\n".join(self.stderr[-20:])
-            await asyncio.sleep(0.02)
+            passed = time.monotonic() - began
+            assert passed < within, f"last seen: {seen}\n" + "\n".join(self.stderr[-20:])
+            await asyncio.sleep(min(max(passed / 10, 0.02), 0.25))
         return seen
 
     def memory_kib(self, what: str = "VmRSS") -> int:
@@ -137,9 +151,15 @@ class Daemon:
         return self.memory_kib("VmHWM")
 
 
+@pytest.fixture(scope="session")
+def _forks() -> Iterator[Forks]:
+    with forks() as running:
+        yield running
+
+
 @pytest.fixture
-async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
-    daemon = Daemon(tmp_path)
+async def daemon(tmp_path: Path, _forks: Forks) -> AsyncIterator[Daemon]:
+    daemon = Daemon(tmp_path, _forks)
     yield daemon
     if daemon._process is not None and daemon._process.returncode is None:
         await daemon.kill()

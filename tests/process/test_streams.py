@@ -89,8 +89,10 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
     async with Destination() as hook:
         await started(daemon, hook.url, free_port())
         for number in range(30):  # each of these is worth a line
-            assert (await daemon.post(b"{}", f"/wrong/{number}/" + "x" * 150))[0] == 404
-            assert (await daemon.post(b'{"events":[' + b" " * number + b"x"))[0] == 400
+            for body, path, said in ((b"{}", f"/wrong/{number}/" + "x" * 150, 404), (b"[x", "/currents", 400)):
+                while (status := (await daemon.post(body, path))[0]) == 503 and workers > 1:
+                    await asyncio.sleep(0.1)  # one that is slow to start on a busy machine
+                assert status == said
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
         await hook.received(1, timeout=20)
         assert "braze" in CliRunner().invoke(cli, ["status", "--state", str(daemon.state)]).output

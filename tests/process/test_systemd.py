@@ -193,6 +193,7 @@ async def test_a_disk_that_hangs_stops_the_signs_of_life(
 
 async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(daemon: Any, systemd: Systemd) -> None:
     (daemon.plugins / "blocking.py").write_text(BLOCKS)
+    daemon.wrapper = ["env"]  # an interpreter that begins with $PYTHONFAULTHANDLER
     daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.it]\ntype = "blocking"')
     await daemon.start()
     with suppress(TimeoutError, aiohttp.ClientError):

@@ -1,0 +1,141 @@
+"""Starts relays that need not import relay first: a process that has done so forks each of them.
+
+Importing takes most of the CPU of a start, and tests start relay hundreds of times. What is forked is a process of its
+own that goes on as `python -m relay` does, from `main` to the end of the interpreter. Tests of what comes before that
+start relay in the usual way, with a wrapper (`Daemon.wrapper`); relay itself starts its workers in the usual way.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class Forked:
+    """A relay that was forked, with as much of `asyncio.subprocess.Process` as tests need."""
+
+    def __init__(self, pid: int, stderr: asyncio.StreamReader, news: socket.socket) -> None:
+        self.pid, self.stderr = pid, stderr
+        self.returncode: int | None = None
+        self._ending = asyncio.get_running_loop().create_task(self._end(news), name=f"end of relay {pid}")
+
+    async def _end(self, news: socket.socket) -> int:
+        with news:
+            self.returncode = await _number(news)
+        return self.returncode
+
+    async def wait(self) -> int:
+        """Its exit code, minus the number of the signal that ended it."""
+        return await asyncio.shield(self._ending)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+
+class Forks:
+    """The process that forks, from the outside."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+
+    async def start(self, arguments: Sequence[str], stdout: int) -> Forked:
+        """Start a relay with these arguments, and this process's environment and folder."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        errors, stderr = os.pipe()
+        order = {"arguments": arguments, "environ": dict(os.environ), "folder": str(Path.cwd())}
+        with theirs:
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), stdout, stderr])
+        os.close(stderr)
+        return Forked(await _number(ours), await _reader_of(errors), ours)
+
+
+async def _number(news: socket.socket) -> int:
+    return int(await asyncio.get_running_loop().sock_recv(news, 32))
+
+
+async def _reader_of(pipe: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=1 << 20)
+    connected = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: connected, os.fdopen(pipe, "rb"))
+    return reader
+
+
+@contextmanager
+def forks() -> Iterator[Forks]:
+    """Run the process that forks; it ends with the last who could give it an order."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    with ours:
+        yield Forks(ours)
+    process.wait()
+
+
+def next_relay(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork for each order. Returns in the processes that are to be relay: the order, and the streams to write to."""
+    while True:
+        message, fds, _, _ = socket.recv_fds(orders, 1 << 20, 3)
+        if not message:
+            sys.exit()
+        if not os.fork():
+            break
+        for fd in fds:
+            os.close(fd)
+        _bury()
+    orders.close()
+    answer, *streams = fds
+    if pid := os.fork():
+        for fd in streams:
+            os.close(fd)
+        os.write(answer, b"%d" % pid)
+        _, status = os.waitpid(pid, 0)
+        os.write(answer, b"%d" % os.waitstatus_to_exitcode(status))
+        os._exit(0)
+    os.close(answer)
+    return json.loads(message), streams
+
+
+def _bury() -> None:
+    """Wait for those that have ended, so that their CPU is counted."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def be(arguments: Sequence[str], environ: dict[str, str], folder: str, streams: Sequence[int]) -> None:
+    """Be what `python -m relay` is before it begins."""
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+    sys.argv, sys.path[0] = ["relay", *arguments], folder
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if __name__ == "__main__":
+    import relay.cli.run  # noqa: F401  what `main` will look for
+    from relay.cli.main import main
+    from relay.config import Registry
+
+    Registry.discover(())
+    gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
+    with socket.socket(fileno=int(sys.argv[1])) as listening:
+        order, given = next_relay(listening)
+    be(**order, streams=given)
+    main()
