@@ -11,10 +11,10 @@ demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in an
 test: lint  ## lint, types, import rules, and every test
 	$(BIN)/pytest -n 4
 
-test-quick: .venv/dev.done  ## the tests without the long ones
+test-quick: .venv/dev.done  ## the tests without the slow ones
 	$(BIN)/pytest -m "not slow"
 
-faults: .venv/dev.done  ## the long ones alone, longer: 200 rounds of kill -9, 300 made-up stories
+faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, 300 made-up stories
 	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m slow --timeout 1800
 
 lint: .venv/dev.done

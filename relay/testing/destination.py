@@ -145,7 +145,7 @@ class Destination:
         """All events taken so far, decoded; see `bodies`."""
         return [orjson.loads(body) for body in self.bodies()]
 
-    async def received(self, events: int, *, timeout: float = 5.0) -> None:
+    async def received(self, events: int, *, timeout: float = 20.0) -> None:
         """Wait until so many events have been taken. Raises TimeoutError after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
@@ -156,7 +156,7 @@ class Destination:
             found = f"{len(self.bodies())} came in {counted(len(self.requests), 'request')}"
             raise TimeoutError(f"waited {timeout:g} s for {counted(events, 'event')}, but {found}") from None
 
-    async def requested(self, requests: int, *, timeout: float = 5.0) -> None:
+    async def requested(self, requests: int, *, timeout: float = 20.0) -> None:
         """Wait until so many requests have come, whatever the answer. Raises TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):
             while len(self.requests) < requests:

@@ -117,7 +117,7 @@ class Bench:
         """Ask by the socket: status, content, answer."""
         async with (
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket))) as session,
-            asyncio.timeout(10),
+            asyncio.timeout(30),
             session.request(method, "http://relay" + path, json=body, headers=headers) as answer,
         ):
             text = await answer.text()

@@ -99,7 +99,7 @@ class Bench:
         await self.journal.append([kind] * len(bodies), list(bodies))
 
     async def until(self, good: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not good():
                 await asyncio.sleep(0.005)
 
@@ -132,7 +132,7 @@ async def bench(folder: Path, erasure: dict[str, Any] | None = None, **settings:
         finally:
             erase.cancel()
             bench.fleet.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.wait([running])
     await bench.journal.close()
     bench.state.close()
@@ -311,7 +311,7 @@ async def test_a_stop_goes_on_when_the_books_cannot_be_written(tmp_path: Path, m
         await it.until(lambda: it.it.erased)
         monkeypatch.setattr(telling, "_note", full)
         with capture_logs() as logs:
-            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(30), asyncio.TaskGroup() as group:
                 task = group.create_task(it.eraser.run())
                 await it.until(lambda: len(it.it.erased) > 1)
                 task.cancel()

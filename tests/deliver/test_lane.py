@@ -102,7 +102,7 @@ class Bench:
 
     async def open(self) -> None:
         """Wait until the connectors are open."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for lane in self.fleet.lanes:
                 await lane.opener.opened()
 
@@ -111,12 +111,12 @@ class Bench:
         await self.journal.append([KIND] * count, bodies)
         return bodies
 
-    async def until(self, condition: Callable[[], bool], within: float = 10) -> None:
+    async def until(self, condition: Callable[[], bool], within: float = 30) -> None:
         async with asyncio.timeout(within):
             while not condition():
                 await asyncio.sleep(0.01)
 
-    async def settled(self, within: float = 10) -> None:
+    async def settled(self, within: float = 30) -> None:
         async with asyncio.timeout(within):
             while self.fleet.lanes[0].cursor.position < self.journal.head:
                 await asyncio.sleep(0.001)
@@ -133,7 +133,7 @@ async def bench(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
             yield it
         finally:
             it.fleet.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.wait([running])
     await it.journal.close()
     it.state.close()
@@ -353,7 +353,7 @@ async def test_a_destination_that_asks_for_peace_gets_it_from_all_batches(
 
         it.connector.answer = once
         await it.send(10)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not times:
                 await asyncio.sleep(0.001)
         await it.send(30)
@@ -392,7 +392,7 @@ async def test_no_more_than_the_window_would_be_sent_again_after_a_crash(
 
         monkeypatch.setattr(it.state, "save", slow_save)
         bodies = await it.send(500)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while it.connector.delivered.total() < 50:
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
@@ -412,7 +412,7 @@ async def test_what_was_settled_out_of_order_is_not_sent_again_after_a_restart(t
 
         it.connector.answer = stick
         stuck += (await it.send(30))[10:11]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while it.connector.delivered.total() < 20:
                 await asyncio.sleep(0.001)
         assert it.fleet.lanes[0].cursor.ahead == [(20, 30)]
@@ -503,11 +503,11 @@ async def test_a_dead_destination_is_tried_by_one_batch_at_a_time(tmp_path: Path
     async with bench(tmp_path, concurrency=8, retry={"first": "20ms", "max": "20ms"}) as it:
         it.connector.answer = stuck
         await it.send(80)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(it.connector.batches) < 20:
                 await asyncio.sleep(0.001)
         it.connector.most_at_once = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(it.connector.batches) < 26:
                 await asyncio.sleep(0.001)
         assert it.connector.most_at_once == 1
@@ -601,13 +601,13 @@ async def test_what_comes_behind_a_parked_event_is_parked_and_follows_it(tmp_pat
         assert [one.cause for one in parked(tmp_path)] == ["refused"] + ["order"] * 8
         it.connector.answer = lambda batch: None
         mark_parked(tmp_path, Which(cause="refused"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while parked(tmp_path):
                 await asyncio.sleep(0.01)
         assert by_key(it)["user-0"] == [*range(0, 30, 3)]
         assert it.fleet.lanes[0].cursor.counts == Counts(delivered=30)
         await it.journal.append([KIND], [make_event(n=30, who="user-0")])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while by_key(it)["user-0"][-1] != 30:  # perhaps parked, too, and then let go at once
                 await asyncio.sleep(0.01)
 
@@ -627,7 +627,7 @@ async def test_keys_of_parked_events_are_known_after_a_restart_and_free_once_tho
         await it.settled()
         assert by_key(it) == {"other": [2]}
         drop_parked(tmp_path, Which(cause="refused"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while parked(tmp_path):
                 await asyncio.sleep(0.01)
         assert by_key(it) == {"other": [2], "user": [1]}

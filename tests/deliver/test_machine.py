@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
             if crash:
                 self.running.cancel()
             self.fleet.stop()
-            await asyncio.wait([self.running], timeout=10)
+            await asyncio.wait([self.running], timeout=30)
             assert self.running.done()
             await self.journal.close()
             self.state.close()

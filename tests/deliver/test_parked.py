@@ -84,7 +84,7 @@ class Bench:
                 yield connector
             finally:
                 fleet.stop()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await asyncio.wait([running])
         await self.journal.close()
         self.state.close()
@@ -94,12 +94,12 @@ class Bench:
 
     async def until(self, **counts: int) -> None:
         """Wait until the saved books say so."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
                 await asyncio.sleep(0.005)
 
     async def until_parked(self, good: Callable[[list[Parked]], bool]) -> list[Parked]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not good(found := parked(self.folder)):
                 await asyncio.sleep(0.005)
         return found
@@ -115,7 +115,7 @@ async def test_refused_events_are_sent_as_they_are_in_batches_beside_new_ones(tm
         it.likes = lambda event: True
         it.gate.clear()
         assert mark_parked(tmp_path, Which()) == 25
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not it.at_once:
                 await asyncio.sleep(0.005)
         await bench.send(30)
@@ -206,7 +206,7 @@ async def test_until_the_books_are_saved_a_replayed_event_stays_parked(tmp_path:
 
         monkeypatch.setattr(bench.state, "save", fail)
         mark_parked(tmp_path, Which())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await broken.wait()
         (one,) = parked(tmp_path)
         assert one.again

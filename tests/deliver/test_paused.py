@@ -14,7 +14,7 @@ from tests.deliver.test_lane import Bench, bench
 
 
 async def until(good: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not good():
             await asyncio.sleep(0.005)
 

@@ -42,7 +42,7 @@ async def test_who_waits_to_be_told_to_go_on_is_told_and_then_answered(relay: Re
     reader, writer = await relay.connect()
     for _ in range(2):
         writer.write(AUTHORIZED + length + EXPECT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await reader.readexactly(len(CONTINUE)) == CONTINUE
         writer.write(BODY if length is LENGTH else b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
         assert (await answer_of(reader)).startswith(b"HTTP/1.1 202 ")

@@ -38,9 +38,9 @@ async def test_who_connected_to_a_passed_socket_before_the_stop_is_answered_and_
 
         _, writing = await asyncio.open_connection(*address)
         writing.write(REQUEST)
-        listener.settimeout(10)
+        listener.settimeout(30)
         accepted, _ = await asyncio.to_thread(listener.accept)
-        accepted.settimeout(10)
+        accepted.settimeout(30)
         with accepted:
             assert await asyncio.to_thread(accepted.recv, 4) == b"POST"
         writing.close()

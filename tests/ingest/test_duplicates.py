@@ -36,7 +36,7 @@ class Bench:
 
     async def commit(self, name: str, error: Exception | None = None) -> None:
         """Wait until a request's events are about to be committed, and have that end well or badly."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while name not in self.commits:
                 self.begun.clear()
                 await self.begun.wait()

@@ -102,7 +102,7 @@ async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: 
     monkeypatch.setattr(tally, "SAVE_S", 0.01)
     for duplicates in (1, 3):
         await relay.post(body_of(EVENT, EVENT))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while SourceBooks("braze", duplicates) not in sources(relay.folder):
                 await asyncio.sleep(0.01)
 
@@ -377,7 +377,7 @@ async def test_a_sender_that_breaks_off_is_told_of_without_a_traceback(relay: Re
         await writer.drain()
         await asyncio.sleep(0.05)
         writer.transport.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not logs:
                 await asyncio.sleep(0.01)
     assert [(line["event"], line["status"]) for line in logs] == [("request refused", 408)]
@@ -392,7 +392,7 @@ async def test_a_database_that_cannot_be_written_fails_no_request(
         db.execute("ALTER TABLE source RENAME TO elsewhere")
     with capture_logs() as logs:
         assert (await relay.post(body_of(EVENT)))[1]["duplicates"] == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not logs:
                 await asyncio.sleep(0.01)
     assert (logs[0]["event"], logs[0]["log_level"]) == ("saving what sources count failed", "error")

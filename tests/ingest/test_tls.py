@@ -183,7 +183,7 @@ async def test_other_settings_are_taken_over(relay: Relay, tmp_path: Path) -> No
 
 
 async def until(seen: Any, wanted: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await seen() != wanted:
             await asyncio.sleep(0.01)
 

@@ -87,7 +87,7 @@ async def test_nothing_is_acknowledged_or_read_before_it_is_synced(
 
     journal = open_journal(tmp_path)
     monkeypatch.setattr(os, "fdatasync", slow_disk)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         appending = group.create_task(append(journal, b"{}"))
         reading = group.create_task(journal.reader().read(0))
         await asyncio.to_thread(syncing.wait, 10)
@@ -104,7 +104,7 @@ async def test_a_sender_that_goes_away_takes_nobody_elses_answer_with_it(
     go_on, real = threading.Event(), os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: (go_on.wait(10), real(fd)))
     journal = open_journal(tmp_path)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = [group.create_task(append(journal, b'{"n":%d}' % n)) for n in range(6)]
         await asyncio.sleep(0)
         tasks[0].cancel()
@@ -118,7 +118,7 @@ async def test_a_sender_that_goes_away_takes_nobody_elses_answer_with_it(
 async def test_a_reader_waits_for_the_next_event(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     reader = journal.reader()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         waiting = group.create_task(reader.read(0))
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -60,14 +60,14 @@ async def tidied(state: State, retention: float) -> AsyncIterator[None]:
 
 
 async def until_left(folder: Path, number: int) -> list[Parked]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(left := parked(folder)) != number:
             await asyncio.sleep(0.005)
     return left
 
 
 async def until_told(lines: Sequence[Any], level: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not any(line["log_level"] == level for line in lines):
             await asyncio.sleep(0.005)
 
@@ -123,7 +123,7 @@ async def test_it_is_looked_for_again_and_again_also_after_an_error(
     await state.park([refused(1)])
     with capture_logs() as lines:
         async with tidied(state, 90 * DAY_S):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await failed.wait()
             assert len(parked(tmp_path)) == 1
             age(tmp_path, 91 * DAY_S)

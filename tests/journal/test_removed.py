@@ -95,11 +95,11 @@ async def test_sealed_segments_that_were_removed_are_told_and_passed_over(
     assert "journal segments were removed by somebody else" in capsys.readouterr().out
     assert journal.oldest == int(second.stem)
     reader = journal.reader()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await reader.read(0))[0].offsets[0] == journal.oldest
     second.unlink()
     reader.let_go()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await reader.read(journal.oldest)
     assert journal.lost > 0
     reader.close()
@@ -140,7 +140,7 @@ async def test_of_a_truncated_segment_what_is_nowhere_left_counts_as_lost_and_th
     journal = Journal(tmp_path, LIMITS, 0)
     await append(journal, 8, size=200_000)
     reader = journal.reader()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await reader.read(0)  # keeps the first file open
     files = sorted(tmp_path.glob("*.log"))
     path = files[0] if which == "sealed" else files[-1]
@@ -150,7 +150,7 @@ async def test_of_a_truncated_segment_what_is_nowhere_left_counts_as_lost_and_th
     await journal.keep(0)
     assert journal.lost == end - base - 1
     offset, got = 0, []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while offset < journal.head:
             got += [event.offset for block in await reader.read(offset) for event in block.events()]
             offset = reader.offset

@@ -56,7 +56,7 @@ async def goes_on(folder: Path, head: int) -> None:
     body = make_event(fresh=True)
     assert await journal.append([KIND], [body]) == head
     reader, offset, found = journal.reader(), 0, list[bytes]()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while offset < journal.head:
             block = (await reader.read(offset))[-1]
             offset, found = block.offsets[-1] + 1, block.bodies()

@@ -42,7 +42,7 @@ def read(folder: Path) -> dict[int, bytes]:
 
 async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:
     reader, found = journal.reader(), dict[int, bytes]()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while offset < journal.head:
             for block in await reader.read(offset):
                 found |= {event.offset: event.body for event in block.events()}

@@ -28,7 +28,7 @@ async def test_a_reader_sleeps_through_what_it_does_not_want_and_begins_behind_t
     monkeypatch.setattr(waiting, "QUIET_S", 60)
     journal = open_journal(tmp_path)
     reader = journal.reader(WANTED.type.__eq__)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = await asleep(group, reader, 0)
         for _ in range(3):
             await journal.append([OTHER] * 2, [b"{}"] * 2)
@@ -42,7 +42,7 @@ async def test_a_reader_sleeps_through_what_it_does_not_want_and_begins_behind_t
 async def test_a_reader_that_wants_nothing_still_learns_how_far_the_journal_has_come(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     reader, greedy = journal.reader(lambda _: False), journal.reader()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = await asleep(group, reader, 0)
         await journal.append([OTHER] * 3, [b"{}"] * 3)
         assert (task.done(), await greedy.skip(0)) == (False, 0)
@@ -63,7 +63,7 @@ async def test_a_block_of_very_many_kinds_wakes_all_without_a_look_at_each(tmp_p
     journal, asked = open_journal(tmp_path), list[str]()
     reader = journal.reader(lambda one: bool(asked.append(one)))
     many = waiting.TYPES_REMEMBERED + 1
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = await asleep(group, reader, 0)
         await journal.append([Kind("braze", f"t{n}") for n in range(many)], [b"{}"] * many)
     assert (task.result(), asked) == (0, [])

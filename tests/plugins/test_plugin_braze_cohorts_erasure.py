@@ -27,7 +27,7 @@ def files_name(user: str, folder: Path) -> bool:
 
 async def came(api: CohortApi) -> None:
     """The request with the last fault is with Braze."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while api.faults:
             await asyncio.sleep(0.001)
 

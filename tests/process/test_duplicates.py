@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.testing import make_event
+from tests.conftest import LONG
 
-SENDERS, BATCH, KILLS = 4, 25, 8
+SENDERS, BATCH, KILLS = 4, 25, 8 if LONG else 2
 TABLES = """
 [source.braze]
 type = "currents"

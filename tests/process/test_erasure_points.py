@@ -1,6 +1,5 @@
 """kill -9 between the steps of an erasure: done again, it leaves the same receipt and the same books."""
 
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from relay.api import Kind
 from relay.journal import Counts, ledger, parked
 from relay.journal.erasures import erasures
 from relay.journal.inspect import blocks, inspect, segments
+from tests.conftest import LONG
 from tests.process.dying import harness
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def check(folder: Path) -> None:
 
 def test_a_kill_between_the_steps_of_an_erasure_changes_nothing_of_its_outcome(tmp_path: Path) -> None:
     seen = Counter[str]()
-    stride = 1 if "RELAY_LONG" in os.environ else 8
+    stride = 1 if LONG else 12
     with harness("erasure_points.py") as it:
         it.run(tmp_path / "made", makes=True)
         die_at, killed = 1, True

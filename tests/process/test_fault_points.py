@@ -1,9 +1,8 @@
 """kill -9 between each pair of steps of a commit, a cursor save, a segment's making and removal, and the recovery.
 
-`make test` takes one of three places of death, and one of each kind of step; with RELAY_LONG (`make faults`) all.
+`make test` takes one of ten places of death, and one of each kind of step; `make faults` all.
 """
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import pytest
 from relay.journal import ledger, parked
 from relay.journal.inspect import inspect
 from relay.journal.known import doubts
+from tests.conftest import LONG
 from tests.process.dying import harness
 
 pytestmark = pytest.mark.slow
 WINDOW = 20
-STRIDE = 1 if "RELAY_LONG" in os.environ else 3
+STRIDE, RECOVERIES = (1, 6) if LONG else (10, 1)
 STEPS = {
     "pwritev",
     "pwritev, half",
@@ -78,7 +78,8 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
 def test_a_kill_between_any_two_steps_of_the_recovery_loses_nothing(tmp_path: Path) -> None:
     with harness("fault_points.py") as it:
         _, steps = it.run(tmp_path / "whole")
-        for first in range(9, len(steps), len(steps) // 6):
+        between = len(steps) // RECOVERIES
+        for first in range(between // 2, len(steps), between):
             folder = tmp_path / str(first)
             it.run(folder, first)
             kills = 1

@@ -1,7 +1,6 @@
 """Heap's server-side API at a real daemon: its limits, what it refuses, and every type of event."""
 
 import asyncio
-import os
 import random
 import time
 from typing import Any
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.sandbox.shapes import make_event, types
 from relay.sandbox.track import HeapApi
+from tests.conftest import LONG
 
 HOT, OTHERS = 1100, 150
 
@@ -104,7 +104,7 @@ async def test_events_without_an_identity_can_be_left_out_and_are_told_apart(dae
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.skipif("RELAY_LONG" not in os.environ, reason="takes more than a minute: make faults")
+@pytest.mark.skipif(not LONG, reason="takes more than a minute: make faults")
 async def test_no_minute_has_more_events_than_heap_takes(daemon: Any) -> None:
     async with HeapApi() as heap:
         configure(daemon, heap, "concurrency=8")

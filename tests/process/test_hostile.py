@@ -219,7 +219,7 @@ async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(d
     for _, writer in held:
         writer.write(b"POST /currents HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b" " * 900_000)
         await writer.drain()
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         answers = [group.create_task(reader.readline()) for reader, _ in held]
         done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
         assert [answer.result() for answer in done] == [b"HTTP/1.1 503 Service Unavailable\r\n"]

@@ -51,7 +51,7 @@ async def post(url: str) -> int:
         return answer.status
 
 
-@pytest.mark.parametrize(("where", "workers"), [("tcp", 1), ("unix", 1), ("tcp", 2), ("unix", 2)])
+@pytest.mark.parametrize(("where", "workers"), [("tcp", 1), ("unix", 2)])
 async def test_half_open_connections_do_not_use_up_the_descriptors(
     daemon: Any, tmp_path: Path, where: str, workers: int
 ) -> None:
@@ -102,7 +102,7 @@ async def test_no_listener_logs_what_is_no_request(daemon: Any, tmp_path: Path) 
         for number in range(20):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(b"GET /%d HTTP/1.1\r\nAuthorization: Bearer sesame-open-77\0\r\n\r\n" % number)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 answer = await reader.read()
             assert b" 400 " in answer.partition(b"\r\n")[0]
             assert b"sesame" not in answer

@@ -83,7 +83,7 @@ async def test_two_who_look_while_a_worker_starts_again_count_each_of_its_proces
 
     view._look = looked  # type: ignore[method-assign]
     workers[0].status, workers[1].hold = counted(1.0, 100), late
-    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         first = group.create_task(view.status(), name="the first look")
         await answered.wait()
         workers[0].status = counted(2.0, 10)
@@ -120,7 +120,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
             await asyncio.sleep(0.01)
         go.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         reloaded, forgotten, _ = await asyncio.gather(view.reload(), forget(), go_on(), return_exceptions=True)
     assert isinstance(reloaded, Reloaded)
     assert "heap is configured" in str(forgotten)

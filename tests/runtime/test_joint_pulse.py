@@ -36,7 +36,7 @@ class View:
 async def test_workers_are_asked_what_they_have_counted_even_if_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.runtime.joint_pulse.BEAT_S", 0.01)
     view = View()
-    async with asyncio.TaskGroup() as group, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         beating = group.create_task(JointPulse(Notify({}), view, []).run(), name="signs of life")  # type: ignore[arg-type]
         while view.asked < 3:
             await asyncio.sleep(0.01)
@@ -52,7 +52,7 @@ async def test_systemd_hears_nothing_of_a_supervisor_that_cannot_mend_a_worker(t
         pulse = JointPulse(notify, View(), [worker])  # type: ignore[arg-type, list-item]
 
         async def hears(what: bytes) -> bytes:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not (message := await asyncio.get_running_loop().sock_recv(it, 4096)).startswith(what):
                     pass
             return message

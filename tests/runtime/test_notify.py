@@ -18,7 +18,7 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
     name = {"path": str(tmp_path / "notify"), "abstract": f"@relay-test-{os.getpid()}"}[request.param]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it:
         it.bind(name.replace("@", "\0"))
-        it.settimeout(5)
+        it.settimeout(30)
         yield it, name
 
 

@@ -43,7 +43,7 @@ class Scene:
         self.it = Supervised(Worker(0, 1, str(folder / "rendezvous"), (), False))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             running = group.create_task(self.it.run(), name="worker")
             while not condition():
                 await asyncio.sleep(0.01)
