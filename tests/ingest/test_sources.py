@@ -195,6 +195,21 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
     await relay.stop()
 
 
+async def test_duplicates_and_the_senders_deadline_go_by_the_clock_that_no_jump_moves(relay: Relay) -> None:
+    """Looked at as well: parked events, segments, erasures and ids, each with a jump (tests/journal/test_clock.py)."""
+    clock, body = relay.journal.clock, body_of(EVENT)
+    wall, up = clock._wall, clock._up
+    assert (await relay.post(body))[1]["accepted"] == 1
+    clock._wall = lambda: wall() + 400 * 86400.0
+    assert (await relay.post(body))[1]["duplicates"] == 1
+    assert (await relay.post(b"x"))[0] == 400
+    clock._wall, clock._up = wall, lambda: up() + 7200.0
+    assert (await relay.post(b"x"))[0] == 400
+    assert relay.refusals is not None
+    assert relay.refusals.last - relay.refusals.since >= 7200
+    assert (await relay.post(body))[1]["accepted"] == 1
+
+
 async def test_a_large_body_is_decoded_beside_the_event_loop(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at as well: compressed ones (tests/process/test_stuck.py), and floods of events (test_hostile.py)."""
     where = list[threading.Thread]()
