@@ -45,7 +45,7 @@ class Redaction:
         """The text with "..." for every secret, also for one that the end of the text cuts off."""
         if not self._secrets:
             return text
-        for start in self._start.finditer(text):
+        for start in self._start.finditer(text, max(0, len(text) - len(self._secrets[0]))):
             rest = text[start.start() :].lower()
             if any(secret.startswith(rest) for secret in self._secrets):
                 text = text[: start.start()] + HIDDEN
@@ -104,10 +104,10 @@ def _cleaned(value: object, cleans: Sequence[Callable[[str], str]]) -> object:
         return [_cleaned(item, cleans) for item in value]
     if isinstance(value, dict):
         return {text_of(key): _cleaned(item, cleans) for key, item in value.items()}
-    text = value if isinstance(value, str) else text_of(value)
+    text = value[:TRACE_CHARS] if isinstance(value, str) else text_of(value)
     for clean in cleans:
         text = clean(text)
-    return text[:TRACE_CHARS]
+    return text
 
 
 def _texts(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
