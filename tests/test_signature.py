@@ -95,6 +95,7 @@ def test_a_request_has_its_query_headers_and_json() -> None:
     with pytest.raises(Malformed, match="not an object"):
         Request(b"[]").json()
     assert Request(b"[1]").json(list) == [1]
+    assert Request(b'{"cut": "\\ud83d"}').json() == {"cut": "\ufffd"}
     for value, said in (("", "is missing"), ("\ud83d", "not UTF-8")):
         with pytest.raises(Malformed, match=said):
             Request(headers={"X-Id": value}).header("X-Id")

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 import msgspec
 import orjson
 
+from relay.api.json_parts import without_surrogates
+
 T = TypeVar("T")
 
 
@@ -53,14 +55,25 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
     def json(self, kind: type[T]) -> T: ...
 
     def json(self, kind: type[Any] = dict) -> Any:
-        """The body, decoded: an object or, if `kind` says so, a list for instance. Raises Malformed."""
+        r"""The body, decoded: an object or, if `kind` says so, a list for instance. An unpaired surrogate escape, of a
+        text that was cut inside an emoji, becomes `\ufffd`. Raises Malformed."""
         try:
-            value = orjson.loads(self.body)
+            value = _decoded(self.body)
         except ValueError as error:
             raise Malformed(f"the body is not JSON: {error}") from None
         if not isinstance(value, kind):
             raise Malformed(f"the body is not {'an object' if kind is dict else f'of the type {kind.__name__}'}")
         return value
+
+
+def _decoded(body: bytes) -> Any:
+    """Raises ValueError."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        if (tame := without_surrogates(body)) == body:
+            raise
+        return orjson.loads(tame)
 
 
 @dataclass(frozen=True, slots=True)
