@@ -215,6 +215,7 @@ type = "drop"
 field = "a"
 exists = false
 [filter.sample]
+open_timeout = "20s"
 type = "sample"
 rate = 0.25
 key = "user.id"
