@@ -154,7 +154,8 @@ def unknown_keys(
     for name, connector in connectors.items():
         by_filters = _made_by_filters(connector, filters)
         for setting in connector.plugin.by_type if connector.settings.enabled else ():
-            for key in getattr(connector.settings, setting):
+            keys = getattr(connector.settings, setting)
+            for key in keys if isinstance(keys, Mapping) else ():
                 if key not in TYPES and key not in made and key not in by_filters:
                     reason = f'"{key}" is no known event type'
                     yield merged.mistake(("connector", name, setting, key), reason, closest(key, TYPES))

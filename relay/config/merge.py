@@ -1,6 +1,7 @@
 """Puts the tables of all files together, and remembers which file each key came from."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from relay.config.files import Document
 from relay.config.locate import KeyPath
 from relay.config.mistake import Mistake
+from relay.guests import contained
 
 SECRET_KEYS: Final = ("credential", "file", "env")
 
@@ -72,8 +74,9 @@ def leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
     """All values in a table or in settings, a reference to a secret being one value."""
     if isinstance(value, BaseModel):
         value = vars(value)
+    inner: list[tuple[Any, object]]
     if isinstance(value, Mapping) and not is_reference(value):
-        inner = list(value.items())
+        inner = _items(value)
     elif isinstance(value, list | tuple | set | frozenset):
         inner = list(enumerate(value))
     else:
@@ -81,6 +84,13 @@ def leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]]:
         return
     for key, item in inner:
         yield from leaves((*path, key), item)
+
+
+def _items(value: Mapping[Any, object]) -> list[tuple[Any, object]]:
+    """What is in a mapping; of a plugin's own that cannot say, nothing."""
+    with suppress(Exception), contained():
+        return list(value.items())
+    return []
 
 
 def _is_table(value: object) -> TypeGuard[dict[str, Any]]:

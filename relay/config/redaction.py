@@ -119,7 +119,7 @@ def _texts(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
             value = "" if secret.problem else secret.reveal()
             yield from _forms(value)
         else:
-            value = str(leaf)
+            value = leaf if isinstance(leaf, str) else text_of(leaf)
             yield from _forms(value) if isinstance(leaf, str) and is_secret(path) else ()
         yield from _in_urls(value)
 
