@@ -1,6 +1,7 @@
 """A machine's clock that jumps: nothing that goes by age is gone for it, and nothing waits for ever."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -100,6 +101,24 @@ def test_a_segment_that_was_written_in_the_future_does_not_hold_up_those_behind_
     old = [Segment(tmp_path / str(n), n, n + 1, 100, at) for n, at in enumerate(times)]
     found = expendable(old, Limits(1000, 60.0), keep=4, liked=4, now=NOON + 100, lacking=0)
     assert [one.base for one in found] == [0, 1, 2]
+
+
+async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -> None:
+    """Looked at as well: ids of events and erasures (below), parked events (test_parking.py), room, which is no age."""
+    machine = Machine()
+    machine.wall = time.time()
+    journal = Journal(tmp_path, Limits(16 << 20, 60.0), 1 << 20)
+    journal._writer.clock = machine.clock(machine.wall)
+    for _ in range(3):
+        await journal.append([KIND], [b'{"x":"%s"}' % (b"y" * 700_000)])
+    machine.wall += YEAR_S
+    await journal.keep(journal.head)
+    assert journal.oldest == 0
+    machine.wall -= YEAR_S
+    machine.passes(3600)
+    await journal.keep(journal.head)
+    assert journal.oldest == 2
+    await journal.close()
 
 
 async def test_ids_of_events_outlive_a_jump_and_back(tmp_path: Path) -> None:
