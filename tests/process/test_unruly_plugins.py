@@ -66,6 +66,10 @@ class Unruly(Connector, type="unruly"):
         if self.settings.what == "deaf":
             await deaf()
 
+class Keyed(Unruly, type="keyed"):
+    def key(self, event):
+        self.do("key")
+
 class Sieve(Filter, type="sieve"):
     class Settings(FilterSettings):
         what: str
@@ -109,6 +113,7 @@ what = "%(what)s"
 open_timeout = "200ms"
 retry = { first = "1s" }
 """
+KEYED = CONNECTOR.replace('"unruly"', '"keyed"')
 OTHERS = """
 [filter.%(what)s]
 type = "sieve"
@@ -136,6 +141,7 @@ async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemo
     places = [(at, what) for at in ("open", "deliver", "close") for what in RAISED] + [("open", "deaf")]
     tables = "".join(CONNECTOR % {"at": at, "what": what} for at, what in places)
     tables += "".join(OTHERS % {"what": what} for what in RAISED)
+    tables += "".join(KEYED % {"at": "key", "what": what} for what in RAISED)
     async with Destination() as hook:
         daemon.configure("10-all", HEAD % hook.url + tables)
         await daemon.start()
@@ -168,6 +174,9 @@ async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemo
             assert error is not None
             assert error.reason.startswith(f"bug in the connector: {SAID[what]}")
             assert lanes[f"deliver_{what}"].pending == 1
+        for what in RAISED:
+            assert (await daemon.settled(f"key_{what}", 1)).counts.delivered == 1
+            assert any(line["connector"] == f"key_{what}" for line in daemon.logged("connector gave no key"))
         daemon.configure("10-all", HEAD % hook.url)
         answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
         assert answer.exit_code == 0
