@@ -48,14 +48,14 @@ class Route:
     def __call__(self, block: Block, *, part: bool = False) -> Routed:
         """Route a block; with `part`, of a block that goes through filters as much as is enough for once."""
         erased = [kind for kind in block.kinds if kind.is_erased] if "" in map(_source_of, block.kinds) else ()
-        routed = self._route(block, erased, part=part)
-        return routed._replace(erased=_erased(block, routed.stop)) if erased else routed
-
-    def _route(self, block: Block, erased: Sequence[Kind], *, part: bool) -> Routed:
         selected = self._select(block, erased)
         if selected is None:
-            return NOTHING
-        return self._filter(selected, part=part) if self.filters else Routed(selected)
+            routed = NOTHING
+        elif self.filters:
+            routed = self._filter(selected, part=part)
+        else:
+            routed = Routed(selected)
+        return routed._replace(erased=_erased(block, routed.stop)) if erased else routed
 
     def _select(self, block: Block, erased: Sequence[Kind]) -> Block | None:
         wants = [*map(self.selection.wants, map(_type_of, block.kinds))]
