@@ -63,7 +63,7 @@ class Bench:
         finally:
             fleet.stop()
             running.cancel()
-            await asyncio.wait([running], timeout=10)
+            await asyncio.wait([running], timeout=30)
             assert running.done()
             await self.journal.close()
             self.state.close()
@@ -81,7 +81,7 @@ class Bench:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 
