@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import structlog
 from aiohttp import web
 
-from relay.api import LARGE, Decoded, Entries, Request, Response, Source
+from relay.api import LARGE, Decoded, Denied, Entries, Request, Response, Source
 from relay.api.blocking import Threads
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
@@ -151,7 +151,10 @@ class Intake:
     async def _take(self, request: web.BaseRequest) -> web.Response:
         """Keep what a request brings. Raises Problem."""
         asked = Request(b"", request.headers, request.rel_url.raw_query_string)
-        self.calls.authorize(asked)
+        try:
+            self.calls.authorize(asked)
+        except Denied as denied:
+            raise self.calls.denied(denied) from None
         if self.draining:
             raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
         with Body(request, self._settings, self._pressure) as body:

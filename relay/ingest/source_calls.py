@@ -47,21 +47,24 @@ class SourceCalls:
         """Event types that came for the first time, until somebody has looked at them."""
         self._known: set[Kind] = set()
         self._are_known = self._known.issuperset
-        self._authorizes = self._has_own("authorize")
+        self.authorize: Callable[[Request], None] = source.authorize
+        """Has it look at the sender's credentials. Raises Problem, and Denied."""
+        if self._has_own("authorize"):
+            self.authorize = self._authorize
         self._looks_first = self._has_own("verify") or self._has_own("respond")
 
     def _has_own(self, call: str) -> bool:
         return getattr(getattr(self.source, call), "__func__", None) is not getattr(Source, call)
 
-    def authorize(self, request: Request) -> None:
-        """Have it look at the sender's credentials. Raises Problem."""
+    def _authorize(self, request: Request) -> None:
         try:
-            if self._authorizes:
-                _check_nothing("authorize", self._timed("authorize", request))
-            else:
-                self.source.authorize(request)
+            _check_nothing("authorize", self._timed("authorize", request))
         except BaseException as error:
             raise self._refusal("authorize", error) from None
+
+    def denied(self, denied: Denied) -> Problem:
+        """The answer to a sender whose credentials are wrong."""
+        return Problem(401, self.clean(reason_of(denied)), WWW_Authenticate="Bearer")
 
     def read(self, request: Request) -> Decoded | Response:
         """The events of a request, or what the source answers to it by itself. On the event loop. Raises Problem."""
@@ -167,7 +170,7 @@ class SourceCalls:
     def _refusal(self, call: str, error: BaseException) -> BaseException:
         """What is to be raised for what a call has raised."""
         if isinstance(error, Denied):
-            return Problem(401, self.clean(reason_of(error)), WWW_Authenticate="Bearer")
+            return self.denied(error)
         if isinstance(error, Malformed):
             return Problem(400, self.clean(reason_of(error)))
         if not isinstance(error := escaped(error), Exception):
