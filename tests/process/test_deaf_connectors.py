@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from relay.admin import LaneStatus, Status
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.process.tables import HOOK
 
 PLUGIN = """
 import asyncio, sys
@@ -67,16 +68,7 @@ class Deaf(Connector, type="deaf"):
 """
 HOW = ["swallows", "cancelled", "all", "cancels itself", "raises it", "awaits a cancelled task", "own task", "close"]
 LATE, ODD = HOW[:3], HOW[3:6]
-HEAD = """
-[source.braze]
-type = "currents"
-path = "/currents"
-[runtime]
-drain = "4s"
-[connector.hook]
-type = "http"
-url = "%s"
-"""
+HEAD = HOOK.replace('"1s"', '"4s"')
 DEAF = """
 [connector.c%(number)d]
 type = "deaf"
@@ -117,13 +109,12 @@ async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Any) -
         await hook.received(3, timeout=20)
         for how in LATE + ODD:
             assert (found[how].outcomes["delivered"], found[how].pending) == (0, 3), how
-            outcome = "retried" if how in LATE else "bug"
-            assert found[how].attempts == dict.fromkeys(found[how].attempts, 0) | {
-                outcome: sum(found[how].attempts.values())
-            }
+            made = {outcome for outcome, attempts in found[how].attempts.items() if attempts}
+            assert made - {"retried"} == (set() if how in LATE else {"bug"}), how  # a busy machine may be late with any
             error = found[how].last_error
             assert error is not None
-            assert error.reason.startswith("no answer in time" if how in LATE else "bug in the connector: Cancelled")
+            late = error.reason.startswith("no answer in time")
+            assert late if how in LATE else late or error.reason.startswith("bug in the connector: Cancelled")
         assert found["own task"].outcomes["delivered"] == 3
         assert told(daemon, "a task of a plugin tried to end relay, which goes on").count("SystemExit") >= 2
         assert told(daemon, "connector raised").count("CancelledError") >= 3

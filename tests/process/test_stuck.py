@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from relay.admin import LaneStatus, Status
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.process.tables import HOOK
 
 PLUGIN = """
 import asyncio, time
@@ -35,21 +36,12 @@ class Disk(Connector, type="disk"):
         with (self.folder / "written").open("ab") as file:
             file.write(lines)
 """
-TABLES = """
-[source.braze]
-type = "currents"
-path = "/currents"
-[runtime]
-drain = "1s"
-[connector.hook]
-type = "http"
-url = "%s"
-[connector.disk]
+TABLES = f"""{HOOK}[connector.disk]
 type = "disk"
 concurrency = 2
 timeout = "100ms"
-batch = { events = 1 }
-retry = { first = "1ms", max = "2ms" }
+batch = {{ events = 1 }}
+retry = {{ first = "1ms", max = "2ms" }}
 """
 
 

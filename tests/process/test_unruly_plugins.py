@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from relay.admin import LaneStatus, Status
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.process.tables import HOOK
 
 PLUGIN = """
 import asyncio, sys
@@ -95,16 +96,6 @@ SAID = {
     "long": "ValueError: EEEE",
     "deaf": "it was not ready within 0.2s (open_timeout)",
 }
-HEAD = """
-[source.braze]
-type = "currents"
-path = "/currents"
-[runtime]
-drain = "1s"
-[connector.hook]
-type = "http"
-url = "%s"
-"""
 CONNECTOR = """
 [connector.%(at)s_%(what)s]
 type = "unruly"
@@ -143,7 +134,7 @@ async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemo
     tables += "".join(OTHERS % {"what": what} for what in RAISED)
     tables += "".join(KEYED % {"at": "key", "what": what} for what in RAISED)
     async with Destination() as hook:
-        daemon.configure("10-all", HEAD % hook.url + tables)
+        daemon.configure("10-all", HOOK % hook.url + tables)
         await daemon.start()
         for what in RAISED:
             for body in (b"[]", b" " * 1_000_000):
@@ -177,7 +168,7 @@ async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemo
         for what in RAISED:
             assert (await daemon.settled(f"key_{what}", 1)).counts.delivered == 1
             assert any(line["connector"] == f"key_{what}" for line in daemon.logged("connector gave no key"))
-        daemon.configure("10-all", HEAD % hook.url)
+        daemon.configure("10-all", HOOK % hook.url)
         answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
         assert answer.exit_code == 0
         for what in RAISED:
