@@ -321,7 +321,8 @@ class Connector(Plugin):
         """Hand the batch to the destination.
 
         Return None if all was delivered, or one outcome per event; raise `Retry`, `Reject` or `Unauthorized` for the
-        whole batch. Called for up to `concurrency` batches at a time; may be cancelled at any await.
+        whole batch. Called for up to `concurrency` batches at a time; may be cancelled at any await. What it says after
+        that does not count. Let `UnreadableEvent` pass, which parks the events that cannot be read.
         """
         raise NotImplementedError
 

@@ -85,8 +85,9 @@ class _Failure(Exception):
 
 
 class Retry(_Failure):
-    """Not now: try the same events again, `after` seconds from now at the earliest if that is given. `alone`, for an
-    outcome of single events: the destination is well, only these have to wait, and others go meanwhile."""
+    """Not now: try the same events again, `after` seconds from now at the earliest if that is given. In a list of
+    outcomes it holds for its own event. `alone`, for an outcome of single events: the destination is well, only these
+    have to wait, and others go meanwhile."""
 
     after: float | None = None
     alone = False
