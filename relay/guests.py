@@ -41,10 +41,17 @@ class Late(TimeoutError):
     """Work was not done in time."""
 
 
+def encodable(text: str) -> str:
+    """The text with an escape such as `\\ud83d` in place of each unpaired surrogate: UTF-8 has none, and so neither a
+    database nor an answer can hold any."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def text_of(value: object) -> str:
-    """What an exception, or whatever a guest gave, says as text: REASON_CHARS at most. Never raises."""
+    """What an exception, or whatever a guest gave, says as text that can be encoded: REASON_CHARS at most. Never
+    raises."""
     try:
-        return str(value)[:REASON_CHARS]
+        return encodable(str(value)[:REASON_CHARS])
     except BaseException:  # a guest's own __str__
         return "its text cannot be read: its __str__ fails"
 
@@ -80,13 +87,13 @@ def kind_of(error: BaseException) -> str:
 def place_of(error: BaseException) -> str:
     """Where an exception was raised, TRACE_CHARS at most, without what it says."""
     at = error.__cause__ if isinstance(error, Escape) and error.__cause__ else error
-    return "".join(traceback.format_tb(at.__traceback__))[:TRACE_CHARS]
+    return encodable("".join(traceback.format_tb(at.__traceback__))[:TRACE_CHARS])
 
 
 def trace_of(error: BaseException) -> str:
     """The traceback of an exception, TRACE_CHARS at most. Never raises."""
     try:
-        return "".join(traceback.format_exception(error))[:TRACE_CHARS]
+        return encodable("".join(traceback.format_exception(error))[:TRACE_CHARS])
     except BaseException:  # of what the exception refers to, much is a guest's
         return named(error)
 

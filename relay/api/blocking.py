@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class Threads:
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do the work in a thread and return what it returns. When cancelled: work that waits is dropped, work that
         has begun goes on."""
-        begun = self._pool.submit(work, *arguments)
+        begun = self._pool.submit(partial(_do, work, *arguments))
         try:
             return await asyncio.wrap_future(begun)
         except asyncio.CancelledError:
@@ -71,3 +72,11 @@ class Threads:
     def close(self) -> None:
         """Begin no further work. Does not wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _do(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Do the work. No future can hold a StopIteration: who waits for one would wait for ever."""
+    try:
+        return work(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the work raised StopIteration") from error

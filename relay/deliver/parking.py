@@ -12,7 +12,7 @@ from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction
 from relay.deliver.meter import Meter
 from relay.deliver.verdict import Verdict
-from relay.guests import quick, trace_of
+from relay.guests import encodable, quick, trace_of
 from relay.journal import Parked, State
 from relay.route import Failed
 
@@ -110,7 +110,7 @@ def key_of(connector: Connector, event: Event) -> str | None:
     try:
         with quick("key", connector=connector.name):
             key = connector.key(event)
-        return key if key is None or isinstance(key, str) else str(key)
+        return None if key is None else encodable(str(key))
     except UnreadableEvent:  # there is nothing to keep it in order with
         return None
     except BaseException as error:  # whatever it is, it is the connector's: nothing is awaited here

@@ -89,6 +89,10 @@ class Intake:
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)
 
+    def close(self) -> None:
+        """Let go of its thread, once no request is under way."""
+        self._threads.close()
+
     def follow(self, before: "Intake") -> None:
         """Go on with what the intake before this one counted and remembers: the source has other settings now."""
         self.restore(before.books)

@@ -204,6 +204,8 @@ class Ingest:
         self._accept_no_more()
         if self._runner is not None:
             await self._runner.cleanup()
+        for intake in self._intakes.values():
+            intake.close()
         for duplicates in self._duplicates:
             await duplicates.close()
         await self._tally.close()
