@@ -10,7 +10,7 @@ from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.guests import contained
 from relay.journal import Attempts
-from relay.journal.search import Aside, Found, Progress, Sighting
+from relay.journal.search import PENDING, Aside, Found, Progress, Sighting
 from relay.route import Failed, applied, id_of, numbered
 
 UNKNOWN: Final = "cannot be known from"
@@ -25,6 +25,8 @@ class Tried:
     """The number of the replay that made them."""
     attempts: int
     outcome: str
+    """`pending`, `delivered`, `filtered` (by the connector), `parked`; `not delivered`: what became of the event, other
+    attempts tell, which it had alone or with other events."""
     answer: str
     """The last refusal."""
     first: float
@@ -121,7 +123,10 @@ def _way(event: Event, connector: str, lane: Progress | None, config: Config | N
     if lane is None:
         return Way(**_values(routed), state="never ran")
     state = lane.state or _outcome(routed, lane.attempts)
-    return Way(**_values(routed), state=state, attempts=[*map(_tried, lane.attempts)])
+    is_pending = lane.state == PENDING
+    current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
+    tried = [_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
+    return Way(**_values(routed), state=state, attempts=tried)
 
 
 def _values(routed: Routed) -> dict[str, Any]:
@@ -197,5 +202,7 @@ def _outcome(routed: Routed, tried: Sequence[Attempts]) -> str:
     return "settled" if routed.wanted is None else "delivered" if tried else "delivered at the first attempt"
 
 
-def _tried(one: Attempts) -> Tried:
-    return Tried(one.replay or None, one.attempts, one.outcome, one.answer, one.first, one.last)
+def _tried(one: Attempts, *, is_over: bool) -> Tried:
+    """`is_over`: what was pending then is not any more, as the events were tried otherwise since."""
+    outcome = "not delivered" if is_over and one.outcome == "pending" else one.outcome
+    return Tried(one.replay or None, one.attempts, outcome, one.answer, one.first, one.last)

@@ -21,6 +21,8 @@ from relay.journal.parked import Parked, Which, look_at_parked, parked_at
 
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
+PENDING: Final = "pending"
+"""The state of a lane that has not settled the event."""
 FOUND: Final = 1000
 """Events with one id that are told of: whoever asks has them all in memory."""
 FOUND_BYTES: Final = 16 << 20
@@ -205,7 +207,7 @@ def _state(offset: int, lane: Books, reason: str) -> str | None:
     if offset < lane.cursor.start:
         return "before the lane began"
     if not lane.is_settled(offset):
-        return "pending"
+        return PENDING
     return f"parked ({reason})" if reason else None
 
 

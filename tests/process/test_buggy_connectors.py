@@ -142,6 +142,15 @@ def lanes(daemon: Any) -> dict[str, LaneStatus]:
     return {lane.connector: lane for lane in msgspec.json.decode(answer.output, type=Status).lanes}
 
 
+def trace(daemon: Any, event: bytes) -> dict[str, tuple[str, set[str]]]:
+    """What became of an event, and what the attempts at it came to."""
+    asked = ["trace", msgspec.json.decode(event)["id"], "--json", "--state", str(daemon.state)]
+    (found,) = msgspec.json.decode(CliRunner().invoke(cli, asked).stdout)["journal"]
+    return {
+        way["connector"]: (way["state"], {one["outcome"] for one in way["attempts"]}) for way in found["connectors"]
+    }
+
+
 def written(daemon: Any, name: str) -> list[int]:
     path = daemon.state / name
     return sorted({int(line) for line in path.read_text().split()}) if path.exists() else []
@@ -155,8 +164,8 @@ async def test_one_event_never_stops_a_lane(daemon: Any) -> None:
     )
     daemon.configure("10-all", HEAD + tables)
     await daemon.start()
-    body = b'{"events":[%s]}' % b",".join(make_event(n=n) for n in range(8))
-    assert (await daemon.post(body))[0] == 202
+    events = [make_event(n=n) for n in range(8)]
+    assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
     for number, (how, (cause, reason)) in enumerate(PARKED.items()):
         name = f"x{number}"
         books = await daemon.settled(name, 8)
@@ -165,6 +174,8 @@ async def test_one_event_never_stops_a_lane(daemon: Any) -> None:
         assert (one.cause, one.reason[: len(reason)]) == (cause, reason)
         assert one.attempts >= 5 or cause == "gave_up"
         assert written(daemon, name) == [0, 1, 2, 4, 5, 6, 7]
+    assert trace(daemon, events[0])["x0"] == ("delivered", {"not delivered", "delivered"})
+    assert trace(daemon, events[3])["x0"][1] == {"not delivered", "parked"}
     broken = f"x{len(PARKED)}"
     lane = await daemon.until(lambda: lanes(daemon)[broken], lambda lane: lane.attempts["bug"] > 20)
     assert (lane.state, lane.pending, lane.outcomes["parked"]) == ("failing", 8, 0)
