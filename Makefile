@@ -9,7 +9,7 @@ demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in an
 	$(BIN)/relay sandbox
 
 test: lint  ## lint, types, import rules, and every test
-	$(BIN)/pytest -n 4
+	$(BIN)/pytest -n 6
 
 test-quick: .venv/dev.done  ## the tests without the slow ones
 	$(BIN)/pytest -m "not slow"

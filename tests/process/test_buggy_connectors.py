@@ -216,7 +216,7 @@ token = {{ file = "{daemon.conf}/token" }}
             ("refused", "the event cannot be decoded")
         }
         causes = sorted((one.cause, one.reason[:26]) for one in daemon.parked() if one.connector == "ids")
-        assert causes == [("filter", "filter anonymous: Unreadab")] * 2 + [("refused", "the event has no id")]
+        assert causes == [("filter", "filter anonymous: the even")] * 2 + [("refused", "the event has no id")]
         assert not daemon.logged("connector raised")
         assert await daemon.stop() == 0
 
