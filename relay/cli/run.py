@@ -12,7 +12,7 @@ import structlog
 
 from relay import runtime
 from relay.cli.options import conf_option, plugins_option, state_option
-from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load
+from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load, load_again
 from relay.listen import raise_descriptor_limit
 from relay.threads import LeftAlone, leave
 
@@ -36,8 +36,8 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         os.dup2(os.open(os.devnull, os.O_RDONLY), STANDARD_OUTPUT)
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     folders = [conf] if conf else CONF_FOLDERS
-    loaded = load(folders, registry)
     told = None if worker is None else runtime.Worker.read(worker)
+    loaded = load(folders, registry) if told is None else load_again(told.texts(), registry)
     LOG.note("table", "admin", loaded.config.admin)  # what has secrets beside the plugins, which are noted when made
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
     raise_descriptor_limit()

@@ -3,8 +3,8 @@
 from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_ipv4
 from relay.config.discovery import PLUGIN_FOLDERS
 from relay.config.effective import Effective, effective
-from relay.config.files import CONF_FOLDERS
-from relay.config.load import Loaded, load
+from relay.config.files import CONF_FOLDERS, Text
+from relay.config.load import Loaded, load, load_again
 from relay.config.make import Failure, Made, NotMade, find_unmade, make_connectors, make_sources, mistakes_of
 from relay.config.merge import leaves
 from relay.config.mistake import ConfigError, Mistake, dotted
@@ -53,6 +53,7 @@ __all__ = [
     "Registry",
     "RuntimeSettings",
     "TcpAddress",
+    "Text",
     "TlsError",
     "TlsSettings",
     "UnixAddress",
@@ -61,6 +62,7 @@ __all__ = [
     "find_unmade",
     "leaves",
     "load",
+    "load_again",
     "make_connectors",
     "make_sources",
     "mistakes_of",

@@ -75,6 +75,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """What a file says, so that it can be read again whatever lies on disk by then."""
+
+    name: str
+    base: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What was found: the documents in their order, and what is wrong with the files as such."""
 
@@ -98,6 +107,14 @@ def read(folders: Sequence[Path]) -> Reading:
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
                 _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
     reading.warnings.extend(_pointless_overrides(folders, {path.name for path in files}))
+    return reading
+
+
+def read_again(texts: Sequence[Text]) -> Reading:
+    """Read what files said before, in the order in which they were read then."""
+    reading = Reading()
+    for one in texts:
+        _take(_parse(one.name, one.base, one.text.encode()), one.name, reading)
     return reading
 
 
@@ -135,12 +152,16 @@ def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
         document = Mistake(file=name, reason=f"cannot be read: {error.strerror}")
     except NotPlain as error:
         document = Mistake(file=name, reason=str(error))
+    _take(document, name, reading)
+    return True
+
+
+def _take(document: Document | Mistake, name: str, reading: Reading) -> None:
     if isinstance(document, Mistake):
         reading.mistakes.append(document)
         reading.unread.append(name)
     else:
         reading.documents.append(document)
-    return True
 
 
 def _is_null(about: os.stat_result) -> bool:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from relay.api import Plugin, Settings
 from relay.config import crosscheck
 from relay.config.address import TcpAddress
-from relay.config.files import read
+from relay.config.files import Reading, Text, read, read_again
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged
 from relay.config.mistake import ConfigError, Mistake, closest
@@ -62,7 +62,16 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     With `secrets_required=False` a systemd credential that cannot be read is only a warning where systemd did not start
     this process. Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
     """
-    reading = read(folders)
+    return _load(read(folders), registry, secrets_required=secrets_required)
+
+
+def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
+    """Load a configuration out of what its files said: `Config.texts`. Secrets are read where they are now. Raises
+    `ConfigError`."""
+    return _load(read_again(texts), registry, secrets_required=True)
+
+
+def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Loaded:
     merged = Merged()
     clashes = [mistake for document in reading.documents for mistake in merged.add(document)]
     check = _Check(merged, registry, [*reading.mistakes, *clashes], reading.warnings)
@@ -107,6 +116,7 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
         stale_plugins=check.stale,
+        texts=[Text(document.name, document.base, document.text) for document in reading.documents],
     )
     if check.mistakes:
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))

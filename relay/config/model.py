@@ -24,6 +24,7 @@ from relay.api import (
 from relay.api.network import NetworkList, Networks
 from relay.catalogue import without_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
+from relay.config.files import Text
 from relay.config.tls import TlsSettings
 
 MIB: Final = 1 << 20
@@ -169,6 +170,8 @@ class Config:
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
     stale_plugins: Sequence[str] = ()
     """Those whose files are not any more what this process has loaded."""
+    texts: Sequence[Text] = field(default=(), compare=False, repr=False)
+    """What the files said that it was loaded from."""
 
     @property
     def kept_for(self) -> list[str]:

@@ -21,7 +21,7 @@ from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.logs import dropped_log_lines
-from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, settings, waiting
+from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, refused, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.worker import Worker
@@ -35,6 +35,7 @@ AGAIN_S: Final = 0.5
 PIECES: Final = 4
 """How much of a live tap waits for who reads it: beyond that the workers leave events out, and count them."""
 GONE: Final = (aiohttp.ClientError, OSError)
+AWAY: Final = "warning: worker %d is away; it begins with this configuration"
 TORN: Final = "other workers have gone over to it already: mend that, and reload again"
 
 
@@ -45,12 +46,17 @@ class Running(Protocol):
     over: bool
     """It has ended, and is not started again: all it had is delivered."""
 
+    def begin_anew(self) -> None:
+        """End its process, so that the next one begins with the configuration in force."""
+
 
 class JointView:
     """Several workers as `relay.admin` wants them."""
 
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
-        self._used, self.config, self._load = config, config, load
+        self._used, self._load = config, load
+        self.config = config
+        """What is in force: workers that are started again begin with it."""
         self._restart: Sequence[str] = ()
         self.folder, self._workers = folder, workers
         self._reloading = asyncio.Lock()
@@ -135,16 +141,20 @@ class JointView:
         return Reloaded(ok=True, said=[*said])
 
     async def _reload_all(self) -> Reloaded:
+        try:
+            new = await ADMIN.run(self._load)
+        except ConfigError as error:
+            return refused(error.mistakes)
         tried = await self._ask_all(dry_run=True)
         done = await self._ask_all() if tried.ok else tried
         if not done.ok:
             return done
-        said = [*done.said]
-        with suppress(ConfigError):  # it has been changed once more
-            new = await ADMIN.run(self._load)
-            self._restart = waiting(self._used, new)
-            said += settings(self.config, new, self._restart)
-            self.config = new
+        self._restart = waiting(self._used, new)
+        said = [*done.said, *settings(self.config, new, self._restart)]
+        self.config = new
+        for one in self._workers:
+            if AWAY % one.worker.number in done.said:  # its process may have begun with the configuration before
+                one.begin_anew()
         return Reloaded(ok=True, said=[*dict.fromkeys(said)] or [NOTHING])
 
     async def _reload(self, worker: Worker, *, dry_run: bool) -> Reloaded:
@@ -153,8 +163,7 @@ class JointView:
             async with _session(worker, None) as session, session.post(url) as answer:
                 return msgspec.json.decode(await answer.read(), type=Reloaded)
         except GONE:
-            away = f"warning: worker {worker.number} is away; it begins with the configuration that it finds"
-            return Reloaded(ok=True, said=[away])
+            return Reloaded(ok=True, said=[AWAY % worker.number])
         except msgspec.MsgspecError as error:
             return Reloaded(ok=False, said=[f"worker {worker.number}: {error}"])
 

@@ -7,13 +7,16 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
+from relay.config import Config
 from relay.runtime.process import StartError
-from relay.runtime.worker import Worker
+from relay.runtime.worker import Worker, handed
 from relay.socket_path import address_of
 from relay.threads import ADMIN
 
@@ -56,12 +59,14 @@ class Supervised:
         """Seconds since it was heard last while it was ready: since its process has died, or its event loop hangs."""
         return time.monotonic() - self._attended
 
-    async def run(self) -> None:
-        """Keep it running until `stop` or, if it only drains, until it is through. Raises StartError."""
+    async def run(self, in_force: Callable[[], Config]) -> None:
+        """Keep it running until `stop` or, if it only drains, until it is through. Each of its processes begins with
+        the configuration that is `in_force` then: what lies on disk may be wrong, or not meant yet. Raises
+        StartError."""
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            code, why = await self._tried()
+            code, why = await self._tried(in_force())
             self.over = self.worker.only_drains and code == 0
             if self._stopping.is_set() or self.over:
                 return
@@ -75,23 +80,25 @@ class Supervised:
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
-    async def _tried(self) -> tuple[int | None, str]:
+    async def _tried(self, config: Config) -> tuple[int | None, str]:
         """Run the process to its end; return its exit code, None if it could not be started, and that in words."""
         try:
-            code = await self._once()
+            code = await self._once(config)
         except OSError as error:
             return None, f"cannot be started: {error}"
         return code, f"ended with exit code {code}, see above"
 
-    async def _once(self) -> int:
+    async def _once(self, config: Config) -> int:
         """Run the process to its end. Raises OSError if it cannot be started."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             self._listen(notify)
             environ = os.environ | {"NOTIFY_SOCKET": str(self.worker.notify)}
             environ.pop("WATCHDOG_PID", None)
-            command = [sys.executable, "-m", "relay", *sys.argv[1:], "--worker", str(self.worker)]
             self._heard = self._lived = time.monotonic()
-            process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=self.worker.fds)
+            with handed(config.texts) as conf:
+                told = str(replace(self.worker, conf=conf))
+                command = [sys.executable, "-m", "relay", *sys.argv[1:], "--worker", told]
+                process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=[*self.worker.fds, conf])
             self._process = process
             try:
                 async with asyncio.TaskGroup() as group:
@@ -184,6 +191,10 @@ class Supervised:
         """Send the process a signal, if it runs."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+    def begin_anew(self) -> None:
+        """End the process, if it runs, so that the next one begins with what is in force now."""
+        self.signal(signal.SIGKILL)
 
     def stop(self) -> None:
         """Have it stop, and not start again."""

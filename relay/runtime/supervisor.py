@@ -114,12 +114,12 @@ def _bound(config: Config) -> list[list[socket.socket]]:
 def _workers(
     config: Config, state: Path, sockets: Sequence[Sequence[socket.socket]], rendezvous: str, *, outlived: bool
 ) -> list[Supervised]:
-    number = config.runtime.workers
+    number, journal = config.runtime.workers, str(config.journal.path)
     fds = [[one.fileno() for one in mine] for mine in sockets]
     left = leftover(state, number)
     return [
-        *(Supervised(Worker(each, number, rendezvous, fds[each], outlived)) for each in range(number)),
-        *(Supervised(Worker(each, number, rendezvous, (), outlived)) for each in left),
+        *(Supervised(Worker(each, number, rendezvous, fds[each], outlived, journal)) for each in range(number)),
+        *(Supervised(Worker(each, number, rendezvous, (), outlived, journal)) for each in left),
     ]
 
 
@@ -131,7 +131,9 @@ async def _run(
     stop: asyncio.Event,
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(each.run(), name=f"worker {each.worker.number}") for each in workers]
+        running = [
+            group.create_task(each.run(lambda: view.config), name=f"worker {each.worker.number}") for each in workers
+        ]
         substitute = Substitute(workers, sockets, lambda: view.config.ingest.tls)
         beside = [group.create_task(substitute.run(), name="answer for workers that are away")]
         notify = Notify()

@@ -1,14 +1,18 @@
 """One of several processes that do the work together: what it is told at its start, and what that changes."""
 
 import json
+import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from relay.api import Plugin, Settings
-from relay.config import AdminSettings, Config, Configured, MetricsSettings
+from relay.config import AdminSettings, Config, Configured, MetricsSettings, Text
 from relay.parent import end_with_parent
 
 P = TypeVar("P", bound=Plugin)
@@ -28,6 +32,10 @@ class Worker:
     """The sockets to listen on."""
     outlived: bool
     """Whether they stay open when relay stops."""
+    journal: str
+    """The setting `journal.path` as it was at the start of them all: it takes a restart of relay."""
+    conf: int = -1
+    """The descriptor of the file in memory that has the configuration in force, as `handed` writes it."""
 
     @classmethod
     def read(cls, text: str) -> "Worker":
@@ -36,6 +44,11 @@ class Worker:
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
+
+    def texts(self) -> list[Text]:
+        """The configuration in force when it was started, whatever lies on disk by now; to be read once."""
+        with os.fdopen(self.conf, "rb") as file:
+            return msgspec.json.decode(file.read(), type=list[Text])
 
     @property
     def only_drains(self) -> bool:
@@ -64,6 +77,7 @@ class Worker:
         return replace(
             config,
             ingest=config.ingest.model_copy(update={"listen": ()}),
+            journal=config.journal.model_copy(update={"path": Path(self.journal)}),
             runtime=config.runtime.model_copy(update={"workers": self.of}),
             admin=AdminSettings(),
             metrics=MetricsSettings(),
@@ -73,6 +87,15 @@ class Worker:
                 for name, one in config.connectors.items()
             },
         )
+
+
+@contextmanager
+def handed(texts: Sequence[Text]) -> Iterator[int]:
+    """A file in memory that has a configuration, for a worker's process to inherit. Raises OSError."""
+    with os.fdopen(os.memfd_create("conf.d"), "w+b") as file:
+        file.write(msgspec.json.encode(texts))
+        file.seek(0)
+        yield file.fileno()
 
 
 def _with(one: Configured[P, S], **settings: float) -> Configured[P, S]:

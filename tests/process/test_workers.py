@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from asyncio.subprocess import DEVNULL
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,57 @@ async def test_while_a_worker_cannot_start_its_senders_are_answered_and_it_is_tr
     await daemon.until(lambda: daemon.logged("worker is back at its socket"), bool, 90)
     await send(daemon, batch_of(1))
     assert await daemon.stop() == 0
+
+
+async def begun_again(daemon: Any, number: int) -> None:
+    """Kill a worker, and wait until it is back."""
+    daemon.logs.clear()
+    os.kill(children(daemon)[number], signal.SIGKILL)
+    await daemon.until(lambda: [one["worker"] for one in daemon.logged("worker runs")], lambda told: told == [number])
+
+
+async def paths_taken(daemon: Any, destination: Destination) -> set[str]:
+    """Where the events go that are sent now, by both workers."""
+    destination.requests.clear()
+    for number in range(24):
+        await send(daemon, batch_of(number))
+    await destination.received(24)
+    return {request.target for request in destination.requests}
+
+
+async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(daemon: Any) -> None:
+    """Whatever lies on disk. Looked at: a refused edit, a valid one that nobody reloaded, a setting that takes a
+    restart, overrides of single keys, and secrets, which are read anew."""
+    workers(daemon, 2)
+    (daemon.conf / "20-hook.toml.d").mkdir()
+    async with Destination() as destination:
+        hook(daemon, destination.url)
+        override = daemon.conf / "20-hook.toml.d" / "10-path.toml"
+        override.write_text(f'[connector.hook]\nurl = "{destination.url}?first"\n')
+        await daemon.start()
+        daemon.configure("30-wrong", "[connector.hook]\nnonsense = 1")
+        assert await reload_code(daemon) == 78
+        await begun_again(daemon, 1)
+        assert await paths_taken(daemon, destination) == {"/?first"}
+        (daemon.conf / "30-wrong.toml").unlink()
+        override.write_text(f'[connector.hook]\nurl = "{destination.url}?second"\n')
+        daemon.configure("40-journal", "[journal]\npath = 'elsewhere'")
+        await begun_again(daemon, 1)
+        assert await paths_taken(daemon, destination) == {"/?first"}
+        assert await reload_code(daemon) == 0
+        assert await paths_taken(daemon, destination) == {"/?second"}
+        override.write_text("[[[")
+        await begun_again(daemon, 1)
+        assert await paths_taken(daemon, destination) == {"/?second"}
+        assert await daemon.stop() == 0
+    assert not [*daemon.state.rglob("elsewhere")]
+
+
+async def reload_code(daemon: Any) -> int | None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", "reload", "--state", str(daemon.state), stdout=DEVNULL, stderr=DEVNULL
+    )
+    return await process.wait()
 
 
 async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Any) -> None:

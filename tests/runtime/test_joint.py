@@ -36,6 +36,10 @@ class Faked:
     status: Status = field(default_factory=lambda: counted(1.0, 1))
     hold: Callable[[str], Awaitable[object]] | None = None
     """Called with the path before it answers."""
+    anew: int = 0
+
+    def begin_anew(self) -> None:
+        self.anew += 1
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         status, hold = self.status, self.hold
@@ -51,7 +55,7 @@ class Faked:
 @pytest.fixture
 async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
     async with AsyncExitStack() as stack:
-        found = [Faked(Worker(number, 2, str(tmp_path), (), False)) for number in range(2)]
+        found = [Faked(Worker(number, 2, str(tmp_path), (), False, "journal")) for number in range(2)]
         for one in found:
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", one.answer)
@@ -143,3 +147,17 @@ async def test_a_bug_in_a_reload_is_told_and_ends_nothing(tmp_path: Path, worker
         outcome = await JointView(CONFIG, broken, tmp_path, workers).reload()
     assert (outcome.ok, outcome.said) == (False, ["a bug in relay: ZeroDivisionError: oops; restart it to be sure"])
     assert logs[-1]["event"] == "reload failed by a bug"
+
+
+async def test_a_worker_that_is_away_in_a_reload_begins_anew_with_what_came_into_force(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    """Its process may have been handed the configuration before, and not be there yet."""
+    workers[1].worker.admin.unlink()
+    state = State(tmp_path)
+    view = joint(tmp_path, workers, Config(), CONFIG)
+    outcome = await view.reload()
+    assert (outcome.ok, view.config) == (True, CONFIG)
+    assert "warning: worker 1 is away; it begins with this configuration" in outcome.said
+    assert [one.anew for one in workers] == [0, 1]
+    state.close()
