@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.cuts import Ranges
@@ -26,6 +26,9 @@ class Span:
     """Whether it was cut so before."""
     is_split: bool = False
     """Whether the batch has parts of events that filters have split."""
+    filtered: Sequence[int] = field(default=(), compare=False)
+    erased: Sequence[int] = field(default=(), compare=False)
+    """The offsets that `counts` holds as such."""
 
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.ranges) or self.stop - self.start
@@ -126,7 +129,16 @@ class Forming:
         rest = stop - self.start - self.events + self._split - filtered - failed - erased
         counts = Counts(unselected=rest, filtered=filtered, erased=erased)
         batch = Batch(self._blocks) if self._blocks else None
-        span = Span(self.start, stop, batch, self._failed[:failed], counts, is_split=self._split > 0)
+        span = Span(
+            self.start,
+            stop,
+            batch,
+            self._failed[:failed],
+            counts,
+            is_split=self._split > 0,
+            filtered=self._filtered[:filtered],
+            erased=self._erased[:erased],
+        )
         self.start, self.events, self._split, self._size, self._blocks = stop, 0, 0, 0, []
         if filtered or failed or erased:
             self._filtered, self._failed = self._filtered[filtered:], self._failed[failed:]

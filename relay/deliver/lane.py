@@ -14,7 +14,7 @@ How it fails and recovers:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,8 @@ from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.groups import divided
 from relay.deliver.ordered import Ordered
-from relay.deliver.parts import Settled, whole, within
+from relay.deliver.parts import Settled, Whole, whole, within
+from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of
 from relay.guests import named, trace_of
 from relay.journal import Attempts, Counts, Cursor, Journal, Parked
@@ -51,6 +52,8 @@ class Snapshot:
     """How many events will not be sent again once this is saved."""
     delivered_again: Sequence[Parked] = ()
     """Parked events that have an outcome now: the cursor counts them."""
+    retaken: Sequence[Parked] = ()
+    """The same of those that were not settled before a restart."""
     attempts: Sequence[Attempts] = ()
     """At this destination, by the lane and by replays beside it."""
 
@@ -83,6 +86,7 @@ class Lane:
         self.until = until
         """The offset that it ends at."""
         self._ordered: Ordered | None = None
+        self._retake = Retake(self.look_for_parked)
         self.taps: set[Callable[[Block], object]] = set()
         """Called with each block that is on its way to the connector, after the filters; they must be quick."""
         self._fault = "", -1
@@ -179,7 +183,9 @@ class Lane:
         await self._cuts.open()
         self._window.begin()
         if order := self._delivery.order(self._limits):
-            self._ordered = Ordered(order, self._delivery, self.cursor, self._window, self._cuts, self.look_for_parked)
+            self._ordered = Ordered(
+                order, self._delivery, self.cursor, self._window, self._cuts, self._retake, self.look_for_parked
+            )
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
         tasks = [group.create_task(self._collect(group), name=f"lane {self.name}: collect")]
@@ -214,7 +220,8 @@ class Lane:
         cuts = resume(self._cuts.all, self.cursor, min(self._journal.head, self.until))
         collector = Collector(self._journal, self.cursor, self._route, self._limits, self.until, cuts)
         try:
-            while (span := await collector.next()) is not None:
+            while (found := await collector.next()) is not None:
+                span = self._retake.counted(found)
                 if span.batch is None and not span.failed:
                     self._settle_at_once(span)
                     continue
@@ -275,14 +282,20 @@ class Lane:
         """All of a span is settled."""
         span = sent.span
         counts = span.counts + Counts(parked=len(span.failed))
-        ended = whole(span.batch, sent.settled) if span.is_split else sent.settled
-        self._settle(span, sum((each.counts for each in ended), counts))
+        self._settle(span, sum((each.counts for each in self._ended(sent)), counts))
         self._window.settled(len(span), size_of_span(span))
         self._under_way.discard(sent)
 
+    def _ended(self, sent: "Sent") -> Iterator[Settled | Whole]:
+        """Those events of a span of which every part has its outcome."""
+        for each in sent.settled:
+            self._retake.tried(each)
+        for event in whole(sent.span.batch, sent.settled) if sent.span.is_split else sent.settled:
+            yield from self._retake.ended(event)
+
     def _settle_partly(self) -> None:
         """What was under way is cut short: keep what has an outcome, so that it is not sent again."""
-        for each in [each for sent in self._under_way for each in whole(sent.span.batch, sent.settled)]:
+        for each in [each for sent in self._under_way for each in self._ended(sent)]:
             self.cursor.settle_each(each.offsets, each.counts)
             self._window.settled(len(each.offsets), 0)  # the lane stops: nothing is waited for
         self._under_way.clear()

@@ -53,7 +53,7 @@ class LiveLane(Lane):
             cuts.beside("again"),
             self.correct,
             self._read_keys,
-            self.cursor.is_settled,
+            self._is_counted,
         )
 
     @property
@@ -86,19 +86,19 @@ class LiveLane(Lane):
     async def _begin(self) -> None:
         await super()._begin()
         await self._again.begin()
-        await self._unpark()
+        open_ranges = unsettled(self.cursor.position, self._journal.head, self.cursor.ahead)
+        self._retake.begin(await self._state.parked_in(self.name, open_ranges))
         await self._read_keys()
 
-    async def _unpark(self) -> None:
-        """Take back what was parked but is not settled: it is about to be tried again."""
-        oldest = max(self.cursor.position, self._journal.oldest)
-        await self._state.unpark(self.name, unsettled(oldest, self._journal.head, self.cursor.ahead))
+    def _is_counted(self, offset: int) -> bool:
+        """Whether the ledger counts the event there, and what lies parked of it is not about to go."""
+        return self.cursor.is_settled(offset) and not self._retake.is_going(offset)
 
     async def _read_keys(self) -> None:
         """See whose parked events others have to stay behind."""
         if self._ordered is not None:
             self._ordered.order.reading()
-            self._ordered.order.read(await self._state.parked_keys(self.name))
+            self._ordered.order.read(await self._state.parked_keys(self.name, self._retake.numbers))
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
         self._again.look()
@@ -131,11 +131,15 @@ class LiveLane(Lane):
     def snapshot(self) -> Snapshot:
         """What is to be saved; hand it to `saved` once it is."""
         notes = self._delivery.notes.snapshot()
-        return replace(super().snapshot(), delivered_again=self._again.done, attempts=notes)
+        again, retaken = self._again.done, self._retake.done
+        return replace(super().snapshot(), delivered_again=again, retaken=retaken, attempts=notes)
 
     def saved(self, snapshot: Snapshot) -> None:
         """A snapshot is on disk: its events will not be sent again."""
         self._again.saved(len(snapshot.delivered_again))
+        if retaken := len(snapshot.retaken):
+            self._retake.saved(retaken)
+            log.info("parked events delivered, as they were not settled", connector=self.name, events=retaken)
         self._delivery.notes.saved(snapshot.attempts)
         super().saved(snapshot)
 

@@ -20,6 +20,7 @@ from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.order import Admitted, Order
 from relay.deliver.parts import Parts, Settled, within
+from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of
 from relay.journal import Cursor, Parked, runs, unsettled
 from relay.route import Failed
@@ -38,11 +39,12 @@ class Ordered:
         cursor: Cursor,
         window: Window,
         cuts: Cuts,
+        retake: Retake,
         look_for_parked: Callable[[], None],
     ) -> None:
         self.order = order
         self._delivery, self._cursor, self._window = delivery, cursor, window
-        self._cuts, self._look_for_parked = cuts, look_for_parked
+        self._cuts, self._retake, self._look_for_parked = cuts, retake, look_for_parked
         self._parts = Parts()
         self._freed = Admitted([], [])
         self._news = asyncio.Event()
@@ -105,7 +107,8 @@ class Ordered:
 
     def _settle(self, settled: Settled) -> None:
         self._window.settled(0, size_of(settled.batch))
-        for each in self._parts.end(settled):
+        self._retake.tried(settled)
+        for each in [each for event in self._parts.end(settled) for each in self._retake.ended(event)]:
             self._cursor.settle_each(each.offsets, each.counts)
             self._window.settled(len(each.offsets), 0)
         freed = self.order.settled(settled.batch.places(), parked=settled.outcome == "parked")

@@ -41,7 +41,7 @@ class Saver:
     async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
         changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
-        again = [one for snapshot in live.values() for one in snapshot.delivered_again]
+        again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.retaken)]
         attempts = [one for snapshot in live.values() for one in snapshot.attempts]
         if changed or replays or again or attempts or self._is_news(head):
             others = {number: snapshot.cursor for number, snapshot in replays.items()}

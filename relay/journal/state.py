@@ -211,10 +211,14 @@ class State:
         """
         return {*await self.run(lambda db: db.execute(query, (connector, json.dumps([*offsets]))).fetchall())}
 
-    async def parked_keys(self, connector: str) -> set[str]:
-        """The keys of a connector's parked events."""
-        query = "SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL"
-        return {key for (key,) in await self.run(lambda db: db.execute(query, (connector,)).fetchall())}
+    async def parked_keys(self, connector: str, but: Sequence[int] = ()) -> set[str]:
+        """The keys of a connector's parked events, without those of these numbers."""
+        query = """
+            SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL
+            AND number NOT IN (SELECT value FROM json_each(?))
+        """
+        values = connector, json.dumps([*but])
+        return {key for (key,) in await self.run(lambda db: db.execute(query, values).fetchall())}
 
     async def version(self) -> int:
         """A number that changes when another process has written to the database, or parked events were removed."""
@@ -224,11 +228,18 @@ class State:
         )
         return written + self._removed
 
-    async def unpark(self, connector: str, ranges: Sequence[tuple[int, int]]) -> None:
-        """Forget what is parked for a connector at the offsets of these ranges."""
-        rows = [(connector, start, stop) for start, stop in ranges]
-        query = "DELETE FROM parked WHERE connector = ? AND offset >= ? AND offset < ?"
-        await self.run(lambda db: db.executemany(query, rows))
+    async def parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
+        """What a lane, not a replay, has parked at the offsets of these ranges, without the bodies."""
+        columns = ", ".join(name if name != "body" else "x''" for name in FIELDS)
+        query = f"""
+            SELECT {columns} FROM parked WHERE connector = ? AND replay IS NULL AND offset >= ? AND offset < ?
+        """  # noqa: S608
+
+        def read(db: sqlite3.Connection) -> list[Parked]:
+            rows = [(connector, start, stop) for start, stop in ranges]
+            return [Parked(*row) for values in rows for row in db.execute(query, values)]
+
+        return await self.run(read)
 
     async def remove_parked(self) -> bool:
         """Remove some of the parked events that are too old or too many (`parked_limits`); False if all may stay.

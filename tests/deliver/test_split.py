@@ -239,6 +239,76 @@ async def test_an_event_of_which_not_all_parts_have_an_outcome_is_sent_again_aft
     assert before == ["o0", "o0-3"]
 
 
+def only(*parts: int) -> Callable[[Filter, Event], list[Event]]:
+    """A filter that makes only these parts of an event."""
+
+    def apply(self: Filter, event: Event) -> list[Event]:
+        return [part for number, part in enumerate(split(self, event)) if number in parts]
+
+    split = Items.apply
+    return apply
+
+
+@pytest.mark.parametrize("settings", [{}, ORDERED], ids=str)
+@pytest.mark.parametrize("made", [(), (0,), (0, 1, 2, 3)], ids=["none", "fewer", "the same"])
+async def test_what_is_parked_of_an_unsettled_event_stays_also_if_the_filter_makes_other_parts_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], made: tuple[int, ...]
+) -> None:
+    """With its number. Looked at: a filter that drops the event, makes fewer parts, makes the same; an ordered lane."""
+    bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"}, concurrency=1, **settings)
+    async with bench.running() as till:
+        till.refuses = lambda event: event.part == 1
+
+        async def deliver(batch: Batch) -> None:
+            await Till.deliver(till, batch)
+            if batch[0].part == 2:
+                raise Retry("not that one", after=60)
+
+        till.deliver = deliver  # type: ignore[method-assign]
+        await bench.send(["a", "b", "c", "d"])
+        async with asyncio.timeout(20):
+            while len(till.batches) < 3:
+                await asyncio.sleep(0.005)
+    assert ledger(tmp_path)["it"].counts == Counts()
+    (before,) = parked(tmp_path)
+    monkeypatch.setattr(Items, "apply", only(*made))
+    async with bench.running() as till:
+        till.refuses = lambda event: event.part == 1
+        await bench.until(parked=1)
+        (after,) = parked(tmp_path)
+        assert (after.number, after.part, after.cause) == (before.number, 1, "refused")
+        assert after.attempts == (2 if 1 in made else 1)
+        await bench.send(["b"])
+        till.refuses = lambda event: False
+        mark_parked(tmp_path, Which())
+        await bench.until(delivered=2 if made else 1, filtered=0 if made else 1)
+        assert till.items.count("b") == (2 if made else 1)
+        assert bench.parked() == []
+
+
+async def test_a_parked_part_of_an_unsettled_event_that_is_delivered_after_a_restart_is_parked_no_more(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"}, concurrency=1)
+    async with bench.running() as till:
+        till.refuses = lambda event: event.part == 0
+
+        async def deliver(batch: Batch) -> None:
+            await Till.deliver(till, batch)
+            raise Retry("not that one", after=60)
+
+        till.deliver = deliver  # type: ignore[method-assign]
+        await bench.send(["a", "b"])
+        async with asyncio.timeout(20):
+            while len(till.batches) < 2:
+                await asyncio.sleep(0.005)
+    assert bench.parked() == [(0, 0, "o0")]
+    async with bench.running() as till:
+        await bench.until(delivered=1)
+        assert till.items == ["a", "b"]
+        assert bench.parked() == []
+
+
 async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path: Path) -> None:
     """The event counts as erased only once nothing of it lies parked."""
     bench = Bench(tmp_path)
