@@ -45,7 +45,8 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         _tell(loaded.warnings)
     loop = _make_loop()
     try:
-        main = _main(loaded.config, lambda: load(folders, registry).config, Path(os.path.realpath(state)), told)
+        read = lambda: load(folders, registry).config  # noqa: E731
+        main = _main(loaded.config, read, Path(os.path.realpath(state)), told, lambda: registry.stale)
         runtime.run_main(loop, main)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)
@@ -72,14 +73,18 @@ def _tell(warnings: Sequence[Mistake]) -> None:
 
 
 def _main(
-    config: Config, read: Callable[[], Config], state: Path, worker: runtime.Worker | None
+    config: Config,
+    read: Callable[[], Config],
+    state: Path,
+    worker: runtime.Worker | None,
+    new_code: Callable[[], Sequence[str]],
 ) -> Coroutine[Any, Any, None]:
     """What this process does: all of it, one worker's share, or to look after the workers. Raises StartError."""
     if worker is not None:
         runtime.follow_parent()
         return runtime.run(worker.share(config), lambda: worker.share(read()), state, worker)
     if _needs_several(config, state):
-        return runtime.supervise(config, read, state)
+        return runtime.supervise(config, read, state, new_code)
     return runtime.run(config, read, state)
 
 

@@ -46,6 +46,9 @@ class Running(Protocol):
     over: bool
     """It has ended, and is not started again: all it had is delivered."""
 
+    newer: Sequence[str]
+    """The plugins of which it runs newer code than relay was started with."""
+
     def begin_anew(self) -> None:
         """End its process, so that the next one begins with the configuration in force."""
 
@@ -112,7 +115,14 @@ class JointView:
     def _mine(self) -> Status:
         """The supervisor itself."""
         mine = nobody(0, {}, {}, self.config)
-        mine = replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=self._restart)
+        newer = [
+            f"the new code of plugin {plugin}, which worker {one.worker.number} runs already"
+            for one in self._workers
+            if not one.over
+            for plugin in one.newer
+        ]
+        restart = [*self._restart, *newer]
+        mine = replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=restart)
         return replace(mine, dropped_log_lines=dropped_log_lines())
 
     def _worker(self, number: int, *, away: bool) -> WorkerStatus:

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -28,6 +28,7 @@ LOOK_S: Final = 0.5
 HANG_S: Final = 30.0
 """A process whose event loop has not turned for so long is killed, unless a service manager says how long it may."""
 REMOVED_ADVICE: Final = "find out who removes files there: relay and its workers need that folder while they run"
+CODE_ADVICE: Final = "restart relay, so that all workers run it; if it is broken, mend it or put the old file back"
 LIFE: Final = frozenset({b"READY=1", b"WATCHDOG=1", b"RELOADING=1", b"STOPPING=1"})
 """What is a sign of life of all that does the work; what else is said only shows that the event loop turns."""
 log = structlog.stdlib.get_logger()
@@ -46,6 +47,8 @@ class Supervised:
         """It was ready once."""
         self.over = False
         """It has ended and is not started again: all it had is delivered."""
+        self.newer: Sequence[str] = ()
+        """The plugins whose files were others when its process began than when relay did."""
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._is_ready = False
@@ -59,13 +62,14 @@ class Supervised:
         """Seconds since it was heard last while it was ready: since its process has died, or its event loop hangs."""
         return time.monotonic() - self._attended
 
-    async def run(self, in_force: Callable[[], Config]) -> None:
+    async def run(self, in_force: Callable[[], Config], new_code: Callable[[], Sequence[str]]) -> None:
         """Keep it running until `stop` or, if it only drains, until it is through. Each of its processes begins with
-        the configuration that is `in_force` then: what lies on disk may be wrong, or not meant yet. Raises
-        StartError."""
+        the configuration that is `in_force` then: what lies on disk may be wrong, or not meant yet. Plugins are loaded
+        from disk: of which there is `new_code` is told. Raises StartError."""
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             began = time.monotonic()
+            self._tell_newer(await ADMIN.run(new_code))
             code, why = await self._tried(in_force())
             self.over = self.worker.only_drains and code == 0
             if self._stopping.is_set() or self.over:
@@ -80,13 +84,21 @@ class Supervised:
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
+    def _tell_newer(self, plugins: Sequence[str]) -> None:
+        """Tell of which plugins the next process runs newer code, unless that is known already."""
+        if plugins and plugins != self.newer:
+            told = {"worker": self.worker.number, "plugins": plugins, "advice": CODE_ADVICE}
+            log.warning("worker begins with newer code of plugins than relay did", **told)
+        self.newer = plugins
+
     async def _tried(self, config: Config) -> tuple[int | None, str]:
         """Run the process to its end; return its exit code, None if it could not be started, and that in words."""
         try:
             code = await self._once(config)
         except OSError as error:
             return None, f"cannot be started: {error}"
-        return code, f"ended with exit code {code}, see above"
+        newer = f"; it ran new code of plugin {', '.join(self.newer)}" if self.newer else ""
+        return code, f"ended with exit code {code}, see above{newer}"
 
     async def _once(self, config: Config) -> int:
         """Run the process to its end. Raises OSError if it cannot be started."""

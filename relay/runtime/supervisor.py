@@ -19,7 +19,7 @@ import shutil
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -66,8 +66,9 @@ def _has_work(folder: Path) -> bool:
         return False
 
 
-async def supervise(config: Config, load: Load, state: Path) -> None:
-    """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again. Raises StartError, ConfigError."""
+async def supervise(config: Config, load: Load, state: Path, new_code: Callable[[], Sequence[str]]) -> None:
+    """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again, `new_code` names the plugins whose
+    files have changed since. Raises StartError, ConfigError."""
     stop = asyncio.Event()
     on_signal(stop.set)
     if failures := find_unmade(config, state).failures:
@@ -78,7 +79,7 @@ async def supervise(config: Config, load: Load, state: Path) -> None:
         with _rendezvous(state) as folder:
             workers = _workers(config, state, sockets, str(folder), outlived=passed is not None)
             view = JointView(config, load, state, workers)
-            await _run(config, view, workers, sockets, stop)
+            await _run(config, view, workers, sockets, stop, new_code)
     except* StartError as group:
         raise group.exceptions[0] from None
     finally:
@@ -129,10 +130,12 @@ async def _run(
     workers: Sequence[Supervised],
     sockets: Sequence[Sequence[socket.socket]],
     stop: asyncio.Event,
+    new_code: Callable[[], Sequence[str]],
 ) -> None:
     async with asyncio.TaskGroup() as group:
         running = [
-            group.create_task(each.run(lambda: view.config), name=f"worker {each.worker.number}") for each in workers
+            group.create_task(each.run(lambda: view.config, new_code), name=f"worker {each.worker.number}")
+            for each in workers
         ]
         substitute = Substitute(workers, sockets, lambda: view.config.ingest.tls)
         beside = [group.create_task(substitute.run(), name="answer for workers that are away")]

@@ -20,6 +20,16 @@ import pytest
 from relay.testing import Answer, Destination, make_event
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
+PLUGIN = """
+from relay.api import Connector, ConnectorSettings
+
+class Chat(Connector, type="chat"):
+    class Settings(ConnectorSettings):
+        pass
+
+    async def deliver(self, batch):
+        pass
+"""
 EMAIL, PURCHASE = "users.messages.email.Open", "users.behaviors.Purchase"
 
 
@@ -329,6 +339,36 @@ async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(d
         assert await paths_taken(daemon, destination) == {"/?second"}
         assert await daemon.stop() == 0
     assert not [*daemon.state.rglob("elsewhere")]
+
+
+async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_told(daemon: Any) -> None:
+    """A process cannot load what is not there any more. Looked at: code that works, code that is broken, and the file
+    as it was, with which the worker runs what the others run."""
+    path = daemon.plugins / "chat.py"
+    path.write_text(PLUGIN)
+    workers(daemon, 2)
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    await daemon.start()
+
+    async def waiting() -> Any:
+        return (await command(daemon, "status", "--json"))["restart"]
+
+    path.write_text(PLUGIN + "\n")
+    await begun_again(daemon, 1)
+    assert await waiting() == [f"the new code of plugin chat ({path}), which worker 1 runs already"]
+    (told,) = daemon.logged("worker begins with newer code of plugins than relay did")
+    assert (told["worker"], told["plugins"]) == (1, [f"chat ({path})"])
+    path.write_text("import nothing_here")
+    os.kill(children(daemon)[1], signal.SIGKILL)
+    reason = f"ended with exit code 78, see above; it ran new code of plugin chat ({path})"
+    await daemon.until(
+        lambda: [line["reason"] for line in daemon.logged("worker died, starts again")], lambda told: reason in told
+    )
+    daemon.logs.clear()
+    path.write_text(PLUGIN)
+    await daemon.until(lambda: daemon.logged("worker runs"), bool, 90)
+    assert await waiting() == []
+    assert await daemon.stop() == 0
 
 
 async def reload_code(daemon: Any) -> int | None:

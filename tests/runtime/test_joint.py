@@ -1,7 +1,7 @@
 """Several workers as one, while they go and come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ class Faked:
     hold: Callable[[str], Awaitable[object]] | None = None
     """Called with the path before it answers."""
     anew: int = 0
+    newer: Sequence[str] = ()
 
     def begin_anew(self) -> None:
         self.anew += 1

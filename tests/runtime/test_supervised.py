@@ -45,7 +45,7 @@ class Scene:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-            running = group.create_task(self.it.run(Config), name="worker")
+            running = group.create_task(self.it.run(Config, list), name="worker")
             while not condition():
                 await asyncio.sleep(0.01)
             self.it.stop()
@@ -65,7 +65,7 @@ async def test_one_that_is_killed_before_it_is_ready_is_started_again(scene: Sce
 async def test_one_that_says_at_the_first_start_that_it_cannot_start_ends_the_start(scene: Scene) -> None:
     scene.script.write_text("raise SystemExit(1)")
     with pytest.raises(StartError, match="worker 0 ended with exit code 1, see above"):
-        await scene.it.run(Config)
+        await scene.it.run(Config, list)
 
 
 async def test_one_that_hangs_is_killed_without_a_service_manager(
@@ -112,4 +112,4 @@ async def test_what_keeps_its_process_from_being_started_later_is_told_and_tried
     runner.with_name("elsewhere").rename(runner)
     runner.unlink()
     with pytest.raises(StartError, match="worker 0 cannot be started"):
-        await Supervised(scene.it.worker).run(Config)
+        await Supervised(scene.it.worker).run(Config, list)
