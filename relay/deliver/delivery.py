@@ -223,8 +223,11 @@ class Delivery:
                 error = Retry(HANGS)
             verdict = judge(len(batch), error, self._clean, batch)
             if any(why.bug for why in verdict.deferred):
-                self.health.raised(verdict.deferred[0].reason, self._clean(trace_of(error)))
+                self.health.raised(verdict.deferred[0].reason, partial(self._trace, error))
         return verdict
+
+    def _trace(self, error: Exception) -> str:
+        return self._clean(trace_of(error))
 
     def _correct_pace(self, batch: Batch, verdict: Verdict, *, waited: bool) -> None:
         """What caused no request takes no share of the pace from others; events that wait alone pay when they go."""

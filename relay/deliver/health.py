@@ -1,6 +1,7 @@
 """Whether a lane gets through to its destination, told once per change and not per attempt."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
@@ -73,12 +74,12 @@ class Health:
         since, began = (before.since, before.paused) if before and lasting else (now, None)
         self.trouble = Trouble(since, now, reason, status, (began or now) if paused else None)
 
-    def raised(self, what: str, trace: str) -> None:
-        """The connector has failed by a bug. The same one is told again only after a while."""
+    def raised(self, what: str, trace: Callable[[], str]) -> None:
+        """The connector has failed by a bug. The same one is told again, with its traceback, only after a while."""
         now, (before, told) = time.monotonic(), self._raised
         if what != before or now - told > QUIET_S:
             self._raised = what, now
-            self._log.error("connector raised", exception=trace)
+            self._log.error("connector raised", exception=trace())
 
     def worked(self, began: float) -> None:
         """A delivery got through that began then, in monotonic seconds."""
