@@ -19,6 +19,8 @@ FAR_S: Final = 30 * 86400.0
 """What is farther away is not told."""
 BUG: Final = "bug in the connector"
 """How the reason of an attempt begins that failed by the connector's fault."""
+HANGS: Final = "the connector's thread hangs"
+"""What the reason says if an attempt has left a thread behind."""
 NOT_OPEN: Final = "cannot be opened"
 """How the reason begins of a lane whose connector is not open."""
 
@@ -174,6 +176,8 @@ def _wrong(status: int | None) -> str:
 def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     if lane.last_error and lane.last_error.reason.startswith(BUG):
         return "the log has the whole error; relay plugins says where the connector comes from"
+    if lane.last_error and HANGS in lane.last_error.reason:
+        return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
     again = f"tried again in {span(lane.next_try)}" if lane.next_try else "tried again by itself"
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"

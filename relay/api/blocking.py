@@ -1,8 +1,8 @@
 """A connector's own threads, for work that blocks: a disk, a pipe, a library that knows no asyncio.
 
 How it fails and recovers: work that has begun cannot be ended. If the delivery that waits for it is cut off, its thread
-is left behind. It keeps one of the connector's threads and nothing else; the delivery is not tried again until the
-thread is back.
+is left behind. It keeps one of the connector's threads and nothing else. Until the thread is back the delivery is not
+tried again, no other object of the same connector delivers, and no erasure is done there.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class LeftBehind:
-    """Threads that one delivery has left behind."""
+    """Work in threads that is waited for by nobody but who asks here: that of one delivery, for example."""
 
     def __init__(self) -> None:
         self._work: set[Future[Any]] = set()
@@ -33,13 +33,25 @@ class LeftBehind:
             _NOTING.reset(before)
 
     def add(self, work: Future[Any]) -> None:
-        """Note work that goes on though nobody waits for it."""
+        """Note work that goes on."""
         self._work.add(work)
+
+    def discard(self, work: Future[Any]) -> None:
+        """Forget work that is done."""
+        self._work.discard(work)
+
+    def take(self, other: "LeftBehind") -> None:
+        """Note what goes on there now."""
+        self._work.update(other)
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        """What is not done yet."""
+        self._work = {one for one in self._work if not one.done()}
+        return iter(self._work)
 
     def __bool__(self) -> bool:
         """Whether a thread is not back yet."""
-        self._work = {one for one in self._work if not one.done()}
-        return bool(self._work)
+        return bool([*self])
 
 
 _NOTING: ContextVar[LeftBehind | None] = ContextVar("where threads that are left behind are noted", default=None)
@@ -48,9 +60,10 @@ _NOTING: ContextVar[LeftBehind | None] = ContextVar("where threads that are left
 class Threads:
     """The threads of one connector: at most so many at a time, further work waits for its turn."""
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, under_way: LeftBehind | None = None) -> None:
+        """All work is noted in `under_way` until it is done, whether it is waited for or not."""
         self._pool = ThreadPoolExecutor(most, name)
-        self._left = LeftBehind()
+        self._under_way, self._left = LeftBehind() if under_way is None else under_way, LeftBehind()
 
     @property
     def hang(self) -> bool:
@@ -60,14 +73,18 @@ class Threads:
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do the work in a thread and return what it returns. When cancelled: work that waits is dropped, work that
         has begun goes on."""
-        begun = self._pool.submit(partial(_do, work, *arguments))
+        begun, noting = self._pool.submit(partial(_do, work, *arguments)), _NOTING.get()
+        self._under_way.add(begun)
         try:
             return await asyncio.wrap_future(begun)
-        except asyncio.CancelledError:
-            for noting in (self._left, _NOTING.get()):
-                if noting is not None and not begun.done():
-                    noting.add(begun)
+        except (asyncio.CancelledError, GeneratorExit):  # the latter if the caller does not heed the former
+            for each in (self._left, noting):
+                if each is not None and not begun.done():
+                    each.add(begun)
             raise
+        finally:
+            if begun.done():
+                self._under_way.discard(begun)
 
     def close(self) -> None:
         """Begin no further work. Does not wait."""

@@ -26,7 +26,7 @@ from typing import (
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from relay.api.batch import Batch
-from relay.api.blocking import Threads
+from relay.api.blocking import LeftBehind, Threads
 from relay.api.event import Event
 from relay.api.json_parts import value_in
 from relay.api.outcome import Answered, Outcome, Skipped, check
@@ -223,7 +223,12 @@ class Connector(Plugin):
 
     @cached_property
     def _threads(self) -> Threads:
-        return Threads(f"connector {self.name}", self.settings.concurrency)
+        return Threads(f"connector {self.name}", self.settings.concurrency, self.work_in_threads)
+
+    @cached_property
+    def work_in_threads(self) -> LeftBehind:
+        """What `run_blocking` is doing, also for who no longer waits for it; for relay to look at."""
+        return LeftBehind()
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do work that blocks in a thread of the connector's own, and return what it returns: for files, pipes, and

@@ -59,6 +59,8 @@ class Delivery:
         self._chance = random.Random()
         self._holders: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self.left = LeftBehind()
+        """What deliveries that were cut short have left behind: none begins before it is back."""
         self._replay: int | None = None
         keeps_behind = keeps_order and settings.after_parked == "park"
         self.parking = Parking(connector, state, self.meter, self.sleep, keeps_behind=keeps_behind)
@@ -66,7 +68,7 @@ class Delivery:
     def beside(self, replay: int, rate: float) -> "Delivery":
         """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
         other = copy(self)
-        vars(other).update(_stop=asyncio.Event(), _replay=replay, _own_pace=Pace(rate))
+        vars(other).update(_stop=asyncio.Event(), left=LeftBehind(), _replay=replay, _own_pace=Pace(rate))
         other.parking = self.parking.beside(replay, other.sleep)
         return other
 
@@ -117,7 +119,17 @@ class Delivery:
     ) -> None:
         """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
         those that have their outcome. `cuts` are told which parts of it go out by themselves. Raises Stopped."""
-        began, began_at, left = time.time(), time.monotonic(), LeftBehind()
+        left = LeftBehind()
+        try:
+            await self._finish(batch, note, cuts, before, left)
+        finally:
+            if left:
+                self.left.take(left)
+
+    async def _finish(
+        self, batch: Batch, note: Callable[[Settled], None], cuts: Cuts | None, before: int, left: LeftBehind
+    ) -> None:
+        began, began_at = time.time(), time.monotonic()
         verdict = await self._attempt(batch, left, waited=False)
         if verdict.delivered == len(batch):  # nearly always
             return await self._note(batch, verdict, note, began, before)
@@ -162,6 +174,22 @@ class Delivery:
                 remainder.hurry()
         while left:
             await self.sleep(BACK_S)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way that may fail as a whole, here or in what is `beside`."""
+        return not self._holders
+
+    async def back(self, left: LeftBehind, sleep: Callable[[float], Awaitable[object]]) -> None:
+        """Wait until what was left behind is back; status and log say so. Raises what `sleep` raises."""
+        if not left:
+            return
+        await sleep(BACK_S)
+        if left:
+            self.health.failed(HANGS, None)
+        while left:
+            await sleep(BACK_S)
+        self.health.mended()
 
     async def _note(
         self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float, before: int

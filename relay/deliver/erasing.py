@@ -120,7 +120,7 @@ class Eraser:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
             for lane in told:
-                telling = Telling(lane.connector, lane.opener, self._state, lambda: self._at_connectors)
+                telling = Telling(lane, self._state, lambda: self._at_connectors)
                 group.create_task(telling.run(), name=f"erasures of {lane.name}")
             group.create_task(self._keep_erasing([lane.name for lane in told]), name="erase")
 

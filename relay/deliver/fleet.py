@@ -7,6 +7,7 @@ fails, lanes go on until their windows are full and then wait: what could be sen
 import asyncio
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from relay.api.blocking import LeftBehind
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.lane import Lane
@@ -54,6 +56,8 @@ class Fleet:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._plans: dict[str, Plan] = {}
         """Of each lane what it was made by."""
+        self._behind = defaultdict[str, LeftBehind](LeftBehind)
+        """Of each connector's name what goes on in threads of those that have ended."""
         self._group: asyncio.TaskGroup | None = None
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
@@ -96,7 +100,8 @@ class Fleet:
         made = self._outfitter.make(config, self._plans)
         places = await self._places(self._plans)
         self._lanes = {
-            name: self._outfitter.lane(made[name], plan, *places[name]) for name, plan in self._plans.items()
+            name: self._outfitter.lane(made[name], plan, *places[name], self._behind[name])
+            for name, plan in self._plans.items()
         }
         await self._replays.tidy()
         await self._replays.look(self._lanes)
@@ -131,7 +136,7 @@ class Fleet:
         await self.save()
         places |= await self._end((*changes.changed, *changes.removed), budget)
         for name, one in made.items():
-            lane = self._outfitter.lane(one, wanted[name], *places[name])
+            lane = self._outfitter.lane(one, wanted[name], *places[name], self._behind[name])
             self._lanes[name], self._plans[name] = lane, wanted[name]
             self._start(lane)
         await self._look_again()
@@ -170,6 +175,8 @@ class Fleet:
             self._saver.forget(lane.name)
             lane.close()
         await _release_all(ending, CLOSE_S)
+        for lane in ending:
+            self._behind[lane.name].take(lane.in_threads())
         return {
             lane.name: Place(
                 lane.cursor.copy() if is_saved else await self._outfitter.cursor(lane.name, "now"),

@@ -84,6 +84,10 @@ class Health:
     def worked(self, began: float) -> None:
         """A delivery got through that began then, in monotonic seconds."""
         self.proof = max(self.proof, began)
+        self.mended()
+
+    def mended(self) -> None:
+        """What deliveries failed by is over, or there are none left to fail."""
         if self._since is None:
             return
         if self._paused or (self._told is not None and self._told >= self._since):

@@ -10,6 +10,7 @@ How it fails and recovers:
 - An error that is not the destination's (a disk that refuses to be read, a bug) stops this lane alone; it starts again
   from its cursor after RESTART_S, for as long as it takes.
 - When events are erased the lane is put to rest: what it has in memory is forgotten, and read again from its cursor.
+- A thread that is left behind by what was cut short is waited for before the lane begins again.
 - Whenever it begins, what was under way before goes out first, cut as it was (`cuts`), so that its keys are the same.
 """
 
@@ -124,6 +125,8 @@ class Lane:
         if not await self._is_ready():
             return
         while not self._stop.is_set() and not self.ended:
+            if not await self._is_clear():
+                continue
             try:
                 async with self._awake:
                     await self._run()
@@ -133,6 +136,16 @@ class Lane:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()
+
+    async def _is_clear(self) -> bool:
+        """Whether no thread is left of what was cut short, once none is. False after a rest, or if the lane is to
+        stop."""
+        try:
+            await self._delivery.back(self._delivery.left, self._delivery.sleep)
+        except Stopped:
+            async with self._awake:  # until the rest is over
+                return False
+        return True
 
     async def _is_ready(self) -> bool:
         """Whether the connector is open, once it is or the lane is to stop."""
@@ -259,6 +272,8 @@ class Lane:
             why = "they had to leave the journal before they were delivered" if gone else "the journal is damaged there"
             log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
         self._settle(span, span.counts)
+        if self.cursor.position >= self._journal.head and self._delivery.is_idle:
+            self._delivery.health.mended()  # what failed is gone: erased or expired
 
     def _settle(self, span: Span, counts: Counts) -> None:
         if span.ranges:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import structlog
 
 from relay.api import ConnectorSettings
+from relay.api.blocking import LeftBehind
 from relay.catalogue import Selection
 from relay.config import Made
 from relay.deliver.again import Again
 from relay.deliver.cuts import Cuts
-from relay.deliver.delivery import Delivery
+from relay.deliver.delivery import HANGS, Delivery
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
 from relay.deliver.pace import paced
@@ -35,7 +36,9 @@ class LiveLane(Lane):
         journal: Journal,
         state: State,
         save_soon: Callable[[], None],
+        behind: LeftBehind,
     ) -> None:
+        """`behind`: what goes on in threads of connectors that had this name before."""
         delivery = Delivery(made.connector, settings, state, keeps_order=made.traits.keeps_order)
         limits, window = paced(settings.batch, settings.rate), Window(settings.window, memory_of(settings), save_soon)
         self.connector, self.traits = made.connector, made.traits
@@ -43,7 +46,7 @@ class LiveLane(Lane):
         self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
         cuts = Cuts(state.folder, made.connector.name, journal.identity)
         super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self._open, cuts=cuts)
-        self._state = state
+        self._state, self._behind = state, behind
         self._again = Again(
             delivery,
             route,
@@ -62,7 +65,8 @@ class LiveLane(Lane):
         return next((one.problem for one in self._openers if one.problem), super().fault)
 
     async def _open(self) -> None:
-        """Have the connector and the filters open, as often as it takes."""
+        """Have the connector and the filters open, as often as it takes, once the last one's threads are back."""
+        await self._delivery.back(self._behind, asyncio.sleep)
         async with asyncio.TaskGroup() as group:
             for one in self._openers:
                 group.create_task(one.open(), name=f"lane {self.name}: open")
@@ -74,8 +78,17 @@ class LiveLane(Lane):
 
     async def tried(self) -> str:
         """Wait until each of them is open, or could not be opened; return why one could not."""
+        if self._behind:
+            return HANGS
         problems = [await one.tried() for one in self._openers]
         return next(filter(None, problems), "")
+
+    def in_threads(self) -> LeftBehind:
+        """What goes on now in threads of this connector, and of those that had its name before."""
+        found = LeftBehind()
+        for each in (self._behind, self.connector.work_in_threads):
+            found.take(each)
+        return found
 
     async def release(self, within: float) -> None:
         """Let go of the connector and of the filters, all of them within so many seconds."""

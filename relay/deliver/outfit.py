@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
+from relay.api.blocking import LeftBehind
 from relay.api.outage import outcome_of
 from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
@@ -79,8 +80,9 @@ class Outfitter:
         except NotMade as error:
             raise ConfigError(mistakes_of(error.failures)) from None
 
-    def lane(self, made: Made, plan: Plan, cursor: Cursor, held: float | None) -> LiveLane:
-        """A lane from this cursor on; `held`: since when an admin has it paused."""
+    def lane(self, made: Made, plan: Plan, cursor: Cursor, held: float | None, behind: LeftBehind) -> LiveLane:
+        """A lane from this cursor on; `held`: since when an admin has it paused; `behind`: what has to be back before
+        it begins."""
         lane = LiveLane(
             made,
             plan.settings,
@@ -89,6 +91,7 @@ class Outfitter:
             journal=self._journal,
             state=self._state,
             save_soon=self._save_soon,
+            behind=behind,
         )
         lane.hold(held)
         return lane

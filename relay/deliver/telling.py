@@ -4,15 +4,17 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import structlog
 
-from relay.api import Connector, Delivered, Retry
+from relay.api import Delivered, Retry
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
-from relay.deliver.opener import Opener
+from relay.deliver.delivery import BACK_S
+from relay.deliver.live import LiveLane
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
 from relay.guests import limited, stepped, text_of, trace_of
@@ -24,25 +26,32 @@ from relay.journal.naming import Wanted
 LOOK_S: Final = 0.5
 ERASE_S: Final = 300.0
 """What one call of `erase` may take."""
+HOLDS: Final = "the connector's thread hangs, and may hold events of the user; told once it is back"
 log = structlog.stdlib.get_logger()
 
 
 class Telling:
     """What is left to be told to one connector, while there `is_anything` to be told to any. Its `retry` says how soon
-    it is told again."""
+    it is told again.
 
-    def __init__(self, connector: Connector, opener: Opener, state: State, is_anything: Callable[[], bool]) -> None:
-        self._connector, self._opener, self._state, self._is_anything = connector, opener, state, is_anything
-        self._clean = Redaction(connector.settings).clean
+    What its threads were doing when the user's events were removed may hold some of them, and write them yet: it is
+    told once those threads are back."""
+
+    def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool]) -> None:
+        self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.in_threads
+        self._state, self._is_anything = state, is_anything
+        self._clean = Redaction(lane.connector.settings).clean
         self._attempt, self._left = 0, LeftBehind()
+        self._seen: set[tuple[int, float | None]] = set()
+        """Erasures, and when their events were removed, of which it is known what the threads were doing."""
 
     async def run(self) -> None:
         """Tell it of all erasures, for ever."""
         while True:
             delay = LOOK_S
             try:
-                if not self._left and self._is_anything() and (lacking := await self._lacking()):
-                    delay = await self._tell(lacking)
+                if self._is_anything() and (lacking := await self._lacking()):
+                    delay = await (self._tell(lacking) if await self._are_back(lacking) else self._hold(lacking))
             except sqlite3.Error as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
             await asyncio.sleep(delay)
@@ -52,6 +61,30 @@ class Telling:
         condition = f"done IS NULL AND compacted NOT NULL AND ({named})"
         under_way = await self._state.look(lambda db: read_erasures(db, condition))
         return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
+
+    async def _are_back(self, lacking: Sequence[Erasure]) -> bool:
+        """Whether all threads are back that may hold events of these users, or soon are."""
+        removed = {(one.number, one.compacted) for one in lacking}
+        if removed - self._seen:
+            self._left.take(self._in_threads())
+        self._seen = removed
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                while self._left:  # noqa: ASYNC110  a thread tells nobody
+                    await asyncio.sleep(BACK_S)
+        return not self._left
+
+    async def _hold(self, lacking: Sequence[Erasure]) -> float:
+        """Keep, once for each, why it is not told; return the seconds until that is looked at again."""
+        name, held = self._connector.name, Answer(self._connector.name, "failed", HOLDS)
+        known = {
+            one.number for one in lacking for each in one.answers if (each.connector, each.reason) == (name, HOLDS)
+        }
+        answers = {one.number: held for one in lacking if one.number not in known}
+        if answers:
+            await self._state.run(lambda db: _note(db, lacking, answers))
+            log.warning("erasing failed at the connector", connector=name, users=len(answers), reason=HOLDS)
+        return LOOK_S
 
     async def _tell(self, lacking: Sequence[Erasure]) -> float:
         """Tell it; return the seconds until it is to be told again."""

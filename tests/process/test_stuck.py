@@ -95,6 +95,81 @@ async def test_a_connector_that_hangs_holds_up_nobody_else(stuck: Any, in_a_thre
         assert await stuck.stop() == 0
 
 
+ERASING = """
+    async def erase(self, users):
+        with (self.folder / "written").open("ab") as file:
+            file.write(b"erased\\n")
+"""
+
+
+async def test_nothing_is_erased_or_sent_again_while_a_thread_hangs_that_has_the_events(stuck: Any) -> None:
+    """Looked at beside it: a reload, a rest, removal and return of the connector, the state after the last pending
+    event was erased, the advice of status."""
+    (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking") + ERASING)
+    held = "the connector's thread hangs, and may hold events of the user"
+
+    def receipt() -> str:
+        return relay(stuck, "erasures", "show", "1")
+
+    def said() -> str:
+        (line,) = (line for line in relay(stuck, "status").splitlines() if line.startswith("disk: failing"))
+        return line
+
+    async with Destination() as hook:
+        hooked, disk = (TABLES % hook.url).split("[connector.disk]")
+        disk = f"[connector.disk]{disk}"
+        stuck.configure("10-hook", f'{hooked}[erasure]\nafter = "10ms"\n')
+        stuck.configure("20-disk", disk)
+        await stuck.start()
+        event = make_event(user={"user_id": "anna"})
+        assert (await stuck.post(b'{"events":[%s]}' % event))[0] == 202
+        await stuck.until(lambda: lane(stuck).state, lambda state: state == "failing")
+        relay(stuck, "erasures", "request", "--user-id", "anna")
+        await stuck.until(receipt, lambda text: f"disk: failed ({held}" in text)
+        assert lane(stuck).attempts["retried"] == 1
+        assert "the connector's thread hangs" in said()
+        assert "find out what it waits for" in said()
+
+        sent = await send(stuck)
+        stuck.configure("20-disk", disk.replace("events = 1", "events = 2"))
+        assert "connector disk: changed" in relay(stuck, "reload")
+        await stuck.until(lambda: lane(stuck).state, lambda state: state == "failing")
+        (stuck.conf / "20-disk.toml").unlink()
+        assert "connector disk: removed" in relay(stuck, "reload")
+        stuck.configure("20-disk", disk)
+        assert "the connector's thread hangs" in relay(stuck, "reload")
+        await stuck.until(lambda: lane(stuck).state, lambda state: state == "failing")
+        assert "the connector's thread hangs" in said()
+        assert not any(lane(stuck).attempts.values())
+        await hook.received(2, timeout=20)
+        assert f"disk: failed ({held}" in receipt()
+
+        (stuck.state / "hangs").unlink()
+        await stuck.until(receipt, lambda text: "disk: done" in text)
+        await stuck.until(lambda: lane(stuck), lambda one: (one.state, one.pending) == ("working", 0))
+        lines = (stuck.state / "written").read_bytes().splitlines()
+        assert lines[0] == event
+        assert sorted(lines[1:]) == sorted([sent, b"erased"])
+        assert await stuck.stop() == 0
+
+
+async def test_a_lane_works_again_once_its_last_pending_event_is_erased(stuck: Any) -> None:
+    (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking"))
+    async with Destination() as hook:
+        hook.behaviour = 503
+        stuck.configure("10-all", f'{TABLES % hook.url}[erasure]\nafter = "10ms"\n')
+        await stuck.start()
+        assert (await stuck.post(b'{"events":[%s]}' % make_event(user={"user_id": "anna"})))[0] == 202
+        names = ("disk", "hook")
+        await stuck.until(lambda: {lane(stuck, name).state for name in names}, lambda states: states == {"failing"})
+        relay(stuck, "erasures", "request", "--user-id", "anna")
+        await stuck.until(lambda: lane(stuck, "hook").state, lambda state: state == "working")
+        assert lane(stuck).state == "failing"
+        (stuck.state / "hangs").unlink()
+        await stuck.until(lambda: lane(stuck), lambda one: (one.state, one.pending) == ("working", 0))
+        assert await stuck.stop() == 0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Any, workers: int) -> None:
     everywhere = PLUGIN.replace("self.folder", f"Path({str(stuck.state)!r})")  # each worker has a folder of its own
