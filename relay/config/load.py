@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -115,7 +115,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
-        stale_plugins=check.stale,
+        stale_plugins=check.new_code(named),
         texts=[Text(document.name, document.base, document.text) for document in reading.documents],
     )
     if check.mistakes:
@@ -145,6 +145,22 @@ class _Check:
         """The plugins whose code has changed on disk; read once for a load."""
         return self.registry.stale
 
+    def new_code(self, named: Mapping[str, Tables]) -> list[str]:
+        """The plugins whose code has changed on disk, and why that cannot be used."""
+        if not self.stale:
+            return []
+        faults = self.registry.faults()
+        used = [(kind, table.plugin.type) for kind, tables in named.items() for table in tables.values()]
+
+        def told(plugin: str) -> str:
+            if plugin not in faults:
+                return plugin
+            is_used = any(self.registry.is_of(plugin, *one) for one in used)
+            harm = "with which relay would not start" if is_used else "which cannot be used"
+            return f"{plugin}, {harm} ({faults[plugin]})"
+
+        return [told(plugin) for plugin in self.stale]
+
     def unknown_tables(self) -> None:
         for name in self.merged.table.keys() - set(TABLES):
             self._wrong((name,), f"unknown table; known: {', '.join(TABLES)}", closest(name, TABLES))
@@ -170,9 +186,20 @@ class _Check:
         if plugin is None:
             self._common_settings(kind, name, table)
             return None
+        known = len(self.mistakes)
         settings = self._settings((kind, name), table, plugin.Settings)
+        if len(self.mistakes) > known:
+            self._blame_old_code(kind, plugin.type)
         file, line = self.merged.origin((kind, name)) or ("", None)
         return Configured(name, plugin, settings, file, line) if settings else None
+
+    def _blame_old_code(self, kind: str, type: object) -> None:
+        """Add to the last mistake that the plugin has new code, which may know better."""
+        for plugin in self.stale:
+            if self.registry.is_of(plugin, kind, type):
+                last = self.mistakes.pop()
+                reason = f"{last.reason}; the new code of plugin {plugin} takes a restart"
+                self.mistakes.append(replace(last, reason=reason))
 
     def _common_settings(self, kind: str, name: str, table: dict[str, Any]) -> None:
         """Check what tables of a kind have in common; which other keys there are, only the type would tell."""

@@ -169,7 +169,7 @@ class Config:
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
     stale_plugins: Sequence[str] = ()
-    """Those whose files are not any more what this process has loaded."""
+    """Those whose files are not any more what this process has loaded, and why these cannot be used, if so."""
     texts: Sequence[Text] = field(default=(), compare=False, repr=False)
     """What the files said that it was loaded from."""
 

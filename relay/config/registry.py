@@ -23,6 +23,7 @@ from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Plug
 from relay.api import hooks as hookspecs
 from relay.config.contract import check_class
 from relay.config.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
+from relay.config.probe import Probed, probe
 from relay.guests import contained, named
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
@@ -96,6 +97,9 @@ class Registry:
         """Where each plugin is, its name, and its files as they were loaded."""
         self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         """By name and origin of a plugin."""
+        self._folders: Sequence[Path] = ()
+        self._probed: tuple[object, Probed] = (), Probed()
+        """For which changes of files it was looked whether they can be loaded, and what came of it."""
 
     @classmethod
     def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
@@ -104,6 +108,7 @@ class Registry:
         What cannot be loaded is in `plugins` with its error. What plugins print meanwhile goes to standard error.
         """
         registry = cls()
+        registry._folders = folders
         with redirect_stdout(sys.stderr):
             for candidate in candidates(folders):
                 registry.plugins.append(registry._add(candidate))
@@ -114,7 +119,27 @@ class Registry:
     @property
     def stale(self) -> list[str]:
         """The plugins whose files are others now than when they were loaded, with where they are. Reads files."""
-        return [f"{name} ({path})" for path, (name, known) in self._stamps.items() if stamp(path) != known]
+        return [f"{name} ({path})" for path, (name, _) in self._changed().items()]
+
+    def _changed(self) -> dict[Path, tuple[str, Stamp]]:
+        """Where the plugins are whose files have changed, their names, and their files as they are now."""
+        now = {path: (name, stamp(path)) for path, (name, _) in self._stamps.items()}
+        return {path: one for path, one in now.items() if one != self._stamps[path]}
+
+    def faults(self) -> dict[str, str]:
+        """Why those `stale` that cannot be loaded as they are now cannot be. Reads files; starts a process, once for
+        each change."""
+        changed = self._changed()
+        if changed and self._probed[0] != changed:
+            self._probed = changed, probe(self._folders)
+        found = {f"{name} ({path})": self._probed[1].fault_of(name, path) for path, (name, _) in changed.items()}
+        return {plugin: fault for plugin, fault in found.items() if fault is not None}
+
+    def is_of(self, plugin: str, kind: str, type: object) -> bool:
+        """Whether a type is one of a plugin, named as `stale` does."""
+        name, _, path = plugin.partition(" (")
+        owner = self.provider(kind, type)
+        return owner.startswith(f"plugin {name} (") and owner.endswith((f"({path}", f", {path}"))
 
     def types(self, kind: str) -> dict[str, type[Plugin]]:
         """All classes of a kind (`source`, `connector`, `filter`) by their type name."""

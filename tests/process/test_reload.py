@@ -309,11 +309,21 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any)
     assert "a restart" not in (await relay(daemon, "status"))[1]
     assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
 
-    (daemon.plugins / "chat.py").write_text(PLUGIN + "this is no Python")
+    (daemon.plugins / "chat.py").write_text(PLUGIN + "\n")
     stale = f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"
     for _ in range(2):
         assert (await relay(daemon, "reload"))[1] == f"{stale}: takes a restart\n"
     assert f"a restart is needed for: {stale}" in (await relay(daemon, "status"))[1]
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"\nroom = "a"')
+    refused = f"20-chat.toml:3: connector.chat.room: unknown key; {stale} takes a restart"
+    assert refused in (await relay(daemon, "reload"))[2]
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    (daemon.plugins / "chat.py").write_text("import nothing_here")
+    fault = "ModuleNotFoundError: No module named 'nothing_here'"
+    broken = f"{stale}, with which relay would not start ({fault}): takes a restart\n"
+    assert (await relay(daemon, "reload"))[1] == broken
+    (daemon.plugins / "chat.py").unlink()
+    assert (await relay(daemon, "reload"))[1] == broken.replace(fault, "its file is gone")
     (daemon.plugins / "chat.py").write_text(PLUGIN)
     assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
     assert await daemon.stop() == 0

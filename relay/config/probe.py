@@ -1,0 +1,46 @@
+"""Looks whether plugins could be loaded as their files are now, in a process of its own: this one keeps its code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PROBE_S: Final = 15.0
+"""Seconds that loading all plugins may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What became of the plugins; `fault`: why that cannot be told, which is a plugin's fault as well."""
+
+    plugins: Sequence[dict[str, object]] = ()
+    fault: str | None = None
+
+    def fault_of(self, name: str, path: Path) -> str | None:
+        """Why the plugin of this name cannot be used as its file or folder is now; None if it can."""
+        if not path.exists():
+            return "its file is gone"
+        found = [one for one in self.plugins if one["name"] == name]
+        mine = [one for one in found if one["origin"] == str(path)] or found
+        error = mine[0]["error"] if mine else self.fault
+        return None if error is None else str(error).partition("\n")[0]
+
+
+def probe(folders: Sequence[Path]) -> Probed:
+    """Load the plugins in these folders and the installed ones elsewhere. Takes PROBE_S at most."""
+    options = [option for folder in folders for option in ("--plugins", str(folder))]
+    command = [sys.executable, "-m", "relay", "plugins", "--json", *options]
+    environ = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_S, check=True, env=environ
+        )
+        return Probed(json.loads(done.stdout))
+    except subprocess.TimeoutExpired:
+        return Probed(fault=f"the plugins were not loaded within {PROBE_S:g} s")
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        return Probed(fault=f"loading the plugins failed: {type(error).__name__}")
