@@ -15,6 +15,9 @@ from relay.route import Failed, applied, id_of, numbered
 
 UNKNOWN: Final = "cannot be known from"
 """How it begins what a chain of filters makes of an event, if that does not follow from the event."""
+GONE: Final = "was parked, and is not parked any more"
+UNLESS_CHANGED: Final = "unless its events or filters have changed since"
+OTHERS: Final = {"filtered": "filtered", "unselected": "unselected"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def _way(event: Event, connector: str, lane: Progress | None, config: Config | N
     routed = _routed(event, connector, config)
     if lane is None:
         return Way(**_values(routed), state="never ran")
-    state = lane.state or _outcome(routed, lane.attempts)
+    state = lane.state or _outcome(routed, lane)
     is_pending = lane.state == PENDING
     current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
     tried = [_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
@@ -186,20 +189,33 @@ def _names(steps: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(steps))
 
 
-def _outcome(routed: Routed, tried: Sequence[Attempts]) -> str:
-    """What became of a settled event that is not parked, if the configuration is the one it met."""
-    last = next((one for one in tried if not one.replay), None)
+def _outcome(routed: Routed, lane: Progress) -> str:
+    """What became of a settled event that is not parked: by the books, as far as they know it, else by what today's
+    configuration makes of it."""
+    last = next((one for one in lane.attempts if not one.replay), None)
     if last is not None and last.outcome == "parked":
-        return "was parked, and then dropped"
+        return GONE
     if last is not None and last.outcome == "filtered":
         return f"filtered by the connector: {last.answer}"
-    if routed.wanted is False:
+    if last is not None and last.outcome == "delivered":
+        return "delivered"
+    if routed.wanted is None:
+        return "settled"
+    outcomes = {"delivered": "delivered" if last else "delivered at the first attempt"} | OTHERS
+    possible = [said for outcome, said in outcomes.items() if getattr(lane.counts, outcome)]
+    if len(possible) < 2:
+        return possible[0] if possible else GONE if lane.counts.parked else "settled"
+    guess = outcomes[_guess(routed)]
+    if str(routed.filters).startswith(UNKNOWN) and not last:
+        return f"{outcomes['delivered']}, or dropped by a filter"
+    return f"{guess}, {UNLESS_CHANGED}" if guess in possible else " or ".join(possible)
+
+
+def _guess(routed: Routed) -> str:
+    """The outcome of an event that met the configuration as it is now."""
+    if not routed.wanted:
         return "unselected"
-    if str(routed.filters).startswith("dropped"):
-        return "filtered"
-    if str(routed.filters).startswith(UNKNOWN) and not tried:
-        return "delivered at the first attempt, or dropped by a filter"
-    return "settled" if routed.wanted is None else "delivered" if tried else "delivered at the first attempt"
+    return "filtered" if str(routed.filters).startswith("dropped") else "delivered"
 
 
 def _tried(one: Attempts, *, is_over: bool) -> Tried:

@@ -14,6 +14,7 @@ import orjson
 from relay.api import Event, Kind, value_in
 from relay.journal.attempts import Attempts, attempts_at
 from relay.journal.books import Books, lanes
+from relay.journal.cursor import Counts
 from relay.journal.folders import journals, worker_of
 from relay.journal.inspect import Inspected, blocks, damage, segments
 from relay.journal.known import acknowledged_in
@@ -37,6 +38,8 @@ class Progress:
     state: str | None
     """In words; None: it is settled, and not parked."""
     attempts: Sequence[Attempts]
+    counts: Counts
+    """Of all events that the lane has settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,7 @@ def _progress(offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted
             lane.connector,
             _state(offset, lane, "; ".join(reasons.get(lane.connector, ()))),
             [one for one in noted if one.connector == lane.connector],
+            lane.cursor.counts,
         )
         for lane in saved
     ]

@@ -16,7 +16,7 @@ from relay.admin.tracing import traced
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, User
 from relay.config import Config, Configured
 from relay.deliver import Fleet
-from relay.journal import Counts, Journal, Limits, State, Which, ledger, mark_parked, parked
+from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, ledger, mark_parked, parked
 from relay.journal.audit import audit
 from relay.journal.naming import Wanted
 from relay.journal.search import search_all
@@ -284,6 +284,35 @@ async def test_what_is_parked_of_an_unsettled_event_stays_also_if_the_filter_mak
         await bench.until(delivered=2 if made else 1, filtered=0 if made else 1)
         assert till.items.count("b") == (2 if made else 1)
         assert bench.parked() == []
+
+
+async def test_trace_says_of_an_event_what_the_books_know_or_that_filters_may_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at: a filter that drops it today, with and without others that were dropped; parked, and not any more."""
+    bench = Bench(tmp_path)
+
+    def state(id: str) -> str:
+        (found,) = traced(id, search_all(tmp_path, tmp_path / "journal", id), bench.config).workers
+        return found.journal[0].connectors[0].state
+
+    async with bench.running() as till:
+        with monkeypatch.context() as changed:
+            await bench.send(["a"])
+            await bench.until(delivered=1)
+            changed.setattr(Items, "apply", only())
+            assert state("o0") == "delivered at the first attempt"
+        await bench.send([])
+        await bench.until(delivered=1, filtered=1)
+        till.refuses = lambda event: True
+        await bench.send(["b"])
+        await bench.until(delivered=1, filtered=1, parked=1)
+        assert state("o2") == "parked (refused: HTTP 400)"
+        drop_parked(tmp_path, Which(cause="refused"))
+        assert state("o2") == "was parked, and is not parked any more"
+        assert state("o1") == "filtered, unless its events or filters have changed since"
+        monkeypatch.setattr(Items, "apply", only())
+        assert state("o0") == "filtered, unless its events or filters have changed since"
 
 
 async def test_a_parked_part_of_an_unsettled_event_that_is_delivered_after_a_restart_is_parked_no_more(
