@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from relay.cli.desk import Desk, desk_of
 from relay.cli.options import moment_option, state_option, utf8
 from relay.cli.words import moment, printable
 from relay.journal import CAUSES, Parked, Which
+from relay.journal.folders import worker_of
 from relay.words import counted
 
 Command = Callable[..., None]
@@ -112,6 +114,8 @@ def _line(cells: list[str], widths: list[int]) -> str:
 
 
 PAGE = 1000
+SAID = 10
+SEARCHED = 10_000
 _SHOWN = ["number", *(f.name for f in fields(Parked) if f.name not in ("number", "body", "id_field", "time_field"))]
 _HEADINGS = ["number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"]
 
@@ -191,6 +195,26 @@ def replay(desk: Desk, which: Which) -> None:
     if not marked:
         raise click.exceptions.Exit(1)
     click.echo(f"{marked} to be replayed")
+    for line in islice(_waiting(desk, which), SAID):
+        click.echo(line, err=True)
+
+
+def _waiting(desk: Desk, which: Which) -> Iterator[str]:
+    """Say of events, those of the first page, for which earlier one each waits that is not to be replayed."""
+    some = [one for one in islice(desk.look_at_parked(which, bodies=False), PAGE) if one.cause == "order"]
+    firsts: dict[tuple[int, str | None, str | None], Parked] = {}
+    for connector in {one.connector for one in some}:
+        for one in islice(desk.look_at_parked(Which(connector=connector), bodies=False), SEARCHED):
+            firsts[_chain(one)] = min(firsts.get(_chain(one), one), one, key=attrgetter("offset", "part"))
+    for one in some:
+        first = firsts.get(_chain(one))
+        if one.key is not None and first is not None and first.number != one.number and not first.again:
+            yield f"{one.number} waits for {first.number}, an earlier one of its key: replay that or drop it"
+
+
+def _chain(one: Parked) -> tuple[int, str | None, str | None]:
+    """What those have in common that stay in order."""
+    return worker_of(one.number), one.connector, one.key
 
 
 def _check_given(which: Which) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from structlog.testing import capture_logs
 
+from relay.cli.main import relay
 from relay.journal import (
     Parked,
     ParkedLimits,
@@ -258,3 +260,20 @@ async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_pat
         drop_parked(folder, Which(source="braze"))
         assert (folder / "relay.db").stat().st_size < 6_000_000, folder
     state.close()
+
+
+async def test_a_replay_says_of_what_waits_for_an_earlier_one_for_which(tmp_path: Path) -> None:
+    """Looked at: other keys, other connectors, other parts of one event, and the earlier one replayed as well."""
+    state = State(tmp_path)
+    behind = [replace(refused(3, "hook"), cause="order", key="ann"), replace(refused(3), cause="order", key="ann")]
+    more = [replace(refused(3), cause="order", key="ann", part=1), replace(refused(4), cause="order", key="ben")]
+    await state.park([replace(refused(1), key="ann"), *behind, *more])
+    state.close()
+
+    def replay(*words: object) -> tuple[str, list[str]]:
+        result = CliRunner().invoke(relay, ["parked", "replay", *map(str, words), "--state", str(tmp_path)])
+        return result.stdout, result.stderr.splitlines()
+
+    waits = "waits for 1, an earlier one of its key: replay that or drop it"
+    assert replay(2, 3, 4, 5) == ("4 to be replayed\n", [f"3 {waits}", f"4 {waits}"])
+    assert replay("--connector", "heap") == ("4 to be replayed\n", [])
