@@ -45,8 +45,13 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         _tell(loaded.warnings)
     loop = _make_loop()
     try:
-        read = lambda: load(folders, registry).config  # noqa: E731
-        main = _main(loaded.config, read, Path(os.path.realpath(state)), told, lambda: registry.stale)
+        main = _main(
+            loaded.config,
+            lambda: load(folders, registry).config,
+            Path(os.path.realpath(state)),
+            told,
+            lambda: registry.stale,
+        )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
         click.echo(f"relay cannot start: {error}", err=True)

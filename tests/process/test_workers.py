@@ -314,8 +314,8 @@ async def paths_taken(daemon: Any, destination: Destination) -> set[str]:
 
 
 async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(daemon: Any) -> None:
-    """Whatever lies on disk. Looked at: a refused edit, a valid one that nobody reloaded, a setting that takes a
-    restart, overrides of single keys, and secrets, which are read anew."""
+    """Whatever lies on disk. Looked at: a refused edit, a valid one that nobody reloaded, a file that is no TOML, a
+    setting that takes a restart, and overrides of single keys."""
     workers(daemon, 2)
     (daemon.conf / "20-hook.toml.d").mkdir()
     async with Destination() as destination:
