@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
+from functools import partial
 from inspect import iscoroutine
 from threading import current_thread, main_thread
 from time import perf_counter
@@ -232,6 +233,15 @@ async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, h
     if task.cancelled():
         raise Escape("CancelledError: the work has cancelled itself (a plugin must not do that)")
     return task.result()
+
+
+def called(
+    work: Callable[[], Awaitable[T]], call: str, whose: Mapping[str, str], seconds: float, heed: float = HEED_S
+) -> Coroutine[Any, Any, T]:
+    """Have a guest's method do its work: `stepped`, and `limited` to so many seconds. `whose` is what the log says of
+    the guest, its own kind and name last."""
+    *_, (kind, name) = whose.items()
+    return limited(partial(stepped, work, call, **whose), seconds, f"{kind} {name}: {call}", heed)
 
 
 async def _done(work: Callable[[], Awaitable[T]], seconds: float) -> T:

@@ -6,15 +6,18 @@ tried again, no other object of the same connector delivers, and no erasure is d
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+BACK_S: Final = 0.1
+"""How soon it is noticed that a thread is back."""
 
 
 class LeftBehind:
@@ -43,6 +46,11 @@ class LeftBehind:
     def take(self, other: "LeftBehind") -> None:
         """Note what goes on there now."""
         self._work.update(other)
+
+    async def back(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        """Wait until all of it is done. Raises what `sleep` raises."""
+        while self:  # a thread tells nobody
+            await sleep(BACK_S)
 
     def __iter__(self) -> Iterator[Future[Any]]:
         """What is not done yet."""

@@ -35,7 +35,6 @@ from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection
 
 if TYPE_CHECKING:
     import aiohttp
-    import structlog
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -182,6 +181,7 @@ class Connector(Plugin):
     `batch` and `retry` behind the type are defaults of those tables; what an admin writes replaces each by itself."""
 
     Settings: ClassVar[type[Settings]] = ConnectorSettings
+    _noun: ClassVar[str] = "connector"
     takes: ClassVar[tuple[str, ...]] = ()
     """The event types that it can make use of, for `relay check`; empty: all."""
     by_type: ClassVar[tuple[str, ...]] = ()
@@ -205,14 +205,6 @@ class Connector(Plugin):
         """A sentence for admins on what stops no delivery; the connector sets it, `relay status` shows it."""
         self.worker = 0
         """The number of the process that it runs in, from 0, if relay runs several (`runtime.workers`)."""
-
-    @cached_property
-    def log(self) -> "structlog.stdlib.BoundLogger":
-        """A log under the connector's name."""
-        import structlog  # late, as aiohttp below: `relay check` does without them
-
-        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(connector=self.name)
-        return log
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":

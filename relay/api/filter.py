@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 from pydantic import Field
 
@@ -12,9 +12,6 @@ from relay.api.blocking import Threads
 from relay.api.event import Event
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
-
-if TYPE_CHECKING:
-    import structlog
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -35,6 +32,7 @@ class Filter(Plugin):
     """
 
     Settings: ClassVar[type[Settings]] = FilterSettings
+    _noun: ClassVar[str] = "filter"
     stateful: ClassVar[bool] = False
     """Whether what it makes of an event depends on more than the event and its settings: on events before, the time, a
     file. `relay trace` then says that it cannot know."""
@@ -55,14 +53,6 @@ class Filter(Plugin):
     def __init__(self, name: str, settings: FilterSettings) -> None:
         self.name = name
         self.settings = settings
-
-    @cached_property
-    def log(self) -> "structlog.stdlib.BoundLogger":
-        """A log under the filter's name."""
-        import structlog  # late: `relay check` does without it
-
-        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(filter=self.name)
-        return log
 
     @cached_property
     def _threads(self) -> Threads:

@@ -1,9 +1,13 @@
 """What connectors, sources and filters have in common: a type name, and settings that the name selects."""
 
 import builtins
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from relay.api.settings import Settings, with_defaults
+
+if TYPE_CHECKING:
+    import structlog
 
 
 class Plugin:
@@ -11,6 +15,9 @@ class Plugin:
 
     type: ClassVar[str] = ""
     Settings: ClassVar[builtins.type[Settings]] = Settings
+
+    _noun: ClassVar[str] = ""
+    """What relay calls it in the log: `connector`, `source` or `filter`."""
 
     name: str
     settings: Any
@@ -26,3 +33,11 @@ class Plugin:
                 cls.Settings = with_defaults(cls.Settings, defaults)
             except TypeError as error:
                 raise TypeError(f"class {cls.__name__}: {error}") from None
+
+    @cached_property
+    def log(self) -> "structlog.stdlib.BoundLogger":
+        """A log under the plugin's name: the one that its table has."""
+        import structlog  # late: `relay check` does without it
+
+        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(**{self._noun: self.name})
+        return log

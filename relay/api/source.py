@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -15,9 +14,6 @@ from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken
 from relay.api.settings import Duration, Rate, Settings, UrlPath
-
-if TYPE_CHECKING:
-    import structlog
 
 T = TypeVar("T")
 
@@ -117,6 +113,7 @@ class Source(Plugin):
     """A named HTTP intake with its own path and credentials."""
 
     Settings: ClassVar[type[Settings]] = SourceSettings
+    _noun: ClassVar[str] = "source"
     accepted_status: ClassVar[Annotated[int, Field(ge=200, le=299)]] = 202
     """The status that says to this sender that its events are kept."""
     disabled_after: ClassVar[float | None] = None
@@ -137,14 +134,6 @@ class Source(Plugin):
         self.settings: Any = settings
         self._tokens = [b"Bearer " + token.reveal().encode() for token in settings.tokens]
         self._kinds: dict[tuple[str, str], Kinds] = {}
-
-    @cached_property
-    def log(self) -> "structlog.stdlib.BoundLogger":
-        """A log under the source's name."""
-        import structlog  # late: `relay check` does without it
-
-        log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(source=self.name)
-        return log
 
     def authorize(self, request: Request) -> None:
         """Raise `Denied` unless the request carries one of the source's bearer tokens (RFC 6750). Called before the

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Retry
-from relay.api.blocking import LeftBehind
+from relay.api.blocking import BACK_S, LeftBehind
 from relay.config import Redaction
 from relay.deliver.breaker import Breaker
 from relay.deliver.cuts import Cuts
@@ -28,13 +28,11 @@ from relay.deliver.parts import Settled
 from relay.deliver.remainder import Next, Part, Remainder
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
-from relay.guests import limited, stepped, trace_of
+from relay.guests import called, trace_of
 from relay.journal import State
 
 LOOK_S: Final = 0.05
 """How soon a delivery that waits for its pace sees that others have given back what they booked."""
-BACK_S: Final = 0.1
-"""How soon it is noticed that a thread is back."""
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
 
 
@@ -172,8 +170,7 @@ class Delivery:
             waits = self.sleep if remainder.needs_place else self._aside
             if await waits(seconds):
                 remainder.hurry()
-        while left:
-            await self.sleep(BACK_S)
+        await left.back(self.sleep)
 
     @property
     def is_idle(self) -> bool:
@@ -187,8 +184,7 @@ class Delivery:
         await sleep(BACK_S)
         if left:
             self.health.failed(HANGS, None)
-        while left:
-            await sleep(BACK_S)
+        await left.back(sleep)
         self.health.mended()
 
     async def _note(
@@ -240,8 +236,8 @@ class Delivery:
         """What the connector answers, in whatever way."""
         try:
             with left.noted():
-                work = partial(stepped, partial(self._connector.deliver, batch), "deliver", connector=self.name)
-                answer = await limited(work, self._settings.timeout, f"lane {self.name}: attempt")
+                work, whose = partial(self._connector.deliver, batch), {"connector": self.name}
+                answer = await called(work, "deliver", whose, self._settings.timeout)
             verdict = judge(len(batch), answer, self._clean)
         except asyncio.CancelledError:
             self.breaker.given_up()

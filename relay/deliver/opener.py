@@ -6,7 +6,6 @@ cancels `open` cuts the attempt under way short. An `open` that takes no notice 
 """
 
 import asyncio
-from functools import partial
 from typing import Final
 
 import structlog
@@ -15,7 +14,7 @@ from relay.api import Connector, Filter
 from relay.api.blocking import LeftBehind
 from relay.api.outage import outcome_of
 from relay.config import Redaction
-from relay.guests import Late, limited, named, stepped, text_of, trace_of
+from relay.guests import Late, called, named, text_of, trace_of
 
 AGAIN_S: Final = 10.0
 CLOSE_S: Final = 5.0
@@ -70,8 +69,8 @@ class Opener:
             return
         self._begun = False
         try:
-            close, heed = partial(stepped, self._guest.release, "close", **self._whose), within * HEED_SHARE
-            await limited(close, within - heed, f"{self._name}: close", heed)
+            heed = within * HEED_SHARE
+            await called(self._guest.release, "close", self._whose, within - heed, heed)
         except Exception as error:
             self._told.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
 
@@ -81,8 +80,7 @@ class Opener:
         self._begun = True
         try:
             with self._left.noted():
-                work = partial(stepped, self._guest.open, "open", **self._whose)
-                await limited(work, limit, f"{self._name}: open")
+                await called(self._guest.open, "open", self._whose, limit)
         except Exception as error:
             late = isinstance(error, Late)
             problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)

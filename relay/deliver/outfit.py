@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,7 @@ from relay.api.outage import outcome_of
 from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live import LiveLane
-from relay.guests import is_same, limited, reason_of, stepped, text_of
+from relay.guests import called, is_same, reason_of, text_of
 from relay.journal import Cursor, Journal, State
 from relay.route import Route
 
@@ -125,8 +124,7 @@ async def _doubt(lane: LiveLane) -> str:
     try:
         async with asyncio.timeout(PROBE_S):
             if not (doubt := await lane.tried()):
-                probe = partial(stepped, connector.probe, "probe", connector=connector.name)
-                await limited(probe, PROBE_S, f"connector {connector.name}: probe")
+                await called(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
     except Exception as error:
         outage = outcome_of(error)
         why = Redaction(connector.settings).clean(text_of(outage.reason) if outage else reason_of(error))

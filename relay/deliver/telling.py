@@ -13,11 +13,10 @@ import structlog
 from relay.api import Delivered, Retry
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
-from relay.deliver.delivery import BACK_S
 from relay.deliver.live import LiveLane
 from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
-from relay.guests import limited, stepped, text_of, trace_of
+from relay.guests import called, text_of, trace_of
 from relay.journal import State
 from relay.journal.erasure import Answer, Erasure
 from relay.journal.erasures import answered, read_erasures, unchanged
@@ -70,8 +69,7 @@ class Telling:
         self._seen = removed
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
-                while self._left:  # noqa: ASYNC110  a thread tells nobody
-                    await asyncio.sleep(BACK_S)
+                await self._left.back()
         return not self._left
 
     async def _hold(self, lacking: Sequence[Erasure]) -> float:
@@ -126,9 +124,8 @@ class Telling:
             return judge(len(users), Retry(problem), self._clean), {}
         try:
             with self._left.noted():
-                name, work = self._connector.name, partial(self._connector.erase, users)
-                steps = partial(stepped, work, "erase", connector=name)
-                answer = await limited(steps, ERASE_S, f"connector {name}: erase")
+                work, whose = partial(self._connector.erase, users), {"connector": self._connector.name}
+                answer = await called(work, "erase", whose, ERASE_S)
             verdict = judge(len(users), answer, self._clean)
             outcomes = enumerate(answer or ()) if verdict.by_event else ()
             return verdict, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
