@@ -17,7 +17,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from relay.api import UNREADABLE, Event, Filter, Kind, UnreadableEvent, is_utf8
 from relay.config import Redaction
-from relay.guests import BLOCKED_S, described, named, tell_blocked, text_of
+from relay.guests import BLOCKED_S, Wrong, described, named, tell_blocked, text_of
 
 MOST_PARTS: Final = 1000
 """That one event may be split into."""
@@ -36,10 +36,6 @@ class Failed:
 
     event: Event
     reason: str
-
-
-class Wrong(Exception):
-    """A filter returned what it must not."""
 
 
 Made = Event | Sequence[Event] | Failed | None
@@ -88,14 +84,17 @@ def _pass(steps: Sequence[Filter], event: Event) -> Made:
 def _pass_parts(steps: Sequence[Filter], event: Event, parts: Sequence[Event]) -> Made:
     """What the filters that are left make of the parts of an event."""
     kept: list[Event] = []
+    more = -len(event.body)
     for part in parts if steps else ():
         made = _pass(steps, part)
         if isinstance(made, Failed):
             return made
         if made is not None:
-            kept += [made] if isinstance(made, Event) else made
+            fresh = [made] if isinstance(made, Event) else made
+            kept += fresh
+            more += _size(fresh)
         try:
-            _check_size(event, kept)
+            _check_size(len(kept), more)
         except Wrong as error:
             return Failed(event, f"filter {steps[0].name}: {error}")
     return (kept if steps else parts) or None
@@ -131,7 +130,7 @@ def _checked(event: Event, made: object) -> Event | Sequence[Event] | None:
     for one in made:
         if one is not event:
             _check(event, one)
-    _check_size(event, made)
+    _check_size(len(made), _size(made) - len(event.body))
     return made[0] if len(made) == 1 else [*made] or None
 
 
@@ -170,10 +169,15 @@ def _check_body(made: Event) -> None:
     raise Wrong("apply returned an event that is not a JSON object")
 
 
-def _check_size(event: Event, made: Sequence[Event]) -> None:
-    if len(made) > MOST_PARTS:
+def _size(events: Sequence[Event]) -> int:
+    return sum(len(one.body) for one in events)
+
+
+def _check_size(parts: int, more: int) -> None:
+    """Raises Wrong for too many parts of an event, which have so many bytes more than the event."""
+    if parts > MOST_PARTS:
         raise Wrong(f"the event has more than {MOST_PARTS:,} parts")
-    _check_bytes(sum(len(one.body) for one in made) - len(event.body))
+    _check_bytes(more)
 
 
 def _check_bytes(more: int) -> None:
