@@ -136,44 +136,53 @@ class JointView:
         """Have all workers go over to the configuration as it is on disk now, once each of them has made what it takes:
         if one cannot, none does. A second reload waits its turn. `dry_run`: only see whether it can be done."""
         async with self._reloading:
-            return await guarded(self._ask_all(dry_run=True) if dry_run else in_full(self, self._reload_all))
+            return await guarded(self._try_all() if dry_run else in_full(self, self._reload_all))
 
-    async def _ask_all(self, *, dry_run: bool = False) -> Reloaded:
-        """Have the workers reload one after the other, as long as none refuses."""
+    async def _try_all(self) -> Reloaded:
+        """See whether all workers can reload."""
+        tried, _ = await self._ask_all(dry_run=True)
+        return tried
+
+    async def _ask_all(self, *, dry_run: bool) -> tuple[Reloaded, Sequence[Running]]:
+        """Have the workers reload one after the other, as long as none refuses; also return those that are away."""
         said: dict[str, None] = {}
-        first, *others = [one.worker for one in self._workers if not one.over]
-        for worker in (first, *others):
-            found = await self._reload(worker, dry_run=dry_run)
+        away: list[Running] = []
+        first, *others = [one for one in self._workers if not one.over]
+        for one in (first, *others):
+            if (found := await self._reload(one.worker, dry_run=dry_run)) is None:
+                found = Reloaded(ok=True, said=[AWAY % one.worker.number])
+                away.append(one)
             if not found.ok:
-                torn = [] if dry_run or worker is first else [TORN]
-                return Reloaded(ok=False, said=[*found.said, *torn])
+                torn = [] if dry_run or one is first else [TORN]
+                return Reloaded(ok=False, said=[*found.said, *torn]), away
             said |= dict.fromkeys(line for line in found.said if line != NOTHING)
-        return Reloaded(ok=True, said=[*said])
+        return Reloaded(ok=True, said=[*said]), away
 
     async def _reload_all(self) -> Reloaded:
         try:
             new = await ADMIN.run(self._load)
         except ConfigError as error:
             return refused(error.mistakes)
-        tried = await self._ask_all(dry_run=True)
-        done = await self._ask_all() if tried.ok else tried
+        if not (tried := await self._try_all()).ok:
+            return tried
+        done, away = await self._ask_all(dry_run=False)
         if not done.ok:
             return done
         self._restart = waiting(self._used, new)
         said = [*done.said, *settings(self.config, new, self._restart)]
         self.config = new
-        for one in self._workers:
-            if AWAY % one.worker.number in done.said:  # its process may have begun with the configuration before
-                one.begin_anew()
+        for one in away:  # its process may have begun with the configuration before
+            one.begin_anew()
         return Reloaded(ok=True, said=[*dict.fromkeys(said)] or [NOTHING])
 
-    async def _reload(self, worker: Worker, *, dry_run: bool) -> Reloaded:
+    async def _reload(self, worker: Worker, *, dry_run: bool) -> Reloaded | None:
+        """What a worker says; None if it is away."""
         url = f"http://worker/reload?dry_run={str(dry_run).lower()}"
         try:
             async with _session(worker, None) as session, session.post(url) as answer:
                 return msgspec.json.decode(await answer.read(), type=Reloaded)
         except GONE:
-            return Reloaded(ok=True, said=[AWAY % worker.number])
+            return None
         except msgspec.MsgspecError as error:
             return Reloaded(ok=False, said=[f"worker {worker.number}: {error}"])
 
