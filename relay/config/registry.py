@@ -91,6 +91,8 @@ class Registry:
         self.plugins: list[PluginInfo] = []
         self._provided: dict[tuple[str, str], tuple[Thing, str]] = {}
         """What counts, by kind and name, and where it comes from."""
+        self._code: dict[tuple[str, str], str] = {}
+        """The plugin whose code that is, named as `stale` does."""
         self._left_out: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         """Where the same comes from that does not count."""
         self._stamps: dict[Path, tuple[str, Stamp]] = {}
@@ -119,7 +121,7 @@ class Registry:
     @property
     def stale(self) -> list[str]:
         """The plugins whose files are others now than when they were loaded, with where they are. Reads files."""
-        return [f"{name} ({path})" for path, (name, _) in self._changed().items()]
+        return [_named_with(path, name) for path, (name, _) in self._changed().items()]
 
     def _changed(self) -> dict[Path, tuple[str, Stamp]]:
         """Where the plugins are whose files have changed, their names, and their files as they are now."""
@@ -132,14 +134,12 @@ class Registry:
         changed = self._changed()
         if changed and self._probed[0] != changed:
             self._probed = changed, probe(self._folders)
-        found = {f"{name} ({path})": self._probed[1].fault_of(name, path) for path, (name, _) in changed.items()}
-        return {plugin: fault for plugin, fault in found.items() if fault is not None}
+        found = {path: self._probed[1].fault_of(name, path) for path, (name, _) in changed.items()}
+        return {_named_with(path, changed[path][0]): fault for path, fault in found.items() if fault is not None}
 
     def is_of(self, plugin: str, kind: str, type: object) -> bool:
         """Whether a type is one of a plugin, named as `stale` does."""
-        name, _, path = plugin.partition(" (")
-        owner = self.provider(kind, type)
-        return owner.startswith(f"plugin {name} (") and owner.endswith((f"({path}", f", {path}"))
+        return self._code.get((kind, str(type))) == plugin
 
     def types(self, kind: str) -> dict[str, type[Plugin]]:
         """All classes of a kind (`source`, `connector`, `filter`) by their type name."""
@@ -203,6 +203,7 @@ class Registry:
             self._note(candidate, hint)
         where = origin if candidate.is_drop_in else f"{origin}, {place}"
         provided = self._claim(things, candidate, f"plugin {name} ({where})")
+        self._code |= dict.fromkeys(provided, _named_with(origin if candidate.is_drop_in else place, name))
         return PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
 
     def _claim(
@@ -227,6 +228,10 @@ class Registry:
 
     def _note(self, plugin: Candidate, note: str) -> None:
         self._notes[plugin.name, plugin.origin].append(note)
+
+
+def _named_with(path: Path | str | None, name: str) -> str:
+    return f"{name} ({path})"
 
 
 @contextmanager
