@@ -136,11 +136,8 @@ class Remainder:
         free = [at for at in range(len(part.numbers)) if at not in {*blocked}]
         return part.pick(free, part.batch.attempt) if free else self.take()
 
-    def _split(self, part: Part, *, by_size: bool) -> None:
-        """The part was refused as a whole: each half goes for itself, as a first attempt."""
-        self._halve(part, 1, by_size=by_size)
-
     def _halve(self, part: Part, attempt: int, *, by_size: bool = False, forward: bool = True) -> None:
+        """Each half goes for itself."""
         first, _ = part.batch.halves(by_size=by_size)
         every = range(len(part.batch))
         picked = [part.pick(every[: len(first)], attempt), part.pick(every[len(first) :], attempt)]
@@ -152,7 +149,7 @@ class Remainder:
         """Note what an attempt at a part came to. `proof`: when the last attempt began that got any events through."""
         self._to_park, self._halved, part = [], [], replace(part, is_new=False)
         if verdict.split:
-            self._split(part, by_size=verdict.too_large)
+            self._halve(part, 1, by_size=verdict.too_large)
             return Next(self._halved, (), None)
         if verdict.answered:
             self._in_vain = 0

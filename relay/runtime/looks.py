@@ -218,7 +218,8 @@ def _notice(connector: Connector) -> str:
             said = connector.notice
     except Exception as error:  # a property of a plugin
         said = f"its notice cannot be read: {named(error)}"
-    return Redaction(connector.settings).clean(text_of("" if said is None else said))
+    text = "" if said is None else text_of(said)
+    return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
 
 
 def _last_error(lane: LiveLane) -> LastError | None:
