@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
@@ -158,9 +158,12 @@ Next:
 and in conf.d:
 """
 
-folder_argument: Final[Callable[..., Callable[..., None]]] = click.argument(
-    "folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path)
-)
+STARTERS: Final = {
+    "connector": (CONNECTOR, CONNECTOR_TEST, CONNECTOR_TABLE),
+    "source": (SOURCE, SOURCE_TEST, SOURCE_TABLE),
+    "filter": (FILTER, FILTER_TEST, FILTER_TABLE),
+}
+"""By the kind of plugin: its code, its test, and its table in conf.d."""
 
 
 @click.group
@@ -168,46 +171,28 @@ def new() -> None:
     """Write the Python code of a plugin to start from."""
 
 
-@new.command
-@click.argument("name")
-@folder_argument
-@plugins_option
-def connector(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
-    """Write a connector type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
+def _add(kind: str) -> None:
+    """Add the command for one kind of plugin."""
 
-    Never overwrites anything. Exits with 1 if nothing was written.
-    """
-    _check_name("connector", name, plugin_folders)
-    _write(name, folder, (CONNECTOR, CONNECTOR_TEST), CONNECTOR_TABLE)
+    @new.command(
+        name=kind,
+        help=f"""Write a {kind} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
-
-@new.command
-@click.argument("name")
-@folder_argument
-@plugins_option
-def source(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
-    """Write a source type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
-
-    Never overwrites anything. Exits with 1 if nothing was written.
-    """
-    _check_name("source", name, plugin_folders)
-    _write(name, folder, (SOURCE, SOURCE_TEST), SOURCE_TABLE)
+        Never overwrites anything. Exits with 1 if nothing was written.""",
+    )
+    @click.argument("name")
+    @click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))
+    @plugins_option
+    def write(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
+        _check_name(kind, name, plugin_folders)
+        _write(name, folder, *STARTERS[kind])
 
 
-@new.command(name="filter")
-@click.argument("name")
-@folder_argument
-@plugins_option
-def filter_(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
-    """Write a filter type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
-
-    Never overwrites anything. Exits with 1 if nothing was written.
-    """
-    _check_name("filter", name, plugin_folders)
-    _write(name, folder, (FILTER, FILTER_TEST), FILTER_TABLE)
+for _kind in STARTERS:
+    _add(_kind)
 
 
-def _write(name: str, folder: Path, templates: tuple[Template, Template], table: str) -> None:
+def _write(name: str, folder: Path, code: Template, test_code: Template, table: str) -> None:
     """Write a plugin and its test, and say what comes next. Raises click.ClickException."""
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
     if taken := [path for path in (plugin, test) if path.exists()]:
@@ -215,7 +200,7 @@ def _write(name: str, folder: Path, templates: tuple[Template, Template], table:
     words = {"name": name, "Class": "".join(map(str.capitalize, name.split("_")))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, template in zip((plugin, test), templates, strict=True):
+        for path, template in ((plugin, code), (test, test_code)):
             path.write_text(template.substitute(words))
             click.echo(f"wrote {path}")
     except OSError as error:
