@@ -1,8 +1,7 @@
 """Parked events that are replayed: by the filters or as they are, in the lane's batches, the books in step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from structlog.testing import capture_logs
 
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
 from relay.config import Config, Configured
-from relay.deliver import Fleet
-from relay.journal import Counts, Journal, Limits, Parked, State, Which, drop_parked, ledger, mark_parked, parked
+from relay.journal import Counts, Parked, Which, drop_parked, ledger, mark_parked, parked
 from relay.journal.attempts import attempts_at
 from relay.testing import make_event
+from tests.deliver.one_lane import OneLane
 
 KIND = Kind("braze", "users.messages.email.Open", "uuid", "at")
 
@@ -58,45 +57,18 @@ class Moody(Filter, type="moody"):
         return None if self.mood == "drop" else event.with_data({"marked": True})
 
 
-class Bench:
-    """A fleet of one lane that can be started and stopped."""
-
+class Bench(OneLane[Picky]):
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.folder = folder
         quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
         made = Picky.Settings.model_validate({"type": "picky"} | quick | settings)
-        self.config = Config(
+        config = Config(
             connectors={"it": Configured("it", Picky, made)},  # type: ignore[dict-item,arg-type]
             filters={"moody": Configured("moody", Moody, Moody.Settings(type="moody"))},  # type: ignore[dict-item,arg-type]
         )
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Picky]:
-        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
-        self.state = State(self.folder)
-        fleet = Fleet(self.journal, self.state, self.folder)
-        await fleet.open(self.config)
-        connector = fleet.lanes[0].connector
-        assert isinstance(connector, Picky)
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(fleet.run(), name="fleet")
-            try:
-                yield connector
-            finally:
-                fleet.stop()
-                async with asyncio.timeout(30):
-                    await asyncio.wait([running])
-        await self.journal.close()
-        self.state.close()
+        super().__init__(folder, config, Picky)
 
     async def send(self, count: int) -> None:
         await self.journal.append([KIND] * count, [make_event(n=n) for n in range(count)])
-
-    async def until(self, **counts: int) -> None:
-        """Wait until the saved books say so."""
-        async with asyncio.timeout(30):
-            while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
-                await asyncio.sleep(0.005)
 
     async def until_parked(self, good: Callable[[list[Parked]], bool]) -> list[Parked]:
         async with asyncio.timeout(30):

@@ -15,12 +15,12 @@ import pytest
 from relay.admin.tracing import traced
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, User
 from relay.config import Config, Configured
-from relay.deliver import Fleet
-from relay.journal import Counts, Journal, Limits, State, Which, drop_parked, ledger, mark_parked, parked
+from relay.journal import Counts, State, Which, drop_parked, ledger, mark_parked, parked
 from relay.journal.audit import audit
 from relay.journal.naming import Wanted
 from relay.journal.search import search_all
 from relay.journal.wipe import Wipe
+from tests.deliver.one_lane import OneLane
 
 KIND = Kind("shop", "shop.Order")
 
@@ -64,34 +64,23 @@ class Till(Connector, type="till"):
         return [event.data["item"] for event in self.taken]
 
 
-class Bench:
+class Bench(OneLane[Till]):
+    patience = 20
+
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.folder = folder
         quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}, "filters": ["items"]}
         made = Till.Settings.model_validate({"type": "till"} | quick | settings)
-        self.config = Config(
+        config = Config(
             connectors={"it": Configured("it", Till, made)},
             filters={"items": Configured("items", Items, Items.Settings(type="items"))},
         )
+        super().__init__(folder, config, Till)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Till]:
-        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
-        self.state = State(self.folder)
-        fleet = Fleet(self.journal, self.state, self.folder)
-        await fleet.open(self.config)
-        connector = fleet.lanes[0].connector
-        assert isinstance(connector, Till)
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(fleet.run(), name="fleet")
-            try:
-                yield connector
-            finally:
-                fleet.stop()
-                async with asyncio.timeout(20):
-                    await asyncio.wait([running])
-        await self.journal.close()
-        self.state.close()
+        """The books are right at the end."""
+        async with super().running() as till:
+            yield till
         problems = audit(self.folder, self.folder / "journal").problems
         assert not [problem for problem in problems if problem.startswith("it: ")]
 
@@ -99,12 +88,6 @@ class Bench:
         start = self.journal.head
         bodies = [orjson.dumps({"id": f"o{start + n}", "items": items}) for n, items in enumerate(orders)]
         await self.journal.append([KIND] * len(orders), bodies)
-
-    async def until(self, **counts: int) -> None:
-        """Wait until the saved books say so."""
-        async with asyncio.timeout(20):
-            while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
-                await asyncio.sleep(0.005)
 
     async def replayed(self, offset: int, part: int) -> None:
         """Have one parked part sent again, and wait until it was."""

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.process.tables import DEAF
 
 ENTRY = "users.canvas.Entry"
 MOST_LINES = 6
@@ -51,17 +52,10 @@ SOURCES = {
     "decode_gives_none": "def decode(self, request): return None",
     "verify_says_false": "def verify(self, request): return False",
 }
-HEAD = """
+HEAD = f"""
 import asyncio
 from relay.api import *
-
-async def deaf():
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            pass
-"""
+{DEAF}"""
 CONNECTOR = """
 class Bad(Connector, type="{name}"):
     async def deliver(self, batch):

@@ -15,19 +15,10 @@ from relay.cli.main import relay as cli
 from relay.runtime.reload import GONE
 from relay.testing import Destination, make_event
 from tests.conftest import LONG
+from tests.process.tables import CHAT
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 
-PLUGIN = """
-from relay.api import Connector, ConnectorSettings
-
-class Chat(Connector, type="chat"):
-    class Settings(ConnectorSettings):
-        pass
-
-    async def deliver(self, batch):
-        pass
-"""
 MOODY = """
 from relay.api import Connector, ConnectorSettings
 
@@ -293,7 +284,7 @@ async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Any) -> 
 
 
 async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any) -> None:
-    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    (daemon.plugins / "chat.py").write_text(CHAT)
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
     await daemon.start()
@@ -309,7 +300,7 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any)
     assert "a restart" not in (await relay(daemon, "status"))[1]
     assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
 
-    (daemon.plugins / "chat.py").write_text(PLUGIN + "\n")
+    (daemon.plugins / "chat.py").write_text(CHAT + "\n")
     stale = f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"
     for _ in range(2):
         assert (await relay(daemon, "reload"))[1] == f"{stale}: takes a restart\n"
@@ -324,7 +315,7 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any)
     assert (await relay(daemon, "reload"))[1] == broken
     (daemon.plugins / "chat.py").unlink()
     assert (await relay(daemon, "reload"))[1] == broken.replace(fault, "its file is gone")
-    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    (daemon.plugins / "chat.py").write_text(CHAT)
     assert (await relay(daemon, "reload"))[1] == "nothing has changed\n"
     assert await daemon.stop() == 0
 
@@ -359,12 +350,12 @@ async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: 
 
 
 async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:
-    (daemon.plugins / "chat.py").write_text(PLUGIN)
+    (daemon.plugins / "chat.py").write_text(CHAT)
     daemon.configure("05-runtime", "[runtime]\nworkers = 2")
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
     await daemon.start()
-    (daemon.plugins / "chat.py").write_text(PLUGIN + "\n")
+    (daemon.plugins / "chat.py").write_text(CHAT + "\n")
     daemon.configure("05-runtime", "[runtime]\nworkers = 3\n[log]\nlevel = 'debug'")
     waiting = ["runtime.workers", "log.level", f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"]
     for _ in range(2):

@@ -12,23 +12,17 @@ from click.testing import CliRunner
 from relay.admin import LaneStatus, Status
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
-from tests.process.tables import HOOK
+from tests.process.tables import DEAF, HOOK
 
-PLUGIN = """
+HEAD = """
 import asyncio, sys
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Source, SourceSettings
 
 class Mute(Exception):
     def __str__(self):
         raise RuntimeError("no text")
-
-async def deaf():
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            pass
-
+"""
+UNRULY = """
 def do(what):
     if what == "mute":
         raise Mute
@@ -128,7 +122,7 @@ def status(daemon: Any) -> dict[str, LaneStatus]:
 
 async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemon: Any) -> None:
     """Looked at: open, deliver, close, filters, sources that decode in the loop and in a thread, reload and stop."""
-    (daemon.plugins / "unruly.py").write_text(PLUGIN)
+    (daemon.plugins / "unruly.py").write_text(HEAD + DEAF + UNRULY)
     places = [(at, what) for at in ("open", "deliver", "close") for what in RAISED] + [("open", "deaf")]
     tables = "".join(CONNECTOR % {"at": at, "what": what} for at, what in places)
     tables += "".join(OTHERS % {"what": what} for what in RAISED)

@@ -18,18 +18,9 @@ import orjson
 import pytest
 
 from relay.testing import Answer, Destination, make_event
+from tests.process.tables import CHAT
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
-PLUGIN = """
-from relay.api import Connector, ConnectorSettings
-
-class Chat(Connector, type="chat"):
-    class Settings(ConnectorSettings):
-        pass
-
-    async def deliver(self, batch):
-        pass
-"""
 EMAIL, PURCHASE = "users.messages.email.Open", "users.behaviors.Purchase"
 
 
@@ -345,7 +336,7 @@ async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_tol
     """A process cannot load what is not there any more. Looked at: code that works, code that is broken, and the file
     as it was, with which the worker runs what the others run."""
     path = daemon.plugins / "chat.py"
-    path.write_text(PLUGIN)
+    path.write_text(CHAT)
     workers(daemon, 2)
     daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
     await daemon.start()
@@ -353,7 +344,7 @@ async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_tol
     async def waiting() -> Any:
         return (await command(daemon, "status", "--json"))["restart"]
 
-    path.write_text(PLUGIN + "\n")
+    path.write_text(CHAT + "\n")
     await begun_again(daemon, 1)
     assert await waiting() == [f"the new code of plugin chat ({path}), which worker 1 runs already"]
     (told,) = daemon.logged("worker begins with newer code of plugins than relay did")
@@ -365,7 +356,7 @@ async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_tol
         lambda: [line["reason"] for line in daemon.logged("worker died, starts again")], lambda told: reason in told
     )
     daemon.logs.clear()
-    path.write_text(PLUGIN)
+    path.write_text(CHAT)
     await daemon.until(lambda: daemon.logged("worker runs"), bool, 90)
     assert await waiting() == []
     assert await daemon.stop() == 0
