@@ -1,5 +1,6 @@
 """What admins see and do: status, metrics, health in words, live taps, pauses; over HTTP on a unix socket."""
 
+from relay.admin.conditions import Condition, conditions
 from relay.admin.control import Control
 from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
@@ -23,6 +24,7 @@ __all__ = [
     "EVERY_S",
     "SOCKET",
     "Admin",
+    "Condition",
     "Control",
     "GoneConnector",
     "JournalStatus",
@@ -38,6 +40,7 @@ __all__ = [
     "Tap",
     "Taps",
     "WorkerStatus",
+    "conditions",
     "ended",
     "merged",
     "runtime_folder",

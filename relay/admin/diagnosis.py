@@ -57,7 +57,7 @@ def diagnose(status: Status) -> Diagnosis:
     now = status.now
     lanes = [Finding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes]
     sources = [
-        Finding(one.source, not one.refusing and not one.incomplete, said_of_source(one, now), one.parked_now)
+        Finding(one.source, kind_of_source(one) is None, said_of_source(one, now), one.parked_now)
         for one in status.sources
     ]
     journal = _journal(status.journal)
@@ -71,7 +71,32 @@ def diagnose(status: Status) -> Diagnosis:
 
 def is_well(lane: LaneStatus, now: float) -> bool:
     """Whether nobody need look at the lane."""
-    return lane.state == "working" and not _is_behind(lane, now)
+    return kind_of_lane(lane, now) is None
+
+
+def kind_of_lane(lane: LaneStatus, now: float) -> str | None:
+    """What is wrong with a lane, as a kind of `relay.kinds`; None: nothing."""
+    if lane.state == "working":
+        return "behind" if _is_behind(lane, now) else None
+    return "unauthorized" if lane.paused_by == "destination" else lane.state
+
+
+def kind_of_source(source: SourceStatus) -> str | None:
+    """What is wrong with a source, as a kind of `relay.kinds`; None: nothing."""
+    if source.refusing:
+        return "source_refusing"
+    return "source_incomplete" if source.incomplete else None
+
+
+def kinds_of_journal(journal: JournalStatus) -> list[str]:
+    """All that is wrong with a journal, as kinds of `relay.kinds`."""
+    found = {
+        "journal_full": bool(journal.refusing),
+        "journal_filling": not journal.refusing and journal.fill >= NEARLY_FULL,
+        "database_failing": bool(journal.unsaved),
+        "damaged": bool(journal.lost),
+    }
+    return [kind for kind, is_so in found.items() if is_so]
 
 
 def said_of_lane(lane: LaneStatus, now: float) -> str:
@@ -138,18 +163,24 @@ def _how(lane: LaneStatus, now: float) -> str:
 
 
 def _is_behind(lane: LaneStatus, now: float) -> bool:
-    return _waited(lane, now) >= BEHIND_S + lane.batch_wait
+    return waited(lane, now) >= BEHIND_S + lane.batch_wait
 
 
 def _waiting(lane: LaneStatus, now: float) -> str:
     if not lane.pending:
         return "nothing pending"
-    oldest = f", the oldest for {span(_waited(lane, now))}" if _waited(lane, now) >= 1 else ""
+    oldest = f", the oldest for {span(waited(lane, now))}" if waited(lane, now) >= 1 else ""
     return f"{lane.pending:,} pending{oldest}"
 
 
-def _waited(lane: LaneStatus, now: float) -> float:
+def waited(lane: LaneStatus, now: float) -> float:
+    """Seconds since its oldest pending event was received; 0: nothing is pending."""
     return 0.0 if lane.oldest_pending is None else max(0.0, now - lane.oldest_pending)
+
+
+def advice_for(lane: LaneStatus) -> str:
+    """What an admin can do for a lane; "": nothing is known."""
+    return "; ".join(_advice(lane))
 
 
 def _advice(lane: LaneStatus) -> Iterator[str]:
@@ -196,7 +227,7 @@ def _journal(journal: JournalStatus) -> Finding:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
         return Finding("journal", ok=False, said=f"{said} their window")
     lost = f"; {counted(journal.lost, 'event')} cannot be read (relay journal check)" if journal.lost else ""
-    ok = journal.fill < NEARLY_FULL and not journal.lost
+    ok = not kinds_of_journal(journal)
     return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{lost}")
 
 

@@ -36,6 +36,7 @@ from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, 
 from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify
 from relay.runtime.view import View
+from relay.runtime.watch import Watch
 from relay.runtime.worker import Worker
 from relay.threads import ADMIN
 
@@ -78,6 +79,7 @@ class Daemon:
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
+        self._watch = Watch()
         self._asked = asyncio.Queue[tuple[asyncio.Future[Reloaded], bool]]()
         """Who waits for a reload, and whether for a dry run of it."""
 
@@ -119,7 +121,9 @@ class Daemon:
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
         yield "keep the admin socket", self._admin.keep_socket()
-        if self._worker is not None:
+        if self._worker is None:
+            yield "watch what is wrong", self._watch.run(self._view.status)
+        else:
             yield "say that the loop turns", keep_turning(self._notify)
         if self._first is not None:
             yield "hand on to the first worker", self._first.run()

@@ -40,6 +40,7 @@ from relay.runtime.process import StartError, inherited, on_signal
 from relay.runtime.substitute import Substitute
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
+from relay.runtime.watch import Watch
 from relay.runtime.worker import Worker
 
 STOP_MARGIN_S: Final = 15.0
@@ -147,7 +148,7 @@ async def _run(
             if await _are_ready(workers, stop):
                 await substitute.look()  # nobody is to be refused any more
                 async with _listening(Admin(view, config.admin, config.metrics)) as admin:
-                    pulse = JointPulse(notify, view, workers)
+                    pulse = JointPulse(notify, view, workers, Watch())
                     beside.append(group.create_task(pulse.run(), name="signs of life"))
                     beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
                     _tell_start(config, show(sockets[0], config.ingest), admin)

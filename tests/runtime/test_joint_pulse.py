@@ -9,6 +9,7 @@ import pytest
 
 from relay.runtime.joint_pulse import SILENT, JointPulse
 from relay.runtime.systemd import Notify
+from relay.runtime.watch import Watch
 from tests.admin.conftest import a_status
 
 
@@ -37,7 +38,8 @@ async def test_workers_are_asked_what_they_have_counted_even_if_nobody_listens(m
     monkeypatch.setattr("relay.runtime.joint_pulse.BEAT_S", 0.01)
     view = View()
     async with asyncio.TaskGroup() as group, asyncio.timeout(30):
-        beating = group.create_task(JointPulse(Notify({}), view, []).run(), name="signs of life")  # type: ignore[arg-type]
+        pulse = JointPulse(Notify({}), view, [], Watch())  # type: ignore[arg-type]
+        beating = group.create_task(pulse.run(), name="signs of life")
         while view.asked < 3:
             await asyncio.sleep(0.01)
         beating.cancel()
@@ -49,7 +51,7 @@ async def test_systemd_hears_nothing_of_a_supervisor_that_cannot_mend_a_worker(t
         it.setblocking(False)
         notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "40000"})
         worker = Worker()
-        pulse = JointPulse(notify, View(), [worker])  # type: ignore[arg-type, list-item]
+        pulse = JointPulse(notify, View(), [worker], Watch())  # type: ignore[arg-type, list-item]
 
         async def hears(what: bytes) -> bytes:
             async with asyncio.timeout(30):

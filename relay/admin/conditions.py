@@ -1,0 +1,120 @@
+"""What is wrong now, as values: the same that `/health` and `relay status` say in words. Pure.
+
+A condition lasts from one look at the status to another. Its kind and its subject stay the same while it lasts; its
+sentence and its facts are as they are at each look.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.admin.diagnosis import (
+    advice_for,
+    diagnose,
+    kind_of_lane,
+    kind_of_source,
+    kinds_of_journal,
+    said_of_lane,
+    said_of_source,
+    waited,
+)
+from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong now."""
+
+    kind: str
+    """One of `relay.kinds.CONDITIONS`."""
+    subject: str
+    """What it is wrong with: "connector heap", "source braze", "journal", "journal of worker 1", "worker 1",
+    "erasures", "clock"."""
+    sentence: str
+    """As `/health` says it."""
+    since: float
+    """Unix seconds; where relay cannot tell: those of the first look that saw it."""
+    facts: Mapping[str, Any]
+    """What is known of it, as JSON: numbers, `last_error`, `do` (what an admin can do)."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same condition at another look."""
+        return self.kind, self.subject
+
+
+def conditions(status: Status) -> list[Condition]:
+    """All that is wrong at a moment."""
+    return [*_find(status)]
+
+
+def _find(status: Status) -> Iterator[Condition]:
+    now = status.now
+    for lane in status.lanes:
+        yield from _of_lane(lane, now)
+    for source in status.sources:
+        yield from _of_source(source, now)
+    found = diagnose(status)
+    if not status.workers:
+        yield from _of_journal("journal", found.journal.said, status.journal, now)
+    for worker, finding in zip(status.workers, found.workers, strict=True):
+        if worker.away or worker.journal is None:
+            yield Condition("worker_lost", finding.name, finding.said, now, {})
+        else:
+            yield from _of_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
+    for erasures, finding in zip(status.failing_erasures, found.erasures, strict=True):
+        if not finding.ok:
+            subject = "erasures" if erasures.connector is None else f"connector {erasures.connector}"
+            facts = {"erasures": erasures.erasures, "last_error": {"reason": erasures.reason}}
+            yield Condition("erasure_failing", subject, finding.said, erasures.since, facts)
+    for doubt, finding in zip(status.doubts, found.doubts, strict=True):
+        subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
+        yield Condition("doubt", subject, finding.said, now, {"do": f"relay accept {doubt.what}"})
+
+
+def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
+    subject, said = f"connector {lane.connector}", said_of_lane(lane, now)
+    if kind := kind_of_lane(lane, now):
+        yield Condition(kind, subject, said, lane.since or now, _lane_facts(lane, now))
+    if lane.parked_now:
+        facts = {"parked": lane.parked_now, "do": f"relay parked list --connector {lane.connector}"}
+        yield Condition("parked", subject, said, now, facts)
+
+
+def _lane_facts(lane: LaneStatus, now: float) -> dict[str, Any]:
+    error = lane.last_error
+    return {
+        "pending": lane.pending,
+        "oldest_s": round(waited(lane, now), 1),
+        "drained_in_s": lane.drained_in,
+        "last_error": error and {"at": error.at, "reason": error.reason, "status": error.status},
+        "do": advice_for(lane),
+    }
+
+
+def _of_source(source: SourceStatus, now: float) -> Iterator[Condition]:
+    subject, said = f"source {source.source}", said_of_source(source, now)
+    if kind := kind_of_source(source):
+        refusing = source.refusing
+        facts: dict[str, Any] = {}
+        if refusing:
+            facts = {"last_error": {"reason": refusing.reason, "status": refusing.status}}
+            facts |= {"deadline": refusing.deadline, "last_accepted": source.last}
+        yield Condition(kind, subject, said, refusing.since if refusing else now, facts)
+    if source.parked_now:
+        facts = {"parked": source.parked_now, "do": f"relay parked list --source {source.source} --cause unreadable"}
+        yield Condition("parked", subject, said, now, facts)
+
+
+def _of_journal(subject: str, said: str, journal: JournalStatus, now: float) -> Iterator[Condition]:
+    reason = journal.refusing or journal.unsaved
+    facts = {
+        "fill": round(journal.fill, 3),
+        "needed": journal.needed,
+        "capacity": journal.capacity,
+        "full_in_s": journal.full_in,
+        "lost": journal.lost,
+        "last_error": reason and {"reason": reason},
+    }
+    for kind in kinds_of_journal(journal):
+        yield Condition(kind, subject, said, now, facts)

@@ -1,0 +1,87 @@
+"""What is wrong, as values: from the same code as the words of `/health`."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.admin import LastError, Refusing, WorkerStatus, conditions
+from relay.admin.diagnosis import diagnose, said_of_lane
+from relay.journal.failing import FailingErasures
+from relay.journal.known import Doubt
+from relay.kinds import CONDITIONS
+from tests.admin.conftest import NOON, a_lane, a_source, a_status
+
+MORNING = NOON - 7080
+FULL = replace(a_status().journal, refusing="No space left on device")
+FILLING = replace(a_status().journal, needed=900, lost=3)
+REFUSING = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=NOON + 86400)
+ERROR = LastError(at=NOON - 3, reason="HTTP 503: busy", status=503)
+
+CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+    ({}, []),
+    ({"lanes": [a_lane(state="paused", paused_by="admin", since=MORNING)]}, [("paused", "connector heap")]),
+    ({"lanes": [a_lane(state="paused", paused_by="destination")]}, [("unauthorized", "connector heap")]),
+    ({"lanes": [a_lane(state="failing", last_error=ERROR)]}, [("failing", "connector heap")]),
+    ({"lanes": [a_lane(state="broken", last_error=ERROR)]}, [("broken", "connector heap")]),
+    ({"lanes": [a_lane(pending=5, oldest_pending=NOON - 90)]}, [("behind", "connector heap")]),
+    (
+        {"lanes": [a_lane(state="failing", last_error=ERROR, parked_now=3)]},
+        [("failing", "connector heap"), ("parked", "connector heap")],
+    ),
+    ({"sources": [a_source(refusing=REFUSING)]}, [("source_refusing", "source braze")]),
+    ({"sources": [a_source(incomplete=1)]}, [("source_incomplete", "source braze")]),
+    ({"sources": [a_source(parked_now=9)]}, [("parked", "source braze")]),
+    ({"journal": FULL}, [("journal_full", "journal")]),
+    ({"journal": FILLING}, [("journal_filling", "journal"), ("damaged", "journal")]),
+    ({"journal": replace(FULL, refusing=None, unsaved="locked")}, [("database_failing", "journal")]),
+    ({"failing_erasures": [FailingErasures("heap", 1, NOON - 86400, "no")]}, [("erasure_failing", "connector heap")]),
+    ({"failing_erasures": [FailingErasures("heap", 1, MORNING, "no")]}, []),
+    ({"failing_erasures": [FailingErasures(None, 1, MORNING, "no room")]}, [("erasure_failing", "erasures")]),
+    ({"doubts": [Doubt(worker=0, what="clock", said="it is ahead")]}, [("doubt", "clock")]),
+    (
+        {
+            "journal": FULL,
+            "workers": [
+                WorkerStatus(worker=0, away=False, started=NOON, memory=0, journal=FULL),
+                WorkerStatus(worker=1, away=True, started=None, memory=0, journal=None),
+            ],
+        },
+        [("journal_full", "journal of worker 0"), ("worker_lost", "worker 1")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "found"), CASES)
+def test_what_is_wrong_by_kind_and_subject(wrong: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    status = a_status(**wrong)
+    assert [one.key for one in conditions(status)] == found
+    assert {kind for kind, _ in found} <= {*CONDITIONS}
+    assert diagnose(status).ok is not any(kind != "parked" for kind, _ in found)
+
+
+@given(st.lists(st.sampled_from([case for case, _ in CASES])))
+def test_health_is_bad_exactly_if_something_is_wrong(several: list[dict[str, Any]]) -> None:
+    status = a_status()
+    for one in several:
+        status = replace(status, **one)
+    if status.workers:  # theirs together
+        status = replace(status, journal=FULL)
+    wrong = any(one.kind != "parked" for one in conditions(status))
+    assert diagnose(status).ok is not wrong
+    assert len({one.key for one in conditions(status)}) == len(conditions(status))
+
+
+def test_a_condition_says_what_health_says_and_what_is_known() -> None:
+    lane = a_lane(state="failing", since=MORNING, last_error=ERROR, pending=12, oldest_pending=NOON - 60, next_try=4.0)
+    (one,) = conditions(a_status(lanes=[lane]))
+    assert (one.sentence, one.since) == (said_of_lane(lane, NOON), MORNING)
+    assert one.facts == {
+        "pending": 12,
+        "oldest_s": 60.0,
+        "drained_in_s": 0.0,
+        "last_error": {"at": NOON - 3, "reason": "HTTP 503: busy", "status": 503},
+        "do": "tried again in 4s; the destination has to recover",
+    }

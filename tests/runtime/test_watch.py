@@ -1,0 +1,70 @@
+"""What is wrong, from look to look."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from relay.admin import Condition, Status
+from relay.runtime.watch import Look, Watch
+from tests.admin.conftest import NOON, a_lane, a_status
+
+GOOD = a_status()
+BEHIND = a_status(lanes=[a_lane(pending=5, oldest_pending=NOON - 90)])
+BROKEN = a_status(lanes=[a_lane(state="broken", pending=7)])
+LATER = replace(a_status(lanes=[a_lane(state="broken", pending=9)]), now=NOON + 5)
+
+
+def test_listeners_hear_what_begins_what_lasts_and_what_ends() -> None:
+    looks: list[Look] = []
+    watch = Watch([looks.append])
+    for status in (GOOD, BEHIND, BROKEN, LATER, GOOD, GOOD):
+        watch.look(status)
+    assert [[[one.kind for one in part] for part in (look.conditions, look.begun, look.ended)] for look in looks] == [
+        [[], [], []],
+        [["behind"], ["behind"], []],
+        [["broken"], ["broken"], ["behind"]],
+        [["broken"], [], []],
+        [[], [], ["broken"]],
+        [[], [], []],
+    ]
+    (lasting,) = looks[3].conditions
+    assert (lasting.since, lasting.facts["pending"]) == (NOON, 9)
+    assert looks[3].now == NOON + 5
+    assert looks[4].ended[0].facts["pending"] == 9
+
+
+def test_what_no_status_tells_is_heard_as_well() -> None:
+    looks: list[Look] = []
+    watch = Watch([looks.append])
+    refused = Condition("reload_refused", "relay", "60-heap.toml:1: no", NOON, {})
+    watch.others[refused.key] = refused
+    watch.look(GOOD)
+    del watch.others[refused.key]
+    watch.look(GOOD)
+    assert (looks[0].begun, looks[1].ended) == ([refused], [refused])
+
+
+async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("relay.runtime.watch.LOOK_S", 0.01)
+    asked, looks = 0, asyncio.Queue[Look]()
+
+    async def status() -> Status:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise OSError("no room")
+        return BEHIND if asked == 2 else GOOD
+
+    def fail(_: Any) -> None:
+        raise KeyError("x")
+
+    watch = Watch([fail, looks.put_nowait])
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        watching = group.create_task(watch.run(status), name="watch")
+        assert [one.kind for one in (await looks.get()).begun] == ["behind"]
+        assert [one.kind for one in (await looks.get()).ended] == ["behind"]
+        watching.cancel()
