@@ -1,7 +1,6 @@
 """Erasures in a running fleet: whatever lanes have in memory, whoever else needs the books, whatever connectors say."""
 
 import asyncio
-import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
@@ -108,6 +107,12 @@ class Bench:
         await self.until(lambda: erasures(self.folder) and all(one.done for one in erasures(self.folder)))
         await self.until(lambda: ledger(self.folder)["it"].counts == Counts(**counts))
         return erasures(self.folder)[0]
+
+
+def make_due(folder: Path, condition: str = "TRUE") -> None:
+    """Have erasures that wait for an hour be due at once, all together."""
+    with closing(sqlite3.connect(folder / "relay.db", timeout=10)) as db, db:
+        db.execute(f"UPDATE erasure SET asked = asked - 3600 WHERE {condition}")
 
 
 @pytest.fixture(autouse=True)
@@ -242,14 +247,14 @@ async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path)
             raise now
         return now
 
-    async with bench(tmp_path, token={"file": str(tmp_path / "key")}) as it:
+    async with bench(tmp_path, {"after": "1h"}, token={"file": str(tmp_path / "key")}) as it:
         it.it.said = say
         await it.send(body("anna", "a1"), body("carl"))
+        await it.until(lambda: it.fleet.lanes[0].cursor.position == 2)
         with capture_logs() as logs:
-            it.eraser._next = math.inf  # not before there are all three
             for user in ("anna", "bert", "carl"):
                 ask_erasure(tmp_path, User(user))
-            it.eraser._next = 0.0
+            make_due(tmp_path)
             await it.erased(delivered=2)
         assert len(it.it.erased) >= 6
         assert it.it.erased[-1] == [User("anna", ("a1",))]
@@ -324,7 +329,7 @@ async def test_a_stop_goes_on_when_the_books_cannot_be_written(tmp_path: Path, m
 async def test_who_was_erased_and_comes_again_is_in_the_map_again(tmp_path: Path) -> None:
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"))
-        await it.until(lambda: it.eraser._watch.position == 1)
+        await it.until(lambda: it.eraser._watch.position == it.fleet.lanes[0].cursor.position == 1)
         ask_erasure(tmp_path, User("anna"))
         await it.erased(delivered=1)
         await it.send(body("anna", "a1"))
@@ -339,7 +344,7 @@ async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -
         await it.until(lambda: it.eraser._watch.position == 2)
         await it.journal.roll()
         await it.send(make_event(user={"external_user_id": "a1"}))
-        await it.until(lambda: it.journal.oldest == 2)
+        await it.until(lambda: it.journal.oldest == 2 and it.fleet.lanes[0].cursor.position == 3)
         ask_erasure(tmp_path, User("anna"))
         one = await it.erased(delivered=3)
         assert (one.events, sorted(one.digests)) == (1, sorted([digest("anna"), digest("a1")]))
@@ -403,8 +408,7 @@ async def test_users_are_taken_together_and_those_who_are_not_due_wait(tmp_path:
         await it.send(body("anna"), body("bert"), body("anna"))
         for user in ("anna", "bert", "anna"):
             ask_erasure(tmp_path, User(user))
-        with closing(sqlite3.connect(tmp_path / "relay.db", timeout=10)) as db, db:
-            db.execute("UPDATE erasure SET asked = asked - 3600 WHERE number != 2")
+        make_due(tmp_path, "number != 2")
         await it.until(lambda: erasures(tmp_path)[0].done)
         third, second, first = erasures(tmp_path)
         assert (first.events, second.events, third.events) == (2, 0, 2)
