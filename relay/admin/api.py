@@ -4,8 +4,10 @@ Pauses, replays and parked events are changed in the state database, as the comm
 lanes notice that within a second.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Final
 
 from aiohttp import web
@@ -95,17 +97,25 @@ class Api:
     async def pause(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane hold its events."""
         connector = request.match_info["connector"]
-        changed = await self._control.hold(connector, held=True)
+        changed = await self._control.pause(connector, _until(request.query.get("until")))
         return answer({"connector": connector, "paused": True, "changed": changed})
 
     async def resume(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane go on, and try again at once if it waits for its destination."""
         connector = request.match_info["connector"]
         retried = await self._control.try_now(connector)
-        changed = await self._control.hold(connector, held=False)
+        changed = await self._control.resume(connector)
         return answer({"connector": connector, "paused": False, "changed": changed, "retried": retried})
 
     async def retry(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane try again at once if it waits for its destination."""
         connector = request.match_info["connector"]
         return answer({"connector": connector, "retried": await self._control.try_now(connector)})
+
+
+def _until(given: str | None) -> float | None:
+    """The time at which a pause ends by itself. Raises ValueError."""
+    until = None if given is None else float(given)
+    if until is not None and not (isfinite(until) and until > time.time()):
+        raise ValueError(f"until is a time to come, in Unix seconds, not {given}")
+    return until

@@ -48,8 +48,14 @@ class Control(Protocol):
         """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
         OSError, sqlite3.Error."""
 
-    async def hold(self, connector: str, *, held: bool) -> bool:
-        """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
+    async def pause(self, connector: str, until: float | None) -> bool:
+        """Have a connector hold its events, until a time (Unix seconds) or until it is resumed; False if it does so
+        already, as long. Returns when that is heeded.
+
+        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+
+    async def resume(self, connector: str) -> bool:
+        """Have a connector go on; False if it was not paused. Returns when that is heeded.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
 

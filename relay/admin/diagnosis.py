@@ -15,6 +15,8 @@ BEHIND_S: Final = 60.0
 LATE_S: Final = 86400.0
 """An erasure that fails at a connector for so long is late: some destinations take hours to delete a user."""
 NEARLY_FULL: Final = 0.8
+SLOW_S: Final = 5.0
+"""An attempt without an answer for so long is told: the destination may hang."""
 FAR_S: Final = 30 * 86400.0
 """What is farther away is not told."""
 BUG: Final = "bug in the connector"
@@ -146,20 +148,26 @@ def _is(source: SourceStatus, status: int) -> bool:
 
 
 def _how(lane: LaneStatus, now: float) -> str:
-    since = f" at {at(lane.since, now)}" if lane.since else ""
-    if lane.paused_by == "admin":
-        return f"paused by an admin{since}"
-    error = lane.last_error
-    what = "" if error is None else str(error.status or error.reason)
+    since = at(lane.since or now, now)
+    reason = lane.last_error.reason if lane.last_error else ""
     match lane.state:
         case "paused":
-            return f"paused after {what}{since}"
+            until = f" until {at(lane.paused_until, now)}" if lane.paused_until else ""
+            return f"paused by an admin at {since}{until}"
+        case "unauthorized":
+            return f"unauthorized, the destination does not accept relay since {since}: {reason}"
+        case "refusing":
+            return f"refusing, the destination has taken no event since {since}: {reason}"
         case "failing":
-            return f"failing since {at(lane.since or now, now)}: {'' if error is None else error.reason}"
+            return f"failing since {since}: {reason}"
         case "broken":
-            reason = "" if error is None else error.reason
             return reason if reason.startswith(NOT_OPEN) else f"stopped by an error of its own: {reason}"
     return "behind" if _is_behind(lane, now) else "working"
+
+
+def is_slow(lane: LaneStatus) -> bool:
+    """Whether an attempt at the destination has had no answer for a while."""
+    return lane.unanswered >= SLOW_S
 
 
 def _is_behind(lane: LaneStatus, now: float) -> bool:
@@ -185,15 +193,19 @@ def advice_for(lane: LaneStatus) -> str:
 
 def _advice(lane: LaneStatus) -> Iterator[str]:
     status = lane.last_error.status if lane.last_error else None
-    if lane.paused_by == "admin":
+    if is_slow(lane):
+        yield f"no answer yet for {span(lane.unanswered)}"
+    if lane.state == "paused":
         yield f"relay resume {lane.connector} lets it go on"
-    elif lane.paused_by == "destination":
+    elif lane.state == "unauthorized":
         yield f"check the {_wrong(status)} in {lane.file}; relay resume {lane.connector} tries again at once"
+    elif lane.state == "refusing":
+        yield f"mend what is sent or the destination; then relay parked replay --connector {lane.connector}"
     elif lane.state == "broken":
         yield "tried again by itself; the log has the whole error"
     elif lane.state == "failing":
         yield _advice_if_failing(lane, status)
-    elif lane.pending and lane.drained_in:
+    elif lane.pending and lane.drained_in and not is_slow(lane):
         yield f"drains in {span(lane.drained_in)}"
 
 
@@ -209,7 +221,7 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
         return "the log has the whole error; relay plugins says where the connector comes from"
     if lane.last_error and HANGS in lane.last_error.reason:
         return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
-    again = f"tried again in {span(lane.next_try)}" if lane.next_try else "tried again by itself"
+    again = f"tried again in {span(lane.next_try)}" if lane.next_try and not is_slow(lane) else "tried again by itself"
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
     if lane.writes:

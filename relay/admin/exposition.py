@@ -5,18 +5,18 @@ make up, such as event types, is never a label.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from relay.admin.status import Status
+from relay.admin.status import State, Status
 from relay.histogram import Histogram
 from relay.journal.parked import SETTINGS
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-STATES: Final = ("working", "failing", "paused", "broken")
+STATES: Final = get_args(State)
 
 Labels = Sequence[str]
 Samples = Iterable[tuple[Labels, float]]

@@ -25,7 +25,7 @@ from relay.journal.parked import ParkedTotal
 
 T = TypeVar("T")
 
-SEVERITY: Final = ("working", "failing", "paused", "broken")
+SEVERITY: Final = ("working", "refusing", "failing", "unauthorized", "paused", "broken")
 
 
 def merged(
@@ -67,14 +67,15 @@ def ended(last: Status) -> Status:
 
 
 def _ended(lane: LaneStatus) -> LaneStatus:
-    healthy = replace(lane, state="working", paused_by=None, since=None, breaker="closed", next_try=0.0)
+    healthy = replace(lane, state="working", since=None, paused_until=None, unanswered=0.0)
+    healthy = replace(healthy, breaker="closed", next_try=0.0)
     return replace(healthy, accepted=0, outcomes={}, pending=0, oldest_pending=None, rate=0.0, drained_in=0.0)
 
 
 def still(last: Status) -> Status:
     """What a process said that is away for the moment: what it had is on disk, and nothing moves."""
     sources = [replace(one, rate=0.0) for one in last.sources]
-    lanes = [replace(lane, rate=0.0, drained_in=None if lane.pending else 0.0) for lane in last.lanes]
+    lanes = [replace(lane, rate=0.0, drained_in=None if lane.pending else 0.0, unanswered=0.0) for lane in last.lanes]
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
     listeners = _without_connections(last)
@@ -164,6 +165,7 @@ def _lane(one: LaneStatus, other: LaneStatus) -> LaneStatus:
         oldest_pending=_least(one.oldest_pending, other.oldest_pending),
         rate=one.rate + other.rate,
         drained_in=None if None in (one.drained_in, other.drained_in) else _largest(one.drained_in, other.drained_in),
+        unanswered=max(one.unanswered, other.unanswered),
         last_error=max(errors, key=lambda error: error.at, default=None),
         parked=one.parked + other.parked,
         attempts=_sums(one.attempts, other.attempts),

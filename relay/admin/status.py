@@ -12,7 +12,7 @@ from relay.journal.failing import FailingErasures
 from relay.journal.known import Doubt
 from relay.journal.parked import ParkedTotal
 
-State = Literal["working", "failing", "paused", "broken"]
+State = Literal["working", "refusing", "failing", "unauthorized", "paused", "broken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +84,15 @@ class LaneStatus:
     file: str
     """Of conf.d, that it is configured in."""
     state: State
-    """`paused` by an admin or by the destination, which does not accept us; `failing`: tried again by itself; `broken`:
-    stopped by an error of its own or not open yet, starts again by itself."""
-    paused_by: Literal["admin", "destination"] | None
+    """`refusing`: the destination has refused for good all that it was sent lately; `failing`: tried again by itself;
+    `unauthorized`: the destination does not accept relay, tried again as well; `paused` by an admin; `broken`: stopped
+    by an error of its own or not open yet, starts again by itself."""
     since: float | None
     """When that state began; None: it works."""
+    paused_until: float | None = None
+    """When a pause ends by itself; None: an admin ends it, or it is not paused."""
+    unanswered: float = 0.0
+    """For how many seconds the oldest attempt under way has had no answer; 0: none is under way."""
     breaker: Literal["closed", "open", "half-open"]
     next_try: float
     """Seconds until the destination is asked again; 0: it is not left alone."""
@@ -102,7 +106,7 @@ class LaneStatus:
     rate: float
     """Events that get their outcome."""
     drained_in: float | None
-    """Seconds until nothing is pending, if it goes on like this; None: never."""
+    """Seconds until nothing is pending, if it goes on like this; None: never, or nothing moves."""
     last_error: LastError | None
     parked_now: int
     """Events that lie parked for it."""

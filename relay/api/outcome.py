@@ -125,7 +125,7 @@ class Reject(_Failure):
 
 
 class Unauthorized(_Failure):
-    """Not like this: credentials or address are wrong. The lane pauses and raises an alarm; the queue stays."""
+    """Not like this: credentials or address are wrong. relay raises an alarm and tries again; the queue stays."""
 
 
 Outcome = Delivered | Skipped | Retry | Reject | Unauthorized

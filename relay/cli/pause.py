@@ -1,5 +1,6 @@
 """`relay pause`: have a connector hold its events."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -8,33 +9,54 @@ from urllib.parse import quote
 import click
 
 from relay import journal
+from relay.admin.diagnosis import at
+from relay.api.settings import parse_duration
 from relay.cli.client import running
 from relay.cli.options import state_option, utf8
 from relay.cli.place import told
 from relay.journal.books import lanes
 
 
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    try:
+        seconds = None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    if seconds == 0:
+        raise click.BadParameter("a pause that is over at once is none", ctx, param)
+    return seconds
+
+
 @click.command
 @click.argument("connector", type=utf8)
+@click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="It goes on by itself after so long.")
 @state_option
-def pause(state: Path, connector: str) -> None:
+def pause(state: Path, connector: str, seconds: float | None) -> None:
     """Have a connector hold its events: they stay in the journal, and senders notice nothing.
 
-    What is on its way still ends. It lasts, over restarts, until relay resume. Exits with 1 if there is no such
-    connector.
+    What is on its way still ends. It lasts, over restarts, until relay resume, or for as long as --for says. Exits with
+    1 if there is no such connector.
     """
-    changed = change(state, connector, "pause")["changed"]
-    click.echo(
-        f"{connector} is paused; relay resume {connector} ends it" if changed else f"{connector} was paused already"
-    )
+    now = time.time()
+    until = None if seconds is None else now + seconds
+    if not change(state, connector, "pause", until)["changed"]:
+        click.echo(f"{connector} was paused already")
+    elif until is None:
+        click.echo(f"{connector} is paused; relay resume {connector} ends it")
+    else:
+        click.echo(f"{connector} is paused until {at(until, now)}; relay resume {connector} ends it before")
 
 
-def change(state: Path, connector: str, action: Literal["pause", "resume"]) -> Mapping[str, bool]:
-    """Pause or resume a connector, whether relay runs or not. Raises ClickException.
+def change(
+    state: Path, connector: str, action: Literal["pause", "resume"], until: float | None = None
+) -> Mapping[str, bool]:
+    """Pause a connector, until a time (Unix seconds) or for good, or resume it, whether relay runs or not. Raises
+    ClickException.
 
     `changed`: it was not so before; `retried`: it tries again at once."""
     if client := running(state):
-        asked: Mapping[str, bool] = client.ask("POST", f"/lanes/{quote(connector, safe='')}/{action}")
+        target = f"/lanes/{quote(connector, safe='')}/{action}"
+        asked: Mapping[str, bool] = client.ask("POST", target if until is None else f"{target}?until={until!r}")
         return asked
     if not state.is_dir():
         raise click.ClickException(f"there is no state folder {state}: --state names it")
@@ -42,4 +64,6 @@ def change(state: Path, connector: str, action: Literal["pause", "resume"]) -> M
         known = sorted(lane.connector for lane in lanes(state))
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
-        return {"changed": (journal.pause if action == "pause" else journal.resume)(state, connector)}
+        if action == "pause":
+            return {"changed": journal.pause(state, connector, until)}
+        return {"changed": journal.resume(state, connector)}

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from relay.admin import LaneStatus, ListenerStatus, SourceStatus, Status, WorkerStatus
-from relay.admin.diagnosis import at, diagnose, full_in, span
+from relay.admin.diagnosis import at, diagnose, full_in, is_slow, span
 from relay.cli.client import needed
 from relay.cli.options import state_option
 from relay.cli.words import printable, size, table
@@ -98,10 +98,15 @@ def _lanes(seen: Status) -> list[str]:
 
 def _lane(one: LaneStatus, now: float) -> list[str]:
     oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
-    drained = "-" if not one.pending else "never" if one.drained_in is None else span(one.drained_in)
+    stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
+    drained = "-" if stands else "never" if one.drained_in is None else span(one.drained_in)
     error = one.last_error
     last = "-" if error is None else f"{error.status or printable(error.reason)[:40]} at {at(error.at, now)}"
-    state = one.state if one.breaker == "closed" or one.state == "paused" else f"{one.state} ({one.breaker})"
+    state = (
+        one.state
+        if one.breaker == "closed" or one.state in ("paused", "unauthorized")
+        else f"{one.state} ({one.breaker})"
+    )
     return [one.connector, state, f"{one.pending:,}", oldest, f"{one.rate:,.0f}", drained, f"{one.parked_now:,}", last]
 
 
@@ -135,6 +140,7 @@ def _wrong(seen: Status) -> Iterator[str]:
     """What needs a look, what lies parked, and what plugins have to say, in words."""
     found = diagnose(seen)
     each = (*found.workers, *found.sources, found.journal, *found.lanes)
-    speaking = {one.source for one in seen.sources if one.notice} | {one.connector for one in seen.lanes if one.notice}
+    speaking = {one.source for one in seen.sources if one.notice}
+    speaking |= {one.connector for one in seen.lanes if one.notice or is_slow(one)}
     yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
     yield from (printable(one.said) for one in (*found.erasures, *found.doubts))

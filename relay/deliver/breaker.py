@@ -6,6 +6,8 @@ others wait for what it finds. Held: nobody goes until an admin says so.
 
 from typing import Final, Literal
 
+from relay.journal import Pause
+
 FAILURES: Final = 5
 """Attempts that fail one after the other, with none between that gets through, open the breaker."""
 PROBE_WAIT_S: Final = 0.1
@@ -20,8 +22,8 @@ class Breaker:
         self._open = False
         self._until = 0.0
         self._probing = False
-        self.held: float | None = None
-        """Unix seconds since when an admin has it paused; None: it is not."""
+        self.held: Pause | None = None
+        """Its pause by an admin; None: there is none."""
 
     def state(self, now: float) -> Literal["closed", "open", "half-open"]:
         """What it is apart from being held."""

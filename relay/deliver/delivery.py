@@ -158,7 +158,7 @@ class Delivery:
         if not following.parked:
             self._tell(part.batch, verdict, max(0.0, remainder.due - now) if remainder else 0.0)
         if following.wait is not None:
-            asked = any(why.pause or (why.after is not None and not why.alone) for why in verdict.deferred)
+            asked = any(why.unauthorized or (why.after is not None and not why.alone) for why in verdict.deferred)
             self.breaker.failed(now + following.wait, at_once=asked)
             self._slots.pushed_back()
         return following
@@ -220,9 +220,17 @@ class Delivery:
 
     async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
         began = time.monotonic()
-        verdict = await self._answer(batch, left)
+        self.health.unanswered.append(began)
+        try:
+            verdict = await self._answer(batch, left)
+        finally:
+            self.health.unanswered.remove(began)
         took = time.monotonic() - began
         self.meter.attempted(verdict, took)
+        if verdict.delivered:
+            self.health.delivered()
+        elif verdict.refused and not verdict.split:
+            self.health.refused(verdict.refused[-1].reason, verdict.refused[-1].status)
         if verdict.answered:
             self.breaker.worked()
             self.health.worked(began)
@@ -278,8 +286,8 @@ class Delivery:
     def _tell(self, batch: Batch, verdict: Verdict, wait: float) -> None:
         """Tell of events that come again, the first of them after so many seconds."""
         for why in verdict.deferred:
-            if why.pause:
-                self.health.paused(why.reason, why.status, wait)
+            if why.unauthorized:
+                self.health.unauthorized(why.reason, why.status, wait)
             elif not why.alone:
                 told = {"events": len(why.numbers), "attempt": batch.attempt, "next_try_s": round(wait, 3)}
                 self.health.failed(why.reason, why.status, **told)

@@ -26,7 +26,7 @@ from relay.deliver.opener import CLOSE_S
 from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans
 from relay.deliver.replays import Replays
 from relay.deliver.saver import Saver
-from relay.journal import Counts, Cursor, Journal, State
+from relay.journal import Counts, Cursor, Journal, Pause, State
 from relay.journal.books import books
 from relay.threads import ADMIN
 
@@ -43,8 +43,8 @@ class Place(NamedTuple):
     """Where a lane begins."""
 
     cursor: Cursor
-    held: float | None
-    """Since when an admin has it paused."""
+    held: Pause | None
+    """Its pause by an admin."""
 
 
 class Fleet:
@@ -250,18 +250,22 @@ class Fleet:
                 await asyncio.sleep(SAVE_S)
 
     async def _keep_looking(self, group: asyncio.TaskGroup) -> None:
-        """See what admins ask for whenever another process has changed the database."""
+        """See what admins ask for whenever another process has changed the database, or a pause is over."""
         self._replays.start(group)
         seen = -1
         while True:
             try:
                 version = await self._state.version()
-                if version != seen:
+                if version != seen or self._is_pause_over():
                     await self._look(group)
                 seen = version
             except sqlite3.Error as error:
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
+
+    def _is_pause_over(self) -> bool:
+        held = [lane.delivery.breaker.held for lane in self.lanes]
+        return any(pause.is_over(time.time()) for pause in held if pause is not None)
 
     async def heed_pauses(self) -> None:
         """Hold the lanes that admins have paused, and no others. Raises sqlite3.Error."""

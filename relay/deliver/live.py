@@ -17,7 +17,7 @@ from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
 from relay.deliver.pace import paced
 from relay.deliver.window import EVENT_BYTES, Window
-from relay.journal import Counts, Cursor, Journal, Replay, State, unsettled
+from relay.journal import Counts, Cursor, Journal, Pause, Replay, State, unsettled
 from relay.route import Route
 
 log = structlog.stdlib.get_logger()
@@ -118,12 +118,12 @@ class LiveLane(Lane):
         again = group.create_task(self._again.run(group), name=f"lane {self.name}: deliver again")
         return [*super()._work(group), again]
 
-    def hold(self, since: float | None) -> None:
-        """Begin no attempt while an admin wants the connector paused, since that time (Unix seconds); None: go on."""
+    def hold(self, pause: Pause | None) -> None:
+        """Begin no attempt while an admin wants the connector paused; None: go on."""
         breaker = self._delivery.breaker
-        if (breaker.held is None) != (since is None):
-            log.info("lane goes on" if since is None else "lane paused by an admin", connector=self.name)
-        breaker.held = since
+        if (breaker.held is None) != (pause is None):
+            log.info("lane goes on" if pause is None else "lane paused by an admin", connector=self.name)
+        breaker.held = pause
 
     def try_now(self) -> bool:
         """Have what waits for the destination be tried again at once; False if deliveries get through."""

@@ -42,7 +42,7 @@ def outcome_of(verdict: Verdict) -> str:
     """The worst of what an attempt came to, as one of OUTCOMES."""
     if verdict.delivered and not (verdict.deferred or verdict.refused):
         return "delivered"
-    if any(why.pause for why in verdict.deferred):
+    if any(why.unauthorized for why in verdict.deferred):
         return "unauthorized"
     if any(why.bug for why in verdict.deferred):
         return "bug"

@@ -15,7 +15,7 @@ from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live import LiveLane
 from relay.guests import called, is_same, reason_of, text_of
-from relay.journal import Cursor, Journal, State
+from relay.journal import Cursor, Journal, Pause, State
 from relay.route import Route
 
 PROBE_S: Final = 5.0
@@ -79,8 +79,8 @@ class Outfitter:
         except NotMade as error:
             raise ConfigError(mistakes_of(error.failures)) from None
 
-    def lane(self, made: Made, plan: Plan, cursor: Cursor, held: float | None, behind: LeftBehind) -> LiveLane:
-        """A lane from this cursor on; `held`: since when an admin has it paused; `behind`: what has to be back before
+    def lane(self, made: Made, plan: Plan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
+        """A lane from this cursor on; `held`: its pause by an admin; `behind`: what has to be back before
         it begins."""
         lane = LiveLane(
             made,

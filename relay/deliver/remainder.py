@@ -166,7 +166,7 @@ class Remainder:
             self._wait(part, now + (self._retry.first if why.after is None else why.after))
             return None
         single = verdict.by_event or len(part.numbers) == 1
-        if not why.pause and (part.last or now >= self._given_up):
+        if not why.unauthorized and (part.last or now >= self._given_up):
             self._give_up(replace(part, last=True), why, single=single)
             return None if why.bug else 0.0
         delay = self._delay(tried, why.after)

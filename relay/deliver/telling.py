@@ -103,7 +103,7 @@ class Telling:
         after = max((why.after for why in verdict.deferred if why.after is not None), default=None)
         delay = retry_delay(self._attempt, first=retry.first, longest=retry.max, after=after, chance=random.Random())
         news = {"users": len(failed), "reason": failed[0].reason, "next_try_s": round(delay, 3)}
-        grave = verdict.refused or any(why.pause for why in verdict.deferred)
+        grave = verdict.refused or any(why.unauthorized for why in verdict.deferred)
         tell = log.error if grave else log.warning  # an error does not mend itself
         tell("erasing failed at the connector", connector=self._connector.name, **news)
         return max(delay, LOOK_S)

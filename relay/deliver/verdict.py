@@ -40,8 +40,8 @@ class Deferral(NamedTuple):
     """Seconds that they are to wait at least."""
     alone: bool = False
     """Only they have to wait; the destination takes others meanwhile."""
-    pause: bool = False
-    """The destination is reached in the wrong way: no event can get through until that is mended."""
+    unauthorized: bool = False
+    """The destination does not accept relay: no event can get through until address or credentials are mended."""
     bug: bool = False
     """The connector did what it should not; that is neither the destination's nor, perhaps, the events' fault."""
 
@@ -174,7 +174,7 @@ def _deferral(numbers: Sequence[int], outcome: Retry | Unauthorized, clean: Call
         clean(outcome.answer),
         after,
         alone=isinstance(outcome, Retry) and bool(outcome.alone),
-        pause=isinstance(outcome, Unauthorized),
+        unauthorized=isinstance(outcome, Unauthorized),
     )
 
 
@@ -252,7 +252,7 @@ def _together(waiting: Iterable[Deferral]) -> Iterator[Deferral]:
 
 
 def _kind(one: Deferral) -> tuple[bool, ...]:
-    return one.alone, one.pause, one.bug, one.after is None
+    return one.alone, one.unauthorized, one.bug, one.after is None
 
 
 def _are_alike(one: Deferral, longer: Deferral) -> bool:

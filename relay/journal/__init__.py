@@ -21,7 +21,7 @@ from relay.journal.parked import (
 )
 from relay.journal.parked_limits import ParkedLimits
 from relay.journal.parking import tidy_parking
-from relay.journal.pauses import pause, pauses, resume
+from relay.journal.pauses import Pause, pause, pauses, resume
 from relay.journal.reader import Reader
 from relay.journal.replays import Replay
 from relay.journal.retention import Limits
@@ -42,6 +42,7 @@ __all__ = [
     "Parked",
     "ParkedLimits",
     "ParkedTotal",
+    "Pause",
     "Reader",
     "Refusals",
     "Replay",

@@ -30,7 +30,7 @@ from relay.journal.known import note as note_journal
 from relay.journal.lock import lock
 from relay.journal.parked import FIELDS, LOCKED_S, Parked
 from relay.journal.parked_limits import ParkedLimits, Reason, Removals, Removed, make_room, remove_some, size_of
-from relay.journal.pauses import read_pauses
+from relay.journal.pauses import Pause, read_pauses
 from relay.journal.replays import Replay, read_replays, save_replays
 from relay.journal.tables import make_tables
 
@@ -145,8 +145,8 @@ class State:
         """The replays that are under way or wait, the last one first."""
         return await self.run(lambda db: read_replays(db, "ended IS NULL AND cancelled IS NULL"))
 
-    async def pauses(self) -> dict[str, float]:
-        """The connectors that an admin has paused, each with the Unix seconds since when."""
+    async def pauses(self) -> dict[str, Pause]:
+        """The connectors that an admin has paused."""
         return await self.run(read_pauses)
 
     async def forget_attempts(self, oldest: int) -> None:

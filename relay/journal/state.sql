@@ -141,7 +141,8 @@ CREATE TABLE IF NOT EXISTS source_memory (  -- of sources that remember somethin
 
 CREATE TABLE IF NOT EXISTS pause (
     connector TEXT PRIMARY KEY,
-    since     REAL NOT NULL  -- Unix seconds at which an admin paused it
+    since     REAL NOT NULL, -- Unix seconds at which an admin paused it
+    until     REAL           -- Unix seconds at which that ends by itself; NULL: an admin ends it
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS erasure (

@@ -62,6 +62,10 @@ MIGRATIONS: Final = (
     DROP TABLE parked;
     ALTER TABLE parked_anew RENAME TO parked;
     """,
+    """
+    CREATE TABLE IF NOT EXISTS pause ( connector TEXT PRIMARY KEY, since REAL NOT NULL ) STRICT;
+    ALTER TABLE pause ADD COLUMN until REAL;
+    """,
 )
 """The step from each version of the tables to the next."""
 

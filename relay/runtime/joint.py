@@ -186,14 +186,23 @@ class JointView:
         except msgspec.MsgspecError as error:
             return Reloaded(ok=False, said=[f"worker {worker.number}: {error}"])
 
-    async def hold(self, connector: str, *, held: bool) -> bool:
-        """Have a connector hold its events in all workers, or go on; False if it does so already. Returns when those
-        that run heed it; the others do when they start.
+    async def pause(self, connector: str, until: float | None) -> bool:
+        """Have a connector hold its events in all workers, until a time (Unix seconds) or until it is resumed; False if
+        it does so already, as long. Returns when those that run heed it; the others do when they start.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         self._check(connector)
-        changed = await ADMIN.run(pause if held else resume, self.folder, connector)
-        await self._post_all(connector, "pause" if held else "resume")
+        changed = await ADMIN.run(pause, self.folder, connector, until)
+        await self._post_all(connector, "pause" if until is None else f"pause?until={until!r}")
+        return changed
+
+    async def resume(self, connector: str) -> bool:
+        """Have a connector go on in all workers; False if it was not paused. Returns when those that run heed it.
+
+        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        self._check(connector)
+        changed = await ADMIN.run(resume, self.folder, connector)
+        await self._post_all(connector, "resume")
         return changed
 
     async def try_now(self, connector: str) -> bool:

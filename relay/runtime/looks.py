@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
 
 import structlog
 
@@ -141,16 +140,19 @@ class Looks:
     async def _lane(self, lane: LiveLane, config: Config) -> LaneStatus:
         oldest = await self._received(lane)
         name, delivery, now = lane.name, lane.delivery, time.monotonic()
-        ledger, trouble = lane.cursor.ledger(self._journal.head), delivery.health.trouble
+        ledger = lane.cursor.ledger(self._journal.head)
         configured = config.connectors.get(name)  # a reload may just be adding it
-        state, paused_by, since = _state(lane)
+        state, since = _state(lane)
+        stands = state in ("paused", "unauthorized")
+        asked, held = min(delivery.health.unanswered, default=now), delivery.breaker.held
         return LaneStatus(
             connector=name,
             type=lane.connector.settings.type,
             file=configured.file if configured else "",
             state=state,
-            paused_by=paused_by,
             since=since,
+            paused_until=held.until if held else None,
+            unanswered=now - asked,
             breaker=delivery.breaker.state(now),
             next_try=delivery.breaker.left(now),
             accepted=ledger.accepted,
@@ -158,8 +160,8 @@ class Looks:
             pending=ledger.pending,
             oldest_pending=oldest,
             rate=self._rates.change(("settled", name), NOW_S),
-            drained_in=time_to(ledger.pending, -self._rates.change(("pending", name))),
-            last_error=_last_error(lane) if trouble or lane.fault else None,
+            drained_in=None if stands else time_to(ledger.pending, -self._rates.change(("pending", name))),
+            last_error=_last_error(lane),
             parked_now=0,
             parked=delivery.meter.parked,
             attempts={**delivery.meter.attempts},
@@ -199,16 +201,19 @@ class Looks:
         )
 
 
-def _state(lane: LiveLane) -> tuple[State, Literal["admin", "destination"] | None, float | None]:
-    """The state of a lane, who paused it, and since when."""
-    trouble, held = lane.delivery.health.trouble, lane.delivery.breaker.held
+def _state(lane: LiveLane) -> tuple[State, float | None]:
+    """The state of a lane, and since when."""
+    health, held = lane.delivery.health, lane.delivery.breaker.held
+    trouble, refusals = health.trouble, health.refusals
     if held is not None:
-        return "paused", "admin", held
+        return "paused", held.since
     if lane.fault:
-        return "broken", None, None
-    if trouble is None or trouble.over is not None:
-        return "working", None, None
-    return ("paused", "destination", trouble.paused) if trouble.paused else ("failing", None, trouble.since)
+        return "broken", None
+    if trouble is not None and trouble.over is None:
+        return ("unauthorized", trouble.unauthorized) if trouble.unauthorized else ("failing", trouble.since)
+    if refusals is not None and refusals.is_all(time.time()):
+        return "refusing", refusals.since
+    return "working", None
 
 
 def _notice(connector: Connector) -> str:
@@ -223,7 +228,10 @@ def _notice(connector: Connector) -> str:
 
 
 def _last_error(lane: LiveLane) -> LastError | None:
-    trouble = lane.delivery.health.trouble
     if lane.fault:
         return LastError(at=time.time(), reason=lane.fault, status=None)
-    return LastError(at=trouble.last, reason=trouble.reason, status=trouble.status) if trouble else None
+    health = lane.delivery.health
+    errors = [
+        LastError(at=one.last, reason=one.reason, status=one.status) for one in (health.trouble, health.refusals) if one
+    ]
+    return max(errors, key=lambda error: error.at, default=None)

@@ -85,7 +85,7 @@ def _source(name: str, file: str, duplicates: int) -> SourceStatus:
 
 def _lane(name: str, type: str, file: str, ledger: Ledger) -> LaneStatus:
     return LaneStatus(
-        connector=name, type=type, file=file, state="working", paused_by=None, since=None, breaker="closed",
+        connector=name, type=type, file=file, state="working", since=None, breaker="closed",
         next_try=0.0, accepted=ledger.accepted, outcomes=asdict(ledger.counts), pending=ledger.pending,
         oldest_pending=None, rate=0.0, drained_in=0.0, last_error=None, parked_now=0, parked=0, attempts={},
         attempt=Histogram(QUICK), end_to_end=Histogram(SLOW),

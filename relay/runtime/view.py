@@ -1,6 +1,7 @@
 """What admins see of this process, and have it do."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from relay.admin import Status, Tap, merged
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.journal import Forgotten, Journal, pause, resume
+from relay.journal import Forgotten, Journal, Pause, pause, resume
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.looks import Looks
 from relay.runtime.reload import Reloaded
@@ -56,19 +57,38 @@ class View:
         finally:
             taps.discard(tap)
 
-    async def hold(self, connector: str, *, held: bool) -> bool:
-        """Have a connector hold its events, or go on; False if it does so already. Returns when that is heeded.
+    async def pause(self, connector: str, until: float | None) -> bool:
+        """Have a connector hold its events, until a time (Unix seconds) or until it is resumed; False if it does so
+        already, as long. Returns when that is heeded.
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         self._check(connector)
-        changed = await ADMIN.run(pause if held else resume, self.folder, connector)
+        changed = await ADMIN.run(pause, self.folder, connector, until)
+
+        def is_so() -> bool:
+            held = self._held(connector)
+            return (held is not None and held.until == until) or (until is not None and until <= time.time())
+
+        await self._heeded(is_so)
+        return changed
+
+    async def resume(self, connector: str) -> bool:
+        """Have a connector go on; False if it was not paused. Returns when that is heeded.
+
+        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        self._check(connector)
+        changed = await ADMIN.run(resume, self.folder, connector)
+        await self._heeded(lambda: self._held(connector) is None)
+        return changed
+
+    async def _heeded(self, is_so: Callable[[], bool]) -> None:
+        """Return once the lane does what the database has for it. Raises OSError."""
         try:
             async with asyncio.timeout(HEED_S):
-                while self._is_held(connector) is not held:  # noqa: ASYNC110  the database tells the lane
+                while not is_so():  # noqa: ASYNC110  the database tells the lane
                     await asyncio.sleep(HEED_LOOK_S)
         except TimeoutError:
             raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
-        return changed
 
     async def try_now(self, connector: str) -> bool:
         """Have a connector that waits for its destination try again at once; False if it does not wait. Raises
@@ -87,9 +107,9 @@ class View:
         async with self.changing:
             return await forgotten(self.folder, connector, self.config.connectors)
 
-    def _is_held(self, connector: str) -> bool:
+    def _held(self, connector: str) -> Pause | None:
         held = (lane.delivery.breaker.held for lane in self._fleet.lanes if lane.name == connector)
-        return next(held, None) is not None  # a reload may just be making the lane anew: it is held from the start
+        return next(held, None)  # a reload may just be making the lane anew: it is held from the start
 
     async def status(self) -> Status:
         """How everything is now."""

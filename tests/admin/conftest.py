@@ -33,7 +33,7 @@ def a_source(**given: Any) -> SourceStatus:
 def a_lane(**given: Any) -> LaneStatus:
     """A lane that works."""
     of = LaneStatus(
-        connector="heap", type="heap", file="60-heap.toml", state="working", paused_by=None, since=None,
+        connector="heap", type="heap", file="60-heap.toml", state="working", since=None,
         breaker="closed", next_try=0.0, accepted=10, outcomes={"delivered": 10, "parked": 0}, pending=0,
         oldest_pending=None, rate=5.0, drained_in=0.0, last_error=None, parked_now=0, parked=0,
         attempts={"delivered": 1}, attempt=Histogram(QUICK), end_to_end=Histogram(SLOW),
@@ -66,7 +66,7 @@ class Shown:
     config: Config = CONFIG
     shown: Status = field(default_factory=a_status)
     passing: Taps = field(default_factory=set)
-    held: bool = False
+    held: set[float | None] = field(default_factory=set)
     waits: bool = False
 
     async def status(self) -> Status:
@@ -82,9 +82,14 @@ class Shown:
         finally:
             self.passing.discard(tap)
 
-    async def hold(self, connector: str, *, held: bool) -> bool:
+    async def pause(self, connector: str, until: float | None) -> bool:
         self._known(connector)
-        changed, self.held = held != self.held, held
+        changed, self.held = until not in self.held, {until}
+        return changed
+
+    async def resume(self, connector: str) -> bool:
+        self._known(connector)
+        changed, self.held = bool(self.held), set()
         return changed
 
     async def try_now(self, connector: str) -> bool:

@@ -20,7 +20,8 @@ def error(reason: str, status: int | None = None) -> LastError:
     return LastError(at=NOON, reason=reason, status=status)
 
 
-PAUSED = {"state": "paused", "paused_by": "destination", "since": MORNING, "pending": 12_340}
+UNAUTHORIZED = {"state": "unauthorized", "since": MORNING, "pending": 12_340}
+REFUSING = {"state": "refusing", "since": MORNING, "parked_now": 3}
 FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending": NOON}
 
 
@@ -40,26 +41,49 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         ),
         (
             False,
-            PAUSED | {"last_error": error("HTTP 401: no", 401)},
-            "paused after 401 at 10:02 UTC; 12,340 pending; check the token in 60-heap.toml;"
+            UNAUTHORIZED | {"last_error": error("HTTP 401: no", 401)},
+            "unauthorized, the destination does not accept relay since 10:02 UTC: HTTP 401: no; 12,340 pending;"
+            " check the token in 60-heap.toml;"
             " relay resume heap tries again at once",
         ),
         (
             False,
-            PAUSED | {"last_error": error("HTTP 404", 404), "oldest_pending": MORNING},
-            "paused after 404 at 10:02 UTC; 12,340 pending, the oldest for 1h 58m; check the address in 60-heap.toml;"
+            UNAUTHORIZED | {"last_error": error("HTTP 404", 404), "oldest_pending": MORNING},
+            "unauthorized, the destination does not accept relay since 10:02 UTC: HTTP 404; 12,340 pending, the oldest"
+            " for 1h 58m; check the address in 60-heap.toml;"
             " relay resume heap tries again at once",
         ),
         (
             False,
-            PAUSED | {"last_error": error("no such key")},
-            "paused after no such key at 10:02 UTC; 12,340 pending; check the address and credentials in 60-heap.toml;"
+            UNAUTHORIZED | {"last_error": error("no such key"), "unanswered": 12.0},
+            "unauthorized, the destination does not accept relay since 10:02 UTC: no such key; 12,340 pending;"
+            " no answer yet for 12s; check the address and credentials in 60-heap.toml;"
             " relay resume heap tries again at once",
         ),
         (
             False,
-            {"state": "paused", "paused_by": "admin", "since": NOON - 86400, "last_error": error("HTTP 401", 401)},
+            {"state": "paused", "since": NOON - 86400, "last_error": error("HTTP 401", 401)},
             "paused by an admin at 2027-01-14 12:00 UTC; nothing pending; relay resume heap lets it go on",
+        ),
+        (
+            False,
+            {"state": "paused", "since": MORNING, "paused_until": NOON + 3600, "pending": 2, "drained_in": 9.0},
+            "paused by an admin at 10:02 UTC until 13:00 UTC; 2 pending; relay resume heap lets it go on",
+        ),
+        (
+            False,
+            REFUSING | {"last_error": error("HTTP 422: no such field", 422)},
+            "refusing, the destination has taken no event since 10:02 UTC: HTTP 422: no such field; nothing pending;"
+            " mend what is sent or the destination; then relay parked replay --connector heap;"
+            " 3 parked (relay parked list --connector heap)",
+        ),
+        (True, {"pending": 5, "drained_in": 37.0, "unanswered": 4.9}, "working; 5 pending; drains in 37s"),
+        (True, {"pending": 5, "drained_in": 37.0, "unanswered": 12.0}, "working; 5 pending; no answer yet for 12s"),
+        (
+            False,
+            FAILING | {"last_error": error("no answer in time"), "next_try": 3.0, "unanswered": 12.0},
+            "failing since 10:02 UTC: no answer in time; 1 pending; no answer yet for 12s; tried again by itself;"
+            " see if the destination in 60-heap.toml can be reached from here",
         ),
         (
             False,
@@ -201,3 +225,20 @@ def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:
     text = exposition(a_status(failing_erasures=failing)).decode()
     found = re.findall(r'^relay_deliver_failing_erasure_seconds\{connector="(\w*)"\} (.+)$', text, re.MULTILINE)
     assert dict(found) == {"": "7.0", "gone": "9.0", "heap": "0.0"}
+
+
+@pytest.mark.parametrize(
+    ("given", "drained"),
+    [
+        ({}, "37s"),
+        ({"drained_in": None}, "never"),
+        ({"unanswered": 12.0}, "-"),
+        ({"state": "paused", "since": MORNING}, "-"),
+        ({"state": "unauthorized", "since": MORNING}, "-"),
+    ],
+)
+def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], drained: str) -> None:
+    lines = screen(a_status(lanes=[a_lane(**{"pending": 5, "drained_in": 37.0} | given)]))
+    row = next(line for line in lines if line.lstrip().startswith("heap "))
+    assert row.split()[-3] == drained
+    assert any("no answer yet for 12s" in line for line in lines) is ("unanswered" in given)

@@ -30,7 +30,7 @@ def answers(it: Bench) -> Scripted:
 
 async def test_a_paused_connector_that_changes_begins_no_attempt(tmp_path: Path, monkeypatch: Any) -> None:
     async with bench(tmp_path) as it:
-        await it.state.run(lambda db: db.execute("INSERT INTO pause VALUES ('it', 1.0)"))
+        await it.state.run(lambda db: db.execute("INSERT INTO pause VALUES ('it', 1.0, NULL)"))
         await it.fleet.heed_pauses()
         await it.send(5)
         read = it.state.pauses

@@ -114,8 +114,8 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
         (Retry("busy", after=5), deferred("busy", after=5)),
         (Retry("busy", status=503, answer="wait"), deferred("busy", status=503, answer="wait")),
         (Retry(), deferred("no reason given")),
-        (Unauthorized("401"), deferred("401", pause=True)),
-        (Unauthorized("no", status=401), deferred("no", status=401, pause=True)),
+        (Unauthorized("401"), deferred("401", unauthorized=True)),
+        (Unauthorized("no", status=401), deferred("no", status=401, unauthorized=True)),
         (Reject("no"), Verdict(refused=[Refusal(n, "no") for n in ALL], split=True)),
         (
             Reject("no", status=400, answer="bad"),
@@ -165,7 +165,7 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
             [Skipped("no use"), DELIVERED, Retry("wait", after=3, alone=True)],
             by_event(Deferral([2], "wait", after=3, alone=True), delivered=1, skipped=(0,), why_skipped="no use"),
         ),
-        ([DELIVERED, DELIVERED, Unauthorized("no")], by_event(Deferral([2], "no", pause=True), delivered=2)),
+        ([DELIVERED, DELIVERED, Unauthorized("no")], by_event(Deferral([2], "no", unauthorized=True), delivered=2)),
     ],
 )
 def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import DELIVERED, Batch, Reject, Retry, Unauthorized
+from relay.deliver.health import FEW, MANY, WHILE_S
 from relay.deliver.meter import OUTCOMES, outcome_of
 from relay.deliver.verdict import judge
 from relay.histogram import Histogram
@@ -54,7 +55,7 @@ async def test_attempts_are_counted_once_and_events_by_their_number(tmp_path: Pa
         assert sum(meter.end_to_end.counts) == 10
         trouble = lane.delivery.health.trouble
         assert trouble is not None
-        assert (trouble.reason, trouble.status, trouble.paused) == ("503 busy", 503, None)
+        assert (trouble.reason, trouble.status, trouble.unauthorized) == ("503 busy", 503, None)
         assert trouble.over is not None
         assert trouble.since <= trouble.last <= trouble.over
 
@@ -69,3 +70,35 @@ async def test_what_is_parked_is_counted(tmp_path: Path) -> None:
         await it.settled()
         assert it.fleet.lanes[0].delivery.meter.parked == 3
         assert sum(it.fleet.lanes[0].delivery.meter.end_to_end.counts) == 0
+
+
+async def test_a_destination_that_refuses_everything_is_told_until_it_takes_an_event(tmp_path: Path) -> None:
+    """A whole batch that is refused, and so are its parts; a few bad events in a row are not everything."""
+
+    def refuse(batch: Batch) -> None:
+        raise Reject("no such field", status=422)
+
+    async with bench(tmp_path) as it:
+        health = it.fleet.lanes[0].delivery.health
+        it.connector.answer = refuse
+        await it.send(FEW)
+        await it.settled()
+        assert health.refusals is not None
+        assert (health.refusals.attempts, health.refusals.status, health.refusals.reason) == (FEW, 422, "no such field")
+        since = health.refusals.since
+        assert not health.refusals.is_all(since + WHILE_S - 1)
+        assert health.refusals.is_all(since + WHILE_S)
+        await it.send(MANY - FEW)
+        await it.settled()
+        assert health.refusals.is_all(since)
+        assert health.refusals.since == since
+        it.connector.answer = lambda batch: None
+        await it.send(1)
+        await it.settled()
+        assert not health.refusals.is_all(since + WHILE_S)
+        assert health.refusals.reason == "no such field"
+        it.connector.answer = refuse
+        await it.send(1)
+        await it.settled()
+        assert health.refusals.attempts == 1
+        assert health.refusals.since > since

@@ -42,6 +42,27 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
         assert it.connector.delivered.total() == 100
 
 
+async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        assert pause(tmp_path, "it")
+        assert pause(tmp_path, "it", time.time() + 3600)
+        soon = time.time() + 1.5
+        assert pause(tmp_path, "it", soon)
+        assert not pause(tmp_path, "it", soon)
+        await until(lambda: it.fleet.lanes[0].delivery.breaker.held)
+        await it.send(3)
+    async with bench(tmp_path) as it:
+        held = it.fleet.lanes[0].delivery.breaker.held
+        assert held is not None
+        assert (held.until, it.connector.batches) == (soon, [])
+        await it.settled()
+        assert it.connector.delivered.total() == 3
+        assert time.time() > soon
+        assert it.fleet.lanes[0].delivery.breaker.held is None
+        assert pauses(tmp_path) == {}
+        assert not resume(tmp_path, "it")
+
+
 async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> None:
     async with bench(tmp_path):
         pause(tmp_path, "it")
@@ -58,7 +79,7 @@ async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> No
 async def test_what_waits_for_the_destination_is_tried_at_once_when_an_admin_says_so(
     tmp_path: Path, failure: Exception
 ) -> None:
-    """A destination that asked for peace, one that pauses the lane, one that is away; and a replay beside each."""
+    """A destination that asked for peace, one that does not accept relay, one that is away; a replay beside each."""
 
     def fail(batch: Batch) -> None:
         raise failure

@@ -90,11 +90,12 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         assert "heap: failing since" in screen
 
         heap.behaviour = 401
-        await daemon.until(lambda: seen(daemon).lanes[1].paused_by, lambda by: by == "destination")
+        await daemon.until(lambda: seen(daemon).lanes[1].state, lambda state: state == "unauthorized")
         code, screen = relay(daemon, "top", "--times", 1, "--every", 0.1)
         assert code == 0
         assert re.search(
-            r"heap: paused after 401 at \d\d:\d\d UTC; 5 pending.*; check the token in 60-heap.toml", screen
+            r"heap: unauthorized, .* since \d\d:\d\d UTC: HTTP 401.*; 5 pending.*; check the token in 60-heap.toml",
+            screen,
         )
 
         heap.behaviour = 200
@@ -198,7 +199,7 @@ async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Any) -> 
         assert relay(daemon, "pause", "hock") == (1, "Error: no connector hock runs; there are: hook\n")
         assert relay(daemon, "pause", "hook") == (0, "hook is paused; relay resume hook ends it\n")
         await send(daemon, make_event(n=1))
-        assert seen(daemon).lanes[0].paused_by == "admin"
+        assert seen(daemon).lanes[0].state == "paused"
         assert await daemon.stop() == 0
         assert relay(daemon, "pause", "hook") == (0, "hook was paused already\n")
         await daemon.start()
@@ -226,7 +227,7 @@ async def test_resume_says_that_a_destination_is_mended(daemon: Any, workers: in
         await daemon.start()
         await send(daemon, make_event(n=1))
         await daemon.until(
-            lambda: {lane.state for lane in seen(daemon).lanes}, lambda found: found == {"paused", "failing"}
+            lambda: {lane.state for lane in seen(daemon).lanes}, lambda found: found == {"unauthorized", "failing"}
         )
         for name, destination in (("refusing", refusing), ("busy", busy)):
             destination.behaviour = 200
@@ -235,6 +236,43 @@ async def test_resume_says_that_a_destination_is_mended(daemon: Any, workers: in
             await daemon.until(lambda: seen(daemon).lanes, lambda found, it=name: lane_of(found, it).state == "working")
             assert relay(daemon, "resume", name) == (0, f"{name} was not paused\n")
         assert relay(daemon, "resume", "bussy")[0] == 1
+
+
+async def test_a_destination_that_refuses_and_one_that_hangs_are_told_and_a_pause_ends_by_itself(daemon: Any) -> None:
+    daemon.configure("10-source", SOURCE)
+    async with Destination() as strict, Destination() as deaf:
+        strict.behaviour, deaf.behaviour = 422, Answer(hang=True)
+        for name, one in (("strict", strict), ("deaf", deaf)):
+            daemon.configure(f"20-{name}", f'[connector.{name}]\ntype="http"\nurl="{one.url}"\nbatch={{ events = 10 }}')
+        await daemon.start()
+        await send(daemon, *(make_event(n=n) for n in range(25)))
+        told = await daemon.until(
+            lambda: lane_of(seen(daemon).lanes, "strict"), lambda lane: lane.state == "refusing" and not lane.pending
+        )
+        assert (told.last_error.status, told.parked_now, told.since <= told.last_error.at) == (422, 25, True)
+        slow = await daemon.until(lambda: lane_of(seen(daemon).lanes, "deaf"), lambda lane: lane.unanswered >= 5)
+        assert (slow.state, slow.pending) == ("working", 25)
+        code, screen = relay(daemon, "status")
+        assert code == 1
+        assert "strict: refusing, the destination has taken no event since" in screen
+        assert re.search(r"^deaf: working; 25 pending.*; no answer yet for \ds$", screen, re.MULTILINE), screen
+        assert [line["attempts"] for line in daemon.logged("destination refuses everything")] == [20]
+
+        strict.behaviour = 200
+        assert relay(daemon, "pause", "strict", "--for", "soon")[0] == 2
+        code, said = relay(daemon, "pause", "strict", "--for", "2h")
+        assert (code, bool(re.match(r"strict is paused until .* UTC; relay resume strict ends it before\n", said))) == (
+            0,
+            True,
+        )
+        assert "strict: paused by an admin at" in relay(daemon, "status")[1]
+        assert relay(daemon, "pause", "strict", "--for", "1s")[0] == 0
+        await send(daemon, make_event(n=30))
+        after = await daemon.until(
+            lambda: lane_of(seen(daemon).lanes, "strict"), lambda lane: (lane.state, lane.pending) == ("working", 0)
+        )
+        assert (after.last_error.status, after.paused_until) == (422, None)
+        deaf.release()
 
 
 def lane_of(lanes: Any, name: str) -> Any:

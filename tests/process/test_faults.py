@@ -177,10 +177,12 @@ async def test_a_destination_that_does_not_accept_us_is_told_once_and_its_events
         await daemon.settled("hook", 1)
         assert hook.requests[0].headers["Authorization"] == "Bearer hush-hush"
         assert await daemon.stop() == 0
-    assert [line["reason"] for line in daemon.logged("lane paused")] == ["HTTP 401: go away"]
+    assert [line["reason"] for line in daemon.logged("destination does not accept relay")] == ["HTTP 401: go away"]
     assert len(daemon.logged("deliveries work again")) == 1
     told = [line["message"] for line in daemon.logs if line["level"] != "info"]
-    assert [message for message in told if not message.startswith("configuration: ")] == ["lane paused"]
+    assert [message for message in told if not message.startswith("configuration: ")] == [
+        "destination does not accept relay"
+    ]
     assert "hush-hush" not in "".join(daemon.stderr)
 
 

@@ -136,7 +136,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
 async def test_what_a_worker_says_that_is_no_answer_is_told_and_no_bug(tmp_path: Path, workers: list[Faked]) -> None:
     state = State(tmp_path)
     with pytest.raises(OSError, match="worker 0: "):
-        await joint(tmp_path, workers).hold("heap", held=True)
+        await joint(tmp_path, workers).pause("heap", None)
     state.close()
 
 
