@@ -80,7 +80,7 @@ def kind_of_lane(lane: LaneStatus, now: float) -> str | None:
     """What is wrong with a lane, as a kind of `relay.kinds`; None: nothing."""
     if lane.state == "working":
         return "behind" if _is_behind(lane, now) else None
-    return "unauthorized" if lane.paused_by == "destination" else lane.state
+    return lane.state
 
 
 def kind_of_source(source: SourceStatus) -> str | None:

@@ -22,8 +22,9 @@ ERROR = LastError(at=NOON - 3, reason="HTTP 503: busy", status=503)
 
 CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({}, []),
-    ({"lanes": [a_lane(state="paused", paused_by="admin", since=MORNING)]}, [("paused", "connector heap")]),
-    ({"lanes": [a_lane(state="paused", paused_by="destination")]}, [("unauthorized", "connector heap")]),
+    ({"lanes": [a_lane(state="paused", since=MORNING)]}, [("paused", "connector heap")]),
+    ({"lanes": [a_lane(state="unauthorized")]}, [("unauthorized", "connector heap")]),
+    ({"lanes": [a_lane(state="refusing", last_error=ERROR)]}, [("refusing", "connector heap")]),
     ({"lanes": [a_lane(state="failing", last_error=ERROR)]}, [("failing", "connector heap")]),
     ({"lanes": [a_lane(state="broken", last_error=ERROR)]}, [("broken", "connector heap")]),
     ({"lanes": [a_lane(pending=5, oldest_pending=NOON - 90)]}, [("behind", "connector heap")]),
