@@ -47,7 +47,7 @@ clean:
 	touch $@
 
 .venv/run.done: .venv/pip.done pyproject.toml
-	$(PIP) install --editable ".[speed,zstd]"
+	$(PIP) install --editable ".[speed,zstd,email]"
 	touch $@
 
 .venv/dev.done: .venv/run.done

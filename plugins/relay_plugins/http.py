@@ -1,11 +1,8 @@
 """The connector type `http`: events as webhooks, in one request per batch or one per event."""
 
 import asyncio
-import base64
 import gzip
-import hmac
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -31,6 +28,8 @@ from relay.api import (
     Secret,
     Unauthorized,
     check_headers,
+    signed_headers,
+    signing_key,
 )
 
 try:
@@ -92,7 +91,7 @@ class Http(Connector, type="http"):
                     yield "headers token", "headers: Authorization is already set by token; leave one of them out"
             if self.signing_secret and not self.signing_secret.problem:
                 try:
-                    _signing_key(self.signing_secret)
+                    signing_key(self.signing_secret)
                 except ValueError as error:
                     yield "signing_secret", str(error)
 
@@ -107,7 +106,7 @@ class Http(Connector, type="http"):
         }
         if settings.token:
             self._headers["authorization"] = f"Bearer {settings.token.reveal()}"
-        self._key = _signing_key(settings.signing_secret) if settings.signing_secret else None
+        self._key = signing_key(settings.signing_secret) if settings.signing_secret else None
 
     async def probe(self) -> str:
         """Connect to the URL's host. Raises `Retry`."""
@@ -150,7 +149,9 @@ class Http(Connector, type="http"):
         return DELIVERED
 
     async def _send(self, body: bytes, key: str) -> None:
-        headers = self._headers | {"idempotency-key": key} | self._signature(body, key)
+        headers = self._headers | {"idempotency-key": key}
+        if self._key is not None:
+            headers |= signed_headers(self._key, key, body)
         if self.settings.gzip:
             headers["content-encoding"] = "gzip"
             body = await self._gzip(body)
@@ -159,27 +160,6 @@ class Http(Connector, type="http"):
     async def _gzip(self, body: bytes) -> bytes:
         squeeze = partial(compress, body, compresslevel=1, mtime=0)
         return squeeze() if len(body) < THREAD_BYTES else await self.run_blocking(squeeze)
-
-    def _signature(self, body: bytes, key: str) -> dict[str, str]:
-        """The headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
-        if self._key is None:
-            return {}
-        now = int(time.time())
-        digest = hmac.digest(self._key, f"{key}.{now}.".encode() + body, "sha256")
-        return {
-            "webhook-id": key,
-            "webhook-timestamp": str(now),
-            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-        }
-
-
-def _signing_key(secret: Secret) -> bytes:
-    """The bytes behind `whsec_...`. Raises ValueError without repeating them."""
-    text = secret.reveal().removeprefix("whsec_").rstrip("=")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        raise ValueError(f"signing_secret: {secret} does not hold whsec_ and base64 (Standard Webhooks)") from None
 
 
 def _key_of(event: Event) -> str:

@@ -1,5 +1,6 @@
 """Everything a plugin may import. What is not exported here is not part of the API."""
 
+from relay.api.alert import Alarm, Alert, AlertSettings, Message
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
 from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent
@@ -32,7 +33,7 @@ from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
-from relay.api.signature import check_hmac, check_secret
+from relay.api.signature import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
 
 __all__ = [
@@ -41,6 +42,9 @@ __all__ = [
     "LARGE",
     "REDACTED",
     "UNREADABLE",
+    "Alarm",
+    "Alert",
+    "AlertSettings",
     "Answered",
     "Batch",
     "BatchSettings",
@@ -63,6 +67,7 @@ __all__ = [
     "HttpUrl",
     "Kind",
     "Malformed",
+    "Message",
     "OtherId",
     "Outcome",
     "Plugin",
@@ -92,6 +97,8 @@ __all__ = [
     "is_utf8",
     "read_entries",
     "retry_after",
+    "signed_headers",
+    "signing_key",
     "value_in",
     "why_unreadable",
     "without_surrogates",

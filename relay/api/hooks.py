@@ -1,7 +1,7 @@
 """The hooks. relay calls them once, at start-up; per event there are plain calls only.
 
-A module that just defines classes needs no hook: relay finds its `Connector`, `Source` and `Filter` classes that have a
-type name. Hooks are for modules that make their classes in another way, or add commands.
+A module that just defines classes needs no hook: relay finds its `Connector`, `Source`, `Filter` and `Alert` classes
+that have a type name. Hooks are for modules that make their classes in another way, or add commands.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ hookimpl = pluggy.HookimplMarker("relay")
 
 @hookspec
 def relay_types() -> Iterable[type[Plugin]]:  # type: ignore[empty-body]
-    """Return the connector, source and filter classes that this plugin provides."""
+    """Return the connector, source, filter and alert classes that this plugin provides."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""What connectors, sources and filters have in common: a type name, and settings that the name selects."""
+"""What connectors, sources, filters and alerts have in common: a type name, and settings that the name selects."""
 
 import builtins
 from functools import cached_property
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """Base of `Connector`, `Source` and `Filter`. A class is named by `class Chat(Connector, type="chat")`."""
+    """Base of `Connector`, `Source`, `Filter` and `Alert`. A class is named by `class Chat(Connector, type="chat")`."""
 
     type: ClassVar[str] = ""
     Settings: ClassVar[builtins.type[Settings]] = Settings
 
     _noun: ClassVar[str] = ""
-    """What relay calls it in the log: `connector`, `source` or `filter`."""
+    """What relay calls it in the log: `connector`, `source`, `filter` or `alert`."""
 
     name: str
     settings: Any

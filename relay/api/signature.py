@@ -1,4 +1,4 @@
-"""Whether a sender knows a secret: the HMAC of what it sends."""
+"""Whether a sender knows a secret, the HMAC of what it sends; and how relay shows that it knows one."""
 
 import base64
 import binascii
@@ -75,3 +75,23 @@ def _decoded(text: str, prefix: str, encoding: str) -> bytes:
         return bytes.fromhex(text) if encoding == "hex" else base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         return b""
+
+
+def signing_key(secret: Secret) -> bytes:
+    """The bytes behind `whsec_...`, the secret of Standard Webhooks. Raises ValueError without repeating them."""
+    text = secret.reveal().removeprefix("whsec_").rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ValueError(f"signing_secret: {secret} does not hold whsec_ and base64 (Standard Webhooks)") from None
+
+
+def signed_headers(key: bytes, id: str, body: bytes) -> dict[str, str]:
+    """The headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
+    now = int(time.time())
+    digest = hmac.digest(key, f"{id}.{now}.".encode() + body, "sha256")
+    return {
+        "webhook-id": id,
+        "webhook-timestamp": str(now),
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }

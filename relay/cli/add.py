@@ -19,7 +19,7 @@ from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Mistake, Registry, load
 from relay.config.load import NAME
 from relay.guests import contained, named
 
-PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60}
+PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
 """What the names of the files begin with, by kind of table."""
 CREDENTIALS: Final = Path("/etc/relay/credentials")
 

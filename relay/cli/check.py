@@ -110,6 +110,7 @@ def _summary(found: Checked) -> Iterator[str]:
     if found.loaded and not found.mistakes:
         config, loaded = found.loaded.config, found.loaded
         tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
+        tables |= {"alert": config.alerts} if loaded.merged.named("alert") else {}
         yield "good: " + ", ".join(counted(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"

@@ -14,7 +14,7 @@ from relay.cli.options import conf_option, plugins_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Effective, Loaded, Registry, dotted, effective, load
 from relay.config.schema import schema as schema_of
 
-DEPTH = {"source": 2, "connector": 2, "filter": 2}
+DEPTH = {"source": 2, "connector": 2, "filter": 2, "alert": 2}
 """Names in the header of a table; the daemon's own tables have one."""
 
 

@@ -151,6 +151,52 @@ FILTER_TABLE: Final = """\
 and in the table of a connector:
   filters = ["{name}"]"""
 
+ALERT: Final = Template("""\
+import json
+
+from relay.api import Alert, AlertSettings, HttpUrl, Message, Secret
+
+
+class $Class(Alert, type="$name"):
+    class Settings(AlertSettings):
+        url: HttpUrl
+        key: Secret
+
+    async def send(self, message: Message) -> None:
+        body = {"key": message.id, "summary": message.title, "details": message.text}
+        headers = {"Content-Type": "application/json", "X-Api-Key": self.settings.key.reveal()}
+        await self.post(self.settings.url, json.dumps(body).encode(), headers)
+""")
+
+ALERT_TEST: Final = Template("""\
+import json
+
+import pytest
+from $name import $Class
+from relay.api import Retry, Secret
+from relay.testing import Destination, make_message
+
+
+async def test_it_says_what_is_wrong(monkeypatch):
+    monkeypatch.setenv("KEY", "s3cret")
+    async with Destination() as destination:
+        mine = $Class("mine", $Class.Settings(type="$name", url=destination.url, key=Secret("env", "KEY")))
+        await mine.send(make_message())
+        destination.behaviour = 503
+        with pytest.raises(Retry):
+            await mine.send(make_message())
+        await mine.release()
+    request, _ = destination.requests
+    assert json.loads(request.body)["summary"] == "relay on host-1: connector heap: failing"
+    assert request.headers["X-Api-Key"] == "s3cret"
+""")
+
+ALERT_TABLE: Final = """\
+  [alert.{name}]
+  type = "{name}"
+  url  = "https://..."
+  key  = {{ credential = "{name}-key" }}"""
+
 NEXT: Final = """
 Next:
   pytest --asyncio-mode=auto {test}    (pip install pytest pytest-asyncio)
@@ -162,6 +208,7 @@ STARTERS: Final = {
     "connector": (CONNECTOR, CONNECTOR_TEST, CONNECTOR_TABLE),
     "source": (SOURCE, SOURCE_TEST, SOURCE_TABLE),
     "filter": (FILTER, FILTER_TEST, FILTER_TABLE),
+    "alert": (ALERT, ALERT_TEST, ALERT_TABLE),
 }
 """By the kind of plugin: its code, its test, and its table in conf.d."""
 
@@ -171,12 +218,16 @@ def new() -> None:
     """Write the Python code of a plugin to start from."""
 
 
+def _an(kind: str) -> str:
+    return f"an {kind}" if kind == "alert" else f"a {kind}"
+
+
 def _add(kind: str) -> None:
     """Add the command for one kind of plugin."""
 
     @new.command(
         name=kind,
-        help=f"""Write a {kind} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
+        help=f"""Write {_an(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
         Never overwrites anything. Exits with 1 if nothing was written.""",
     )
@@ -213,6 +264,6 @@ def _check_name(kind: str, name: str, plugin_folders: Sequence[Path]) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
     if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).types(kind):
-        raise click.BadParameter(f"there is a {kind} type {name} already", param_hint="NAME")
+        raise click.BadParameter(f"there is {_an(kind)} type {name} already", param_hint="NAME")
     if name in sys.stdlib_module_names or find_spec(name):
         raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")

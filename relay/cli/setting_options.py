@@ -10,13 +10,13 @@ import click
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from relay.api import ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
+from relay.api import AlertSettings, ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
 from relay.api.secret import WAYS
 from relay.cli.options import complete_entry
 from relay.config.descriptions import descriptions
 from relay.guests import contained
 
-PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings)
+PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings, AlertSettings)
 RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
 """Names of options that say where the table goes; a setting of such a name is --setting-NAME."""
 

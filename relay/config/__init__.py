@@ -5,7 +5,16 @@ from relay.config.discovery import PLUGIN_FOLDERS
 from relay.config.effective import Effective, effective
 from relay.config.files import CONF_FOLDERS, Text
 from relay.config.load import Loaded, load, load_again
-from relay.config.make import Failure, Made, NotMade, find_unmade, make_connectors, make_sources, mistakes_of
+from relay.config.make import (
+    Failure,
+    Made,
+    NotMade,
+    find_unmade,
+    make_alerts,
+    make_connectors,
+    make_sources,
+    mistakes_of,
+)
 from relay.config.merge import leaves
 from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
@@ -63,6 +72,7 @@ __all__ = [
     "leaves",
     "load",
     "load_again",
+    "make_alerts",
     "make_connectors",
     "make_sources",
     "mistakes_of",

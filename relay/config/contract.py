@@ -26,6 +26,7 @@ MADE: Final = {
     "connector": ("name", "settings", "folder", "notice", "worker"),
     "source": ("name", "settings", "_tokens", "_kinds"),
     "filter": ("name", "settings"),
+    "alert": ("name", "settings"),
 }
 """What an object of each kind has once the `__init__` of its base has run."""
 

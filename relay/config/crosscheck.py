@@ -4,6 +4,7 @@ Most of it is read from the tables as they were written, so that a mistake elsew
 """
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -23,6 +24,8 @@ from relay.config.registry import Registry
 from relay.config.traits import Traits, traits_of
 from relay.guests import contained, text_of
 
+SUBJECTS: Final = ("source", "connector", "journal", "worker", "erasures", "clock", "relay")
+"""What alerts can be about, beside names."""
 SUGGESTED: Final = 100
 """Who lists more types that are not known has types of their own, and did not mistype so many."""
 RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
@@ -276,6 +279,17 @@ def traits_by_name(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, 
             with suppress(Exception), contained(until_ctrl_c=True):  # whatever a plugin does
                 found[name] = traits_of(connector.plugin(name, connector.settings, folder=Path()))
     return found
+
+
+def unknown_subjects(merged: Merged) -> Iterator[Mistake]:
+    """Find what alerts are to be about and is not there."""
+    named = {f"{kind} {name}": name for kind in ("source", "connector") for name in merged.named(kind)}
+    known = [*named, *named.values(), *SUBJECTS]
+    for alert, table in _tables(merged, "alert"):
+        for number, entry in _texts(table.get("only")):
+            if entry not in known and not re.fullmatch(r"(journal of )?worker \d+", entry):
+                reason = f'there is no source or connector "{entry}"; there is also {", ".join(SUBJECTS)}'
+                yield merged.mistake(("alert", alert, "only", number), reason, closest(entry, known))
 
 
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:

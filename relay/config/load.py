@@ -35,7 +35,7 @@ from relay.config.translate import translate, validated
 from relay.guests import contained, kind_of
 
 NAME: Final = "[a-z][a-z0-9_-]*"
-"""What sources, connectors and filters may be called."""
+"""What sources, connectors, filters and alerts may be called."""
 TABLES: Final = (*OWN_TABLES, *KINDS)
 
 S = TypeVar("S", bound=Settings)
@@ -49,7 +49,7 @@ class Loaded:
     config: Config
     warnings: tuple[Mistake, ...]
     disabled: tuple[str, ...]
-    """The sources and connectors that are switched off, such as "connector.heap"."""
+    """The sources, connectors and alerts that are switched off, such as "connector.heap"."""
     tables: Mapping[KeyPath, Settings]
     """The settings of every table, those that are switched off too, by ("journal",) or ("connector", "heap")."""
     merged: Merged
@@ -86,6 +86,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     check.warnings.extend(crosscheck.unknown_keys(connectors, named["filter"], registry.made, merged))
     check.warnings.extend(crosscheck.files_of_several(traits, merged))
     check.warnings.extend(crosscheck.large_batches(connectors, merged))
+    check.mistakes.extend(crosscheck.unknown_subjects(merged))
     check.mistakes.extend(crosscheck.cuts_of_ordered(connectors, traits, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
@@ -115,6 +116,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
+        alerts={name: alert for name, alert in named["alert"].items() if alert.settings.enabled},
         stale_plugins=check.new_code(named),
         texts=[Text(document.name, document.base, document.text) for document in reading.documents],
     )
@@ -122,6 +124,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
     disabled = [f"source.{name}" for name in sources if name not in config.sources]
     disabled += [f"connector.{name}" for name in connectors if name not in config.connectors]
+    disabled += [f"alert.{name}" for name in named["alert"] if name not in config.alerts]
     every: dict[KeyPath, Settings] = {(name,): getattr(config, name) for name in OWN_TABLES}
     every |= {(kind, name): table.settings for kind, tables in named.items() for name, table in tables.items()}
     return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled), every, merged)

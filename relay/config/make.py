@@ -1,11 +1,11 @@
-"""Makes the sources, connectors and filters that a configuration names, before anything else is changed for them."""
+"""Makes the plugins that a configuration names, before anything else is changed for them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from relay.api import Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
+from relay.api import Alert, AlertSettings, Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
 from relay.config.contract import check_made
 from relay.config.merge import leaves
 from relay.config.mistake import Mistake
@@ -69,6 +69,14 @@ def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: 
     return {name: made for name, made in found.items() if made is not None}
 
 
+def make_alerts(config: Config, names: Iterable[str]) -> dict[str, Alert]:
+    """The alerts of these names, made anew. Raises NotMade."""
+    making = _Making()
+    found = {name: making.alert(config.alerts[name]) for name in names}
+    making.end()
+    return {name: alert for name, alert in found.items() if alert is not None}
+
+
 def find_unmade(config: Config, folder: Path) -> Unmade:
     """Try to make everything that a configuration names, but for what has secrets that cannot be read here."""
     making, untried = _Making(), []
@@ -87,6 +95,11 @@ def find_unmade(config: Config, folder: Path) -> Unmade:
         for step, table in filters.items() if unread else ():
             if f"filter.{step}" not in unread:
                 making.filter(table, folder)
+    for name, alert in config.alerts.items():
+        if _is_whole(alert):
+            making.alert(alert)
+        else:
+            untried.append(f"alert.{name}")
     return Unmade(making.failures, [*dict.fromkeys(untried)])
 
 
@@ -113,6 +126,9 @@ class _Making:
 
     def source(self, table: Configured[Source, SourceSettings]) -> Source | None:
         return self._made("source", table, lambda: table.plugin(table.name, table.settings), lambda source: source)
+
+    def alert(self, table: Configured[Alert, AlertSettings]) -> Alert | None:
+        return self._made("alert", table, lambda: table.plugin(table.name, table.settings), lambda alert: alert)
 
     def filter(self, table: Configured[Filter, FilterSettings], folder: Path) -> Filter | None:
         def ready(step: Filter) -> Filter:

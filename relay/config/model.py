@@ -8,6 +8,8 @@ from typing import Final, Generic, Literal, TypeVar, get_type_hints
 from pydantic import Field
 
 from relay.api import (
+    Alert,
+    AlertSettings,
     BearerToken,
     ByteSize,
     Connector,
@@ -99,6 +101,8 @@ class ErasureSettings(Settings):
 class RuntimeSettings(Settings):
     """[runtime]: start, reload, stop."""
 
+    name: str = Field("relay", min_length=1, max_length=100)
+    """What alerts call this relay."""
     workers: int = Field(1, ge=1, le=64)
     """Processes that share the work, each with a journal of its own."""
     drain: Duration = 10.0
@@ -155,7 +159,7 @@ class Configured(Generic[P, S]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A whole, valid configuration. Sources and connectors with `enabled = false` are not in it."""
+    """A whole, valid configuration. Sources, connectors and alerts with `enabled = false` are not in it."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
@@ -168,6 +172,7 @@ class Config:
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
+    alerts: Mapping[str, Configured[Alert, AlertSettings]] = field(default_factory=dict)
     stale_plugins: Sequence[str] = ()
     """Those whose files are not any more what this process has loaded, and why these cannot be used, if so."""
     texts: Sequence[Text] = field(default=(), compare=False, repr=False)

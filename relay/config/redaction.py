@@ -21,8 +21,10 @@ TOKEN: Final = 8
 lines of the log that are about no plugin."""
 SECRETS: Final = 1000
 """Secrets that the log knows, at most: the latest. Each reload may bring others."""
-PLAIN: Final = frozenset({"timestamp", "level", "source", "connector", "filter", "call", "listener"})
+PLAIN: Final = frozenset({"timestamp", "level", "source", "connector", "filter", "alert", "call", "listener"})
 """Values of a line that relay alone writes."""
+KINDS: Final = ("source", "connector", "filter", "alert")
+"""Of plugins, as lines name them."""
 _URL: Final = re.compile(r"\w[\w+.-]*://(?:([^/?#\s]*)@)?[^/?#\s]*(\S*)")
 
 
@@ -74,7 +76,7 @@ class LogRedaction:
 
     def clean(self, line: MutableMapping[str, Any]) -> None:
         """Hide what is secret in the values of a line, and cut them at TRACE_CHARS."""
-        cleans = [self._redaction(kind, line[kind]).clean for kind in ("source", "connector", "filter") if kind in line]
+        cleans = [self._redaction(kind, line[kind]).clean for kind in KINDS if kind in line]
         if self._any is not None:
             cleans.append(self._clean_any)
         for key, value in line.items():

@@ -1,4 +1,4 @@
-"""What plugins provide: connector, source and filter types, and commands. One broken plugin stops nothing.
+"""What plugins provide: connector, source, filter and alert types, and commands. One broken plugin stops nothing.
 
 Of several that provide the same, the first one found counts (`candidates` says the order); the others are left out, and
 whoever uses it is told. relay's own commands count before all.
@@ -19,7 +19,18 @@ from typing import Any, Final, cast
 import click
 import pluggy
 
-from relay.api import Connector, ConnectorSettings, Filter, FilterSettings, Plugin, Settings, Source, SourceSettings
+from relay.api import (
+    Alert,
+    AlertSettings,
+    Connector,
+    ConnectorSettings,
+    Filter,
+    FilterSettings,
+    Plugin,
+    Settings,
+    Source,
+    SourceSettings,
+)
 from relay.api import hooks as hookspecs
 from relay.config.contract import check_class
 from relay.config.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
@@ -30,6 +41,7 @@ KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
     "connector": (Connector, ConnectorSettings),
     "filter": (Filter, FilterSettings),
+    "alert": (Alert, AlertSettings),
 }
 """The kinds of plugin classes, each with its base and the base of its settings."""
 
@@ -142,7 +154,7 @@ class Registry:
         return self._code.get((kind, str(type))) == plugin
 
     def types(self, kind: str) -> dict[str, type[Plugin]]:
-        """All classes of a kind (`source`, `connector`, `filter`) by their type name."""
+        """All classes of a kind (`source`, `connector`, `filter`, `alert`) by their type name."""
         return {name: cast("type[Plugin]", thing) for (of, name), (thing, _) in self._provided.items() if of == kind}
 
     def connector(self, name: str) -> type[Connector] | None:
@@ -311,4 +323,4 @@ def _key(thing: Any) -> tuple[str, str]:
         if isinstance(thing, type) and issubclass(thing, base) and thing.type:
             check_class(thing, base, settings)
             return kind, thing.type
-    raise TypeError(f"{thing!r} is no connector, source or filter class with a type name, and no command")
+    raise TypeError(f"{thing!r} is no connector, source, filter or alert class with a type name, and no command")

@@ -21,7 +21,7 @@ VARIANTS: Final = 10
 MESSAGES: Final = 10_000
 """Different ones that are remembered: plugins may put whatever they like into theirs."""
 ANY_OTHER: Final = object()
-KEYS: Final = ("event", "listener", "source", "connector", "filter", "call", "worker", "status")
+KEYS: Final = ("event", "listener", "source", "connector", "filter", "alert", "call", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
 STANDARD_ERROR: Final = 2
 

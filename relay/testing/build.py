@@ -1,4 +1,4 @@
-"""Events and batches as a lane would hand them over."""
+"""Events and batches as a lane would hand them over, and messages of alerts."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import orjson
 
-from relay.api import Batch, Block, Event, Kind
+from relay.api import Alarm, Batch, Block, Event, Kind, Message
 
 
 def make_event(
@@ -35,3 +35,11 @@ def _type(body: bytes) -> str:
     if not isinstance(event, dict) or "event_type" not in event:
         raise ValueError(f'expected an object with "event_type", got {body[:80]!r}')
     return str(event["event_type"])
+
+
+def make_message(*alarms: Alarm, test: bool = False) -> Message:
+    """Make a message of now; without alarms it tells of a connector `heap` that fails."""
+    now = time.time()
+    said = "heap: failing since 12:00 UTC: HTTP 503; 12 pending; tried again in 4s; the destination has to recover"
+    usual = Alarm(kind="failing", subject="connector heap", state="began", sentence=said, since=now - 300)
+    return Message(id=uuid4().hex, at=now, relay="relay", host="host-1", alarms=alarms or (usual,), test=test)

@@ -1,0 +1,63 @@
+"""The alert type `command`: a program gets the message."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import suppress
+from typing import Final
+
+from pydantic import Field
+
+from relay.api import Alert, AlertSettings, Message, Retry
+
+PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ")
+"""Of the environment. The rest may hold secrets."""
+SAID_BYTES: Final = 500
+"""Of what it writes to standard error, the last ones."""
+
+
+class Command(Alert, type="command"):
+    """Runs a program with the message as JSON on its standard input, without a shell.
+
+    It ends with 0 if the message is told. What is left of it after `timeout` is killed."""
+
+    class Settings(AlertSettings):
+        """What to run."""
+
+        command: tuple[str, ...] = Field(min_length=1)
+        """The program, a path or a name in $PATH, and its arguments."""
+
+    settings: Settings
+
+    async def send(self, message: Message) -> None:
+        """Run it."""
+        process = await asyncio.create_subprocess_exec(
+            *self.settings.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            start_new_session=True,
+        )
+        try:
+            said = await _told(process, json.dumps(message.data).encode())
+            code = await process.wait()
+        finally:
+            with suppress(ProcessLookupError):  # what it has started ends with it
+                os.killpg(process.pid, signal.SIGKILL)
+        if code:
+            raise Retry(f"{self.settings.command[0]} ended with {code}: {said or 'and said nothing'}")
+
+
+async def _told(process: asyncio.subprocess.Process, data: bytes) -> str:
+    """Hand it the message; return the last line that it writes to standard error."""
+    if process.stdin is None or process.stderr is None:
+        raise RuntimeError("it was started with both")
+    process.stdin.write(data)  # a program need not read it
+    process.stdin.close()
+    said = b""
+    while piece := await process.stderr.read(65536):
+        said = (said + piece)[-SAID_BYTES:]
+    lines = said.decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,98 @@
+"""The alert type `email`: messages by SMTP."""
+
+import ssl
+from collections.abc import Iterator
+from email.message import EmailMessage
+from email.utils import formatdate
+from importlib.util import find_spec
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from relay.api import Alert, AlertSettings, Contradiction, Message, Retry, Secret, Unauthorized
+
+PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
+LACKING: Final = "takes aiosmtplib, which is not installed: /opt/relay/bin/pip install aiosmtplib"
+
+
+def _address(text: str) -> str:
+    if text.count("@") != 1 or not text.isprintable() or " " in text or text[0] == "@" or text[-1] == "@":
+        raise ValueError("expected an address such as ops@example.com")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Email(Alert, type="email"):
+    """Sends a message by e-mail."""
+
+    class Settings(AlertSettings):
+        """The server, and who writes to whom."""
+
+        host: str = Field(min_length=1)
+        port: int | None = Field(default=None, ge=1, le=65535)
+        """Left out: 587 with `starttls`, 465 with `tls`, 25 with `none`."""
+        tls: Literal["starttls", "tls", "none"] = "starttls"
+        """When the connection is encrypted: after the greeting, from the start, or never."""
+        user: str = ""
+        """To log in with; without it nobody logs in."""
+        password: Secret | None = None
+        sender: Address
+        to: tuple[Address, ...] = Field(min_length=1, max_length=100)
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """A login has both, and is encrypted."""
+            if bool(self.user) != bool(self.password):
+                yield "user password", "user and password belong together: set both, or leave both out"
+            elif self.user and self.tls == "none":
+                yield "tls user", 'tls = "none" would send the password for everybody to read: use starttls or tls'
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        if find_spec("aiosmtplib") is None:
+            raise ModuleNotFoundError(LACKING)
+
+    async def send(self, message: Message) -> None:
+        """Hand it to the server, for all who are to get it."""
+        import aiosmtplib  # late, and only where it is used
+
+        it = self.settings
+        context = None if it.tls == "none" else await self.run_blocking(ssl.create_default_context)
+        server = aiosmtplib.SMTP(
+            hostname=it.host,
+            port=it.port or PORTS[it.tls],
+            use_tls=it.tls == "tls",
+            start_tls=it.tls == "starttls",
+            tls_context=context,
+            timeout=it.timeout,
+        )
+        try:
+            async with server:
+                if it.password:
+                    await server.login(it.user, it.password.reveal())
+                await server.send_message(self.letter(message), sender=it.sender, recipients=[*it.to])
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise Unauthorized(f"{it.host} refuses the login: {error.code} {error.message}") from None
+        except aiosmtplib.SMTPException as error:
+            raise Retry(f"{it.host}: {_said(error)}") from None
+
+    def letter(self, message: Message) -> EmailMessage:
+        """The e-mail. Its Message-ID is the message's id, so that mail programs know one that comes twice."""
+        letter = EmailMessage()
+        letter["From"] = self.settings.sender
+        letter["To"] = ", ".join(self.settings.to)
+        letter["Subject"] = " ".join(message.title.split())
+        letter["Date"] = formatdate(message.at)
+        letter["Message-ID"] = f"<{message.id}@{self.settings.sender.rpartition('@')[2]}>"
+        letter["Auto-Submitted"] = "auto-generated"
+        letter.set_content(message.text)
+        return letter
+
+
+def _said(error: Exception) -> str:
+    """What the server said, or what went wrong."""
+    cause = f" {error.__cause__}" if error.__cause__ else ""
+    return " ".join(f"{error}{cause}".split()) or type(error).__name__

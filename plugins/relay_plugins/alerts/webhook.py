@@ -1,0 +1,43 @@
+"""The alert type `webhook`: messages as JSON."""
+
+import json
+from collections.abc import Iterator
+
+from relay.api import Alert, AlertSettings, BearerToken, Contradiction, Message, Secret, signed_headers, signing_key
+from relay_plugins.alerts.url import SecretUrl, plain, problem_of
+
+
+class Webhook(Alert, type="webhook"):
+    """Posts a message as JSON. The `Idempotency-Key` is the message's id."""
+
+    class Settings(AlertSettings):
+        """Where to send it, and how to prove that it comes from here."""
+
+        url: SecretUrl
+        """A string or, if it is secret, a reference."""
+        token: BearerToken | None = None
+        """Sent as `Authorization: Bearer ...`."""
+        signing_secret: Secret | None = None
+        """Adds the headers of Standard Webhooks; `whsec_` and base64."""
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Secrets that are none."""
+            if problem := problem_of(self.url):
+                yield "url", problem
+            if self.signing_secret and not self.signing_secret.problem:
+                try:
+                    signing_key(self.signing_secret)
+                except ValueError as error:
+                    yield "signing_secret", str(error)
+
+    settings: Settings
+
+    async def send(self, message: Message) -> None:
+        """Post it."""
+        body = json.dumps(message.data).encode()
+        headers = {"content-type": "application/json", "idempotency-key": message.id}
+        if self.settings.token:
+            headers["authorization"] = f"Bearer {self.settings.token.reveal()}"
+        if self.settings.signing_secret:
+            headers |= signed_headers(signing_key(self.settings.signing_secret), message.id, body)
+        await self.post(plain(self.settings.url), body, headers)

@@ -1,0 +1,223 @@
+"""The base of every alert: hands a message about what is wrong to people who are not looking at relay."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, TypeVarTuple
+
+from pydantic import Field
+
+from relay.api.blocking import Threads
+from relay.api.outcome import Answered
+from relay.api.plugin import Plugin
+from relay.api.settings import Duration, Settings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+State = Literal["began", "lasts", "flaps", "over"]
+SUBJECTS: Final = 5
+"""Of a message, named in its title."""
+TEXT_CHARS: Final = 20_000
+"""Of a message's text, at most."""
+CONNECTIONS: Final = 1
+"""Messages are sent one by one."""
+
+
+class AlertSettings(Settings):
+    """Settings of every alert; an alert type adds its own."""
+
+    type: str
+    enabled: bool = True
+    on: tuple[str, ...] = Field(default=(), min_length=1)
+    """Kinds of conditions that are told; left out: all but `paused`, which an admin has asked for."""
+    only: tuple[str, ...] = Field(default=(), min_length=1)
+    """What it is about: names of connectors and sources, or `journal`, `worker 1`; left out: everything."""
+    after: Duration = Field(default=300.0, ge=0)
+    """How long something must be wrong before it is told, and well again before that is told."""
+    again: Duration = Field(default=86400.0, ge=0)
+    """How often it is told once more while it lasts; 0: never."""
+    resolved: bool = True
+    """Whether it is told that something is over."""
+    timeout: Duration = Field(default=30.0, gt=0, le=3600)
+    """After so long a message that is not sent counts as failed and is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One thing of which a message tells."""
+
+    kind: str
+    """What is wrong, as in the setting `on`."""
+    subject: str
+    """Whose it is: "connector heap", "source braze", "journal", "worker 1", "relay"."""
+    state: State
+    """It `began`, `lasts` and is told again, `flaps` (comes and goes), or is `over`."""
+    sentence: str
+    """One line for people: how it is, what waits, what to do. As `/health` says it."""
+    since: float
+    """Unix seconds."""
+    changed: str = ""
+    """What is other than in the last message about it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is known besides, as JSON: numbers, `last_error`, `event` (type and id), `deadline`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What an alert sends: all that is to be told at a time."""
+
+    id: str
+    """The same whenever it is sent again."""
+    at: float
+    """When it was made, in Unix seconds."""
+    relay: str
+    """The setting `runtime.name`."""
+    host: str
+    alarms: tuple[Alarm, ...]
+    left_out: int = 0
+    """Further alarms that there was no room for."""
+    test: bool = False
+    """Somebody has asked for it: nothing need be wrong."""
+
+    @property
+    def title(self) -> str:
+        """One line, such as for the subject of an e-mail."""
+        prefix = "[test] " if self.test else ""
+        return f"{prefix}{self.relay} on {self.host}: {self._what()}"
+
+    def _what(self) -> str:
+        if not self.alarms:
+            return "alerts arrive here"
+        if len(self.alarms) == 1 and not self.left_out:
+            return _headline(self.alarms[0])
+        over = all(one.state == "over" for one in self.alarms)
+        number = len(self.alarms) + self.left_out
+        named = [one.subject for one in self.alarms[:SUBJECTS]]
+        more = number - len(named)
+        subjects = ", ".join([*dict.fromkeys(named), *([f"{more} more"] if more else [])])
+        return f"{number} {'are over' if over else 'alarms'}: {subjects}"
+
+    @property
+    def text(self) -> str:
+        """All of it for people, in lines: the title, then a paragraph for each alarm."""
+        return self.brief(TEXT_CHARS)
+
+    def brief(self, most: int) -> str:
+        """The text in so many characters at most: the title and as many whole paragraphs as there is room for."""
+        parts, rest = [self.title], [*map(_paragraph, self.alarms)]
+        while rest and len("\n\n".join([*parts, rest[0], _left(len(rest) - 1 + self.left_out)])) <= most:
+            parts.append(rest.pop(0))
+        if left := _left(len(rest) + self.left_out):
+            parts.append(left)
+        return "\n\n".join(parts)[:most]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All of it for programs, as plain JSON."""
+        fields = {name: getattr(self, name) for name in ("id", "at", "relay", "host", "test", "title", "text")}
+        alarms = [{name: getattr(one, name) for name in Alarm.__slots__} for one in self.alarms]
+        return fields | {"alarms": alarms, "left_out": self.left_out}
+
+
+def _left(number: int) -> str:
+    return f"and {number} more: relay alerts show" if number else ""
+
+
+def _headline(one: Alarm) -> str:
+    how = {"began": one.kind, "lasts": f"still {one.kind}", "flaps": f"{one.kind}, comes and goes"}
+    return f"{one.subject}: {how.get(one.state, f'no longer {one.kind}')}"
+
+
+def _paragraph(one: Alarm) -> str:
+    """One alarm for people, in lines."""
+    lines = [f"{_headline(one)}, since {_moment(one.since)}", one.sentence, one.changed, *_facts(one.facts)]
+    return "\n".join(line for line in lines if line)
+
+
+def _facts(facts: Mapping[str, Any]) -> list[str]:
+    """What the sentence does not say."""
+    lines = []
+    if error := facts.get("last_error"):
+        lines.append(f"last error: {error.get('reason')}" + (f" at {_moment(error['at'])}" if "at" in error else ""))
+    if event := facts.get("event"):
+        lines.append(f"one of the events: {event.get('type')} {event.get('id')}")
+    if full := facts.get("full_at"):
+        lines.append(f"the journal is full at {_moment(full)} if it goes on like this")
+    if deadline := facts.get("deadline"):
+        lines.append(
+            f"its sender stops for good at {_moment(deadline)}: Braze disables a Current after 5 days of errors"
+        )
+    return lines
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M UTC}"
+
+
+class Alert(Plugin):
+    """A named way to tell people. Subclass it with a type name and write `send`."""
+
+    Settings: ClassVar[type[Settings]] = AlertSettings
+    _noun: ClassVar[str] = "alert"
+
+    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
+        super().__init_subclass__(type=type, **options)
+        if type and (cls.send is Alert.send or not iscoroutinefunction(cls.send)):
+            raise TypeError(f"alert type {type}: {cls.__name__} needs a method `async def send(self, message)`")
+
+    def __init__(self, name: str, settings: AlertSettings) -> None:
+        self.name = name
+        self.settings: Any = settings
+
+    @cached_property
+    def http(self) -> "aiohttp.ClientSession":
+        """An HTTP session of the alert's own: no cookies, no environment proxies."""
+        from relay.api.http import make_session
+
+        return make_session(CONNECTIONS, self.settings.timeout, self.run_blocking)
+
+    @cached_property
+    def _threads(self) -> Threads:
+        return Threads(f"alert {self.name}", 1)
+
+    async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do work that blocks, such as a call of a library that knows no asyncio, in a thread of the alert's own."""
+        return await self._threads.run(work, *arguments)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answered:
+        """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else.
+
+        Reasons name the host and never the URL's path or query. Redirects are not followed."""
+        from relay.api.http import Limits, send
+
+        return await send(self.http, "POST", url, body, headers, {}, Limits())
+
+    async def send(self, message: Message) -> None:
+        """Send a message. It may take `timeout`, and may be cancelled at any await.
+
+        Whatever is raised has it tried again, ever later and for a day; `Retry(after=...)` says when at the earliest.
+        Of a message that comes twice the `id` is the same."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of everything; called after the last message."""
+
+    async def release(self) -> None:
+        """Close the alert, its HTTP session and its thread. relay calls this; an alert overrides `close`."""
+        threads: Threads | None = vars(self).pop("_threads", None)
+        try:
+            if threads is not None and threads.hang:
+                self.log.error("alert is not closed: its thread hangs")
+            else:
+                await self.close()
+        finally:
+            if (session := vars(self).pop("http", None)) is not None:
+                await session.close()
+            if threads is not None:
+                threads.close()
