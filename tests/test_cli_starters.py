@@ -130,6 +130,22 @@ def test_a_new_filter_passes_its_test_and_can_be_configured(tmp_path: Path) -> N
     assert run("new", "filter", "redact", tmp_path).exit_code == 2
 
 
+def test_a_new_alert_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
+    assert run("new", "alert", "team_pager", tmp_path / "plugins").exit_code == 0
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
+    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "pager.toml").write_text(
+        '[alert.team_pager]\ntype = "team_pager"\nurl = "https://host.example/"\nkey = { env = "PATH" }\n'
+    )
+    answer = run("check", conf, "--plugins", tmp_path / "plugins")
+    assert answer.exit_code == 0, answer.output
+    assert "1 alert" in answer.output
+    assert run("new", "alert", "slack", tmp_path).exit_code == 2
+
+
 def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_chat.py").write_text("mine")
     answer = run("new", "connector", "chat", tmp_path)

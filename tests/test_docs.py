@@ -20,7 +20,17 @@ import click
 import pytest
 from pydantic import TypeAdapter
 
-from relay.api import ConnectorSettings, Denied, FilterSettings, Request, Response, Secret, Settings, SourceSettings
+from relay.api import (
+    AlertSettings,
+    ConnectorSettings,
+    Denied,
+    FilterSettings,
+    Request,
+    Response,
+    Secret,
+    Settings,
+    SourceSettings,
+)
 from relay.cli.check import BAD_CONFIGURATION
 from relay.cli.main import COMMANDS, relay
 from relay.config import (
@@ -42,6 +52,8 @@ from relay.ingest.decoded import checked
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 REGISTRY = Registry.discover(())
+if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.plugins for provided in info.provides}:
+    pytest.exit("relay is not installed as pyproject.toml has it: make .venv/dev.done", 1)
 
 
 def own(kind: str, name: str, base: type[Settings]) -> tuple[type[Settings], set[str]]:
@@ -72,6 +84,11 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "filter type `redact`": own("filter", "redact", FilterSettings),
     "filter types `keep`, `drop`": own("filter", "keep", FilterSettings),
     "filter type `sample`": own("filter", "sample", FilterSettings),
+    "every alert": (AlertSettings, set()),
+    "alert type `webhook`": own("alert", "webhook", AlertSettings),
+    "alert type `slack`": own("alert", "slack", AlertSettings),
+    "alert type `email`": own("alert", "email", AlertSettings),
+    "alert type `command`": own("alert", "command", AlertSettings),
 }
 
 
@@ -252,6 +269,17 @@ def examples(section: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+PAGER_TEST = """
+from pager import Pager
+from relay.testing import Destination, make_message
+
+async def test_it_sends():
+    async with Destination() as destination:
+        await Pager("ops", Pager.Settings(type="pager", url=destination.url)).send(make_message())
+    assert b"heap: failing" in destination.requests[0].body
+"""
+
+
 def test_the_examples_run(tmp_path: Path) -> None:
     chat, outcomes, tests = examples("Writing a connector")
     names = "from relay.api import DELIVERED, Event, Outcome, Reject, Retry, Unauthorized\n"
@@ -266,6 +294,9 @@ def test_the_examples_run(tmp_path: Path) -> None:
     items, item_tests = examples("Writing a filter")
     (tmp_path / "items.py").write_text(items)
     (tmp_path / "test_items.py").write_text(item_tests)
+    (alert,) = examples("Writing an alert")
+    (tmp_path / "pager.py").write_text(alert)
+    (tmp_path / "test_pager.py").write_text(PAGER_TEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\npythonpath = .\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     result = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)

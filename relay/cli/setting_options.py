@@ -52,7 +52,7 @@ def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         parts = ", ".join(f"{inner} = ..." for inner in field.annotation.model_fields)
         about = f"{about} In TOML: {{ {parts} }}."
-    complete = complete_entry if name in ("events", "on") else None
+    complete = complete_entry if name == "events" else None
     return click.Option([flag, name], metavar="VALUE", multiple=True, help=about, shell_complete=complete)
 
 

@@ -23,6 +23,7 @@ from relay.config.redaction import Redaction
 from relay.config.registry import Registry
 from relay.config.traits import Traits, traits_of
 from relay.guests import contained, text_of
+from relay.kinds import CONDITIONS
 
 SUBJECTS: Final = ("source", "connector", "journal", "worker", "erasures", "clock", "relay")
 """What alerts can be about, beside names."""
@@ -279,6 +280,15 @@ def traits_by_name(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, 
             with suppress(Exception), contained(until_ctrl_c=True):  # whatever a plugin does
                 found[name] = traits_of(connector.plugin(name, connector.settings, folder=Path()))
     return found
+
+
+def unknown_kinds(merged: Merged) -> Iterator[Mistake]:
+    """Find what alerts are to tell that is no kind of condition."""
+    for alert, table in _tables(merged, "alert"):
+        for number, entry in _texts(table.get("on")):
+            if entry not in CONDITIONS:
+                reason = f'there is no kind "{entry}"; there are: {", ".join(CONDITIONS)}'
+                yield merged.mistake(("alert", alert, "on", number), reason, closest(entry, CONDITIONS))
 
 
 def unknown_subjects(merged: Merged) -> Iterator[Mistake]:

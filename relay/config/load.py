@@ -86,7 +86,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     check.warnings.extend(crosscheck.unknown_keys(connectors, named["filter"], registry.made, merged))
     check.warnings.extend(crosscheck.files_of_several(traits, merged))
     check.warnings.extend(crosscheck.large_batches(connectors, merged))
-    check.mistakes.extend(crosscheck.unknown_subjects(merged))
+    check.mistakes.extend(crosscheck.unknown_kinds(merged))
     check.mistakes.extend(crosscheck.cuts_of_ordered(connectors, traits, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
@@ -267,6 +267,7 @@ class _Check:
     def lacks(self, sources: Tables, connectors: Tables, filters: Tables) -> None:
         """Report what is wrong unless there is more."""
         self.mistakes.extend(self._unless_wrong(crosscheck.missing_filters(self.merged)))
+        self.mistakes.extend(self._unless_wrong(crosscheck.unknown_subjects(self.merged)))
         self.warnings.extend(crosscheck.unused_filters(self.merged))
         self.warnings.extend(crosscheck.useless_events(connectors, filters, self.merged))
         self.warnings.extend(crosscheck.untaken_events(sources, connectors, self.merged))

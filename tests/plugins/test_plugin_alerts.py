@@ -27,7 +27,12 @@ from relay_plugins.alerts.slack import MOST, body_of
 ERROR = {"at": 1_800_000_000.0, "reason": "HTTP 503: <!channel> busy", "status": 503}
 FACTS = {"last_error": ERROR, "event": {"type": "users.messages.email.Open", "id": "e-1"}, "pending": 12}
 HEAP = Alarm(
-    kind="failing", subject="connector heap", state="began", sentence="heap: failing", since=1_800_000_000.0, facts=FACTS
+    kind="failing",
+    subject="connector heap",
+    state="began",
+    sentence="heap: failing",
+    since=1_800_000_000.0,
+    facts=FACTS,
 )
 BRAZE = Alarm(
     kind="source_refusing",
@@ -304,9 +309,7 @@ async def test_what_a_program_says_of_its_failure_is_told(command: Callable[...,
         await sent(Command("ops", Command.Settings(type="command", command=("/no/such/program",))))
 
 
-async def test_a_program_that_is_cut_off_leaves_nothing_behind(
-    command: Callable[..., Command], tmp_path: Path
-) -> None:
+async def test_a_program_that_is_cut_off_leaves_nothing_behind(command: Callable[..., Command], tmp_path: Path) -> None:
     code = """
 import os, pathlib, sys, time
 if os.fork():
