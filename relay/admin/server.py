@@ -22,7 +22,7 @@ from relay.admin.parking import Parking
 from relay.admin.reading import Reading
 from relay.admin.status import ListenerStatus
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
-from relay.listen import Acceptor, AppRunner, Limits, Server
+from relay.listen import Acceptor, AppRunner, Limits, Server, at
 from relay.socket_path import address_of
 from relay.threads import ADMIN
 
@@ -55,7 +55,7 @@ class Admin:
         """Where it listens, as "admin" and as "metrics"."""
 
     async def start(self) -> None:
-        """Bind all of them. Raises OSError."""
+        """Bind all of them. Raises OSError, ListenError for an address that cannot be had."""
         others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
         everything = [*self._api.routes(), *chain(*others)]
         local = await self._server("admin", everything, [problems], Limits())
@@ -63,9 +63,9 @@ class Admin:
         self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]
         remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
-        admin = [f"unix:{self._sockets[1]}", *self._listen(_at(self._settings.listen), remote)]
+        admin = [f"unix:{self._sockets[1]}", *self._listen(_at("admin.listen", self._settings.listen), remote)]
         scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
-        self.addresses = {"admin": admin, "metrics": self._listen(_at(self._metrics.listen), scraped)}
+        self.addresses = {"admin": admin, "metrics": self._listen(_at("metrics.listen", self._metrics.listen), scraped)}
 
     async def keep_socket(self) -> None:
         """Make the unix socket anew whenever somebody has removed it, until cancelled."""
@@ -122,16 +122,21 @@ class Admin:
             path.unlink(missing_ok=True)
 
 
-def _at(addresses: Sequence[Address]) -> Iterator[socket.socket]:
-    """What listens at these addresses. Raises OSError."""
+def _at(key: str, addresses: Sequence[Address]) -> Iterator[socket.socket]:
+    """What listens at the addresses of a setting. Raises ListenError."""
     for address in addresses:
-        if isinstance(address, UnixAddress):
-            if address.path.is_socket():
-                address.path.unlink()
-            yield _bound_at(address.path)
-            continue
-        for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
-            yield socket.create_server(where, family=family, dualstack_ipv6=takes_ipv4(address, addresses))
+        with at(key, address):
+            yield from _listening(address, addresses)
+
+
+def _listening(address: Address, addresses: Sequence[Address]) -> Iterator[socket.socket]:
+    if isinstance(address, UnixAddress):
+        if address.path.is_socket():
+            address.path.unlink()
+        yield _bound_at(address.path)
+        return
+    for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
+        yield socket.create_server(where, family=family, dualstack_ipv6=takes_ipv4(address, addresses))
 
 
 def guard(tokens: Sequence[str]) -> object:

@@ -192,6 +192,8 @@ def _http_url(value: object) -> str:
     written = str(value)
     if not written.isprintable():
         raise ValueError("a URL has no line breaks or control characters")
+    if written != written.strip() or " " in url.host:
+        raise ValueError("a URL has no blank at its ends or in its host: take it out")
     target = re.sub(r"^[^:]+://[^/?#]*", "", written).partition("#")[0]
     return str(url.origin()) + re.sub(r"[^!-~]+", lambda found: quote(found[0]), target)
 

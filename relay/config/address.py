@@ -14,6 +14,8 @@ from relay.socket_path import LONGEST
 
 EXPECTED: Final = 'expected an address such as "127.0.0.1:8080", "[::1]:8080" or "unix:/run/relay/ingest.sock"'
 
+LAST_PORT: Final = 65535
+
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
@@ -74,9 +76,11 @@ def parse_address(value: object) -> Address:
                 f"a unix socket's path has {LONGEST} bytes at most, this one has {size}: take a shorter one"
             )
         return UnixAddress(Path(text.removeprefix("unix:")))
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
-    if match is None or int(match[3]) > 65535:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,9})", text)
+    if match is None:
         raise ValueError(f"{EXPECTED}, got {value!r}")
+    if int(match[3]) > LAST_PORT:
+        raise ValueError(f"{value!r} has a port that does not exist: {LAST_PORT} is the last one")
     return TcpAddress(match[1] or match[2], int(match[3]))
 
 

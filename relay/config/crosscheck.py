@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from relay.api import Secret, Source
+from relay.api import HttpUrl, Secret, Source
 from relay.api.settings import pairs_of_texts, write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
 from relay.config.locate import KeyPath
-from relay.config.merge import Merged, is_reference, leaves
+from relay.config.merge import Merged, is_off, is_reference, leaves
 from relay.config.mistake import Mistake, closest
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.private import plain_secret
@@ -29,13 +29,8 @@ SUBJECTS: Final = ("source", "connector", "journal", "worker", "erasures", "cloc
 """What alerts can be about, beside names."""
 SUGGESTED: Final = 100
 """Who lists more types that are not known has types of their own, and did not mistype so many."""
-RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
-"""What the ingest listener itself answers."""
-
-
-def is_off(table: object) -> bool:
-    """Tell whether `enabled = false` switches a table off."""
-    return isinstance(table, dict) and table.get("enabled") is False
+URL_PART: Final = get_args(HttpUrl)[1]
+"""What a setting has that is a URL."""
 
 
 def missing_filters(merged: Merged) -> Iterator[Mistake]:
@@ -52,17 +47,6 @@ def unused_filters(merged: Merged) -> Iterator[Mistake]:
     for name in merged.named("filter"):
         if name not in used:
             yield merged.mistake(("filter", name), "no connector uses this filter")
-
-
-def path_clashes(merged: Merged) -> Iterator[Mistake]:
-    """Find sources on a path that another source or relay itself answers."""
-    taken = dict.fromkeys(RESERVED_PATHS, "relay itself")
-    for name, table in _tables(merged, "source"):
-        path = table.get("path")
-        if isinstance(path, str) and not is_off(table):
-            if path in taken:
-                yield merged.mistake(("source", name, "path"), f"{path} is taken already by {taken[path]}")
-            taken.setdefault(path, f"[source.{name}]")
 
 
 def open_source(source: Configured[Any, Any], merged: Merged) -> list[Mistake]:
@@ -88,7 +72,7 @@ def useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) 
 
 def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:
     """Find entries of `events` that match nothing known, nor what sources make; a warning: new types come monthly."""
-    for name, table in _tables(merged, "connector"):
+    for name, table in merged.tables("connector"):
         texts = [] if is_off(table) else _texts(table.get("events"))
         places = (("connector", name, "events", number) for number, _ in texts)
         found = unmatched([entry for _, entry in texts], made)
@@ -136,6 +120,41 @@ def untaken_events(
             if made in OPT_IN and not any(selection.wants(made) for selection in selections):
                 reason = f"no connector takes {made}, which it makes: name that in `events`, `*` leaves it out"
                 yield merged.mistake(("source", name), reason)
+
+
+def events_of_nobody(
+    sources: Mapping[str, Configured[Any, Any]],
+    connectors: Mapping[str, Configured[Any, Any]],
+    filters: Mapping[str, Configured[Any, Any]],
+    registry: Registry,
+    merged: Merged,
+) -> Iterator[Mistake]:
+    """Find connectors of a type that takes what no source brings: sources of Braze's own types bring those alone."""
+    enabled = [source.plugin for source in sources.values() if source.settings.enabled]
+    if not enabled or not all(plugin.catalogued or plugin.makes for plugin in enabled):
+        return
+    made = {event for plugin in enabled for event in plugin.makes}
+    for name, connector in connectors.items():
+        takes = set(connector.plugin.takes)
+        if not takes or not connector.settings.enabled or not takes.isdisjoint(made.union(TYPES)):
+            continue
+        if takes.isdisjoint(_made_by_filters(connector, filters)):
+            types = registry.types("source").items()
+            makers = [made_by for made_by, plugin in types if not takes.isdisjoint(getattr(plugin, "makes", ()))]
+            cure = f"add a source of the type {' or '.join(makers)}" if makers else "add a source of them"
+            reason = f"takes {' and '.join(sorted(takes))} alone, and no source brings that: {cure}"
+            yield merged.mistake(("connector", name), reason)
+
+
+def urls_with_blanks(kind: str, tables: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find URLs in which a blank has slipped: it is sent as %20."""
+    for name, table in tables.items():
+        for key, field in table.plugin.Settings.model_fields.items():
+            written = merged.named(kind)[name].get(key)
+            is_url = URL_PART in field.metadata or HttpUrl in get_args(field.annotation)
+            if is_url and isinstance(written, str) and re.search(r"\s", written):
+                reason = "holds a blank, which is sent as %20: take it out, or write %20 if it is meant"
+                yield merged.mistake((kind, name, key), reason)
 
 
 def _made_by_filters(connector: Configured[Any, Any], filters: Mapping[str, Configured[Any, Any]]) -> set[str]:
@@ -189,7 +208,8 @@ def large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: Merged
         events, window = connector.settings.batch.events, connector.settings.window
         if connector.settings.enabled and events > window:
             reason = (
-                f"{events:,} events are more than window = {window:,}: one batch goes at a time, and comes again whole"
+                f"{events:,} events are more than window = {window:,}: one batch goes at a time, and comes again whole;"
+                " raise window, or lower batch.events"
             )
             yield merged.mistake(_written(("connector", name), ("batch", "events"), ("window",), merged=merged), reason)
 
@@ -205,7 +225,7 @@ def rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:
         if kind == "command":
             yield Mistake(reason=f"relay {name}: the command {said}")
             continue
-        users = [user for user, table in _tables(merged, kind) if table.get("type") == name and not is_off(table)]
+        users = [user for user, table in merged.tables(kind) if table.get("type") == name and not is_off(table)]
         if users:
             yield merged.mistake((kind, users[0], "type"), f'the {kind} type "{name}" {said}')
 
@@ -221,8 +241,18 @@ def large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merge
     """Find a limit of bodies that the journal cannot keep to."""
     if ingest.max_body > (most := journal.max_size // 2):
         path = ("ingest", "max_body") if ("ingest", "max_body") in merged.origins else ("journal", "max_size")
-        reason = f"bodies beyond {write_size(most)}, half of journal.max_size, never fit into the journal: 413 for them"
-        yield merged.mistake(path, reason)
+        reason = (
+            f"bodies beyond {write_size(most)}, half of journal.max_size, never fit into the journal: 413 for them;"
+        )
+        yield merged.mistake(path, f"{reason} lower max_body, or raise max_size")
+
+
+def large_memory(journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
+    """Find a memory for recent events that is larger than the journal."""
+    path = ("journal", "memory")
+    if journal.memory > journal.max_size and path in merged.origins:
+        reason = f"memory ({write_size(journal.memory)}) is more than max_size ({write_size(journal.max_size)}), all"
+        yield merged.mistake(path, f"{reason} that the journal may hold: lower memory, or raise max_size")
 
 
 def one_worker_for_all(
@@ -251,24 +281,14 @@ def cuts_of_ordered(
                 yield merged.mistake(path, f"cannot be had {why}: a batch has the events that may go next")
 
 
-def files_of_several(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
-    """Find connectors that write to the file of another one, or to what is no file."""
-    writers: dict[str, str] = {}
+def parking_without_order(
+    connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], merged: Merged
+) -> Iterator[Mistake]:
+    """Find connectors that park what is behind a parked event, and keep no order that says what that is."""
     for name, known in traits.items():
-        if (path := known.writes) is not None:
-            if path.is_absolute() and _is_no_file(path):
-                yield merged.mistake(("connector", name, "path"), f"{path} is no regular file: it takes no events")
-            other = writers.setdefault(os.path.realpath(path), name)
-            if other != name:
-                reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"
-                yield merged.mistake(("connector", name, "path"), reason)
-
-
-def _is_no_file(path: Path) -> bool:
-    """Whether something else than a file is at this path, as far as one may look."""
-    with suppress(OSError):
-        return path.exists() and not path.is_file()
-    return False
+        if connectors[name].settings.after_parked == "park" and not known.keeps_order:
+            reason = 'does nothing without order_by: add order_by = "user.user_id", or leave after_parked out'
+            yield merged.mistake(("connector", name, "after_parked"), reason)
 
 
 def traits_by_name(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, Traits]:
@@ -284,7 +304,7 @@ def traits_by_name(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, 
 
 def unknown_kinds(merged: Merged) -> Iterator[Mistake]:
     """Find what alerts are to tell that is no kind of condition."""
-    for alert, table in _tables(merged, "alert"):
+    for alert, table in merged.tables("alert"):
         for number, entry in _texts(table.get("on")):
             if entry not in CONDITIONS:
                 reason = f'there is no kind "{entry}"; there are: {", ".join(CONDITIONS)}'
@@ -295,7 +315,7 @@ def unknown_subjects(merged: Merged) -> Iterator[Mistake]:
     """Find what alerts are to be about and is not there."""
     named = {f"{kind} {name}": name for kind in ("source", "connector") for name in merged.named(kind)}
     known = [*named, *named.values(), *SUBJECTS]
-    for alert, table in _tables(merged, "alert"):
+    for alert, table in merged.tables("alert"):
         for number, entry in _texts(table.get("only")):
             if entry not in known and not re.fullmatch(r"(journal of )?worker \d+", entry):
                 reason = f'there is no source or connector "{entry}"; there is also {", ".join(SUBJECTS)}'
@@ -347,12 +367,8 @@ def is_only_elsewhere(secret: Secret) -> bool:
     return secret.how == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ
 
 
-def _tables(merged: Merged, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, table) for name, table in merged.named(kind).items() if isinstance(table, dict)]
-
-
 def _used_filters(merged: Merged) -> Iterator[tuple[KeyPath, str]]:
-    for connector, table in _tables(merged, "connector"):
+    for connector, table in merged.tables("connector"):
         for number, name in _texts(table.get("filters")):
             yield ("connector", connector, "filters", number), name
 

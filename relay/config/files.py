@@ -9,7 +9,9 @@ import os
 import re
 import stat
 import tomllib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +21,14 @@ from relay.api.plain_file import NotPlain, read_plain
 from relay.config.locate import KeyPath, locate_keys
 from relay.config.mistake import Mistake, dotted
 from relay.config.private import excerpt, is_secret, without_secrets
+from relay.config.syntax import syntax_mistake
 
 CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))
 
 LEFTOVERS: Final = (".dpkg-", ".rpmnew", ".rpmsave")
 """What package managers leave beside a file that they did not dare to replace."""
+LOOKALIKES: Final = (".toml", ".tml", ".conf", ".cfg", ".ini", ".yaml", ".yml")
+"""How names end, in any case, of files that somebody may take for a part of the configuration."""
 MOST_BYTES: Final = 1 << 20
 """A larger file is refused: reading it would take longer than a start may take."""
 MOST_NESTED: Final = 32
@@ -107,6 +112,10 @@ def read(folders: Sequence[Path]) -> Reading:
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
                 _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
     reading.warnings.extend(_pointless_overrides(folders, {path.name for path in files}))
+    if not files and (deeper := _deeper(folders)):
+        reading.mistakes.append(deeper)
+    else:
+        reading.warnings.extend(_files_not_read(folders))
     return reading
 
 
@@ -173,15 +182,17 @@ def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
     """Read TOML, with a byte order mark or without."""
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError:
-        return Mistake(file=name, reason="is not UTF-8")
+    except UnicodeDecodeError as error:
+        coding = "UTF-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "not UTF-8"
+        number = content.count(b"\n", 0, error.start) + 1
+        return Mistake(file=name, line=number, reason=f"is {coding}: save it as UTF-8")
     if found := DEEP_KEY.search(text):
         return Mistake(file=name, line=_line_at(text, found.start()), reason="a key of more than 200 parts")
     too_deep = Mistake(file=name, reason=f"is nested more than {MOST_NESTED} levels deep")
     try:
         document = Document(name, base, text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        return _syntax_mistake(name, text, str(error))
+        return syntax_mistake(name, text, str(error))
     except RecursionError:
         return too_deep
     except ValueError:  # the parser leaves this one to Python
@@ -215,27 +226,38 @@ def _huge_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, str]]
             yield path, "is no integer of 64 bits"
 
 
-def _syntax_mistake(name: str, text: str, said: str) -> Mistake:
-    match = re.search(r"at line (\d+), column (\d+)", said)
-    if not match:  # the end of the file
-        return Mistake(file=name, line=len(text.splitlines()), reason=f"not TOML: {said}")
-    number, column = int(match[1]), int(match[2])
-    line = text.split("\n")[number - 1]
-    reason = f"not TOML: {said}" + _hint(line, column, said)
-    return Mistake(file=name, line=number, reason=reason, excerpt=excerpt(line, private=True))
-
-
-def _hint(line: str, column: int, said: str) -> str:
-    """What to do about a bare word, as in `type = http` or `timeout = 30s`; nothing if there is none."""
-    before, word = line[: column - 1], re.match(r"[^\s\"'=,#\[\]{}]*", line[column - 1 :])
-    if not word or not word[0] or not (said.startswith("Invalid value") or re.search(r"=\s*[\w.:+-]+$", before)):
-        return ""
-    return "; true and false are lower case" if word[0] in ("True", "False") else "; strings need quotes"
-
-
 def _pointless_overrides(folders: Sequence[Path], names: set[str]) -> Iterator[Mistake]:
     for folder in folders:
         for path in sorted(folder.glob("*.toml.d")):
             overridden = path.name.removesuffix(".d")
             if overridden not in names:
                 yield Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}")
+
+
+def _files_not_read(folders: Sequence[Path]) -> Iterator[Mistake]:
+    """Find what looks as if it were meant to be read."""
+    for folder in folders:
+        with suppress(OSError):  # that it cannot be read is told already
+            for path in sorted(folder.iterdir()):
+                name = path.name
+                if _counts(f"{name}.toml") and not name.endswith((".toml", ".toml.d")):
+                    if path.suffix.lower() in LOOKALIKES:
+                        yield Mistake(file=name, reason="is not read: name it .toml, in lower case")
+                    elif any(path.glob("*.toml")):
+                        yield Mistake(file=name, reason=f"is a folder whose files are not read: {_cure(name)}")
+
+
+def _cure(folder: str) -> str:
+    """Where files in this folder belong."""
+    if not folder.endswith(".d"):
+        return "put them beside it"
+    overridden = f"{folder.removesuffix('.d')}.toml"
+    return f"name it {overridden}.d if it overrides keys of {overridden}, else put them beside it"
+
+
+def _deeper(folders: Sequence[Path]) -> Mistake | None:
+    """Find that the folder above the one with the files was named."""
+    for folder in folders:
+        if any((folder / "conf.d").glob("*.toml")):
+            return Mistake(reason=f"there is no *.toml in {folder}: {folder / 'conf.d'} is probably meant")
+    return None

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
-from relay.config import crosscheck
+from relay.config import crosscheck, places
 from relay.config.address import TcpAddress
 from relay.config.files import Reading, Text, read, read_again
 from relay.config.locate import KeyPath
-from relay.config.merge import Merged
-from relay.config.mistake import ConfigError, Mistake, closest
+from relay.config.merge import Merged, is_off
+from relay.config.mistake import ConfigError, Mistake, closest, dotted
 from relay.config.model import (
     OWN_TABLES,
     AdminSettings,
@@ -84,18 +84,22 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     check.doubts(named, lacks=not reading.unread)
     traits = crosscheck.traits_by_name(connectors)
     check.warnings.extend(crosscheck.unknown_keys(connectors, named["filter"], registry.made, merged))
-    check.warnings.extend(crosscheck.files_of_several(traits, merged))
+    check.warnings.extend(places.files_of_several(traits, merged))
     check.warnings.extend(crosscheck.large_batches(connectors, merged))
     check.mistakes.extend(crosscheck.unknown_kinds(merged))
+    check.warnings.extend(crosscheck.parking_without_order(connectors, traits, merged))
     check.mistakes.extend(crosscheck.cuts_of_ordered(connectors, traits, merged))
     if reading.unread:  # what seems to be lacking may be in there
         more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
         check.warnings.append(Mistake(reason=more))
     else:
         check.lacks(sources, connectors, named["filter"])
+        found = crosscheck.events_of_nobody(sources, connectors, named["filter"], registry, merged)
+        check.warnings.extend(found)
         check.warnings.extend(crosscheck.kept_users(connectors, erasure, merged))
         check.warnings.extend(crosscheck.one_worker_for_all(connectors, traits, runtime.workers, merged))
     for kind, tables in named.items():
+        check.warnings.extend(crosscheck.urls_with_blanks(kind, tables, merged))
         check.secrets(kind, tables, required=secrets_required)
     admin = check.own_table("admin", AdminSettings)
     check.own_secrets(("admin",), admin, required=secrets_required)
@@ -104,6 +108,9 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     check.tls(ingest, required=secrets_required)
     journal = check.own_table("journal", JournalSettings)
     check.warnings.extend(crosscheck.large_bodies(ingest, journal, merged))
+    check.warnings.extend(crosscheck.large_memory(journal, merged))
+    metrics = check.own_table("metrics", MetricsSettings)
+    check.addresses(ingest, admin, metrics)
     config = Config(
         ingest=ingest,
         journal=journal,
@@ -111,13 +118,16 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
         erasure=erasure,
         runtime=runtime,
         admin=admin,
-        metrics=check.own_table("metrics", MetricsSettings),
+        metrics=metrics,
         log=check.own_table("log", LogSettings),
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
         alerts={name: alert for name, alert in named["alert"].items() if alert.settings.enabled},
         stale_plugins=check.new_code(named),
+        written={
+            dotted(key): merged.place(key) or "" for key in merged.origins if len(key) == 2 and key[0] in OWN_TABLES
+        },
         texts=[Text(document.name, document.base, document.text) for document in reading.documents],
     )
     if check.mistakes:
@@ -166,7 +176,12 @@ class _Check:
 
     def unknown_tables(self) -> None:
         for name in self.merged.table.keys() - set(TABLES):
-            self._wrong((name,), f"unknown table; known: {', '.join(TABLES)}", closest(name, TABLES))
+            if isinstance(self.merged.table[name], dict):
+                self._wrong((name,), f"unknown table; known: {', '.join(TABLES)}", closest(name, TABLES))
+            else:
+                owners = [f"[{table}]" for table, model in OWN_TABLES.items() if name in model.model_fields]
+                example = f"{' or '.join(owners) or '[connector.heap]'}"
+                self._wrong((name,), f"stands above the first table: put it below its table, such as {example}")
 
     def own_table(self, name: str, model: type[S]) -> S:
         """Check one of the daemon's tables; if it is wrong, the defaults stand in until `load` raises."""
@@ -258,7 +273,7 @@ class _Check:
 
     def between_tables(self) -> None:
         """Report what is wrong whatever else there is."""
-        self.mistakes.extend(self._unless_wrong(crosscheck.path_clashes(self.merged)))
+        self.mistakes.extend(self._unless_wrong(places.path_clashes(self.merged)))
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, self.registry.made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.rivalries(self.registry, self.merged))
@@ -278,7 +293,7 @@ class _Check:
         """Report unread secrets; in a table that is switched off they do no harm yet."""
         for name, table in self.merged.named(kind).items():
             read_from = tables[name].settings if name in tables else table
-            self._unread((kind, name), read_from, required=required, off=crosscheck.is_off(table))
+            self._unread((kind, name), read_from, required=required, off=is_off(table))
 
     def tls(self, ingest: IngestSettings, *, required: bool) -> None:
         """Report what of [ingest] tls cannot be read or served, and a certificate that ends soon."""
@@ -295,6 +310,13 @@ class _Check:
             return
         if reason:
             self.warnings.append(self.merged.mistake((*path, "certificate"), reason))
+
+    def addresses(self, ingest: IngestSettings, admin: AdminSettings, metrics: MetricsSettings) -> None:
+        """Report addresses that are wanted twice, of the tables that are right by themselves."""
+        wrong = {mistake.key.partition(".")[0] for mistake in self.mistakes}
+        listeners = {"ingest": ingest.listen, "admin": admin.listen, "metrics": metrics.listen}
+        good = {table: listen for table, listen in listeners.items() if table not in wrong}
+        self.mistakes.extend(places.address_clashes(good, self.merged))
 
     def own_secrets(self, path: KeyPath, settings: Settings, *, required: bool) -> None:
         """Report unread secrets of one of the daemon's tables."""

@@ -34,6 +34,12 @@ def locate_keys(text: str) -> Mapping[KeyPath, int]:
     return _Pass(text).lines
 
 
+def locate_last(text: str) -> tuple[KeyPath, int]:
+    """Return the last key or table of a text that has one, and the line at which it first begins."""
+    seen = _Pass(text)
+    return seen.last, seen.lines[seen.last]
+
+
 class _Pass:
     """One pass over a text."""
 
@@ -44,6 +50,8 @@ class _Pass:
         """The table of the last header, and the arrays (with the number of an entry) and inline tables within."""
         self._assigned: KeyPath | None = None
         """The key whose value comes next."""
+        self.last: KeyPath = ()
+        """The key or table that came last."""
         self._headers = Counter[KeyPath]()
         at = 0
         while token := _TOKEN.search(text, at):
@@ -52,7 +60,7 @@ class _Pass:
             if header:
                 self._enter_table(_keys(header["key"]), again=header["again"] is not None)
             elif token["key"]:
-                self._assigned = self._note(self._open[-1][0], _keys(token["key"]))
+                self.last = self._assigned = self._note(self._open[-1][0], _keys(token["key"]))
             elif token["mark"]:
                 self._follow(token["mark"])
             elif token["value"] or token["text"]:
@@ -73,7 +81,7 @@ class _Pass:
         """Note a header. It counts within the last table of each [[name]] on its way."""
         path: KeyPath = ()
         for number, key in enumerate(keys):
-            path = self._note(path, (key,))
+            self.last = path = self._note(path, (key,))
             if again and number == len(keys) - 1:
                 self._headers[path] += 1
             if path in self._headers:

@@ -28,6 +28,10 @@ class Merged:
         tables = self.table.get(kind)
         return tables if isinstance(tables, dict) else {}
 
+    def tables(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        """The named tables of a kind; what is none, such as a number, is left out."""
+        return [(name, table) for name, table in self.named(kind).items() if isinstance(table, dict)]
+
     def add(self, document: Document) -> list[Mistake]:
         """Merge one more file. A key that another file sets too is a mistake, unless this file overrides that one."""
         mistakes: list[Mistake] = []
@@ -52,6 +56,13 @@ class Merged:
         document = self.origins.get(path)
         return (document.name, document.line(path)) if document else None
 
+    def place(self, path: KeyPath) -> str | None:
+        """Where the value of this key is written, as "60-heap.toml:4"; None if no file says it."""
+        for length in range(len(path), 1, -1):
+            if document := self.origins.get(path[:length]):
+                return f"{document.name}:{document.line(path)}"
+        return None
+
     def mistake(
         self, path: Sequence[str | int], reason: str, suggestion: str | None = None, *, private: bool = False
     ) -> Mistake:
@@ -60,6 +71,11 @@ class Merged:
             if origin := self.origins.get(tuple(path[:length])):
                 return origin.mistake(path, reason, suggestion, private=private)
         return Mistake(reason=reason, suggestion=suggestion)
+
+
+def is_off(table: object) -> bool:
+    """Tell whether `enabled = false` switches a table off."""
+    return isinstance(table, dict) and table.get("enabled") is False
 
 
 def is_reference(value: object) -> bool:

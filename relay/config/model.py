@@ -178,6 +178,9 @@ class Config:
     texts: Sequence[Text] = field(default=(), compare=False, repr=False)
     """What the files said that it was loaded from."""
 
+    written: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where the daemon's own settings are written, as "00-relay.toml:2" by "ingest.listen"; defaults are not there."""
+
     @property
     def kept_for(self) -> list[str]:
         """The connectors for which the journal keeps the events that they still need, come what may."""

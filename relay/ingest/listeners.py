@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Final
 
 from relay.config import Address, IngestSettings, UnixAddress, shown, takes_ipv4
+from relay.listen import at
 
 BACKLOG: Final = 1024
 
 
 def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.socket]]:
-    """For each worker the sockets that listen on these addresses. Raises OSError if one is taken.
+    """For each worker the sockets that listen on these addresses. Raises ListenError if one cannot be had.
 
     The kernel shares out the connections to a TCP address among the workers (SO_REUSEPORT); a path has one socket, and
     whoever is free takes the next connection."""
     found: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for address in addresses:
-            _bind(address, found, takes_ipv4=takes_ipv4(address, addresses))
+            with at("ingest.listen", address):
+                _bind(address, found, takes_ipv4=takes_ipv4(address, addresses))
     except OSError:
         close(found)
         raise
@@ -64,9 +66,9 @@ def _at_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.soc
         one.bind(where)  # type: ignore[arg-type]
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         one.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         one.close()
-        raise OSError(error.errno, f"{shown(where)}: {error.strerror}") from None
+        raise
     return one
 
 
@@ -77,9 +79,9 @@ def _at_path(path: Path) -> socket.socket:
         one.bind(str(path))
         path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
         one.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         one.close()
-        raise OSError(error.errno, f"unix:{path}: {error.strerror or error}") from None
+        raise
     return one
 
 

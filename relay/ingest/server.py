@@ -129,7 +129,7 @@ class Ingest:
     async def start(self, sockets: Sequence[socket.socket] | None = None, *, outlived: bool = True) -> list[str]:
         """Listen on the sockets that were passed to the process, or else on the configured addresses; return where.
 
-        `outlived`: the next process goes on with them. Raises OSError if an address is taken, TlsError."""
+        `outlived`: the next process goes on with them. Raises ListenError if an address cannot be had, TlsError."""
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
         await self._restore()

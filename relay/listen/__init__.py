@@ -1,7 +1,8 @@
 """HTTP listeners: within limits of time, size and number, and without a word of what strangers send in the log."""
 
 from relay.listen.acceptor import Acceptor
+from relay.listen.error import ListenError, at
 from relay.listen.limits import Limits, raise_descriptor_limit
 from relay.listen.server import AppRunner, Server
 
-__all__ = ["Acceptor", "AppRunner", "Limits", "Server", "raise_descriptor_limit"]
+__all__ = ["Acceptor", "AppRunner", "Limits", "ListenError", "Server", "at", "raise_descriptor_limit"]

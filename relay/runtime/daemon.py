@@ -30,7 +30,16 @@ from relay.journal.folders import other_folders
 from relay.journal.pauses import follow_pauses
 from relay.runtime.chores import Chores
 from relay.runtime.looks import Looks
-from relay.runtime.process import StartError, collect_less, inherited, limits_of, on_signal, opened, parked_limits_of
+from relay.runtime.process import (
+    StartError,
+    cannot_listen,
+    collect_less,
+    inherited,
+    limits_of,
+    on_signal,
+    opened,
+    parked_limits_of,
+)
 from relay.runtime.pulse import Pulse, keep_turning
 from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.retired import retired
@@ -164,14 +173,14 @@ class Daemon:
         try:
             await self._admin.start()
         except OSError as error:
-            raise StartError(f"the admin API cannot listen: {error}") from error
+            raise cannot_listen(self._config, error) from error
         try:
             if self._worker is None:
                 return await self._ingest.start(inherited())
             sockets = [socket.socket(fileno=fd) for fd in self._worker.fds]
             return await self._ingest.start(sockets, outlived=self._worker.outlived)
         except OSError as error:
-            raise StartError(f"ingest.listen: {error}") from error
+            raise cannot_listen(self._config, error) from error
         except TlsError as error:
             raise StartError(str(error)) from error
 

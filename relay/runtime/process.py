@@ -18,6 +18,7 @@ from relay.journal.folders import DATABASE, journal_folder, worker_folder
 from relay.journal.identity import OtherJournal
 from relay.journal.known import cure
 from relay.journal.opening import open_both
+from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
 from relay.threads import ADMIN
 
@@ -28,6 +29,13 @@ log = structlog.stdlib.get_logger()
 
 class StartError(Exception):
     """The daemon cannot start, and why."""
+
+
+def cannot_listen(config: Config, error: OSError) -> StartError:
+    """Why the start ends, where the listeners cannot be had; with the place of the setting that names the address."""
+    if not isinstance(error, ListenError):
+        return StartError(f"the admin API cannot listen: {error}")
+    return StartError(": ".join(filter(None, [config.written.get(error.key), str(error)])))
 
 
 def on_signal(act: Callable[[], object]) -> None:

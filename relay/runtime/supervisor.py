@@ -36,7 +36,7 @@ from relay.journal.lock import lock
 from relay.runtime.daemon import Load
 from relay.runtime.joint import JointView
 from relay.runtime.joint_pulse import JointPulse
-from relay.runtime.process import StartError, inherited, on_signal
+from relay.runtime.process import StartError, cannot_listen, inherited, on_signal
 from relay.runtime.substitute import Substitute
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
@@ -110,7 +110,7 @@ def _bound(config: Config) -> list[list[socket.socket]]:
     try:
         return bind(config.ingest.listen, config.runtime.workers)
     except OSError as error:
-        raise StartError(f"ingest.listen: {error}") from error
+        raise cannot_listen(config, error) from error
 
 
 def _workers(
@@ -147,7 +147,7 @@ async def _run(
         try:
             if await _are_ready(workers, stop):
                 await substitute.look()  # nobody is to be refused any more
-                async with _listening(Admin(view, config.admin, config.metrics)) as admin:
+                async with _listening(Admin(view, config.admin, config.metrics), config) as admin:
                     pulse = JointPulse(notify, view, workers, Watch())
                     beside.append(group.create_task(pulse.run(), name="signs of life"))
                     beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
@@ -192,12 +192,12 @@ async def _end(
 
 
 @asynccontextmanager
-async def _listening(admin: Admin) -> AsyncIterator[Admin]:
+async def _listening(admin: Admin, config: Config) -> AsyncIterator[Admin]:
     """Listen for what admins ask. Raises StartError."""
     try:
         await admin.start()
     except OSError as error:
-        raise StartError(f"the admin API cannot listen: {error}") from error
+        raise cannot_listen(config, error) from error
     try:
         yield admin
     finally:

@@ -1,0 +1,90 @@
+"""Says of a text that is not TOML what is wrong with it, in the words of who wrote it."""
+
+import re
+import unicodedata
+from typing import Final
+
+from relay.config.locate import locate_last
+from relay.config.mistake import Mistake, dotted
+from relay.config.private import excerpt
+
+QUOTES: Final = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2033\u2032\u00b4`"
+"""What word processors, chats and slips of a finger make of quotes."""
+_WHOLE: Final = re.compile(
+    r"""\#[^\n]* | \"{3}(?:\\.|[^\\])*?\"{3} | '{3}.*?'{3} | "(?!"")(?:\\.|[^"\\\n])*" | '(?!'')[^'\n]*'""",
+    re.VERBOSE | re.DOTALL,
+)
+_BEGINNING: Final = re.compile(r"""[#"']""")
+YAML: Final = 'this looks like YAML: in TOML a table is [source.braze], and a setting is type = "currents"'
+_LIKE_YAML: Final = re.compile(r"\s*(?:- )?[\w.-]+:(?:\s|$)")
+_TWICE: Final = re.compile(r"Cannot (?:declare|overwrite|mutate)")
+
+
+def syntax_mistake(name: str, text: str, said: str) -> Mistake:
+    """Make a mistake of what the parser said of the text of a file."""
+    lines = text.split("\n")
+    match = re.search(r"at line (\d+), column (\d+)", said)
+    number, column = (int(match[1]), int(match[2])) if match else (len(text.splitlines()), len(text))
+    line, unclosed = lines[number - 1], _unclosed(text)
+    if unclosed is not None and unclosed <= (number, column):
+        number, column = unclosed
+        line = lines[number - 1]
+        reason = _without_end(line, column)
+    else:
+        reason = (
+            _odd_character(line)
+            or (_repeated(lines, number) if _TWICE.match(said) else None)
+            or (YAML if said.startswith("Expected '='") and _LIKE_YAML.match(line) else None)
+            or said + _hint(line, column, said)
+        )
+    shown = excerpt(line, private=True) if match or unclosed else ""
+    return Mistake(file=name, line=number, reason=f"not TOML: {reason}", excerpt=shown)
+
+
+def _unclosed(text: str) -> tuple[int, int] | None:
+    """The line and column at which a text in quotes begins that does not end; None if all of them do."""
+    at = 0
+    while begins := _BEGINNING.search(text, at):
+        if (whole := _WHOLE.match(text, begins.start())) is None:
+            before = text[: begins.start()]
+            return before.count("\n") + 1, begins.start() - before.rfind("\n")
+        at = whole.end()
+    return None
+
+
+def _without_end(line: str, column: int) -> str:
+    written = line[column - 1 :]
+    quote = written[:3] if written[:3] in ('"""', "'''") else written[0]
+    reason = f"the text that begins in column {column} has no closing {quote}"
+    odd = next((one for one in written if one in QUOTES), None)
+    return f"{reason}: {odd} is no quote of TOML" if odd else reason
+
+
+def _odd_character(line: str) -> str | None:
+    """Name a character outside of texts and comments that only looks like a quote or a space."""
+    for column, one in enumerate(_WHOLE.sub(lambda found: "_" * len(found[0]), line), 1):
+        if one in QUOTES:
+            return f'{one} in column {column} is no quote of TOML: write " instead'
+        if unicodedata.category(one) in ("Zs", "Cf") and one != " ":
+            named = "byte order mark" if one == "\ufeff" else unicodedata.name(one, "character").lower()
+            cure = "write a plain space instead" if unicodedata.category(one) == "Zs" else "take it out"
+            return f"in column {column} is a {named} (U+{ord(one):04X}), which cannot be seen: {cure}"
+    return None
+
+
+def _repeated(lines: list[str], number: int) -> str | None:
+    """Say where the table or key that a line ends with stands already; None if the line itself is the first."""
+    path, first = locate_last("\n".join(lines[:number]))
+    if first == number:
+        return None
+    if lines[number - 1].lstrip().startswith("["):
+        return f"[{dotted(path)}] stands already in line {first}: keep one of them, or give this table another name"
+    return f"{dotted(path)} is set already in line {first}: keep one of them"
+
+
+def _hint(line: str, column: int, said: str) -> str:
+    """What to do about a bare word, as in `type = http` or `timeout = 30s`; nothing if there is none."""
+    before, word = line[: column - 1], re.match(r"[^\s\"'=,#\[\]{}]*", line[column - 1 :])
+    if not word or not word[0] or not (said.startswith("Invalid value") or re.search(r"=\s*[\w.:+-]+$", before)):
+        return ""
+    return "; true and false are lower case" if word[0] in ("True", "False") else "; strings need quotes"
