@@ -111,6 +111,13 @@ class Daemon:
         if self._process.returncode is None:
             self._process.send_signal(number)
 
+    async def metrics(self) -> dict[str, float]:
+        """What Prometheus gets at the first of `metrics.listen`."""
+        address = self.logged("relay runs")[-1]["metrics"][0]
+        async with aiohttp.request("GET", f"{address}/metrics") as answer:
+            lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
     async def post(self, body: Any, path: str = "/currents", **headers: str) -> tuple[int, dict[str, Any]]:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(body, bytes):

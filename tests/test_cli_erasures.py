@@ -133,7 +133,7 @@ def test_check_says_where_it_could_not_look(state: Path) -> None:
     path = path_of(state / "journal", 0)
     path.write_bytes(path.read_bytes().replace(b'"bert"', b'"bort"'))
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        db.execute("REPLACE INTO cursor VALUES ('heap', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0)")  # so two are acknowledged
+        db.execute("REPLACE INTO cursor VALUES ('heap', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0, 0)")
     code, out = relay("check", "--user-id", "carl", "--state", state)
     assert (code, "no events in the journal, none parked" in out) == (1, True)
     assert f"{path}: damaged at byte" in out

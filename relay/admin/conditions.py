@@ -69,7 +69,8 @@ def _find(status: Status) -> Iterator[Condition]:
             yield Condition("erasure_failing", subject, finding.said, erasures.since, facts)
     for doubt, finding in zip(status.doubts, found.doubts, strict=True):
         subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
-        yield Condition("doubt", subject, finding.said, now, {"do": f"relay accept {doubt.what}"})
+        kind = "damaged" if doubt.is_damage else "doubt"
+        yield Condition(kind, subject, finding.said, now, {"do": f"relay accept {doubt.what}"})
 
 
 def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:

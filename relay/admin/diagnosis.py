@@ -96,7 +96,6 @@ def kinds_of_journal(journal: JournalStatus) -> list[str]:
         "journal_full": bool(journal.refusing),
         "journal_filling": not journal.refusing and journal.fill >= NEARLY_FULL,
         "database_failing": bool(journal.unsaved),
-        "damaged": bool(journal.lost),
     }
     return [kind for kind, is_so in found.items() if is_so]
 
@@ -238,9 +237,7 @@ def _journal(journal: JournalStatus) -> Finding:
     if journal.unsaved:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
         return Finding("journal", ok=False, said=f"{said} their window")
-    lost = f"; {counted(journal.lost, 'event')} cannot be read (relay journal check)" if journal.lost else ""
-    ok = not kinds_of_journal(journal)
-    return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{lost}")
+    return Finding("journal", ok=not kinds_of_journal(journal), said=f"journal: {used}{full_in(journal)}")
 
 
 def _doubt(one: Doubt, *, several: bool) -> Finding:

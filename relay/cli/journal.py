@@ -13,6 +13,7 @@ from relay.cli.place import Place, headed, one_object, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal.check import Segment, WorkerCheck
+from relay.journal.damage import mark_repaired
 from relay.journal.dump import PROBLEM, Part
 from relay.journal.folders import journals
 from relay.journal.known import acknowledged_in
@@ -62,10 +63,10 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
     """Save every event of a damaged journal whose record is whole, and mark what is lost.
 
     relay must not run with it. The damaged files are kept beside, as NAME.log.damaged. Connectors that still needed a
-    lost event count it as expired. With --dry-run, exits with 1 if there is something to repair.
+    lost event count it as damaged. With --dry-run, exits with 1 if there is something to repair.
     """
-    workers = journals(place.state, place.path).items()
-    needed = [(number, its, acknowledged_in(folder)) for number, (folder, its) in workers]
+    workers = journals(place.state, place.path)
+    needed = [(number, its, acknowledged_in(folder)) for number, (folder, its) in workers.items()]
     planned = [(number, plan(its, offset)) for number, its, offset in needed]
     is_good = not any(repairs for _, repairs in planned)
     lines = headed([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])
@@ -74,7 +75,11 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
         raise SystemExit(0 if is_good else 1)
     if not yes:
         click.confirm("Repair the journal?", abort=True)
-    done = sum(len(mend(its, offset)) for _, its, offset in needed)
+    done = 0
+    for number, its, offset in needed:
+        repaired = [one.segment.path.name for one in mend(its, offset)]
+        mark_repaired(workers[number][0], repaired)
+        done += len(repaired)
     click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 

@@ -191,6 +191,7 @@ def _plain(one: Replay) -> dict[str, Any]:
         "filtered": counts.filtered,
         "parked": counts.parked,
         "expired": counts.expired,
+        "damaged": counts.damaged,
         "erased": counts.erased,
         "to_come": one.stop - one.cursor.start - counts.total,
     }
@@ -198,7 +199,7 @@ def _plain(one: Replay) -> dict[str, Any]:
 
 def _line(one: Replay) -> str:
     fields = _plain(one)
-    shown = ("delivered", "unselected", "filtered", "parked", "expired", "erased", "to_come")
+    shown = ("delivered", "unselected", "filtered", "parked", "expired", "damaged", "erased", "to_come")
     counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
     head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"
     return f"{head}, asked {fields['asked']}: {one.status}; {counts or 'nothing yet'}"

@@ -4,7 +4,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -45,7 +45,7 @@ class Collector:
         """Until when the forming batch waits for more (loop time): at the longest, and until the next look."""
         self._pieces: deque[tuple[Block, int, int]] = deque()
         """Of which block, the first event, and the one behind the last: a piece is sliced when it is taken."""
-        self._expired: deque[tuple[int, int]] = deque()
+        self._missing: deque[Span] = deque()
 
     async def next(self) -> Span | None:
         """The next span; waits until there is one. None at the end."""
@@ -53,13 +53,12 @@ class Collector:
             if self._resumed:
                 return self._resumed.popleft()
             await self._resume(self._cuts.popleft())
-        if self._position >= self._until and self._forming.empty and not self._pieces and not self._expired:
+        if self._position >= self._until and self._forming.empty and not self._pieces and not self._missing:
             return None
         while not self._forming.full:
-            if self._expired and self._forming.empty:
-                start, stop = self._expired.popleft()
-                return Span(start, stop, None, (), Counts(expired=stop - start))
-            if self._expired or (not self._pieces and not await self._fetch()):
+            if self._missing and self._forming.empty:
+                return self._missing.popleft()
+            if self._missing or (not self._pieces and not await self._fetch()):
                 break
             if self._pieces and not self._take_piece():
                 break
@@ -204,7 +203,8 @@ class Collector:
         """Nothing up to this offset can be read."""
         start = min(offset, self._until)
         if start > self._position:
-            self._expired += unsettled(self._position, start, self._ahead)
+            for first, stop in unsettled(self._position, start, self._ahead):
+                self._missing += missing(first, stop, self._journal.trimmed)
             self._position = start
 
     def _cut(self, block: Block, start: int, stop: int) -> list[tuple[Block, int, int]]:
@@ -218,3 +218,12 @@ class Collector:
     def close(self) -> None:
         """Let go of the journal."""
         self._reader.close()
+
+
+def missing(start: int, stop: int, trimmed: int) -> Iterator[Span]:
+    """The spans of what cannot be read: events below `trimmed` had to leave the journal, the others are damaged."""
+    middle = min(max(start, trimmed), stop)
+    if start < middle:
+        yield Span(start, middle, None, (), Counts(expired=middle - start))
+    if middle < stop:
+        yield Span(middle, stop, None, (), Counts(damaged=stop - middle))

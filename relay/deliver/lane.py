@@ -6,7 +6,7 @@ How it fails and recovers:
   cursor, in any order. A crash delivers again what was sent but not yet saved as settled: at most `window` events.
 - A lane begins once its connector is open: until then, however long that takes, its backlog is on disk.
 - A slow or dead destination holds `concurrency` batches in memory and reads no further: its backlog is on disk.
-- What cannot be read in the journal is passed over, and counts as expired.
+- What cannot be read in the journal is passed over, and counts as damaged; what has left it, as expired.
 - An error that is not the destination's (a disk that refuses to be read, a bug) stops this lane alone; it starts again
   from its cursor after RESTART_S, for as long as it takes.
 - When events are erased the lane is put to rest: what it has in memory is forgotten, and read again from its cursor.
@@ -268,12 +268,14 @@ class Lane:
 
     def _settle_at_once(self, span: Span) -> None:
         if expired := span.counts.expired:
-            gone = span.start < self._journal.oldest
-            why = "they had to leave the journal before they were delivered" if gone else "the journal is damaged there"
+            why = "they had to leave the journal before they were delivered"
             log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
+        if damaged := span.counts.damaged:
+            told = {"connector": self.name, "events": damaged, "offset": span.start, "up_to_offset": span.stop}
+            log.error("events are damaged", **told, reason="they could not be read when their turn came")
         self._settle(span, span.counts)
         if self.cursor.position >= self._journal.head and self._delivery.is_idle:
-            self._delivery.health.mended()  # what failed is gone: erased or expired
+            self._delivery.health.mended()  # what failed is gone: erased, expired or damaged
 
     def _settle(self, span: Span, counts: Counts) -> None:
         if span.ranges:

@@ -2,12 +2,14 @@
 
 How it fails and recovers: a replay's cursor is saved with the others, in the row in which it was asked for, so it goes
 on after a restart where it was. The live cursors know nothing of it. The journal waits for a replay no longer than
-until it needs the space: what is gone by then counts as expired in the replay's own books.
+until it needs the space: what is gone by then counts as expired in the replay's own books, what cannot be read as
+damaged.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 import structlog
 
@@ -17,6 +19,8 @@ from relay.journal import Cursor, State
 from relay.journal.folders import remove_cuts_of_replays
 from relay.threads import ADMIN
 
+TOLD: Final = ("delivered", "parked", "expired", "damaged")
+"""Of the outcomes those that are told when a replay ends."""
 log = structlog.stdlib.get_logger()
 
 
@@ -64,7 +68,7 @@ class Replays:
         await lane.run()
         self._over.add(number)
         counts = lane.cursor.counts
-        done = {"delivered": counts.delivered, "parked": counts.parked, "expired": counts.expired}
+        done = {name: getattr(counts, name) for name in TOLD}
         told.info("replay is done" if lane.ended else "replay stopped", offset=lane.cursor.position, **done)
 
     def end(self, connectors: Sequence[str]) -> list[asyncio.Task[None]]:

@@ -104,6 +104,6 @@ class Retake:
 
 def _outcome(span: Span, offset: int) -> str:
     """How a span counts an event that it makes nothing of."""
-    if span.counts.expired:
-        return "expired"
+    if span.counts.expired or span.counts.damaged:
+        return "expired" if span.counts.expired else "damaged"
     return "filtered" if offset in span.filtered else "erased" if offset in span.erased else "unselected"

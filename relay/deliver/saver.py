@@ -43,9 +43,11 @@ class Saver:
         changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
         again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.retaken)]
         attempts = [one for snapshot in live.values() for one in snapshot.attempts]
-        if changed or replays or again or attempts or self._is_news(head):
+        damage = self._journal.unsaved_damage
+        if changed or replays or again or attempts or damage or self._is_news(head):
             others = {number: snapshot.cursor for number, snapshot in replays.items()}
-            await self._state.save(changed, head, again, others, attempts)
+            await self._state.save(changed, head, again, others, attempts, damage)
+            self._journal.saved_damage(len(damage))
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
             self._noted = head, self._journal.clock.ahead > 0, time.monotonic()
 

@@ -22,6 +22,7 @@ COUNTED: Final = (
     "filtered",
     "parked",
     "expired",
+    "damaged",
     "erased",
     "pending",
     "unsettled",
@@ -39,6 +40,7 @@ class Row:
     filtered: int
     parked: int
     expired: int
+    damaged: int
     erased: int
     pending: int
     unsettled: int

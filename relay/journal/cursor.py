@@ -17,6 +17,7 @@ class Counts:
     filtered: int = 0
     parked: int = 0
     expired: int = 0
+    damaged: int = 0
     erased: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -37,7 +38,8 @@ CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The books of one lane: accepted = delivered + unselected + filtered + parked + expired + erased + pending."""
+    """The books of one lane: accepted = delivered + unselected + filtered + parked + expired + damaged +
+    erased + pending."""
 
     accepted: int
     counts: Counts

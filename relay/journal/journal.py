@@ -17,6 +17,7 @@ import structlog
 from relay.api import Block, Kind
 from relay.histogram import Histogram
 from relay.journal.clock import Clock
+from relay.journal.damage import Damage
 from relay.journal.identity import Known
 from relay.journal.reader import Reader
 from relay.journal.record import PER_EVENT, size_of
@@ -129,10 +130,25 @@ class Journal:
         return self._writer.lost.events
 
     @property
+    def unsaved_damage(self) -> Sequence[Damage]:
+        """Those of them that the database does not know yet; tell of what it knows by `saved_damage`."""
+        return tuple(self._writer.lost.unsaved)
+
+    def saved_damage(self, number: int) -> None:
+        """So many of those are in the database."""
+        self._writer.lost.saved(number)
+
+    @property
     def oldest(self) -> int:
         """The oldest offset that can still be read."""
         segments = self._writer.segments
         return segments[0].base if segments else self.head
+
+    @property
+    def trimmed(self) -> int:
+        """Events below this offset have left the journal for their age or for room; what is missing from there on is
+        damaged, or somebody has removed it."""
+        return self._writer.trimmed
 
     @property
     def size(self) -> int:

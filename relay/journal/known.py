@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal.books import acknowledged, lanes
+from relay.journal.damage import accept_damage, read_damage, said_of
 from relay.journal.ending import read_end
 from relay.journal.folders import DATABASE, journals, worker_folders
 from relay.journal.identity import ANY, Known, mismatch
@@ -39,6 +40,7 @@ _OF_ANOTHER: Final = """
     DELETE FROM cursor;
     DELETE FROM attempt;
     DELETE FROM watch;
+    DELETE FROM damage;
     UPDATE parked SET offset = -number WHERE connector NOT NULL;  -- the offset means another event now
     UPDATE replay SET cancelled = unixepoch() WHERE ended IS NULL AND cancelled IS NULL;
     UPDATE erasure SET counted = 0 WHERE done IS NULL;
@@ -56,6 +58,8 @@ class Doubt:
     """By which name it is accepted."""
     said: str
     """What is wrong, in a sentence."""
+    is_damage: bool = False
+    """Whether it is what connectors and replays could not read."""
 
 
 def cure(error: sqlite3.Error) -> str:
@@ -125,6 +129,7 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
     with closing(connect(folder, "ro")) as db:
         known = read_known(db)
         ahead, doubt = db.execute("SELECT ahead, doubt FROM journal_state").fetchone() or (0, "")
+        damage = said_of(read_damage(db))
     if known is None:
         if holds_events:
             said = f"{folder / DATABASE} does not know the events that {journal} holds: {GONE_ADVICE}"
@@ -136,6 +141,8 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
         yield Doubt(worker=worker, what="journal", said=older(known.head, end))
     if doubt:
         yield Doubt(worker=worker, what="journal", said=doubt)
+    if damage:
+        yield Doubt(worker=worker, what="journal", said=damage, is_damage=True)
     if ahead:
         days = f"{ahead / 86400:,.1f} days"
         said = f"it is {days} ahead of what can be right, and nothing is removed for its age until it is set right"
@@ -174,4 +181,5 @@ def _accepted(folder: Path, journal: Path) -> bool:
             db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
         else:
             db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
+            accept_damage(db)
     return known is not None or not segment_files(journal)

@@ -4,13 +4,17 @@ import asyncio
 import threading
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import Final
 
 from relay.api import Block
-from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader
+from relay.journal.damage import Damage
+from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, whole_events
 from relay.journal.tail import Tail
 from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
 from relay.threads import JOURNAL_READS
+
+GONE: Final = "the file is gone"
 
 
 class Reader:
@@ -73,25 +77,26 @@ class Reader:
                 blocks = reader.read(start, end)
                 following = max(offset, reader.offset)
             except Corrupt as damage:
-                return [], self._behind(segment, start, end, damage)
-            except FileNotFoundError as gone:
+                return [], self._behind(segment, start, end, str(damage).removeprefix(f"{segment.path}: "))
+            except FileNotFoundError:
                 if segment not in self._writer.segments:  # it expired between the look and the opening
                     return [], offset
                 if not self._writer.is_home():
                     raise
-                return [], self._behind(segment, start, end, gone)
+                return [], self._behind(segment, start, end, GONE)
         inside = offset - blocks[0].offsets[0] if blocks else 0
         return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
 
-    def _behind(self, segment: Segment, start: int, end: int, why: Exception) -> int:
+    def _behind(self, segment: Segment, start: int, end: int, why: str) -> int:
         """Where to go on behind what cannot be read from `start` on: `end` at the latest, or what is in memory."""
         if (held := self._tail.start) is not None and start < held:
             end = min(end, held)
         reader = self._segment
         there = reader is not None and reader.path == segment.path and reader.find(start)
         following = max(start, min(reader.offset, end)) if reader is not None and there else end
-        if following > start:
-            self._writer.lost.add(segment.path.name, start, following, str(why))
+        if following > start and not self._writer.lost.knows(start, following):
+            saved = None if why == GONE else whole_events(segment.path)
+            self._writer.lost.add(Damage(start, following, segment.path.name, why, saved))
         return following
 
     def let_go(self) -> None:

@@ -28,7 +28,7 @@ from relay.words import counted
 SMALLEST: Final = 10
 """Bytes that an event takes in a segment at least: two numbers of four, and `{}`."""
 DAMAGE_ADVICE: Final = "what can be read behind it is delivered; relay journal check says what is lost"
-OLDER_ADVICE: Final = "what is missing counts as expired; if this is an old copy: put the right one back, and replay it"
+OLDER_ADVICE: Final = "what is missing counts as damaged; if this is an old copy: put the right one back, and replay it"
 log = structlog.stdlib.get_logger()
 
 
@@ -39,6 +39,8 @@ class Recovered:
     segments: list[Segment]
     head: int
     """The offset that the next event gets."""
+    oldest: int
+    """The first offset that it still has; 0 if there is no event."""
     problem: str
     """What of the acknowledged events is damaged or missing at the end of the journal; "" if nothing is."""
 
@@ -68,6 +70,7 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
     last = _recover_last(folder, paths[-1], acknowledged, unsure) if paths else Last(None)
     segments += [last.segment] if last.segment else []
     problem, room, end = last.problem, last.room, segments[-1].end if segments else 0
+    oldest = segments[0].base if segments else 0
     if acknowledged > end:
         least = "at least " if unsure else ""
         problem, room = f"{least}offsets {end} to {acknowledged - 1} are missing: the journal ended before them", unsure
@@ -77,7 +80,7 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
         head += room // SMALLEST
         problem += f"; offsets go on at {head}, behind all that may have been acknowledged"
         segments += _mark_head(folder, head, segments[-1].written if segments else time.time())
-    return Recovered(segments, head, problem)
+    return Recovered(segments, head, oldest, problem)
 
 
 def _mark_head(folder: Path, head: int, written: float) -> list[Segment]:

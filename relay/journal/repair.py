@@ -1,7 +1,7 @@
 """Mends a damaged journal: saves every event whose record is whole, and says which offsets are lost.
 
 A segment is written anew beside the damaged one: its good records as they are, a record that stands for the lost events
-in each place where some are missing. Lanes count those as expired. The new file takes the old one's place in one step;
+in each place where some are missing. Lanes count those as damaged. The new file takes the old one's place in one step;
 the old one is kept as `NAME.log.damaged`. A crash on the way leaves either.
 """
 

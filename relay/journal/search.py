@@ -15,6 +15,7 @@ from relay.api import Event, Kind, value_in
 from relay.journal.attempts import Attempts, attempts_at
 from relay.journal.books import Books, lanes
 from relay.journal.cursor import Counts
+from relay.journal.damage import was_damaged
 from relay.journal.folders import journals, worker_of
 from relay.journal.inspect import Inspected, blocks, damage, segments
 from relay.journal.known import acknowledged_in
@@ -24,6 +25,7 @@ ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
 PENDING: Final = "pending"
 """The state of a lane that has not settled the event."""
+DAMAGED: Final = "damaged: it could not be read when its turn came, unless it was settled before"
 FOUND: Final = 1000
 """Events with one id that are told of: whoever asks has them all in memory."""
 FOUND_BYTES: Final = 16 << 20
@@ -123,7 +125,13 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
                 event.kind,
                 segment,
                 event.body,
-                _progress(event.offset, saved.get(number, []), beside, _attempts(folder, event.offset)),
+                _progress(
+                    event.offset,
+                    saved.get(number, []),
+                    beside,
+                    _attempts(folder, event.offset),
+                    was_damaged=_was_damaged(folder, event.offset),
+                ),
             )
             for event, segment in events.values()
         ]
@@ -159,6 +167,12 @@ def _attempts(folder: Path, offset: int) -> list[Attempts]:
     return []
 
 
+def _was_damaged(folder: Path, offset: int) -> bool:
+    with suppress(FileNotFoundError):
+        return was_damaged(folder, offset)
+    return False
+
+
 def _matches(listed: Sequence[Inspected], id: str) -> Iterator[tuple[Inspected, Event]]:
     """Events with this id. Blocks and events that do not hold its bytes are not decoded."""
     is_plain = id.isascii() and id.isprintable() and ESCAPED.isdisjoint(id)
@@ -189,7 +203,9 @@ def _is_of(one: Parked, id: str) -> bool:
     return isinstance(data, dict) and id in map(str, data.values())
 
 
-def _progress(offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted: Sequence[Attempts]) -> list[Progress]:
+def _progress(
+    offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted: Sequence[Attempts], *, was_damaged: bool
+) -> list[Progress]:
     reasons: dict[str | None, list[str]] = {}
     for one in aside:
         if one.offset == offset:
@@ -198,7 +214,7 @@ def _progress(offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted
     return [
         Progress(
             lane.connector,
-            _state(offset, lane, "; ".join(reasons.get(lane.connector, ()))),
+            _state(offset, lane, "; ".join(reasons.get(lane.connector, ())), was_damaged=was_damaged),
             [one for one in noted if one.connector == lane.connector],
             lane.cursor.counts,
         )
@@ -206,13 +222,15 @@ def _progress(offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted
     ]
 
 
-def _state(offset: int, lane: Books, reason: str) -> str | None:
-    """How far the lane is with the event; None if that is settled and not parked."""
+def _state(offset: int, lane: Books, reason: str, *, was_damaged: bool) -> str | None:
+    """How far the lane is with the event; None if that is settled, and neither parked nor damaged."""
     if offset < lane.cursor.start:
         return "before the lane began"
     if not lane.is_settled(offset):
         return PENDING
-    return f"parked ({reason})" if reason else None
+    if reason:
+        return f"parked ({reason})"
+    return DAMAGED if was_damaged and lane.cursor.counts.damaged else None
 
 
 def _aside(one: Parked) -> Aside:

@@ -286,6 +286,14 @@ def find_end(path: Path) -> Ending:
     return Ending(end, good, used, received, events, any(data[used:].rstrip(b"\0")))
 
 
+def whole_events(path: Path) -> int:
+    """How many events of a segment are in whole records. Raises OSError."""
+    try:
+        return find_end(path).events
+    except Corrupt:
+        return 0
+
+
 def is_blank(path: Path) -> bool:
     """Whether a segment without a readable prefix holds nothing behind it either."""
     with path.open("rb") as file:

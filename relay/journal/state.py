@@ -22,6 +22,7 @@ from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.clock import Clock
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
+from relay.journal.damage import Damage, note_damage
 from relay.journal.database import give_back, open_in_steps, reserve_log
 from relay.journal.folders import DATABASE
 from relay.journal.identity import Known
@@ -118,9 +119,11 @@ class State:
         delivered_again: Sequence[Parked] = (),
         replays: Mapping[int, Cursor] = MappingProxyType({}),
         attempts: Sequence[Attempts] = (),
+        damage: Sequence[Damage] = (),
     ) -> None:
         """Save cursors with their counts, let go of the parked events that those now count otherwise, and note what
-        attempts came to, all or none. A parked event stays if it has failed since it was looked up (`marked`).
+        attempts came to and what could not be read, all or none. A parked event stays if it has failed since it was
+        looked up (`marked`).
 
         `head`: that of the journal. How late it is, is saved as well."""
         trusted = self.clock.now()
@@ -129,7 +132,8 @@ class State:
             for connector, cursor in cursors.items()
         ]
         marks = ", ".join("?" * (5 + len(OUTCOMES)))
-        query = f"REPLACE INTO cursor VALUES ({marks}, {time.time()})"  # noqa: S608
+        columns = f"connector, head, {CURSOR_COLUMNS}, saved"
+        query = f"REPLACE INTO cursor ({columns}) VALUES ({marks}, {time.time()})"  # noqa: S608
         gone = [(one.connector, one.offset, one.part, one.attempts) for one in delivered_again]
 
         def write(db: sqlite3.Connection) -> None:
@@ -137,6 +141,7 @@ class State:
             db.executemany(_LET_GO, gone)
             save_replays(db, replays)
             note(db, attempts)
+            note_damage(db, damage)
             note_journal(db, head, trusted, self.clock.ahead)
 
         await self.run(write)

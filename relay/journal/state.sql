@@ -8,7 +8,8 @@ CREATE TABLE IF NOT EXISTS cursor (
     unselected INTEGER NOT NULL,
     filtered   INTEGER NOT NULL,
     parked     INTEGER NOT NULL,
-    expired    INTEGER NOT NULL,
+    expired    INTEGER NOT NULL,  -- had left the journal before their turn came
+    damaged    INTEGER NOT NULL,  -- could not be read when their turn came
     erased     INTEGER NOT NULL,
     saved      REAL    NOT NULL   -- Unix seconds
 ) STRICT;
@@ -103,6 +104,7 @@ CREATE TABLE IF NOT EXISTS replay (
     filtered   INTEGER NOT NULL DEFAULT 0,
     parked     INTEGER NOT NULL DEFAULT 0,
     expired    INTEGER NOT NULL DEFAULT 0,
+    damaged    INTEGER NOT NULL DEFAULT 0,
     erased     INTEGER NOT NULL DEFAULT 0,
     saved      REAL,
     ended      REAL,
@@ -200,9 +202,20 @@ CREATE TABLE IF NOT EXISTS journal_state (
     accepted REAL    NOT NULL DEFAULT 0   -- Unix seconds at which an admin accepted the clock
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS damage (  -- events that could not be read
+    start    INTEGER NOT NULL,  -- offsets from this one
+    stop     INTEGER NOT NULL,  -- up to but without this one
+    file     TEXT    NOT NULL,
+    reason   TEXT    NOT NULL,
+    saved    INTEGER,           -- events of the file that a repair saves; NULL: there is nothing to repair
+    met      REAL    NOT NULL,  -- Unix seconds
+    accepted REAL,              -- Unix seconds at which an admin accepted or repaired it
+    PRIMARY KEY (start, stop)
+) STRICT;
+
 -- For people: the books of every connector.
 CREATE VIEW IF NOT EXISTS ledger AS
-SELECT connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, erased,
-       head - start - delivered - unselected - filtered - parked - expired - erased AS pending,
+SELECT connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, damaged,
+       erased, head - start - delivered - unselected - filtered - parked - expired - damaged - erased AS pending,
        datetime(saved, 'unixepoch') AS saved
 FROM cursor;

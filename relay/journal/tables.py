@@ -66,6 +66,18 @@ MIGRATIONS: Final = (
     CREATE TABLE IF NOT EXISTS pause ( connector TEXT PRIMARY KEY, since REAL NOT NULL ) STRICT;
     ALTER TABLE pause ADD COLUMN until REAL;
     """,
+    """
+    ALTER TABLE cursor ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE IF NOT EXISTS replay (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, connector TEXT NOT NULL, start INTEGER NOT NULL,
+        stop INTEGER NOT NULL, entries TEXT NOT NULL, rate REAL NOT NULL, asked REAL NOT NULL, position INTEGER NOT
+        NULL, ahead TEXT NOT NULL DEFAULT '[]', delivered INTEGER NOT NULL DEFAULT 0, unselected INTEGER NOT NULL
+        DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0, parked INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL
+        DEFAULT 0, erased INTEGER NOT NULL DEFAULT 0, saved REAL, ended REAL, cancelled REAL
+    ) STRICT;
+    ALTER TABLE replay ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
+    DROP VIEW IF EXISTS ledger;
+    """,
 )
 """The step from each version of the tables to the next."""
 

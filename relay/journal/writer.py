@@ -28,7 +28,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ import structlog
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
+from relay.journal.damage import Damage, Lost
 from relay.journal.ending import take_end, write_end
 from relay.journal.folders import LOCK
 from relay.journal.identity import ANY, Known, OtherJournal, identify, mismatch, write_identity
@@ -62,10 +63,8 @@ from relay.journal.segment import (
 MIB: Final = 1 << 20
 NO_INODES: Final = "the journal's file system has no inodes left: remove files of others (df -i)"
 FILES_TOLD: Final = 5
-RANGES_TOLD: Final = 1000
 MOVED: Final = "journal.path leads to another folder than at the start: put that back, or restart relay"
 TRUNCATED_ADVICE: Final = "find out what truncates it: logrotate with copytruncate does, for files that end in .log"
-LOST_ADVICE: Final = "connectors count them as expired; relay journal check says what is damaged"
 log = structlog.stdlib.get_logger()
 
 
@@ -81,33 +80,6 @@ class Open:
     """Bytes, as it was made."""
     at: int
     """Where the next record goes: behind the last one that is synced."""
-
-
-class Lost:
-    """The events that readers could not read, each range told once. Threads share it."""
-
-    def __init__(self) -> None:
-        self._ranges: set[tuple[int, int]] = set()
-        self.events = 0
-        """How many, since the start."""
-
-    def add(self, file: str, start: int, stop: int, reason: str) -> None:
-        """These offsets of a file are damaged or gone."""
-        if (start, stop) in self._ranges or len(self._ranges) > RANGES_TOLD:
-            return
-        self._ranges.add((start, stop))
-        self.events = sum(last - first for first, last in _united(self._ranges))
-        details = {"file": file, "offset": start, "up_to_offset": stop, "reason": reason}
-        log.error("events of the journal cannot be read", **details, advice=LOST_ADVICE)
-
-
-def _united(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same without what overlaps."""
-    end = -1
-    for start, stop in sorted(ranges):
-        if stop > end:
-            yield max(start, end), stop
-            end = stop
 
 
 class Writer:
@@ -144,6 +116,9 @@ class Writer:
             os.close(self._lock)
             raise
         self.segments, self.head, self.problem = found.segments, found.head, found.problem
+        self.trimmed = found.oldest
+        """Events below this offset have left the journal for their age or for room; what is missing from there on is
+        damaged, or somebody has removed it."""
         self.newest = self.segments[-1].written if self.segments else None
         """When the last event that was there at the start was received, in Unix seconds; None: there was none."""
         self.clock = clock or Clock(known.time if known and known.time else self.newest)
@@ -251,7 +226,7 @@ class Writer:
         what = {"file": segment.path.name, "events": stop - segment.base, "lost": saved.lost_events}
         log.error("a journal segment was truncated, and is written again", **what, advice=TRUNCATED_ADVICE)
         for start, end in saved.lost:
-            self.lost.add(segment.path.name, start, end, "the file was truncated")
+            self.lost.add(Damage(start, end, segment.path.name, "the file was truncated", saved=None))
 
     def _claim(self, opened: Open) -> None:
         """Make sure that the folder is the one that was opened, or one in place of it if that was removed. Raises
@@ -357,6 +332,7 @@ class Writer:
         for segment in segments:
             segment.path.unlink(missing_ok=True)
         first, end = segments[0].base, segments[-1].end
+        self.trimmed = end
         log.info("journal segments removed", segments=len(segments), events=end - first, up_to_offset=end)
         if end > self.keep:
             reason = "no room, and journal.on_full is expire_oldest"

@@ -55,7 +55,7 @@ def a_status(**given: Any) -> Status:
 
 
 CONFIG = Config(connectors={"heap": Configured("heap", Connector, ConnectorSettings(type="heap", rate=50.0))})
-AT_10 = "REPLACE INTO cursor VALUES ('heap', 10, 0, 10, '[]', 10, 0, 0, 0, 0, 0, 0)"
+AT_10 = "REPLACE INTO cursor VALUES ('heap', 10, 0, 10, '[]', 10, 0, 0, 0, 0, 0, 0, 0)"
 
 
 @dataclass

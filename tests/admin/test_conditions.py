@@ -16,7 +16,7 @@ from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080
 FULL = replace(a_status().journal, refusing="No space left on device")
-FILLING = replace(a_status().journal, needed=900, lost=3)
+FILLING = replace(a_status().journal, needed=900)
 REFUSING = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=NOON + 86400)
 ERROR = LastError(at=NOON - 3, reason="HTTP 503: busy", status=503)
 
@@ -36,12 +36,13 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"sources": [a_source(incomplete=1)]}, [("source_incomplete", "source braze")]),
     ({"sources": [a_source(parked_now=9)]}, [("parked", "source braze")]),
     ({"journal": FULL}, [("journal_full", "journal")]),
-    ({"journal": FILLING}, [("journal_filling", "journal"), ("damaged", "journal")]),
+    ({"journal": FILLING}, [("journal_filling", "journal")]),
     ({"journal": replace(FULL, refusing=None, unsaved="locked")}, [("database_failing", "journal")]),
     ({"failing_erasures": [FailingErasures("heap", 1, NOON - 86400, "no")]}, [("erasure_failing", "connector heap")]),
     ({"failing_erasures": [FailingErasures("heap", 1, MORNING, "no")]}, []),
     ({"failing_erasures": [FailingErasures(None, 1, MORNING, "no room")]}, [("erasure_failing", "erasures")]),
     ({"doubts": [Doubt(worker=0, what="clock", said="it is ahead")]}, [("doubt", "clock")]),
+    ({"doubts": [Doubt(worker=0, what="journal", said="no", is_damage=True)]}, [("damaged", "journal")]),
     (
         {
             "journal": FULL,

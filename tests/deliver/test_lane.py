@@ -439,6 +439,26 @@ async def test_events_that_are_gone_from_the_journal_are_counted_as_expired(tmp_
         assert (counts.expired, counts.delivered) == (10, 5)
 
 
+async def test_events_that_cannot_be_read_are_counted_as_damaged_and_told_once(tmp_path: Path) -> None:
+    """Beside events that have left the journal, and a file that somebody removes while relay runs."""
+    sent = []
+    for count in (10, 8, 6, 4):
+        async with bench(tmp_path) as it:
+            it.connector.answer = stuck
+            sent.append(await it.send(count))
+    gone, damaged, removed, _ = sorted((tmp_path / "journal").glob("*.log"))
+    gone.unlink()
+    damaged.write_bytes(bytes([*damaged.read_bytes()[:-1], 0]))
+    with capture_logs() as lines:
+        async with bench(tmp_path) as it:
+            removed.unlink()
+            await it.settled()
+            assert it.connector.delivered == Counter(sent[3])
+            assert it.fleet.lanes[0].cursor.counts == Counts(delivered=4, expired=10, damaged=14)
+    told = [(line["event"], line["offset"], line["events"]) for line in lines if "connector" in line]
+    assert told == [("events expired", 0, 10), ("events are damaged", 10, 14)]
+
+
 async def test_a_journal_younger_than_its_cursor_is_read_from_its_head_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         await it.send(10)

@@ -120,7 +120,7 @@ def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Pa
     assert not rows(state)[0].is_over([]), "whoever begins again has to come to the same"
     with database(state) as db:
         for connector in ("heap", "hook"):
-            db.execute(f"REPLACE INTO cursor VALUES ('{connector}', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0)")
+            db.execute(f"REPLACE INTO cursor VALUES ('{connector}', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0, 0)")
     assert [forget_connector(state, connector).erasures for connector in ("hook", "heap")] == [0, 1]
     (one,) = rows(state)
     assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("heap", "forgotten", "HTTP 401")]

@@ -160,7 +160,7 @@ async def test_a_relay_whose_journal_was_damaged_goes_on_after_a_repair_and_its_
         hook.behaviour = 200
         await daemon.start()
         books = await daemon.settled("hook", 50)
-        assert (books.counts.delivered, books.counts.expired) == (40, 10)
+        assert (books.counts.delivered, books.counts.damaged) == (40, 10)
         assert await daemon.stop() == 0
         assert CliRunner().invoke(relay, ["audit", *where]).exit_code == 0
         assert CliRunner().invoke(relay, ["journal", "check", *where]).exit_code == 0

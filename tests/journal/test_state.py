@@ -30,8 +30,10 @@ from relay.journal import (
     parked_totals,
 )
 from relay.journal.erasures import erasures
+from relay.journal.replays import Replay, ask_replay, replays
 from relay.journal.state import _MARKED
 from relay.journal.tables import MIGRATIONS
+from tests.journal.older import WITHOUT_DAMAGE
 
 OLD = """
 CREATE TABLE cursor (connector TEXT PRIMARY KEY, head INTEGER NOT NULL, start INTEGER NOT NULL,
@@ -68,6 +70,25 @@ async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what
     assert (old.number, old.offset, old.first, old.last, old.again, old.body) == (4, 7, 1e9, 1e9, None, b"{}")
     assert (new.number, new.attempts) == (5, 2)
     assert ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
+
+
+async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> None:
+    """Of version 9 of the tables: lanes, replays, and the view for people."""
+    state = State(tmp_path)
+    await state.save({"heap": Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))}, 12)
+    number = ask_replay(tmp_path, Replay("heap", Cursor(0, 0), 9))
+    await state.save({}, 12, replays={number: Cursor(0, 4, [], Counts(expired=3, erased=1))})
+    state.close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(f"{WITHOUT_DAMAGE} PRAGMA user_version = 9;")
+    state = State(tmp_path)
+    assert await state.cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
+    await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
+    state.close()
+    (replay,) = replays(tmp_path)
+    assert replay.cursor.counts == Counts(expired=3, erased=1)
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert db.execute("SELECT damaged, erased, pending FROM ledger").fetchall() == [(2, 2, 0)]
 
 
 def test_erasures_of_an_older_relay_are_kept(tmp_path: Path) -> None:
@@ -239,7 +260,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
                                    'time', 1e9, x'7b7d', 400, 'no', NULL, 'k')
     """
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
-        db.executescript(f"{old} PRAGMA user_version = 7;")
+        db.executescript(f"{old} {WITHOUT_DAMAGE} PRAGMA user_version = 7;")
         db.executemany(insert, [(1,), (2,), (3,)])
         db.execute("DELETE FROM parked WHERE number = 3")
         db.execute("INSERT INTO pause VALUES ('heap', 1e9)")

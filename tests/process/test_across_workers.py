@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -52,13 +51,6 @@ def seen(daemon: Any) -> Status:
     return msgspec.json.decode(relay(daemon, "status", "--json")[1], type=Status)
 
 
-async def metrics(daemon: Any) -> dict[str, float]:
-    address = daemon.logged("relay runs")[-1]["metrics"][0]
-    async with aiohttp.request("GET", f"{address}/metrics") as answer:
-        lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
-
 async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
     daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +70,7 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert [(one.worker, one.away) for one in now.workers] == [(0, False), (1, False)]
         assert sum(one.journal.head for one in now.workers if one.journal) == 41
         assert sum(one.events for one in now.parked) == 1
-        told = await metrics(daemon)
+        told = await daemon.metrics()
         assert told['relay_ingest_accepted_events_total{source="braze"}'] == 41
         assert told['relay_deliver_end_to_end_seconds_count{connector="hook"}'] == 41
         assert told['relay_parked_events{cause="unreadable",connector="",source="braze"}'] == 1
@@ -118,7 +110,7 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert (code, "worker 1: is away" in screen) == (1, True)
         now = await daemon.until(lambda: seen(daemon), lambda now: not now.workers[1].away)
         assert (now.sources[0].accepted, now.journal.head) == (number, number), "counters do not fall"
-        assert (await metrics(daemon))["relay_runtime_workers_away"] == 0
+        assert (await daemon.metrics())["relay_runtime_workers_away"] == 0
 
         assert await daemon.stop() == 0
         assert not any((tmp_path / "run").iterdir())
@@ -160,7 +152,7 @@ async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_el
         destination.behaviour = 200
         await daemon.settled("hook", 40)
         now = await daemon.until(lambda: seen(daemon), lambda now: len(now.workers) == 1)
-        assert_all_is_delivered(now, await metrics(daemon))
+        assert_all_is_delivered(now, await daemon.metrics())
         stopped = [line["worker"] for line in daemon.logged("worker stopped")]
         assert (stopped.count(1), len(daemon.logged("relay stopped"))) == (2, 1), "once when all of relay stopped"
         hook_file = daemon.conf / "20-hook.toml"
@@ -175,7 +167,7 @@ async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_el
         await daemon.start()
         now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].state == "working")
         assert now.workers == [], "one process is enough"
-        assert_all_is_delivered(now, await metrics(daemon))
+        assert_all_is_delivered(now, await daemon.metrics())
         assert await daemon.stop() == 0
 
 

@@ -1,10 +1,14 @@
 """A real relay whose database or journal is not what it was: relay says so everywhere, and loses nothing for it."""
 
 import asyncio
+import sqlite3
 import time
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from click.testing import CliRunner, Result
 
@@ -146,7 +150,7 @@ async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent
         hook.behaviour = 200
         await daemon.start()
         books = await daemon.settled("hook", 50)
-        assert (books.counts.delivered, books.counts.expired) == (40, 10)
+        assert (books.counts.delivered, books.counts.damaged) == (40, 10)
         for command, told in (("status", "10 events lost"), ("audit", "damaged"), ("doctor", "10 events lost")):
             found = await run(daemon, command)
             assert (found.exit_code, told in found.stdout) == (1, True), found
@@ -158,6 +162,72 @@ async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent
         assert (await run(daemon, "journal", "repair", "--yes")).exit_code == 0
         assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
         assert (await run(daemon, "audit")).exit_code == 0
+
+
+async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_repaired(daemon: Any) -> None:
+    """Siblings: a second connector that is added later; a replay over it; log, status, doctor, audit, metrics, journal
+    check; accepted, put back, and repaired."""
+    daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
+    async with Destination() as hook:
+        hook.behaviour = 503
+        daemon.configure("10-all", SOURCE + HOOK % hook.url)
+        sent = [make_event(n=n) for n in range(40)]
+        for part in (sent[:20], sent[20:]):  # a segment each, with two records each
+            await daemon.start()
+            for group in (part[:10], part[10:]):
+                assert (await daemon.post(b'{"events":[%s]}' % b",".join(group)))[0] == 202
+            assert await daemon.stop() == 0
+        path = min((daemon.state / "journal").glob("*.log"))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3] + b"???")
+        hook.behaviour = 200
+        await daemon.start()
+        books = await daemon.settled("hook", 40)
+        assert (books.counts.delivered, books.counts.damaged) == (30, 10)
+        assert Counter(hook.bodies()) == Counter(sent[:10] + sent[20:])  # each once
+        (told,) = daemon.logged("events of the journal cannot be read")
+        assert (told["level"], told["file"], told["repair_saves"]) == ("error", path.name, 10)
+        assert (told["offset"], told["up_to_offset"]) == (10, 20)
+        (told,) = daemon.logged("events are damaged")
+        assert (told["connector"], told["events"], told["offset"], told["up_to_offset"]) == ("hook", 10, 10, 20)
+        assert not daemon.logged("lane failed, starts again")
+        said = (
+            f"10 events cannot be read: offsets 10 to 19 in {path.name}, of which relay journal repair saves 10 events"
+        )
+        for command in ("status", "doctor", "audit"):
+            found = await run(daemon, command)
+            assert (found.exit_code, said in found.stdout) == (1, True), found
+        told = await daemon.metrics()
+        assert told['relay_deliver_events_total{connector="hook",outcome="damaged"}'] == 10
+        assert told['relay_deliver_events_total{connector="hook",outcome="expired"}'] == 0
+        assert (told["relay_journal_lost_events_total"], told['relay_runtime_doubtful{what="journal"}']) == (10, 1)
+        again = await run(daemon, "replay", "--connector", "hook", "--rate", "0", "--yes")
+        assert (again.exit_code, "delivered 30, damaged 10" in again.stdout) == (0, True), again.output
+        assert f"{path.name}: damaged" in again.stderr
+        assert len(daemon.logged("events of the journal cannot be read")) == 1
+        assert daemon.logged("replay is done")[0]["damaged"] == 10
+        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+        assert (await run(daemon, "status")).exit_code == 0
+        assert "cannot be read" not in (await run(daemon, "doctor")).stdout
+        assert await daemon.stop() == 0
+
+        path.write_bytes(whole)
+        trace = await run(daemon, "trace", orjson.loads(sent[12])["id"])
+        assert "damaged: it could not be read when its turn came" in trace.stdout, trace.output
+        path.write_bytes(whole[:-3] + b"???")
+        with closing(sqlite3.connect(daemon.state / "relay.db")) as db, db:
+            db.execute("UPDATE damage SET accepted = NULL")
+        assert said in (await run(daemon, "doctor")).stdout
+        repaired = await run(daemon, "journal", "repair", "--yes")
+        assert (repaired.exit_code, "10 events saved, 10 lost: offsets 10 to 20" in repaired.stdout) == (0, True), (
+            repaired
+        )
+        assert (await run(daemon, "audit")).exit_code == 0
+        await daemon.start()
+        again = await run(daemon, "replay", "--connector", "hook", "--rate", "0", "--yes")
+        assert (again.exit_code, "delivered 30, damaged 10" in again.stdout) == (0, True), again.output
+        assert (await run(daemon, "status")).exit_code == 0
+        assert await daemon.stop() == 0
 
 
 async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Any) -> None:
