@@ -40,13 +40,19 @@ def check(place: Place, as_json: bool) -> None:
     if as_json:
         click.echo(one_object([(one.worker, _plain(one)) for one in found.workers], ok=found.ok))
     else:
-        lines = headed([(one.worker, [*map(_line, one.segments)]) for one in found.workers])
+        lines = headed([(one.worker, _lines(one)) for one in found.workers])
         click.echo("\n".join([*lines, "good" if found.ok else "DAMAGED: see above"]))
     raise SystemExit(0 if found.ok else 1)
 
 
 def _plain(one: WorkerCheck) -> dict[str, Any]:
-    return {"ok": one.ok, "segments": [*map(asdict, one.segments)]}
+    return {"ok": one.ok, "segments": [*map(asdict, one.segments)], "missing": one.missing}
+
+
+def _lines(one: WorkerCheck) -> list[str]:
+    if one.missing:
+        return [f"there is no segment, but {counted(one.missing, 'event')} were acknowledged"]
+    return [*map(_line, one.segments)]
 
 
 def _line(one: Segment) -> str:

@@ -40,6 +40,8 @@ class WorkerCheck:
     worker: int
     ok: bool
     segments: Sequence[Segment]
+    missing: int = 0
+    """Events that were acknowledged, if there is no segment at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,9 @@ def check_all(state: Path, path: Path) -> Check:
 def _check(worker: int, folder: Path, journal: Path) -> WorkerCheck:
     needed = acknowledged_in(folder)  # first: what is acknowledged now is in the journal that is then read
     found = inspect(journal, needed)
-    return WorkerCheck(worker=worker, ok=all(segment.is_whole for segment in found), segments=[*map(_segment, found)])
+    missing = 0 if found else needed
+    ok = not missing and all(segment.is_whole for segment in found)
+    return WorkerCheck(worker=worker, ok=ok, segments=[*map(_segment, found)], missing=missing)
 
 
 def _segment(one: Inspected) -> Segment:
