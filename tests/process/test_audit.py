@@ -203,7 +203,9 @@ async def test_check_tells_each_segment(state: Path) -> None:
     for base in (0, 3, 7):
         path_of(state / "journal", base).unlink()
     result = run(state, "journal", "check")
-    assert (result.exit_code, "no segment, but 10 events were acknowledged" in result.stdout) == (1, True), result.output
+    assert (result.exit_code, "no segment, but 10 events were acknowledged" in result.stdout) == (1, True), (
+        result.output
+    )
 
 
 async def test_dump_passes_the_events_on_as_they_are(state: Path) -> None:
