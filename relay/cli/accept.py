@@ -5,14 +5,14 @@ from typing import Literal
 
 import click
 
-from relay.cli.place import Place, places
+from relay.cli.place import Place, local_places
 from relay.journal.known import accept_clock, accept_journal, doubts
 
 
 @click.command
 @click.argument("what", type=click.Choice(["clock", "journal"]))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@places
+@local_places
 def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     """Say that the clock is right although it has jumped ahead, or that the journal may stay as it is.
 

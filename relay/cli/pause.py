@@ -12,7 +12,7 @@ from relay import journal
 from relay.admin.diagnosis import at
 from relay.api.settings import parse_duration
 from relay.cli.client import running
-from relay.cli.options import state_option, utf8
+from relay.cli.options import relay_options, utf8
 from relay.cli.place import told
 from relay.journal.books import lanes
 
@@ -30,7 +30,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.command
 @click.argument("connector", type=utf8)
 @click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="It goes on by itself after so long.")
-@state_option
+@relay_options
 def pause(state: Path, connector: str, seconds: float | None) -> None:
     """Have a connector hold its events: they stay in the journal, and senders notice nothing.
 
