@@ -39,3 +39,32 @@ ENDS: Final = MappingProxyType(
     }
 )
 """How the end of a condition is called, where not `recovered`."""
+
+ENTRIES: Final = MappingProxyType(
+    {
+        "started": "relay began to run; it says how the run before ended",
+        "stopped": "relay was stopped",
+        "reloaded": "a reload has brought another configuration into force",
+        "config_changed": "conf.d says something else than the configuration in force",
+        "resumed": "an admin had a paused connector go on",
+        "recovered": "a connector works again",
+        "expired": "events had to leave the journal before a connector got them",
+        "source_recovered": "the source takes events again",
+        "journal_recovered": "the journal has room, or relay.db can be written again",
+        "worker_recovered": "a worker runs again",
+        "erasure_recovered": "erasures that failed are done, or fail no more",
+        "erasure_requested": "somebody, or an event, asked for a user to be erased",
+        "erased": "an erasure is done",
+        "replay_started": "somebody asked for a replay",
+        "replay_done": "a replay has come to its end",
+        "replay_cancelled": "somebody ended a replay",
+        "parked_dropped": "somebody removed parked events",
+        "parked_replayed": "somebody had parked events delivered once more",
+        "forgotten": "somebody had relay forget a connector",
+        "accepted": "somebody accepted the journal or the clock as it is",
+    }
+)
+"""What happens, by kind."""
+
+KINDS: Final = MappingProxyType({**CONDITIONS, **ENTRIES})
+"""All that an entry of the history can be about."""

@@ -36,6 +36,7 @@ from relay.cli.main import COMMANDS, relay
 from relay.config import (
     AdminSettings,
     ErasureSettings,
+    HistorySettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -48,6 +49,7 @@ from relay.config import (
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS
 from relay.ingest.decoded import checked
+from relay.kinds import KINDS as HISTORY
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -72,6 +74,7 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "`[admin]`": (AdminSettings, set()),
     "`[metrics]`": (MetricsSettings, set()),
     "`[log]`": (LogSettings, set()),
+    "`[history]`": (HistorySettings, set()),
     "every source": (SourceSettings, set()),
     "source type `json`": own("source", "json", SourceSettings),
     "source type `heap_segments`": own("source", "heap_segments", SourceSettings),
@@ -143,7 +146,7 @@ COMMAND_ROWS = [
     for usage in re.findall(r"`relay ([^`]+)`", names)
 ]
 """For each usage what it does, and its exit codes."""
-EVERYWHERE = {"--state", "--url", "--conf", "--plugins", "--help"}
+EVERYWHERE = {"--state", "--conf", "--plugins", "--help"}
 """Options that the README explains for many commands at once."""
 STANDINS = ("sandbox braze", "sandbox heap")
 """Their switches are too many for a README: `--help` has them."""
@@ -252,6 +255,11 @@ def test_every_command_that_reads_the_configuration_takes_plugins() -> None:
         assert command
         for one in leaves(command):
             assert {"--conf", "--plugins"} & options(one) != {"--conf"}, f"{name} {one.name}"
+
+
+def test_every_kind_of_the_history_is_documented() -> None:
+    table = README.partition("| kinds | |")[2].split("\n\n")[0]
+    assert {kind for row in table.splitlines() for kind in re.findall(r"`(\w+)`", row.split(" | ")[0])} == {*HISTORY}
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:

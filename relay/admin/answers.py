@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from relay.admin.acts import named_by
+
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NDJSON: Final = "application/x-ndjson"
@@ -26,6 +28,11 @@ STATUSES: Final = (
 def answer(value: Any) -> web.Response:
     """A value as JSON; bytes in it as base64."""
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def asker(request: web.Request) -> str:
+    """Who asks, as they say: the header Relay-By. Nobody has checked it."""
+    return named_by(request.headers.get("Relay-By", ""))
 
 
 async def content(request: web.Request) -> dict[str, Any]:

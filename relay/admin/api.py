@@ -12,12 +12,15 @@ from typing import Final
 
 from aiohttp import web
 
-from relay.admin.answers import answer, stream
+from relay.admin.acts import forget_entry, pause_entry, resume_entry
+from relay.admin.answers import answer, asker, stream, taken
 from relay.admin.contract import contract
 from relay.admin.control import Control
 from relay.admin.diagnosis import diagnose
 from relay.admin.merging import both_listeners
 from relay.admin.status import ListenerStatus, Status
+from relay.journal.history import HistoryQuery, history
+from relay.threads import ADMIN
 
 TAPS: Final = 8
 """Live taps at a time."""
@@ -42,6 +45,7 @@ class Api:
             web.get("/lanes", self.lanes),
             web.get("/health", self.health),
             web.get("/metrics", self.metrics),
+            web.get("/history", self.history),
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
@@ -73,6 +77,11 @@ class Api:
         """The OpenAPI document."""
         return web.Response(text=contract(), content_type="application/yaml")
 
+    async def history(self, request: web.Request) -> web.StreamResponse:
+        """What happened, the last of it last."""
+        query = taken({name: request.query[name] for name in request.query}, HistoryQuery)
+        return answer(await ADMIN.run(history, self._control.folder, query))
+
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Events as they pass."""
         if self._taps >= TAPS:
@@ -87,24 +96,29 @@ class Api:
 
     async def reload(self, request: web.Request) -> web.StreamResponse:
         """Go over to the configuration as it is on disk, or see whether that can be done."""
-        reloaded = await self._control.reload(dry_run=request.query.get("dry_run") == "true")
+        reloaded = await self._control.reload(dry_run=request.query.get("dry_run") == "true", by=asker(request))
         return answer({"ok": reloaded.ok, "said": reloaded.said})
 
     async def forget(self, request: web.Request) -> web.StreamResponse:
         """Let go of all that is kept of a connector that is not configured."""
-        return answer(await self._control.forget(request.match_info["connector"]))
+        kept = await self._control.forget(request.match_info["connector"])
+        self._control.note(forget_entry(kept, asker(request)))
+        return answer(kept)
 
     async def pause(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane hold its events."""
         connector = request.match_info["connector"]
-        changed = await self._control.pause(connector, _until(request.query.get("until")))
+        until = _until(request.query.get("until"))
+        if changed := await self._control.pause(connector, until):
+            self._control.note(pause_entry(connector, until, asker(request)))
         return answer({"connector": connector, "paused": True, "changed": changed})
 
     async def resume(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane go on, and try again at once if it waits for its destination."""
         connector = request.match_info["connector"]
         retried = await self._control.try_now(connector)
-        changed = await self._control.resume(connector)
+        if changed := await self._control.resume(connector):
+            self._control.note(resume_entry(connector, asker(request)))
         return answer({"connector": connector, "paused": False, "changed": changed, "retried": retried})
 
     async def retry(self, request: web.Request) -> web.StreamResponse:

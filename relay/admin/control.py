@@ -8,6 +8,7 @@ from typing import Protocol
 from relay.admin.status import Status
 from relay.config import Config
 from relay.journal import Forgotten
+from relay.journal.history import Entry
 
 
 class Reload(Protocol):
@@ -36,9 +37,12 @@ class Control(Protocol):
     async def status(self) -> Status:
         """How everything is now."""
 
-    async def reload(self, *, dry_run: bool = False) -> Reload:
+    def note(self, entry: Entry) -> None:
+        """Have an entry be written into the history soon. Never waits."""
+
+    async def reload(self, *, dry_run: bool = False, by: str = "") -> Reload:
         """Go over to the configuration as it is on disk now; a second one waits its turn. `dry_run`: only see whether
-        that can be done."""
+        that can be done. `by`: who asks, as they say."""
 
     def tap(self, at: str, entries: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Lines of NDJSON of the events that pass at "ingest", or at a connector behind its filters. Raises

@@ -2,7 +2,8 @@
 
 from aiohttp import web
 
-from relay.admin.answers import answer, content, taken
+from relay.admin.acts import erasure_entry
+from relay.admin.answers import answer, asker, content, taken
 from relay.admin.control import Control
 from relay.api import User
 from relay.journal.erasure import named
@@ -28,7 +29,10 @@ class Erasing:
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have all events of a user removed."""
         user = await user_in(request)
-        return answer({"number": await ADMIN.run(ask_erasure, self._control.folder, user)})
+        by = asker(request)
+        number = await ADMIN.run(ask_erasure, self._control.folder, user, by)
+        self._control.note(erasure_entry(number, by))
+        return answer({"number": number})
 
 
 async def user_in(request: web.Request) -> User:

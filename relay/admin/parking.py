@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from relay.admin.answers import answer, content, stream, taken
+from relay.admin.acts import cancel_entry, parked_entry, replay_entry
+from relay.admin.answers import answer, asker, content, stream, taken
 from relay.admin.control import Control
 from relay.api.settings import check_rate
 from relay.journal import (
@@ -34,6 +36,10 @@ Change = Callable[[Path, Which], Iterator[int]]
 END: Final = object()
 PORTION_BYTES: Final = 256 << 10
 CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
+KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
+    "drop": "parked_dropped",
+    "replay": "parked_replayed",
+}
 
 
 class Parking:
@@ -72,9 +78,13 @@ class Parking:
         if which == Which():
             raise ValueError("say which: numbers, or a selection such as connector")
         events = 0
-        async with aclosing(_in_a_thread(CHANGES[name](self._control.folder, which))) as portions:
-            async for portion in portions:
-                events += portion
+        try:
+            async with aclosing(_in_a_thread(CHANGES[name](self._control.folder, which))) as portions:
+                async for portion in portions:
+                    events += portion
+        finally:
+            if events:
+                self._control.note(parked_entry(KINDS[name], which, events, asker(request)))
         return answer({"events": events})
 
     async def replays(self, _: web.Request) -> web.StreamResponse:
@@ -85,17 +95,21 @@ class Parking:
         """Have a range of the journal delivered once more."""
         given = await content(request)
         worker = msgspec.convert(given.pop("worker", 0), int)
-        asked = _asked(given)
+        asked = replace(_asked(given), asked_by=asker(request))
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
         number, runs = await ADMIN.run(_ask, self._control.folder, worker, asked)
+        self._control.note(replay_entry(asked, number))
         return answer({"number": number, "runs": runs})
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """End a replay where it is."""
         number = int(request.match_info["number"])
-        return answer({"cancelled": await ADMIN.run(cancel_replay, self._control.folder, number)})
+        cancelled = await ADMIN.run(cancel_replay, self._control.folder, number)
+        if cancelled:
+            self._control.note(cancel_entry(number, asker(request)))
+        return answer({"cancelled": cancelled})
 
 
 def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:

@@ -5,14 +5,16 @@ from typing import Literal
 
 import click
 
-from relay.cli.place import Place, local_places
+from relay.admin.acts import accept_entry
+from relay.cli.login import login_name
+from relay.cli.place import Place, note, places
 from relay.journal.known import accept_clock, accept_journal, doubts
 
 
 @click.command
 @click.argument("what", type=click.Choice(["clock", "journal"]))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@local_places
+@places
 def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     """Say that the clock is right although it has jumped ahead, or that the journal may stay as it is.
 
@@ -32,4 +34,5 @@ def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
         accept_clock(place.state)
     else:
         accept_journal(place.state, place.path)
+    note(place.state, accept_entry(what, found, login_name()))
     click.echo(f"the {what} is accepted")

@@ -2,15 +2,18 @@
 directly."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import msgspec
 
+from relay.admin.acts import cancel_entry, erasure_entry, parked_entry, replay_entry
 from relay.api import User
 from relay.cli.client import Client, running
+from relay.cli.login import login_name
+from relay.cli.place import note
 from relay.journal import Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
 from relay.journal.erasures import ask_erasure
 from relay.journal.folders import worker_folder
@@ -72,26 +75,38 @@ class _Folder:
         return count_parked(self._state, which)
 
     def drop_parked(self, which: Which) -> int:
-        return drop_parked(self._state, which)
+        return self._changed("parked_dropped", which, drop_parked(self._state, which))
 
     def mark_parked(self, which: Which) -> int:
-        return mark_parked(self._state, which)
+        return self._changed("parked_replayed", which, mark_parked(self._state, which))
+
+    def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: Which, events: int) -> int:
+        if events:
+            note(self._state, parked_entry(kind, which, events, login_name()))
+        return events
 
     def replays(self) -> list[Replay]:
         return replays(self._state)
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
-        folder = worker_folder(self._state, worker)
-        return Asked(ask_replay(folder, replay), is_locked(folder))
+        folder, asked = worker_folder(self._state, worker), replace(replay, asked_by=login_name())
+        number = ask_replay(folder, asked)
+        note(self._state, replay_entry(asked, number))
+        return Asked(number, is_locked(folder))
 
     def cancel_replay(self, number: int) -> bool:
-        return cancel_replay(self._state, number)
+        cancelled = cancel_replay(self._state, number)
+        if cancelled:
+            note(self._state, cancel_entry(number, login_name()))
+        return cancelled
 
     def receipts(self, after: float | None) -> list[Receipt]:
         return receipts(self._state, after)
 
     def ask_erasure(self, user: User) -> Asked:
-        return Asked(ask_erasure(self._state, user), self.runs)
+        number = ask_erasure(self._state, user, login_name())
+        note(self._state, erasure_entry(number, login_name()))
+        return Asked(number, self.runs)
 
 
 class _Running:

@@ -9,11 +9,13 @@ from urllib.parse import quote
 import click
 
 from relay import journal
+from relay.admin.acts import pause_entry, resume_entry
 from relay.admin.diagnosis import at
 from relay.api.settings import parse_duration
 from relay.cli.client import running
-from relay.cli.options import relay_options, utf8
-from relay.cli.place import told
+from relay.cli.login import login_name
+from relay.cli.options import state_option, utf8
+from relay.cli.place import note, told
 from relay.journal.books import lanes
 
 
@@ -30,7 +32,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.command
 @click.argument("connector", type=utf8)
 @click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="It goes on by itself after so long.")
-@relay_options
+@state_option
 def pause(state: Path, connector: str, seconds: float | None) -> None:
     """Have a connector hold its events: they stay in the journal, and senders notice nothing.
 
@@ -65,5 +67,9 @@ def change(
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         if action == "pause":
-            return {"changed": journal.pause(state, connector, until)}
-        return {"changed": journal.resume(state, connector)}
+            changed, entry = journal.pause(state, connector, until), pause_entry(connector, until, login_name())
+        else:
+            changed, entry = journal.resume(state, connector), resume_entry(connector, login_name())
+        if changed:
+            note(state, entry)
+        return {"changed": changed}

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from relay.cli.options import conf_option, plugins_option, state_option, url_option
+from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
+from relay.journal.history import Entry, add_entries
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,7 @@ class Place:
 
 
 def places(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name a state folder, or a relay elsewhere, and hand what they mean to the command as its
-    first argument."""
-    return url_option(local_places(command))
-
-
-def local_places(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for commands that work in the folder alone."""
+    """Add the options that name a state folder, and hand what they mean to the command as its first argument."""
 
     @wraps(command)
     def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:
@@ -65,6 +60,14 @@ def told() -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise click.ClickException(str(error)) from None
+
+
+def note(state: Path, entry: Entry) -> None:
+    """Write what a command has done into the history of a state folder that no relay runs with."""
+    try:
+        add_entries(state, [entry])
+    except (OSError, sqlite3.Error) as error:
+        click.echo(f"the history cannot be written: {error}", err=True)
 
 
 def headed(parts: Sequence[tuple[int, Sequence[str]]]) -> list[str]:

@@ -127,6 +127,13 @@ def read_again(texts: Sequence[Text]) -> Reading:
     return reading
 
 
+def changed_files(folders: Sequence[Path], texts: Sequence[Text]) -> list[str]:
+    """The files that say something else by now than these texts, are new, or gone, or cannot be read any more."""
+    before, reading = {one.name: (one.base, one.text) for one in texts}, read(folders)
+    now = {one.name: (one.base, one.text) for one in reading.documents} | dict.fromkeys(reading.unread)
+    return sorted(name for name in before.keys() | now.keys() if before.get(name, ()) != now.get(name, ()))
+
+
 def _in_order(folders: Sequence[Path], reading: Reading) -> list[Path]:
     found: dict[str, Path] = {}
     for folder in folders:

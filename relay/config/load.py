@@ -22,6 +22,7 @@ from relay.config.model import (
     Config,
     Configured,
     ErasureSettings,
+    HistorySettings,
     IngestSettings,
     JournalSettings,
     LogSettings,
@@ -62,7 +63,8 @@ def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool 
     With `secrets_required=False` a systemd credential that cannot be read is only a warning where systemd did not start
     this process. Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
     """
-    return _load(read(folders), registry, secrets_required=secrets_required)
+    loaded = _load(read(folders), registry, secrets_required=secrets_required)
+    return replace(loaded, config=replace(loaded.config, folders=[*folders]))
 
 
 def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
@@ -120,6 +122,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
         admin=admin,
         metrics=metrics,
         log=check.own_table("log", LogSettings),
+        history=check.own_table("history", HistorySettings),
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],

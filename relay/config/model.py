@@ -116,8 +116,6 @@ class AdminSettings(Settings):
     """Loopback addresses, for tools that cannot use a unix socket."""
     tokens: tuple[BearerToken, ...] = ()
     """Bearer tokens for these addresses, any of which is accepted; the unix socket needs none."""
-    group: str = ""
-    """A group of this machine whose members may use the unix socket, beside relay's user and root."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """It is not open."""
@@ -141,6 +139,15 @@ class LogSettings(Settings):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
     """`auto` is console on a terminal and json elsewhere."""
+
+
+class HistorySettings(Settings):
+    """[history]: what happened, when, and by whom."""
+
+    keep: Duration = 400 * DAY_SECONDS
+    """Seconds that an entry stays; 0: until there are too many."""
+    max_entries: int = Field(10_000, ge=100)
+    """Beyond it the oldest go."""
 
 
 P = TypeVar("P", bound=Plugin)
@@ -171,6 +178,7 @@ class Config:
     admin: AdminSettings = field(default_factory=AdminSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
@@ -179,6 +187,8 @@ class Config:
     """Those whose files are not any more what this process has loaded, and why these cannot be used, if so."""
     texts: Sequence[Text] = field(default=(), compare=False, repr=False)
     """What the files said that it was loaded from."""
+    folders: Sequence[Path] = field(default=(), compare=False, repr=False)
+    """Where these files lie; none if they were not read from there."""
 
     written: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where the daemon's own settings are written, as "00-relay.toml:2" by "ingest.listen"; defaults are not there."""

@@ -55,6 +55,7 @@ COMMANDS: Final = (
     "erasures",
     "events",
     "forget",
+    "history",
     "init",
     "journal",
     "new",

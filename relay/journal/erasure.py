@@ -46,6 +46,7 @@ class Erasure:
     compacted: float | None = None
     problem: str | None = None
     done: float | None = None
+    asked_by: str = ""
     answers: Sequence[Answer] = field(default=())
     workers: Mapping[int, "Erasure"] = field(default_factory=dict)
     """With several workers the receipt of each, by its number; this one is what they come to together."""

@@ -24,11 +24,11 @@ from relay.journal.parked import connect
 
 _COLUMNS: Final = (
     "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
-    " problem, done, user_id, external_ids, other_ids"
+    " problem, done, asked_by, user_id, external_ids, other_ids"
 )
 _ASK: Final = """
-    INSERT INTO erasure (number, asked, type, source, offset, user_id, external_ids, other_ids, digests)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO erasure (number, asked, type, source, offset, asked_by, user_id, external_ids, other_ids, digests)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AGAIN: Final = """
     UPDATE erasure
@@ -51,11 +51,11 @@ _FORGET_PAIRS: Final = """
 """Of the identities that are kept: those of a user id, and those that name an external id of theirs."""
 
 
-def ask_erasure(folder: Path, user: User) -> int:
-    """Ask for an erasure; return its number."""
+def ask_erasure(folder: Path, user: User, asked_by: str = "") -> int:
+    """Ask for an erasure; return its number. `asked_by`: who asks, as they say; the receipt keeps it."""
     with closing(connect(folder, "rw")) as db:
         db.execute("PRAGMA synchronous = FULL")
-        return ask(db, Erasure(asked=time.time(), user=user))
+        return ask(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
 
 
 def erasures(folder: Path) -> list[Erasure]:
@@ -109,8 +109,8 @@ def _read(row: dict[str, Any], answers: Mapping[int, Sequence[Answer]]) -> Erasu
 
 def ask(db: sqlite3.Connection, one: Erasure) -> int:
     """Add an erasure; return its number."""
-    columns = (one.number or None, one.asked, one.type, one.source, one.offset, one.user.user_id, *_ids(one))
-    return db.execute(_ASK, columns).lastrowid or 0
+    origin = (one.type, one.source, one.offset, one.asked_by)
+    return db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *_ids(one))).lastrowid or 0
 
 
 def _ids(one: Erasure) -> tuple[str, str, str]:

@@ -58,6 +58,8 @@ class Receipt:
     not known."""
     by: Asker | None
     """None: an admin."""
+    asked_by: str = ""
+    """Who that admin is, as they said; "": they did not."""
     digests: Sequence[str]
     """The SHA-256 of each id."""
     compacted: float | None
@@ -82,7 +84,8 @@ def _receipt(one: Erasure, after: float | None) -> Receipt:
     due = None if after is None or one.status != "waiting" else one.asked + after
     return Receipt(
         number=one.number, status=one.status, asked=one.asked, due=due,
-        by=Asker(one.type, one.source, one.offset) if one.type else None, digests=one.digests,
+        by=Asker(one.type, one.source, one.offset) if one.type else None, asked_by=one.asked_by,
+        digests=one.digests,
         compacted=one.compacted, problem=one.problem, removed=_removed(one), connectors=one.answers, done=one.done,
         workers=[_part(worker, part) for worker, part in one.workers.items()],
     )  # fmt: skip

@@ -18,7 +18,7 @@ from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, 
 from relay.journal.folders import worker_folders
 from relay.journal.parked import connect
 
-_COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, {CURSOR_COLUMNS}"
+_COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Replay:
     saved: float | None = None
     ended: float | None = None
     cancelled: float | None = None
+    asked_by: str = ""
+    """Who asked for it, as they say."""
 
     @property
     def status(self) -> Literal["waiting", "running", "done", "cancelled"]:
@@ -53,9 +55,12 @@ class Replay:
 def ask_replay(folder: Path, replay: Replay) -> int:
     """Ask for a replay out of the journal of the worker with this folder; return its number. It begins within a second
     if relay runs."""
-    query = "INSERT INTO replay (connector, start, position, stop, entries, rate, asked) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    start = replay.cursor.start
-    values = (replay.connector, start, start, replay.stop, json.dumps(replay.entries), replay.rate, replay.asked)
+    query = """
+        INSERT INTO replay (connector, start, position, stop, entries, rate, asked, asked_by)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    """
+    start, entries = replay.cursor.start, json.dumps(replay.entries)
+    values = (replay.connector, start, start, replay.stop, entries, replay.rate, replay.asked, replay.asked_by)
     with closing(connect(folder, "rw")) as db:
         return db.execute(query, values).lastrowid or 0
 
@@ -86,7 +91,7 @@ def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
     return [
         Replay(connector, read_cursor(*cursor), stop, json.loads(entries), rate, number, *times)
         for number, connector, stop, entries, rate, *times, cursor in (  # the cursor's columns are the last ones
-            (*row[:9], row[9:]) for row in rows
+            (*row[:10], row[10:]) for row in rows
         )
     ]
 

@@ -97,6 +97,7 @@ CREATE TABLE IF NOT EXISTS replay (
     entries    TEXT    NOT NULL,  -- JSON: the selection
     rate       REAL    NOT NULL,  -- events per second, 0: no limit
     asked      REAL    NOT NULL,  -- Unix seconds
+    asked_by   TEXT    NOT NULL DEFAULT '',  -- who, as they say
     position   INTEGER NOT NULL,  -- this and the following as in cursor
     ahead      TEXT    NOT NULL DEFAULT '[]',
     delivered  INTEGER NOT NULL DEFAULT 0,
@@ -150,6 +151,7 @@ CREATE TABLE IF NOT EXISTS pause (
 CREATE TABLE IF NOT EXISTS erasure (
     number       INTEGER PRIMARY KEY AUTOINCREMENT,
     asked        REAL    NOT NULL,  -- Unix seconds
+    asked_by     TEXT    NOT NULL DEFAULT '',  -- who, as they say; '': an event, or nobody has said
     type         TEXT,              -- of the event that asked for it, and where that is; NULL: an admin
     source       TEXT,
     offset       INTEGER,
@@ -169,6 +171,7 @@ CREATE TABLE IF NOT EXISTS erasure (
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS erasure_open ON erasure (number) WHERE done IS NULL;
+CREATE INDEX IF NOT EXISTS erasure_done ON erasure (done) WHERE done NOT NULL;
 
 CREATE TABLE IF NOT EXISTS erasure_answer (
     number    INTEGER NOT NULL,
@@ -211,6 +214,16 @@ CREATE TABLE IF NOT EXISTS damage (  -- events that could not be read
     met      REAL    NOT NULL,  -- Unix seconds
     accepted REAL,              -- Unix seconds at which an admin accepted or repaired it
     PRIMARY KEY (start, stop)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS history (  -- in the first worker's database alone
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       REAL NOT NULL,  -- Unix seconds
+    kind     TEXT NOT NULL,
+    subject  TEXT NOT NULL,  -- "relay", "connector heap", "source braze", "journal"
+    sentence TEXT NOT NULL,
+    done_by  TEXT NOT NULL,  -- who, as they say; '': relay itself
+    about    TEXT NOT NULL   -- JSON: an object
 ) STRICT;
 
 -- For people: the books of every connector.

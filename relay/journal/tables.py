@@ -78,6 +78,10 @@ MIGRATIONS: Final = (
     ALTER TABLE replay ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0;
     DROP VIEW IF EXISTS ledger;
     """,
+    """
+    ALTER TABLE replay ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
+    ALTER TABLE erasure ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
+    """,
 )
 """The step from each version of the tables to the next."""
 

@@ -10,11 +10,9 @@ import asyncio
 import signal
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +27,10 @@ from relay.guests import HEED_S
 from relay.ingest import First, Ingest, Others
 from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders
+from relay.journal.history import Entry
 from relay.journal.pauses import follow_pauses
-from relay.journal.usage import told, usage
 from relay.runtime.chores import Chores
+from relay.runtime.history import History
 from relay.runtime.looks import Looks
 from relay.runtime.process import (
     StartError,
@@ -44,7 +43,7 @@ from relay.runtime.process import (
     parked_limits_of,
 )
 from relay.runtime.pulse import Pulse, keep_turning
-from relay.runtime.reload import Reloaded, guarded, in_full, refused, reloaded, waiting
+from relay.runtime.reload import HANGUP, Reloaded, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify
 from relay.runtime.view import View
@@ -56,10 +55,6 @@ Load = Callable[[], Config]
 LOOK_S: Final = 0.2
 TO_END_S: Final = HEED_S + 1.0
 """Of the drain budget: for deliveries that are cut short and take no notice, and for connectors to close."""
-ROOM_S: Final = 5.0
-"""How often relay looks whether the disk has room for the next segment of the journal."""
-FILLERS_S: Final = 60.0
-"""How long it remembers what fills a full disk."""
 FIRST_S: Final = 5.0
 """What a worker's start waits for the first one."""
 log = structlog.stdlib.get_logger()
@@ -90,40 +85,47 @@ class Daemon:
         self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
         self._looks = Looks(self._fleet, self._ingest, journal)
-        self._view = View(config, state.folder, self._looks, self._fleet, journal, self.reload, alone=worker is None)
+        self._watch = Watch()
+        self._history = History(state.folder, lambda: self._config, self._watch)
+        note = self._history.note if worker is None else _leave_it  # the supervisor of several workers tells it
+        self._view = View(
+            config, state.folder, self._looks, self._fleet, journal, self.reload, note, alone=worker is None
+        )
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
-        self._watch = Watch()
-        self._filled = "", -inf
-        journal.tell_fillers(self._fillers)
-        self._asked = asyncio.Queue[tuple[asyncio.Future[Reloaded], bool]]()
-        """Who waits for a reload, and whether for a dry run of it."""
+        self._asked = asyncio.Queue[tuple[asyncio.Future[Reloaded], bool, str]]()
+        """Who waits for a reload, whether for a dry run of it, and who they say they are."""
 
     async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
         """Do it until `stop` or, if there is nothing to do but to drain, until that is done; `hangup`: a reload was
         asked for before. Raises StartError, ConfigError."""
         await self._open()
         addresses = await self._listen()
+        if self._worker is None:
+            await self._history.start()
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(self._fleet.run(), name="fleet")
             self._chores.begin(group)
             for name, work in self._work():
                 self._chores.start(name, work)
             if self._worker is None:
-                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._ask_reload)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._ask_reload(by=HANGUP))
             if hangup.is_set():
-                self._ask_reload()
+                self._ask_reload(by=HANGUP)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 collect_less()
                 self._tell_start(addresses)
                 await self._until(stop)
+                self._watch.stop()
                 log.info("worker stops" if self._worker else "relay stops", drain_s=self._config.runtime.drain)
                 await self._notify.stopping()
                 await self._ingest.drain()
                 await self._end(lanes)
+                if self._worker is None:
+                    await self._history.end()
             finally:
                 self._chores.end()
                 await self._ingest.stop()
@@ -135,13 +137,14 @@ class Daemon:
         yield "tidy parking", tidy_parking(self._state)
         yield "watch certificates", self._ingest.watch_tls()
         yield "look after sources", self._ingest.look_after_sources()
-        yield "look for room", self._keep_looking_for_room()
         yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
         yield "keep the admin socket", self._admin.keep_socket()
         if self._worker is None:
             yield "watch what is wrong", self._watch.run(self._view.status)
+            yield "write the history", self._history.run()
+            yield "look around for the history", self._history.look_around()
         else:
             yield "say that the loop turns", keep_turning(self._notify)
         if self._first is not None:
@@ -156,8 +159,6 @@ class Daemon:
             await self._state.heed_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
         except sqlite3.Error as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
-        with suppress(OSError):  # the first commit says it
-            await self._journal.look_for_room()
         self._hand_on()
         if self._worker is None:
             others = await retired(self._state.folder, {0}, self._config)
@@ -196,47 +197,28 @@ class Daemon:
         except TlsError as error:
             raise StartError(str(error)) from error
 
-    async def _keep_looking_for_room(self) -> None:
-        """Know of a full disk before a sender does, for ever."""
-        while True:
-            with suppress(OSError):  # the next commit says it
-                await self._journal.look_for_room()
-            await asyncio.sleep(ROOM_S)
-
-    def _fillers(self) -> str:
-        """What takes the room of the disk, in words. Blocking."""
-        now = time.monotonic()
-        if now - self._filled[1] > FILLERS_S:
-            number = self._state.worker
-            root = self._state.folder.parents[1] if number else self._state.folder
-            files = [lane.traits.writes for lane in self._fleet.lanes if lane.traits.writes is not None]
-            config = self._config
-            found = usage(root, config.journal.path, config.runtime.workers, files)
-            self._filled = told(found), now
-        return self._filled[0]
-
-    async def reload(self, *, dry_run: bool = False) -> Reloaded:
+    async def reload(self, *, dry_run: bool = False, by: str = "") -> Reloaded:
         """Go over to the configuration as it is on disk now. What has not changed goes on untouched; if anything is
         wrong, everything does. A second reload waits its turn; whoever asked may go away meanwhile. `dry_run`: only see
-        whether it can be done."""
-        return await self._ask_reload(dry_run=dry_run)
+        whether it can be done. `by`: who asks, as they say."""
+        return await self._ask_reload(dry_run=dry_run, by=by)
 
-    def _ask_reload(self, *, dry_run: bool = False) -> asyncio.Future[Reloaded]:
+    def _ask_reload(self, *, dry_run: bool = False, by: str = "") -> asyncio.Future[Reloaded]:
         future = asyncio.get_running_loop().create_future()
-        self._asked.put_nowait((future, dry_run))
+        self._asked.put_nowait((future, dry_run, by))
         return future
 
     async def _keep_reloading(self) -> None:
         while True:
-            future, dry_run = await self._asked.get()
-            outcome = await guarded(self._try_reload() if dry_run else self._reload_in_turn())
+            future, dry_run, by = await self._asked.get()
+            outcome = await guarded(self._try_reload() if dry_run else self._reload_in_turn(by))
             if not future.done():
                 future.set_result(outcome)
 
-    async def _reload_in_turn(self) -> Reloaded:
+    async def _reload_in_turn(self, by: str) -> Reloaded:
         await self._notify.reloading()
         async with self._view.changing:
-            outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload))
+            outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload, by))
         await self._notify.ready(self._pulse.status())
         return outcome
 
@@ -267,8 +249,6 @@ class Daemon:
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
         self._state.parked_limits = parked_limits_of(new)
-        for lane in self._fleet.lanes:
-            lane.connector.min_free = new.journal.min_free
         self._hand_on()
         self._view.restart = waiting(self._used, new)
         return reloaded(old, new, changes, self._view.restart)
@@ -328,6 +308,10 @@ class Daemon:
         done, _ = await asyncio.wait([lanes], timeout=max(budget - TO_END_S, budget / 2))
         if not done:
             cut_short("the drain budget is used up")
+
+
+def _leave_it(_: Entry) -> None:
+    """Write no entry."""
 
 
 def sources_of(config: Config) -> list[Source]:

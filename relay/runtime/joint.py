@@ -20,10 +20,12 @@ from relay.admin import Status, WorkerStatus, ended, merged, still
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
+from relay.runtime.history import History
 from relay.runtime.logs import dropped_log_lines
 from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, refused, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
+from relay.runtime.watch import Watch
 from relay.runtime.worker import Worker
 from relay.socket_path import address_of
 from relay.threads import ADMIN
@@ -58,6 +60,9 @@ class JointView:
 
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
         self._used, self._load = config, load
+        self.watch = Watch()
+        self.history = History(folder, lambda: self.config, self.watch)
+        self.note = self.history.note
         self.config = config
         """What is in force: workers that are started again begin with it."""
         self._restart: Sequence[str] = ()
@@ -132,11 +137,12 @@ class JointView:
         memory = 0 if away else seen.memory
         return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
 
-    async def reload(self, *, dry_run: bool = False) -> Reloaded:
+    async def reload(self, *, dry_run: bool = False, by: str = "") -> Reloaded:
         """Have all workers go over to the configuration as it is on disk now, once each of them has made what it takes:
-        if one cannot, none does. A second reload waits its turn. `dry_run`: only see whether it can be done."""
+        if one cannot, none does. A second reload waits its turn. `dry_run`: only see whether it can be done. `by`: who
+        asks, as they say."""
         async with self._reloading:
-            return await guarded(self._try_all() if dry_run else in_full(self, self._reload_all))
+            return await guarded(self._try_all() if dry_run else in_full(self, self._reload_all, by))
 
     async def _try_all(self) -> Reloaded:
         """See whether all workers can reload."""

@@ -15,7 +15,6 @@ from relay.runtime.joint import JointView
 from relay.runtime.pulse import ADVICE, BEAT_S, sentence
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
-from relay.runtime.watch import Watch
 from relay.words import counted
 
 SILENT: Final = 3.0
@@ -26,9 +25,8 @@ log = structlog.stdlib.get_logger()
 class JointPulse:
     """Looks at the workers, and tells systemd."""
 
-    def __init__(self, notify: Notify, view: JointView, workers: Sequence[Supervised], watch: Watch) -> None:
-        """`watch` is shown each status."""
-        self._notify, self._view, self._workers, self._watch = notify, view, workers, watch
+    def __init__(self, notify: Notify, view: JointView, workers: Sequence[Supervised]) -> None:
+        self._notify, self._view, self._workers = notify, view, workers
         self._beat = min(BEAT_S, notify.watchdog / 4) if notify.watchdog else BEAT_S
         self._silence = SILENT * notify.watchdog if notify.watchdog else float("inf")
         self._said = "starting"
@@ -52,7 +50,7 @@ class JointPulse:
             async with asyncio.timeout(self._beat):
                 status = await self._view.status()
             self._said = said_of(status)
-            self._watch.look(status)
+            self._view.watch.look(status)
         except TimeoutError:
             pass
         except Exception as bug:  # nothing that workers say ends all of them

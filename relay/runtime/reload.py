@@ -7,17 +7,21 @@ from typing import Any, Final, Protocol
 import structlog
 
 from relay.admin import Status
+from relay.admin.acts import reload_entry
 from relay.admin.diagnosis import span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
 from relay.guests import is_same
 from relay.journal.failing import FailingErasures
+from relay.journal.history import Entry
 from relay.words import counted
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
 """Settings that are what they were at the start."""
 TABLES_AT_START: Final = ("admin", "metrics", "log")
+HANGUP: Final = "SIGHUP"
+"""Who asks for a reload by that signal."""
 NOTHING: Final = "nothing has changed"
 GONE: Final = "removed; its path answers 404 now, which ends in Braze disabling a Current"
 log = structlog.stdlib.get_logger()
@@ -50,18 +54,22 @@ class Reloading(Protocol):
 
     config: Config
 
+    def note(self, entry: Entry) -> None:
+        """Have an entry be written into the history."""
+
     async def status(self) -> Status:
         """How everything is now."""
 
 
-async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]]) -> Reloaded:
-    """Reload, say of connectors that go or come back what is pending for them, and log it."""
+async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]], by: str) -> Reloaded:
+    """Reload, say of connectors that go or come back what is pending for them, and log it; `by`: who asked for it."""
     before = await view.status()
     outcome = await reload()
     if outcome.ok:
         pending = _pending(before, await view.status(), view.config.journal.retention)
         outcome = replace(outcome, said=[line + pending.get(line, "") for line in outcome.said])
     _tell(outcome)
+    view.note(reload_entry(ok=outcome.ok, said=outcome.said, by=by))
     return outcome
 
 

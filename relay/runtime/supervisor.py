@@ -37,10 +37,10 @@ from relay.runtime.daemon import Load
 from relay.runtime.joint import JointView
 from relay.runtime.joint_pulse import JointPulse
 from relay.runtime.process import StartError, cannot_listen, inherited, on_signal
+from relay.runtime.reload import HANGUP
 from relay.runtime.substitute import Substitute
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
-from relay.runtime.watch import Watch
 from relay.runtime.worker import Worker
 
 STOP_MARGIN_S: Final = 15.0
@@ -142,20 +142,25 @@ async def _run(
         beside = [group.create_task(substitute.run(), name="answer for workers that are away")]
         notify = Notify()
         asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, lambda: group.create_task(view.reload(), name="reload")
+            signal.SIGHUP, lambda: group.create_task(view.reload(by=HANGUP), name="reload")
         )
         try:
             if await _are_ready(workers, stop):
                 await substitute.look()  # nobody is to be refused any more
                 async with _listening(Admin(view, config.admin, config.metrics), config) as admin:
-                    pulse = JointPulse(notify, view, workers, Watch())
+                    await view.history.start(config.runtime.workers)
+                    pulse = JointPulse(notify, view, workers)
                     beside.append(group.create_task(pulse.run(), name="signs of life"))
                     beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
                     _tell_start(config, show(sockets[0], config.ingest), admin)
+                    beside.append(group.create_task(view.history.run(), name="write the history"))
+                    beside.append(group.create_task(view.history.look_around(), name="look around for the history"))
                     await stop.wait()
+                    view.watch.stop()
                     if workers[0].worker.outlived:  # who connects from now on waits for the next relay
                         beside[0].cancel()
                     await _end(view.config.runtime.drain, notify, workers, running)
+                    await view.history.end()
             else:
                 await _end(config.runtime.drain, notify, workers, running)
         finally:

@@ -12,6 +12,7 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.journal import Forgotten, Journal, Pause, pause, resume
+from relay.journal.history import Entry
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.looks import Looks
 from relay.runtime.reload import Reloaded
@@ -34,12 +35,14 @@ class View:
         fleet: Fleet,
         journal: Journal,
         reload: Callable[..., Coroutine[Any, Any, Reloaded]],
+        note: Callable[[Entry], None],
         *,
         alone: bool,
     ) -> None:
-        """`alone`: this process is all that runs with the state folder."""
+        """`alone`: this process is all that runs with the state folder. `note` has an entry be written into the
+        history."""
         self._alone, self._path = alone, config.journal.path  # for good: a new path takes a restart
-        self.config, self.folder, self.reload = config, folder, reload
+        self.config, self.folder, self.reload, self.note = config, folder, reload, note
         self._looks, self._fleet, self._journal = looks, fleet, journal
         self.changing = asyncio.Lock()
         """Held while the configuration changes."""

@@ -41,6 +41,10 @@ class Watch:
     """Conditions that no status tells: whoever finds one puts it here, and takes it away."""
     _last: dict[tuple[str, str], Condition] = field(default_factory=dict)
 
+    def stop(self) -> None:
+        """Tell nothing any more: what ends with relay is not wrong."""
+        self.listeners = []
+
     def look(self, status: Status) -> Look:
         """Look at a status. A bug of a listener is logged, and ends nothing."""
         now = {one.key: self._lasting(one) for one in (*conditions(status), *self.others.values())}

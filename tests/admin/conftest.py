@@ -17,6 +17,7 @@ from relay.catalogue import Selection
 from relay.config import AdminSettings, Config, Configured, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.journal import Forgotten, State, forget
+from relay.journal.history import Entry
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
 
@@ -68,6 +69,10 @@ class Shown:
     passing: Taps = field(default_factory=set)
     held: set[float | None] = field(default_factory=set)
     waits: bool = False
+    noted: list[Entry] = field(default_factory=list)
+
+    def note(self, entry: Entry) -> None:
+        self.noted.append(entry)
 
     async def status(self) -> Status:
         return self.shown

@@ -21,6 +21,7 @@ from relay.config import Configured, TcpAddress
 from relay.journal import Cursor, Parked
 from relay.journal.erasure import Answer
 from relay.journal.erasures import answered, ask_erasure
+from relay.journal.history import Entry, add_entries
 from relay.journal.replays import Replay, ask_replay, replays
 from tests.admin.conftest import Bench
 
@@ -106,6 +107,8 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (404, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "worker": 1}),
         (200, "DELETE", "/replays/7", "/replays/{number}", None),
         (200, "GET", "/erasures", None, None),
+        (200, "GET", "/history?since=1&kind=failing&subject=heap&limit=2", "/history", None),
+        (400, "GET", "/history?until=1", "/history", None),
         (200, "POST", "/erasures", None, {"user_id": "anna", "external_ids": ["a1", "a2"]}),
         (200, "POST", "/erasures", None, {"external_ids": ["a1"]}),
         (200, "POST", "/erasures", None, {"user_id": "anna", "other_ids": [["alias:crm", "17"]]}),
@@ -123,6 +126,7 @@ async def test_every_answer_is_described(
     await bench.state.save({"gone": Cursor(0, 4)}, 10)
     ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
     ask_erasure(bench.shown.folder, User("anna", ("a1",)))
+    add_entries(bench.shown.folder, [Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
     bench.state._transaction(lambda db: answered(db, {1: Answer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]

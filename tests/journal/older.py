@@ -2,8 +2,9 @@
 
 from typing import Final
 
-WITHOUT_DAMAGE: Final = """
+AS_VERSION_9: Final = """
     DROP VIEW ledger; ALTER TABLE cursor DROP COLUMN damaged; ALTER TABLE replay DROP COLUMN damaged;
     CREATE VIEW ledger AS SELECT connector, expired FROM cursor;
+    ALTER TABLE replay DROP COLUMN asked_by; ALTER TABLE erasure DROP COLUMN asked_by;
 """
-"""Makes the tables of today those of version 9, where these were the last to change."""
+"""Makes the tables of today those of version 9."""

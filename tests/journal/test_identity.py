@@ -11,7 +11,7 @@ from relay.journal import Counts, Cursor, Journal, Limits, State
 from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
 from relay.journal.known import accept_clock, accept_journal, doubts
 from relay.journal.opening import open_both
-from tests.journal.older import WITHOUT_DAMAGE
+from tests.journal.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = Limits(1 << 30, 3600)
@@ -159,7 +159,7 @@ async def test_a_state_folder_of_an_older_relay_opens_and_is_no_doubt(tmp_path: 
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("DROP TABLE journal_state")
         db.execute("DROP TABLE pause")
-        db.executescript(f"{WITHOUT_DAMAGE} PRAGMA user_version = 5;")
+        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
     known, now = await run(tmp_path, 1)
     assert known is not None
     assert (known.identity, known.head, now) == (ANY, 5, 5)
@@ -178,7 +178,7 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("DROP TABLE journal_state")
         db.execute("DROP TABLE pause")
-        db.executescript(f"{WITHOUT_DAMAGE} PRAGMA user_version = 5;")
+        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
     assert (await run(tmp_path, 0))[1] == 1
     assert doubts(tmp_path, PATH) == []
 

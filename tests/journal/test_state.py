@@ -33,7 +33,7 @@ from relay.journal.erasures import erasures
 from relay.journal.replays import Replay, ask_replay, replays
 from relay.journal.state import _MARKED
 from relay.journal.tables import MIGRATIONS
-from tests.journal.older import WITHOUT_DAMAGE
+from tests.journal.older import AS_VERSION_9
 
 OLD = """
 CREATE TABLE cursor (connector TEXT PRIMARY KEY, head INTEGER NOT NULL, start INTEGER NOT NULL,
@@ -80,7 +80,7 @@ async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> 
     await state.save({}, 12, replays={number: Cursor(0, 4, [], Counts(expired=3, erased=1))})
     state.close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
-        db.executescript(f"{WITHOUT_DAMAGE} PRAGMA user_version = 9;")
+        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 9;")
     state = State(tmp_path)
     assert await state.cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
     await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
@@ -260,7 +260,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
                                    'time', 1e9, x'7b7d', 400, 'no', NULL, 'k')
     """
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
-        db.executescript(f"{old} {WITHOUT_DAMAGE} PRAGMA user_version = 7;")
+        db.executescript(f"{old} {AS_VERSION_9} PRAGMA user_version = 7;")
         db.executemany(insert, [(1,), (2,), (3,)])
         db.execute("DELETE FROM parked WHERE number = 3")
         db.execute("INSERT INTO pause VALUES ('heap', 1e9)")

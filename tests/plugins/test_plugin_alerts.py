@@ -69,17 +69,16 @@ def test_a_title_says_what_and_where(alarms: list[Alarm], title: str) -> None:
 
 def test_the_text_has_all_that_is_known() -> None:
     message = make_message(HEAP, BRAZE, test=True)
-    assert message.text == "\n\n".join(
-        [
-            "[test] relay on host-1: 2 alarms: connector heap, source braze",
-            "connector heap: failing, since 2027-01-15 08:00 UTC\nheap: failing\n"
-            "last error: HTTP 503: <!channel> busy at 2027-01-15 08:00 UTC\n"
-            "one of the events: users.messages.email.Open e-1",
-            "source braze: still source_refusing, since 2027-01-15 08:00 UTC\n"
-            "braze: has refused everything since 12:00 UTC: 401\none day left of five\n"
-            "its sender stops for good at 2027-01-20 08:00 UTC: Braze disables a Current after 5 days of errors",
-        ]
-    )
+    paragraphs = [
+        "[test] relay on host-1: 2 alarms: connector heap, source braze",
+        "connector heap: failing, since 2027-01-15 08:00 UTC\nheap: failing\n"
+        "last error: HTTP 503: <!channel> busy at 2027-01-15 08:00 UTC\n"
+        "one of the events: users.messages.email.Open e-1",
+        "source braze: still source_refusing, since 2027-01-15 08:00 UTC\n"
+        "braze: has refused everything since 12:00 UTC: 401\none day left of five\n"
+        "its sender stops for good at 2027-01-20 08:00 UTC: Braze disables a Current after 5 days of errors",
+    ]
+    assert message.text == "\n\n".join(paragraphs)
 
 
 @given(st.lists(st.sampled_from([HEAP, BRAZE, OVER]), max_size=60), st.integers(300, 5000))

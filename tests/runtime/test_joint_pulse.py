@@ -28,6 +28,7 @@ class Worker:
 class View:
     def __init__(self) -> None:
         self.asked = 0
+        self.watch = Watch()
 
     async def status(self) -> Any:
         self.asked += 1
@@ -38,7 +39,7 @@ async def test_workers_are_asked_what_they_have_counted_even_if_nobody_listens(m
     monkeypatch.setattr("relay.runtime.joint_pulse.BEAT_S", 0.01)
     view = View()
     async with asyncio.TaskGroup() as group, asyncio.timeout(30):
-        pulse = JointPulse(Notify({}), view, [], Watch())  # type: ignore[arg-type]
+        pulse = JointPulse(Notify({}), view, [])  # type: ignore[arg-type]
         beating = group.create_task(pulse.run(), name="signs of life")
         while view.asked < 3:
             await asyncio.sleep(0.01)
@@ -51,7 +52,7 @@ async def test_systemd_hears_nothing_of_a_supervisor_that_cannot_mend_a_worker(t
         it.setblocking(False)
         notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "40000"})
         worker = Worker()
-        pulse = JointPulse(notify, View(), [worker], Watch())  # type: ignore[arg-type, list-item]
+        pulse = JointPulse(notify, View(), [worker])  # type: ignore[arg-type, list-item]
 
         async def hears(what: bytes) -> bytes:
             async with asyncio.timeout(30):

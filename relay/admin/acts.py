@@ -1,0 +1,94 @@
+"""What admins do, as entries of the history. Pure."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final, Literal
+
+from relay.admin.diagnosis import at
+from relay.journal import Forgotten, Replay, Which
+from relay.journal.history import Entry
+from relay.words import COMMANDING, counted
+
+SAID: Final = 50
+"""Changes or mistakes of a reload that are kept."""
+BY_CHARS: Final = 100
+"""Of what somebody says who they are."""
+
+
+def named_by(text: str) -> str:
+    """Who somebody says they are, in one short line that commands no terminal."""
+    return " ".join(COMMANDING.sub("", text).split())[:BY_CHARS]
+
+
+def pause_entry(connector: str, until: float | None, by: str) -> Entry:
+    """Somebody has paused a connector, until a time (Unix seconds) or for good."""
+    end = f" until {at(until, time.time())}" if until else ""
+    return Entry(
+        "paused", f"connector {connector}", f"{connector} was paused{end}", by, {"until": until} if until else {}
+    )
+
+
+def resume_entry(connector: str, by: str) -> Entry:
+    """Somebody had a paused connector go on."""
+    return Entry("resumed", f"connector {connector}", f"{connector} was resumed", by)
+
+
+def forget_entry(kept: Forgotten, by: str) -> Entry:
+    """Somebody had relay forget a connector."""
+    lost = f"{kept.pending:,} pending and {kept.parked:,} parked events"
+    about = {"pending": kept.pending, "parked": kept.parked, "erasures": kept.erasures}
+    return Entry("forgotten", f"connector {kept.connector}", f"{kept.connector} was forgotten, with {lost}", by, about)
+
+
+def replay_entry(replay: Replay, number: int) -> Entry:
+    """Somebody asked for a replay."""
+    start, stop = replay.cursor.start, replay.stop
+    said = f"replay {number} of {replay.connector} was asked for: offsets {start} up to {stop}"
+    about = {"number": number, "start": start, "stop": stop, "events": [*replay.entries], "rate": replay.rate}
+    return Entry("replay_started", f"connector {replay.connector}", said, replay.asked_by, about)
+
+
+def cancel_entry(number: int, by: str) -> Entry:
+    """Somebody ended a replay."""
+    return Entry(
+        "replay_cancelled", f"replay {number}", f"replay {number} was ended where it was", by, {"number": number}
+    )
+
+
+def parked_entry(kind: Literal["parked_dropped", "parked_replayed"], which: Which, events: int, by: str) -> Entry:
+    """Somebody dropped parked events, or had them delivered once more."""
+    given = {name: value for name, value in asdict(which).items() if value and name != "numbers"}
+    if which.numbers:
+        given["numbers"] = len(which.numbers)
+    subject = f"source {which.source}" if which.source else "parked events"
+    subject = f"connector {which.connector}" if which.connector else subject
+    what = "dropped" if kind == "parked_dropped" else "to be delivered once more"
+    said = f"{counted(events, 'parked event')} {what}{_of(which)}"
+    return Entry(kind, subject, said, by, {"events": events, "selected": given})
+
+
+def _of(which: Which) -> str:
+    """Which ones, in words."""
+    given = [("connector", which.connector), ("source", which.source), ("cause", which.cause)]
+    said = [f"{name} {value}" for name, value in given if value]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def erasure_entry(number: int, by: str) -> Entry:
+    """Somebody asked for a user to be erased; whom, the receipt has."""
+    return Entry("erasure_requested", f"erasure {number}", f"erasure {number} was asked for", by, {"number": number})
+
+
+def accept_entry(what: str, found: Sequence[str], by: str) -> Entry:
+    """Somebody accepted the journal or the clock as it is."""
+    return Entry("accepted", what, f"the {what} was accepted: {'; '.join(found)}", by)
+
+
+def reload_entry(*, ok: bool, said: Sequence[str], by: str) -> Entry:
+    """Somebody had the configuration reloaded: what has changed, or every mistake."""
+    lines = [*said[:SAID], *([f"and {len(said) - SAID} more"] if len(said) > SAID else [])]
+    if ok:
+        return Entry("reloaded", "relay", f"the configuration was reloaded: {'; '.join(lines)}", by, {"said": lines})
+    sentence = f"the configuration was not reloaded, the one before goes on: {'; '.join(lines)}"
+    return Entry("reload_refused", "relay", sentence, by, {"said": lines})

@@ -1,0 +1,173 @@
+"""What a look at relay adds to its history: one entry for each change of state, and counts once a period. Pure.
+
+What comes and goes all the time would push everything else out of the history: of one thing at most MOST changes are
+told in PERIOD_S. The next entry says how many were left out, and the state that it has come to is told in the end.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relay.admin import Condition
+from relay.admin.diagnosis import span
+from relay.journal.history import Entry
+from relay.kinds import ENDS
+from relay.runtime.watch import Look
+from relay.words import counted
+
+PERIOD_S: Final = 3600.0
+MOST: Final = 6
+REFUSING_HOURS: Final = (1, 24, 72)
+"""After how many hours a source that refuses everything is told."""
+TOLD_ELSEWHERE: Final = frozenset({"parked", "reload_refused"})
+"""The first are counted, the second whoever reloads tells; so does whoever pauses a connector."""
+LANE: Final = frozenset({"paused", "unauthorized", "refusing", "failing", "broken", "behind"})
+"""States of a connector: it has one at a time."""
+SPACE: Final = frozenset({"journal_filling", "journal_full"})
+FACTS: Final = ("pending", "oldest_s", "last_error", "fill", "lost", "erasures", "deadline")
+"""Of a condition those that its entry keeps."""
+COUNTED: Final = {
+    "parked": "{} parked",
+    "expired": "{} expired: the journal could not keep them any longer",
+    "damaged": "{} lost: the journal cannot be read there",
+    "erasure_requested": "{} asked for by events",
+    "erased": "{} done that events asked for",
+}
+"""What is counted, in words."""
+Key = tuple[str, str]
+"""A subject, and which of its states it is about."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What the history says of one thing, and what has become of it since."""
+
+    state: tuple[str, int] | None = None
+    """As the last entry says: a kind, and for how many hours; None: all is well."""
+    now: tuple[str, int] | None = None
+    since: float = 0.0
+    left_out: int = 0
+    """Changes since that entry that are not told."""
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST))
+    """When the last entries were."""
+
+
+@dataclass(slots=True)
+class Count:
+    """How many since the last entry, and when that was."""
+
+    number: int = 0
+    told: float = -PERIOD_S
+
+
+@dataclass(slots=True)
+class Entries:
+    """Knows what it has told."""
+
+    _told: dict[Key, Told] = field(default_factory=dict)
+    _counters: dict[Key, int] = field(default_factory=dict)
+    _counts: dict[Key, Count] = field(default_factory=dict)
+    _starts: dict[int, float] = field(default_factory=dict)
+
+    def find(self, look: Look) -> list[Entry]:
+        """What this look adds."""
+        self._count(look)
+        return [*self._workers(look), *self._changes(look), *self.counts(look.now)]
+
+    def _changes(self, look: Look) -> Iterator[Entry]:
+        found = {_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
+        for key in [*dict.fromkeys((*self._told, *found))]:
+            condition, told = found.get(key), self._told.setdefault(key, Told())
+            state = None if condition is None else _state(condition, look.now)
+            if state and state[0] == "paused":  # what it was before shows when it goes on
+                told.now = told.state
+                continue
+            if state != told.now:
+                told.now, told.left_out = state, told.left_out + 1
+            if told.now == told.state or (len(told.times) == MOST and look.now - told.times[0] < PERIOD_S):
+                continue
+            yield _entry(key, condition, told, look.now)
+            told.state, told.left_out = state, 0
+            told.since = condition.since if condition else 0.0
+            told.times.append(look.now)
+
+    def _count(self, look: Look) -> None:
+        """Count what has risen since the last look; what is counted since the start began at 0."""
+        for lane in look.status.lanes:
+            subject = f"connector {lane.connector}"
+            self._rise("parked", subject, lane.parked, 0)
+            for kind in ("expired", "damaged"):
+                self._rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
+        for source in look.status.sources:
+            self._rise("parked", f"source {source.source}", source.unreadable, 0)
+
+    def _rise(self, kind: str, subject: str, value: int, first: int) -> None:
+        before = self._counters.get((subject, kind), first)
+        self._counters[subject, kind] = value
+        if value > before:
+            self.count(kind, subject, value - before)
+
+    def count(self, kind: str, subject: str, number: int) -> None:
+        """Note that so many more have come."""
+        if number:
+            self._counts.setdefault((subject, kind), Count()).number += number
+
+    def counts(self, now: float, *, all_of_them: bool = False) -> Iterator[Entry]:
+        """What was counted, if the last entry on it is PERIOD_S old; `all_of_them`: however old that is."""
+        for (subject, kind), count in self._counts.items():
+            if count.number and (all_of_them or now - count.told >= PERIOD_S):
+                noun = "erasure" if subject == "relay" else "event"
+                said = COUNTED[kind].format(counted(count.number, noun))
+                yield Entry(kind, subject, f"{_name(subject)}: {said}", about={"number": count.number}, at=now)
+                count.number, count.told = 0, now
+
+    def _workers(self, look: Look) -> Iterator[Entry]:
+        """Workers that have died, and were back before anybody looked."""
+        for worker in look.status.workers:
+            if worker.started is None:
+                continue
+            before = self._starts.get(worker.worker)
+            self._starts[worker.worker] = worker.started
+            subject = f"worker {worker.worker}"
+            told = self._told.get((subject, "worker_lost"))
+            if before not in (None, worker.started) and not (told and told.now):
+                said = f"{subject} has died, and was started again: the log says why"
+                yield Entry("worker_lost", subject, said, at=look.now)
+                yield Entry("worker_recovered", subject, f"{subject} runs again", at=look.now)
+
+
+def _key(one: Condition) -> Key:
+    if one.kind in LANE:
+        return one.subject, "lane"
+    return one.subject, "space" if one.kind in SPACE else one.kind
+
+
+def _state(one: Condition, now: float) -> tuple[str, int] | None:
+    if one.kind != "source_refusing":
+        return one.kind, 0
+    passed = [hours for hours in REFUSING_HOURS if now - one.since >= hours * 3600]
+    return (one.kind, passed[-1]) if passed else None
+
+
+def _entry(key: Key, condition: Condition | None, told: Told, now: float) -> Entry:
+    subject, _ = key
+    about: dict[str, Any] = {}
+    left_out = told.left_out - 1
+    more = f"; {counted(left_out, 'change')} before that are left out" if left_out > 0 else ""
+    if left_out > 0:
+        about["left_out"] = left_out
+    if told.now and condition:
+        about |= {name: condition.facts[name] for name in FACTS if condition.facts.get(name) is not None}
+        about |= {"since": condition.since} | ({"hours": told.now[1]} if told.now[1] else {})
+        return Entry(condition.kind, subject, condition.sentence + more, about=about, at=now)
+    kind = told.state[0] if told.state else ""
+    lasted = span(now - told.since)
+    about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
+    sentence = f"{_name(subject)}: well again, after {lasted} of {kind.replace('_', ' ')}{more}"
+    return Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
+
+
+def _name(subject: str) -> str:
+    kind, _, name = subject.partition(" ")
+    return name if kind in ("connector", "source") else subject

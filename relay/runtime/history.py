@@ -1,0 +1,159 @@
+"""Writes the history: beside the flow, in a thread, and rather not at all than that anything waits for it.
+
+One process writes it: the one that does everything, or the supervisor of several workers. How it fails: what cannot be
+written, as the disk is full or relay.db is locked, is lost with a line of the log. What is written outlasts a SIGKILL.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from relay import __version__
+from relay.admin import Condition
+from relay.admin.diagnosis import span
+from relay.config import LOG, Config
+from relay.config.files import changed_files
+from relay.journal.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, history, last_run
+from relay.runtime.entries import Entries
+from relay.runtime.watch import LOOK_S, Look, Watch
+from relay.threads import ADMIN
+from relay.words import counted
+
+WAITING: Final = 1000
+"""Entries that wait to be written, at most."""
+END_S: Final = 3.0
+"""What a stop waits for the last entries to be written."""
+log = structlog.stdlib.get_logger()
+
+
+class History:
+    """What happens, on its way into relay.db."""
+
+    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: Watch) -> None:
+        """`folder` is the state folder; `in_force` says which configuration is."""
+        self._folder, self._in_force, self._watch = folder, in_force, watch
+        self._entries = Entries()
+        self._waiting = deque[Entry]()
+        self._some = asyncio.Event()
+        self._began = self._looked = time.time()
+        self._last_erasure = -1
+        self._changed: list[str] = []
+        watch.listeners.append(self._look)
+
+    def note(self, entry: Entry) -> None:
+        """Have an entry be written soon. Never waits."""
+        self._heed(entry)
+        if len(self._waiting) >= WAITING:
+            log.error("an entry of the history is lost", reason="too many wait to be written", kind=entry.kind)
+            return
+        self._waiting.append(_clean(entry))
+        self._some.set()
+
+    def _heed(self, entry: Entry) -> None:
+        """Have alerts know of a reload that was refused, until there is a good one."""
+        if entry.kind == "reload_refused":
+            refused = Condition(entry.kind, entry.subject, entry.sentence, entry.at, {"do": "relay check"})
+            self._watch.others[refused.key] = refused
+        elif entry.kind == "reloaded":
+            self._watch.others.pop(("reload_refused", entry.subject), None)
+
+    def _look(self, look: Look) -> None:
+        for entry in self._entries.find(look):
+            self.note(entry)
+
+    async def run(self) -> None:
+        """Write what there is to write, until cancelled."""
+        while True:
+            await self._some.wait()
+            await self._write()
+
+    async def look_around(self) -> None:
+        """Look every LOOK_S for what no status tells: replays and erasures that are done, files that have changed;
+        until cancelled."""
+        while True:
+            try:
+                await self._look_around()
+            except (OSError, sqlite3.Error) as error:
+                log.warning("what is done cannot be looked up for the history", error=str(error))
+            await asyncio.sleep(LOOK_S)
+
+    async def _look_around(self) -> None:
+        now, since = time.time(), self._looked
+        for entry in await ADMIN.run(find_done, self._folder, since - 2 * LOOK_S):
+            self.note(entry)
+        asked, done, last = await ADMIN.run(count_erasures, self._folder, self._last_erasure, since)
+        if self._last_erasure >= 0:
+            self._entries.count("erasure_requested", "relay", asked)
+            self._entries.count("erased", "relay", done)
+        self._last_erasure, self._looked = last, now
+        config = self._in_force()
+        changed = await ADMIN.run(changed_files, config.folders, config.texts) if config.folders else []
+        if changed and changed != self._changed and config is self._in_force():
+            self.note(_changed(changed))
+        self._changed = changed
+
+    async def start(self, workers: int = 1) -> None:
+        """Note that relay runs, and how the last run ended. What has come to its end since is told as well."""
+        try:
+            last = await ADMIN.run(last_run, self._folder)
+            before = await ADMIN.run(history, self._folder, HistoryQuery(limit=1))
+        except (OSError, sqlite3.Error) as error:
+            log.error("the history cannot be read", error=str(error))
+            last, before = None, []
+        self._looked = before[0].at if before else self._began
+        about: dict[str, Any] = {"version": __version__, "workers": workers, "stopped_before": None}
+        said = f"relay {__version__} started"
+        if last:
+            about["stopped_before"] = last[0] == "stopped"
+            said += (
+                "" if last[0] == "stopped" else "; the run before has not ended by a stop: it crashed, or was killed"
+            )
+            if last[0] == "started":
+                log.warning("the last run has not ended by a stop", began=round(last[1]))
+        self.note(Entry("started", "relay", said, about=about, at=self._began))
+
+    async def end(self) -> None:
+        """Note that relay stops, and write what waits."""
+        now = time.time()
+        for entry in self._entries.counts(now, all_of_them=True):
+            self.note(entry)
+        ran = now - self._began
+        self.note(Entry("stopped", "relay", f"relay stopped after {span(ran)}", about={"ran_s": round(ran, 1)}, at=now))
+        try:
+            async with asyncio.timeout(END_S):
+                await self._write()
+        except TimeoutError:
+            log.error("entries of the history are lost", reason=f"they could not be written in {END_S:g} s")
+
+    async def _write(self) -> None:
+        self._some.clear()
+        entries = [*self._waiting]
+        self._waiting.clear()
+        settings = self._in_force().history
+        try:
+            await ADMIN.run(add_entries, self._folder, entries, settings.keep, settings.max_entries)
+        except (OSError, sqlite3.Error) as error:
+            kinds = sorted({one.kind for one in entries})
+            log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
+
+
+def _changed(files: Sequence[str]) -> Entry:
+    said = f"{counted(len(files), 'file')} of conf.d changed, which relay reload brings into force: {', '.join(files)}"
+    return Entry("config_changed", "relay", said, about={"files": [*files]})
+
+
+def _clean(entry: Entry) -> Entry:
+    """An entry without secrets."""
+    line: dict[str, Any] = {"sentence": entry.sentence, "by": entry.by, "about": dict(entry.about)}
+    kind, _, name = entry.subject.partition(" ")
+    if kind in ("source", "connector"):
+        line[kind] = name
+    LOG.clean(line)
+    return replace(entry, sentence=line["sentence"], by=line["by"], about=line["about"])

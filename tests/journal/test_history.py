@@ -1,0 +1,115 @@
+"""The table of what happened: bounded, selected, and read after anything."""
+
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay.api import User
+from relay.journal import Cursor, Replay, State
+from relay.journal.erasures import ask_erasure
+from relay.journal.folders import worker_folder
+from relay.journal.history import (
+    Entry,
+    HistoryQuery,
+    add_entries,
+    count_erasures,
+    find_done,
+    history,
+    last_run,
+)
+from relay.journal.receipts import receipts
+from relay.journal.replays import ask_replay, replays, save_replays
+
+NOW = time.time()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    State(tmp_path).close()
+    return tmp_path
+
+
+def test_entries_are_kept_as_they_are_and_selected_by_all_that_is_given(folder: Path) -> None:
+    entries = [
+        Entry("failing", "connector heap", "heap fails", about={"pending": 3}, at=NOW - 20),
+        Entry("paused", "connector heap", "heap was paused", "anna", at=NOW - 10),
+        Entry("source_refusing", "source heap", "heap refuses", at=NOW),
+    ]
+    add_entries(folder, entries)
+    found = history(folder)
+    assert [replace(one, number=0) for one in found] == entries
+    assert [one.number for one in found] == [1, 2, 3]
+
+    def selected(query: HistoryQuery) -> list[int]:
+        return [one.number for one in history(folder, query)]
+
+    assert selected(HistoryQuery(subject="heap")) == [1, 2, 3]
+    assert selected(HistoryQuery(subject="connector heap")) == [1, 2]
+    assert selected(HistoryQuery(subject="hea")) == []
+    assert selected(HistoryQuery(since=NOW - 10, subject="heap")) == [2, 3]
+    assert selected(HistoryQuery(kind="paused")) == [2]
+    assert selected(HistoryQuery(limit=2)) == [2, 3]
+
+
+def test_what_is_too_old_or_too_much_goes_and_numbers_are_not_given_again(folder: Path) -> None:
+    add_entries(folder, [Entry("failing", "journal", str(n), at=NOW - (1e6 if n < 50 else 0)) for n in range(100)])
+    add_entries(folder, [Entry("failing", "journal", "new", at=NOW)], keep=9e5, most=1000)
+    assert [one.number for one in history(folder)] == [*range(51, 102)]
+    add_entries(folder, [Entry("failing", "journal", "newer", at=NOW)], most=10)
+    assert [one.number for one in history(folder)] == [*range(93, 103)]
+
+
+def test_while_the_clock_is_ahead_nothing_goes_for_its_age(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "relay.db")) as db, db:
+        db.execute("INSERT INTO journal_state (one, identity, head, time, ahead) VALUES (1, '', 0, 0, 1e6)")
+    add_entries(folder, [Entry("failing", "journal", "old", at=NOW - 1e6)], keep=3600.0)
+    assert len(history(folder)) == 1
+
+
+def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
+    assert last_run(folder) is None
+    add_entries(folder, [Entry("started", "relay", "", at=1.0), Entry("failing", "journal", "", at=2.0)])
+    assert last_run(folder) == ("started", 1.0)
+    add_entries(folder, [Entry("stopped", "relay", "", at=3.0)])
+    assert last_run(folder) == ("stopped", 3.0)
+
+
+async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(folder: Path) -> None:
+    others = worker_folder(folder, 1)
+    State(others, 1).close()
+    number = ask_replay(others, Replay("heap", Cursor(0, 0), 5, asked_by="anna"))
+    erasure = ask_erasure(folder, User("someone"), "bert")
+    assert find_done(folder, NOW - 60) == []
+    with closing(sqlite3.connect(others / "relay.db")) as db, db:
+        save_replays(db, {number: Cursor(0, 5)})
+        db.execute("INSERT INTO erasure (number, asked, external_ids, digests) VALUES (?, 0, '[]', '[]')", (erasure,))
+    with closing(sqlite3.connect(folder / "relay.db")) as db, db:
+        db.execute("UPDATE erasure SET done = ?, events = 7, parked = 2", (NOW,))
+    done = find_done(folder, NOW - 60)
+    assert [(one.kind, one.about["asked_by"]) for one in done] == [("replay_done", "anna")]  # one worker still erases
+    add_entries(folder, done)
+    with closing(sqlite3.connect(others / "relay.db")) as db, db:
+        db.execute("UPDATE erasure SET done = ?, events = 1", (NOW + 1,))
+    (last,) = find_done(folder, NOW - 60)
+    assert (last.kind, last.subject, last.sentence, last.about["asked_by"]) == (
+        "erased",
+        f"erasure {erasure}",
+        f"erasure {erasure} is done: 8 events and 2 parked removed",
+        "bert",
+    )
+    assert "someone" not in str(last)
+    add_entries(folder, [last])
+    assert find_done(folder, NOW - 60) == []
+    assert (replays(folder)[0].asked_by, receipts(folder, None)[0].asked_by) == ("anna", "bert")
+
+
+def test_erasures_that_events_ask_for_are_counted(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "relay.db")) as db, db:
+        insert = "INSERT INTO erasure (asked, type, external_ids, digests, done) VALUES (0, ?, '[]', '[]', ?)"
+        db.executemany(insert, [("a.b", None), ("a.b", NOW), (None, NOW), ("a.b", 5.0)])
+    assert count_erasures(folder, 0, NOW) == (3, 1, 4)
+    assert count_erasures(folder, 4, NOW + 1) == (0, 0, 4)

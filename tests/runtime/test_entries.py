@@ -1,0 +1,114 @@
+"""What a look adds to the history: one entry for a change, and counts."""
+
+from dataclasses import replace
+from typing import Any
+
+from relay.admin import LastError, Refusing, Status, WorkerStatus
+from relay.journal.history import Entry
+from relay.runtime.entries import MOST, Entries
+from relay.runtime.watch import Look, Watch
+from tests.admin.conftest import NOON, a_lane, a_source, a_status
+
+HOUR = 3600.0
+ERROR = LastError(at=NOON, reason="HTTP 503: busy", status=503)
+
+
+class Told:
+    """The entries of statuses one after the other."""
+
+    def __init__(self) -> None:
+        self.entries, self.found = Entries(), list[Entry]()
+        self.watch = Watch([self._look])
+
+    def _look(self, look: Look) -> None:
+        self.found += self.entries.find(look)
+
+    def see(self, at: float, status: Status | None = None, **lane: Any) -> list[Entry]:
+        """What a look at `at` seconds after noon adds."""
+        before = len(self.found)
+        self.watch.look(replace(status or a_status(lanes=[a_lane(**lane)]), now=NOON + at))
+        return self.found[before:]
+
+    def kinds(self, at: float, status: Status | None = None, **lane: Any) -> list[str]:
+        return [one.kind for one in self.see(at, status, **lane)]
+
+
+def test_a_connector_is_told_once_for_each_state() -> None:
+    told = Told()
+    assert told.kinds(0) == []
+    (failing,) = told.see(5, state="failing", since=NOON + 1, last_error=ERROR, pending=3)
+    assert (failing.kind, failing.subject, failing.by) == ("failing", "connector heap", "")
+    assert failing.sentence.startswith("heap: failing since 12:00 UTC: HTTP 503: busy; 3 pending")
+    assert failing.about["pending"] == 3
+    assert told.kinds(10, state="failing", since=NOON + 1, last_error=ERROR, pending=900) == []
+    assert told.kinds(15, state="broken") == ["broken"]
+    assert told.kinds(20, state="broken") == []
+    (well,) = told.see(80)
+    assert (well.kind, well.sentence) == ("recovered", "heap: well again, after 1m 5s of broken")
+    assert told.kinds(85) == []
+
+
+def test_a_pause_is_told_by_whoever_pauses_and_hides_no_recovery() -> None:
+    told = Told()
+    assert told.kinds(0, state="failing") == ["failing"]
+    assert told.kinds(5, state="paused") == []
+    assert told.kinds(10, state="failing") == []
+    assert told.kinds(15, state="paused") == []
+    assert told.kinds(20) == ["recovered"]
+    assert told.kinds(25, state="paused") == []
+    assert told.kinds(30) == []
+
+
+def test_a_connector_that_comes_and_goes_does_not_push_all_else_out() -> None:
+    told = Told()
+    for second in range(600):
+        told.see(second * 5, state="failing" if second % 2 else "working")
+    assert len(told.found) == MOST
+    assert told.kinds(3500, state="failing") == []
+    (later,) = told.see(3700, state="failing")  # what it has come to is told in the end
+    assert (later.kind, later.about["left_out"]) == ("failing", 592)
+    assert later.sentence.endswith("; 592 changes before that are left out")
+
+
+def test_a_source_is_told_after_1_24_and_72_hours() -> None:
+    told, refusing = Told(), Refusing(since=NOON, status=401, reason="wrong token", deadline=NOON + 120 * HOUR)
+    bad = a_status(sources=[a_source(refusing=refusing)])
+    found = [told.kinds(hours * HOUR, bad) for hours in (0, 0.5, 1, 2, 23.9, 24, 71, 72, 100)]
+    assert found == [[], [], ["source_refusing"], [], [], ["source_refusing"], [], ["source_refusing"], []]
+    assert [one.about["hours"] for one in told.found] == [1, 24, 72]
+    assert told.kinds(101 * HOUR, a_status()) == ["source_recovered"]
+    short = Told()
+    assert [short.kinds(at, seen) for at, seen in ((0, bad), (1800, bad), (3000, a_status()))] == [[], [], []]
+
+
+def test_events_are_counted_at_once_and_then_once_an_hour() -> None:
+    told, ever = Told(), {"delivered": 5, "expired": 7}
+    assert told.see(0, parked=0, outcomes=ever) == []
+    (first,) = told.see(5, parked=3, outcomes=ever)
+    assert (first.kind, first.sentence, first.about) == ("parked", "heap: 3 events parked", {"number": 3})
+    assert told.see(10, parked=10, outcomes=ever) == []
+    assert told.kinds(20, parked=10, outcomes=ever | {"expired": 9}) == ["expired"]
+    (more,) = told.see(HOUR + 10, parked=1_010, outcomes=ever | {"expired": 9})
+    assert more.about == {"number": 1_007}
+    assert told.see(3 * HOUR, parked=1_010, outcomes=ever | {"expired": 9}) == []
+    told.see(3 * HOUR + 5, parked=1_011, outcomes=ever | {"expired": 9})
+    told.see(3 * HOUR + 9, parked=1_013, outcomes=ever | {"expired": 9})
+    assert [one.about for one in told.entries.counts(NOON + 3 * HOUR + 9, all_of_them=True)] == [{"number": 2}]
+    assert told.see(4 * HOUR, a_status(sources=[a_source(unreadable=2)]))[-1].subject == "source braze"
+
+
+def test_a_worker_that_was_back_before_anybody_looked_is_told() -> None:
+    told, journal = Told(), a_status().journal
+    one = WorkerStatus(worker=1, away=False, started=NOON, memory=0, journal=journal)
+    assert told.kinds(0, a_status(workers=[one])) == []
+    assert told.kinds(5, a_status(workers=[replace(one, started=NOON + 3)])) == ["worker_lost", "worker_recovered"]
+    assert told.kinds(10, a_status(workers=[replace(one, started=NOON + 3, away=True)])) == ["worker_lost"]
+    assert told.kinds(15, a_status(workers=[replace(one, started=NOON + 12)])) == ["worker_recovered"]
+
+
+def test_the_journal_fills_up_and_has_room_again() -> None:
+    told, journal = Told(), a_status().journal
+    filling = replace(journal, needed=900)
+    full = replace(journal, needed=1000, refusing="the journal is full")
+    found = [told.kinds(at, a_status(journal=one)) for at, one in enumerate((journal, filling, full, filling, journal))]
+    assert found == [[], ["journal_filling"], ["journal_full"], ["journal_filling"], ["journal_recovered"]]
