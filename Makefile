@@ -1,5 +1,4 @@
-# Everything runs out of .venv, which the first target that needs it sets up.
-PYTHON ?= python3
+# Everything runs out of .venv, which the first target that needs it sets up. PYTHON=... makes it of another Python.
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
@@ -29,7 +28,7 @@ bench: .venv/dev.done  ## measure throughput, CPU per event, latency and memory
 bench-quick: .venv/dev.done
 	$(BIN)/python tests/bench --quick
 
-install:  ## relay in place below DESTDIR: a venv at PREFIX (/opt/relay), units, conf.d
+install:  ## relay in place below DESTDIR: a venv at PREFIX (/opt/relay) of PYTHON (/usr/bin/python3), units, conf.d
 	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(PYTHON)" systemd/package/install
 
 deb:  ## a Debian package, in dist
@@ -42,7 +41,7 @@ clean:
 	rm -rf .venv dist
 
 .venv/pip.done:
-	$(PYTHON) -m venv .venv || { echo "relay needs Python >= 3.11 with venv; on Debian: apt install python3-venv"; exit 1; }
+	$(or $(PYTHON),python3) -m venv .venv || { echo "relay needs Python >= 3.11 with venv; on Debian: apt install python3-venv"; exit 1; }
 	$(PIP) install --upgrade "pip>=25.1"
 	touch $@
 

@@ -153,6 +153,8 @@ type = "stdout"
 from = "2026-11-01T00:00Z"
 [connector.file]
 type = "file"
+keep = "30d"
+max_total = "20GB"
 path = "a b/{date}-{worker}.ndjson"
 max_size = "1GiB"
 max_age = "1h"

@@ -146,7 +146,7 @@ COMMAND_ROWS = [
     for usage in re.findall(r"`relay ([^`]+)`", names)
 ]
 """For each usage what it does, and its exit codes."""
-EVERYWHERE = {"--state", "--conf", "--plugins", "--help"}
+EVERYWHERE = {"--state", "--url", "--conf", "--plugins", "--help"}
 """Options that the README explains for many commands at once."""
 STANDINS = ("sandbox braze", "sandbox heap")
 """Their switches are too many for a README: `--help` has them."""

@@ -1,7 +1,8 @@
-"""Where the admin API listens: a unix socket that only relay's user and root can use, loopback addresses with a token,
+"""Where the admin API listens: a unix socket for relay's user, root and `admin.group`, loopback addresses with a token,
 and addresses that answer /metrics and nothing else."""
 
 import asyncio
+import grp
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ class Admin:
         self._api = Api(control, self._look)
         usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
+        self._group = settings.group if socket is None else ""
         self._local: Server
         self._runners: list[AppRunner] = []
         self._accepting: list[Acceptor] = []
@@ -59,7 +61,7 @@ class Admin:
         others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
         everything = [*self._api.routes(), *chain(*others)]
         local = await self._server("admin", everything, [problems], Limits())
-        self._listen([_bound(self._sockets)], local)
+        self._listen([_bound(self._sockets, self._group)], local)
         self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]
         remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
@@ -74,7 +76,7 @@ class Admin:
             if all(await ADMIN.run(_exist, self._sockets)):
                 continue
             try:
-                fresh = _bound(self._sockets)
+                fresh = _bound(self._sockets, self._group)
             except OSError as error:
                 log.error("the admin socket was removed, cannot be made anew", error=str(error))
                 continue
@@ -156,9 +158,9 @@ def guard(tokens: Sequence[str]) -> object:
     return checked
 
 
-def _bound(paths: tuple[Path, Path]) -> socket.socket:
-    """The unix socket at the second path; the first one, in the state folder, leads there. Never open to others, not
-    even for the moment before a chmod."""
+def _bound(paths: tuple[Path, Path], group: str) -> socket.socket:
+    """The unix socket at the second path, for a group as well if one is named; the first path, in the state folder,
+    leads there. Never open to others, not even for the moment before a chmod. Raises OSError."""
     named, path = paths
     for stale in paths:
         stale.unlink(missing_ok=True)  # the state folder is ours alone, so whoever listened there is gone
@@ -167,9 +169,23 @@ def _bound(paths: tuple[Path, Path]) -> socket.socket:
         bound = _bound_at(path)
     finally:
         os.umask(mask)
+    if group:
+        _open_to(path, group)
     if path != named:
         named.symlink_to(path)
     return bound
+
+
+def _open_to(path: Path, group: str) -> None:
+    """Let the members of a group use a socket of ours. Raises OSError."""
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        raise OSError(f"admin.group: this machine has no group {group} (groupadd --system {group})") from None
+    except OSError as error:
+        why = f"relay's user is not in it (Group={group} in the unit): {error.strerror}"
+        raise OSError(f"admin.group: the socket cannot be given to the group {group}: {why}") from None
+    path.chmod(0o660)
 
 
 def _exist(paths: Sequence[Path]) -> list[bool]:

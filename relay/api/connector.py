@@ -205,6 +205,9 @@ class Connector(Plugin):
         """A sentence for admins on what stops no delivery; the connector sets it, `relay status` shows it."""
         self.worker = 0
         """The number of the process that it runs in, from 0, if relay runs several (`runtime.workers`)."""
+        self.min_free = 0
+        """`journal.min_free`, in bytes: a connector that fills the file system of the state folder leaves more than
+        that free, so that senders are not refused."""
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":

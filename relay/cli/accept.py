@@ -6,15 +6,15 @@ from typing import Literal
 import click
 
 from relay.admin.acts import accept_entry
-from relay.cli.login import login_name
-from relay.cli.place import Place, note, places
+from relay.cli.client import login
+from relay.cli.place import Place, local_places, note
 from relay.journal.known import accept_clock, accept_journal, doubts
 
 
 @click.command
 @click.argument("what", type=click.Choice(["clock", "journal"]))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@places
+@local_places
 def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     """Say that the clock is right although it has jumped ahead, or that the journal may stay as it is.
 
@@ -34,5 +34,5 @@ def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
         accept_clock(place.state)
     else:
         accept_journal(place.state, place.path)
-    note(place.state, accept_entry(what, found, login_name()))
+    note(place.state, accept_entry(what, found, login()))
     click.echo(f"the {what} is accepted")

@@ -1,22 +1,31 @@
 """How commands reach a state folder: through the admin API of the relay that runs with it, or, if none runs, directly.
 
-Both ways end in the same functions of `relay.journal`.
+Both ways end in the same functions of `relay.journal`. With --url there is one way: the admin API at that address.
 """
 
+import getpass
 import http.client
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 import click
 import msgspec
 
 from relay.admin import SOCKET
-from relay.cli.login import login_name
+from relay.cli.options import ADMIN_URL
+from relay.cli.words import printable
 from relay.socket_path import address_of
 
 ANSWER_S: Final = 30.0
+CONNECT_S: Final = 10.0
+PORTS: Final = {"http": 80, "https": 443}
+TOKEN: Final = "RELAY_ADMIN_TOKEN"
+SERVICE: Final = (Path("/var/lib/relay"), Path("/run/relay"))
+"""The service's state folder, which its user and root alone may enter, and where others find the same socket."""
 
 
 class Gone(click.ClickException):
@@ -26,8 +35,9 @@ class Gone(click.ClickException):
 class Client:
     """The admin API of a relay that runs. Whatever it refuses is a ClickException with its reason."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, at: Path | SplitResult) -> None:
+        """`at`: its unix socket, or its URL."""
+        self._at = at
 
     def ask(self, method: str, target: str, body: object = None, *, timeout: float | None = ANSWER_S) -> Any:
         """The answer to a request, decoded; it may take `timeout` seconds (None: for ever)."""
@@ -47,16 +57,46 @@ class Client:
                 raise Gone(f"relay has gone away: {error}") from None
 
     def _answer(self, method: str, target: str, body: object, timeout: float | None) -> http.client.HTTPResponse:
-        connection = _Connection(self._path, timeout)
+        connection = self._connection(timeout)
+        prefix = "" if isinstance(self._at, Path) else self._at.path.rstrip("/")
         try:
             given = None if body is None else msgspec.json.encode(body)
-            connection.request(method, target, given, {"Connection": "close", "Relay-By": login_name().encode()})
+            connection.request(method, prefix + target, given, self._headers())
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise Gone(f"relay has gone away: {error}") from None
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise click.ClickException(str(msgspec.json.decode(answer.read())["detail"]))
+            raise click.ClickException(_reason(answer))
         return answer
+
+    def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
+        if isinstance(self._at, Path):
+            return _Connection(self._at, timeout)
+        kind = http.client.HTTPSConnection if self._at.scheme == "https" else http.client.HTTPConnection
+        return kind(self._at.hostname or "", self._at.port, timeout=timeout)
+
+    def _headers(self) -> dict[str, str]:
+        token = "" if isinstance(self._at, Path) else os.environ.get(TOKEN, "")
+        known = {"Authorization": f"Bearer {token}"} if token else {}
+        return {"Connection": "close", "Relay-By": login()} | known
+
+
+def login() -> str:
+    """The login name of who runs the command; with sudo, that of who called sudo."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return printable(name).encode("ascii", "backslashreplace").decode()
+
+
+def _reason(answer: http.client.HTTPResponse) -> str:
+    """Why a request was refused, by relay or by a proxy in front of it."""
+    hint = f" (the token is taken from ${TOKEN})" if answer.status == http.HTTPStatus.UNAUTHORIZED else ""
+    try:
+        return str(msgspec.json.decode(answer.read())["detail"]) + hint
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return f"HTTP {answer.status} {printable(answer.reason)}, which no relay has said: is that its admin.listen?"
 
 
 class _Connection(http.client.HTTPConnection):
@@ -72,16 +112,47 @@ class _Connection(http.client.HTTPConnection):
 
 
 def running(state: Path) -> Client | None:
-    """The relay that runs with a state folder; None if none does."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            with address_of(state / SOCKET) as address:
-                probe.connect(address)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        except OSError as error:
-            raise click.ClickException(f"{state / SOCKET}: {error.strerror or error}") from None
-    return Client(state / SOCKET)
+    """The relay that --url names, else the relay that runs with a state folder; None if none does."""
+    context = click.get_current_context(silent=True)
+    if context is not None and (url := context.meta.get(ADMIN_URL)):
+        return _reached(url)
+    path = _socket_of(state)
+    try:
+        _probe(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except PermissionError as error:
+        raise click.ClickException(f"{path}: {error.strerror}; be root, or in the group admin.group") from None
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror or error}") from None
+    return Client(path)
+
+
+def _socket_of(state: Path) -> Path:
+    """The admin socket of the relay that runs with a state folder, also for those who may not enter that folder."""
+    folder, runtime = SERVICE
+    beside = runtime / SOCKET
+    return beside if state == folder and not os.access(state, os.X_OK) and beside.exists() else state / SOCKET
+
+
+def _reached(url: str) -> Client:
+    """The relay at a URL, if somebody listens there."""
+    path = url.removeprefix("unix:")
+    at = Path(path) if path != url else urlsplit(url)
+    try:
+        _probe(at)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"nobody answers at {url}: {error}") from None
+    return Client(at)
+
+
+def _probe(at: Path | SplitResult) -> None:
+    """See that somebody listens there. Raises OSError, ValueError (no port)."""
+    if isinstance(at, SplitResult):
+        socket.create_connection((at.hostname or "", at.port or PORTS[at.scheme]), CONNECT_S).close()
+        return
+    with socket.socket(socket.AF_UNIX) as probe, address_of(at) as address:
+        probe.connect(address)
 
 
 def needed(state: Path) -> Client:

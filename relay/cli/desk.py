@@ -11,8 +11,7 @@ import msgspec
 
 from relay.admin.acts import cancel_entry, erasure_entry, parked_entry, replay_entry
 from relay.api import User
-from relay.cli.client import Client, running
-from relay.cli.login import login_name
+from relay.cli.client import Client, login, running
 from relay.cli.place import note
 from relay.journal import Parked, Replay, Which, count_parked, drop_parked, look_at_parked, mark_parked
 from relay.journal.erasures import ask_erasure
@@ -82,14 +81,14 @@ class _Folder:
 
     def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: Which, events: int) -> int:
         if events:
-            note(self._state, parked_entry(kind, which, events, login_name()))
+            note(self._state, parked_entry(kind, which, events, login()))
         return events
 
     def replays(self) -> list[Replay]:
         return replays(self._state)
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
-        folder, asked = worker_folder(self._state, worker), replace(replay, asked_by=login_name())
+        folder, asked = worker_folder(self._state, worker), replace(replay, asked_by=login())
         number = ask_replay(folder, asked)
         note(self._state, replay_entry(asked, number))
         return Asked(number, is_locked(folder))
@@ -97,15 +96,15 @@ class _Folder:
     def cancel_replay(self, number: int) -> bool:
         cancelled = cancel_replay(self._state, number)
         if cancelled:
-            note(self._state, cancel_entry(number, login_name()))
+            note(self._state, cancel_entry(number, login()))
         return cancelled
 
     def receipts(self, after: float | None) -> list[Receipt]:
         return receipts(self._state, after)
 
     def ask_erasure(self, user: User) -> Asked:
-        number = ask_erasure(self._state, user, login_name())
-        note(self._state, erasure_entry(number, login_name()))
+        number = ask_erasure(self._state, user, login())
+        note(self._state, erasure_entry(number, login()))
         return Asked(number, self.runs)
 
 

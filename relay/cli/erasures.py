@@ -10,7 +10,7 @@ import click
 
 from relay.api import OtherId, User
 from relay.cli.desk import desk_of
-from relay.cli.options import state_option, utf8
+from relay.cli.options import relay_options, utf8
 from relay.cli.place import Place, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment, printable
@@ -49,7 +49,7 @@ def erasures() -> None:
 @click.option("--device-id", "devices", metavar="ID", type=utf8, multiple=True, help="Of a device; repeatable.")
 @click.option("--email", "emails", metavar="ADDRESS", type=utf8, multiple=True, help="Repeatable.")
 @click.option("--alias", "aliases", metavar="LABEL:NAME", type=utf8, multiple=True, help="In Braze; repeatable.")
-@state_option
+@relay_options
 def request(
     state: Path,
     user_id: str | None,

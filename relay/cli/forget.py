@@ -9,9 +9,8 @@ import msgspec
 from relay import journal
 from relay.admin import Status
 from relay.admin.acts import forget_entry
-from relay.cli.client import Client, running
+from relay.cli.client import Client, login, running
 from relay.cli.desk import desk_of
-from relay.cli.login import login_name
 from relay.cli.options import utf8
 from relay.cli.place import Place, note, places
 from relay.journal import Which
@@ -44,7 +43,7 @@ def forget(place: Place, connector: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
     if client is None:
-        note(place.state, forget_entry(journal.forget(place.state, connector), login_name()))
+        note(place.state, forget_entry(journal.forget(place.state, connector), login()))
     else:
         client.ask("POST", f"/lanes/{quote(connector, safe='')}/forget")
     click.echo(f"{connector} is forgotten, with {what}")

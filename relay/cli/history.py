@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from relay.cli.client import running
-from relay.cli.options import moment_option, state_option, utf8
+from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.place import told
 from relay.cli.words import moment, printable
 from relay.journal.history import Entry, HistoryQuery
@@ -25,7 +25,7 @@ from relay.kinds import KINDS
 @click.option("--kind", type=click.Choice([*KINDS]), metavar="KIND", help="Only of this kind, such as failing.")
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the last so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@state_option
+@relay_options
 def history(
     state: Path, subject: str | None, since: float | None, kind: str | None, limit: int | None, as_json: bool
 ) -> None:

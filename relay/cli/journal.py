@@ -9,7 +9,8 @@ import click
 import orjson
 
 from relay.cli.options import events_option
-from relay.cli.place import Place, headed, one_object, places
+from relay.cli.output import while_read
+from relay.cli.place import Place, headed, local_places, one_object, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal.check import Segment, WorkerCheck
@@ -64,7 +65,7 @@ def _line(one: Segment) -> str:
 @journal.command
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; relay may run meanwhile.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@places
+@local_places
 def repair(place: Place, dry_run: bool, yes: bool) -> None:
     """Save every event of a damaged journal whose record is whole, and mark what is lost.
 
@@ -109,7 +110,7 @@ def dump(place: Place, start: int, stop: int | None, entries: Sequence[str], lim
     the same.
     """
     code = 0
-    for line in reading_of(place).dump(Part(start=start, stop=stop, events=entries, limit=limit)):
+    for line in while_read(reading_of(place).dump(Part(start=start, stop=stop, events=entries, limit=limit))):
         if line.startswith(PROBLEM):
             click.echo(orjson.loads(line)["problem"], err=True)
             code = 1

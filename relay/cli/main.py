@@ -46,9 +46,9 @@ def relay() -> None:
 def main() -> NoReturn:
     """Run the command line and exit: 0, 78 for a bad configuration, 2 for wrong usage, 1 for other failures.
 
-    Output that cannot be written, to a full disk or a pipe that nobody reads, is such a failure.
+    Output that cannot be written, to a full disk for instance, is such a failure; a pipe that nobody reads is none.
     """
-    is_daemon = sys.argv[1:2] == ["run"]
+    is_daemon = sys.argv[1:2] == ["run"] and not {"--help", "-h"} & {*sys.argv}
     output.open_missing()
     if is_daemon:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is more to end than this
@@ -56,21 +56,21 @@ def main() -> NoReturn:
     else:  # the log of a daemon has colours of its own
         output.protect()
     code: object = 0
+    failure: OSError | None = None
     try:
         relay()
     except SystemExit as ended:
         code = ended.code
     except OSError as error:
-        code = _failed(error)
-    if lost := output.finish():
-        code = _failed(lost)
+        failure = error
+    if failure := output.finish() or failure:
+        code = _failed(failure)
     sys.exit(code)  # type: ignore[arg-type]
 
 
 def _failed(error: OSError) -> int:
-    """Say in a line why a command failed; whoever closes a pipe knows."""
-    if not isinstance(error, BrokenPipeError):
-        place = f"{error.filename}: " if error.filename else ""
-        with suppress(OSError):
-            click.echo(f"Error: {place}{error.strerror or error}", err=True)
+    """Say in a line why a command failed."""
+    place = f"{error.filename}: " if error.filename else ""
+    with suppress(OSError):
+        click.echo(f"Error: {place}{error.strerror or error}", err=True)
     return 1

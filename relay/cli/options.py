@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from relay.api.settings import parse_duration, parse_time
 
@@ -34,6 +35,35 @@ state_option = click.option(
     default=state_folder,
     help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
 )
+
+
+ADMIN_URL: Final = "relay.admin_url"
+"""Where a command's context keeps what --url says."""
+
+
+def _choose(ctx: click.Context, param: click.Parameter, url: str | None) -> None:
+    """Keep the URL in the context for `relay.cli.client`; a --state that is given counts before the environment."""
+    sources = {name: ctx.get_parameter_source(name) for name in ("url", "state")}
+    if url is None or sources == {"url": ParameterSource.ENVIRONMENT, "state": ParameterSource.COMMANDLINE}:
+        return
+    if not url.startswith(("http://", "https://", "unix:/")):
+        raise click.BadParameter(f"{url} is neither http://HOST:PORT nor https://HOST nor unix:/PATH", ctx, param)
+    ctx.meta[ADMIN_URL] = url
+
+
+url_option = click.option(
+    "--url",
+    metavar="URL",
+    envvar="RELAY_ADMIN_URL",
+    expose_value=False,
+    callback=_choose,
+    help="Ask the relay at this address of admin.listen instead (token: $RELAY_ADMIN_TOKEN).",
+)
+
+
+def relay_options(command: F) -> F:
+    """Add the options that say which relay a command is about: --state, handed on as `state`, and --url."""
+    return state_option(url_option(command))
 
 
 def utf8(value: str) -> str:

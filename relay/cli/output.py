@@ -1,11 +1,31 @@
-"""What commands write: it never commands the terminal, it fits the terminal's encoding, and what is lost is told."""
+"""What commands write: it never commands the terminal, it fits the terminal's encoding, and what is lost is told.
+
+A pipe whose reader has read enough is no error: a command does what it has to do, and writes no more.
+"""
 
 import io
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, TypeVar
 
 from relay.words import escape
+
+T = TypeVar("T")
+
+
+class _Pipe(io.FileIO):
+    """A stream that leads to /dev/null once nobody reads it any more."""
+
+    is_read = True
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            self.is_read = False
+            _discard(self.fileno())
+            return len(data)
 
 
 class ForPeople(io.TextIOWrapper):
@@ -13,10 +33,12 @@ class ForPeople(io.TextIOWrapper):
 
     encoding = "utf-8"  # else click would write around this class to a terminal that is ASCII
 
-    def __init__(self, plain: io.TextIOWrapper) -> None:
-        super().__init__(plain.buffer, plain.encoding, errors="backslashreplace", line_buffering=plain.line_buffering)
-        self.plain = plain
-        """The stream without this, for a bar that moves the cursor."""
+    def __init__(self, given: io.TextIOWrapper) -> None:
+        self.pipe = _Pipe(given.fileno(), "wb", closefd=False)
+        buffer, how = io.BufferedWriter(self.pipe), given.line_buffering
+        super().__init__(buffer, given.encoding, errors="backslashreplace", line_buffering=how)
+        self.plain = io.TextIOWrapper(buffer, given.encoding, given.errors, line_buffering=how)
+        """The stream without escapes, for a bar that moves the cursor."""
 
     def write(self, text: str) -> int:
         """Write text, escaped."""
@@ -48,6 +70,14 @@ def unescaped(stream: TextIO) -> TextIO:
     return stream.plain if isinstance(stream, ForPeople) else stream
 
 
+def while_read(lines: Iterable[T]) -> Iterator[T]:
+    """Hand on what is to be printed, for as long as somebody reads standard output."""
+    for line in lines:
+        yield line
+        if isinstance(sys.stdout, ForPeople) and not sys.stdout.pipe.is_read:
+            return
+
+
 def finish() -> OSError | None:
     """Write out what is left; return the error if it could not be written. Nothing is written after that."""
     lost = None
@@ -56,5 +86,12 @@ def finish() -> OSError | None:
             stream.flush()
         except OSError as error:
             lost = error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # the interpreter would try once more
+            _discard(stream.fileno())  # the interpreter would try once more
     return lost
+
+
+def _discard(descriptor: int) -> None:
+    """Have what is written to a descriptor go nowhere from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -15,7 +15,8 @@ import click
 
 from relay.api.batch import one_line
 from relay.cli.desk import Desk, desk_of
-from relay.cli.options import moment_option, state_option, utf8
+from relay.cli.options import moment_option, relay_options, utf8
+from relay.cli.output import while_read
 from relay.cli.words import moment, printable
 from relay.journal import CAUSES, Parked, Which
 from relay.journal.folders import worker_of
@@ -39,7 +40,7 @@ def parked() -> None:
 def _on_state(command: Command) -> Command:
     """Add --state, and say in one sentence why the database cannot be used."""
 
-    @state_option
+    @relay_options
     @functools.wraps(command)
     def wrapped(*, state: Path, **options: Any) -> None:
         try:
@@ -83,7 +84,7 @@ def list_(desk: Desk, which: Which, as_json: bool) -> None:
     """List parked events, the oldest first, without their content."""
     _check_some(desk, which)
     found = desk.look_at_parked(which, bodies=False)
-    for page in _json_array(map(_fields, found)) if as_json else _table(map(_row, found)):
+    for page in while_read(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
         click.echo("\n".join(page))
 
 
@@ -157,7 +158,7 @@ def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
     They stay parked. Events that the destination refused are written as the connector's filters left them.
     """
     number = _check_some(desk, which)
-    for one in desk.look_at_parked(which):
+    for one in while_read(desk.look_at_parked(which)):
         file.write(one_line(one.body) + b"\n")
     click.echo(f"{number} exported", err=True)
 

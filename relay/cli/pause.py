@@ -12,9 +12,8 @@ from relay import journal
 from relay.admin.acts import pause_entry, resume_entry
 from relay.admin.diagnosis import at
 from relay.api.settings import parse_duration
-from relay.cli.client import running
-from relay.cli.login import login_name
-from relay.cli.options import state_option, utf8
+from relay.cli.client import login, running
+from relay.cli.options import relay_options, utf8
 from relay.cli.place import note, told
 from relay.journal.books import lanes
 
@@ -32,7 +31,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.command
 @click.argument("connector", type=utf8)
 @click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="It goes on by itself after so long.")
-@state_option
+@relay_options
 def pause(state: Path, connector: str, seconds: float | None) -> None:
     """Have a connector hold its events: they stay in the journal, and senders notice nothing.
 
@@ -67,9 +66,9 @@ def change(
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         if action == "pause":
-            changed, entry = journal.pause(state, connector, until), pause_entry(connector, until, login_name())
+            changed, entry = journal.pause(state, connector, until), pause_entry(connector, until, login())
         else:
-            changed, entry = journal.resume(state, connector), resume_entry(connector, login_name())
+            changed, entry = journal.resume(state, connector), resume_entry(connector, login())
         if changed:
             note(state, entry)
         return {"changed": changed}

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from relay.cli.options import conf_option, plugins_option, state_option
+from relay.cli.options import conf_option, plugins_option, state_option, url_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.journal.history import Entry, add_entries
 
@@ -43,7 +43,13 @@ class Place:
 
 
 def places(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name a state folder, and hand what they mean to the command as its first argument."""
+    """Add the options that name a state folder, or a relay elsewhere, and hand what they mean to the command as its
+    first argument."""
+    return url_option(local_places(command))
+
+
+def local_places(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for commands that work in the folder alone."""
 
     @wraps(command)
     def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:

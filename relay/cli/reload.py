@@ -7,12 +7,12 @@ import click
 
 from relay.cli.check import BAD_CONFIGURATION
 from relay.cli.client import needed
-from relay.cli.options import state_option
+from relay.cli.options import relay_options
 
 
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@state_option
+@relay_options
 @click.pass_context
 def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
     """Have the running relay go over to the configuration as it is now, and wait until it has.

@@ -12,7 +12,7 @@ import click
 from relay.admin.diagnosis import span
 from relay.api.settings import check_rate
 from relay.cli.desk import Asked, Desk, desk_of
-from relay.cli.options import events_option, moment_option, state_option, utf8
+from relay.cli.options import events_option, moment_option, relay_options, utf8
 from relay.cli.output import unescaped
 from relay.cli.place import Place, headed, places, tell_problems, told
 from relay.cli.reading import reading_of
@@ -143,7 +143,7 @@ def _goes_on(one: Replay) -> bool:
 
 @replay.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@state_option
+@relay_options
 def list_(state: Path, as_json: bool) -> None:
     """List all replays, the last one first."""
     with told():
@@ -156,7 +156,7 @@ def list_(state: Path, as_json: bool) -> None:
 
 @replay.command
 @_NUMBER
-@state_option
+@relay_options
 def watch(state: Path, number: int) -> None:
     """Show how far a replay is until it has ended. Exits with 0 if it is done, 1 if it was cancelled."""
     with told():
@@ -165,7 +165,7 @@ def watch(state: Path, number: int) -> None:
 
 @replay.command
 @_NUMBER
-@state_option
+@relay_options
 def cancel(state: Path, number: int) -> None:
     """End a replay where it is; what is on its way still arrives."""
     with told():

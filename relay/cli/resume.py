@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from relay.cli.options import state_option, utf8
+from relay.cli.options import relay_options, utf8
 from relay.cli.pause import change
 
 
 @click.command
 @click.argument("connector", type=utf8)
-@state_option
+@relay_options
 def resume(state: Path, connector: str) -> None:
     """Have a connector go on that relay pause has stopped, or that waits for its destination.
 

@@ -10,7 +10,7 @@ import msgspec
 from relay.admin import LaneStatus, ListenerStatus, SourceStatus, Status, WorkerStatus
 from relay.admin.diagnosis import at, diagnose, full_in, is_slow, span
 from relay.cli.client import needed
-from relay.cli.options import state_option
+from relay.cli.options import relay_options
 from relay.cli.words import printable, size, table
 from relay.words import counted
 
@@ -20,23 +20,36 @@ UNKNOWN_NAMED: Final = 10
 
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@state_option
-def status(state: Path, as_json: bool) -> None:
+@click.option("--quiet", is_flag=True, help="Print nothing if all is well, else only what is wrong.")
+@relay_options
+def status(state: Path, as_json: bool, quiet: bool) -> None:
     """Show how sources, journal and connectors are, of the relay that runs with the state folder.
 
     Exits with 0 if all is well, 1 if something needs a look or no relay runs.
     """
     told = needed(state).read("GET", "/status")
     seen = msgspec.json.decode(told, type=Status)
-    click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(screen(seen)))
-    raise SystemExit(0 if diagnose(seen).ok else 1)
+    ok = diagnose(seen).ok
+    if not (quiet and ok):
+        lines = [*_wrong(seen)] if quiet else screen(seen)
+        click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(lines))
+    raise SystemExit(0 if ok else 1)
 
 
 def screen(seen: Status) -> list[str]:
     """One screen for people."""
-    notes = [*_replays(seen), *_gone(seen), *_restart(seen), *_unknown(seen), *_wrong(seen)]
-    parts = [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
-    return [*parts, *(["", *notes] if notes else [])]
+    return [*overview(seen), *notes(seen)]
+
+
+def overview(seen: Status) -> list[str]:
+    """The figures, most of them in tables."""
+    return [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
+
+
+def notes(seen: Status) -> list[str]:
+    """Sentences on what there is to know besides, behind an empty line."""
+    found = [*_replays(seen), *_gone(seen), *_restart(seen), *_unknown(seen), *_wrong(seen)]
+    return ["", *found] if found else []
 
 
 def _head(seen: Status) -> str:

@@ -11,7 +11,8 @@ import click
 
 from relay.catalogue import Selection
 from relay.cli.client import Gone, needed
-from relay.cli.options import events_option, plugins_option, state_option, utf8
+from relay.cli.options import events_option, plugins_option, relay_options, utf8
+from relay.cli.output import while_read
 from relay.cli.words import moment, printable
 from relay.config import PLUGIN_FOLDERS, Mistake, Registry
 from relay.config.crosscheck import unmatched
@@ -23,7 +24,7 @@ from relay.words import counted
 @click.option("--at", metavar="ingest|CONNECTOR", type=utf8, default="ingest", show_default=True, help="Where to look.")
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="End after so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print NDJSON, each event as it came.")
-@state_option
+@relay_options
 @plugins_option
 def tail(
     state: Path,
@@ -42,7 +43,8 @@ def tail(
         click.echo(f"warning: {doubt}", err=True)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
-        for line in islice(needed(state).lines(f"/tail?{query}", timeout=None), limit):
+        lines = needed(state).lines(f"/tail?{query}", timeout=None)
+        for line in while_read(islice(lines, limit)):
             click.echo(line.rstrip(b"\n") if as_json else _told(line))
 
 

@@ -1,7 +1,10 @@
 """`relay top`: how relay is, on one screen, again and again."""
 
+import shutil
 import sys
+import textwrap
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -12,11 +15,15 @@ import msgspec
 
 from relay.admin import Status
 from relay.cli.client import needed
-from relay.cli.options import state_option
-from relay.cli.status import screen
+from relay.cli.options import relay_options
+from relay.cli.output import while_read
+from relay.cli.status import notes, overview, screen
+from relay.words import counted
 
 CLEAR: Final = b"\x1b[H\x1b[J"
 """What makes a terminal begin at its top, with nothing below."""
+CUT: Final = ">"
+"""Ends a line that goes on to the right."""
 
 
 @click.command
@@ -30,12 +37,12 @@ CLEAR: Final = b"\x1b[H\x1b[J"
 )
 @click.option("--times", metavar="N", type=click.IntRange(1), help="End after so many looks.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
-@state_option
+@relay_options
 def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
     """Show what relay status shows, again and again, until Ctrl-C."""
     client = needed(state)
     with suppress(KeyboardInterrupt):
-        for look in range(times) if times else count():
+        for look in while_read(range(times) if times else count()):
             time.sleep(every if look else 0)
             _show(client.read("GET", "/status"), as_json=as_json)
 
@@ -44,6 +51,20 @@ def _show(told: bytes, *, as_json: bool) -> None:
     if as_json:
         click.echo(told)
         return
+    seen = msgspec.json.decode(told, type=Status)
+    lines = screen(seen)
     if sys.stdout.isatty():
         click.echo(CLEAR, nl=False)
-    click.echo("\n".join(screen(msgspec.json.decode(told, type=Status))))
+        lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
+    click.echo("\n".join(lines))
+
+
+def fit(figures: Sequence[str], sentences: Sequence[str], columns: int, rows: int) -> list[str]:
+    """A screen of so many columns and rows: lines of figures are cut, sentences go on in the next line, and of too many
+    lines the first ones stay."""
+    cut = [line if len(line) <= columns else f"{line[: columns - len(CUT)]}{CUT}" for line in figures]
+    wrapped = [part for line in sentences for part in textwrap.wrap(line, columns) or [""]]
+    lines, room = [*cut, *wrapped], rows - 1  # the cursor has the last row
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], f"... {counted(len(lines) - room + 1, 'more line')}: relay status"[:columns]]

@@ -143,7 +143,7 @@ class _Making:
         filters = [step for step in steps if step is not None]
 
         def ready(connector: Connector) -> Made:
-            connector.worker = worker
+            connector.worker, connector.min_free = worker, config.journal.min_free
             return Made(connector, traits_of(connector), filters)
 
         made = self._made("connector", table, lambda: table.plugin(name, table.settings, folder=folder), ready)

@@ -116,6 +116,8 @@ class AdminSettings(Settings):
     """Loopback addresses, for tools that cannot use a unix socket."""
     tokens: tuple[BearerToken, ...] = ()
     """Bearer tokens for these addresses, any of which is accepted; the unix socket needs none."""
+    group: str = ""
+    """A group of this machine whose members may use the unix socket, beside relay's user and root."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """It is not open."""

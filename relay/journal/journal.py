@@ -85,6 +85,8 @@ class Journal:
         self._waiting = Waiting()
         self._readers: set[Reader] = set()
         self._refused: tuple[str, float] | None = None
+        self._lacks_room = False
+        """Whether the last look for room found none."""
         self.head = self._writer.head
         """The offset that the next event gets; everything below is on disk."""
         self.bytes = 0
@@ -242,7 +244,7 @@ class Journal:
         self.head = block.offsets[-1] + 1
         if self._refused:
             log.info("the journal takes events again")
-            self._refused = None
+            self._refused, self._lacks_room = None, False
         self.bytes += len(block.body)
         self._tail.add(block)
         for tap in self.taps:
@@ -284,6 +286,22 @@ class Journal:
     async def answers(self) -> None:
         """Return once the writer is through with what it is at: never, if the disk hangs."""
         await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
+    def tell_fillers(self, fillers: Callable[[], str]) -> None:
+        """When the disk is full, say with this what takes its room; it is called by the writer's thread."""
+        self._writer.fillers = fillers
+
+    async def look_for_room(self) -> None:
+        """See whether the next commit would find room, and refuse senders if not, before they send."""
+        lacking = await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.lacking)
+        if lacking:
+            if not self._lacks_room:
+                log.error("the journal takes no events", reason=lacking)
+            self._refused = lacking, time.monotonic()
+        elif self._lacks_room:
+            log.info("the journal has room again")
+            self._refused = None
+        self._lacks_room = bool(lacking)
 
     async def reads_end(self) -> None:
         """Return once the reads from disk that are under way have ended: never, if the disk hangs."""

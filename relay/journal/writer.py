@@ -102,6 +102,8 @@ class Writer:
         self.lost = Lost()
         self.remembered: Callable[[], Sequence[Block]] = tuple
         """Gives the blocks that are in memory."""
+        self.fillers: Callable[[], str] = str
+        """Says what takes the room on the file system; "" if that is not known."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
@@ -292,6 +294,8 @@ class Writer:
         except OSError as error:
             if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
                 raise OSError(errno.ENOSPC, NO_INODES) from None
+            if error.errno == errno.ENOSPC and (fillers := self.fillers()):
+                raise OSError(errno.ENOSPC, f"{error.strerror}; the file system holds {fillers}") from None
             raise
 
     def _make_room(self, size: int) -> None:
@@ -300,8 +304,26 @@ class Writer:
         lacking = size + max(self.size - limits.max_size, limits.min_free - free)
         going = expendable(self.segments, limits, self.keep, self.liked, self._now, lacking)
         if lacking > sum(segment.size for segment in going):
-            raise OSError(errno.ENOSPC, _full(size, limits, free))
+            raise OSError(errno.ENOSPC, self._full(size, free))
         self._remove(going)
+
+    def lacking(self) -> str:
+        """Why the next group would find no room; "" if it would, or a segment is open. Raises OSError."""
+        if self._open is not None:
+            return ""
+        size, limits, free = self.limits.segment_size, self.limits, self._free()
+        lacking = size + max(self.size - limits.max_size, limits.min_free - free)
+        going = expendable(self.segments, limits, self.keep, self.liked, self._now, lacking)
+        return self._full(size, free) if lacking > sum(segment.size for segment in going) else ""
+
+    def _full(self, size: int, free: float) -> str:
+        """Why there is no room, and what to do."""
+        least = self.limits.min_free
+        if free - size >= least:
+            return "the journal has reached its max_size and every event in it is still needed"
+        numbers = f"{free / MIB:.0f} MiB free, {size / MIB:.0f} MiB wanted, {least / MIB:.0f} MiB kept free"
+        filled = f"; it holds {fillers}" if (fillers := self.fillers()) else ""
+        return f"the journal's file system is full ({numbers}{filled}): free some space, or lower journal.min_free"
 
     def _free(self) -> float:
         """Bytes that the file system has for us."""
@@ -360,11 +382,3 @@ def _size_of(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _full(size: int, limits: Limits, free: float) -> str:
-    """Why there is no room, and what to do."""
-    if free - size < limits.min_free:
-        numbers = f"{free / MIB:.0f} MiB free, {size / MIB:.0f} MiB wanted, {limits.min_free / MIB:.0f} MiB kept free"
-        return f"the journal's file system is full ({numbers}): free some space, or lower journal.min_free"
-    return "the journal has reached its max_size and every event in it is still needed"

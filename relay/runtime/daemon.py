@@ -10,9 +10,11 @@ import asyncio
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,7 @@ from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders
 from relay.journal.history import Entry
 from relay.journal.pauses import follow_pauses
+from relay.journal.usage import told, usage
 from relay.runtime.chores import Chores
 from relay.runtime.history import History
 from relay.runtime.looks import Looks
@@ -55,6 +58,10 @@ Load = Callable[[], Config]
 LOOK_S: Final = 0.2
 TO_END_S: Final = HEED_S + 1.0
 """Of the drain budget: for deliveries that are cut short and take no notice, and for connectors to close."""
+ROOM_S: Final = 5.0
+"""How often relay looks whether the disk has room for the next segment of the journal."""
+FILLERS_S: Final = 60.0
+"""How long it remembers what fills a full disk."""
 FIRST_S: Final = 5.0
 """What a worker's start waits for the first one."""
 log = structlog.stdlib.get_logger()
@@ -95,6 +102,8 @@ class Daemon:
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
+        self._filled = "", -inf
+        journal.tell_fillers(self._fillers)
         self._asked = asyncio.Queue[tuple[asyncio.Future[Reloaded], bool, str]]()
         """Who waits for a reload, whether for a dry run of it, and who they say they are."""
 
@@ -137,6 +146,7 @@ class Daemon:
         yield "tidy parking", tidy_parking(self._state)
         yield "watch certificates", self._ingest.watch_tls()
         yield "look after sources", self._ingest.look_after_sources()
+        yield "look for room", self._keep_looking_for_room()
         yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
@@ -159,6 +169,8 @@ class Daemon:
             await self._state.heed_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
         except sqlite3.Error as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
+        with suppress(OSError):  # the first commit says it
+            await self._journal.look_for_room()
         self._hand_on()
         if self._worker is None:
             others = await retired(self._state.folder, {0}, self._config)
@@ -196,6 +208,25 @@ class Daemon:
             raise cannot_listen(self._config, error) from error
         except TlsError as error:
             raise StartError(str(error)) from error
+
+    async def _keep_looking_for_room(self) -> None:
+        """Know of a full disk before a sender does, for ever."""
+        while True:
+            with suppress(OSError):  # the next commit says it
+                await self._journal.look_for_room()
+            await asyncio.sleep(ROOM_S)
+
+    def _fillers(self) -> str:
+        """What takes the room of the disk, in words. Blocking."""
+        now = time.monotonic()
+        if now - self._filled[1] > FILLERS_S:
+            number = self._state.worker
+            root = self._state.folder.parents[1] if number else self._state.folder
+            files = [lane.traits.writes for lane in self._fleet.lanes if lane.traits.writes is not None]
+            config = self._config
+            found = usage(root, config.journal.path, config.runtime.workers, files)
+            self._filled = told(found), now
+        return self._filled[0]
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> Reloaded:
         """Go over to the configuration as it is on disk now. What has not changed goes on untouched; if anything is
@@ -249,6 +280,8 @@ class Daemon:
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
         self._state.parked_limits = parked_limits_of(new)
+        for lane in self._fleet.lanes:
+            lane.connector.min_free = new.journal.min_free
         self._hand_on()
         self._view.restart = waiting(self._used, new)
         return reloaded(old, new, changes, self._view.restart)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sqlite3
@@ -18,11 +19,14 @@ from relay.journal.folders import DATABASE, journal_folder, worker_folder
 from relay.journal.identity import OtherJournal
 from relay.journal.known import cure
 from relay.journal.opening import open_both
+from relay.journal.usage import told, usage
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
 from relay.threads import ADMIN
 
 CLOSE_S: Final = 15.0
+LEAST_BYTES: Final = 1 << 20
+"""Less room than that on its disk, and relay.db cannot be opened."""
 OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
 
@@ -63,18 +67,31 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
     try:
         journal, state = await ADMIN.run(open_both, folder, place, number, limits_of(config), settings.memory)
     except sqlite3.Error as error:
-        raise StartError(
-            f"{folder / DATABASE} cannot be used: {'; '.join(filter(None, [str(error), cure(error)]))}"
-        ) from error
+        why = [str(error), full_disk(state_folder, config) or cure(error)]
+        raise StartError(f"{folder / DATABASE} cannot be used: {'; '.join(filter(None, why))}") from error
     except OtherJournal as error:
         raise StartError(str(error)) from error
     except OSError as error:
-        raise StartError(f"the state folder {folder} cannot be used: {error}") from error
+        why = [str(error), full_disk(state_folder, config)]
+        raise StartError(f"the state folder {folder} cannot be used: {'; '.join(filter(None, why))}") from error
     state.parked_limits = parked_limits_of(config)
     try:
         yield journal, state
     finally:
         await _closed(journal, state)
+
+
+def full_disk(state: Path, config: Config) -> str:
+    """That the disk of a state folder is full, by what, and what to do; "" if it is not. Blocking."""
+    try:
+        about = os.statvfs(state)
+    except OSError:
+        return ""
+    if about.f_bavail * about.f_frsize >= LEAST_BYTES:
+        return ""
+    found = told(usage(state, config.journal.path, config.runtime.workers))
+    holds = f" (relay has there: {found})" if found else ""
+    return f"its file system is full{holds}: free some space"
 
 
 async def _closed(journal: Journal, state: State) -> None:

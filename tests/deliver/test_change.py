@@ -10,7 +10,7 @@ import pytest
 
 from relay.api import Batch, ConnectorSettings, Filter, FilterSettings, Retry, Secret
 from relay.config import Config, ConfigError, Configured
-from relay.journal import Cursor, Replay
+from relay.journal import Cursor, Pause, Replay
 from relay.journal.replays import ask_replay
 from tests.deliver.test_lane import Bench, Scripted, bench
 
@@ -35,7 +35,7 @@ async def test_a_paused_connector_that_changes_begins_no_attempt(tmp_path: Path,
         await it.send(5)
         read = it.state.pauses
 
-        async def slowly() -> dict[str, float]:
+        async def slowly() -> dict[str, Pause]:
             await asyncio.sleep(0.1)
             return await read()
 

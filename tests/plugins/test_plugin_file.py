@@ -3,6 +3,7 @@ import errno
 import gzip
 import io
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User
 from relay_plugins.file import File, appending, file_name
+from relay_plugins.file.old import Limits, Written, going
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
 
@@ -130,6 +132,95 @@ async def test_an_old_file_is_set_aside(connect, make_batch, tmp_path):
     await file.deliver(make_batch(1))
     await file.deliver(make_batch(2))
     assert (ids(tmp_path / "x.1"), ids(tmp_path / "x")) == (["id-1"], ["id-2"])
+
+
+@pytest.mark.parametrize("compress", ["gzip", "zstd"])
+async def test_a_compressed_file_goes_on_after_a_clean_stop_and_not_after_a_crash(
+    connect, make_batch, tmp_path, compress, monkeypatch
+):
+    ending = {"gzip": ".gz", "zstd": ".zst"}[compress]
+    for number in (1, 2):
+        file = connect(File, path="x.ndjson", compress=compress)
+        await file.deliver(make_batch(number))
+        await file.close()
+    assert ids(tmp_path / f"x.ndjson{ending}") == ["id-1", "id-2"]
+    await connect(File, path="x.ndjson", compress=compress).deliver(make_batch(3))  # and it is never closed
+    monkeypatch.setattr(appending, "TURNS", appending.Turns())  # as in another process
+    await connect(File, path="x.ndjson", compress=compress).deliver(make_batch(4))
+    assert ids(tmp_path / f"x.1.ndjson{ending}") == ["id-1", "id-2", "id-3"]
+    assert ids(tmp_path / f"x.ndjson{ending}") == ["id-4"]
+
+
+async def test_more_compressed_files_than_may_be_open_are_not_set_aside(
+    connect, make_batch, make_event, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(appending, "OPEN_FILES", 1)
+    file = connect(File, path="{type}.ndjson", compress="gzip")
+    for _ in range(3):
+        for kind in ("a.b", "c.d"):
+            await file.deliver(make_batch(make_event({}, Kind("s", kind, "id", "time"))))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.ndjson.gz", "c.d.ndjson.gz"]
+
+
+def age(path, days):
+    path.write_bytes(path.read_bytes() if path.exists() else b"x" * 100)
+    os.utime(path, (time.time() - days * 86400,) * 2)
+
+
+async def test_files_that_are_too_old_are_removed_and_strangers_stay(connect, make_batch, tmp_path):
+    old = ["2026-01-01.ndjson", "2026-01-02.ndjson.gz", "2026-01-01.17.ndjson"]
+    others = ["2026-01-01.ndjson.bak", "2026-1-1.ndjson", "report-2026-01-01.ndjson", "2026-01-01.csv"]
+    for name in (*old, *others):
+        age(tmp_path / name, 31)
+    age(tmp_path / "2026-02-01.ndjson", 29)
+    file = connect(File, path="{date}.ndjson", keep="30d")
+    with structlog.testing.capture_logs() as logs:
+        await file.deliver(make_batch(1))
+        age(tmp_path / "2026-01-03.ndjson", 31)
+        await file.deliver(make_batch(2))  # looked for again within a minute
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not left & {*old}
+    assert {*others, "2026-01-03.ndjson", "2026-02-01.ndjson"} <= left
+    (told,) = [line for line in logs if line["event"] == "old files removed"]
+    assert (told["files"], told["bytes"], told["log_level"]) == (3, 300, "info")
+
+
+async def test_files_are_bounded_together_and_the_highest_number_is_the_newest(connect, make_batch, tmp_path):
+    file = connect(File, path="archive/x.ndjson", max_total="1KiB", max_size="150B")
+    for number in range(40):
+        await file.deliver(make_batch(number))
+    found = {path.name: path for path in (tmp_path / "archive").iterdir()}
+    assert sum(path.stat().st_size for path in found.values()) <= 1024
+    assert ids(found.pop("x.ndjson"))[-1] == "id-39"
+    numbers = sorted(int(name.split(".")[1]) for name in found)
+    assert numbers[0] > 10
+    assert [*range(numbers[0], numbers[-1] + 1)] == numbers
+    kept = [int(one.removeprefix("id-")) for number in numbers for one in ids(found[f"x.{number}.ndjson"])]
+    assert kept == sorted(kept)
+
+
+def test_an_open_file_stays_whatever_its_age():
+    files = [Written(Path(name), last, 10) for name, last in (("open", 1.0), ("new", 99.0), ("old", 50.0))]
+    cases = [
+        (Limits(), []),
+        (Limits(keep=40), ["old"]),
+        (Limits(max_total=25), ["old"]),
+        (Limits(max_total=5), ["old", "new"]),
+    ]
+    for limits, gone in cases:
+        assert [file.path.name for file in going(files, limits, 100.0, lambda path: path.name == "open")] == gone
+
+
+async def test_the_room_of_the_journal_is_left_free(connect, make_batch, tmp_path, monkeypatch):
+    file = connect(File, path="x.ndjson")
+    free = shutil.disk_usage(tmp_path).free
+    file.min_free = free
+    (answer,) = await file.deliver(make_batch(1))
+    assert isinstance(answer, Retry)
+    assert "kept for the journal (twice journal.min_free)" in answer.reason
+    assert not (tmp_path / "x.ndjson").exists()
+    file.min_free = 1
+    assert await file.deliver(make_batch(1)) is None
 
 
 @pytest.mark.parametrize(("compress", "tool"), [("gzip", "zcat"), ("zstd", "zstdcat")])

@@ -251,3 +251,64 @@ async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_misse
         (lost,) = small.logged("events removed that were still needed")
         assert (lost["level"], lost["events"]) == ("error", removed[0]["events"])
         assert small.logged("events expired")
+
+
+async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_names_what_fills_the_disk(
+    small: Any, disk: Path
+) -> None:
+    """What the lane says of it, and then, on the same disk, what /readyz, the log, the status and relay doctor do."""
+    tables = TABLES % ('min_free = "4MiB"\nretention = "1ms"', "http://127.0.0.1:9/") + "enabled = false\n"
+    small.configure("10-all", tables)
+    small.configure("50-archive", '[connector.archive]\ntype = "file"\npath = "archive/{date}.ndjson"\n')
+    await small.start()
+    sent = 0
+    while not (waits := small.logged("delivery failed, will be tried again")):
+        assert (await small.post(b'{"events":[%s]}' % b",".join(make_events(sent))))[0] == 202
+        sent += 50
+        assert sent < 10_000
+        await small.until(
+            lambda: small.ledger()["archive"].counts.delivered,
+            lambda done, sent=sent: done == sent or bool(small.logged("delivery failed, will be tried again")),
+        )
+    assert any("connector.archive.path: grows without limit" in line["message"] for line in small.logs)
+    assert "8 MiB kept for the journal (twice journal.min_free)" in waits[0]["reason"]
+    about = os.statvfs(disk)
+    assert about.f_bavail * about.f_frsize > 4 * MIB
+    for _ in range(3):
+        assert (await small.post(b'{"events":[%s]}' % b",".join(make_events(sent))))[0] == 202
+        sent += 50
+    code, said, _ = relay("status", "--state", small.state)
+    assert (code, "archive: failing since" in said) == (1, True), said
+    assert await small.stop() == 0
+
+    stranger = fill(disk)
+    with stranger.open("r+b") as file:
+        file.truncate(stranger.stat().st_size - 2 * MIB)  # for relay.db
+    await small.start()
+    assert await ready(small) == 503
+    (told,) = small.logged("the journal takes no events")
+    assert "; it holds archive " in told["reason"]
+    code, said, _ = relay("status", "--state", small.state)
+    assert (code, "journal: takes no events: the journal's file system is full" in said) == (1, True), said
+    status, refused = await small.post(b'{"events":[%s]}' % make_event())
+    assert (status, "it holds archive " in str(refused)) == (503, True)
+    code, said, _ = relay("doctor", "--conf", small.conf, "--state", small.state)
+    assert (code, "it is full; relay has there: archive " in said) == (1, True), said
+    stranger.unlink()
+    for path in (small.state / "archive").iterdir():
+        path.unlink()
+    await small.settled("archive", sent)
+    await small.until(lambda: small.logged("the journal has room again"), bool)
+    assert await ready(small) == 200
+    assert await small.stop() == 0
+
+
+async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Any, disk: Path) -> None:
+    small.configure("10-all", TABLES % ('min_free = "4MiB"', "http://127.0.0.1:9/"))
+    (small.state / "workers" / "3").mkdir(parents=True)
+    (small.state / "workers" / "3" / "relay.db").write_bytes(bytes(2 * MIB))
+    fill(disk)
+    await small.launch()
+    assert await small.ended() == 1
+    said = "\n".join(small.stderr)
+    assert "its file system is full (relay has there: workers/3, which runs no more, 2.0 MiB): free some space" in said

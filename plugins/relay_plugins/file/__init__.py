@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Final, Literal
 
@@ -22,19 +22,24 @@ from relay.api import (
     ByteSize,
     Connector,
     ConnectorSettings,
+    Contradiction,
     Duration,
     Outcome,
     Retry,
     Skipped,
     User,
 )
-from relay_plugins.file.appending import NOT_REGULAR, Files
+from relay_plugins.file.appending import NOT_REGULAR, Files, Whole
+from relay_plugins.file.old import Limits, OldFiles
 
 NAME_LENGTH: Final = 128
 """Characters of an event type that go into a file's name; a name may have 255 bytes."""
 PATHS_REMEMBERED: Final = 1024
 HOUR_SECONDS: Final = 3600
 GZIP_LEVEL: Final = 2
+MIB: Final = 1 << 20
+PARTS: Final = 10
+"""Files that `max_total` is divided into, if nothing says how large one may be."""
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 KERNELS: Final = ("/proc", "/sys")
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
@@ -48,7 +53,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
     Batches are larger than over a network: there is one fsync for each, and file.
     Compressed files grow by one complete gzip member or zstd frame per batch, which zcat and zstdcat read as one
     file. After a crash in the middle of a write, plain files are cut back to their last whole line when they are next
-    opened. Compressed files cannot be cut, so one that relay finds and does not hold open is set aside under the next
+    opened. Compressed files cannot be cut, so one that was not closed by a clean stop is set aside under the next
     number: a torn member is then at a file's end, where it hides nothing, and its events are written again.
     A file that something else renames or deletes is created again at the next batch.
     """
@@ -59,9 +64,16 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         path: str
         """May hold {date} and {hour} (UTC, when relay received the event), {type}, {source} and {worker}."""
         max_size: ByteSize = 0
-        """A file that would grow beyond is set aside first, as name.1.ndjson, name.2.ndjson; 0: never."""
+        """A file that would grow beyond is set aside first, as name.1.ndjson, then name.2.ndjson, the highest number
+        being the newest; 0: never, but with `max_total` at a tenth of that."""
         max_age: Duration = 0
         """The same for a file opened this long ago, looked at when there is something to write; 0: never."""
+        keep: Duration = 0
+        """A file that was written last so long ago is removed, looked at when there is something to write; 0: never.
+        Every file with a name that `path` can make counts."""
+        max_total: ByteSize = 0
+        """Bytes of all these files together: beyond that the oldest are removed; 0: no limit. A file that is being
+        written stays. With {worker} in `path` it is that of each worker."""
         compress: Literal["none", "gzip", "zstd"] = "none"
         """Adds .gz or .zst to the name."""
         concurrency: int = Field(1, ge=1, le=1)
@@ -76,6 +88,20 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
             if not PurePath(path).name or path.endswith("/"):
                 raise ValueError(f'expected the path of a file such as "archive/{{date}}.ndjson", got {path!r}')
             return path
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """What is removed has to be a file that is no longer written."""
+            yield from super().contradictions()
+            ends = self.max_size or self.max_age or "{date}" in self.path or "{hour}" in self.path
+            if self.keep and not (ends or self.max_total):
+                yield "keep path", "keep removes nothing: no file ever ends without max_size, max_age or {date} in path"
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Nothing ends what grows in the state folder, but a full disk."""
+            yield from super().warnings()
+            if not (self.keep or self.max_total or PurePath(self.path).is_absolute()):
+                reason = "grows without limit on the file system of the journal: when it is full senders are refused"
+                yield "path", f"{reason}; set keep or max_total, or give it a disk of its own"
 
         @field_validator("compress")
         @classmethod
@@ -92,12 +118,17 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         self._compress = _compressor(settings.compress)
         self._path = lru_cache(PATHS_REMEMBERED)(self._path_of)
         self._files = Files(
-            max_size=settings.max_size,
+            max_size=settings.max_size or settings.max_total // PARTS,
             max_age=settings.max_age,
             ending=ending,
-            plain=settings.compress == "none",
+            whole=None if settings.compress == "none" else Whole(folder / "closed" / name),
             warn=lambda what, path: self.log.warning(what, path=str(path)),
         )
+
+    @cached_property
+    def _old(self) -> OldFiles:
+        limits = Limits(self.settings.keep, self.settings.max_total)
+        return OldFiles(self.folder, self.settings.path, self.worker, limits)
 
     async def probe(self) -> str:
         """Look whether a file could be written now. Raises `Retry`."""
@@ -152,11 +183,37 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
     def _append(self, path: Path, share: "Share") -> str | None:
         """Append a file's share of a batch to it; return what went wrong."""
+        opened = self._files.opened
         try:
-            self._files.append(path, *self._data(Batch(share.blocks)))
+            data, size = self._data(Batch(share.blocks))
+            if full := self._full(path, size):
+                self._remove_old(at_once=False)
+                return full
+            self._files.append(path, data, size)
+            self._remove_old(at_once=self._files.opened > opened)
         except OSError as error:
             return f"{error.filename or path}: {error.strerror}"
         return None
+
+    def _full(self, path: Path, size: int) -> str:
+        """Why so many bytes must not be written: they would take the room of the journal, and senders would be refused.
+        "" if they may. Raises OSError."""
+        place = next(place for place in path.parents if place.exists())
+        if not self.min_free or place.stat().st_dev != self.folder.stat().st_dev:
+            return ""
+        about = os.statvfs(place)
+        free, kept = about.f_bavail * about.f_frsize, 2 * self.min_free
+        if free - size >= kept:
+            return ""
+        numbers = f"{free / MIB:,.0f} MiB free, {kept / MIB:,.0f} MiB kept for the journal (twice journal.min_free)"
+        return f"{path}: its file system is full ({numbers}): free some space, or have keep and max_total remove more"
+
+    def _remove_old(self, *, at_once: bool) -> None:
+        """Remove files that are too old or too many. Raises OSError."""
+        if removed := self._old.remove(self._files.is_open, at_once=at_once):
+            freed = sum(file.size for file in removed)
+            oldest, newest = removed[0].path, removed[-1].path
+            self.log.info("old files removed", files=len(removed), bytes=freed, oldest=str(oldest), newest=str(newest))
 
     def _data(self, batch: Batch) -> tuple[Iterable[bytes | bytearray], int]:
         """What is written, in parts, and how many bytes that is."""

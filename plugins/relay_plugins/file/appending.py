@@ -5,13 +5,15 @@ another has just written, or sets it aside.
 """
 
 import errno
+import json
 import os
+import re
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -55,13 +57,16 @@ class Files:
     """The files that are open. An append is on disk when it returns, and leaves nothing behind when it fails."""
 
     def __init__(
-        self, *, max_size: int, max_age: float, ending: str, plain: bool, warn: Callable[[str, Path], None]
+        self, *, max_size: int, max_age: float, ending: str, whole: "Whole | None", warn: Callable[[str, Path], None]
     ) -> None:
+        """`whole`: None for plain lines."""
         self._max_size = max_size
         self._max_age = max_age
         self._ending = ending
-        self._plain = plain
+        self._whole = whole
         self._warn = warn
+        self.opened = 0
+        """Files that were opened, ever."""
         self._open: OrderedDict[Path, OpenFile] = OrderedDict()
         self._lock = threading.Lock()  # a cancelled delivery's thread goes on
 
@@ -84,6 +89,15 @@ class Files:
         with self._lock:
             for path in list(self._open):
                 self._close(path)
+            if self._whole is not None:
+                self._whole.save()
+
+    def is_open(self, path: Path) -> bool:
+        """Whether the file at this path is open, here or in another connector."""
+        try:
+            return TURNS.is_open(path)
+        except OSError:  # it is gone
+            return False
 
     def _at(self, path: Path) -> "OpenFile":
         file = self._open.get(path)
@@ -100,11 +114,12 @@ class Files:
     def _opened(self, path: Path) -> "OpenFile":
         make_folder(path.parent)
         check_regular(path)
-        if not self._plain and path.exists() and path.stat().st_size and not TURNS.is_open(path):
+        self.opened += 1
+        if self._whole is not None and path.exists() and not TURNS.is_open(path) and not self._whole.take(path):
             self._set_aside(path)
         file = OpenFile(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), time.monotonic())
         try:
-            if self._plain and file.cut_torn_line():
+            if self._whole is None and file.cut_torn_line():
                 self._warn("cut off a line that was not completely written; its event is written again", path)
             sync_folder(path.parent)
         except OSError:
@@ -120,23 +135,63 @@ class Files:
         return size > 0 and (too_large or too_old)
 
     def _set_aside(self, path: Path) -> None:
+        """Rename it by the next number: the highest is the newest, also once the first ones are removed."""
         stem = path.name.removesuffix(self._ending)
-        names = (path.with_name(f"{stem}.{number}{self._ending}") for number in count(1))
-        path.rename(next(name for name in names if not name.exists()))
+        numbered = re.compile(rf"{re.escape(stem)}\.(\d+){re.escape(self._ending)}")
+        numbers = [int(found[1]) for one in path.parent.iterdir() if (found := numbered.fullmatch(one.name))]
+        path.rename(path.with_name(f"{stem}.{max(numbers, default=0) + 1}{self._ending}"))
 
     def _close(self, path: Path) -> None:
-        fd = self._open.pop(path).fd
-        TURNS.opened(fd, -1)
-        os.close(fd)
+        file = self._open.pop(path)
+        if self._whole is not None and file.is_whole and file.is_still_at(path):
+            self._whole.sizes[str(path)] = file.size()
+        TURNS.opened(file.fd, -1)
+        os.close(file.fd)
 
 
-@dataclass(frozen=True, slots=True)
+class Whole:
+    """How long compressed files were when they were closed: one that is as long now ends with a whole member. Between a
+    stop and a start that is in a file, which a crash leaves nothing in."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = False
+        self.sizes: dict[str, int] = {}
+        """By path, in bytes."""
+
+    def take(self, path: Path) -> bool:
+        """Whether more may be appended to the file at this path. Raises OSError."""
+        if not self._read:
+            self._read = True
+            self.sizes |= self._saved()
+        size = path.stat().st_size
+        return size == 0 or self.sizes.pop(str(path), None) == size
+
+    def save(self) -> None:
+        """Keep it for the next start; if that fails the files are set aside then."""
+        if self.sizes:
+            with suppress(OSError):
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                self._path.write_text(json.dumps(self.sizes))
+
+    def _saved(self) -> dict[str, int]:
+        try:
+            sizes = json.loads(self._path.read_bytes())
+            self._path.unlink()
+        except (OSError, ValueError):
+            return {}
+        return sizes if isinstance(sizes, dict) else {}
+
+
+@dataclass(slots=True)
 class OpenFile:
     """A file that is appended to."""
 
     fd: int
     since: float
     """Monotonic seconds at which it was opened."""
+    is_whole: bool = True
+    """Whether it ends with what was written completely."""
 
     def size(self) -> int:
         """Bytes in the file."""
@@ -159,7 +214,9 @@ class OpenFile:
                     rest = rest[os.write(self.fd, rest) :]
             os.fdatasync(self.fd)
         except OSError:
+            self.is_whole = False
             os.ftruncate(self.fd, good)
+            self.is_whole = True
             raise
 
     def cut_torn_line(self) -> int:

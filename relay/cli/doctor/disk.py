@@ -12,9 +12,11 @@ from statistics import quantiles
 from typing import Final
 
 from relay.cli.doctor.finding import Finding, Installation, Level, existing, size
+from relay.config.crosscheck import traits_by_name
 from relay.journal.folders import DATABASE, journals
 from relay.journal.known import cure, doubts_of, has_tables
 from relay.journal.segment import SUFFIX
+from relay.journal.usage import told, usage
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
@@ -99,12 +101,20 @@ def room(it: Installation) -> Finding:
     said = f"{size(free)} free, the journal has {size(used)} and may have {size(most)}"
     advice = "free some, use a larger disk, or lower journal.max_size (journal.min_free)"
     if free <= limits.min_free:
-        return Finding(
-            "problem", "room", f"{said}, and journal.min_free is {size(limits.min_free)}: it is full", advice
-        )
+        said = f"{said}, and journal.min_free is {size(limits.min_free)}: it is full"
+        return Finding("problem", "room", f"{said}{_fillers(it)}", advice)
     if left < most:
-        return Finding("warning", "room", f"{said}: it will be full at {size(left)} already", advice)
+        return Finding("warning", "room", f"{said}: it will be full at {size(left)} already{_fillers(it)}", advice)
     return Finding("ok", "room", said)
+
+
+def _fillers(it: Installation) -> str:
+    """What of relay takes the room."""
+    config = it.config
+    traits = traits_by_name(config.connectors)
+    files = [known.writes for known in traits.values() if known.writes is not None]
+    found = told(usage(it.state, config.journal.path, config.runtime.workers, files))
+    return f"; relay has there: {found}" if found else ""
 
 
 def inodes(it: Installation) -> Finding:
