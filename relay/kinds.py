@@ -21,6 +21,7 @@ CONDITIONS: Final = MappingProxyType(
         "erasure_failing": "erasures cannot be done",
         "worker_lost": "a worker does not answer",
         "doubt": "journal, database or clock are not as they were: an admin has to look, and may accept it",
+        "alert_failing": "messages of an alert cannot be sent",
         "reload_refused": "the configuration on disk has mistakes, and the one before goes on",
     }
 )
