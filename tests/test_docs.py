@@ -49,6 +49,7 @@ from relay.config import (
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS
 from relay.ingest.decoded import checked
+from relay.kinds import CONDITIONS
 from relay.kinds import KINDS as HISTORY
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +134,11 @@ def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
             kind: Any = Annotated[fields[name].annotation, "a setting", *fields[name].metadata]
             value = TypeAdapter(kind).validate_python(tomllib.loads(f"value = {written}")["value"])
             assert value == fields[name].get_default(call_default_factory=True), f"{title} {name}"
+
+
+def test_the_kinds_of_alerts_are_those_of_conditions() -> None:
+    listed = README.partition("**Kinds** that `on` can name")[2].partition(".\n")[0]
+    assert re.findall(r"`(\w+)`", listed) == [*CONDITIONS]
 
 
 def test_every_command_is_documented() -> None:

@@ -6,9 +6,11 @@ from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
 from relay.admin.server import SOCKET, Admin, runtime_folder
 from relay.admin.status import (
+    AlertStatus,
     GoneConnector,
     JournalStatus,
     LaneStatus,
+    LastAlert,
     LastError,
     ListenerStatus,
     Refusing,
@@ -24,11 +26,13 @@ __all__ = [
     "EVERY_S",
     "SOCKET",
     "Admin",
+    "AlertStatus",
     "Condition",
     "Control",
     "GoneConnector",
     "JournalStatus",
     "LaneStatus",
+    "LastAlert",
     "LastError",
     "ListenerStatus",
     "Rates",

@@ -51,6 +51,9 @@ class Api:
             web.post("/lanes/{connector}/resume", self.resume),
             web.post("/lanes/{connector}/retry", self.retry),
             web.post("/lanes/{connector}/forget", self.forget),
+            web.get("/alerts", self.alerts),
+            web.get("/alerts/now", self.alerts_now),
+            web.post("/alerts/{alert}/test", self.test_alert),
             web.post("/reload", self.reload),
             web.get("/openapi.yaml", self.contract),
         ]
@@ -66,6 +69,19 @@ class Api:
     async def health(self, _: web.Request) -> web.StreamResponse:
         """The same in words."""
         return answer(diagnose(await self._status()))
+
+    async def alerts(self, _: web.Request) -> web.StreamResponse:
+        """How the alerts are."""
+        return answer((await self._status()).alerts)
+
+    async def alerts_now(self, _: web.Request) -> web.StreamResponse:
+        """What each alert would tell now."""
+        return answer({name: message.data for name, message in self._control.alerts.shown().items()})
+
+    async def test_alert(self, request: web.Request) -> web.StreamResponse:
+        """Have an alert send a test."""
+        tried = await self._control.alerts.test(request.match_info["alert"])
+        return answer({"id": tried.id, "sent": tried.sent is not None, "problem": tried.problem})
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         """The same for Prometheus."""

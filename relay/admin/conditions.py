@@ -18,7 +18,7 @@ from relay.admin.diagnosis import (
     said_of_source,
     waited,
 )
-from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status
+from relay.admin.status import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,14 @@ def _find(status: Status) -> Iterator[Condition]:
         subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
         kind = "damaged" if doubt.is_damage else "doubt"
         yield Condition(kind, subject, finding.said, now, {"do": f"relay accept {doubt.what}"})
+    for alert, finding in zip(status.alerts, found.alerts, strict=True):
+        yield from _of_alert(alert, finding.said)
+
+
+def _of_alert(alert: AlertStatus, said: str) -> Iterator[Condition]:
+    if alert.failing:
+        facts = {"last_error": alert.last and {"at": alert.last.at, "reason": alert.last.problem}}
+        yield Condition("alert_failing", f"alert {alert.alert}", said, alert.failing, facts)
 
 
 def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
@@ -89,6 +97,7 @@ def _lane_facts(lane: LaneStatus, now: float) -> dict[str, Any]:
         "oldest_s": round(waited(lane, now), 1),
         "drained_in_s": lane.drained_in,
         "last_error": error and {"at": error.at, "reason": error.reason, "status": error.status},
+        "event": {"type": error.event_type, "id": error.event_id} if error and error.event_type else None,
         "do": advice_for(lane),
     }
 

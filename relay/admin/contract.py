@@ -8,7 +8,7 @@ import msgspec
 from relay.admin.diagnosis import Diagnosis
 from relay.admin.status import Status
 from relay.admin.tracing import Trace
-from relay.api import User
+from relay.api import Message, User
 from relay.journal import Forgotten, Parked, Replay, Which
 from relay.journal.audit import Audit, WholeAudit
 from relay.journal.check import Check
@@ -19,7 +19,7 @@ from relay.journal.remains import Remains
 
 SCHEMAS: Final = (
     *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, Count, Stretch, Forgotten, Parked, Replay, Which),
-    *(User, Receipt, Remains, Entry),
+    *(User, Receipt, Remains, Entry, Message),
 )
 
 

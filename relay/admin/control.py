@@ -1,13 +1,15 @@
 """What the admin API needs of the daemon that it shows."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
 from relay.admin.status import Status
+from relay.api import Message
 from relay.config import Config
 from relay.journal import Forgotten
+from relay.journal.alerts import AlertMessage
 from relay.journal.history import Entry
 
 
@@ -23,6 +25,16 @@ class Reload(Protocol):
         """What has changed, or every mistake."""
 
 
+class Alerting(Protocol):
+    """The alerts of the daemon."""
+
+    async def test(self, name: str) -> AlertMessage:
+        """Send a test; return what became of it. Raises LookupError, OSError (that is not known yet)."""
+
+    def shown(self) -> Mapping[str, Message]:
+        """What each would tell now of what is wrong. Raises OSError right after the start."""
+
+
 class Control(Protocol):
     """The daemon, as far as its admins see it: one process, or several workers as one."""
 
@@ -33,6 +45,10 @@ class Control(Protocol):
     @property
     def config(self) -> Config:
         """The configuration that is in force."""
+
+    @property
+    def alerts(self) -> Alerting:
+        """Who tells people."""
 
     async def status(self) -> Status:
         """How everything is now."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from relay.admin.status import JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
+from relay.admin.status import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
 from relay.journal.failing import FailingErasures
 from relay.journal.known import Doubt
 from relay.words import counted
@@ -52,6 +52,7 @@ class Diagnosis:
     """Where any fail: by connector, or "erasures" for relay's own journal and tables."""
     doubts: list[Finding]
     """What an admin has to look at, and may accept: "journal", "clock"."""
+    alerts: list[Finding]
 
 
 def diagnose(status: Status) -> Diagnosis:
@@ -67,8 +68,9 @@ def diagnose(status: Status) -> Diagnosis:
     running = {one.connector for one in status.lanes}
     erasures = [_erasures(one, now, runs=one.connector in running) for one in status.failing_erasures]
     doubts = [_doubt(one, several=bool(workers)) for one in status.doubts]
-    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures, *doubts))
-    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts)
+    alerts = [Finding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
+    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts))
+    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -112,6 +114,18 @@ def said_of_source(source: SourceStatus, now: float) -> str:
     """One sentence on a source."""
     listed = f"relay parked list --source {source.source} --cause unreadable"
     return f"{source.source}: {'; '.join([_taking(source, now), *_beside(source, listed)])}"
+
+
+def said_of_alert(alert: AlertStatus, now: float) -> str:
+    """One sentence on an alert."""
+    name = f"alert {alert.alert}"
+    if alert.failing:
+        problem = alert.last.problem if alert.last else ""
+        waiting = f"{counted(alert.waiting, 'message')} wait" if alert.waiting != 1 else "1 message waits"
+        advice = f"see {alert.file}; relay alerts test {alert.alert} tries at once"
+        return f"{name}: sends nothing since {at(alert.failing, now)}: {problem}; {waiting}; {advice}"
+    last = f"the last message was sent at {at(alert.last.at, now)}" if alert.last else "no message yet"
+    return f"{name}: {last}"
 
 
 def _beside(one: LaneStatus | SourceStatus, listed: str) -> Iterator[str]:

@@ -26,7 +26,16 @@ def exposition(status: Status) -> bytes:
     """All metrics."""
     registry = CollectorRegistry()
     registry.register(
-        _Collected([*_listeners(status), *_ingest(status), *_journal(status), *_deliver(status), *_runtime(status)])
+        _Collected(
+            [
+                *_listeners(status),
+                *_ingest(status),
+                *_journal(status),
+                *_deliver(status),
+                *_alerts(status),
+                *_runtime(status),
+            ]
+        )
     )
     return generate_latest(registry)
 
@@ -236,6 +245,38 @@ def _deliver(status: Status) -> Iterator[Metric]:
 def _failing(status: Status) -> dict[str, float]:
     none = dict.fromkeys(["", *(one.connector for one in status.lanes)], 0.0)
     return none | {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
+
+
+def _alerts(status: Status) -> Iterator[Metric]:
+    alerts, by = status.alerts, ("alert",)
+    yield _counter(
+        "relay_alert_messages",
+        "Messages of alerts that were sent, or given up.",
+        ("alert", "outcome"),
+        (
+            ((one.alert, outcome), number)
+            for one in alerts
+            for outcome, number in (("sent", one.sent), ("given_up", one.given_up))
+        ),
+    )
+    yield _counter(
+        "relay_alert_failed_attempts",
+        "Attempts to send a message that failed.",
+        by,
+        (((one.alert,), one.failed) for one in alerts),
+    )
+    yield _gauge(
+        "relay_alert_waiting_messages",
+        "Messages that are not sent yet.",
+        by,
+        (((one.alert,), one.waiting) for one in alerts),
+    )
+    yield _gauge(
+        "relay_alert_failing_seconds",
+        "For how long no message could be sent; 0: the last one was.",
+        by,
+        (((one.alert,), max(0.0, status.now - one.failing) if one.failing else 0.0) for one in alerts),
+    )
 
 
 def _runtime(status: Status) -> Iterator[Metric]:

@@ -73,6 +73,43 @@ class LastError:
     reason: str
     status: int | None
     """What the destination answered, if it did over HTTP."""
+    event_type: str = ""
+    """Of one of its events; empty: not known."""
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastAlert:
+    """The message of an alert that was tried last."""
+
+    id: str
+    at: float
+    sent: bool
+    problem: str
+    """Why it was not sent; empty if it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertStatus:
+    """How an alert is getting on."""
+
+    alert: str
+    type: str
+    file: str
+    """Of conf.d, that it is configured in."""
+    told: Sequence[str]
+    """What it has told to be wrong, and not yet to be over: "connector heap: failing"."""
+    waiting: int
+    """Messages that are not sent yet."""
+    sent: int
+    failed: int
+    """Attempts that failed."""
+    given_up: int
+    """Messages that could not be sent for a day, and tests that failed."""
+    failing: float | None
+    """Since when no message could be sent, in Unix seconds; None: the last one was."""
+    last: LastAlert | None
+    """None: there was none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +271,7 @@ class Status:
     failing_erasures: Sequence[FailingErasures] = ()
     doubts: Sequence[Doubt] = ()
     """What an admin has to look at, and may accept."""
+    alerts: Sequence[AlertStatus] = ()
     restart: Sequence[str] = ()
     """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
     workers: Sequence[WorkerStatus] = ()

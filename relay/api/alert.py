@@ -92,8 +92,6 @@ class Message:
         return f"{prefix}{self.relay} on {self.host}: {self._what()}"
 
     def _what(self) -> str:
-        if not self.alarms:
-            return "alerts arrive here"
         if len(self.alarms) == 1 and not self.left_out:
             return _headline(self.alarms[0])
         over = all(one.state == "over" for one in self.alarms)
@@ -130,8 +128,9 @@ def _left(number: int) -> str:
 
 
 def _headline(one: Alarm) -> str:
-    how = {"began": one.kind, "lasts": f"still {one.kind}", "flaps": f"{one.kind}, comes and goes"}
-    return f"{one.subject}: {how.get(one.state, f'no longer {one.kind}')}"
+    what = one.kind.removeprefix(f"{one.subject.split()[0]}_").replace("_", " ")
+    how = {"began": what, "lasts": f"still {what}", "flaps": f"{what}, comes and goes"}
+    return f"{one.subject}: {how.get(one.state, f'no longer {what}')}"
 
 
 def _paragraph(one: Alarm) -> str:

@@ -48,6 +48,7 @@ KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
 COMMANDS: Final = (
     "accept",
     "add",
+    "alerts",
     "audit",
     "check",
     "config",

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from typing import Any, Final
@@ -33,6 +34,8 @@ from relay.journal import State
 
 LOOK_S: Final = 0.05
 """How soon a delivery that waits for its pace sees that others have given back what they booked."""
+ID_CHARS: Final = 200
+"""Of an id of an event that is told."""
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
 
 
@@ -230,6 +233,7 @@ class Delivery:
         if verdict.delivered:
             self.health.delivered()
         elif verdict.refused and not verdict.split:
+            self.health.event = _type_and_id(batch, verdict.refused[-1].number)
             self.health.refused(verdict.refused[-1].reason, verdict.refused[-1].status)
         if verdict.answered:
             self.breaker.worked()
@@ -286,6 +290,8 @@ class Delivery:
     def _tell(self, batch: Batch, verdict: Verdict, wait: float) -> None:
         """Tell of events that come again, the first of them after so many seconds."""
         for why in verdict.deferred:
+            if not why.alone or why.unauthorized:
+                self.health.event = _type_and_id(batch, why.numbers[0])
             if why.unauthorized:
                 self.health.unauthorized(why.reason, why.status, wait)
             elif not why.alone:
@@ -317,6 +323,14 @@ class Delivery:
         if self._stop.is_set():
             raise Stopped
         return hurried
+
+
+def _type_and_id(batch: Batch, number: int) -> tuple[str, str]:
+    """What an event is called, for people who look for one that was not delivered."""
+    (event,) = batch.pick([number])
+    with suppress(ValueError, LookupError):
+        return event.type, event.id[:ID_CHARS]
+    return event.type, ""
 
 
 async def _wait_for(pace: Pace, events: int, sleep: Callable[[float], Awaitable[object]]) -> None:

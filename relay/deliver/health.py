@@ -69,6 +69,8 @@ class Health:
         """The last one, whether it is over or not."""
         self.refusals: LaneRefusals | None = None
         """The last ones, whether they are over or not."""
+        self.event: tuple[str, str] | None = None
+        """Type and id of one of the events of the last attempt that failed."""
         self._refusing_told = False
         self.unanswered: list[float] = []
         """When the attempts under way began, in monotonic seconds."""

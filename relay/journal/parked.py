@@ -20,7 +20,7 @@ from relay.journal.folders import DATABASE, worker_folders
 from relay.journal.parked_limits import BYTES, ROWS, SIZE, Reason, first_of
 
 T = TypeVar("T")
-VERSION: Final = 11
+VERSION: Final = 12
 """Of the database's tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """How long to wait for another process's transaction."""

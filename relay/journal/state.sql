@@ -142,6 +142,27 @@ CREATE TABLE IF NOT EXISTS source_memory (  -- of sources that remember somethin
     memory TEXT NOT NULL  -- as the source type writes it
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS alert_track (  -- what alerts remember of what is, or was, wrong; in the first worker's database
+    alert   TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    family  TEXT NOT NULL,
+    track   TEXT NOT NULL,  -- JSON
+    PRIMARY KEY (alert, subject, family)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS alert_message (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT    NOT NULL UNIQUE,  -- the same whenever it is sent
+    alert    TEXT    NOT NULL,
+    made     REAL    NOT NULL,  -- Unix seconds
+    message  TEXT    NOT NULL,  -- JSON
+    attempts INTEGER NOT NULL,
+    last     REAL,              -- Unix seconds of the last attempt, and why it failed
+    problem  TEXT    NOT NULL,
+    sent     REAL,              -- Unix seconds
+    given_up REAL               -- Unix seconds
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS pause (
     connector TEXT PRIMARY KEY,
     since     REAL NOT NULL, -- Unix seconds at which an admin paused it

@@ -82,6 +82,7 @@ MIGRATIONS: Final = (
     ALTER TABLE replay ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
     ALTER TABLE erasure ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
     """,
+    "",  # what alerts remember and have to send was added
 )
 """The step from each version of the tables to the next."""
 

@@ -155,6 +155,7 @@ class Daemon:
             yield "watch what is wrong", self._watch.run(self._view.status)
             yield "write the history", self._history.run()
             yield "look around for the history", self._history.look_around()
+            yield "alerts", self._view.alerts.run()
         else:
             yield "say that the loop turns", keep_turning(self._notify)
         if self._first is not None:
@@ -173,6 +174,8 @@ class Daemon:
             await self._journal.look_for_room()
         self._hand_on()
         if self._worker is None:
+            await self._view.alerts.change(self._config, self._view.alerts.made(self._config))
+            self._watch.listeners.append(self._view.alerts.look)
             others = await retired(self._state.folder, {0}, self._config)
             self._pulse.others = sum(one.journal.head for one in others)
         if self._first is not None:
@@ -258,6 +261,7 @@ class Daemon:
         try:
             new = await ADMIN.run(self._load)
             sources_of(new)
+            self._view.alerts.made(new)
             self._fleet.try_change(new)
         except ConfigError as error:
             return refused(error.mistakes)
@@ -266,7 +270,7 @@ class Daemon:
     async def _reload(self) -> Reloaded:
         try:
             new = await ADMIN.run(self._load)
-            sources = sources_of(new)
+            sources, alerts = sources_of(new), self._view.alerts.made(new)
             changes = await self._change(new)
         except ConfigError as error:
             return refused(error.mistakes)
@@ -283,6 +287,7 @@ class Daemon:
         for lane in self._fleet.lanes:
             lane.connector.min_free = new.journal.min_free
         self._hand_on()
+        await self._view.alerts.change(new, alerts)
         self._view.restart = waiting(self._used, new)
         return reloaded(old, new, changes, self._view.restart)
 

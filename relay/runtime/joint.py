@@ -17,12 +17,13 @@ import aiohttp
 import msgspec
 
 from relay.admin import Status, WorkerStatus, ended, merged, still
+from relay.alerts import Alerts
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.history import History
 from relay.runtime.logs import dropped_log_lines
-from relay.runtime.reload import NOTHING, Reloaded, guarded, in_full, refused, settings, waiting
+from relay.runtime.reload import NOTHING, Reloaded, alerts_changed, guarded, in_full, refused, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.watch import Watch
@@ -60,7 +61,8 @@ class JointView:
 
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
         self._used, self._load = config, load
-        self.watch = Watch()
+        self.alerts = Alerts(folder)
+        self.watch = Watch([self.alerts.look])
         self.history = History(folder, lambda: self.config, self.watch)
         self.note = self.history.note
         self.config = config
@@ -91,7 +93,7 @@ class JointView:
         found = [self._mine(), *before, *parts, *books.result()]
         whole = merged(found, parked.result(), failing.result(), doubts.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
-        return replace(whole, workers=workers)
+        return replace(whole, workers=workers, alerts=self.alerts.statuses)
 
     def _part(self, number: int, last: Status, answers: Mapping[int, Status | None]) -> Status:
         """What a worker adds to the whole: what it says, or what it said last; of one that has ended for good that is
@@ -167,6 +169,7 @@ class JointView:
     async def _reload_all(self) -> Reloaded:
         try:
             new = await ADMIN.run(self._load)
+            alerts = self.alerts.made(new)
         except ConfigError as error:
             return refused(error.mistakes)
         if not (tried := await self._try_all()).ok:
@@ -175,8 +178,9 @@ class JointView:
         if not done.ok:
             return done
         self._restart = waiting(self._used, new)
-        said = [*done.said, *settings(self.config, new, self._restart)]
+        said = [*done.said, *settings(self.config, new, self._restart), *alerts_changed(self.config, new)]
         self.config = new
+        await self.alerts.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
             one.begin_anew()
         return Reloaded(ok=True, said=[*dict.fromkeys(said)] or [NOTHING])

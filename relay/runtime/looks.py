@@ -231,7 +231,10 @@ def _last_error(lane: LiveLane) -> LastError | None:
     if lane.fault:
         return LastError(at=time.time(), reason=lane.fault, status=None)
     health = lane.delivery.health
+    kind, number = health.event or ("", "")
     errors = [
-        LastError(at=one.last, reason=one.reason, status=one.status) for one in (health.trouble, health.refusals) if one
+        LastError(at=one.last, reason=one.reason, status=one.status, event_type=kind, event_id=number)
+        for one in (health.trouble, health.refusals)
+        if one
     ]
     return max(errors, key=lambda error: error.at, default=None)

@@ -44,7 +44,8 @@ def refused(mistakes: Sequence[object]) -> Reloaded:
 
 def reloaded(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> Reloaded:
     """The new configuration is in force, but for what takes a `restart`."""
-    said = [*_connectors(changes), *_sources(old.sources, new.sources), *settings(old, new, restart)]
+    said = [*_connectors(changes), *_sources(old.sources, new.sources), *alerts_changed(old, new)]
+    said += settings(old, new, restart)
     said += [f"warning: {doubt}" for doubt in changes.doubts]
     return Reloaded(ok=True, said=said or [NOTHING])
 
@@ -128,6 +129,17 @@ def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             yield f"source {name}: added"
         elif not is_same(old[name], new[name]):
             yield f"source {name}: changed"
+
+
+def alerts_changed(old: Config, new: Config) -> Iterator[str]:
+    """The alerts by which two configurations differ."""
+    for name in sorted({*old.alerts, *new.alerts}):
+        if name not in new.alerts:
+            yield f"alert {name}: removed"
+        elif name not in old.alerts:
+            yield f"alert {name}: added"
+        elif not is_same(old.alerts[name], new.alerts[name]):
+            yield f"alert {name}: changed"
 
 
 def waiting(used: Config, new: Config) -> list[str]:

@@ -149,7 +149,9 @@ async def _run(
                 await substitute.look()  # nobody is to be refused any more
                 async with _listening(Admin(view, config.admin, config.metrics), config) as admin:
                     await view.history.start(config.runtime.workers)
+                    await view.alerts.change(config, view.alerts.made(config))
                     pulse = JointPulse(notify, view, workers)
+                    beside.append(group.create_task(view.alerts.run(), name="alerts"))
                     beside.append(group.create_task(pulse.run(), name="signs of life"))
                     beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
                     _tell_start(config, show(sockets[0], config.ingest), admin)

@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from relay.admin import Status, Tap, merged
+from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
@@ -43,6 +45,7 @@ class View:
         history."""
         self._alone, self._path = alone, config.journal.path  # for good: a new path takes a restart
         self.config, self.folder, self.reload, self.note = config, folder, reload, note
+        self.alerts = Alerts(folder)
         self._looks, self._fleet, self._journal = looks, fleet, journal
         self.changing = asyncio.Lock()
         """Held while the configuration changes."""
@@ -121,4 +124,4 @@ class View:
         mine = await self._looks.status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
         doubts = await doubts_in(self.folder, self._path) if self._alone else []
-        return merged([mine, *others], parked, failing, doubts)
+        return replace(merged([mine, *others], parked, failing, doubts), alerts=self.alerts.statuses)

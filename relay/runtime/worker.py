@@ -72,7 +72,8 @@ class Worker:
 
     def share(self, config: Config) -> Config:
         """Its part of a configuration: all of them together keep to each connector's `concurrency` and each source's
-        `rate`, and it is for the supervisor to listen, to talk to admins, and to know how many there are."""
+        `rate`, and it is for the supervisor to listen, to talk to admins and to those whom alerts tell, and to know how
+        many there are."""
         sources = {} if self.only_drains else config.sources
         return replace(
             config,
@@ -81,6 +82,7 @@ class Worker:
             runtime=config.runtime.model_copy(update={"workers": self.of}),
             admin=AdminSettings(),
             metrics=MetricsSettings(),
+            alerts={},
             sources={name: _with(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
             connectors={
                 name: _with(one, concurrency=max(1, one.settings.concurrency // self.of))

@@ -18,7 +18,7 @@ MORNING = NOON - 7080
 FULL = replace(a_status().journal, refusing="No space left on device")
 FILLING = replace(a_status().journal, needed=900)
 REFUSING = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=NOON + 86400)
-ERROR = LastError(at=NOON - 3, reason="HTTP 503: busy", status=503)
+ERROR = LastError(at=NOON - 3, reason="HTTP 503: busy", status=503, event_type="users.canvas.Entry", event_id="e-1")
 
 CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({}, []),
@@ -85,5 +85,6 @@ def test_a_condition_says_what_health_says_and_what_is_known() -> None:
         "oldest_s": 60.0,
         "drained_in_s": 0.0,
         "last_error": {"at": NOON - 3, "reason": "HTTP 503: busy", "status": 503},
+        "event": {"type": "users.canvas.Entry", "id": "e-1"},
         "do": "tried again in 4s; the destination has to recover",
     }

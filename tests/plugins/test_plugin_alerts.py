@@ -57,7 +57,7 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
     ("alarms", "title"),
     [
         ([HEAP], "relay on host-1: connector heap: failing"),
-        ([BRAZE], "relay on host-1: source braze: still source_refusing"),
+        ([BRAZE], "relay on host-1: source braze: still refusing"),
         ([OVER], "relay on host-1: connector heap: no longer failing"),
         ([HEAP, BRAZE], "relay on host-1: 2 alarms: connector heap, source braze"),
         ([OVER, OVER], "relay on host-1: 2 are over: connector heap"),
@@ -74,7 +74,7 @@ def test_the_text_has_all_that_is_known() -> None:
         "connector heap: failing, since 2027-01-15 08:00 UTC\nheap: failing\n"
         "last error: HTTP 503: <!channel> busy at 2027-01-15 08:00 UTC\n"
         "one of the events: users.messages.email.Open e-1",
-        "source braze: still source_refusing, since 2027-01-15 08:00 UTC\n"
+        "source braze: still refusing, since 2027-01-15 08:00 UTC\n"
         "braze: has refused everything since 12:00 UTC: 401\none day left of five\n"
         "its sender stops for good at 2027-01-20 08:00 UTC: Braze disables a Current after 5 days of errors",
     ]

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
-from relay.cli.doctor import disk, machine, reach, service, settings, unit
+from relay.cli.doctor import alerts, disk, machine, reach, service, settings, unit
 from relay.cli.doctor.finding import Finding, Installation
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
@@ -33,6 +33,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("clock", machine.clock),
     ("open files", machine.limits),
     ("connectors", reach.connectors),
+    ("alerts", alerts.sending),
 )
 PATIENCE_S: Final = 10.0
 """For each check: a dead network file system answers nothing at all."""

@@ -1,0 +1,91 @@
+"""What an alert says, in messages of a bounded size. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from relay.admin import Condition, Status
+from relay.admin.diagnosis import FAR_S, diagnose, span
+from relay.alerts.memory import FLAPS, Due, Rules, changes, short_of
+from relay.api import Alarm
+from relay.words import REASON_CHARS, escape
+
+MOST: Final = 50
+"""Alarms in one message."""
+
+
+def alarms_of(due: Sequence[Due], status: Status, rules: Rules) -> list[Alarm]:
+    """What is to be told, what is wrong first."""
+    how = sentences(status)
+    alarms = [_alarm(one, how, status, rules) for one in due]
+    return sorted(alarms, key=lambda one: one.state == "over")
+
+
+def alarms_now(conditions: Sequence[Condition], status: Status) -> list[Alarm]:
+    """All that is wrong, as if it were told now."""
+    return [
+        Alarm(
+            kind=one.kind,
+            subject=one.subject,
+            state="began",
+            sentence=one_line(one.sentence),
+            since=one.since,
+            facts=facts_of(one, status),
+        )
+        for one in conditions
+    ]
+
+
+def _alarm(due: Due, how: Mapping[str, str], status: Status, rules: Rules) -> Alarm:
+    track, now = due.before, status.now
+    sentence = due.condition.sentence if due.condition else how.get(due.key.subject, "")
+    return Alarm(
+        kind=due.condition.kind if due.condition else track.kind,
+        subject=due.key.subject,
+        state=due.what,
+        sentence=one_line(sentence),
+        since=track.turned if due.what == "over" else track.began,
+        changed="; ".join(map(one_line, _changes(due, now, rules))),
+        facts=facts_of(due.condition, status) if due.condition else {},
+    )
+
+
+def _changes(due: Due, now: float, rules: Rules) -> Iterator[str]:
+    track = due.before
+    if due.what == "over":
+        yield f"it lasted for {span(track.turned - track.began)}"
+    if due.what == "flaps" and not track.flaps:
+        yield f"it has begun {FLAPS} times within {span(now - track.turns[0])}"
+    if due.what == "flaps":
+        yield f"you hear of it once it has been one or the other for {span(rules.calm)}"
+    if due.what == "lasts" and track.flaps:
+        yield "it does not come and go any more"
+    if due.condition and track.said:
+        yield from changes(track.said, short_of(due.condition))
+
+
+def facts_of(condition: Condition, status: Status) -> dict[str, Any]:
+    """What is known of a condition, and when the journal will be full."""
+    facts = {name: _plain(value) for name, value in condition.facts.items() if value is not None}
+    full_in = status.journal.full_in
+    if full_in is not None and full_in < FAR_S and condition.subject.startswith(("connector", "journal")):
+        facts["full_at"] = status.now + full_in
+    return facts
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return one_line(value)
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def sentences(status: Status) -> dict[str, str]:
+    """How everything is that can be told of, by its subject."""
+    found = diagnose(status)
+    said = {f"connector {one.name}": one.said for one in found.lanes}
+    said |= {f"source {one.name}": one.said for one in found.sources}
+    return said | {one.name: one.said for one in (found.journal, *found.workers)}
+
+
+def one_line(text: str) -> str:
+    """A text that may come from outside, in one line of REASON_CHARS at most, without control characters."""
+    return escape(" ".join(text.split()))[:REASON_CHARS]

@@ -1,0 +1,271 @@
+"""One alert: what it remembers, and its messages on their way.
+
+How it fails and recovers: what it remembers and the messages that are made of that are saved in one transaction before
+anything is sent, and what became of a message after it was sent. A crash in between sends that one message once more,
+with the same id. A message that cannot be sent is tried again, ever later; older ones go first. After GIVE_UP_S it is
+given up. If the database cannot be written, all of this goes on in memory.
+"""
+
+import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from relay.admin import AlertStatus, Condition, LastAlert, Status
+from relay.alerts.compose import MOST, alarms_now, alarms_of
+from relay.alerts.memory import Key, Memory, Rules, Track, step
+from relay.api import Alarm, Alert, Message, Reject, Retry
+from relay.config import Redaction
+from relay.guests import Late, called, limited, reason_of
+from relay.journal.alerts import KEPT, AlertMessage, Tracks, save_message, save_tracks
+from relay.threads import ADMIN
+
+FIRST_WAIT_S: Final = 1.0
+LONGEST_WAIT_S: Final = 300.0
+LONGEST_ASKED_S: Final = 3600.0
+"""A destination that asks for a longer wait gets this one."""
+GIVE_UP_S: Final = 86400.0
+WAITING: Final = 100
+"""Messages that wait to be sent, at most: beyond that the oldest is given up."""
+SETTLE_S: Final = 60.0
+"""After a start nothing is told to be over for so long, or for `after` if that is less: lanes have to try first."""
+CLOSE_S: Final = 5.0
+MARGIN_S: Final = 5.0
+"""Beyond `timeout`, until whoever asked for a test hears that there is no answer."""
+log = structlog.stdlib.get_logger()
+
+
+class Sender:
+    """Sends the messages of one alert, one after the other."""
+
+    def __init__(
+        self,
+        alert: Alert,
+        file: str,
+        relay: str,
+        host: str,
+        folder: Path,
+        tracks: Tracks,
+        known: Iterable[AlertMessage],
+    ) -> None:
+        """`file`: where it is configured; `relay`: the name of this one; `tracks` and `known` are from the database."""
+        self._alert, self._file, self._relay, self._host, self._folder = alert, file, relay, host, folder
+        self._rules = Rules.of(alert.settings)
+        self._log = log.bind(alert=alert.name)
+        self._clean = Redaction(alert.settings).clean
+        self._memory = _read(tracks)
+        self._messages = {one.id: one for one in known}
+        self._began = time.monotonic()
+        self._news = asyncio.Event()
+        self._wait, self._not_before = FIRST_WAIT_S, 0.0
+        self._tests: dict[str, asyncio.Future[AlertMessage]] = {}
+        self._sent = self._failed = self._given_up = 0
+        self._failing: float | None = None
+        self._unsaved = False
+        self._saving = asyncio.Lock()
+
+    @property
+    def kept(self) -> tuple[Tracks, list[AlertMessage]]:
+        """For another object of the same alert."""
+        return _written(self._memory), [*self._messages.values()]
+
+    async def look(self, conditions: Sequence[Condition], status: Status) -> None:
+        """Look at what is wrong; what is to be told is on its way then."""
+        settled = time.monotonic() - self._began >= min(SETTLE_S, self._rules.after)
+        mine = [one for one in conditions if one.subject != f"alert {self._alert.name}"]
+        memory, due = step(self._memory, mine, status.now, self._rules, settled=settled)
+        if memory == self._memory and not due:
+            return
+        self._memory = memory
+        made = [self._made(alarms_of(due, status, self._rules))] if due else []
+        await self._save(partial(save_tracks, self._folder, self._alert.name, _written(memory), made))
+        self._messages |= {one.id: one for one in made}
+        self._news.set()
+
+    def _made(self, alarms: Sequence[Alarm], *, test: bool = False) -> AlertMessage:
+        """A message of these that is to be sent."""
+        now, number = time.time(), uuid.uuid4().hex
+        shown, left_out = tuple(alarms[:MOST]), max(0, len(alarms) - MOST)
+        message = Message(
+            id=number, at=now, relay=self._relay, host=self._host, alarms=shown, left_out=left_out, test=test
+        )
+        return AlertMessage(number, self._alert.name, now, msgspec.json.encode(message).decode())
+
+    async def test(self) -> AlertMessage:
+        """Send a test; return what became of it."""
+        sentence = f"this is a test of [alert.{self._alert.name}]; nothing need be wrong"
+        alarm = Alarm(kind="test", subject="relay", state="began", sentence=sentence, since=time.time())
+        made = self._made([alarm], test=True)
+        await self._save(partial(save_message, self._folder, made))
+        self._tests[made.id] = asyncio.get_running_loop().create_future()
+        self._messages[made.id], self._not_before = made, 0.0
+        self._news.set()
+        try:
+            async with asyncio.timeout(self._alert.settings.timeout + MARGIN_S):
+                return await self._tests[made.id]
+        except TimeoutError:
+            raise OSError("it is not known yet whether it was sent: see relay alerts list") from None
+        finally:
+            del self._tests[made.id]
+
+    def shown(self, conditions: Sequence[Condition], status: Status) -> Message:
+        """What would be told now of what is wrong, whether it has lasted or not."""
+        alarms = alarms_now(self._rules.select(conditions), status)
+        left_out = max(0, len(alarms) - MOST)
+        return Message(
+            id="", at=status.now, relay=self._relay, host=self._host, alarms=tuple(alarms[:MOST]), left_out=left_out
+        )
+
+    @property
+    def status(self) -> AlertStatus:
+        """How it is."""
+        tried = [one for one in self._messages.values() if one.last is not None]
+        last = max(tried, key=lambda one: one.last or 0.0, default=None)
+        return AlertStatus(
+            alert=self._alert.name,
+            type=self._alert.settings.type,
+            file=self._file,
+            told=sorted({f"{key.subject}: {track.kind}" for key, track in self._memory.items() if track.told}),
+            waiting=len(self._waiting()),
+            sent=self._sent,
+            failed=self._failed,
+            given_up=self._given_up,
+            failing=self._failing,
+            last=None if last is None else _shown(last),
+        )
+
+    async def run(self) -> None:
+        """Send what waits, until cancelled."""
+        while True:
+            self._news.clear()
+            waiting = self._waiting()
+            if waiting and time.monotonic() >= self._not_before:
+                try:
+                    await self._send_all(waiting)
+                except Exception as bug:  # it costs time, and ends nothing
+                    self._log.error("an alert cannot send", exc_info=bug)
+                    self._not_before = time.monotonic() + LONGEST_WAIT_S
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._not_before - time.monotonic() if waiting else None):
+                    await self._news.wait()
+
+    def _waiting(self) -> list[AlertMessage]:
+        """What is to be sent, in this order: tests, for which somebody waits, then the oldest."""
+        waiting = [one for one in self._messages.values() if one.is_waiting]
+        return sorted(waiting, key=lambda one: one.id not in self._tests)
+
+    async def _send_all(self, waiting: Sequence[AlertMessage]) -> None:
+        """Send them, the oldest first. One that is refused for what it is does not hold up the others."""
+        wait: float | None = None
+        for number, one in enumerate(waiting):
+            if time.time() - one.made >= GIVE_UP_S or len(waiting) - number > WAITING:
+                await self._become(replace(one, given_up=time.time()))
+                continue
+            error = await self._tried(one)
+            if error is None:
+                continue
+            wait = max(wait or 0.0, self._wait, _asked(error))
+            if not isinstance(error, Reject):
+                break
+        if wait is None:
+            self._wait, self._not_before = FIRST_WAIT_S, 0.0
+        else:
+            self._not_before = time.monotonic() + wait
+            self._wait = min(2 * self._wait, LONGEST_WAIT_S)
+
+    async def _tried(self, one: AlertMessage) -> Exception | None:
+        """Try to send a message; return why that failed."""
+        message = msgspec.json.decode(one.message, type=Message)
+        tried = replace(one, attempts=one.attempts + 1)
+        seconds = self._alert.settings.timeout
+        try:
+            await called(partial(self._alert.send, message), "send", {"alert": self._alert.name}, seconds)
+        except Exception as error:  # whatever a plugin raises
+            late = isinstance(error, Late)
+            problem = f"it was not sent within {seconds:g} s" if late else self._clean(reason_of(error))
+            now = time.time()
+            self._failing = self._failing or now
+            self._failed += 1
+            given_up = now if message.test else None  # whoever has asked for it hears of it, and asks again
+            await self._become(replace(tried, last=now, problem=problem, given_up=given_up))
+            return error
+        self._failing = None
+        now = time.time()
+        await self._become(replace(tried, last=now, problem="", sent=now))
+        return None
+
+    async def _become(self, now: AlertMessage) -> None:
+        """Note and tell what has become of a message."""
+        self._messages[now.id] = now
+        done = [one.id for one in self._messages.values() if not one.is_waiting]
+        for old in done[:-KEPT]:
+            del self._messages[old]
+        title = msgspec.json.decode(now.message, type=Message).title
+        told = {"id": now.id, "title": title, "attempts": now.attempts}
+        if now.sent is not None:
+            self._sent += 1
+            self._log.info("alert sent", **told)
+        elif now.given_up is not None:
+            self._given_up += 1
+            self._log.error("alert given up", **told, reason=now.problem or "there were too many")
+        else:
+            self._log.warning("alert not sent, tried again", **told, reason=now.problem)
+        if not now.is_waiting and (asked := self._tests.get(now.id)) and not asked.done():
+            asked.set_result(now)
+        await self._save(partial(save_message, self._folder, now))
+
+    async def _save(self, save: "partial[None]") -> None:
+        """Write to the database, one thing after the other, also if this is cancelled."""
+        work = asyncio.get_running_loop().create_task(self._write(save), name=f"alert {self._alert.name}: save")
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work], timeout=CLOSE_S)
+            raise
+
+    async def _write(self, save: "partial[None]") -> None:
+        async with self._saving:
+            try:
+                await ADMIN.run(save)
+            except (OSError, sqlite3.Error) as error:
+                if not self._unsaved:
+                    advice = "after a restart some of it may be told again"
+                    self._log.error("what an alert remembers cannot be saved", error=str(error), advice=advice)
+                self._unsaved = True
+            else:
+                self._unsaved = False
+
+    async def close(self) -> None:
+        """Let go of what it sends with."""
+        try:
+            await limited(self._alert.release, CLOSE_S, f"alert {self._alert.name}: close")
+        except Exception as error:  # a plugin's own
+            self._log.warning("alert is not closed", reason=self._clean(reason_of(error)))
+
+
+def _shown(one: AlertMessage) -> LastAlert:
+    return LastAlert(id=one.id, at=one.last or one.made, sent=one.sent is not None, problem=one.problem)
+
+
+def _asked(error: Exception) -> float:
+    """Seconds that a destination wants to be left alone."""
+    after = error.after if isinstance(error, Retry) else None
+    return min(after or 0.0, LONGEST_ASKED_S)
+
+
+def _read(tracks: Tracks) -> Memory:
+    return {Key(*key): msgspec.json.decode(track, type=Track) for key, track in tracks.items()}
+
+
+def _written(memory: Memory) -> Tracks:
+    return {(key.subject, key.family): msgspec.json.encode(track).decode() for key, track in memory.items()}

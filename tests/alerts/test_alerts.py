@@ -1,0 +1,303 @@
+"""Alerts as the daemon has them: a real database, alerts that misbehave, and no daemon."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from relay.admin import Condition, Status
+from relay.admin.diagnosis import diagnose
+from relay.alerts import Alerts
+from relay.alerts.sender import WAITING
+from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
+from relay.config import Config, Configured, RuntimeSettings
+from relay.journal.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
+from relay.journal.folders import DATABASE
+from relay.journal.tables import make_tables
+from tests.admin.conftest import NOON, a_lane, a_source, a_status
+
+HEAP = Condition("failing", "connector heap", "heap: failing", NOON - 3600, {"pending": 12})
+
+
+class Fake(Alert, type="fake"):
+    """Does what the test says."""
+
+    got: list[Message]
+    mood: Callable[[Message], Any]
+
+    async def send(self, message: Message) -> None:
+        answer = type(self).mood(message)
+        if asyncio.iscoroutine(answer):
+            await answer
+        type(self).got.append(message)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.alerts.sender.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("relay.alerts.sender.LONGEST_WAIT_S", 0.02)
+    Fake.got = []
+    Fake.mood = lambda _: None  # type: ignore[method-assign, assignment]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as db:
+        make_tables(db, 0)
+    return tmp_path
+
+
+def config(relay: str = "relay", **tables: dict[str, Any]) -> Config:
+    named: dict[str, Any] = {
+        name: Configured(
+            name, Fake, AlertSettings(type="fake").model_copy(update={"after": 0.0} | table), "80-alerts.toml", 1
+        )
+        for name, table in (tables or {"ops": {}}).items()
+    }
+    return Config(alerts=named, runtime=RuntimeSettings(name=relay))
+
+
+@dataclass
+class Look:
+    conditions: list[Condition]
+    status: Status
+
+
+def look(*conditions: Condition, now: float = NOON) -> Look:
+    return Look([*conditions], replace(a_status(), now=now))
+
+
+@asynccontextmanager
+async def running(folder: Path, config: Config) -> AsyncIterator[Alerts]:
+    alerts = Alerts(folder)
+    await alerts.change(config, alerts.made(config))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(alerts.run(), name="alerts")
+        try:
+            async with asyncio.timeout(30):
+                yield alerts
+        finally:
+            task.cancel()
+
+
+async def until(good: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not good():
+            await asyncio.sleep(0.005)
+
+
+def told() -> list[list[str]]:
+    return [[f"{one.subject} {one.state}" for one in message.alarms] for message in Fake.got]
+
+
+async def test_what_was_sent_is_not_repeated_after_a_restart(folder: Path) -> None:
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].sent)
+        assert alerts.statuses[0].told == ["connector heap: failing"]
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP, now=NOON + 60))
+        await alerts.test("ops")
+        alerts.look(look(now=NOON + 120))
+        await until(lambda: len(Fake.got) == 3)
+    assert told() == [["connector heap began"], ["relay began"], ["connector heap over"]]
+    assert [message.test for message in Fake.got] == [False, True, False]
+    assert Fake.got[2].alarms[0].sentence == "heap: working; nothing pending"
+    assert Fake.got[2].alarms[0].changed == "it lasted for 1h 2m"
+
+
+async def test_a_death_between_sending_and_noting_sends_the_same_message_once_more(folder: Path) -> None:
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].sent)
+    with closing(sqlite3.connect(folder / DATABASE)) as db, db:  # as it was before the message was noted as sent
+        db.execute("UPDATE alert_message SET sent = NULL, last = NULL, attempts = 0")
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP, now=NOON + 60))
+        await until(lambda: alerts.statuses[0].sent)
+    first, second = Fake.got
+    assert first == second
+
+
+async def test_four_at_once_are_one_message_that_names_all_of_them(folder: Path) -> None:
+    journal = Condition("journal_filling", "journal", "journal: 90% of what it may take", NOON - 400, {"fill": 0.9})
+    braze = Condition("source_refusing", "source braze", "braze: 401", NOON - 310, {"deadline": NOON + 86400})
+    archive = replace(HEAP, subject="connector archive", since=NOON - 290)
+    full = replace(a_status(), journal=replace(a_status().journal, full_in=7200.0))
+    async with running(folder, config(ops={"after": 300})) as alerts:
+        alerts.look(Look([HEAP, archive, journal, braze], full))
+        await until(lambda: Fake.got)
+    (message,) = Fake.got
+    assert {one.subject for one in message.alarms} == {
+        "connector heap", "connector archive", "journal", "source braze"
+    }  # fmt: skip
+    assert "4 alarms: connector heap, connector archive, journal, source braze" in message.title
+    assert message.alarms[0].facts["full_at"] == NOON + 7200
+    assert "its sender stops for good at" in message.text
+
+
+@pytest.mark.parametrize(
+    "raised", [Retry("busy"), OSError("no route"), KeyError("oops"), SystemExit(3), asyncio.CancelledError()], ids=repr
+)
+async def test_a_destination_that_is_down_gets_all_of_it_afterwards_in_order(
+    folder: Path, raised: BaseException
+) -> None:
+    down = True
+
+    def mood(_: Message) -> None:
+        if down:
+            raise raised
+
+    Fake.mood = mood  # type: ignore[method-assign, assignment]
+    async with running(folder, config(ops={"again": 60})) as alerts:
+        for minute in range(3):
+            alerts.look(look(HEAP, now=NOON + 60 * minute))
+            await until(lambda: alerts.statuses[0].waiting == minute + 1)  # noqa: B023
+        await until(lambda: alerts.statuses[0].failed > 2)
+        (status,) = alerts.statuses
+        assert (status.sent, status.waiting, status.failing is not None) == (0, 3, True)
+        assert not diagnose(replace(a_status(), alerts=[status])).ok
+        assert "alert ops: sends nothing since" in diagnose(replace(a_status(), alerts=[status])).alerts[0].said
+        down = False
+        await until(lambda: len(Fake.got) == 3)
+        await until(lambda: alerts.statuses[0].failing is None)
+    assert told() == [["connector heap began"], ["connector heap lasts"], ["connector heap lasts"]]
+
+
+async def test_a_destination_that_hangs_has_its_time_and_holds_up_no_other_alert(folder: Path) -> None:
+    async def hang() -> None:
+        await asyncio.sleep(600)
+
+    Fake.mood = lambda message: hang() if message.relay == "slow" else None  # type: ignore[method-assign, assignment]
+    slow = config("slow", ops={"timeout": 0.05})
+    async with running(folder, slow) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].failed)
+        assert alerts.statuses[0].last is not None
+        assert alerts.statuses[0].last.problem == "it was not sent within 0.05 s"
+        both = config("slow", ops={"timeout": 600}, other={})
+        await alerts.change(both, alerts.made(both))
+        Fake.mood = lambda message: hang() if len(Fake.got) == 0 and not message.test else None  # type: ignore[method-assign, assignment]
+        await alerts.test("other")
+    assert [message.test for message in Fake.got] == [True]
+
+
+async def test_a_message_that_is_refused_holds_up_no_other(folder: Path) -> None:
+    def mood(message: Message) -> None:
+        if message.alarms[0].state == "began":
+            raise Reject("too odd")
+
+    Fake.mood = mood  # type: ignore[method-assign, assignment]
+    async with running(folder, config(ops={"again": 60})) as alerts:
+        for minute in range(2):
+            alerts.look(look(HEAP, now=NOON + 60 * minute))
+            await until(lambda: len(alerts.statuses[0].told) == 1 and alerts.statuses[0].waiting >= 1)
+        await until(lambda: Fake.got)
+        assert (alerts.statuses[0].waiting, alerts.statuses[0].sent) == (1, 1)
+    assert told() == [["connector heap lasts"]]
+
+
+async def test_a_test_that_fails_is_told_at_once_and_not_tried_again(folder: Path) -> None:
+    def mood(_: Message) -> None:
+        raise Retry("busy")
+
+    Fake.mood = mood  # type: ignore[method-assign, assignment]
+    async with running(folder, config(ops={})) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].failed)
+        tried = await alerts.test("ops")
+        assert (tried.sent, tried.problem, tried.attempts) == (None, "busy", 1)
+        assert (alerts.statuses[0].waiting, alerts.statuses[0].given_up) == (1, 1)
+        with pytest.raises(LookupError, match="there is no alert pos; there are: ops"):
+            await alerts.test("pos")
+
+
+def message_of(number: int, made: float = NOON) -> AlertMessage:
+    alarm = Alarm(kind="failing", subject=f"connector c{number}", state="began", sentence="", since=made)
+    made_of = Message(id=f"m-{number}", at=made, relay="relay", host="h", alarms=(alarm,))
+    return AlertMessage(f"m-{number}", "ops", made, msgspec.json.encode(made_of).decode())
+
+
+async def test_what_cannot_be_sent_for_a_day_or_is_too_much_is_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.alerts.sender.time.time", lambda: NOON)
+    old = [message_of(number, NOON - 86400) for number in range(2)]
+    save_tracks(folder, "ops", {}, [*old, *map(message_of, range(2, WAITING + 5))])
+    async with running(folder, config()) as alerts:
+        await until(lambda: not alerts.statuses[0].waiting)
+        (status,) = alerts.statuses
+        assert (status.given_up, status.sent) == (5, WAITING)
+    assert Fake.got[0].id == "m-5"
+    _, messages = read_alerts(folder, {"ops"})
+    assert len(messages) == KEPT
+    assert all(one.sent for one in messages)
+
+
+async def test_a_database_that_cannot_be_written_costs_no_message(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder, config()) as alerts:
+        (folder / DATABASE).rename(folder / "elsewhere")
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].sent)
+        (folder / "elsewhere").rename(folder / DATABASE)
+        alerts.look(look(now=NOON + 60))
+        await until(lambda: alerts.statuses[0].sent == 2)
+    assert told() == [["connector heap began"], ["connector heap over"]]
+    tracks, messages = read_alerts(folder, {"ops"})
+    assert len(messages) == 1
+    assert tracks == {"ops": {}}
+
+
+async def test_a_reload_changes_alerts_and_forgets_those_that_are_gone(folder: Path) -> None:
+    async with running(folder, config(ops={}, gone={})) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: len(Fake.got) == 2)
+        new = config(ops={"again": 60}, added={"only": ("archive",)})
+        made = alerts.made(new)
+        assert sorted(made) == ["added", "ops"]
+        await alerts.change(new, made)
+        assert [one.alert for one in alerts.statuses] == ["ops", "added"]
+        assert alerts.made(new) == {}
+        alerts.look(look(HEAP, now=NOON + 61))
+        await until(lambda: len(Fake.got) == 3)
+    assert told()[2] == ["connector heap lasts"]
+    tracks, messages = read_alerts(folder, {"ops", "gone"})
+    assert (len(tracks["ops"]), len(tracks["gone"])) == (1, 0)
+    assert {one.alert for one in messages} == {"ops"}
+
+
+async def test_what_would_be_told_now_is_shown_without_being_told(folder: Path) -> None:
+    status = replace(a_status(lanes=[a_lane()], sources=[a_source()]), now=NOON)
+    async with running(folder, config(ops={"after": 300}, other={"only": ("journal",)})) as alerts:
+        with pytest.raises(OSError, match="has just started"):
+            alerts.shown()
+        alerts.look(Look([replace(HEAP, since=NOON, sentence="heap: \x1b[31mred\nline")], status))
+        shown = alerts.shown()
+        assert [one.sentence for one in shown["ops"].alarms] == ["heap: \\u001b[31mred line"]
+        assert shown["other"].alarms == ()
+        assert json.dumps(shown["ops"].data)
+    assert Fake.got == []
+
+
+async def test_an_alert_does_not_tell_of_itself_but_of_others(folder: Path) -> None:
+    failing = Condition("alert_failing", "alert ops", "alert ops: sends nothing", NOON - 60, {})
+    async with running(folder, config(ops={}, other={})) as alerts:
+        alerts.look(look(failing))
+        await until(lambda: alerts.statuses[1].sent)
+        await alerts.test("ops")
+        assert [one.sent for one in alerts.statuses] == [1, 1]
+    assert told() == [["alert ops began"], ["relay began"]]
+
+
+def test_what_is_saved_of_a_message_that_is_not_there_yet_is_saved(folder: Path) -> None:
+    save_message(folder, replace(message_of(1), sent=NOON))
+    assert [one.sent for one in read_alerts(folder, {"ops"})[1]] == [NOON]
