@@ -92,7 +92,8 @@ def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
 
 def _lane_facts(lane: LaneStatus, now: float) -> dict[str, Any]:
     error = lane.last_error
-    return {
+    until = {"until": lane.paused_until} if lane.paused_until else {}
+    return until | {
         "pending": lane.pending,
         "oldest_s": round(waited(lane, now), 1),
         "drained_in_s": lane.drained_in,

@@ -7,6 +7,7 @@ told in PERIOD_S. The next entry says how many were left out, and the state that
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from relay.admin import Condition
@@ -73,7 +74,7 @@ class Entries:
     def find(self, look: Look) -> list[Entry]:
         """What this look adds."""
         self._count(look)
-        return [*self._workers(look), *self._changes(look), *self.counts(look.now)]
+        return [*self._workers(look), *_over(look), *self._changes(look), *self.counts(look.now)]
 
     def _changes(self, look: Look) -> Iterator[Entry]:
         found = {_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
@@ -135,6 +136,13 @@ class Entries:
                 said = f"{subject} has died, and was started again: the log says why"
                 yield Entry("worker_lost", subject, said, at=look.now)
                 yield Entry("worker_recovered", subject, f"{subject} runs again", at=look.now)
+
+
+def _over(look: Look) -> Iterator[Entry]:
+    """Pauses that have ended by themselves: nobody else tells that."""
+    for one in look.ended:
+        if one.kind == "paused" and one.facts.get("until", inf) <= look.now:
+            yield Entry("resumed", one.subject, f"{_name(one.subject)} goes on: its pause is over", at=look.now)
 
 
 def _key(one: Condition) -> Key:

@@ -19,13 +19,14 @@ from relay import __version__
 from relay.admin import Condition
 from relay.admin.diagnosis import span
 from relay.config import LOG, Config
-from relay.config.files import changed_files
+from relay.config.files import changed_files, file_stamps
 from relay.journal.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, history, last_run
 from relay.runtime.entries import Entries
-from relay.runtime.watch import LOOK_S, Look, Watch
+from relay.runtime.watch import Look, Watch
 from relay.threads import ADMIN
 from relay.words import counted
 
+AROUND_S: Final = 3.0
 WAITING: Final = 1000
 """Entries that wait to be written, at most."""
 END_S: Final = 3.0
@@ -45,6 +46,8 @@ class History:
         self._began = self._looked = time.time()
         self._last_erasure = -1
         self._changed: list[str] = []
+        self._seen: tuple[Config | None, Sequence[Any]] = None, []
+        """What the files of conf.d were compared with last, and how they were then."""
         watch.listeners.append(self._look)
 
     def note(self, entry: Entry) -> None:
@@ -75,29 +78,38 @@ class History:
             await self._write()
 
     async def look_around(self) -> None:
-        """Look every LOOK_S for what no status tells: replays and erasures that are done, files that have changed;
+        """Look every AROUND_S for what no status tells: replays and erasures that are done, files that have changed;
         until cancelled."""
         while True:
             try:
                 await self._look_around()
             except (OSError, sqlite3.Error) as error:
                 log.warning("what is done cannot be looked up for the history", error=str(error))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(AROUND_S)
 
     async def _look_around(self) -> None:
         now, since = time.time(), self._looked
-        for entry in await ADMIN.run(find_done, self._folder, since - 2 * LOOK_S):
+        for entry in await ADMIN.run(find_done, self._folder, since - AROUND_S):
             self.note(entry)
         asked, done, last = await ADMIN.run(count_erasures, self._folder, self._last_erasure, since)
         if self._last_erasure >= 0:
             self._entries.count("erasure_requested", "relay", asked)
             self._entries.count("erased", "relay", done)
         self._last_erasure, self._looked = last, now
+        await self._look_at_files()
+
+    async def _look_at_files(self) -> None:
+        """Tell of files of conf.d that say something else than the configuration in force: once of the same ones."""
         config = self._in_force()
+        seen = config, await ADMIN.run(file_stamps, config.folders)
+        if seen[1] == self._seen[1] and config is self._seen[0]:  # to read TOML takes time
+            return
         changed = await ADMIN.run(changed_files, config.folders, config.texts) if config.folders else []
-        if changed and changed != self._changed and config is self._in_force():
+        if config is not self._in_force():  # a reload has ended meanwhile
+            return
+        if changed and changed != self._changed:
             self.note(_changed(changed))
-        self._changed = changed
+        self._seen, self._changed = seen, changed
 
     async def start(self, workers: int = 1) -> None:
         """Note that relay runs, and how the last run ended. What has come to its end since is told as well."""

@@ -9,7 +9,7 @@ import structlog
 
 from relay.admin import Condition, Status, conditions
 
-LOOK_S: Final = 5.0
+LOOK_S: Final = 2.0
 PATIENCE_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 

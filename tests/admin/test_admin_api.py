@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from relay.admin import api as api_module
+from relay.admin.acts import named_by
 from relay.admin.contract import contract
 from relay.admin.tap import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
@@ -224,3 +225,8 @@ async def test_what_the_process_that_reads_does_not_find_is_not_there(bench: Ben
     bench.shown.config = replace(bench.shown.config, connectors={"idle": idle})
     status, said, _ = await bench.ask("POST", "/replays/count", {"connector": "idle"})
     assert (status, said["detail"].split(":")[0]) == (404, "connector idle has not run yet")
+
+
+def test_who_somebody_says_they_are_is_one_short_line() -> None:
+    assert named_by("\x1b[31mEve\u202e \t of\n  relay") == "[31mEve of relay"
+    assert named_by("x" * 1000) == "x" * 100

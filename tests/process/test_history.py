@@ -1,0 +1,233 @@
+"""What a real daemon writes into its history, and what becomes of that when it is killed, or cannot be written."""
+
+import os
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from click.testing import CliRunner
+
+from relay.cli.client import login
+from relay.cli.main import relay as cli
+from relay.journal.history import Entry, history
+from relay.testing import Destination, make_event
+from tests.process.test_full_disk import TABLES, disk, fill, make_events, small
+from tests.process.test_workers import children
+
+__all__ = ["disk", "small"]
+
+ME = login()
+SECRET = "k3y-that-nobody-may-see"
+USER = "user-17-of-somebody"
+HOOK = """
+[connector.%s]
+type = "http"
+url = "%s"
+token = { env = "RELAY_TEST_TOKEN" }
+batch = { events = 1 }
+retry = { first = "50ms", max = "100ms" }
+"""
+
+
+def relay(daemon: Any, *arguments: str) -> str:
+    """Run a command in this process, which is not the daemon's."""
+    result = CliRunner().invoke(cli, [*arguments, "--state", str(daemon.state)])
+    return result.output
+
+
+def told(daemon: Any) -> list[tuple[str, str, str]]:
+    """Of each entry kind, subject and by whom."""
+    return [(one.kind, one.subject, one.by) for one in history(daemon.state)]
+
+
+async def has(daemon: Any, *wanted: tuple[str, str, str]) -> None:
+    """Wait until these entries are there."""
+    await daemon.until(lambda: told(daemon), lambda found: {*wanted} <= {*found})
+
+
+async def ask(daemon: Any, target: str, by: str) -> None:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(daemon.state / "admin.sock"))) as session,
+        session.post(f"http://relay{target}", headers={"Relay-By": by}) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
+async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(daemon: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("RELAY_TEST_TOKEN", SECRET)
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[erasure]\nafter = "0s"')
+    async with (
+        Destination() as good,
+        Destination(*[503] * 10_000) as busy,
+        Destination() as closed,
+        Destination() as no,
+    ):
+        closed.behaviour, no.behaviour = 401, 400
+        for name, one in {"good": good, "busy": busy, "closed": closed, "no": no, "gone": good}.items():
+            daemon.configure(f"20-{name}", HOOK % (name, one.url))
+        await daemon.start()
+        for number in range(3):
+            assert (await daemon.post(b'{"events":[%s,7]}' % make_event(number=number)))[0] == 202
+        await daemon.settled("good", 3)
+        await has(
+            daemon,
+            ("failing", "connector busy", ""),
+            ("unauthorized", "connector closed", ""),
+            ("parked", "connector no", ""),
+            ("parked", "source braze", ""),
+        )
+        relay(daemon, "pause", "good")
+        await ask(daemon, "/lanes/good/resume", f"Eve\u202e  of  {SECRET} {'x' * 300}")
+        relay(daemon, "replay", "--connector", "good", "--yes", "--detach")
+        relay(daemon, "erasures", "request", "--user-id", USER)
+        relay(daemon, "parked", "drop", "--connector", "no", "--yes")
+        relay(daemon, "accept", "clock", "--yes")
+        (daemon.conf / "20-gone.toml").write_text("[connector.gone]\ntypo = 1")
+        await has(daemon, ("config_changed", "relay", ""))
+        relay(daemon, "reload")
+        (daemon.conf / "20-gone.toml").unlink()
+        daemon.signal(signal.SIGHUP)
+        await has(daemon, ("reloaded", "relay", "SIGHUP"))
+        relay(daemon, "forget", "gone", "--yes")
+        busy.script.clear()
+        closed.behaviour = 200
+        relay(daemon, "resume", "closed")
+        await has(
+            daemon,
+            ("recovered", "connector busy", ""),
+            ("recovered", "connector closed", ""),
+            ("replay_done", "connector good", ""),
+            ("erased", "erasure 1", ""),
+            ("forgotten", "connector gone", ME),
+        )
+        await daemon.kill()
+        relay(daemon, "pause", "busy")
+        before = told(daemon)
+        await daemon.start()
+        assert await daemon.stop() == 0
+    found = history(daemon.state)
+    assert told(daemon)[: len(before)] == before, "what was written stays"
+    (resumed,) = [one for one in found if one.kind == "resumed"]
+    assert resumed.by.startswith("Eve of ... xxx"), resumed.by
+    assert len(resumed.by) <= 100
+    expected = [
+        ("started", "relay", ""),
+        ("failing", "connector busy", ""),
+        ("unauthorized", "connector closed", ""),
+        ("parked", "connector no", ""),
+        ("parked", "source braze", ""),
+        ("paused", "connector good", ME),
+        ("resumed", "connector good", resumed.by),
+        ("replay_started", "connector good", ME),
+        ("replay_done", "connector good", ""),
+        ("erasure_requested", "erasure 1", ME),
+        ("erased", "erasure 1", ""),
+        ("parked_dropped", "connector no", ME),
+        ("accepted", "clock", ME),
+        ("config_changed", "relay", ""),
+        ("reload_refused", "relay", ME),
+        ("reloaded", "relay", "SIGHUP"),
+        ("forgotten", "connector gone", ME),
+        ("recovered", "connector busy", ""),
+        ("recovered", "connector closed", ""),
+        ("paused", "connector busy", ME),
+        ("started", "relay", ""),
+        ("stopped", "relay", ""),
+    ]
+    missing = Counter(expected) - Counter(told(daemon))
+    beyond = {
+        one for one in Counter(told(daemon)) - Counter(expected) if one[0] not in ("refusing", "parked", "expired")
+    }
+    assert (missing, beyond) == (Counter(), set())
+    starts = [one for one in found if one.kind == "started"]
+    assert [one.about["stopped_before"] for one in starts] == [None, False]
+    assert "not ended by a stop" in starts[1].sentence
+    assert len(daemon.logged("the last run has not ended by a stop")) == 1
+    assert [one.sentence for one in found if one.kind == "erased"] == [
+        "erasure 1 is done: 0 events and 0 parked removed"
+    ]
+    assert "asked_by" in relay(daemon, "erasures", "show", "1", "--json")
+    assert f'"asked_by": "{ME}"' in relay(daemon, "erasures", "list", "--json")
+    everything = str(found)
+    assert SECRET not in everything
+    assert USER not in everything
+    _check_the_command(daemon, found)
+
+
+def _check_the_command(daemon: Any, found: Sequence[Entry]) -> None:
+    """Without a relay that runs, `relay history` shows the same, by name, kind and number."""
+    lines = relay(daemon, "history").splitlines()
+    assert len(lines) == len(found)
+    assert lines[-1].split()[1] == "stopped"
+    assert [line.split()[1] for line in relay(daemon, "history", "closed").splitlines()] == [
+        "unauthorized",
+        "recovered",
+    ]
+    assert len(relay(daemon, "history", "--kind", "started").splitlines()) == 2
+    assert len(relay(daemon, "history", "--limit", "3", "--since", "1h").splitlines()) == 3
+    assert "nothing of that" in relay(daemon, "history", "nobody")
+
+
+async def test_with_several_workers_the_supervisor_tells_it_once(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[runtime]\nworkers = 2')
+    async with Destination() as good:
+        daemon.configure("20-good", f'[connector.good]\ntype="http"\nurl="{good.url}"')
+        await daemon.start()
+        relay(daemon, "pause", "good")
+        os.kill(children(daemon)[1], signal.SIGKILL)
+        await has(daemon, ("worker_lost", "worker 1", ""), ("worker_recovered", "worker 1", ""))
+        relay(daemon, "reload")
+        assert await daemon.stop() == 0
+    assert told(daemon) == [
+        ("started", "relay", ""),
+        ("paused", "connector good", ME),
+        ("worker_lost", "worker 1", ""),
+        ("worker_recovered", "worker 1", ""),
+        ("reloaded", "relay", ME),
+        ("stopped", "relay", ""),
+    ]
+    with closing(sqlite3.connect(daemon.state / "workers" / "1" / "relay.db")) as db:
+        assert db.execute("SELECT count(*) FROM history").fetchone() == (0,)
+
+
+async def test_what_cannot_be_written_costs_the_entry_and_no_event(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    async with Destination() as good:
+        daemon.configure("20-good", f'[connector.good]\ntype="http"\nurl="{good.url}"')
+        await daemon.start()
+        with closing(sqlite3.connect(daemon.state / "relay.db", isolation_level=None)) as db:
+            db.execute("ALTER TABLE history RENAME TO elsewhere")
+            relay(daemon, "pause", "good")
+            assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+            relay(daemon, "resume", "good")
+            await daemon.settled("good", 1)
+            await daemon.until(lambda: daemon.logged("entries of the history are lost"), bool)
+            db.execute("ALTER TABLE elsewhere RENAME TO history")
+        relay(daemon, "pause", "good")
+        await has(daemon, ("paused", "connector good", ME))
+        assert await daemon.stop() == 0
+        assert len(good.bodies()) == 1
+    assert told(daemon).count(("paused", "connector good", ME)) == 1
+
+
+async def test_a_disk_that_is_full_is_told_as_far_as_there_is_room(small: Any, disk: Path) -> None:
+    async with Destination() as hook:
+        small.configure("10-all", TABLES % ("min_free = 0", hook.url))
+        await small.start()
+        assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        stranger = fill(disk)
+        accepted = [(await small.post(b'{"events":[%s]}' % b",".join(make_events(n))))[0] for n in range(100)]
+        assert accepted[-1] == 503
+        full = "entries of the history are lost"
+        await small.until(lambda: small.logged(full) or [one for one in told(small) if one[0] == "journal_full"], bool)
+        stranger.unlink()
+        assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        events = 50 * accepted.count(202) + 2
+        await small.settled("hook", events)
+        assert await small.stop() == 0
+    assert told(small)[-1] == ("stopped", "relay", "")
