@@ -150,7 +150,7 @@ def _dated(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(one: Receipt) -> str:
-    asker = one.by.type if one.by else "an admin"
+    asker = one.by.type if one.by else one.asked_by or "an admin"
     failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
     line = f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_removed(one)}"
     due = f"; due {moment(one.due)}" if one.due else ""
@@ -165,7 +165,7 @@ def _removed(one: Receipt | WorkerReceipt) -> str:
 
 
 def _receipt(one: Receipt) -> str:
-    asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else "an admin"
+    asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
     removed = moment(one.compacted) if one.compacted else "not yet"
     its = one.removed
     ids = f"forgotten {moment(one.done)}" if one.done else "kept until the connectors have erased the user"

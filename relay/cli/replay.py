@@ -186,6 +186,7 @@ def _plain(one: Replay) -> dict[str, Any]:
         "events": list(one.entries),
         "rate": one.rate,
         "asked": moment(one.asked),
+        "asked_by": one.asked_by,
         "delivered": counts.delivered,
         "unselected": counts.unselected,
         "filtered": counts.filtered,
@@ -202,4 +203,5 @@ def _line(one: Replay) -> str:
     shown = ("delivered", "unselected", "filtered", "parked", "expired", "damaged", "erased", "to_come")
     counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
     head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"
-    return f"{head}, asked {fields['asked']}: {one.status}; {counts or 'nothing yet'}"
+    by = f" by {one.asked_by}" if one.asked_by else ""
+    return f"{head}, asked {fields['asked']}{by}: {one.status}; {counts or 'nothing yet'}"

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from relay.api import User
-from relay.cli.client import running
+from relay.cli.client import login, running
 from relay.cli.desk import desk_of
 from relay.journal import Cursor, Parked, State, Which
+from relay.journal.history import history
 from relay.journal.replays import Replay
 from tests.admin.conftest import Bench
 
@@ -50,7 +51,7 @@ def parked() -> list[Parked]:
 
 async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.journal.state.time.time", lambda: 1000.0)
-    found = []
+    found, noted = [], {}
     for name in ("with", "without"):
         bench = Bench(tmp_path / name)
         await bench.state.park(parked())
@@ -60,7 +61,19 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
         found.append(await asyncio.to_thread(all_that_is_asked, tmp_path / name))
         await bench.admin.stop()
         bench.state.close()
+        entries = bench.shown.noted if name == "with" else history(tmp_path / name)
+        noted[name] = [(one.kind, one.subject, one.sentence, one.by, dict(one.about)) for one in entries]
     assert found[0] == found[1]
+    assert noted["with"] == noted["without"]
+    assert [(kind, subject, by) for kind, subject, _, by, _ in noted["with"]] == [
+        ("parked_replayed", "parked events", login()),
+        ("parked_dropped", "parked events", login()),
+        ("replay_started", "connector heap", login()),
+        ("replay_cancelled", "replay 1", login()),
+        ("erasure_requested", "erasure 1", login()),
+        ("erasure_requested", "erasure 2", login()),
+    ]
+    assert "anna" not in str(noted)
     assert [len(one) for one in found[0][:2]] == [3, 1]
     assert found[0][2:6] == [3, 2, [1, 2], 1]
 
