@@ -109,6 +109,25 @@ def test_a_secret_is_compared_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> Non
             check_secret(offered, Secret("env", "HOOK"))
 
 
+def test_what_a_sender_knows_is_compared_in_a_time_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that may fit is compared, also behind what fits. Looked at: signatures, secrets, bearer tokens."""
+    compared: list[bytes] = []
+
+    def compare(given: bytes, known: bytes) -> bool:
+        compared.append(given)
+        return given == known
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    monkeypatch.setattr("relay.api.source.compare_digest", compare)
+    monkeypatch.setenv("HOOK", "whispered")
+    check_hmac([HEX, "00" * 32], SECRET, BODY)
+    check_secret("whispered", Secret("env", "HOOK"))
+    tokens = [{"env": "HOOK"}] * 2
+    hook = Source("hook", SourceSettings.model_validate({"type": "hook", "path": "/hook", "tokens": tokens}))
+    hook.authorize(Request(headers={"Authorization": "Bearer whispered"}))
+    assert compared == [bytes.fromhex(HEX), bytes(32), b"whispered", *[b"Bearer whispered"] * 2]
+
+
 def test_a_type_that_is_none_is_the_senders_fault() -> None:
     class Hook(Source):
         pass

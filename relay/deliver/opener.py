@@ -1,11 +1,14 @@
 """Has a connector or a filter open, for its lane and for the replays beside it; a connector also for erasures.
 
 How it fails and recovers: one that does not get ready, or not within its `open_timeout`, is closed, and opened once
-more AGAIN_S later, for as long as it takes. The lane's events stay in the journal; nobody else waits for it. Whoever
-cancels `open` cuts the attempt under way short. An `open` that takes no notice of that is ended all the same.
+more AGAIN_S later, for as long as it takes. That it is not open yet is told after TOLD_S. The lane's events stay in the
+journal; nobody else waits for it. Whoever cancels `open` cuts the attempt under way short. An `open` that takes no
+notice of that is ended all the same.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -17,6 +20,7 @@ from relay.config import Redaction
 from relay.guests import Late, called, named, text_of, trace_of
 
 AGAIN_S: Final = 10.0
+TOLD_S: Final = 10.0
 CLOSE_S: Final = 5.0
 HEED_SHARE: Final = 0.2
 """Of the time to close: for what was told to end."""
@@ -40,7 +44,7 @@ class Opener:
         self._open, self._tried = asyncio.Event(), asyncio.Event()
         self._begun, self._left = False, LeftBehind()
         self.problem = ""
-        """Why it could not be opened; "" if it is open, or was not tried yet."""
+        """Why it could not be opened, or that it is not open yet; "" if it is open, or nothing is to be told so far."""
 
     async def open(self) -> None:
         """Open it, as often as it takes."""
@@ -79,7 +83,7 @@ class Opener:
         limit = self._guest.settings.open_timeout
         self._begun = True
         try:
-            with self._left.noted():
+            with self._left.noted(), self._told_if_slow(limit):
                 await called(self._guest.open, "open", self._whose, limit)
         except Exception as error:
             late = isinstance(error, Late)
@@ -87,10 +91,31 @@ class Opener:
             more = {} if outcome_of(error) else {"exception": self._clean(trace_of(error))}
             self._told.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
-            return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
+            return self._fault(problem)
         if self.problem:
             self._told.info(f"{self._kind} is open")
         return ""
+
+    @contextmanager
+    def _told_if_slow(self, limit: float) -> Iterator[None]:
+        """Inside it is opened; that this takes long is told, unless it is told already that it could not be opened."""
+
+        def tell() -> None:
+            reason = f"it is not ready after {TOLD_S:g}s, and has {limit:g}s (open_timeout)"
+            self.problem = self._fault(reason)
+            self._told.warning(f"{self._kind} is not open yet", reason=reason)
+
+        if self.problem or limit <= TOLD_S:
+            yield
+            return
+        slow = asyncio.get_running_loop().call_later(TOLD_S, tell)
+        try:
+            yield
+        finally:
+            slow.cancel()
+
+    def _fault(self, problem: str) -> str:
+        return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
 
     def _why(self, error: Exception) -> str:
         outage = outcome_of(error)

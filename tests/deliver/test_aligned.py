@@ -71,6 +71,16 @@ async def test_an_aligned_batch_that_is_full_or_old_ends_before(tmp_path: Path) 
     assert [batch.offsets() for batch in found] == [[0, 1, 2, 3, 4], [5, 6]]
 
 
+async def test_an_aligned_batch_ends_with_its_time_however_old_it_might_grow(tmp_path: Path) -> None:
+    journal, found = Journal(tmp_path, Limits(1 << 30, 3600), 1 << 20), list[Batch]()
+    await journal.append([KIND], [make_event()])
+    limits = BatchSettings.model_validate({"align": "50ms", "age": "1h"})
+    async with asyncio.timeout(10):
+        await collect(batches_of(journal, limits), found, 1)
+    await journal.close()
+    assert len(found) == 1
+
+
 def test_the_age_of_an_aligned_batch_is_that_time_unless_it_is_set_and_longer() -> None:
     assert BatchSettings.model_validate({"align": "5m"}).age == 300
     assert BatchSettings.model_validate({"align": "5m", "age": "1h"}).age == 3600

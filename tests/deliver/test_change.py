@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.api import Batch, ConnectorSettings, Filter, FilterSettings, Retry, Secret
 from relay.config import Config, ConfigError, Configured
@@ -152,7 +153,10 @@ async def test_a_destination_that_cannot_be_reached_is_told_without_its_secret(t
         assert (await it.fleet.change(added, BUDGET_S)).doubts == ["connector new: no way to ..."]
 
 
-async def test_a_lane_whose_connector_does_not_get_ready_stops_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+async def test_a_lane_whose_connector_does_not_get_ready_says_so_and_stops_at_once(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("relay.deliver.opener.TOLD_S", 0.01)
     opening, ended = asyncio.Event(), asyncio.Event()
 
     async def never(_: Scripted) -> None:
@@ -162,11 +166,18 @@ async def test_a_lane_whose_connector_does_not_get_ready_stops_at_once(tmp_path:
         finally:
             ended.set()
 
-    async with bench(tmp_path) as it:
-        monkeypatch.setattr(Scripted, "open", never)
-        await it.fleet.change(otherwise(it.config, window=500, open_timeout=3600.0), BUDGET_S)
-        await opening.wait()
+    with capture_logs() as logs:
+        async with bench(tmp_path) as it:
+            monkeypatch.setattr(Scripted, "open", never)
+            await it.fleet.change(otherwise(it.config, window=500, open_timeout=3600.0), BUDGET_S)
+            await opening.wait()
+            (lane,) = it.fleet.lanes
+            await it.until(lambda: bool(lane.fault))
+            slow = "it is not ready after 0.01s, and has 3600s (open_timeout)"
+            assert lane.fault == f"cannot be opened: {slow}"
     assert ended.is_set()
+    (told,) = [line for line in logs if line["event"] == "connector is not open yet"]
+    assert (told["connector"], told["reason"]) == (lane.name, slow)
 
 
 async def test_a_connector_that_takes_longer_than_its_open_timeout_is_opened_again(

@@ -94,8 +94,10 @@ def ids() -> list[str]:
     return [batch.id for batch in Taker.given]
 
 
-def hang_at(under_way: Sequence[int], refuse: int | None = None, again: Sequence[int] = ()) -> Answer:
-    """Hang with this batch, refuse one with this event, and have some events tried again."""
+def hang_at(
+    under_way: Sequence[int], refuse: int | None = None, again: Sequence[int] = (), later: int | None = None
+) -> Answer:
+    """Hang with this batch, refuse one with this event, and have some events tried again, one of them a lot later."""
 
     async def answer(batch: Batch) -> Sequence[Outcome] | None:
         offsets = batch.offsets()
@@ -104,7 +106,8 @@ def hang_at(under_way: Sequence[int], refuse: int | None = None, again: Sequence
         if refuse in offsets:
             raise Reject("HTTP 400: not liked")
         if again and len(offsets) > len(again):
-            return [Retry("busy") if one in again else DELIVERED for one in offsets]
+            waits = dict.fromkeys(again) | {later: 60.0}
+            return [Retry("busy", after=waits[one]) if one in waits else DELIVERED for one in offsets]
         return None
 
     return answer
@@ -114,8 +117,13 @@ def hang_at(under_way: Sequence[int], refuse: int | None = None, again: Sequence
 @pytest.mark.parametrize("way", ["crash", "stop"])
 @pytest.mark.parametrize(
     ("under_way", "moods"),
-    [([0, 1, 2, 3, 4], {}), ([5, 6], {"refuse": 9}), ([2, 5, 6], {"again": [2, 5, 6]})],
-    ids=["whole", "a part of a half", "some of it"],
+    [
+        ([0, 1, 2, 3, 4], {}),
+        ([5, 6], {"refuse": 9}),
+        ([2, 5, 6], {"again": [2, 5, 6]}),
+        ([2, 5], {"again": [2, 5], "later": 6}),
+    ],
+    ids=["whole", "a part of a half", "some of it", "some of it, and some later"],
 )
 async def test_what_is_cut_short_goes_out_again_under_its_key(
     tmp_path: Path, order: str, way: str, under_way: list[int], moods: dict[str, Any]
@@ -169,6 +177,10 @@ async def test_a_lane_at_rest_a_reload_and_a_replay_cut_again_where_they_had_cut
         ask_replay(following.folder, Replay("it", Cursor(1, 1), 12))
         await until(lambda: len(given()) == 2)
         sent, last = ids(), following.crash()
+    wider = Bench(shutil.copytree(last.folder, tmp_path / "wider"))
+    async with wider.running(take, batch={"events": 1000}) as fleet:
+        await until(lambda: not fleet.replays)
+        assert ids() == sent
     async with last.running(take, batch={"events": 3}) as fleet:
         await until(lambda: not fleet.replays)
         assert given()[0] != [1, 2, 3, 4, 5, 6, 7], "narrower limits hold for what goes out again"

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.api import Reject, Retry
+from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap
 from relay_plugins.http import Http
 
@@ -248,3 +249,12 @@ async def test_a_body_that_does_not_come_in_time_is_not_complete(connect):
         for asked in ({"answer_seconds": 0.05}, {"answer_seconds": 100.0}):
             answered = await http.post(url, b"x", {}, **asked)
             assert (answered.body, answered.complete) == (b"late", False)
+
+
+async def test_a_connector_that_gives_an_answer_more_time_gets_the_whole_of_a_slow_one(connect):
+    slowly = Answer(body=b"not so fast!", drip=0.1)
+    async with Destination(slowly, slowly) as slow:
+        http = connect(Http, url=slow.url, timeout="60s")
+        assert not (await http.post(slow.url, b"x", {})).complete
+        answered = await http.post(slow.url, b"x", {}, answer_seconds=40.0)
+    assert (answered.body, answered.complete) == (b"not so fast!", True)

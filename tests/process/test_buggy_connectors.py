@@ -45,12 +45,15 @@ class Fussy(Connector, type="fussy"):
             if how == "everything":
                 raise ZeroDivisionError("always")
             event.id if how == "ids" else event.user
+            if how == "waits" and (bad or (event.properties.get("n") == 1 and batch.attempt == 1)):
+                outcomes.append(Retry("later", after=3600.0 if bad else 0.0))
+                continue
             outcomes.append(None if bad and how == "outcomes" else Later() if bad and how == "odd" else DELIVERED)
         with (self.folder / self.name).open("a") as file:
             for event, outcome in zip(batch, outcomes):
                 if outcome is DELIVERED:
                     file.write(f"{event.properties['n']}\\n")
-        return outcomes if how in ("outcomes", "odd") else None
+        return outcomes if how in ("outcomes", "odd", "waits") else None
 
     async def fail(self):
         raise ValueError("in a task of the group")
@@ -160,7 +163,7 @@ async def test_one_event_never_stops_a_lane(daemon: Any) -> None:
     (daemon.plugins / "fussy.py").write_text(PLUGIN)
     tables = "".join(
         FUSSY % {"name": f"x{number}", "how": how, "limit": "300ms" if how == "gives up" else "0s"}
-        for number, how in enumerate([*PARKED, "everything"])
+        for number, how in enumerate([*PARKED, "everything", "waits"])
     )
     daemon.configure("10-all", HEAD + tables)
     await daemon.start()
@@ -181,6 +184,8 @@ async def test_one_event_never_stops_a_lane(daemon: Any) -> None:
     assert (lane.state, lane.pending, lane.outcomes["parked"]) == ("failing", 8, 0)
     told = [line for line in daemon.logged("connector raised") if line["connector"] == broken]
     assert len(told) == 1, "the same bug is told once a minute"
+    waiting = f"x{len(PARKED) + 1}"
+    await daemon.until(lambda: written(daemon, waiting), lambda numbers: numbers == [0, 1, 2, 4, 5, 6, 7])
     assert await daemon.stop() == 0
 
 

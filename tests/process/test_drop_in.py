@@ -52,7 +52,8 @@ async def run(daemon: Any, *words: str) -> tuple[int, str, str]:
 
 
 async def test_what_a_drop_in_says_of_itself_holds_for_relay_and_for_every_command(daemon: Any) -> None:
-    """A batch larger than the window, a stateful filter, commands with `--plugins` while relay runs and after it.
+    """A batch larger than the window and its age, a stateful filter, commands with `--plugins` while relay runs and
+    after it.
 
     Looked at: audit, trace, replay, journal, forget, erasures; `test_docs` sees that all of them take the option."""
     (daemon.plugins / "lake.py").write_text(PLUGIN)
@@ -70,6 +71,9 @@ async def test_what_a_drop_in_says_of_itself_holds_for_relay_and_for_every_comma
     assert max(batches) == 50
     assert (await daemon.settled("once", 120)).counts.filtered == 119
     where = "--state", str(daemon.state)
+    told = await asyncio.to_thread(CliRunner().invoke, cli, ["status", "--json", *where])
+    waits = {lane["connector"]: lane["batch_wait"] for lane in orjson.loads(told.stdout)["lanes"]}
+    assert waits == {"lake": 0.1, "once": 0.1}, "so long an event is not late"
     unknown = "cannot be known from once, which goes by more than the event"
     settled = "delivered at the first attempt, or dropped by a filter"
     for runs in (True, False):

@@ -10,8 +10,8 @@ from relay.cli.main import relay as cli
 
 PLUGIN = """
 import logging
-from relay.api import Connector, ConnectorSettings, Decoded, Denied, Filter, FilterSettings, Malformed, Secret, Source
-from relay.api import SourceSettings, Unreadable
+from relay.api import Connector, ConnectorSettings, Decoded, Denied, Filter, FilterSettings, Malformed, Reject, Retry
+from relay.api import Secret, Source, SourceSettings, Unreadable, UnreadableEvent
 
 class Leak(Source, type="leak"):
     class Settings(SourceSettings):
@@ -54,7 +54,8 @@ class Sieve(Filter, type="sieve"):
 
     def apply(self, event):
         self.log.warning(f"filter has {self.settings.secret.reveal()}")
-        raise ValueError(f"{self.settings.secret.reveal()} is my secret")
+        said = f"{self.settings.secret.reveal()} is my secret"
+        raise UnreadableEvent(event, "data", said) if event.offset else ValueError(said)
 
 class Sink(Connector, type="sink"):
     class Settings(ConnectorSettings):
@@ -63,6 +64,10 @@ class Sink(Connector, type="sink"):
     async def deliver(self, batch):
         self.notice = f"{self.settings.secret.reveal()} is my secret"
         self.log.warning(self.notice, value=self.settings.secret.reveal())
+        if self.name == "refusing":
+            raise Reject(self.notice, answer=self.notice)
+        if self.name in ("busy", "odd"):
+            raise (Retry if self.name == "busy" else KeyError)(self.notice)
 """
 TABLES = """
 [source.leak]
@@ -79,6 +84,15 @@ secret = { file = "%(folder)s/connector" }
 type = "sink"
 secret = { file = "%(folder)s/connector" }
 filters = ["sieve"]
+[connector.refusing]
+type = "sink"
+secret = { file = "%(folder)s/connector" }
+[connector.busy]
+type = "sink"
+secret = { file = "%(folder)s/connector" }
+[connector.odd]
+type = "sink"
+secret = { file = "%(folder)s/connector" }
 """
 SECRETS = {"source": "kept-by-the-source", "filter": "kept-by-the-filter", "connector": "kept-by-the-connector"}
 
@@ -103,11 +117,17 @@ async def test_no_answer_reason_line_or_notice_has_a_secret_and_all_of_them_end(
         assert answers[do][1]["detail"].startswith("... is right")
         assert len(answers[do][1]["detail"]) <= 1000
     await daemon.settled("sink", 2)
-    parked = await daemon.until(daemon.parked, lambda parked: len(parked) >= 3)
-    assert {one.reason[:40] for one in parked if one.connector} == {"filter sieve: ValueError: ... is my secr"}
+    parked = await daemon.until(daemon.parked, lambda parked: len(parked) >= 5)
+    reasons = {one.reason for one in parked if one.connector}
+    sieved = {"filter sieve: ValueError: ... is my secret", "filter sieve: ... is my secret"}
+    assert reasons == sieved | {"... is my secret"}
+    assert {one.answer for one in parked if one.connector == "refusing"} == {"... is my secret"}
     assert max(len(one.reason) for one in parked) <= 1000
-    told = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)]).output
-    assert "... is my secret" in told
+    told = await daemon.until(
+        lambda: CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)]).output,
+        lambda told: '"reason": "... is my secret"' in told and "KeyError: '... is my secret'\"" in told,
+    )
+    assert '"notice": "... is my secret"' in told
     assert await daemon.stop() == 0
     assert not daemon.logged("log lines were dropped")
     assert {line["filter"] for line in daemon.logged("filter has ...")} == {"sieve"}
@@ -145,6 +165,19 @@ class Warning(Strict, type="warning"):
 
         def warnings(self):
             yield "secret", f"{self.secret.reveal()} is short"
+
+class Torn(Source, type="torn"):
+    class Settings(SourceSettings):
+        secret: Secret
+
+    def __init__(self, name, settings):
+        raise ValueError(f"{settings.secret.reveal()} is no good" + "x" * 5_000_000)
+"""
+TORN = """
+[source.torn]
+type = "torn"
+path = "/torn"
+secret = { file = "%(folder)s/source" }
 """
 CHECKED_TABLES = """
 [source.strict]
@@ -164,16 +197,17 @@ secret = { file = "%(folder)s/source" }
 
 
 def test_relay_check_tells_no_secret_and_no_endless_reason(secrets: Path) -> None:
-    """Looked at: validators of settings, contradictions, warnings."""
+    """Looked at: validators of settings, contradictions, warnings, what cannot be made."""
     for name in ("plugins", "conf.d"):
         (secrets / name).mkdir()
     (secrets / "plugins" / "strict.py").write_text(CHECKED)
-    (secrets / "conf.d" / "all.toml").write_text(CHECKED_TABLES % {"folder": secrets})
     command = ["check", str(secrets / "conf.d"), "--plugins", str(secrets / "plugins")]
-    for more in ([], ["--json"]):
-        said = CliRunner().invoke(cli, [*command, *more]).output
-        assert SECRETS["source"] not in said
-        assert "hunter2" not in said
-        assert len(said) < 10_000
-        for reason in ("... and ... are no good", "... does not go with the path", "... is short"):
-            assert reason in said
+    checked = ("... and ... are no good", "... does not go with the path", "... is short")
+    for tables, reasons in ((CHECKED_TABLES, checked), (TORN, ("cannot be made: ValueError: ... is no good",))):
+        (secrets / "conf.d" / "all.toml").write_text(tables % {"folder": secrets})
+        for more in ([], ["--json"]):
+            said = CliRunner().invoke(cli, [*command, *more]).output
+            assert SECRETS["source"] not in said
+            assert "hunter2" not in said
+            assert len(said) < 10_000
+            assert [reason for reason in reasons if reason not in said] == []

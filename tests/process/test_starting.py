@@ -49,6 +49,10 @@ from relay.api import Source
 class Torn(Source, type="torn"):
     def __init__(self, name, settings):
         raise RuntimeError("torn")
+
+class Gone(Source, type="gone"):
+    def __init__(self, name, settings):
+        raise SystemExit(3)
 """
 COHORTS = """
 [connector.cohorts]
@@ -104,7 +108,10 @@ async def test_a_connector_that_does_not_get_ready_holds_up_neither_senders_nor_
         assert f"warning: {why}" in out
         _, out = await command("status", "--state", str(daemon.state))
         assert "slow: cannot be opened: it was not ready within 0.05s (open_timeout)" in out
+        daemon.configure("30-slow", '[connector.slow]\ntype = "slow"')
+        await command("reload", "--state", str(daemon.state))
         assert await daemon.stop() == 0
+        assert not daemon.logged("deliveries under way are cut short and made again after the next start")
     told(daemon)
 
 
@@ -166,6 +173,11 @@ async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemo
                 "30-torn",
                 "[source.torn]\ntype = 'torn'\npath = '/torn'",
                 "30-torn.toml:1: source.torn: cannot be made: RuntimeError: torn",
+            ),
+            (
+                "40-gone",
+                "[source.gone]\ntype = 'gone'\npath = '/gone'",
+                "40-gone.toml:1: source.gone: cannot be made: SystemExit: 3 (a plugin must not raise that)",
             ),
         ):
             daemon.configure(name, bad)

@@ -20,7 +20,14 @@ from relay.api import Connector, Event, Filter, FilterSettings, Kind
 
 class Sink(Connector, type="sink"):
     async def deliver(self, batch):
+        self.log.info("took", types=sorted({event.type for event in batch}))
         time.sleep(0.12 if self.name == "blocking" else 0)
+
+class Slow(Sink, type="slow_key"):
+    notice = property(lambda self: time.sleep(0.12) or "slow", lambda self, value: None)
+
+    def key(self, event):
+        time.sleep(0.12)
 
 class Wrong(Filter, type="wrong"):
     class Settings(FilterSettings):
@@ -125,6 +132,8 @@ type = "items"
 [connector.blocking]
 type = "sink"
 filters = ["sluggish"]
+[connector.slow_key]
+type = "slow_key"
 [filter.sluggish]
 type = "sluggish"
 """
@@ -168,6 +177,10 @@ async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Any) -> N
             f"b{n}": f"{one}-2" for n, one in enumerate(plain)
         }
         assert {event["price"] for event in split.events()} == {"12"}
+        took = await daemon.until(
+            lambda: [line for line in daemon.logged("took") if line["connector"] == "split_too"], bool
+        )
+        assert took[0]["types"] == ["shop.Item"]
 
         found = await daemon.until(daemon.parked, lambda seen: len(seen) >= 5 * len(SAID))
         for what, reason in SAID.items():
@@ -190,6 +203,7 @@ async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Any) -> N
         blocked = daemon.logged("a plugin held up relay")
         calls = {(line.get("filter") or line.get("connector"), line["call"]) for line in blocked}
         assert {("slow", "apply"), ("blocking", "deliver"), ("sluggish", "__init__")} <= calls
+        assert {("slow_key", "key"), ("slow_key", "notice")} <= calls
         assert [line["filter"] for line in daemon.logged("prices are read")].count("items") == 2
 
         traced = json.loads((await relay("trace", plain[0], "--json", "--plugins", str(daemon.plugins))).output)

@@ -1,6 +1,6 @@
 """Whatever a plugin raises is told as its fault, and relay goes on.
 
-Looked at beside it: erase, probe, the keys of events, what a source remembers, what is made or checked at a reload.
+Looked at beside it: erase, the keys of events, what a source remembers, what is made or checked at a reload.
 """
 
 import asyncio
@@ -56,6 +56,9 @@ class Unruly(Connector, type="unruly"):
     async def deliver(self, batch):
         self.do("deliver")
 
+    async def probe(self):
+        self.do("probe")
+
     async def close(self):
         self.do("close")
         if self.settings.what == "deaf":
@@ -74,10 +77,24 @@ class Sieve(Filter, type="sieve"):
 
 class Gate(Source, type="gate"):
     class Settings(SourceSettings):
+        at: str
         what: str
 
+    def do(self, at):
+        if at == self.settings.at:
+            do(self.settings.what)
+
+    def authorize(self, request):
+        self.do("authorize")
+
+    def verify(self, request):
+        self.do("verify")
+
+    def respond(self, request):
+        self.do("respond")
+
     def decode(self, request):
-        do(self.settings.what)
+        self.do("decode")
 """
 RAISED = ["mute", "exit", "group", "interrupt", "cancel", "close", "long"]
 SAID = {
@@ -108,11 +125,15 @@ type = "unruly"
 at = ""
 what = ""
 filters = ["%(what)s"]
-[source.gate_%(what)s]
-type = "gate"
-what = "%(what)s"
-path = "/gate/%(what)s"
 """
+GATE = """
+[source.%(at)s_%(what)s]
+type = "gate"
+at = "%(at)s"
+what = "%(what)s"
+path = "/%(at)s/%(what)s"
+"""
+GATES = [(at, what) for at in ("authorize", "verify", "respond", "decode") for what in RAISED]
 
 
 def status(daemon: Any) -> dict[str, LaneStatus]:
@@ -121,18 +142,20 @@ def status(daemon: Any) -> dict[str, LaneStatus]:
 
 
 async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemon: Any) -> None:
-    """Looked at: open, deliver, close, filters, sources that decode in the loop and in a thread, reload and stop."""
+    """Looked at: open, deliver, close, probe, filters, what a sender waits for, in the loop and in a thread, a reload,
+    a stop."""
     (daemon.plugins / "unruly.py").write_text(HEAD + DEAF + UNRULY)
     places = [(at, what) for at in ("open", "deliver", "close") for what in RAISED] + [("open", "deaf")]
     tables = "".join(CONNECTOR % {"at": at, "what": what} for at, what in places)
     tables += "".join(OTHERS % {"what": what} for what in RAISED)
     tables += "".join(KEYED % {"at": "key", "what": what} for what in RAISED)
+    tables += "".join(GATE % {"at": at, "what": what} for at, what in GATES)
     async with Destination() as hook:
         daemon.configure("10-all", HOOK % hook.url + tables)
         await daemon.start()
-        for what in RAISED:
+        for at, what in GATES:
             for body in (b"[]", b" " * 1_000_000):
-                assert (await daemon.post(body, f"/gate/{what}"))[0] == 500
+                assert (await daemon.post(body, f"/{at}/{what}"))[0] == 500
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
         await hook.received(1, timeout=20)
         for at, what in places:
@@ -162,9 +185,11 @@ async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemo
         for what in RAISED:
             assert (await daemon.settled(f"key_{what}", 1)).counts.delivered == 1
             assert any(line["connector"] == f"key_{what}" for line in daemon.logged("connector gave no key"))
-        daemon.configure("10-all", HOOK % hook.url)
+        probed = "".join(CONNECTOR % {"at": "probe", "what": what} for what in RAISED)
+        daemon.configure("10-all", HOOK % hook.url + probed)
         answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
         assert answer.exit_code == 0
+        assert [what for what in RAISED if f"warning: connector probe_{what}: " not in answer.output] == []
         for what in RAISED:
             assert any(line["connector"] == f"close_{what}" for line in daemon.logged("connector did not close"))
         assert not daemon.logged("log lines were dropped")
