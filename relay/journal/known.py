@@ -80,7 +80,8 @@ def has_tables(folder: Path) -> bool:
 def older(head: int, end: int) -> str:
     """What is wrong with a database that knows the events below `head` of a journal that goes up to `end`."""
     why = "an old copy was put back, or it could not be written"
-    return f"relay.db is older than the journal: it has not heard of the last {counted(end - head, 'event')} ({why})"
+    events = f"the last {counted(end - head, 'event')}, from offset {head} on"
+    return f"relay.db is older than the journal: it has not heard of {events} ({why})"
 
 
 def read_known(db: sqlite3.Connection) -> Known | None:

@@ -1,0 +1,73 @@
+"""`relay backup`: a copy of the state folder, of a relay that runs or one that does not."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+
+from relay.cli.output import unescaped
+from relay.cli.place import Place, places
+from relay.cli.words import moment
+from relay.journal.backup import Backup, back_up
+from relay.words import counted
+
+FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+
+
+class Progress:
+    """Shows on a terminal which file is done, and counts those of the journal."""
+
+    def __init__(self) -> None:
+        self.copied: set[Path] = set()
+        """Segments that were copied."""
+        self.there: set[Path] = set()
+        """Segments that were there."""
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, path: Path, is_copied: bool) -> None:
+        if path.suffix == ".log":
+            (self.copied if is_copied else self.there).add(path)
+        if self._is_shown:
+            print(f"\r\x1b[K{'copied' if is_copied else 'is there'}: {path}", end="", file=unescaped(sys.stderr))
+
+    def end(self) -> None:
+        """Leave the line to others."""
+        if self._is_shown:
+            print("\r\x1b[K", end="", file=unescaped(sys.stderr))
+
+
+@click.command
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@places
+def backup(place: Place, folder: Path, as_json: bool) -> None:
+    """Copy the state folder into DIR, whether relay runs or not: databases, journal, cuts, those of all workers.
+
+    Given an earlier backup it copies what is new; broken off, it goes on where it was. In the end it reads all of the
+    copy. The configuration, secrets, and files that connectors write are not in it. Exits with 1 if the copy is not
+    complete, or the journal itself is damaged.
+    """
+    progress = Progress()
+    try:
+        found, problems = back_up(place.state, place.path, folder, progress)
+    finally:
+        progress.end()
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"copied": len(progress.copied), "problems": problems}, indent=2))
+    else:
+        click.echo("\n".join([*map(_problem, problems), said_of(found, folder, progress)]))
+    raise SystemExit(1 if problems else 0)
+
+
+def _problem(problem: str) -> str:
+    return f"damaged in the journal itself, and copied as it is: {problem}"
+
+
+def said_of(found: Backup, folder: Path, progress: Progress) -> str:
+    """What there is now, in a sentence."""
+    there = len(progress.there - progress.copied)
+    files = f"{counted(len(progress.copied), 'segment')} copied" + (f", {there:,} were there" if there else "")
+    return f"{folder}: {counted(found.events, 'event')} as of {moment(found.made)}, verified; {files}"

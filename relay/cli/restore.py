@@ -1,0 +1,28 @@
+"""`relay restore`: a state folder made of a backup."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from relay.cli.backup import FOLDER, Progress, said_of
+from relay.cli.place import Place, places
+from relay.journal.restore import restore as make
+
+
+@click.command
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@places
+def restore(place: Place, folder: Path) -> None:
+    """Make the state folder of the backup in DIR. There must be nothing of relay's in it, and relay must not run.
+
+    Events that were delivered since the backup are delivered again, those that came since are not in it. The journal
+    gets a new identity. The machine's clock counts as right.
+    """
+    progress = Progress()
+    try:
+        found = make(folder, place.state, place.path, progress)
+    finally:
+        progress.end()
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

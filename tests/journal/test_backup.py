@@ -1,0 +1,248 @@
+"""What is copied into a backup, and again; what is refused; what a restored one is."""
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind
+from relay.journal import Counts, Cursor, Journal, Limits
+from relay.journal.backup import Backup, back_up, read_backup
+from relay.journal.identity import OtherJournal, read_identity
+from relay.journal.inspect import inspect
+from relay.journal.known import doubts
+from relay.journal.opening import open_both
+from relay.journal.restore import restore
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = Limits(1 << 30, 3600)
+PATH = Path("journal")
+
+
+async def run(state: Path, events: int = 5, settled: int = 0) -> tuple[int, Cursor | None]:
+    """Start, take events, stop: that makes a segment. Return the head and the cursor there were at the start."""
+    journal, base = open_both(state, state / PATH, 0, LIMITS, 1 << 20)
+    head, cursor = journal.head, await base.cursor("it")
+    for number in range(events):
+        await journal.append([KIND], [b'{"n":%d}' % number])
+    await base.save({"it": Cursor(0, settled, [], Counts(delivered=settled))}, journal.head)
+    await journal.close()
+    base.close()
+    return head, cursor
+
+
+class Files:
+    """Hears which files are copied."""
+
+    def __init__(self, work: Callable[[Path], object] = lambda path: None) -> None:
+        self.copied: list[str] = []
+        self.there: list[str] = []
+        self._work = work
+
+    def __call__(self, path: Path, is_copied: bool) -> None:
+        (self.copied if is_copied else self.there).append(path.name)
+        self._work(path)
+
+
+def back(state: Path, target: Path, files: Files | None = None) -> tuple[Backup, list[str]]:
+    return back_up(state, PATH, target, files or Files())
+
+
+def name(base: int) -> str:
+    return f"{base:020d}.log"
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> Path:
+    """Three segments of five events."""
+    for _ in range(3):
+        await run(tmp_path / "state", settled=2)
+    return tmp_path / "state"
+
+
+async def test_a_backup_copies_what_is_new_and_lets_go_of_what_has_left_the_journal(
+    state: Path, tmp_path: Path
+) -> None:
+    """Siblings: an open segment with a record that is not whole; a database of a connector; ids by which duplicates are
+    told; a segment that was written anew (an erasure); one that is gone; what a killed try has left."""
+    (state / "cohorts").mkdir()
+    (state / "seen").mkdir()
+    for place in ("cohorts/vip.db", "seen/braze.1.db"):
+        with closing(sqlite3.connect(state / place)) as db, db:
+            db.execute("CREATE TABLE member (id)")
+    (state / "seen" / "notes.db").write_text("no database")
+    target, files = tmp_path / "backup", Files()
+    found, problems = back(state, target, files)
+    assert (found.complete, found.events, problems, files.there) == (True, 15, [], [])
+    assert files.copied == [name(0), name(5), name(10), "vip.db"]
+    assert not (target / "seen").exists()
+
+    journal, base = open_both(state, state / PATH, 0, LIMITS, 1 << 20)
+    await journal.append([KIND], [b"{}"])
+    torn = state / PATH / name(15)
+    with torn.open("r+b") as file:
+        file.seek(200)
+        file.write(b"half a record")
+    (state / PATH / name(0)).unlink()
+    anew = state / PATH / name(5)
+    data = anew.read_bytes()
+    anew.unlink()
+    anew.write_bytes(data)
+    (target / PATH / f"{name(0)}.fresh").write_bytes(b"left")
+    found, problems = back(state, target, files := Files())
+    assert files.copied == [name(5), name(10), name(15), "vip.db"]  # the start has cut what was the newest segment
+    assert (found.workers[0].oldest, found.workers[0].head, problems) == (5, 16, [])
+    assert sorted(path.name for path in (target / PATH).glob("*.log*")) == [name(5), name(10), name(15)]
+    assert all(one.condition in ("good", "open") for one in inspect(target / PATH, 16))
+    back(state, target, files := Files())
+    assert (files.copied, files.there) == (["vip.db"], [name(5), name(10), name(15)])
+    await journal.close()
+    base.close()
+
+
+@pytest.mark.parametrize(("settled", "passes"), [(7, 2), (12, 1)])
+async def test_events_that_leave_the_journal_while_it_is_copied_make_another_pass_if_they_are_needed(
+    state: Path, tmp_path: Path, settled: int, passes: int
+) -> None:
+    """Else the copy's database needs events that the copy lacks."""
+    await run(state, 0, settled)
+
+    def remove(path: Path) -> None:
+        for base in (0, 5):
+            (state / PATH / name(base)).unlink(missing_ok=True)
+
+    found, problems = back(state, tmp_path / "backup", files := Files(remove))
+    assert [*files.copied, *files.there] == [name(0), *[name(10)] * passes]
+    assert (found.workers[0].oldest, found.workers[0].head, problems) == (10, 15, [])
+
+
+async def test_a_copy_that_is_not_what_was_copied_is_removed_and_copied_by_the_next_try(
+    state: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "backup"
+    back(state, target)
+    copy = target / PATH / name(5)
+    about = copy.stat()
+    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
+    os.utime(copy, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(OSError, match="is not what was copied"):
+        back(state, target)
+    assert not read_backup(target).complete
+    with pytest.raises(OSError, match="is not complete"):
+        restore(target, tmp_path / "restored", PATH, Files())
+    found, problems = back(state, target, files := Files())
+    assert (found.complete, problems, files.copied) == (True, [], [name(5)])
+
+
+async def test_damage_in_the_journal_itself_is_copied_and_told(state: Path, tmp_path: Path) -> None:
+    path = state / PATH / name(5)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    found, (problem,) = back(state, tmp_path / "backup")
+    assert (found.complete, problem.startswith(f"{path}: damaged at byte")) == (True, True)
+    restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    assert (tmp_path / "restored" / PATH / name(5)).read_bytes() == path.read_bytes()
+
+
+async def test_what_is_no_place_for_a_backup_is_refused_and_stays_as_it_is(state: Path, tmp_path: Path) -> None:
+    """Siblings: inside the state folder; around it; something else is there; another journal's; a journal that is away;
+    no state folder."""
+    for target in (state / "backup", tmp_path):
+        with pytest.raises(OSError, match="lie in one another"):
+            back(state, target)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").write_text("dear")
+    with pytest.raises(OSError, match="holds no backup"):
+        back(state, tmp_path / "mine")
+    await run(tmp_path / "other")
+    back(tmp_path / "other", tmp_path / "backup")
+    with pytest.raises(OSError, match="holds the backup of another journal"):
+        back(state, tmp_path / "backup")
+    shutil.rmtree(tmp_path / "other" / PATH)
+    with pytest.raises(OSError, match="there is no journal"):
+        back(tmp_path / "other", tmp_path / "backup")
+    (tmp_path / "other" / PATH).mkdir()
+    with pytest.raises(OSError, match=r"holds no journal, but relay\.db belongs to one"):
+        back(tmp_path / "other", tmp_path / "backup")
+    with pytest.raises(FileNotFoundError, match="no relay has run"):
+        back(tmp_path / "nowhere", tmp_path / "fresh")
+    assert read_backup(tmp_path / "backup").events == 5
+    assert not (tmp_path / "fresh").exists()
+
+
+async def test_a_restored_backup_is_a_journal_of_its_own_and_starts_without_a_doubt(
+    state: Path, tmp_path: Path
+) -> None:
+    """Siblings: cursors, cuts, databases of connectors; a backup that is old; `journal.path` elsewhere; the original's
+    database beside the restored journal."""
+    identity = read_identity(state / PATH)
+    (state / "cuts").mkdir()
+    (state / "cuts" / "it").write_text(f"relay cuts 1 {identity}\nline\n")
+    (state / "cohorts").mkdir()
+    with closing(sqlite3.connect(state / "cohorts" / "vip.db")) as db, db:
+        db.execute("CREATE TABLE member (id)")
+    back(state, tmp_path / "backup")
+    with closing(sqlite3.connect(tmp_path / "backup" / "relay.db")) as db, db:
+        db.execute("UPDATE journal_state SET time = 1e9")
+    for path in (tmp_path / "backup" / PATH).glob("*.log"):
+        os.utime(path, (1e9, 1e9))
+    restored, elsewhere = tmp_path / "restored", tmp_path / "disk" / "journal"
+    restore(tmp_path / "backup", restored, elsewhere, Files())
+    fresh = read_identity(elsewhere)
+    assert fresh not in (None, identity)
+    assert (restored / "cuts" / "it").read_text() == f"relay cuts 1 {fresh}\nline\n"
+    assert (restored / "cohorts" / "vip.db").exists()
+    assert doubts(restored, elsewhere) == []
+    journal, base = open_both(restored, elsewhere, 0, LIMITS, 1 << 20)
+    assert (journal.head, journal.problem, journal.clock.ahead, base.clock.ahead) == (15, "", 0, 0)
+    await base.heed_accepted()
+    assert base.clock.now(86400) < time.time()  # what was stamped before ages from now on
+    assert await base.cursor("it") == Cursor(0, 2, [], Counts(delivered=2))
+    await journal.close()
+    base.close()
+    shutil.copy(state / "relay.db", restored / "relay.db")
+    with pytest.raises(OtherJournal):
+        open_both(restored, elsewhere, 0, LIMITS, 1 << 20)
+
+
+async def test_a_restore_that_was_broken_off_is_not_started_with(state: Path, tmp_path: Path) -> None:
+    back(state, tmp_path / "backup")
+
+    def fail(path: Path) -> None:
+        if path.name == name(5):
+            raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        restore(tmp_path / "backup", tmp_path / "restored", PATH, Files(fail))
+    with pytest.raises(OtherJournal):
+        await run(tmp_path / "restored")
+    with pytest.raises(OSError, match=r"relay\.db is there"):
+        restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+
+
+async def test_what_cannot_be_restored_is_refused(state: Path, tmp_path: Path) -> None:
+    """Siblings: no backup; one of a newer relay; a journal that is there; a relay that runs."""
+    with pytest.raises(FileNotFoundError, match="is no backup"):
+        restore(tmp_path / "nowhere", tmp_path / "restored", PATH, Files())
+    back(state, tmp_path / "backup")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / name(3)).touch()
+    with pytest.raises(OSError, match="nothing that relay keeps"):
+        restore(tmp_path / "backup", tmp_path / "restored", tmp_path / "disk", Files())
+    with closing(sqlite3.connect(tmp_path / "backup" / "relay.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(OSError, match="is of a newer relay"):
+        restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    assert not (tmp_path / "restored").exists()
+
+
+async def test_a_journal_alone_cannot_be_backed_up(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state" / PATH, LIMITS, 0)
+    await journal.append([KIND], [b"{}"])
+    await journal.close()
+    with pytest.raises(FileNotFoundError, match=r"relay\.db: no relay has run"):
+        back(tmp_path / "state", tmp_path / "backup")

@@ -1,0 +1,153 @@
+"""A backup of a relay under load, killed on its way, made again, and restored elsewhere."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from relay.cli.main import relay
+from relay.journal.identity import read_identity
+from relay.testing import Destination, make_event
+
+TABLES = """
+[journal]
+max_size = "32MiB"
+[source.braze]
+type = "currents"
+path = "/currents"
+[connector.hook]
+type = "http"
+url = "%s"
+retry = { first = "10ms", max = "50ms" }
+[connector.slow]
+type = "http"
+url = "%s"
+concurrency = 1
+window = 500
+"""
+KILLED = """
+import os, signal, relay.journal.backup as it
+from relay.cli.main import main
+put, left = it.put_in_place, 3
+def put_in_place(fresh, path):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(fresh, path)
+it.put_in_place = put_in_place
+main()
+"""
+
+
+async def command(*arguments: str) -> tuple[int, str, str]:
+    """A command as an admin gives it, in a thread."""
+    told = await asyncio.to_thread(CliRunner().invoke, relay, [*arguments])
+    return told.exit_code, told.stdout, told.stderr
+
+
+async def killed(*arguments: str) -> int | None:
+    """A command as a process that kills itself on its way."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
+    async with asyncio.timeout(60):
+        return await process.wait()
+
+
+async def test_a_backup_under_load_is_restored_without_an_error_and_has_all_that_was_acknowledged_before(
+    daemon: Any, tmp_path: Path
+) -> None:
+    """Siblings: a backup that was killed, one that goes on, one that adds; restored where something is, and elsewhere;
+    what was settled before is not sent again, what was pending is."""
+    target, state = tmp_path / "backup", daemon.state
+    acknowledged: list[bytes] = []
+    done = asyncio.Event()
+
+    async def post() -> None:
+        events = [make_event(filling="x" * 2000) for _ in range(100)]
+        if (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202:
+            acknowledged.extend(events)
+
+    async def load() -> None:
+        while not done.is_set():
+            await (post() if len(acknowledged) < 9000 else asyncio.sleep(0))  # the journal holds all of them
+            await asyncio.sleep(0.05)
+
+    async with Destination() as hook, Destination() as slow, Destination() as other:
+        slow.behaviour = 503
+        daemon.configure("10-all", TABLES % (hook.url, slow.url))
+        await daemon.start()
+        for _ in range(30):
+            await post()
+        await daemon.settled("hook", 3000)
+        first = [*acknowledged]
+        where = ["--state", str(state), "--conf", str(daemon.conf)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load())
+            assert await killed("backup", str(target), *where) == -signal.SIGKILL
+            refused = await command("restore", str(target), "--state", str(tmp_path / "restored"))
+            assert (refused[0], "is not complete: run relay backup" in refused[2]) == (1, True), refused
+            assert not (tmp_path / "restored").exists()
+            for _ in range(2):
+                before = [*acknowledged]
+                code, out, error = await command("backup", str(target), *where)
+                assert (code, "verified" in out, "were there" in out) == (0, True, True), (out, error)
+            done.set()
+        await daemon.kill()
+
+        code, _, error = await command("restore", str(target), *where)
+        assert (code, "relay.db is there" in error) == (1, True), error
+        daemon.state = tmp_path / "restored"
+        where = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
+        code, out, error = await command("restore", str(target), *where)
+        assert (code, "start relay now" in out) == (0, True), (out, error)
+        assert read_identity(daemon.state / "journal") != read_identity(state / "journal")
+        assert (await command("journal", "check", *where))[0] == 0
+        had = Counter(hook.bodies())
+        daemon.logs.clear()
+        daemon.configure("10-all", TABLES % (other.url, slow.url))
+        slow.behaviour = 200
+        await daemon.start()
+        await post()
+        new = acknowledged[-100:]
+        for name in ("hook", "slow"):
+            await daemon.settled(name, daemon.ledger()[name].accepted)
+        again, late = Counter(other.bodies()), Counter(slow.bodies())
+        assert not [line for line in daemon.logs if line["level"] == "error"]
+        assert not {*before} - {*had, *again}
+        assert not {*first} & {*again}
+        assert not {*before, *new} - {*late}
+        assert max(again.values()) == max(late.values()) == 1
+        for check in ("status", "audit"):
+            code, out, error = await command(check, *where[: 2 if check == "status" else 4])
+            assert code == 0, (out, error)
+        assert daemon.ledger()["slow"].counts.damaged == 0
+        assert await daemon.stop() == 0
+
+
+async def test_a_backup_of_all_workers_is_restored_and_made_anew_elsewhere(daemon: Any, tmp_path: Path) -> None:
+    daemon.configure("20-workers", '[runtime]\nworkers = 2\n[source.braze]\ntype = "currents"\npath = "/currents"')
+    await daemon.start()
+    for _ in range(40):
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+    where = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
+    code, out, error = await command("backup", str(tmp_path / "backup"), "--json", *where)
+    assert code == 0, error
+    found = json.loads(out)
+    assert sum(part["head"] for part in found["workers"]) == 40
+    assert await daemon.stop() == 0
+    daemon.state = tmp_path / "restored"
+    where[1] = str(daemon.state)
+    assert (await command("restore", str(tmp_path / "backup"), *where))[0] == 0
+    await daemon.start()
+    code, out, error = await command("status", *where[:2])
+    assert code == 0, (out, error)
+    code, _, error = await command("backup", str(tmp_path / "backup"), *where)
+    assert (code, "another journal" in error) == (1, True), error
+    code, out, error = await command("backup", str(tmp_path / "second"), *where)
+    assert (code, "40 events" in out) == (0, True), (out, error)
+    assert await daemon.stop() == 0
