@@ -1,7 +1,7 @@
 """Takes users' events out of the tables: parked events, and what answers to attempts say. A part of a transaction.
 
-A parked event of theirs counts as erased instead of parked, in the same transaction. Others stay; where a reason or an
-answer names one of the users, "..." stands for the id.
+A parked event of theirs counts as erased instead of parked, in the same transaction. Others stay; where a reason, an
+answer or the history names one of the users, "..." stands for the id.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from relay.api import User
 from relay.journal.cursor import CURSOR_COLUMNS, Counts, Cursor, read_cursor
 from relay.journal.erasures import counted
+from relay.journal.history import hide_users
 from relay.journal.naming import LISTS, NOBODY, Wanted
 
 NOTHING: Final = Counts()
@@ -63,6 +64,8 @@ class Wipe:
         for column, value, number in changes:
             db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
         self._wipe_attempts(db)
+        if self._connector is None:
+            hide_users(db, self._wanted)
         counted(db, self._counts)
         return self._correct(db, {row.offset for row in gone if row.replay is None} - left)
 

@@ -5,7 +5,7 @@ told in PERIOD_S. The next entry says how many were left out, and the state that
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
@@ -70,6 +70,14 @@ class Entries:
     _counters: dict[Key, int] = field(default_factory=dict)
     _counts: dict[Key, Count] = field(default_factory=dict)
     _starts: dict[int, float] = field(default_factory=dict)
+
+    def remember(self, entries: Sequence[Entry]) -> None:
+        """Know what the history says of sources that refuse everything, whose trouble outlasts a restart."""
+        for one in entries:
+            told = self._told.setdefault((one.subject, "source_refusing"), Told())
+            hours = one.about.get("hours")
+            told.state = told.now = (one.kind, hours) if hours else None
+            told.since = one.about.get("since", 0.0)
 
     def find(self, look: Look) -> list[Entry]:
         """What this look adds."""

@@ -29,6 +29,8 @@ from relay.words import counted
 AROUND_S: Final = 3.0
 WAITING: Final = 1000
 """Entries that wait to be written, at most."""
+NAMED: Final = 20
+"""Files that an entry names."""
 END_S: Final = 3.0
 """What a stop waits for the last entries to be written."""
 log = structlog.stdlib.get_logger()
@@ -113,12 +115,16 @@ class History:
 
     async def start(self, workers: int = 1) -> None:
         """Note that relay runs, and how the last run ended. What has come to its end since is told as well."""
+        told: list[Entry] = []
         try:
             last = await ADMIN.run(last_run, self._folder)
             before = await ADMIN.run(history, self._folder, HistoryQuery(limit=1))
+            for kind in ("source_refusing", "source_recovered"):
+                told += await ADMIN.run(history, self._folder, HistoryQuery(kind=kind))
         except (OSError, sqlite3.Error) as error:
             log.error("the history cannot be read", error=str(error))
             last, before = None, []
+        self._entries.remember(sorted(told, key=lambda one: one.number))
         self._looked = before[0].at if before else self._began
         about: dict[str, Any] = {"version": __version__, "workers": workers, "stopped_before": None}
         said = f"relay {__version__} started"
@@ -157,8 +163,9 @@ class History:
 
 
 def _changed(files: Sequence[str]) -> Entry:
-    said = f"{counted(len(files), 'file')} of conf.d changed, which relay reload brings into force: {', '.join(files)}"
-    return Entry("config_changed", "relay", said, about={"files": [*files]})
+    said = f"{counted(len(files), 'file')} of conf.d changed, which relay reload brings into force: "
+    named = [*files[:NAMED], *(["..."] if len(files) > NAMED else [])]
+    return Entry("config_changed", "relay", said + ", ".join(named), about={"files": named})
 
 
 def _clean(entry: Entry) -> Entry:

@@ -21,8 +21,10 @@ from relay.journal.history import (
     history,
     last_run,
 )
+from relay.journal.naming import Wanted
 from relay.journal.receipts import receipts
 from relay.journal.replays import ask_replay, replays, save_replays
+from relay.journal.wipe import Wipe
 
 NOW = time.time()
 
@@ -105,6 +107,19 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
     add_entries(folder, [last])
     assert find_done(folder, NOW - 60) == []
     assert (replays(folder)[0].asked_by, receipts(folder, None)[0].asked_by) == ("anna", "bert")
+
+
+async def test_a_user_who_is_erased_is_named_in_no_entry(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    about = {"last_error": {"reason": 'no "änn\\a"'}, "said": ["änn\\a", 7]}
+    add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: änn\\a is unknown", about=about)])
+    add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: hänn\\a is unknown")])
+    await state.run(Wipe(None, Wanted({1: User("änn\\a")}), {}))
+    state.close()
+    first, second = history(tmp_path)
+    assert first.sentence == "HTTP 400: ... is unknown"
+    assert first.about == {"last_error": {"reason": 'no "..."'}, "said": ["...", 7]}
+    assert second.sentence == "HTTP 400: hänn\\a is unknown"
 
 
 def test_erasures_that_events_ask_for_are_counted(folder: Path) -> None:

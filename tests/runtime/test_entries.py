@@ -77,6 +77,12 @@ def test_a_source_is_told_after_1_24_and_72_hours() -> None:
     assert found == [[], [], ["source_refusing"], [], [], ["source_refusing"], [], ["source_refusing"], []]
     assert [one.about["hours"] for one in told.found] == [1, 24, 72]
     assert told.kinds(101 * HOUR, a_status()) == ["source_recovered"]
+    again, worse = Told(), a_status(sources=[a_source(refusing=replace(refusing, since=NOON - 30 * HOUR))])
+    again.entries.remember([told.found[0], told.found[1]])  # after a restart
+    assert [again.kinds(at, worse) for at in (0, 41 * HOUR, 42 * HOUR)] == [[], [], ["source_refusing"]]
+    well = Told()
+    well.entries.remember([told.found[0], told.found[1]])
+    assert well.kinds(0, a_status()) == ["source_recovered"]
     short = Told()
     assert [short.kinds(at, seen) for at, seen in ((0, bad), (1800, bad), (3000, a_status()))] == [[], [], []]
 
