@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
 from relay.api.deadline import DEADLINE
+from relay.api.text import cut
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ def text_of(value: object) -> str:
     """What an exception, or whatever a guest gave, says as text that can be encoded: REASON_CHARS at most. Never
     raises."""
     try:
-        return encodable(str(value)[:REASON_CHARS])
+        return encodable(cut(str(value), REASON_CHARS))
     except BaseException:  # a guest's own __str__
         return "its text cannot be read: its __str__ fails"
 
@@ -62,7 +63,7 @@ def named(error: BaseException) -> str:
     if isinstance(error, Escape):
         return text_of(error)
     name, text = type(error).__name__, text_of(error)
-    return f"{name}: {text}"[:REASON_CHARS] if text or isinstance(error, Exception) else name
+    return cut(f"{name}: {text}", REASON_CHARS) if text or isinstance(error, Exception) else name
 
 
 def reason_of(error: BaseException) -> str:

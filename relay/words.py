@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 COMMANDING: Final = re.compile(
@@ -12,6 +13,11 @@ COMMANDING: Final = re.compile(
 
 REASON_CHARS: Final = 1000
 """Of a reason that plugins, filters or destinations give: it is kept for every event."""
+
+
+def moment(unix_seconds: float) -> str:
+    """A time in UTC, to the second, in the one form that relay writes and `--since` reads."""
+    return f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def counted(number: int, noun: str) -> str:

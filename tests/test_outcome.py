@@ -46,9 +46,10 @@ async def test_what_is_raised_has_the_status_and_the_first_bytes_of_the_body(
     [
         (b"", ""),
         (b" \n ", ""),
-        (b"x" * 1000, "x" * 200),
-        (b"x" * 199 + "é".encode(), "x" * 199),
-        (b"x" * 198 + "é".encode() + b"y", "x" * 198 + "é"),
+        (b"x" * 200, "x" * 200),
+        (b"x" * 1000, "x" * 199 + "…"),
+        (b"x" * 199 + "é".encode(), "x" * 198 + "…"),
+        (b"not this word " * 20, "not this word " * 14 + "not…"),
         (b"not \xff UTF-8", "not \ufffd UTF-8"),
     ],
 )
@@ -69,6 +70,26 @@ async def test_a_redirect_that_was_followed_counts_with_its_own_status() -> None
             check(response)
     assert (raised.value.status, raised.value.answer) == (302, "")
     assert "hidden" not in raised.value.reason
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("https://new.example/in?key=hidden#x", " to https://new.example/in"),
+        ("//anna:hidden@new.example/in", " to http://new.example/in"),
+        ("/in?key=hidden", " to {url}/in"),
+        ("http://[hidden", ""),
+    ],
+)
+async def test_a_redirect_names_the_host_that_it_leads_to(location: str, told: str) -> None:
+    async with (
+        Destination(Answer(status=308, headers={"Location": location}, body=b"")) as destination,
+        aiohttp.ClientSession() as session,
+        session.post(destination.url, allow_redirects=False) as response,
+    ):
+        with pytest.raises(Unauthorized) as raised:
+            check(response)
+        assert raised.value.reason == "HTTP 308" + told.format(url=str(response.url.origin()))
 
 
 @pytest.mark.parametrize("kind", FAILURES)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from relay.api.text import cut
 from relay.cli.main import relay as command
 from relay.words import counted
 
@@ -26,3 +27,19 @@ def test_a_replay_of_nothing_that_could_be_is_wrong_usage(tmp_path: Path) -> Non
     answer = CliRunner().invoke(command, words)
     assert answer.exit_code == 2
     assert "--until is before --since" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("short enough", "short enough"),
+        ("just twenty letters!", "just twenty letters!"),
+        ("the field app_id is not known", "the field app_id is…"),
+        ("the field app_id isn't known", "the field app_id…"),
+        ("x" * 30, "x" * 19 + "…"),
+        ("a " + "x" * 30, "a " + "x" * 17 + "…"),
+    ],
+)
+def test_a_text_is_cut_between_words_and_says_so(text: str, said: str) -> None:
+    assert cut(text, 20) == said
+    assert len(said) <= 20

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from relay.admin.status import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
 from relay.journal.failing import FailingErasures
 from relay.journal.known import Doubt
-from relay.words import counted
+from relay.words import counted, moment
 
 BEHIND_S: Final = 60.0
 """A working lane whose oldest event has waited so long, beyond what it may wait for its batch, is behind."""
@@ -66,7 +65,11 @@ def diagnose(status: Status) -> Diagnosis:
     journal = _journal(status.journal)
     workers = [_worker(one) for one in status.workers]
     running = {one.connector for one in status.lanes}
-    erasures = [_erasures(one, now, runs=one.connector in running) for one in status.failing_erasures]
+    off = {one.connector for one in status.gone if one.disabled}
+    erasures = [
+        _erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
+        for one in status.failing_erasures
+    ]
     doubts = [_doubt(one, several=bool(workers)) for one in status.doubts]
     alerts = [Finding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
     ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts))
@@ -144,9 +147,9 @@ def _removed(events: int) -> str:
 
 def _taking(source: SourceStatus, now: float) -> str:
     if refusing := source.refusing:
-        until = f"; its sender stops for good at {at(refusing.deadline, now)}" if refusing.deadline else ""
+        until = f"; its sender stops for good at {moment(refusing.deadline)}" if refusing.deadline else ""
         reason = f"{refusing.status} {refusing.reason}"
-        return f"has refused everything since {at(refusing.since, now)}: {reason}{until}{_check(source)}"
+        return f"has refused everything since {moment(refusing.since)}: {reason}{until}{_check(source)}"
     if source.last is None:
         return "no events since the start"
     return f"takes events, the last {span(now - source.last)} ago"
@@ -161,11 +164,11 @@ def _is(source: SourceStatus, status: int) -> bool:
 
 
 def _how(lane: LaneStatus, now: float) -> str:
-    since = at(lane.since or now, now)
+    since = moment(lane.since or now)
     reason = lane.last_error.reason if lane.last_error else ""
     match lane.state:
         case "paused":
-            until = f" until {at(lane.paused_until, now)}" if lane.paused_until else ""
+            until = f" until {moment(lane.paused_until)}" if lane.paused_until else ""
             return f"paused by an admin at {since}{until}"
         case "unauthorized":
             return f"unauthorized, the destination does not accept relay since {since}: {reason}"
@@ -211,7 +214,7 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
     if lane.state == "paused":
         yield f"relay resume {lane.connector} lets it go on"
     elif lane.state == "unauthorized":
-        yield f"check the {_wrong(status)} in {lane.file}; relay resume {lane.connector} tries again at once"
+        yield f"{_mend(lane, status)}; relay resume {lane.connector} tries again at once"
     elif lane.state == "refusing":
         yield f"mend what is sent or the destination; then relay parked replay --connector {lane.connector}"
     elif lane.state == "broken":
@@ -222,11 +225,40 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
         yield f"drains in {span(lane.drained_in)}"
 
 
-def _wrong(status: int | None) -> str:
-    """What a destination that does not accept us has most likely told us."""
+def _mend(lane: LaneStatus, status: int | None) -> str:
+    """What to do about a destination that does not accept relay, by its answer."""
+    secrets = " and ".join(lane.secrets)
+    if status is not None and 300 <= status < 400:
+        return f"put the address that it redirects to into {lane.file}"
     if status in (401, 403):
-        return "token"
-    return "address and credentials" if status is None else "address"
+        return f"check {secrets} in {lane.file}" if secrets else f"{lane.file} sets no credentials: set them"
+    if status is not None:
+        return f"check the address in {lane.file}"
+    return f"check the address and {secrets or 'credentials'} in {lane.file}"
+
+
+TLS_ADVICE: Final = (
+    ("expired", "its certificate has to be renewed there; check the clock here (relay doctor)"),
+    ("not yet valid", "check the clock here (relay doctor)"),
+    ("ostname mismatch", "its certificate is for another host: check the address in {file}"),
+    ("IP address mismatch", "its certificate is for another host: check the address in {file}"),
+    ("self-signed", "this machine does not know who signed its certificate: install that authority here"),
+    ("issuer certificate", "this machine does not know who signed its certificate: install that authority here"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS there: check scheme and port in {file}"),
+)
+"""By a part of what TLS says, what to do."""
+NO_HOST: Final = "there is no such host"
+
+
+def _reach(lane: LaneStatus) -> str:
+    """What to do about a destination that gives no answer."""
+    reason = lane.last_error.reason if lane.last_error else ""
+    if "TLS: " in reason:
+        known = (advice for part, advice in TLS_ADVICE if part in reason)
+        return next(known, "see to its certificate and TLS versions, and to those of {file}").format(file=lane.file)
+    if NO_HOST in reason:
+        return f"check the host in {lane.file}, and the name servers of this machine"
+    return f"see if the destination in {lane.file} can be reached from here"
 
 
 def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
@@ -240,7 +272,7 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     if lane.writes:
         return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
     if status is None:
-        return f"{again}; see if the destination in {lane.file} can be reached from here"
+        return f"{again}; {_reach(lane)}"
     return f"{again}; the destination has to recover"
 
 
@@ -269,18 +301,19 @@ def _worker(one: WorkerStatus) -> Finding:
     return Finding(name, ok=journal.ok, said=f"{name}: {journal.said}")
 
 
-def _erasures(one: FailingErasures, now: float, *, runs: bool) -> Finding:
+def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> Finding:
     if one.connector is None:
         said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; tried again by itself"
         return Finding("erasures", ok=False, said=said)
     what = f"{one.connector}: {counted(one.erasures, 'erasure')}"
     if not runs:
-        advice = f"add it back, or relay forget {one.connector} gives up"
-        said = f"{what} failed there: {one.reason}; it is not configured any more: {advice}"
+        why, back = ("switched off", "switch it on") if is_off else ("not configured any more", "add it back")
+        advice = f"{back}, or relay forget {one.connector} gives up"
+        said = f"{what} failed there: {one.reason}; it is {why}: {advice}"
         return Finding(one.connector, ok=False, said=said)
-    since = f"fails there since {at(one.since, now)}"
+    since = f"fails there since {moment(one.since)}"
     if one.erasures > 1:
-        since = f"fail there, the oldest since {at(one.since, now)}"
+        since = f"fail there, the oldest since {moment(one.since)}"
     said = f"{what} {since}: {one.reason}; told again by itself (relay erasures list)"
     return Finding(one.connector, ok=now - one.since < LATE_S, said=said)
 
@@ -290,13 +323,6 @@ def full_in(journal: JournalStatus) -> str:
     if journal.full_in is None or journal.full_in > FAR_S:
         return ""
     return f"; full in {span(journal.full_in)} if it goes on like this"
-
-
-def at(moment: float, now: float) -> str:
-    """Write a time for people: UTC, with the day if it is another one."""
-    then = datetime.fromtimestamp(moment, UTC)
-    is_near = then.date() == datetime.fromtimestamp(now, UTC).date()
-    return f"{then:%H:%M UTC}" if is_near else f"{then:%Y-%m-%d %H:%M UTC}"
 
 
 def span(seconds: float) -> str:

@@ -157,6 +157,8 @@ class LaneStatus:
     """Seconds from an event's receipt to its delivery."""
     notice: str = ""
     """What the connector itself says that an admin should know."""
+    secrets: Sequence[str] = ()
+    """The settings that have its credentials, such as `token (credential "heap-token")`: never what is in them."""
     parked_removed: int = 0
     """Events that lay parked for it until there was no room for them, ever."""
     writes: str = ""
@@ -202,11 +204,13 @@ class JournalStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoneConnector:
-    """One that has run, and is not configured any more."""
+    """One that has run, and is not configured any more, or switched off."""
 
     connector: str
     pending: int
     """Of the events that it had yet to get when it ended, those that the journal still has."""
+    disabled: bool = False
+    """It is in conf.d, with `enabled = false`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from relay.api import Event, Filter, FilterSettings
 from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.guests import contained
-from relay.journal import Attempts
+from relay.journal import Attempts, Replay
 from relay.journal.search import PENDING, Aside, Found, Progress, Sighting
 from relay.route import Failed, applied, id_of, numbered
 
@@ -63,12 +63,24 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class Resent:
+    """A replay that has the event in its range, and wants it. Times are Unix seconds."""
+
+    replay: int
+    state: str
+    """How far it is with the event, in words."""
+    asked: float
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Way(Routed):
     """The event's way through a connector."""
 
     state: str = ""
     """How far it is, in words."""
     attempts: Sequence[Tried] = ()
+    replays: Sequence[Resent] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +141,18 @@ def _way(event: Event, connector: str, lane: Progress | None, config: Config | N
     is_pending = lane.state == PENDING
     current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
     tried = [_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
-    return Way(**_values(routed), state=state, attempts=tried)
+    wanted = () if routed.wanted is False else lane.replays
+    resent = [_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
+    return Way(**_values(routed), state=state, attempts=tried, replays=resent)
+
+
+def _resent(one: Replay, event: Event, lane: Progress) -> Resent:
+    noted = next((each.outcome for each in lane.attempts if each.replay == one.number), "pending")
+    if one.cursor.is_settled(event.offset):
+        state = noted if noted in ("parked", "filtered") else "sent again"
+    else:
+        state = "cancelled before it was sent again" if one.cancelled else "is to be sent again"
+    return Resent(one.number, state, one.asked, one.ended or one.cancelled)
 
 
 def _values(routed: Routed) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Final
 import aiohttp
 
 from relay.api.outcome import Reject, Retry, Unauthorized, failure_of
+from relay.api.text import cut
 
 TOLD_CHARACTERS: Final = 200
 """What is told of a text that a library or a destination has written."""
@@ -99,4 +100,4 @@ def _of_system(error: OSError, *, tell_all: bool) -> str:
 
 def _told(text: object, most: int = TOLD_CHARACTERS) -> str:
     """The text in one line, cut; of URLs in it the host alone."""
-    return _URL.sub(r"\1\2", " ".join(str(text).split()))[:most]
+    return cut(_URL.sub(r"\1\2", " ".join(str(text).split())), most)

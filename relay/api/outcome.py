@@ -15,6 +15,8 @@ from math import inf
 from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from relay.api.text import cut
+
 if TYPE_CHECKING:
     import aiohttp  # a third of a second that `relay check` does not need
 
@@ -212,18 +214,25 @@ def _reset_after(header: str, now: datetime) -> float | None:
 
 def _target(answer: "aiohttp.ClientResponse") -> str:
     """Where a redirect leads, without its query, which may hold a secret."""
-    location = answer.headers.get("Location", "").partition("?")[0]
-    return f" to {location}" if location and 300 <= answer.status < 400 else ""
+    location = answer.headers.get("Location", "")
+    if not location or not 300 <= answer.status < 400:
+        return ""
+    try:
+        return f" to {answer.url.join(type(answer.url)(location)).with_user(None).with_query(None).with_fragment(None)}"
+    except (ValueError, TypeError):  # it is no URL
+        return ""
 
 
 def _arrived(answer: "aiohttp.ClientResponse") -> bytes:
     """The first bytes of the body, without waiting for them."""
     try:
-        return answer.content.read_nowait(EXCERPT_BYTES)
+        return answer.content.read_nowait(EXCERPT_BYTES + 4)
     except Exception:  # whatever ails the connection, the status is the news
         return b""
 
 
 def _excerpt(body: bytes) -> str:
-    """The first bytes as one line of text; a character that the cut goes through is left out."""
-    return " ".join(_UTF8("replace").decode(body[:EXCERPT_BYTES]).split())
+    """The first bytes as one line of text, cut between two words."""
+    said = _UTF8("replace").decode(body[:EXCERPT_BYTES])
+    whole = len(body) <= EXCERPT_BYTES
+    return " ".join((said if whole else cut(f"{said} ", len(said))).split())

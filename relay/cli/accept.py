@@ -1,6 +1,6 @@
 """`relay accept`: say that the journal, or the clock, is as it has to be."""
 
-from datetime import UTC, datetime
+import time
 from typing import Literal
 
 import click
@@ -8,6 +8,7 @@ import click
 from relay.admin.acts import accept_entry
 from relay.cli.client import login
 from relay.cli.place import Place, local_places, note
+from relay.cli.words import moment
 from relay.journal.known import accept_clock, accept_journal, doubts
 
 
@@ -23,7 +24,7 @@ def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     """
     found = [one.said for one in doubts(place.state, place.path) if one.what == what]
     if what == "clock":
-        found.append(f"it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by this machine's clock")
+        found.append(f"it is {moment(time.time())} by this machine's clock")
     elif not found:
         click.echo("nothing is wrong with the journal")
         return

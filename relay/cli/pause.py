@@ -10,11 +10,11 @@ import click
 
 from relay import journal
 from relay.admin.acts import pause_entry, resume_entry
-from relay.admin.diagnosis import at
 from relay.api.settings import parse_duration
 from relay.cli.client import login, running
 from relay.cli.options import relay_options, utf8
 from relay.cli.place import note, told
+from relay.cli.words import moment
 from relay.journal.books import lanes
 
 
@@ -45,7 +45,7 @@ def pause(state: Path, connector: str, seconds: float | None) -> None:
     elif until is None:
         click.echo(f"{connector} is paused; relay resume {connector} ends it")
     else:
-        click.echo(f"{connector} is paused until {at(until, now)}; relay resume {connector} ends it before")
+        click.echo(f"{connector} is paused until {moment(until)}; relay resume {connector} ends it before")
 
 
 def change(

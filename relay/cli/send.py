@@ -22,6 +22,7 @@ from yarl import URL
 
 from relay.api import Walk, retry_after
 from relay.api.batch import one_line
+from relay.api.text import cut
 from relay.cli.options import complete_entry
 from relay.cli.output import unescaped
 from relay.cli.words import printable
@@ -171,7 +172,7 @@ async def _post(
         try:
             async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
                 told = await answer.read()
-                said = f"HTTP {answer.status}: {printable(told[:300].decode(errors='replace'))}"
+                said = f"HTTP {answer.status}: {cut(printable(told.decode(errors='replace')), 300)}"
                 if answer.ok:
                     return _kept(url, told)
                 if answer.status == 413:

@@ -8,10 +8,11 @@ import click
 import msgspec
 
 from relay.admin import LaneStatus, ListenerStatus, SourceStatus, Status, WorkerStatus
-from relay.admin.diagnosis import at, diagnose, full_in, is_slow, span
+from relay.admin.diagnosis import diagnose, full_in, is_slow, span
+from relay.api.text import cut
 from relay.cli.client import needed
 from relay.cli.options import relay_options
-from relay.cli.words import printable, size, table
+from relay.cli.words import moment, printable, size, table
 from relay.words import counted
 
 UNKNOWN_NAMED: Final = 10
@@ -114,7 +115,7 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
     stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
     drained = "-" if stands else "never" if one.drained_in is None else span(one.drained_in)
     error = one.last_error
-    last = "-" if error is None else f"{error.status or printable(error.reason)[:40]} at {at(error.at, now)}"
+    last = "-" if error is None else f"{error.status or cut(printable(error.reason), 40)} at {moment(error.at)}"
     state = (
         one.state
         if one.breaker == "closed" or one.state in ("paused", "unauthorized")
@@ -132,7 +133,8 @@ def _gone(seen: Status) -> Iterator[str]:
     for one in seen.gone:
         if one.pending:
             kept = f"{counted(one.pending, 'pending event')} kept for journal.retention in case it is added back"
-            yield f"{one.connector}: not configured any more; {kept} (relay forget {one.connector} lets go of it)"
+            why = "switched off (enabled = false)" if one.disabled else "not configured any more"
+            yield f"{one.connector}: {why}; {kept} (relay forget {one.connector} lets go of it)"
 
 
 def _restart(seen: Status) -> Iterator[str]:

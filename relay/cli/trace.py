@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from relay.admin.tracing import Part, Traced, Tried, Way, WorkerTrace
+from relay.admin.tracing import Part, Resent, Traced, Tried, Way, WorkerTrace
 from relay.cli.options import utf8
 from relay.cli.place import Place, one_object, places, tell_problems
 from relay.cli.reading import reading_of
@@ -51,6 +51,10 @@ def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:
             way["attempts"] = [
                 tried | {"first": moment(tried["first"]), "last": moment(tried["last"])} for tried in way["attempts"]
             ]
+            way["replays"] = [
+                one | {"asked": moment(one["asked"]), "ended": moment(one["ended"]) if one["ended"] else None}
+                for one in way["replays"]
+            ]
     return {"id": id, "journal": plain["journal"], "parked": plain["parked"]}
 
 
@@ -69,7 +73,7 @@ def _lines(one: Traced) -> str:
 def _way_line(way: Way) -> str:
     parts = [_wanted(way), way.filters, way.state]
     line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
-    return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts)])
+    return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
 
 
 def _part_lines(parts: Sequence[Part]) -> Iterator[str]:
@@ -84,6 +88,11 @@ def _tried_line(one: Tried) -> str:
     answer = f", last refusal: {printable(one.answer)}" if one.answer else ""
     times = f"{moment(one.first)} to {moment(one.last)}"
     return f"    {by}{one.outcome} after {counted(one.attempts, 'attempt')}, {times}{answer}"
+
+
+def _resent_line(one: Resent) -> str:
+    ended = f", ended {moment(one.ended)}" if one.ended else ""
+    return f"    by replay {one.replay}: {one.state}, asked for {moment(one.asked)}{ended}"
 
 
 def _wanted(way: Way) -> str:

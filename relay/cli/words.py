@@ -1,12 +1,13 @@
 """How commands write times, sizes, tables and words from outside for people."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+
+from relay import words
 
 
 def moment(unix_seconds: float | None) -> str:
     """A time in UTC, to the second."""
-    return "-" if unix_seconds is None else f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return "-" if unix_seconds is None else words.moment(unix_seconds)
 
 
 def size(amount: float) -> str:

@@ -113,6 +113,12 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     check.warnings.extend(crosscheck.large_memory(journal, merged))
     metrics = check.own_table("metrics", MetricsSettings)
     check.addresses(ingest, admin, metrics)
+    disabled = [
+        f"{kind}.{name}"
+        for kind, tables in named.items()
+        for name, table in tables.items()
+        if not getattr(table.settings, "enabled", True)
+    ]
     config = Config(
         ingest=ingest,
         journal=journal,
@@ -127,6 +133,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
         alerts={name: alert for name, alert in named["alert"].items() if alert.settings.enabled},
+        disabled=disabled,
         stale_plugins=check.new_code(named),
         written={
             dotted(key): merged.place(key) or "" for key in merged.origins if len(key) == 2 and key[0] in OWN_TABLES
@@ -135,9 +142,6 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     )
     if check.mistakes:
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
-    disabled = [f"source.{name}" for name in sources if name not in config.sources]
-    disabled += [f"connector.{name}" for name in connectors if name not in config.connectors]
-    disabled += [f"alert.{name}" for name in named["alert"] if name not in config.alerts]
     every: dict[KeyPath, Settings] = {(name,): getattr(config, name) for name in OWN_TABLES}
     every |= {(kind, name): table.settings for kind, tables in named.items() for name, table in tables.items()}
     return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled), every, merged)

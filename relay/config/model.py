@@ -185,6 +185,8 @@ class Config:
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
     alerts: Mapping[str, Configured[Alert, AlertSettings]] = field(default_factory=dict)
+    disabled: Sequence[str] = ()
+    """Tables that are switched off, such as "connector.heap"."""
     stale_plugins: Sequence[str] = ()
     """Those whose files are not any more what this process has loaded, and why these cannot be used, if so."""
     texts: Sequence[Text] = field(default=(), compare=False, repr=False)

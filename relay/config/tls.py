@@ -5,13 +5,13 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
 from relay.api import Secret, Settings
+from relay.words import moment
 
 SOON_S: Final = 14 * 86400.0
 SOON_SHARE: Final = 1 / 6
@@ -85,7 +85,7 @@ def worry(settings: TlsSettings) -> str | None:
     left = ends - time.time()
     if left >= min(SOON_S, (ends - begins) * SOON_SHARE):
         return None
-    return f"this certificate ends in {left / 3600:.0f} hours, at {datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%MZ}"
+    return f"this certificate ends in {left / 3600:.0f} hours, at {moment(ends)}"
 
 
 def _load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -35,6 +35,8 @@ LEAST_S: Final = 0.5
 """What connectors have to close, however late it is."""
 LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
+GONE: Final = "connector is gone but has events to come"
+OFF_ADVICE: Final = "switch it on to have them delivered, or forget it (relay forget)"
 GONE_ADVICE: Final = "configure it again under this name to have them delivered, or forget it (relay forget)"
 log = structlog.stdlib.get_logger()
 
@@ -105,15 +107,16 @@ class Fleet:
         }
         await self._replays.tidy()
         await self._replays.look(self._lanes)
-        await self._tell_abandoned()
+        await self._tell_abandoned(config.disabled)
         await self.save()
 
-    async def _tell_abandoned(self) -> None:
+    async def _tell_abandoned(self, disabled: Sequence[str]) -> None:
         """Say which connectors are no longer configured but have events to come: the journal does not wait for them."""
         for connector, pending in (await self.gone()).items():
             if pending:
-                news = {"connector": connector, "pending": pending, "advice": GONE_ADVICE}
-                log.warning("connector is gone but has events to come", **news)
+                is_off = f"connector.{connector}" in disabled
+                what = "connector is switched off but has events to come" if is_off else GONE
+                log.warning(what, connector=connector, pending=pending, advice=OFF_ADVICE if is_off else GONE_ADVICE)
 
     async def gone(self) -> dict[str, int]:
         """Connectors that have run, but do not now, and of each how many of the events that were pending when it ended

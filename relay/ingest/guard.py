@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from relay.api import Source
 from relay.journal import Refusals
+from relay.words import moment
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
@@ -66,11 +66,11 @@ class Guard:
 
     def _warn(self, refusals: Refusals) -> None:
         """Say it so that whoever reads it knows what to do, and how much time there is."""
-        until = {} if refusals.deadline is None else {"deadline": _written(refusals.deadline)}
+        until = {} if refusals.deadline is None else {"deadline": moment(refusals.deadline)}
         log.error(
             "source has refused everything for too long",
             source=self._source.name,
-            since=_written(refusals.since),
+            since=moment(refusals.since),
             hours=round(_age(refusals) / HOUR_S, 1),
             status=refusals.status,
             reason=refusals.reason,
@@ -86,7 +86,3 @@ def _age(refusals: Refusals) -> float:
 def _marks(age: float) -> int:
     """How many of the moments to warn are over."""
     return sum(age >= hours * HOUR_S for hours in WARN_H)
-
-
-def _written(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from relay.api import LARGE, Decoded, Denied, Entries, Request, Response, Source
 from relay.api.blocking import Threads
+from relay.api.text import cut
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.allow import Allowed, whence
@@ -316,7 +317,7 @@ class Intake:
     def _parked(self, decoded: Decoded) -> list[Parked]:
         source, clean = self.source.name, self.calls.clean
         return [
-            Parked(source, None, None, None, "unreadable", clean(one.reason[:REASON_CHARS]), 0, one.body)
+            Parked(source, None, None, None, "unreadable", clean(cut(one.reason, REASON_CHARS)), 0, one.body)
             for one in decoded.unreadable
         ]
 

@@ -5,6 +5,7 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 
+from relay.api.text import cut
 from relay.words import REASON_CHARS
 
 
@@ -14,7 +15,7 @@ class Problem(Exception):
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
         self.status = status
-        self.detail = detail[:REASON_CHARS]
+        self.detail = cut(detail, REASON_CHARS)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def response(self, request: web.BaseRequest) -> web.Response:

@@ -9,10 +9,11 @@ uptime says, until the clock is right again or an admin has accepted it (`relay 
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
+
+from relay import words
 
 DAY_S: Final = 86400.0
 ADVICE: Final = "nothing is removed for its age meanwhile; set the clock right, or, if it is: relay accept clock"
@@ -87,6 +88,6 @@ class Clock:
 
 def _written(moment: float) -> str:
     try:
-        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return words.moment(moment)
     except (ValueError, OverflowError, OSError):
         return f"{moment:.0f} (Unix seconds)"

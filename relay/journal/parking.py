@@ -3,13 +3,13 @@
 import asyncio
 import sqlite3
 import time
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from relay.journal.parked_limits import Reason, Removals
 from relay.journal.state import State
+from relay.words import moment
 
 EVERY_S: Final = 1.0
 TELL_S: Final = 60.0
@@ -54,7 +54,7 @@ def _log(reason: Reason, gone: Removals) -> None:
         "parked events removed",
         events=gone.counts.total(),
         counts=dict(gone.counts),
-        oldest=f"{datetime.fromtimestamp(gone.oldest, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        oldest=moment(gone.oldest),
         reason=IN_WORDS[reason],
         always=True,
     )

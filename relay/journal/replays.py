@@ -85,6 +85,12 @@ def replays(folder: Path) -> list[Replay]:
     return sorted(found, key=lambda replay: replay.asked, reverse=True)
 
 
+def replays_over(folder: Path, offset: int) -> list[Replay]:
+    """The replays of one worker over a range that has this offset, the last one first."""
+    with closing(connect(folder, "ro")) as db:
+        return read_replays(db, f"start <= {offset:d} AND stop > {offset:d}")
+
+
 def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
     """The replays for which an SQL condition holds, the last one first."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM replay WHERE {condition} ORDER BY number DESC")  # noqa: S608

@@ -20,6 +20,7 @@ from relay.journal.folders import journals, worker_of
 from relay.journal.inspect import Inspected, blocks, damage, segments
 from relay.journal.known import acknowledged_in
 from relay.journal.parked import Parked, Which, look_at_parked, parked_at
+from relay.journal.replays import Replay, replays_over
 
 ESCAPED: Final = frozenset('"\\/')
 """What a sender may write in more than one way inside a JSON string."""
@@ -42,6 +43,8 @@ class Progress:
     attempts: Sequence[Attempts]
     counts: Counts
     """Of all events that the lane has settled."""
+    replays: Sequence[Replay] = ()
+    """Of ranges that the event is in, the last one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
                     saved.get(number, []),
                     beside,
                     _attempts(folder, event.offset),
+                    _replays(folder, event.offset),
                     was_damaged=_was_damaged(folder, event.offset),
                 ),
             )
@@ -164,6 +168,12 @@ def _parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:
 def _attempts(folder: Path, offset: int) -> list[Attempts]:
     with suppress(FileNotFoundError):
         return attempts_at(folder, offset)
+    return []
+
+
+def _replays(folder: Path, offset: int) -> list[Replay]:
+    with suppress(FileNotFoundError):
+        return replays_over(folder, offset)
     return []
 
 
@@ -204,7 +214,13 @@ def _is_of(one: Parked, id: str) -> bool:
 
 
 def _progress(
-    offset: int, saved: Sequence[Books], aside: Sequence[Aside], noted: Sequence[Attempts], *, was_damaged: bool
+    offset: int,
+    saved: Sequence[Books],
+    aside: Sequence[Aside],
+    noted: Sequence[Attempts],
+    replays: Sequence[Replay],
+    *,
+    was_damaged: bool,
 ) -> list[Progress]:
     reasons: dict[str | None, list[str]] = {}
     for one in aside:
@@ -217,6 +233,7 @@ def _progress(
             _state(offset, lane, "; ".join(reasons.get(lane.connector, ())), was_damaged=was_damaged),
             [one for one in noted if one.connector == lane.connector],
             lane.cursor.counts,
+            [one for one in replays if one.connector == lane.connector],
         )
         for lane in saved
     ]

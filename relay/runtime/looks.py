@@ -25,8 +25,8 @@ from relay.admin import (
     time_to,
 )
 from relay.admin.rates import NOW_S
-from relay.api import Connector
-from relay.config import Config, Redaction
+from relay.api import Connector, Secret
+from relay.config import Config, Redaction, dotted, leaves
 from relay.deliver import Fleet
 from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
@@ -123,7 +123,7 @@ class Looks:
             log.error("the books of connectors that are gone cannot be read", error=str(error))
             return []
         return [
-            GoneConnector(connector=name, pending=pending)
+            GoneConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)
             for name, pending in gone.items()
             if name not in config.connectors  # a reload may just be making its lane anew
         ]
@@ -168,6 +168,7 @@ class Looks:
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
             notice=_notice(lane.connector),
+            secrets=_secrets(lane.connector),
             writes=str(lane.traits.writes or ""),
             batch_wait=lane.connector.settings.batch.age,
         )
@@ -225,6 +226,12 @@ def _notice(connector: Connector) -> str:
         said = f"its notice cannot be read: {named(error)}"
     text = "" if said is None else text_of(said)
     return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
+
+
+def _secrets(connector: Connector) -> list[str]:
+    """The settings that refer to secrets, each with what it refers to."""
+    found = leaves((), connector.settings)
+    return [f'{dotted(path)} ({one.how} "{one.name}")' for path, one in found if isinstance(one, Secret)]
 
 
 def _last_error(lane: LiveLane) -> LastError | None:

@@ -23,7 +23,7 @@ TABLES_AT_START: Final = ("admin", "metrics", "log")
 HANGUP: Final = "SIGHUP"
 """Who asks for a reload by that signal."""
 NOTHING: Final = "nothing has changed"
-GONE: Final = "removed; its path answers 404 now, which ends in Braze disabling a Current"
+GONE: Final = "its path answers 404 now, which ends in Braze disabling a Current"
 log = structlog.stdlib.get_logger()
 
 
@@ -44,7 +44,7 @@ def refused(mistakes: Sequence[object]) -> Reloaded:
 
 def reloaded(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> Reloaded:
     """The new configuration is in force, but for what takes a `restart`."""
-    said = [*_connectors(changes), *_sources(old.sources, new.sources), *alerts_changed(old, new)]
+    said = [*_connectors(changes, new), *_sources(old.sources, new), *alerts_changed(old, new)]
     said += settings(old, new, restart)
     said += [f"warning: {doubt}" for doubt in changes.doubts]
     return Reloaded(ok=True, said=said or [NOTHING])
@@ -90,7 +90,8 @@ def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
     kept = f"kept until {span(retention)} old (journal.retention), as long as there is room, in case it is added back"
     pending = {one.connector: f"; {counted(one.pending, 'pending event')} {kept}" for one in after.gone if one.pending}
     removed = {
-        f"connector {one.connector}: removed": pending.get(one.connector, "") + abandoned.get(one.connector, "")
+        f"connector {one.connector}: {_ended(one.disabled)}": pending.get(one.connector, "")
+        + abandoned.get(one.connector, "")
         for one in after.gone
     }
     was_gone = {one.connector for one in before.gone}
@@ -116,15 +117,22 @@ def _tell(outcome: Reloaded) -> None:
         log.error("configuration not reloaded, the old one goes on", mistakes=outcome.said, always=True)
 
 
-def _connectors(changes: Changes) -> Iterator[str]:
-    for what, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
+def _connectors(changes: Changes, new: Config) -> Iterator[str]:
+    for what, names in (("added", changes.added), ("changed", changes.changed)):
         yield from (f"connector {name}: {what}" for name in names)
+    for name in changes.removed:
+        yield f"connector {name}: {_ended(f'connector.{name}' in new.disabled)}"
 
 
-def _sources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def _ended(is_disabled: bool) -> str:
+    return "switched off" if is_disabled else "removed"
+
+
+def _sources(old: Mapping[str, Any], config: Config) -> Iterator[str]:
+    new = config.sources
     for name in sorted({*old, *new}):
         if name not in new:
-            yield f"warning: source {name}: {GONE}"
+            yield f"warning: source {name}: {_ended(f'source.{name}' in config.disabled)}; {GONE}"
         elif name not in old:
             yield f"source {name}: added"
         elif not is_same(old[name], new[name]):

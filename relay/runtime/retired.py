@@ -16,7 +16,7 @@ from relay.admin import GoneConnector, JournalStatus, LaneStatus, SourceStatus, 
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.journal import Ledger, SourceBooks
-from relay.journal.books import acknowledged, books, sources
+from relay.journal.books import Books, acknowledged, books, sources
 from relay.journal.folders import worker_folders
 from relay.threads import ADMIN
 
@@ -51,7 +51,12 @@ def _books_of(folder: Path, config: Config) -> Status:
     counted = {one.source: one for one in sources(folder) if one.source in config.sources}
     gone = [one for one in lanes if one.connector not in config.connectors]
     mine = nobody(acknowledged(lanes), ledgers, counted, config)
-    return replace(mine, gone=[GoneConnector(connector=one.connector, pending=one.left(0)) for one in gone])
+    return replace(mine, gone=[_gone(one, config) for one in gone])
+
+
+def _gone(one: Books, config: Config) -> GoneConnector:
+    is_off = f"connector.{one.connector}" in config.disabled
+    return GoneConnector(connector=one.connector, pending=one.left(0), disabled=is_off)
 
 
 def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceBooks], config: Config) -> Status:

@@ -20,6 +20,11 @@ def error(reason: str, status: int | None = None) -> LastError:
     return LastError(at=NOON, reason=reason, status=status)
 
 
+def written(said: str) -> str:
+    """The sentence with a word for 10:02 of the day."""
+    return said.replace("2027-01-15T10:02:00Z", "MORNING")
+
+
 UNAUTHORIZED = {"state": "unauthorized", "since": MORNING, "pending": 12_340}
 REFUSING = {"state": "refusing", "since": MORNING, "parked_now": 3}
 FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending": NOON}
@@ -41,39 +46,39 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         ),
         (
             False,
-            UNAUTHORIZED | {"last_error": error("HTTP 401: no", 401)},
-            "unauthorized, the destination does not accept relay since 10:02 UTC: HTTP 401: no; 12,340 pending;"
-            " check the token in 60-heap.toml;"
+            UNAUTHORIZED | {"last_error": error("HTTP 401: no", 401), "secrets": ['token (credential "heap-token")']},
+            "unauthorized, the destination does not accept relay since MORNING: HTTP 401: no; 12,340 pending;"
+            ' check token (credential "heap-token") in 60-heap.toml;'
             " relay resume heap tries again at once",
         ),
         (
             False,
             UNAUTHORIZED | {"last_error": error("HTTP 404", 404), "oldest_pending": MORNING},
-            "unauthorized, the destination does not accept relay since 10:02 UTC: HTTP 404; 12,340 pending, the oldest"
+            "unauthorized, the destination does not accept relay since MORNING: HTTP 404; 12,340 pending, the oldest"
             " for 1h 58m; check the address in 60-heap.toml;"
             " relay resume heap tries again at once",
         ),
         (
             False,
             UNAUTHORIZED | {"last_error": error("no such key"), "unanswered": 12.0},
-            "unauthorized, the destination does not accept relay since 10:02 UTC: no such key; 12,340 pending;"
+            "unauthorized, the destination does not accept relay since MORNING: no such key; 12,340 pending;"
             " no answer yet for 12s; check the address and credentials in 60-heap.toml;"
             " relay resume heap tries again at once",
         ),
         (
             False,
             {"state": "paused", "since": NOON - 86400, "last_error": error("HTTP 401", 401)},
-            "paused by an admin at 2027-01-14 12:00 UTC; nothing pending; relay resume heap lets it go on",
+            "paused by an admin at 2027-01-14T12:00:00Z; nothing pending; relay resume heap lets it go on",
         ),
         (
             False,
             {"state": "paused", "since": MORNING, "paused_until": NOON + 3600, "pending": 2, "drained_in": 9.0},
-            "paused by an admin at 10:02 UTC until 13:00 UTC; 2 pending; relay resume heap lets it go on",
+            "paused by an admin at MORNING until 2027-01-15T13:00:00Z; 2 pending; relay resume heap lets it go on",
         ),
         (
             False,
             REFUSING | {"last_error": error("HTTP 422: no such field", 422)},
-            "refusing, the destination has taken no event since 10:02 UTC: HTTP 422: no such field; nothing pending;"
+            "refusing, the destination has taken no event since MORNING: HTTP 422: no such field; nothing pending;"
             " mend what is sent or the destination; then relay parked replay --connector heap;"
             " 3 parked (relay parked list --connector heap)",
         ),
@@ -82,36 +87,36 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         (
             False,
             FAILING | {"last_error": error("no answer in time"), "next_try": 3.0, "unanswered": 12.0},
-            "failing since 10:02 UTC: no answer in time; 1 pending; no answer yet for 12s; tried again by itself;"
+            "failing since MORNING: no answer in time; 1 pending; no answer yet for 12s; tried again by itself;"
             " see if the destination in 60-heap.toml can be reached from here",
         ),
         (
             False,
             FAILING | {"last_error": error("HTTP 503: busy", 503), "next_try": 12.0, "breaker": "open"},
-            "failing since 10:02 UTC: HTTP 503: busy; 1 pending; tried again in 12s; the destination has to recover",
+            "failing since MORNING: HTTP 503: busy; 1 pending; tried again in 12s; the destination has to recover",
         ),
         (
             False,
             FAILING | {"last_error": error("HTTP 429", 429)},
-            "failing since 10:02 UTC: HTTP 429; 1 pending; tried again by itself;"
+            "failing since MORNING: HTTP 429; 1 pending; tried again by itself;"
             " lower rate in 60-heap.toml if it goes on",
         ),
         (
             False,
             FAILING | {"last_error": error("/srv/out: Read-only file system"), "writes": "/srv/out/x"},
-            "failing since 10:02 UTC: /srv/out: Read-only file system; 1 pending; tried again by itself;"
+            "failing since MORNING: /srv/out: Read-only file system; 1 pending; tried again by itself;"
             " see path in 60-heap.toml, the rights and the room there, and ReadWritePaths= in the unit",
         ),
         (
             False,
             FAILING | {"last_error": error("no answer in time")},
-            "failing since 10:02 UTC: no answer in time; 1 pending; tried again by itself;"
+            "failing since MORNING: no answer in time; 1 pending; tried again by itself;"
             " see if the destination in 60-heap.toml can be reached from here",
         ),
         (
             False,
             FAILING | {"last_error": error("bug in the connector: KeyError: 'x'")},
-            "failing since 10:02 UTC: bug in the connector: KeyError: 'x'; 1 pending;"
+            "failing since MORNING: bug in the connector: KeyError: 'x'; 1 pending;"
             " the log has the whole error; relay plugins says where the connector comes from",
         ),
         (
@@ -134,16 +139,16 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
 )
 def test_a_lane_in_words(ok: bool, given: dict[str, Any], said: str) -> None:
     lane = a_lane(**given)
-    assert said_of_lane(lane, NOON) == f"heap: {said}"
+    assert written(said_of_lane(lane, NOON)) == f"heap: {said}"
     assert diagnose(a_status(lanes=[lane])).ok is ok
 
 
 def test_a_source_that_refuses_everything_in_words() -> None:
     refusing = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=MORNING + 5 * 86400)
     source = a_source(refusing=refusing)
-    assert said_of_source(source, NOON) == (
-        "braze: has refused everything since 10:02 UTC: 401 wrong bearer token; its sender stops for good at"
-        " 2027-01-20 10:02 UTC; compare the credentials of the sender with those in 20-braze.toml"
+    assert written(said_of_source(source, NOON)) == (
+        "braze: has refused everything since MORNING: 401 wrong bearer token; its sender stops for good at"
+        " 2027-01-20T10:02:00Z; compare the credentials of the sender with those in 20-braze.toml"
     )
     assert not diagnose(a_status(sources=[source])).ok
     assert said_of_source(a_source(), NOON) == "braze: takes events, the last 2s ago"
@@ -190,13 +195,13 @@ def test_a_duration_in_its_two_largest_units() -> None:
         (
             True,
             FailingErasures("heap", 2, MORNING, "HTTP 503"),
-            "heap: 2 erasures fail there, the oldest since 10:02 UTC: HTTP 503; told again by itself"
+            "heap: 2 erasures fail there, the oldest since MORNING: HTTP 503; told again by itself"
             " (relay erasures list)",
         ),
         (
             False,
             FailingErasures("heap", 1, NOON - 86400, "HTTP 401: no"),
-            "heap: 1 erasure fails there since 2027-01-14 12:00 UTC: HTTP 401: no; told again by itself"
+            "heap: 1 erasure fails there since 2027-01-14T12:00:00Z: HTTP 401: no; told again by itself"
             " (relay erasures list)",
         ),
         (
@@ -215,9 +220,9 @@ def test_a_duration_in_its_two_largest_units() -> None:
 def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: str) -> None:
     status = a_status(failing_erasures=[failing])
     found = diagnose(status)
-    assert [one.said for one in found.erasures] == [said]
+    assert [written(one.said) for one in found.erasures] == [said]
     assert (found.ok, found.erasures[0].ok) == (ok, ok)
-    assert said in screen(status)
+    assert said in map(written, screen(status))
 
 
 def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:
@@ -242,3 +247,39 @@ def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], 
     row = next(line for line in lines if line.lstrip().startswith("heap "))
     assert row.split()[-3] == drained
     assert any("no answer yet for 12s" in line for line in lines) is ("unanswered" in given)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "status", "advice"),
+    [
+        ("unauthorized", "HTTP 401", 401, "60-heap.toml sets no credentials: set them"),
+        ("unauthorized", "HTTP 308 to https://new.example/in", 308, "put the address that it redirects to into"),
+        ("failing", "h:443: TLS: certificate has expired", None, "its certificate has to be renewed there"),
+        ("failing", "h:443: TLS: self-signed certificate", None, "this machine does not know who signed"),
+        (
+            "failing",
+            "h:443: TLS: unable to get local issuer certificate",
+            None,
+            "this machine does not know who signed its certificate: install that authority here",
+        ),
+        (
+            "failing",
+            "h:443: TLS: Hostname mismatch, certificate is not valid for 'h'.",
+            None,
+            "its certificate is for another host: check the address in 60-heap.toml",
+        ),
+        ("failing", "h:80: TLS: WRONG_VERSION_NUMBER", None, "it does not speak TLS there: check scheme and port in"),
+        ("failing", "h:443: TLS: something new", None, "see to its certificate and TLS versions"),
+        ("failing", "h:443: there is no such host: Name or service not known", None, "check the host in 60-heap.toml"),
+    ],
+)
+def test_the_advice_names_the_thing_at_hand(state: str, reason: str, status: int | None, advice: str) -> None:
+    said = said_of_lane(a_lane(state=state, since=MORNING, last_error=error(reason, status)), NOON)
+    assert f"; {advice}" in said
+    assert reason in said
+
+
+def test_a_long_reason_is_not_cut_in_mid_word() -> None:
+    reason = "the destination closed the connection without an answer"
+    lines = screen(a_status(lanes=[a_lane(last_error=error(reason))]))
+    assert any(line.endswith("the destination closed the connection… at 2027-01-15T12:00:00Z") for line in lines), lines

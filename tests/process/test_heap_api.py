@@ -66,7 +66,7 @@ async def test_an_app_that_heap_does_not_know_is_unauthorized_and_says_what_to_c
             while "app_id" not in (said := (await asyncio.to_thread(CliRunner().invoke, cli, command)).stdout):
                 await asyncio.sleep(0.1)
         assert "heap: unauthorized, the destination does not accept relay since" in said
-        assert "UTC: Heap does not take app_id 1 (HTTP 400: postBody.app_id is not known)" in said
+        assert "Z: Heap does not take app_id 1 (HTTP 400: postBody.app_id is not known)" in said
         assert "check the address and credentials in 20-heap.toml" in said
         assert daemon.ledger()["heap"].counts.parked == 0
         assert await daemon.stop() == 0

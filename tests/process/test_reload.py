@@ -111,7 +111,7 @@ async def test_a_thousand_types_of_ones_own_are_no_hindrance(daemon: Any) -> Non
     daemon.configure("10-own", f"{own}{connector}\nevents = [\n{types}\n]\n")
     await daemon.start()
     assert len([line for line in daemon.logs if line["message"].startswith("configuration: ")]) == 21
-    assert daemon.logged("configuration: 981 more warnings, see relay check")
+    assert daemon.logged("configuration: 982 more warnings, see relay check")
     assert (await relay(daemon, "reload"))[:2] == (0, "nothing has changed\n")
     assert (await daemon.post(make_event("Product Viewed 999"), "/own"))[0] == 202
     await daemon.settled("archive", 1)
@@ -183,7 +183,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
             0,
             [
                 "source braze: changed",
-                f"warning: source more: {GONE}",
+                f"warning: source more: removed; {GONE}",
                 "ingest.max_body: changed",
                 "journal.retention: changed",
                 "runtime.workers: needs no restart any more",
@@ -218,6 +218,9 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         assert (code, f"\n{line} (relay forget web lets go of it)\n" in screen) == (0, True)
         await daemon.post(numbered(30))
 
+        (daemon.conf / "20-web.toml").write_text(f'[connector.web]\ntype="http"\nurl="{web.url}"\nenabled=false\n')
+        assert (await relay(daemon, "reload"))[0] == 0
+        assert "web: switched off (enabled = false); 30 pending events" in (await relay(daemon, "status"))[1]
         hook(daemon, "web", web.url)
         assert (await relay(daemon, "reload"))[1] == "connector web: added; goes on where it was, 31 events pending\n"
         code, _, error = await relay(daemon, "forget", "web", "--yes")
@@ -227,8 +230,8 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         await daemon.settled("web", 31)
         assert (await relay(daemon, "pause", "web"))[0] == 0
         await daemon.post(numbered(31, 32))
-        (daemon.conf / "20-web.toml").unlink()
-        assert "2 pending events kept" in (await relay(daemon, "reload"))[1]
+        (daemon.conf / "20-web.toml").write_text(f'[connector.web]\ntype="http"\nurl="{web.url}"\nenabled=false\n')
+        assert "connector web: switched off; 2 pending events kept" in (await relay(daemon, "reload"))[1]
 
         assert (await relay(daemon, "forget", "web"))[0] == 1, "nobody has confirmed it"
         lost = "web is forgotten, with 2 pending and 0 parked events of web\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,6 +71,11 @@ async def test_a_range_is_counted_first_and_then_delivered_once_more(daemon: Any
         assert bodies(hook) == Counter(events) + Counter(events[1::2])
         books = daemon.ledger()["hook"]
         assert (books.accepted, books.counts.delivered, books.pending) == (20, 20, 0)
+        for event, again in ((events[0], False), (events[1], True)):
+            said = CliRunner().invoke(cli, ["trace", json.loads(event)["id"], "--state", str(daemon.state)]).output
+            assert bool(re.search(r"^    by replay 1: sent again, asked for \S+Z, ended \S+Z$", said, re.M)) is again, (
+                said
+            )
         assert await daemon.stop() == 0
 
 

@@ -135,7 +135,7 @@ def told_in_words(syncs: list[Sync]) -> str:
     if not syncs:
         return ""
     oldest = min(one.last for one in syncs)
-    since = f"{datetime.fromtimestamp(oldest, UTC):%Y-%m-%d %H:%M} UTC"
+    since = f"{datetime.fromtimestamp(oldest, UTC):%Y-%m-%dT%H:%M:%SZ}"
     which = "; ".join(map(str, syncs[:3])) + ("; ..." if len(syncs) > 3 else "")
     advice = "have Heap sync the segment again, or push its whole membership (relay cohorts push)"
     return f"{len(syncs)} incomplete segment sync{'s' * (len(syncs) > 1)} since {since}: {which}; {advice}"

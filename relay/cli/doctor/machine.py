@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from relay.cli.doctor.finding import Finding, Installation
+from relay.cli.words import moment
 from relay.journal.lock import holder
 
 EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
@@ -27,7 +28,7 @@ def clock(it: Installation) -> Finding:
 
 def judge(now: float, kept: bool | None) -> Finding:
     """Say what a time (Unix seconds) and the kernel's word on it mean."""
-    said = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    said = moment(now)
     advice = "timedatectl set-ntp true (retention, dedupe and signatures go by it)"
     if now < EARLIEST.timestamp():
         return Finding("problem", "clock", f"{said} cannot be", advice)
