@@ -1,14 +1,12 @@
 """What admins do, as entries of the history. Pure."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, Literal
 
-from relay.admin.diagnosis import at
 from relay.journal import Forgotten, Replay, Which
 from relay.journal.history import Entry
-from relay.words import COMMANDING, counted
+from relay.words import COMMANDING, counted, moment
 
 SAID: Final = 50
 """Changes or mistakes of a reload that are kept."""
@@ -23,7 +21,7 @@ def named_by(text: str) -> str:
 
 def pause_entry(connector: str, until: float | None, by: str) -> Entry:
     """Somebody has paused a connector, until a time (Unix seconds) or for good."""
-    end = f" until {at(until, time.time())}" if until else ""
+    end = f" until {moment(until)}" if until else ""
     return Entry(
         "paused", f"connector {connector}", f"{connector} was paused{end}", by, {"until": until} if until else {}
     )

@@ -126,8 +126,8 @@ def said_of_alert(alert: AlertStatus, now: float) -> str:
         problem = alert.last.problem if alert.last else ""
         waiting = f"{counted(alert.waiting, 'message')} wait" if alert.waiting != 1 else "1 message waits"
         advice = f"see {alert.file}; relay alerts test {alert.alert} tries at once"
-        return f"{name}: sends nothing since {at(alert.failing, now)}: {problem}; {waiting}; {advice}"
-    last = f"the last message was sent at {at(alert.last.at, now)}" if alert.last else "no message yet"
+        return f"{name}: sends nothing since {moment(alert.failing)}: {problem}; {waiting}; {advice}"
+    last = f"the last message was sent at {moment(alert.last.at)}" if alert.last else "no message yet"
     return f"{name}: {last}"
 
 

@@ -1,12 +1,13 @@
 """`relay restore`: a state folder made of a backup."""
 
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 
 import click
 
 from relay.cli.backup import FOLDER, Progress, said_of
 from relay.cli.place import Place, places
+from relay.cli.words import moment
 from relay.journal.restore import restore as make
 
 
@@ -24,5 +25,5 @@ def restore(place: Place, folder: Path) -> None:
         found = make(folder, place.state, place.path, progress)
     finally:
         progress.end()
-    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    now = moment(time.time())
     click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

@@ -71,12 +71,12 @@ def test_the_text_has_all_that_is_known() -> None:
     message = make_message(HEAP, BRAZE, test=True)
     paragraphs = [
         "[test] relay on host-1: 2 alarms: connector heap, source braze",
-        "connector heap: failing, since 2027-01-15 08:00 UTC\nheap: failing\n"
-        "last error: HTTP 503: <!channel> busy at 2027-01-15 08:00 UTC\n"
+        "connector heap: failing, since 2027-01-15T08:00:00Z\nheap: failing\n"
+        "last error: HTTP 503: <!channel> busy at 2027-01-15T08:00:00Z\n"
         "one of the events: users.messages.email.Open e-1",
-        "source braze: still refusing, since 2027-01-15 08:00 UTC\n"
+        "source braze: still refusing, since 2027-01-15T08:00:00Z\n"
         "braze: has refused everything since 12:00 UTC: 401\none day left of five\n"
-        "its sender stops for good at 2027-01-20 08:00 UTC: Braze disables a Current after 5 days of errors",
+        "its sender stops for good at 2027-01-20T08:00:00Z: Braze disables a Current after 5 days of errors",
     ]
     assert message.text == "\n\n".join(paragraphs)
 

@@ -38,7 +38,7 @@ def test_a_connector_is_told_once_for_each_state() -> None:
     assert told.kinds(0) == []
     (failing,) = told.see(5, state="failing", since=NOON + 1, last_error=ERROR, pending=3)
     assert (failing.kind, failing.subject, failing.by) == ("failing", "connector heap", "")
-    assert failing.sentence.startswith("heap: failing since 12:00 UTC: HTTP 503: busy; 3 pending")
+    assert failing.sentence.startswith("heap: failing since 2027-01-15T12:00:01Z: HTTP 503: busy; 3 pending")
     assert failing.about["pending"] == 3
     assert told.kinds(10, state="failing", since=NOON + 1, last_error=ERROR, pending=900) == []
     assert told.kinds(15, state="broken") == ["broken"]
