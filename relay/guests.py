@@ -18,12 +18,15 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from relay.api.deadline import DEADLINE
 from relay.api.text import cut
+from relay.stop import STOP, left
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
 
 HEED_S: Final = 1.0
-"""Seconds that work has to end after it was cancelled."""
+"""Seconds that work has to end after it was cancelled; less at a stop."""
+LOOK_S: Final = 0.05
+"""How soon it is noticed that a stop has begun."""
 TRACE_CHARS: Final = 20_000
 """Of a traceback that is logged."""
 BLOCKED_S: Final = 0.1
@@ -217,9 +220,10 @@ def is_same(one: object, other: object) -> bool:
         return False
 
 
-async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, heed: float = HEED_S) -> T:
+async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, heed: float | None = None) -> T:
     """Have a guest's work done in a task of its own, in so many seconds. It ends in time or is told to end, also if
-    this is cancelled, and has `heed` seconds for that. What it returns or raises then does not count.
+    this is cancelled, and has `heed` seconds for that (None: HEED_S, less at a stop). What it returns or raises then
+    does not count.
 
     Raises Late, and what the guest raises, which is an Exception."""
     task = asyncio.get_running_loop().create_task(_done(work, seconds), name=name)  # a TaskGroup would wait for it
@@ -237,7 +241,7 @@ async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, h
 
 
 def called(
-    work: Callable[[], Awaitable[T]], call: str, whose: Mapping[str, str], seconds: float, heed: float = HEED_S
+    work: Callable[[], Awaitable[T]], call: str, whose: Mapping[str, str], seconds: float, heed: float | None = None
 ) -> Coroutine[Any, Any, T]:
     """Have a guest's method do its work: `stepped`, and `limited` to so many seconds. `whose` is what the log says of
     the guest, its own kind and name last."""
@@ -261,11 +265,13 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _end(task: asyncio.Task[Any], heed: float) -> None:
+async def _end(task: asyncio.Task[Any], heed: float | None) -> None:
     task.add_done_callback(_retrieve)
     task.cancel()
+    until = time.monotonic() + (HEED_S if heed is None else heed)
     try:
-        await asyncio.wait((task,), timeout=heed)
+        while not task.done() and (rest := left(until if heed is not None else min(until, STOP.heeded))):
+            await asyncio.wait((task,), timeout=min(rest, LOOK_S))
     finally:
         if not task.done():
             with suppress(BaseException):  # whatever it says to that

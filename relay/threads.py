@@ -16,11 +16,15 @@ from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import structlog
 
+from relay.stop import STOP, left
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 GRACE_S: Final = 1.0
-"""Seconds that threads have to end when the process does."""
+"""Seconds that threads have to end when the process does; less if a stop has taken long."""
+EXIT_S: Final = 0.25
+"""What the end of the interpreter may take."""
 log = structlog.stdlib.get_logger()
 
 
@@ -54,13 +58,13 @@ def leave(code: int, *, at_once: bool = False) -> NoReturn:
     """End the process, without waiting for threads that hang; `at_once`: without taking anything apart."""
     for pool in (ADMIN, JOURNAL_READS, UNPACKING):
         pool.shutdown(wait=False, cancel_futures=True)
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + left(STOP.over, 2 * GRACE_S) / 2
     others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
     for thread in others:
         thread.join(max(0.0, deadline - time.monotonic()))
     if stuck := sorted(thread.name for thread in others if thread.is_alive()):
         log.warning("threads do not end, relay stops without them", threads=stuck)
-    if stuck or at_once:
+    if stuck or at_once or left(STOP.over) < EXIT_S:
         logging.shutdown()  # writes what waits
         os._exit(code)
     sys.exit(code)

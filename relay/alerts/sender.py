@@ -27,6 +27,7 @@ from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.config import Redaction
 from relay.guests import Late, called, limited, reason_of
 from relay.journal.alerts import KEPT, AlertMessage, Tracks, save_message, save_tracks
+from relay.stop import STOP, left
 from relay.threads import ADMIN
 
 FIRST_WAIT_S: Final = 1.0
@@ -230,7 +231,7 @@ class Sender:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work], timeout=CLOSE_S)
+            await asyncio.wait([work], timeout=left(STOP.kept, CLOSE_S))
             raise
 
     async def _write(self, save: "partial[None]") -> None:
@@ -248,7 +249,7 @@ class Sender:
     async def close(self) -> None:
         """Let go of what it sends with."""
         try:
-            await limited(self._alert.release, CLOSE_S, f"alert {self._alert.name}: close")
+            await limited(self._alert.release, left(STOP.kept, CLOSE_S), f"alert {self._alert.name}: close")
         except Exception as error:  # a plugin's own
             self._log.warning("alert is not closed", reason=self._clean(reason_of(error)))
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,11 +27,10 @@ from relay.deliver.replays import Replays
 from relay.deliver.saver import Saver
 from relay.journal import Counts, Cursor, Journal, Pause, State
 from relay.journal.books import books
+from relay.stop import STOP, left
 from relay.threads import ADMIN
 
 SAVE_S: Final = 0.25
-LEAST_S: Final = 0.5
-"""What connectors have to close, however late it is."""
 LOOK_S: Final = 0.5
 """How soon it is noticed that an admin wants events delivered once more."""
 GONE: Final = "connector is gone but has events to come"
@@ -71,8 +69,6 @@ class Fleet:
         self.also_needed: Callable[[], int] | None = None
         """From which offset on somebody beside the lanes still needs the journal."""
         self._saver = Saver(journal, state, self._replays)
-        self._until = inf
-        """When a stop should be over, in monotonic seconds."""
 
     @property
     def lanes(self) -> Sequence[LiveLane]:
@@ -218,8 +214,7 @@ class Fleet:
             for lane in (*self.lanes, *self.replays.values()):
                 lane.close()
             self.releases = True
-            left = self._until - time.monotonic()
-            await _release_all(self.lanes, min(CLOSE_S, max(LEAST_S, left)))
+            await _release_all(self.lanes, left(STOP.closed, CLOSE_S))
 
     async def _save_for_good(self) -> bool:
         """Save the cursors; whether that worked."""
@@ -231,10 +226,8 @@ class Fleet:
             return False
         return True
 
-    def stop(self, within: float = inf) -> None:
-        """Begin nothing new. What is under way may go on until `run` is cancelled, but all of the stop should take no
-        longer than so many seconds."""
-        self._until = time.monotonic() + within
+    def stop(self) -> None:
+        """Begin nothing new. What is under way may go on until `run` is cancelled."""
         self._stopping.set()
         for lane in self.lanes:
             lane.stop()

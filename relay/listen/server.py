@@ -21,6 +21,7 @@ from aiohttp import web
 from relay.listen.connection import Connection, client_of
 from relay.listen.limits import LINE_BYTES, Limits, connections_within
 from relay.listen.refusal import BUG, ODD_EXPECT, Cause, Refusal
+from relay.stop import STOP, left
 
 PORTIONS: Final = 16
 """At the bound, one in so many connections is closed at a time."""
@@ -29,6 +30,8 @@ LOOKS: Final = 8
 TLS_END_S: Final = 5.0
 """How long a client may take to take leave of TLS."""
 RETRY_AFTER_S: Final = 5
+STOP_S: Final = 5.0
+"""What requests under way have to end, if nobody says how long that may take."""
 log = structlog.stdlib.get_logger()
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -196,10 +199,11 @@ class Server(web.Server):
         super().pre_shutdown()
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """End all of them; those that are being made are made first."""
+        """End all of them; those that are being made are made first. At a stop what is left of the time counts: a
+        request has `timeout` to end by itself, and once more when it is cancelled."""
         if self._making:
             await asyncio.wait(self._making)
-        await super().shutdown(timeout)
+        await super().shutdown(left(STOP.kept, 2 * (STOP_S if timeout is None else timeout)) / 2)
 
 
 class AppRunner(web.AppRunner):

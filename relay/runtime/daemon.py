@@ -25,7 +25,6 @@ from relay.admin import Admin
 from relay.api import Source
 from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources, mistakes_of
 from relay.deliver import Changes, Eraser, Fleet
-from relay.guests import HEED_S
 from relay.ingest import First, Ingest, Others
 from relay.journal import Journal, State, tidy_parking
 from relay.journal.folders import other_folders
@@ -52,12 +51,11 @@ from relay.runtime.systemd import Notify
 from relay.runtime.view import View
 from relay.runtime.watch import Watch
 from relay.runtime.worker import Worker
+from relay.stop import STOP, left
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
-TO_END_S: Final = HEED_S + 1.0
-"""Of the drain budget: for deliveries that are cut short and take no notice, and for connectors to close."""
 ROOM_S: Final = 5.0
 """How often relay looks whether the disk has room for the next segment of the journal."""
 FILLERS_S: Final = 60.0
@@ -72,6 +70,7 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
 
     Raises StartError."""
     stop, hangup = asyncio.Event(), asyncio.Event()
+    STOP.watch(config.runtime.drain, supervised=worker is not None)
     on_signal(stop.set)
     if worker is None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
@@ -128,8 +127,9 @@ class Daemon:
                 collect_less()
                 self._tell_start(addresses)
                 await self._until(stop)
+                STOP.begin()
                 self._watch.stop()
-                log.info("worker stops" if self._worker else "relay stops", drain_s=self._config.runtime.drain)
+                log.info("worker stops" if self._worker else "relay stops", drain_s=STOP.drain)
                 await self._notify.stopping()
                 await self._ingest.drain()
                 await self._end(lanes)
@@ -281,6 +281,7 @@ class Daemon:
         except TlsError as error:  # it was good a moment ago, when the configuration was checked
             changes = replace(changes, doubts=[*changes.doubts, f"{error}; the certificate before is served on"])
         old, self._config, self._view.config = self._config, new, new
+        STOP.drain = new.runtime.drain
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
         self._state.parked_limits = parked_limits_of(new)
@@ -332,7 +333,6 @@ class Daemon:
     async def _end(self, lanes: asyncio.Task[None]) -> None:
         """Let the deliveries under way end within the budget, and connectors close; a second signal does not wait for
         them."""
-        budget = self._config.runtime.drain
 
         def cut_short(why: str) -> None:
             if self._fleet.releases:
@@ -341,9 +341,9 @@ class Daemon:
             lanes.cancel()
             self._chores.end()
 
-        self._fleet.stop(budget)
+        self._fleet.stop()
         on_signal(lambda: cut_short("another signal"))
-        done, _ = await asyncio.wait([lanes], timeout=max(budget - TO_END_S, budget / 2))
+        done, _ = await asyncio.wait([lanes], timeout=left(STOP.cut))
         if not done:
             cut_short("the drain budget is used up")
 

@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from relay.guests import trace_of
+from relay.stop import STOP, left
 
 T = TypeVar("T")
 
 TO_END_S: Final = 1.0
-"""Seconds that tasks have to end once the main task has."""
+"""Seconds that tasks have to end once the main task has; less if a stop has taken long."""
 log = structlog.stdlib.get_logger()
 
 
@@ -49,9 +50,9 @@ def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
         for task in tasks:
             task.cancel()
         with suppress(SystemExit, KeyboardInterrupt):
-            loop.run_until_complete(asyncio.wait(tasks, timeout=TO_END_S))
-    if left := sorted(task.get_name() for task in asyncio.all_tasks(loop)):
-        log.warning("tasks of plugins do not end, relay stops without them", tasks=left[:10])
+            loop.run_until_complete(asyncio.wait(tasks, timeout=left(STOP.over, 2 * TO_END_S) / 2))
+    if stuck := sorted(task.get_name() for task in asyncio.all_tasks(loop)):
+        log.warning("tasks of plugins do not end, relay stops without them", tasks=stuck[:10])
         return False
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())

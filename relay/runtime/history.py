@@ -23,6 +23,7 @@ from relay.config.files import changed_files, file_stamps
 from relay.journal.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, history, last_run
 from relay.runtime.entries import Entries
 from relay.runtime.watch import Look, Watch
+from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import counted
 
@@ -144,11 +145,12 @@ class History:
             self.note(entry)
         ran = now - self._began
         self.note(Entry("stopped", "relay", f"relay stopped after {span(ran)}", about={"ran_s": round(ran, 1)}, at=now))
+        seconds = left(STOP.kept, END_S)
         try:
-            async with asyncio.timeout(END_S):
+            async with asyncio.timeout(seconds):
                 await self._write()
         except TimeoutError:
-            log.error("entries of the history are lost", reason=f"they could not be written in {END_S:g} s")
+            log.error("entries of the history are lost", reason=f"they could not be written in {seconds:.1f} s")
 
     async def _write(self) -> None:
         self._some.clear()

@@ -29,6 +29,7 @@ from relay.runtime.usage import cpu_seconds, memory_bytes
 from relay.runtime.watch import Watch
 from relay.runtime.worker import Worker
 from relay.socket_path import address_of
+from relay.stop import STOP
 from relay.threads import ADMIN
 
 ANSWER_S: Final = 5.0
@@ -180,6 +181,7 @@ class JointView:
         self._restart = waiting(self._used, new)
         said = [*done.said, *settings(self.config, new, self._restart), *alerts_changed(self.config, new)]
         self.config = new
+        STOP.drain = new.runtime.drain
         await self.alerts.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
             one.begin_anew()

@@ -13,11 +13,15 @@ from typing import Final
 
 import structlog
 
+from relay.stop import STOP, left
+
 QUEUE_BYTES: Final = 1 << 20
 AGAIN_S: Final = 1.0
 """How soon a standard error is tried again that does not block, and does not say when it has room."""
 STOP_S: Final = 1.0
 """Seconds that the last lines have to get through when the process ends."""
+LATE_S: Final = 0.05
+"""The same, where a stop has taken all its time."""
 log = structlog.stdlib.get_logger()
 
 
@@ -58,14 +62,14 @@ class LogWriter(logging.Handler):
     def flush(self) -> None:
         """Wait until the lines are written, for STOP_S at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._lines, STOP_S)
+            self._changed.wait_for(lambda: not self._lines, _patience())
 
     def close(self) -> None:
         """Write what waits, for STOP_S at most, and end."""
         with self._changed:
             self._ends = True
             self._changed.notify_all()
-        self._thread.join(STOP_S)
+        self._thread.join(_patience())
         super().close()
 
     def _run(self) -> None:
@@ -103,3 +107,7 @@ class LogWriter(logging.Handler):
             return False
         self._is_torn = False
         return True
+
+
+def _patience() -> float:
+    return max(LATE_S, left(STOP.over, STOP_S))

@@ -8,8 +8,9 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -22,6 +23,7 @@ from relay.journal.opening import open_both
 from relay.journal.usage import told, usage
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
+from relay.stop import STOP, left
 from relay.threads import ADMIN
 
 CLOSE_S: Final = 15.0
@@ -43,9 +45,16 @@ def cannot_listen(config: Config, error: OSError) -> StartError:
 
 
 def on_signal(act: Callable[[], object]) -> None:
-    """Act on SIGTERM and SIGINT, instead of what was to be done before."""
+    """Act on SIGTERM and SIGINT, instead of what was to be done before. The first signal begins the stop, even while a
+    plugin blocks the event loop."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, act)
+        signal.signal(number, partial(_begin_stop, signal.getsignal(number)))
+
+
+def _begin_stop(loops: Any, *signalled: Any) -> None:
+    STOP.begin()
+    loops(*signalled)
 
 
 def inherited() -> list[socket.socket] | None:
@@ -96,15 +105,16 @@ def full_disk(state: Path, config: Config) -> str:
 
 async def _closed(journal: Journal, state: State) -> None:
     """Close both; if their disk hangs, the process ends without that."""
+    seconds = left(STOP.kept, CLOSE_S)
     try:
-        async with asyncio.timeout(CLOSE_S):
+        async with asyncio.timeout(seconds):
             await journal.close()
             with suppress(sqlite3.Error):  # then the next start says that relay.db is older than the journal
                 await state.save({}, journal.head)
             await ADMIN.run(state.close)
     except TimeoutError:
         why = "the disk of the state folder hangs; nothing that was acknowledged is lost"
-        log.error("journal and database are not closed", in_s=CLOSE_S, reason=why)
+        log.error("journal and database are not closed", in_s=round(seconds, 1), reason=why)
 
 
 def limits_of(config: Config) -> Limits:

@@ -22,7 +22,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -42,9 +41,8 @@ from relay.runtime.substitute import Substitute
 from relay.runtime.supervised import Supervised
 from relay.runtime.systemd import Notify
 from relay.runtime.worker import Worker
+from relay.stop import STOP, left
 
-STOP_MARGIN_S: Final = 15.0
-"""Beyond the drain budget, until a worker that does not stop is killed."""
 log = structlog.stdlib.get_logger()
 
 
@@ -71,6 +69,7 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
     """Run the workers until SIGTERM or SIGINT; `load` reads the configuration again, `new_code` names the plugins whose
     files have changed since. Raises StartError, ConfigError."""
     stop = asyncio.Event()
+    STOP.watch(config.runtime.drain)
     on_signal(stop.set)
     if failures := find_unmade(config, state).failures:
         raise ConfigError(mistakes_of(failures))
@@ -161,10 +160,10 @@ async def _run(
                     view.watch.stop()
                     if workers[0].worker.outlived:  # who connects from now on waits for the next relay
                         beside[0].cancel()
-                    await _end(view.config.runtime.drain, notify, workers, running)
+                    await _end(notify, workers, running)
                     await view.history.end()
             else:
-                await _end(config.runtime.drain, notify, workers, running)
+                await _end(notify, workers, running)
         finally:
             for task in beside:
                 task.cancel()
@@ -190,12 +189,17 @@ def _tell_start(config: Config, addresses: Sequence[str], admin: Admin) -> None:
     log.info("relay runs", workers=config.runtime.workers, **told)
 
 
-async def _end(
-    drain: float, notify: Notify, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]
-) -> None:
-    log.info("relay stops", drain_s=drain)
+async def _end(notify: Notify, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]) -> None:
+    """Have the workers stop; those that do not in time are killed."""
+    log.info("relay stops", drain_s=STOP.drain)
     await notify.stopping()
-    await _stop(drain, workers, running)
+    for each in workers:
+        each.stop()
+    on_signal(lambda: _signal(workers, signal.SIGTERM))
+    _, stuck = await asyncio.wait(running, timeout=left(STOP.closed))
+    if stuck:
+        log.error("workers do not stop, are killed", workers=len(stuck))
+        _signal(workers, signal.SIGKILL)
 
 
 @asynccontextmanager
@@ -209,16 +213,6 @@ async def _listening(admin: Admin, config: Config) -> AsyncIterator[Admin]:
         yield admin
     finally:
         await admin.stop()
-
-
-async def _stop(drain: float, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]) -> None:
-    for each in workers:
-        each.stop()
-    on_signal(lambda: _signal(workers, signal.SIGTERM))
-    _, stuck = await asyncio.wait(running, timeout=drain + STOP_MARGIN_S)
-    if stuck:
-        log.error("workers do not stop, are killed", workers=len(stuck))
-        _signal(workers, signal.SIGKILL)
 
 
 def _signal(workers: Sequence[Supervised], number: int) -> None:

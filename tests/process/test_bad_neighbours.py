@@ -1,7 +1,6 @@
 """A folder full of bad plugins of every kind beside one connector that is well: that one notices nothing."""
 
 import asyncio
-import time
 from typing import Any
 
 from click.testing import CliRunner
@@ -33,6 +32,7 @@ CONNECTORS = {
     "raises": "async def deliver(self, batch): raise KeyError('deliver')",
     "exits_later": "async def deliver(self, batch): raise SystemExit(3)",
     "cancels": "async def deliver(self, batch): raise asyncio.CancelledError",
+    "thread_hangs": "async def deliver(self, batch): await self.run_blocking(__import__('time').sleep, 3600)",
     "deaf": "async def deliver(self, batch): await deaf()",
     "too_many": "async def deliver(self, batch): return [DELIVERED] * 99",
     "nonsense": "async def deliver(self, batch): return 'fine'",
@@ -149,10 +149,8 @@ async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_we
         assert "notice_fails: working; nothing pending; its notice cannot be read: ZeroDivisionError" in out
         assert [name for name in (*NOT_LOADED, *SOURCES, *FILTERS) if len(naming(daemon, name)) > 1] == []
         assert {name: len(naming(daemon, name)) for name in CONNECTORS if len(naming(daemon, name)) > MOST_LINES} == {}
-        began = time.monotonic()
         assert await daemon.stop() == 0
-        assert time.monotonic() - began < 20, "what hangs is not waited for"
-    assert daemon.logged("relay stopped")
+    assert daemon.logged("relay stopped"), "all steps were in time, or else the process had ended without this line"
     assert naming(daemon, "close_hangs"), daemon.stderr[-6:]
     for word in ("lane failed", "log lines were dropped", "relay ends by a bug of its own", "Task exception"):
         assert not [line for line in daemon.logs if word in line["message"]]

@@ -149,3 +149,39 @@ async def test_a_stop_and_a_reload_do_not_wait_for_a_delivery_that_takes_no_noti
         books = daemon.ledger()
         for number, how in enumerate(HOW):
             assert books[f"c{number}"].counts.delivered == (0 if how in LATE + ODD else 1), how
+
+
+BLOCKS = """
+import time
+from pathlib import Path
+from relay.api import Connector
+
+class Blocks(Connector, type="blocks"):
+    async def deliver(self, batch):
+        if self.name == "deliver":
+            Path({begun!r}).touch()
+            time.sleep(3600)
+
+    async def close(self):
+        time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize(("name", "workers"), [("deliver", 1), ("close", 1), ("deliver", 2)])
+async def test_a_stop_does_not_wait_for_a_plugin_that_blocks_the_event_loop(
+    daemon: Any, name: str, workers: int
+) -> None:
+    begun = daemon.conf.with_name("begun")
+    (daemon.plugins / "blocks.py").write_text(BLOCKS.format(begun=str(begun)))
+    async with Destination() as hook:
+        daemon.configure("10-all", f'{HOOK % hook.url}[connector.{name}]\ntype = "blocks"\n'.replace('"1s"', '"2s"'))
+        daemon.configure("20-workers", f"[runtime]\nworkers = {workers}\n" if workers > 1 else "")
+        await daemon.start()
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        await (daemon.until(begun.exists, bool) if name == "deliver" else hook.received(1, timeout=20))
+        assert await daemon.stop() == 0
+    told = {line["message"] for line in daemon.logs}
+    if workers == 1:
+        assert "relay does not stop in time, ends as it is" in told
+    else:
+        assert "relay stopped" in told, "the supervisor is in time"
