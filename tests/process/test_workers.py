@@ -247,7 +247,7 @@ async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Any, monk
     await daemon.start()
     assert (await command(daemon, "status", "--json"))["journal"]["head"] == 6
     assert await daemon.stop() == 0
-    assert not any("Traceback" in line for line in daemon.stderr)
+    assert [line for line in daemon.stderr if "Traceback" in line] == []
 
 
 async def command(daemon: Any, *arguments: str) -> Any:
