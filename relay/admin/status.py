@@ -199,7 +199,7 @@ class JournalStatus:
     @property
     def fill(self) -> float:
         """Which part of its capacity is needed."""
-        return self.needed / self.capacity
+        return self.needed / self.capacity if self.capacity else 0.0  # none is known while all workers are away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,8 @@ def _introduced(state: State, journal: Journal) -> str:
         if events := journal.head - journal.oldest:
             doubt = (
                 f"relay.db did not know the {counted(events, 'event')} of the journal"
-                f" from offset {journal.oldest} on, and began anew (it was lost, emptied, or copied without relay.db-wal)"
+                f" from offset {journal.oldest} on, and began anew"
+                " (it was lost, emptied, or copied without relay.db-wal)"
             )
             unheard = state.now
             log.error("relay.db does not know the journal", events=events, oldest=state.now, advice=UNKNOWN_ADVICE)
