@@ -88,6 +88,17 @@ def test_whether_the_service_runs_is_told(look: Look, states: dict[str, str], le
     assert (level, said) in [finding[::2][:2] for finding in about("service", look("", states=states))]
 
 
+def test_a_unit_that_cannot_run_its_program_is_a_problem(look: Look, tmp_path: Path) -> None:
+    for program, said in (
+        ("/nowhere/relay", "relay.service starts /nowhere/relay, which is not there"),
+        ("/root", "relay.service cannot run /root: ProtectHome=yes in relay.service hides it"),
+    ):
+        service = f"ProtectHome=yes\nExecStart=\nExecStart=!{program} run --conf {tmp_path}/conf.d"
+        ((level, _, told, advice),) = about("program", look("", service))
+        assert (level, told, "make install" in advice) == ("problem", said, True)
+    assert about("program", look("", f"ExecStart=\nExecStart=/bin/sh run --conf {tmp_path}/conf.d")) == []
+
+
 def test_without_a_unit_for_this_configuration_nothing_is_told(look: Look) -> None:
     secret = '{ credential = "x" }'
     for states, service in (({"LoadState": "not-found"}, ""), ({}, "ExecStart=\nExecStart=/bin/relay run")):

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import relay.cli.init  # noqa: F401  the name leads to the command
+from relay.cli.doctor import service
 from relay.cli.main import relay as command
 
 init = sys.modules["relay.cli.init"]
@@ -47,15 +48,21 @@ def test_the_unit_runs_this_relay_with_that_configuration(tmp_path: Path) -> Non
     (relay, options) = re.findall(r"^ExecStart=(\S+) run(.*)$", unit, re.MULTILINE)[0]
     assert (Path(relay).exists(), options) == (True, f" --conf {tmp_path}/conf.d")
     assert "/opt/relay" not in unit
+    (manual,) = re.findall(r"^Documentation=file://(\S+)$", unit, re.MULTILINE)
+    assert Path(manual).is_file()
 
 
 def test_a_unit_that_could_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(init, "_command", lambda: Path("/home/me/venv/bin/relay"))
+    for module in (init, service):
+        monkeypatch.setattr(module, "own_command", lambda: Path("/home/me/venv/bin/relay"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl
     answer = run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service")
     assert answer.exit_code == 0
-    told = "the service cannot start like this: /home/me/venv/bin/relay: ProtectHome=yes in relay.service hides it"
-    assert f"warning: {told}" in answer.stderr
+    why = "/home/me/venv/bin/relay: ProtectHome=yes in relay.service hides it"
+    assert f"warning: the service cannot start like this: {why}" in answer.stderr
     assert "make install" in answer.stderr
+    found = run("doctor", "--conf", tmp_path / "conf.d", "--state", tmp_path / "state").output
+    assert f"no service could run this relay: {why}\n" in found
 
 
 def test_the_folder_behind_unit_is_that_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

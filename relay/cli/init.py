@@ -1,22 +1,22 @@
 """`relay init`: a configuration to start from, and the systemd unit."""
 
 import shutil
-import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 
-import relay
-from relay.cli.doctor.unit import Unit, service_settings
+from relay.cli.doctor.service import WITHIN_REACH, out_of_reach
+from relay.cli.doctor.unit import Unit, own_command, service_settings
 from relay.config import CONF_FOLDERS
 from relay.config.shipped import shipped
 
 UNIT: Final = Path("/etc/systemd/system/relay.service")
 INSTALLED: Final = Path("/opt/relay/bin/relay")
 """The command as the shipped unit has it."""
+MANUAL: Final = "/usr/share/doc/currents-relay/README.md"
+"""The documentation as the shipped unit has it."""
 NEXT: Final = """
 Next:
   {conf}/20-braze.toml    the token that Braze is to send
@@ -45,9 +45,9 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
     if not any(written):
         raise SystemExit(1)
     option = "" if folder in CONF_FOLDERS else f" --conf {folder}"
-    by_hand = f"{_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
+    by_hand = f"{own_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
     start = "systemctl daemon-reload && systemctl enable --now relay" if unit else by_hand
-    click.echo(NEXT.format(conf=folder, relay=_command(), option=option, start=start))
+    click.echo(NEXT.format(conf=folder, relay=own_command(), option=option, start=start))
 
 
 def _configuration(folder: Path) -> bool:
@@ -62,12 +62,12 @@ def _configuration(folder: Path) -> bool:
 
 def _unit(unit: Path, folder: Path) -> bool:
     """Write the unit for this installation of relay and for that folder of the configuration."""
-    text = (shipped("systemd") / "relay.service").read_text()
+    text = (shipped("systemd") / "relay.service").read_text().replace(MANUAL, str(shipped("README.md")))
     if folder not in CONF_FOLDERS:
         text = text.replace(f"{INSTALLED} run", f"{INSTALLED} run --conf {folder.absolute()}")
     try:
         with unit.open("x") as file:
-            file.write(text.replace(str(INSTALLED), str(_command())))
+            file.write(text.replace(str(INSTALLED), str(own_command())))
     except FileExistsError:
         click.echo(f"left as it is: {unit} exists already")
         return False
@@ -79,13 +79,7 @@ def _unit(unit: Path, folder: Path) -> bool:
 
 def _out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
     """Why the unit's user cannot run this installation of relay, or read its configuration."""
-    for path in (_command(), Path(sys.executable).resolve(), Path(relay.__file__)):
-        if why := unit.reading(path):
-            yield f"{path}: {why}; make install, or the Debian package, puts relay where it can be run (/opt/relay)"
-            break
+    if why := out_of_reach(unit):
+        yield f"{why}; {WITHIN_REACH}"
     if why := unit.reading(folder.absolute()):
         yield f"{folder.absolute()}: {why}; have the configuration in {CONF_FOLDERS[0]}"
-
-
-def _command() -> Path:
-    return Path(sysconfig.get_path("scripts")) / "relay"

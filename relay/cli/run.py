@@ -54,8 +54,7 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
-        if told is None or not told.tell(str(error)):
-            click.echo(f"relay cannot start: {error}", err=True)
+        click.echo(f"relay cannot start: {error}", err=True)
         _leave(1, loop)
     except ConfigError:
         runtime.end_tasks(loop)

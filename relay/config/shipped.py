@@ -1,4 +1,4 @@
-"""Where the files are that come with relay: its conf.d and its systemd unit."""
+"""Where the files are that come with relay: its conf.d, its systemd unit, its README."""
 
 import sysconfig
 from pathlib import Path
@@ -7,13 +7,13 @@ import relay
 
 
 def shipped(name: str) -> Path:
-    """The folder `conf.d` or `systemd`: beside the package in a checkout, in share/relay in an installation.
+    """The folder `conf.d` or `systemd`, or README.md: beside the package in a checkout, in share/relay if installed.
 
     Raises FileNotFoundError.
     """
     beside = Path(relay.__file__).parents[1] / name
     installed = Path(sysconfig.get_path("data")) / "share" / "relay" / name
-    for folder in (beside, installed):
-        if folder.is_dir():
-            return folder
+    for place in (beside, installed):
+        if place.exists():
+            return place
     raise FileNotFoundError(f"relay's own {name} is neither at {beside} nor at {installed}: install relay again")

@@ -19,6 +19,7 @@ from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, lo
 Check = Callable[[Installation], Finding | Iterable[Finding]]
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
+    ("program", service.program),
     ("service", service.runs),
     ("configuration", settings.configuration),
     ("plugins", settings.plugins),

@@ -1,15 +1,41 @@
-"""Checks of relay as a service: whether it runs, and whether it gets at the secrets once it is started."""
+"""Checks of relay as a service: whether it can be run and runs, and whether it gets at the secrets it needs."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import relay
 from relay.api import Secret
 from relay.cli.doctor.finding import Finding, Installation, Level
 from relay.cli.doctor.settings import LOADED
-from relay.cli.doctor.unit import NAME, Unit
+from relay.cli.doctor.unit import NAME, Unit, own_command, service_settings
+from relay.config.shipped import shipped
 
 LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart relay"
+
+WITHIN_REACH: Final = "make install, or the Debian package, puts relay where it can be run (/opt/relay)"
+
+
+def program(it: Installation) -> Iterator[Finding]:
+    """Whether the service can run what its unit names; where none is installed, whether the unit that comes with relay
+    could run this installation."""
+    if it.unit is None:
+        unit = Unit({}, service_settings((shipped("systemd") / NAME).read_text()))
+        if why := out_of_reach(unit):
+            yield Finding("warning", "program", f"no service could run this relay: {why}", WITHIN_REACH)
+    elif it.unit.program and not it.unit.program.exists():
+        yield Finding("problem", "program", f"{NAME} starts {it.unit.program}, which is not there", WITHIN_REACH)
+    elif it.unit.program and (why := it.unit.reading(it.unit.program)):
+        yield Finding("problem", "program", f"{NAME} cannot run {it.unit.program}: {why}", WITHIN_REACH)
+
+
+def out_of_reach(unit: Unit) -> str | None:
+    """Why the unit's user cannot run this installation of relay; None if it can. Raises OSError."""
+    found = (
+        (path, unit.reading(path)) for path in (own_command(), Path(sys.executable).resolve(), Path(relay.__file__))
+    )
+    return next((f"{path}: {why}" for path, why in found if why), None)
 
 
 def runs(it: Installation) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sysconfig
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -60,6 +61,12 @@ class Unit:
         command = [part for word in self.settings.get("ExecStart", ()) for part in _CONF.split(word, 1)]
         given = [Path(after) for word, after in pairwise(command) if word == "--conf"]
         return given or CONF_FOLDERS
+
+    @property
+    def program(self) -> Path | None:
+        """What it starts."""
+        words = self.settings.get("ExecStart", ())
+        return Path(words[0].lstrip("-+!@:")) if words else None
 
     @property
     def is_root(self) -> bool:
@@ -159,6 +166,11 @@ class Unit:
 
     def _is(self, name: str) -> bool:
         return self._last(name).lower() in ("yes", "true", "on", "1")
+
+
+def own_command() -> Path:
+    """The command `relay` of this installation."""
+    return Path(sysconfig.get_path("scripts")) / "relay"
 
 
 def installed() -> Unit | None:
