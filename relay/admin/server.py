@@ -199,7 +199,7 @@ def _bound_at(path: Path) -> socket.socket:
             bound.bind(address)
     except OSError as error:
         bound.close()
-        raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return bound
 
 

@@ -7,6 +7,7 @@ import getpass
 import http.client
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,15 +22,22 @@ from relay.cli.words import printable
 from relay.socket_path import address_of
 
 ANSWER_S: Final = 30.0
-CONNECT_S: Final = 10.0
 PORTS: Final = {"http": 80, "https": 443}
 TOKEN: Final = "RELAY_ADMIN_TOKEN"
 SERVICE: Final = (Path("/var/lib/relay"), Path("/run/relay"))
 """The service's state folder, which its user and root alone may enter, and where others find the same socket."""
+ALIVE_S: Final = 3.0
+"""A relay that runs answers a request for nothing within so many seconds."""
+STATES: Final = {"T": "it is stopped (kill -CONT %d lets it go on)", "D": "it waits for a disk"}
+"""What Linux says of a process that does not run on."""
 
 
 class Gone(click.ClickException):
     """Relay has stopped, or does not answer."""
+
+
+class NoAnswer(click.ClickException):
+    """Relay is there, and says nothing."""
 
 
 class Client:
@@ -57,8 +65,8 @@ class Client:
                 raise Gone(f"relay has gone away: {error}") from None
 
     def _answer(self, method: str, target: str, body: object, timeout: float | None) -> http.client.HTTPResponse:
+        self._check_alive(prefix := "" if isinstance(self._at, Path) else self._at.path.rstrip("/"))
         connection = self._connection(timeout)
-        prefix = "" if isinstance(self._at, Path) else self._at.path.rstrip("/")
         try:
             given = None if body is None else msgspec.json.encode(body)
             connection.request(method, prefix + target, given, self._headers())
@@ -68,6 +76,20 @@ class Client:
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
             raise click.ClickException(_reason(answer))
         return answer
+
+    def _check_alive(self, prefix: str) -> None:
+        """Raise NoAnswer if nobody answers: what was asked for may take long, and that cannot be told apart later."""
+        connection = self._connection(ALIVE_S)
+        try:
+            connection.request("HEAD", f"{prefix}/openapi.yaml", headers=self._headers())
+            connection.getresponse()
+        except (TimeoutError, BlockingIOError):  # BlockingIOError: too many wait for an answer already
+            why = connection.state() if isinstance(connection, _Connection) else "its process may be stopped"
+            raise NoAnswer(f"relay does not answer within {ALIVE_S:g} s: {why}") from None
+        except (OSError, http.client.HTTPException):
+            return  # the request itself says it
+        finally:
+            connection.close()
 
     def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
         if isinstance(self._at, Path):
@@ -110,6 +132,16 @@ class _Connection(http.client.HTTPConnection):
         with address_of(self._path) as address:
             self.sock.connect(address)
 
+    def state(self) -> str:
+        """How the process is that listens there."""
+        try:
+            pid = int.from_bytes(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+            letter = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+        except OSError:
+            return "its process cannot be looked at from here"
+        said = STATES.get(letter, "it is busy, or held up by a plugin, see its log")
+        return f"process {pid}: {said % pid if '%' in said else said}"
+
 
 def running(state: Path) -> Client | None:
     """The relay that --url names, else the relay that runs with a state folder; None if none does."""
@@ -121,6 +153,8 @@ def running(state: Path) -> Client | None:
         _probe(path)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
+    except BlockingIOError:  # too many wait to be answered: the request says so
+        return Client(path)
     except PermissionError as error:
         raise click.ClickException(f"{path}: {error.strerror}; be root, or in the group admin.group") from None
     except OSError as error:
@@ -149,9 +183,10 @@ def _reached(url: str) -> Client:
 def _probe(at: Path | SplitResult) -> None:
     """See that somebody listens there. Raises OSError, ValueError (no port)."""
     if isinstance(at, SplitResult):
-        socket.create_connection((at.hostname or "", at.port or PORTS[at.scheme]), CONNECT_S).close()
+        socket.create_connection((at.hostname or "", at.port or PORTS[at.scheme]), ALIVE_S).close()
         return
     with socket.socket(socket.AF_UNIX) as probe, address_of(at) as address:
+        probe.settimeout(ALIVE_S)
         probe.connect(address)
 
 

@@ -31,7 +31,7 @@ plugins_option = click.option(
 state_option = click.option(
     "--state",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, readable=False, path_type=Path),
     default=state_folder,
     help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
 )

@@ -64,6 +64,9 @@ def told() -> Iterator[None]:
     """Tell what cannot be read without a traceback."""
     try:
         yield
+    except PermissionError as error:
+        said = f"{error.filename} may not be read by this user: be root, or the user that relay runs as"
+        raise click.ClickException(said) from None
     except (OSError, sqlite3.Error) as error:
         raise click.ClickException(str(error)) from None
 

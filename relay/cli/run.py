@@ -54,7 +54,8 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
-        click.echo(f"relay cannot start: {error}", err=True)
+        if told is None or not told.tell(str(error)):
+            click.echo(f"relay cannot start: {error}", err=True)
         _leave(1, loop)
     except ConfigError:
         runtime.end_tasks(loop)

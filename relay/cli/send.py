@@ -31,6 +31,10 @@ from relay.words import counted
 
 TRIES: Final = 8
 TIMEOUT_S: Final = 60.0
+SLOW_S: Final = 2.0
+"""A batch without an answer for so long makes sure that anybody answers at all."""
+ALIVE_S: Final = 2.0
+"""Whoever takes connections says something within so many seconds, if only that there is no such path."""
 HANG_UP_S: Final = 2.0
 """A server that does not accept the sender's certificate hangs up within so long."""
 PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -144,6 +148,33 @@ async def _send(
     return total
 
 
+async def _asked(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+    """The answer to a request, and its body. Raises ClickException if nobody answers anything."""
+
+    async def post() -> tuple[aiohttp.ClientResponse, bytes]:
+        async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+            return answer, await answer.read()
+
+    posting = asyncio.get_running_loop().create_task(post(), name="post a batch")
+    try:
+        await asyncio.wait([posting], timeout=SLOW_S)
+        if not posting.done():
+            await _check_alive(session, url)
+        return await posting
+    finally:
+        posting.cancel()
+
+
+async def _check_alive(session: aiohttp.ClientSession, url: str) -> None:
+    """Raise ClickException if whoever is there says nothing; all else the events are told themselves."""
+    with suppress(aiohttp.ClientError, ValueError, OSError):
+        try:
+            async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
+                return
+        except TimeoutError:
+            raise click.ClickException(f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?") from None
+
+
 class _TooLarge(Exception):
     """relay answers 413."""
 
@@ -170,16 +201,15 @@ async def _post(
     for attempt in range(TRIES):
         said, wait = "", None
         try:
-            async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
-                told = await answer.read()
-                said = f"HTTP {answer.status}: {cut(printable(told.decode(errors='replace')), 300)}"
-                if answer.ok:
-                    return _kept(url, told)
-                if answer.status == 413:
-                    raise _TooLarge(said)
-                if answer.status != 429 and answer.status < 500:
-                    raise click.ClickException(said + _advice(answer.status, shape))
-                wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+            answer, told = await _asked(session, url, body)
+            said = f"HTTP {answer.status}: {cut(printable(told.decode(errors='replace')), 300)}"
+            if answer.ok:
+                return _kept(url, told)
+            if answer.status == 413:
+                raise _TooLarge(said)
+            if answer.status != 429 and answer.status < 500:
+                raise click.ClickException(said + _advice(answer.status, shape))
+            wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
         except aiohttp.NonHttpUrlClientError:
             raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
         except aiohttp.InvalidURL:

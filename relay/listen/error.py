@@ -1,6 +1,7 @@
 """Why nothing can listen at an address, and what to do about it."""
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,13 @@ ADVICE: Final = {
 class ListenError(OSError):
     """Nothing can listen at an address; `key` is the setting that names the address, such as "ingest.listen"."""
 
-    def __init__(self, key: str, address: object, error: OSError) -> None:
-        reason = "this host is not known" if isinstance(error, socket.gaierror) else error.strerror or str(error)
-        advice = f": {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-        super().__init__(error.errno, f"{address}: {reason}{advice}")
+    def __init__(self, key: str, address: object, error: OSError | UnicodeError) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is None or isinstance(error, socket.gaierror):
+            reason = "this host is not known"
+        else:
+            reason = ": ".join(filter(None, [os.strerror(number), ADVICE.get(number)]))
+        super().__init__(number, f"{address}: {reason}")
         self.key = key
 
     def __str__(self) -> str:
@@ -29,8 +33,8 @@ class ListenError(OSError):
 
 @contextmanager
 def at(key: str, address: object) -> Iterator[None]:
-    """Raise ListenError for an OSError within."""
+    """Raise ListenError for what goes wrong within; a name that cannot be that of a host is a UnicodeError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ListenError(key, address, error) from None

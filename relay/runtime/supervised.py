@@ -16,7 +16,7 @@ import structlog
 
 from relay.config import Config
 from relay.runtime.process import StartError
-from relay.runtime.worker import Worker, handed
+from relay.runtime.worker import FAILURE, Worker, handed
 from relay.socket_path import address_of
 from relay.threads import ADMIN
 
@@ -49,6 +49,8 @@ class Supervised:
         """It has ended and is not started again: all it had is delivered."""
         self.newer: Sequence[str] = ()
         """The plugins whose files were others when its process began than when relay did."""
+        self._failure = ""
+        """Why its process could not start, in its own words."""
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._is_ready = False
@@ -75,7 +77,7 @@ class Supervised:
             if self._stopping.is_set() or self.over:
                 return
             if not (self.ready.is_set() or self.worker.only_drains) and (code is None or code >= 0):
-                raise StartError(f"worker {self.worker.number} {why}")
+                raise StartError(self._failure or f"worker {self.worker.number} {why}")
             wait = FIRST_WAIT_S if time.monotonic() - began > GOOD_RUN_S else min(2 * wait, LONGEST_WAIT_S)
             log.error(
                 "worker died, starts again", worker=self.worker.number, exit_code=code, reason=why, in_s=round(wait, 1)
@@ -93,10 +95,13 @@ class Supervised:
 
     async def _tried(self, config: Config) -> tuple[int | None, str]:
         """Run the process to its end; return its exit code, None if it could not be started, and that in words."""
+        self._failure = ""
         try:
             code = await self._once(config)
         except OSError as error:
             return None, f"cannot be started: {error}"
+        if self._failure:
+            return code, f"cannot start: {self._failure}"
         newer = f"; it ran new code of plugin {', '.join(self.newer)}" if self.newer else ""
         return code, f"ended with exit code {code}, see above{newer}"
 
@@ -184,6 +189,9 @@ class Supervised:
                 self._note(notify.recv(4096))
 
     def _note(self, message: bytes) -> None:
+        if message.startswith(FAILURE):
+            self._failure = message.removeprefix(FAILURE).decode(errors="replace")
+            return
         said = message.splitlines()
         self._heard = time.monotonic()
         if not LIFE.isdisjoint(said):

@@ -81,10 +81,15 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
             view = JointView(config, load, state, workers)
             await _run(config, view, workers, sockets, stop, new_code)
     except* StartError as group:
-        raise group.exceptions[0] from None
+        raise _first(group) from None
     finally:
         close(sockets)
     log.info("relay stopped")
+
+
+def _first(error: BaseException) -> BaseException:
+    """One error of a group, whose parts may be groups."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 @contextmanager

@@ -3,18 +3,23 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from relay.api import Plugin, Settings
 from relay.config import AdminSettings, Config, Configured, MetricsSettings, Text
 from relay.parent import end_with_parent
+from relay.socket_path import address_of
 
+FAILURE: Final = b"X_RELAY_CANNOT_START="
+"""How a message of a worker begins that says why it cannot start."""
+FAILURE_BYTES: Final = 3000
 P = TypeVar("P", bound=Plugin)
 S = TypeVar("S", bound=Settings)
 
@@ -64,6 +69,16 @@ class Worker:
     def notify(self) -> Path:
         """The socket at which its supervisor hears how it is."""
         return Path(self.rendezvous) / f"notify-{self.number}.sock"
+
+    def tell(self, failure: str) -> bool:
+        """Tell the supervisor why this process cannot start; False if nobody hears it."""
+        message = FAILURE + " ".join(failure.split()).encode()[:FAILURE_BYTES]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, suppress(OSError):
+            out.setblocking(False)
+            with address_of(self.notify) as address:
+                out.sendto(message, address)
+            return True
+        return False
 
     @property
     def admin(self) -> Path:

@@ -222,6 +222,23 @@ async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Any
         assert path.is_dir() or path.is_socket() or b'"level"' not in path.read_bytes(), path
 
 
+async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Any) -> None:
+    prepare(daemon, 1)
+    await daemon.start()
+    state = ("--state", str(daemon.state))
+    daemon.signal(signal.SIGSTOP)
+    try:
+        said = await asyncio.gather(command("status", *state), command("reload", *state))
+    finally:
+        daemon.signal(signal.SIGCONT)
+    pid = daemon._process.pid
+    expected = (
+        f"Error: relay does not answer within 3 s: process {pid}: it is stopped (kill -CONT {pid} lets it go on)\n"
+    )
+    assert said == [(1, expected)] * 2
+    assert (await command("status", *state))[1].startswith("relay ")
+
+
 @pytest.mark.parametrize(("what", "workers"), [("file", 1), ("loop", 1), ("file", 2)])
 async def test_a_state_folder_that_cannot_be_used_is_told_in_a_line(daemon: Any, what: str, workers: int) -> None:
     prepare(daemon, workers)

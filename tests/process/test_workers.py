@@ -399,14 +399,34 @@ async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nob
     assert await daemon.stop() == 0
 
 
-async def test_a_worker_that_cannot_start_ends_the_start(daemon: Any) -> None:
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (
+            "worker",
+            "the state folder {state}/workers/1 cannot be used: [Errno 20] Not a directory: '{state}/workers/1'",
+        ),
+        ("address", "30-metrics.toml:2: metrics.listen: 127.0.0.1:{port}: Address already in use: another program"),
+        ("host", "30-metrics.toml:2: metrics.listen: {host}:80: this host is not known"),
+    ],
+)
+async def test_a_start_that_fails_is_one_sentence(daemon: Any, what: str, said: str) -> None:
     workers(daemon, 2)
     hook(daemon, "http://127.0.0.1:1/")
-    daemon.state.mkdir()
-    (daemon.state / "workers").write_text("in the way")
-    await daemon.launch()
-    assert await daemon.ended() == 1
-    assert any("worker 1 ended with exit code 1, see above" in line for line in daemon.stderr), daemon.stderr
+    host = "h" * 70
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        if what == "worker":
+            daemon.state.mkdir()
+            (daemon.state / "workers").write_text("in the way")
+        else:
+            listen = f"127.0.0.1:{port}" if what == "address" else f"{host}:80"
+            daemon.configure("30-metrics", f'[metrics]\nlisten = "{listen}"')
+        await daemon.launch()
+        assert await daemon.ended() == 1
+    (line,) = [line for line in daemon.stderr if not line.startswith("{")]
+    assert line.startswith("relay cannot start: " + said.format(state=daemon.state, port=port, host=host))
+    assert not [line for line in daemon.logs if line["level"] == "error"]
 
 
 async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_removes_them(daemon: Any) -> None:
