@@ -67,10 +67,10 @@ class Alerts:
     async def _change(self, config: Config, made: Mapping[str, Alert]) -> None:
         gone = {*self._senders} - {*config.alerts}
         fresh = {*config.alerts} - {*self._senders}
-        tracks, messages = await self._read(fresh, {*config.alerts}) if fresh or gone else ({}, [])
-        self._config = config
         for name in gone:
             await self._end(name)
+        tracks, messages = await self._read(fresh, {*config.alerts}) if fresh or gone else ({}, [])
+        self._config = config
         for name, alert in made.items():
             kept = await self._end(name) or (tracks.get(name, {}), [one for one in messages if one.alert == name])
             file, relay = config.alerts[name].file, config.runtime.name

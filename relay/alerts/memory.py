@@ -5,7 +5,7 @@ What is told of one thing is a change that lasted. It is told once when it has b
 goes: that is told once, and then nothing more until it has been one or the other for long enough.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
@@ -33,6 +33,11 @@ class Key(NamedTuple):
     subject: str
     family: str
     """A kind, or what several kinds have in common."""
+
+
+def key_of(condition: Condition) -> Key:
+    """As what a condition is followed."""
+    return Key(condition.subject, FAMILIES.get(condition.kind, condition.kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +110,17 @@ Memory = Mapping[Key, Track]
 
 
 def step(
-    memory: Memory, conditions: Sequence[Condition], now: float, rules: Rules, *, settled: bool = True
+    memory: Memory, conditions: Sequence[Condition], now: float, rules: Rules, *, unsettled: Collection[Key] = ()
 ) -> tuple[Memory, list[Due]]:
     """What is remembered after a look at what is wrong, and what is to be told now.
 
-    `settled`: what is not wrong is well. Right after a start that cannot be told yet."""
+    `unsettled`: what was wrong before a restart. Right after that it cannot be told yet whether it is well."""
     wrong: dict[Key, Condition] = {}
     for one in rules.select(conditions):
-        wrong.setdefault(Key(one.subject, FAMILIES.get(one.kind, one.kind)), one)
-    turned = {key: _still(track, now, settled=settled) for key, track in memory.items() if key not in wrong}
+        wrong.setdefault(key_of(one), one)
+    turned = {
+        key: track if key in unsettled else _well(track, now) for key, track in memory.items() if key not in wrong
+    }
     turned |= {key: _wrong(memory.get(key), one, now) for key, one in wrong.items()}
     turned = {key: _forget_turns(_keep_to(track, now), now - rules.window) for key, track in turned.items()}
     early = min(EARLY_S, rules.after / 4) if any(_what(one, now, rules) for one in turned.values()) else 0.0
@@ -129,9 +136,9 @@ def step(
     return left, due
 
 
-def _still(track: Track, now: float, *, settled: bool) -> Track:
+def _well(track: Track, now: float) -> Track:
     """What is remembered of one thing that is not wrong now."""
-    return replace(track, wrong=False, turned=now) if track.wrong and settled else track
+    return replace(track, wrong=False, turned=now) if track.wrong else track
 
 
 def _wrong(track: Track | None, condition: Condition, now: float) -> Track:

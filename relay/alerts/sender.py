@@ -22,7 +22,7 @@ import structlog
 
 from relay.admin import AlertStatus, Condition, LastAlert, Status
 from relay.alerts.compose import MOST, alarms_now, alarms_of
-from relay.alerts.memory import Key, Memory, Rules, Track, step
+from relay.alerts.memory import Key, Memory, Rules, Track, key_of, step
 from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.config import Redaction
 from relay.guests import Late, called, limited, reason_of
@@ -38,7 +38,7 @@ GIVE_UP_S: Final = 86400.0
 WAITING: Final = 100
 """Messages that wait to be sent, at most: beyond that the oldest is given up."""
 SETTLE_S: Final = 60.0
-"""After a start nothing is told to be over for so long, or for `after` if that is less: lanes have to try first."""
+"""What was wrong before a start is told to be over only after so long, or if it was wrong again: lanes have to try."""
 CLOSE_S: Final = 5.0
 MARGIN_S: Final = 5.0
 """Beyond `timeout`, until whoever asked for a test hears that there is no answer."""
@@ -65,7 +65,7 @@ class Sender:
         self._clean = Redaction(alert.settings).clean
         self._memory = _read(tracks)
         self._messages = {one.id: one for one in known}
-        self._began = time.monotonic()
+        self._began, self._unsettled = time.monotonic(), {key for key, track in self._memory.items() if track.wrong}
         self._news = asyncio.Event()
         self._wait, self._not_before = FIRST_WAIT_S, 0.0
         self._tests: dict[str, asyncio.Future[AlertMessage]] = {}
@@ -79,11 +79,16 @@ class Sender:
         """For another object of the same alert."""
         return _written(self._memory), [*self._messages.values()]
 
+    @property
+    def _is_settled(self) -> bool:
+        return time.monotonic() - self._began >= SETTLE_S
+
     async def look(self, conditions: Sequence[Condition], status: Status) -> None:
         """Look at what is wrong; what is to be told is on its way then."""
-        settled = time.monotonic() - self._began >= min(SETTLE_S, self._rules.after)
         mine = [one for one in conditions if one.subject != f"alert {self._alert.name}"]
-        memory, due = step(self._memory, mine, status.now, self._rules, settled=settled)
+        seen = {key_of(one) for one in mine}
+        self._unsettled = {key for key in self._unsettled if key not in seen and not self._is_settled}
+        memory, due = step(self._memory, mine, status.now, self._rules, unsettled=self._unsettled)
         if memory == self._memory and not due:
             return
         self._memory = memory

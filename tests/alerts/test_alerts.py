@@ -43,6 +43,7 @@ class Fake(Alert, type="fake"):
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.alerts.sender.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("relay.alerts.sender.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("relay.alerts.sender.SETTLE_S", 0.0)
     Fake.got = []
     Fake.mood = lambda _: None  # type: ignore[method-assign, assignment]
 
@@ -111,6 +112,22 @@ async def test_what_was_sent_is_not_repeated_after_a_restart(folder: Path) -> No
     assert [message.test for message in Fake.got] == [False, True, False]
     assert Fake.got[2].alarms[0].sentence == "heap: working; nothing pending"
     assert Fake.got[2].alarms[0].changed == "it lasted for 1h 2m"
+
+
+async def test_a_lane_that_has_not_tried_since_a_restart_is_not_told_to_be_well(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.alerts.sender.SETTLE_S", 3600.0)
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].sent)
+    async with running(folder, config()) as alerts:
+        for seconds, *wrong in ((10,), (15, HEAP), (20,)):
+            alerts.look(look(*wrong, now=NOON + seconds))
+            await alerts.test("ops")
+        await until(lambda: len(Fake.got) == 5)
+    assert [one for one in told() if one != ["relay began"]] == [["connector heap began"], ["connector heap over"]]
+    assert Fake.got[-1].at >= Fake.got[-2].at
 
 
 async def test_a_death_between_sending_and_noting_sends_the_same_message_once_more(folder: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_restart_in_the_middle_repeats_nothing_and_ends_nothing() -> None:
     memory, due = step({}, [replace(HEAP, since=NOON - HOUR)], NOON, RULES)
     assert [one.what for one in due] == ["began"]
     for passed in (LOOK, 2 * LOOK):  # the lane has not tried yet
-        memory, due = step(memory, [], NOON + passed, RULES, settled=False)
+        memory, due = step(memory, [], NOON + passed, RULES, unsettled=[Key("connector heap", "state")])
         assert due == []
     for passed in range(15, 1000, 5):
         memory, due = step(memory, [replace(HEAP, since=NOON + 15)], NOON + passed, RULES)

@@ -155,6 +155,7 @@ async def test_the_status_shows_a_replay_that_is_under_way(daemon: Any) -> None:
 async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(daemon: Any) -> None:
     daemon.configure("10-source", SOURCE)
     daemon.configure("15-metrics", '[metrics]\nlisten="127.0.0.1:0"')
+    daemon.configure("80-alerts", '[alert.ops]\ntype="command"\ncommand=["true"]')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     await daemon.start()
     await send(daemon, make_event(), b"7")
