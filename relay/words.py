@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,6 +11,8 @@ COMMANDING: Final = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 """Control characters but tab and line feed, invisible ones, what turns the direction of text, halves of characters."""
+
+RANGES_SHOWN: Final = 10
 
 REASON_CHARS: Final = 1000
 """Of a reason that plugins, filters or destinations give: it is kept for every event."""
@@ -23,6 +26,13 @@ def moment(unix_seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """So many of them: "1 event", "1,200 events"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def ranges(found: Sequence[tuple[int, int]]) -> str:
+    """Write offsets (start, stop) for people: "3, 7-9", and how many ranges more there are."""
+    shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in found[:RANGES_SHOWN]]
+    rest = len(found) - RANGES_SHOWN
+    return ", ".join(shown) + (f" and {rest} more ranges" if rest > 0 else "")
 
 
 def escape(text: str) -> str:

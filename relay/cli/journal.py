@@ -20,7 +20,7 @@ from relay.journal.folders import journals
 from relay.journal.known import acknowledged_in
 from relay.journal.repair import Repair, plan
 from relay.journal.repair import repair as mend
-from relay.words import counted
+from relay.words import counted, ranges
 
 
 @click.group
@@ -91,8 +91,7 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
 
 
 def _repair_line(one: Repair) -> str:
-    lost = ", ".join(f"{start} to {stop}" for start, stop in one.lost)
-    saved = f"{counted(one.saved, 'event')} saved, {one.lost_events} lost: offsets {lost}"
+    saved = f"{counted(one.saved, 'event')} saved, {one.lost_events:,} lost: offsets {ranges(one.lost)}"
     return f"{one.segment.path.name}: {one.segment}; {saved}"
 
 

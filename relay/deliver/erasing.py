@@ -238,7 +238,9 @@ class Eraser:
 
 def _said(error: Exception) -> str:
     """What went wrong. The text of a bug might name a user."""
-    is_known = isinstance(error, sqlite3.Error | OSError | Corrupt | Busy)
+    if isinstance(error, Corrupt):
+        return f"{error}; erasures need a whole journal: stop relay, relay journal repair, start relay"
+    is_known = isinstance(error, sqlite3.Error | OSError | Busy)
     return str(error) if is_known else f"a bug in relay: {type(error).__name__}"
 
 

@@ -272,6 +272,7 @@ class Lane:
             log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
         if damaged := span.counts.damaged:
             told = {"connector": self.name, "events": damaged, "offset": span.start, "up_to_offset": span.stop}
+            told |= {"replay": True} if self.until < ENDLESS else {}
             log.error("events are damaged", **told, reason="they could not be read when their turn came")
         self._settle(span, span.counts)
         if self.cursor.position >= self._journal.head and self._delivery.is_idle:

@@ -12,9 +12,8 @@ from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
 from relay.journal.known import acknowledged_in, doubts_of, has_tables
 from relay.journal.parked import ParkedTotal, own_totals, summed
-from relay.words import counted
+from relay.words import counted, ranges
 
-RANGES_SHOWN: Final = 10
 COUNTED: Final = (
     "accepted",
     "delivered",
@@ -217,13 +216,6 @@ def lane_problems(lane: Books, seen: Seen, *, may_expire: bool) -> Iterator[str]
     if parked > ledger.counts.parked:
         shown = ranges([(offset, offset + 1) for offset in offsets if _counts(lane, offset)])
         yield f"{counted(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
-
-
-def ranges(found: Sequence[Range]) -> str:
-    """Write offsets for people: "3, 7-9", and how many ranges more there are."""
-    shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in found[:RANGES_SHOWN]]
-    rest = len(found) - RANGES_SHOWN
-    return ", ".join(shown) + (f" and {rest} more ranges" if rest > 0 else "")
 
 
 def _counts(lane: Books, offset: int) -> bool:

@@ -2,6 +2,7 @@
 `relay status` and others until an admin accepts or repairs it."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -12,7 +13,7 @@ from typing import Final
 import structlog
 
 from relay.journal.parked import connect
-from relay.words import counted
+from relay.words import counted, ranges
 
 SHOWN: Final = 3
 RANGES_TOLD: Final = 1000
@@ -37,22 +38,13 @@ class Damage:
     saved: int | None
     """Events of the file that a repair saves; None: there is nothing to repair."""
 
-    @property
-    def events(self) -> int:
-        """How many there are."""
-        return self.stop - self.start
-
-    def __str__(self) -> str:
-        offsets = f"offset {self.start}" if self.events == 1 else f"offsets {self.start} to {self.stop - 1}"
-        cure = f", of which relay journal repair saves {counted(self.saved, 'event')}" if self.saved is not None else ""
-        return f"{offsets} in {self.file}{cure}: {self.reason}"
-
 
 class Lost:
     """The events that readers could not read, each range told once. Threads share it."""
 
     def __init__(self) -> None:
         self._ranges: set[tuple[int, int]] = set()
+        self._lock = threading.Lock()
         self.events = 0
         """How many, since the start."""
         self.unsaved: list[Damage] = []
@@ -64,9 +56,10 @@ class Lost:
 
     def add(self, found: Damage) -> None:
         """Tell of what is damaged or gone."""
-        if self.knows(found.start, found.stop):
-            return
-        self._ranges.add((found.start, found.stop))
+        with self._lock:
+            if self.knows(found.start, found.stop):
+                return
+            self._ranges.add((found.start, found.stop))
         self.events = sum(last - first for first, last in _united(self._ranges))
         self.unsaved.append(found)
         details = {"file": found.file, "offset": found.start, "up_to_offset": found.stop, "reason": found.reason}
@@ -102,10 +95,18 @@ def said_of(found: Sequence[Damage]) -> str:
     """A sentence on it; "" if there is none."""
     if not found:
         return ""
-    shown, more = found[:SHOWN], len(found) - SHOWN
-    rest = [f"and {counted(more, 'more place')}"] if more > 0 else []
-    events = counted(sum(one.events for one in found), "event")
-    return f"{events} cannot be read: {'; '.join([*map(str, shown), *rest])}"
+    files = {one.file: [each for each in found if each.file == one.file] for one in found}
+    events = sum(stop - start for start, stop in _united((one.start, one.stop) for one in found))
+    shown, more = [*map(_said_of_file, files.values())][:SHOWN], len(files) - SHOWN
+    rest = [f"and in {counted(more, 'more file')}"] if more > 0 else []
+    return f"{counted(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
+
+
+def _said_of_file(found: Sequence[Damage]) -> str:
+    offsets, first = ranges([*_united((one.start, one.stop) for one in found)]), found[0]
+    saved = [one.saved for one in found if one.saved is not None]
+    cure = f"; relay journal repair saves {counted(max(saved), 'other event')} of it" if saved else ""
+    return f"offsets {offsets} in {first.file} ({first.reason}{cure})"
 
 
 def was_damaged(folder: Path, offset: int) -> bool:

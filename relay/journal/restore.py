@@ -25,7 +25,7 @@ from relay.journal.identity import write_identity
 from relay.journal.lock import lock
 from relay.journal.parked import VERSION
 from relay.journal.seen import FOLDER_NAME as SEEN
-from relay.journal.segment import replace_bytes, segment_files
+from relay.journal.segment import segment_files
 
 OLDEST_VERSION: Final = 7
 """Of the tables: since then they know the journal as they do today."""
@@ -101,7 +101,7 @@ def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) 
         _copy(path, folder / path.relative_to(source), told)
     for path in sorted((source / CUTS).glob("*")):
         (folder / CUTS).mkdir(mode=0o700, exist_ok=True)
-        replace_bytes(folder / CUTS / path.name, _of_journal(path.read_bytes(), part.identity, identity))
+        (folder / CUTS / path.name).write_bytes(_of_journal(path.read_bytes(), part.identity, identity))
     check_databases(folder)
     if bad := bad_segments(journal, part.head):
         damaged = {one.path.name for one in bad_segments(source / JOURNAL, part.head)}

@@ -120,15 +120,10 @@ def sync_folder(folder: Path) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Have a file hold this text, durably, in one step. Raises OSError."""
-    replace_bytes(path, text.encode())
-
-
-def replace_bytes(path: Path, data: bytes) -> None:
-    """The same with any bytes."""
     fresh = path.with_name(f"{path.name}{FRESH}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        write_all(fd, [data], 0)
+        os.write(fd, text.encode())
         os.fsync(fd)
     finally:
         os.close(fd)

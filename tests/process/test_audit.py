@@ -18,7 +18,7 @@ from relay.cli.main import relay
 from relay.config import AdminSettings, MetricsSettings, Registry, load
 from relay.journal import Attempts, Counts, Cursor, Journal, Limits, Parked, ParkedTotal, State
 from relay.journal.attempts import note
-from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, ranges, together
+from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, together
 from relay.journal.books import Books, Refusals, SourceBooks
 from relay.journal.erasures import ask_erasure
 from relay.journal.folders import journal_folder, worker_folder
@@ -26,6 +26,7 @@ from relay.journal.identity import ANY, Known
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
+from relay.words import ranges
 from tests.admin.conftest import Shown
 from tests.conftest import LONG
 
