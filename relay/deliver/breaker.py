@@ -2,6 +2,9 @@
 
 Closed: everybody goes. Open: nobody goes until a time. Half-open: that time is over, one attempt goes ahead, and the
 others wait for what it finds. Held: nobody goes until an admin says so.
+
+A bug of the connector says nothing of the destination, so the breaker stays closed. Where the connector fails at
+everything, its attempts go one by one, BUG_GAP_S apart: each takes time of the event loop, which other lanes need.
 """
 
 from typing import Final, Literal
@@ -10,6 +13,9 @@ from relay.journal import Pause
 
 FAILURES: Final = 5
 """Attempts that fail one after the other, with none between that gets through, open the breaker."""
+BUGS: Final = 20
+"""Attempts that fail by a bug one after the other, with none between that gets through: the connector fails at all."""
+BUG_GAP_S: Final = 0.1
 PROBE_WAIT_S: Final = 0.1
 HELD_WAIT_S: Final = 0.25
 
@@ -22,6 +28,7 @@ class Breaker:
         self._open = False
         self._until = 0.0
         self._probing = False
+        self._bugs, self._next = 0, 0.0
         self.held: Pause | None = None
         """Its pause by an admin; None: there is none."""
 
@@ -39,18 +46,20 @@ class Breaker:
         """Seconds to wait before asking again; 0: go ahead. Whoever goes ahead says how it went."""
         if self.held is not None:
             return HELD_WAIT_S
-        if not self._open:
-            return 0.0
-        if now < self._until:
+        if self._open and now < self._until:
             return self._until - now
-        if self._probing:
+        if self._open and self._probing:
             return PROBE_WAIT_S
-        self._probing = True
+        if self._bugs >= BUGS:
+            if now < self._next:
+                return self._next - now
+            self._next = now + BUG_GAP_S
+        self._probing = self._open
         return 0.0
 
     def worked(self) -> None:
         """An attempt got an answer that settles events."""
-        self._failures, self._open, self._probing = 0, False, False
+        self._failures, self._bugs, self._open, self._probing = 0, 0, False, False
 
     def failed(self, until: float, *, at_once: bool) -> None:
         """An attempt did not get through and comes again at that time; `at_once`: the destination asked for peace."""
@@ -61,7 +70,12 @@ class Breaker:
 
     def try_now(self) -> None:
         """The destination is mended, as an admin says: one attempt goes ahead, the others wait for what it finds."""
-        self._until = 0.0
+        self._until = self._next = 0.0
+
+    def stumbled(self) -> None:
+        """An attempt failed by a bug of the connector."""
+        self._bugs += 1
+        self._probing = False
 
     def given_up(self) -> None:
         """An attempt ended without a result; another may take its place."""

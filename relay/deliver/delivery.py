@@ -239,7 +239,9 @@ class Delivery:
             self.breaker.worked()
             self.health.worked(began)
             self._slots.answered(took)
-        elif all(why.bug or why.alone for why in verdict.deferred):  # the connector needed no answer, or got none
+        elif any(why.bug for why in verdict.deferred):
+            self.breaker.stumbled()
+        elif all(why.alone for why in verdict.deferred):  # the connector needed no answer, or got none
             self.breaker.given_up()
         self._correct_pace(batch, verdict, waited=waited)
         return verdict

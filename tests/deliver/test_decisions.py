@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
-from relay.deliver.breaker import FAILURES, PROBE_WAIT_S, Breaker
+from relay.deliver.breaker import BUG_GAP_S, BUGS, FAILURES, PROBE_WAIT_S, Breaker
 from relay.deliver.pace import Pace
 from relay.deliver.schedule import MAX_RETRY_AFTER_S, retry_delay
 from relay.deliver.verdict import Deferral, Refusal, Verdict, judge
@@ -246,6 +246,24 @@ def test_the_breaker_opens_at_once_if_the_destination_asks_for_it_and_success_st
     breaker.worked()
     breaker.failed(99.0, at_once=False)
     assert breaker.wait(15.0) == 0
+
+
+def test_a_connector_that_fails_at_everything_by_a_bug_is_tried_in_turns_until_anything_gets_through() -> None:
+    breaker = Breaker()
+    for _ in range(BUGS - 1):
+        breaker.stumbled()
+    assert [breaker.wait(10.0) for _ in range(3)] == [0, 0, 0]
+    breaker.stumbled()
+    assert [breaker.wait(10.0) for _ in range(3)] == [0, pytest.approx(BUG_GAP_S), pytest.approx(BUG_GAP_S)]
+    assert breaker.state(10.0) == "closed", "that is not the destination's fault"
+    assert [breaker.wait(11.0) == 0 for _ in range(2)] == [True, False]
+    breaker.try_now()
+    assert breaker.wait(11.0) == 0
+    breaker.failed(20.0, at_once=True)
+    assert breaker.wait(11.0) == 9.0
+    assert [breaker.wait(20.0) for _ in range(2)] == [0, PROBE_WAIT_S]
+    breaker.worked()
+    assert [breaker.wait(20.0) for _ in range(3)] == [0, 0, 0]
 
 
 @example([4, 9, 5, 7])
