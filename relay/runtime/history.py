@@ -88,6 +88,8 @@ class History:
                 await self._look_around()
             except (OSError, sqlite3.Error) as error:
                 log.warning("what is done cannot be looked up for the history", error=str(error))
+            except Exception as bug:  # the history ends nothing
+                log.error("what is done cannot be looked up for the history", exc_info=bug)
             await asyncio.sleep(AROUND_S)
 
     async def _look_around(self) -> None:
@@ -162,6 +164,8 @@ class History:
         except (OSError, sqlite3.Error) as error:
             kinds = sorted({one.kind for one in entries})
             log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
+        except Exception as bug:  # the history ends nothing
+            log.error("entries of the history are lost", exc_info=bug)
 
 
 def _changed(files: Sequence[str]) -> Entry:

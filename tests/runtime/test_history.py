@@ -1,0 +1,50 @@
+"""The history ends nothing: neither what cannot be written, nor what cannot be looked up."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.config import Config
+from relay.journal import State
+from relay.journal.history import Entry, add_entries, history
+from relay.runtime.history import WAITING, History
+from relay.runtime.watch import Watch
+
+
+async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.runtime.history.AROUND_S", 0.01)
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def fail(*_: Any) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        raise KeyError("a bug")
+
+    def fail_once(*_: Any) -> None:
+        monkeypatch.setattr("relay.runtime.history.add_entries", add_entries)
+        raise KeyError("another")
+
+    monkeypatch.setattr("relay.runtime.history.find_done", fail)
+    monkeypatch.setattr("relay.runtime.history.add_entries", fail_once)
+    State(tmp_path).close()
+    config = Config()
+    one = History(tmp_path, lambda: config, Watch())
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work, name="history") for work in (one.run(), one.look_around())]
+        await asked.wait()
+        while not history(tmp_path):
+            one.note(Entry("failing", "journal", "good"))
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+
+
+async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    config = Config()
+    one = History(tmp_path, lambda: config, Watch())
+    for number in range(WAITING + 10):
+        one.note(Entry("failing", "journal", str(number)))
+    await one.end()
+    assert len(history(tmp_path)) == WAITING
