@@ -33,6 +33,7 @@ path = "/currents"
 [connector.lake]
 type = "lake"
 window = 20
+batch = { size = "1MiB" }
 [connector.once]
 type = "lake"
 filters = ["once", "ads"]
@@ -52,8 +53,8 @@ async def run(daemon: Any, *words: str) -> tuple[int, str, str]:
 
 
 async def test_what_a_drop_in_says_of_itself_holds_for_relay_and_for_every_command(daemon: Any) -> None:
-    """A batch larger than the window and its age, a stateful filter, commands with `--plugins` while relay runs and
-    after it.
+    """Defaults of a batch beside what is written, a batch larger than the window, a stateful filter, commands with
+    `--plugins` while relay runs and after it.
 
     Looked at: audit, trace, replay, journal, forget, erasures; `test_docs` sees that all of them take the option."""
     (daemon.plugins / "lake.py").write_text(PLUGIN)

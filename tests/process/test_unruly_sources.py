@@ -88,6 +88,8 @@ class Watcher(Crooked, type="watcher"):
         self.rest("kept")
         if self.what == "kept raises":
             raise ZeroDivisionError
+        if self.what == "kept exits":
+            raise SystemExit(3)
         return later() if self.what == "kept awaits" else None
 """
 WRONG = {
@@ -117,6 +119,7 @@ WRONG = {
 SLOW = ["authorize", "verify", "respond", "decode", "kept"]
 WATCHED = {
     "kept raises": "kept raised ZeroDivisionError",
+    "kept exits": "kept raised SystemExit",
     "kept awaits": "kept returned a coroutine",
     "remember": "remember raised RuntimeError",
     "notice": "notice raised RuntimeError",
