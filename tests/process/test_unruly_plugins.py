@@ -1,6 +1,6 @@
 """Whatever a plugin raises is told as its fault, and relay goes on.
 
-Looked at beside it: erase, the keys of events, what a source remembers, what is made or checked at a reload.
+Looked at beside it: the keys of events, what a source remembers, what is made or checked at a reload.
 """
 
 import asyncio
@@ -55,6 +55,9 @@ class Unruly(Connector, type="unruly"):
 
     async def deliver(self, batch):
         self.do("deliver")
+
+    async def erase(self, users):
+        self.do("erase")
 
     async def probe(self):
         self.do("probe")
@@ -142,16 +145,16 @@ def status(daemon: Any) -> dict[str, LaneStatus]:
 
 
 async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemon: Any) -> None:
-    """Looked at: open, deliver, close, probe, filters, what a sender waits for, in the loop and in a thread, a reload,
-    a stop."""
+    """Looked at: open, deliver, erase, close, probe, filters, what a sender waits for, in the loop and in a thread,
+    a reload, a stop."""
     (daemon.plugins / "unruly.py").write_text(HEAD + DEAF + UNRULY)
-    places = [(at, what) for at in ("open", "deliver", "close") for what in RAISED] + [("open", "deaf")]
+    places = [(at, what) for at in ("open", "deliver", "erase", "close") for what in RAISED] + [("open", "deaf")]
     tables = "".join(CONNECTOR % {"at": at, "what": what} for at, what in places)
     tables += "".join(OTHERS % {"what": what} for what in RAISED)
     tables += "".join(KEYED % {"at": "key", "what": what} for what in RAISED)
     tables += "".join(GATE % {"at": at, "what": what} for at, what in GATES)
     async with Destination() as hook:
-        daemon.configure("10-all", HOOK % hook.url + tables)
+        daemon.configure("10-all", HOOK % hook.url + '[erasure]\nafter = "1ms"\n' + tables)
         await daemon.start()
         for at, what in GATES:
             for body in (b"[]", b" " * 1_000_000):
@@ -185,6 +188,14 @@ async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemo
         for what in RAISED:
             assert (await daemon.settled(f"key_{what}", 1)).counts.delivered == 1
             assert any(line["connector"] == f"key_{what}" for line in daemon.logged("connector gave no key"))
+        asked = ["erasures", "request", "--external-id", "nobody", "--state", str(daemon.state)]
+        assert (await asyncio.to_thread(CliRunner().invoke, cli, asked)).exit_code == 0
+        failed = await daemon.until(
+            lambda: {line["connector"]: line["reason"] for line in daemon.logged("erasing failed at the connector")},
+            lambda failed: all(f"erase_{what}" in failed for what in RAISED),
+        )
+        for what in RAISED:
+            assert failed[f"erase_{what}"].startswith(f"bug in the connector: {SAID[what]}")
         probed = "".join(CONNECTOR % {"at": "probe", "what": what} for what in RAISED)
         daemon.configure("10-all", HOOK % hook.url + probed)
         answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
