@@ -216,6 +216,7 @@ token = {{ file = "{daemon.conf}/token" }}
         for name, unreadable, good in (("fresh", 2, 8), ("users", 2, 8), ("ids", 3, 7)):
             books = await daemon.settled(name, 10)
             assert (books.counts.delivered, books.counts.parked) == (good, unreadable), name
+        assert len(hook.requests) == 1, "nobody looks for the culprits by halves"
         parked = [one for one in daemon.parked() if one.connector != "ids"]
         assert {(one.cause, one.reason.partition(":")[0]) for one in parked} == {
             ("refused", "the event cannot be decoded")
