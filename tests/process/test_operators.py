@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 from collections.abc import Iterator
@@ -154,16 +155,18 @@ async def test_the_members_of_a_group_may_use_the_admin_socket(daemon: Any) -> N
     assert "admin.group: this machine has no group no-such-group (groupadd --system no-such-group)" in daemon.stderr[-1]
 
 
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A folder that everybody may enter: those of pytest are closed again by every run that begins."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to be somebody else")
 async def test_whoever_may_not_enter_the_state_folder_finds_the_socket_beside_it(
-    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = tmp_path / "run"
-    runtime.mkdir()
-    for place in (runtime, *tmp_path.parents):
-        if place.stat().st_mode & 0o5 != 0o5:
-            place.chmod(0o755)
-    tmp_path.chmod(0o755)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
     group = grp.getgrgid(NOBODY).gr_name
     daemon.configure("10-admin", f'[admin]\ngroup = "{group}"\n')
@@ -186,7 +189,8 @@ except client.click.ClickException as error:
         return result.returncode, result.stdout + result.stderr
 
     found, out = await asyncio.to_thread(ask, NOBODY)
-    assert (found, json.loads(out)["lanes"]) == (0, [])
+    assert found == 0, out
+    assert json.loads(out)["lanes"] == []
     found, out = await asyncio.to_thread(ask, 12345)
     assert (found, out) == (1, f"{runtime}/admin.sock: Permission denied; be root, or in the group admin.group\n")
     assert await daemon.stop() == 0
