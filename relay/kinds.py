@@ -67,5 +67,8 @@ ENTRIES: Final = MappingProxyType(
 )
 """What happens, by kind."""
 
+ALERTED: Final = MappingProxyType({**CONDITIONS, "expired": ENTRIES["expired"]})
+"""What alerts can tell: what is wrong, and for a day what was lost."""
+
 KINDS: Final = MappingProxyType({**CONDITIONS, **ENTRIES})
 """All that an entry of the history can be about."""

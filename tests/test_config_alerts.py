@@ -65,6 +65,9 @@ def test_alerts_that_are_good_are_made(tmp_path: Path, registry: Registry) -> No
     assert (found.config.alerts["ops"].settings.after, found.config.alerts["ops"].settings.again) == (300.0, 86400.0)
     assert find_unmade(found.config, tmp_path).failures == []
     assert "alert.slack" in schema(registry)["$defs"]
+    assert [f"{one.key}: {one.reason[:23]}" for one in found.warnings if "alert" in one.key] == [
+        "alert.ops.url: whoever has it can post"
+    ]
 
 
 def test_email_without_its_library_is_a_mistake(

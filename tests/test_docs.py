@@ -49,7 +49,7 @@ from relay.config import (
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS
 from relay.ingest.decoded import checked
-from relay.kinds import CONDITIONS
+from relay.kinds import ALERTED
 from relay.kinds import KINDS as HISTORY
 
 ROOT = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
 
 def test_the_kinds_of_alerts_are_those_of_conditions() -> None:
     listed = README.partition("**Kinds** that `on` can name")[2].partition(".\n")[0]
-    assert re.findall(r"`(\w+)`", listed) == [*CONDITIONS]
+    assert re.findall(r"`(\w+)`", listed) == [*ALERTED]
 
 
 def test_every_command_is_documented() -> None:

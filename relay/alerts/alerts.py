@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from relay.admin import AlertStatus, Condition, Status
+from relay.alerts.losses import Losses
 from relay.alerts.sender import Sender
 from relay.api import Alert, Message
 from relay.config import Config, ConfigError, NotMade, make_alerts, mistakes_of
@@ -44,6 +45,7 @@ class Alerts:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._seen: tuple[Sequence[Condition], Status] | None = None
+        self._losses = Losses()
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         """Held while alerts look at what is wrong, and while they change."""
@@ -90,7 +92,7 @@ class Alerts:
 
     def look(self, look: Look) -> None:
         """See what is wrong now."""
-        self._seen = look.conditions, look.status
+        self._seen = [*look.conditions, *self._losses.find(look.status)], look.status
         self._news.set()
 
     async def run(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from relay.admin import Condition
 from relay.api import AlertSettings
-from relay.kinds import CONDITIONS
+from relay.kinds import ALERTED
 
 FLAPS: Final = 4
 """Times that something begins or changes within `Rules.window`."""
@@ -53,7 +53,7 @@ class Rules:
     @classmethod
     def of(cls, settings: AlertSettings) -> "Rules":
         """Those of an alert's settings."""
-        kinds = frozenset(settings.on) or CONDITIONS.keys() - {"paused"}
+        kinds = frozenset(settings.on) or ALERTED.keys() - {"paused"}
         return cls(frozenset(kinds), settings.only, settings.after, settings.again, settings.resolved)
 
     @property
@@ -196,7 +196,7 @@ def _tell(track: Track, what: What, condition: Condition | None, now: float) -> 
     return replace(track, told=now, said=said, flaps=False, turns=turns)
 
 
-SHORT: Final = ("pending", "parked", "erasures", "lost", "fill")
+SHORT: Final = ("pending", "parked", "expired", "erasures", "lost", "fill")
 """Facts of which it is told what has become of them."""
 
 

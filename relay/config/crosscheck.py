@@ -23,7 +23,7 @@ from relay.config.redaction import Redaction
 from relay.config.registry import Registry
 from relay.config.traits import Traits, traits_of
 from relay.guests import contained, text_of
-from relay.kinds import CONDITIONS
+from relay.kinds import ALERTED
 
 SUBJECTS: Final = ("source", "connector", "journal", "worker", "erasures", "clock", "relay")
 """What alerts can be about, beside names."""
@@ -306,9 +306,9 @@ def unknown_kinds(merged: Merged) -> Iterator[Mistake]:
     """Find what alerts are to tell that is no kind of condition."""
     for alert, table in merged.tables("alert"):
         for number, entry in _texts(table.get("on")):
-            if entry not in CONDITIONS:
-                reason = f'there is no kind "{entry}"; there are: {", ".join(CONDITIONS)}'
-                yield merged.mistake(("alert", alert, "on", number), reason, closest(entry, CONDITIONS))
+            if entry not in ALERTED:
+                reason = f'there is no kind "{entry}"; there are: {", ".join(ALERTED)}'
+                yield merged.mistake(("alert", alert, "on", number), reason, closest(entry, ALERTED))
 
 
 def unknown_subjects(merged: Merged) -> Iterator[Mistake]:

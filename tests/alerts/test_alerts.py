@@ -215,9 +215,9 @@ async def test_a_message_that_is_refused_holds_up_no_other(folder: Path) -> None
     async with running(folder, config(ops={"again": 60})) as alerts:
         for minute in range(2):
             alerts.look(look(HEAP, now=NOON + 60 * minute))
-            await until(lambda: len(alerts.statuses[0].told) == 1 and alerts.statuses[0].waiting >= 1)
-        await until(lambda: Fake.got)
-        assert (alerts.statuses[0].waiting, alerts.statuses[0].sent) == (1, 1)
+            await until(lambda: alerts.statuses[0].failed)
+        await until(lambda: alerts.statuses[0].sent)
+        assert alerts.statuses[0].waiting == 1
     assert told() == [["connector heap lasts"]]
 
 
@@ -290,6 +290,37 @@ async def test_a_reload_changes_alerts_and_forgets_those_that_are_gone(folder: P
     tracks, messages = read_alerts(folder, {"ops", "gone"})
     assert (len(tracks["ops"]), len(tracks["gone"])) == (1, 0)
     assert {one.alert for one in messages} == {"ops"}
+
+
+async def test_what_has_expired_is_told_for_a_day(folder: Path) -> None:
+    def lost(events: int, now: float) -> Look:
+        lanes = [a_lane(outcomes={"expired": events})]
+        return Look([], replace(a_status(lanes=lanes), now=now))
+
+    async with running(folder, config()) as alerts:
+        for number, (events, passed) in enumerate([(5, 0), (5, 60), (8, 120), (9, 3600), (9, 80_000), (9, 90_001)]):
+            alerts.look(lost(events, NOON + passed))
+            await alerts.test("ops")
+            assert len(told()) >= number
+        await until(lambda: alerts.statuses[0].sent == 8)
+    (began,), (over,) = [one.alarms for one in Fake.got if not one.test]
+    assert (began.kind, began.state, over.state) == ("expired", "began", "over")
+    assert began.sentence.startswith("heap: 3 events expired: the journal could not keep them any longer; make room")
+
+
+@pytest.mark.parametrize("broken", ["_tried", "_become", "_send_all"])
+async def test_a_test_goes_the_way_of_all_messages(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    async def fail(*_: Any) -> None:
+        raise KeyError("broken")
+
+    monkeypatch.setattr(f"relay.alerts.sender.Sender.{broken}", fail)
+    monkeypatch.setattr("relay.alerts.sender.MARGIN_S", 0.3)
+    async with running(folder, config(ops={"timeout": 0.1})) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].waiting)
+        with pytest.raises(OSError, match="not known yet"):
+            await alerts.test("ops")
+        assert alerts.statuses[0].sent == 0
 
 
 async def test_what_would_be_told_now_is_shown_without_being_told(folder: Path) -> None:

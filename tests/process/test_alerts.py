@@ -5,10 +5,12 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from relay.cli.doctor.alerts import sending
 from relay.testing import Answer, Destination, make_event
 from tests.process.test_admin import relay, seen
 
@@ -139,7 +141,12 @@ async def test_the_supervisor_of_workers_tells_what_begins_and_what_is_over(
         ops.behaviour = Answer(status=500, body=b"no " + SECRET.encode())
         code, told = await asyncio.to_thread(relay, daemon, "alerts", "test", "ops")
         assert (code, told) == (1, "not sent: HTTP 500: no ...\n")
-        assert relay(daemon, "status")[0] == 1
+        code, screen = relay(daemon, "status")
+        assert (code, "alert ops: sends nothing since" in screen) == (1, True)
+        it = SimpleNamespace(state=daemon.state, config=SimpleNamespace(alerts={"ops": None, "new": None}))
+        ops_found, new_found = await asyncio.to_thread(lambda: [*sending(it)])  # type: ignore[arg-type]  # for `relay doctor`
+        assert (ops_found.level, new_found.level) == ("problem", "ok")
+        assert "HTTP 500: no ..." in ops_found.said
         (daemon.conf / "80-alerts.toml").unlink()
         assert "alert ops: removed" in relay(daemon, "reload")[1]
         assert relay(daemon, "alerts", "list") == (0, "no [alert.NAME] is configured\n")

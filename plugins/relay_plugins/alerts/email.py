@@ -2,14 +2,15 @@
 
 import ssl
 from collections.abc import Iterator
-from email.message import EmailMessage
-from email.utils import formatdate
 from importlib.util import find_spec
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
 from relay.api import Alert, AlertSettings, Contradiction, Message, Retry, Secret, Unauthorized
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 LACKING: Final = "takes aiosmtplib, which is not installed: /opt/relay/bin/pip install aiosmtplib"
@@ -79,8 +80,11 @@ class Email(Alert, type="email"):
         except aiosmtplib.SMTPException as error:
             raise Retry(f"{it.host}: {_said(error)}") from None
 
-    def letter(self, message: Message) -> EmailMessage:
+    def letter(self, message: Message) -> "EmailMessage":
         """The e-mail. Its Message-ID is the message's id, so that mail programs know one that comes twice."""
+        from email.message import EmailMessage  # late, as most do without
+        from email.utils import formatdate
+
         letter = EmailMessage()
         letter["From"] = self.settings.sender
         letter["To"] = ", ".join(self.settings.to)

@@ -33,6 +33,11 @@ class Slack(Alert, type="slack"):
             if problem := problem_of(self.url):
                 yield "url", problem
 
+        def warnings(self) -> Iterator[Contradiction]:
+            """A secret that is written out."""
+            if isinstance(self.url, str):
+                yield "url", 'whoever has it can post: it is a secret, such as { credential = "slack-webhook" }'
+
     settings: Settings
 
     async def send(self, message: Message) -> None:

@@ -1,0 +1,53 @@
+"""What connectors have lost: it is told for a day, as nothing is wrong any more when that can be seen. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from relay.admin import Condition, LaneStatus, Status
+from relay.words import counted
+
+LASTS_S: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Events of one connector that have expired."""
+
+    ever: int
+    """As the books count them."""
+    events: int = 0
+    """Since it began."""
+    since: float = 0.0
+    last: float = 0.0
+
+
+@dataclass(slots=True)
+class Losses:
+    """Compares each look with the one before."""
+
+    _losses: dict[str, Loss] = field(default_factory=dict)
+
+    def find(self, status: Status) -> list[Condition]:
+        """Those of the last day."""
+        return [*self._find(status)]
+
+    def _find(self, status: Status) -> Iterator[Condition]:
+        now = status.now
+        for lane in status.lanes:
+            loss = self._losses[lane.connector] = self._counted(lane, now)
+            if loss.events and now - loss.last < LASTS_S:
+                name = lane.connector
+                said = f"{name}: {counted(loss.events, 'event')} expired: the journal could not keep them any longer"
+                do = "make room (journal.max_size), or see why the connector is behind"
+                facts = {"expired": loss.events, "pending": lane.pending, "do": do}
+                yield Condition("expired", f"connector {name}", f"{said}; {do}", loss.since, facts)
+
+    def _counted(self, lane: LaneStatus, now: float) -> Loss:
+        ever = lane.outcomes.get("expired", 0)
+        before = self._losses.get(lane.connector, Loss(ever))
+        if ever <= before.ever:
+            return Loss(ever, before.events, before.since, before.last)
+        goes_on = before.events and now - before.last < LASTS_S
+        events, since = (before.events, before.since) if goes_on else (0, now)
+        return Loss(ever, events + ever - before.ever, since, now)
