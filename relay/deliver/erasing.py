@@ -7,8 +7,9 @@ How it fails and recovers: an erasure is a row that says how far it is, and ever
 2. Segments with events of theirs are written anew beside the old ones, and take their places one by one.
 3. Each lane is put to rest, which lets go of what it has in memory; its parked events go while it rests.
 4. The database is written anew, so that nothing is left in its free pages.
-5. The connectors are told, by the first worker, each for itself, again and again until it succeeds. What failed at one
-   waits for it, also while it is not configured, until an admin forgets it.
+5. The connectors are told, each for itself, again and again until it succeeds: by the first worker, once no other one
+   can still write the user's events there. What failed at one waits for it, also while it is not configured, until an
+   admin forgets it.
 6. The ids are forgotten. What stays is the receipt.
 """
 
@@ -40,6 +41,7 @@ from relay.journal.erasures import (
     done,
     erased,
     forget,
+    forget_failed,
     known_external_ids,
     learnt,
     read_erasures,
@@ -94,12 +96,14 @@ class Eraser:
 
     @property
     def _told(self) -> Sequence[LiveLane]:
-        """The lanes whose connectors are told here."""
-        return () if self._worker else self._fleet.lanes
+        """The lanes whose connectors are told, or of which the first worker is told that their threads are back."""
+        return self._fleet.lanes
 
     async def open(self) -> None:
         """Get ready, before events come in. Raises sqlite3.Error."""
-        if not self._worker:
+        if self._worker:
+            await self._state.run(forget_failed)
+        else:
             await self._tell_abandoned()
         if self._watch.is_needed:
             await self._watch.open()
@@ -120,7 +124,7 @@ class Eraser:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
             for lane in told:
-                telling = Telling(lane, self._state, lambda: self._at_connectors)
+                telling = Telling(lane, self._state, lambda: self._at_connectors, self._worker)
                 group.create_task(telling.run(), name=f"erasures of {lane.name}")
             group.create_task(self._keep_erasing([lane.name for lane in told]), name="erase")
 

@@ -19,8 +19,9 @@ from relay.deliver.verdict import Verdict, judge
 from relay.guests import called, text_of, trace_of
 from relay.journal import State
 from relay.journal.erasure import Answer, Erasure
-from relay.journal.erasures import answered, read_erasures, unchanged
+from relay.journal.erasures import answered, held_elsewhere, read_erasures, unchanged
 from relay.journal.naming import Wanted
+from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
 ERASE_S: Final = 300.0
@@ -34,11 +35,12 @@ class Telling:
     it is told again.
 
     What its threads were doing when the user's events were removed may hold some of them, and write them yet: it is
-    told once those threads are back."""
+    told once those threads are back. The first worker tells it, when all that run have their threads back: the others
+    only say so, in their own books."""
 
-    def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool]) -> None:
+    def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool], worker: int) -> None:
         self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.in_threads
-        self._state, self._is_anything = state, is_anything
+        self._state, self._is_anything, self._worker = state, is_anything, worker
         self._clean = Redaction(lane.connector.settings).clean
         self._attempt, self._left = 0, LeftBehind()
         self._seen: set[tuple[int, float | None]] = set()
@@ -50,8 +52,8 @@ class Telling:
             delay = LOOK_S
             try:
                 if self._is_anything() and (lacking := await self._lacking()):
-                    delay = await (self._tell(lacking) if await self._are_back(lacking) else self._hold(lacking))
-            except sqlite3.Error as error:
+                    delay = await (self._proceed(lacking) if await self._are_back(lacking) else self._hold(lacking))
+            except (sqlite3.Error, OSError) as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
             await asyncio.sleep(delay)
 
@@ -71,6 +73,20 @@ class Telling:
             async with asyncio.timeout(LOOK_S):
                 await self._left.back()
         return not self._left
+
+    async def _proceed(self, lacking: Sequence[Erasure]) -> float:
+        """All threads of this worker are back: say so, or tell it what no other worker holds; return the seconds until
+        that is looked at again."""
+        name, numbers = self._connector.name, [one.number for one in lacking]
+        if self._worker:
+            answers = dict.fromkeys(numbers, Answer(name, "done"))
+            await self._state.run(lambda db: _note(db, lacking, answers))
+            return LOOK_S
+        held = await ADMIN.run(held_elsewhere, self._state.folder, name, numbers)
+        if hanging := [one for one in lacking if held.get(one.number)]:
+            await self._hold(hanging)
+        free = [one for one in lacking if one.number not in held]
+        return await self._tell(free) if free else LOOK_S
 
     async def _hold(self, lacking: Sequence[Erasure]) -> float:
         """Keep, once for each, why it is not told; return the seconds until that is looked at again."""

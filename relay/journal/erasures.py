@@ -5,7 +5,8 @@ digests: whoever knows an id can find its receipts. The functions that take a fo
 they raise FileNotFoundError (no relay has run there), sqlite3.Error. The others are parts of the daemon's transactions.
 
 With several workers the first one gives the wish its number, and each has a row of that number: all of them erase the
-user, and whoever learns another id of theirs writes it into all rows (`spread`).
+user, and whoever learns another id of theirs writes it into all rows (`spread`). The first one tells the connectors. In
+the rows of the others a connector's answer only says whether that worker can still write events of the user there.
 """
 
 import json
@@ -19,7 +20,8 @@ from typing import Any, Final
 
 from relay.api import OtherId, User
 from relay.journal.erasure import Answer, Erasure, digests_of, merged_users, together
-from relay.journal.folders import worker_folders
+from relay.journal.folders import other_folders, worker_folders
+from relay.journal.lock import is_locked
 from relay.journal.parked import connect
 
 _COLUMNS: Final = (
@@ -66,6 +68,23 @@ def erasures(folder: Path) -> list[Erasure]:
             for one in read_erasures(db):
                 parts.setdefault(one.number, {})[worker] = one
     return [together(parts[number]) for number in sorted(parts, reverse=True)]
+
+
+def held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> dict[int, bool]:
+    """Of which of these erasures a connector must not be told yet, as another worker that runs may still write the
+    user's events there; by number, whether that worker's thread hangs. `folder` is the first worker's."""
+    held: dict[int, bool] = {}
+    for other in filter(is_locked, other_folders(folder, 0)):
+        with closing(connect(other, "ro")) as db:
+            for one in read_erasures(db, "done IS NULL"):
+                if one.number in numbers and (one.compacted is None or one.lacks(connector)):
+                    held[one.number] = held.get(one.number, False) or one.failed_at(connector)
+    return held
+
+
+def forget_failed(db: sqlite3.Connection) -> None:
+    """What failed here may not fail any more."""
+    db.execute("DELETE FROM erasure_answer WHERE outcome = 'failed'")
 
 
 def spread(folder: Path, users: Sequence[Erasure]) -> None:

@@ -153,6 +153,51 @@ async def test_nothing_is_erased_or_sent_again_while_a_thread_hangs_that_has_the
         assert await stuck.stop() == 0
 
 
+IN_WORKER_1 = """
+import time
+from pathlib import Path
+from relay.api import Connector
+
+STATE = Path({state!r})
+
+class Disk(Connector, type="disk"):
+    async def deliver(self, batch):
+        await self.run_blocking(self.write, batch.lines())
+
+    def write(self, lines):
+        while self.worker == 1 and (STATE / "hangs").exists():
+            (STATE / "begun").touch()
+            time.sleep(0.02)
+        with (STATE / "written").open("ab") as file:
+            file.write(lines)
+
+    async def erase(self, users):
+        with (STATE / "written").open("ab") as file:
+            file.write(b"erased\\n")
+"""
+
+
+async def test_nothing_is_erased_while_a_thread_of_another_worker_hangs_that_has_the_events(stuck: Any) -> None:
+    (stuck.plugins / "disk.py").write_text(IN_WORKER_1.format(state=str(stuck.state)))
+    (stuck.state / "written").touch()
+    event = make_event(user={"user_id": "anna"})
+    async with Destination() as hook:
+        stuck.configure("10-all", f'{TABLES % hook.url}[erasure]\nafter = "10ms"\n')
+        stuck.configure("20-workers", "[runtime]\nworkers = 2\n")
+        await stuck.start()
+        while not (stuck.state / "begun").exists():
+            assert (await stuck.post(b'{"events":[%s]}' % event))[0] == 202
+        relay(stuck, "erasures", "request", "--user-id", "anna")
+        held = "disk: failed (the connector's thread hangs, and may hold events of the user"
+        await stuck.until(lambda: relay(stuck, "erasures", "show", "1"), lambda text: held in text)
+        assert b"erased" not in (stuck.state / "written").read_bytes().splitlines()
+        (stuck.state / "hangs").unlink()
+        await stuck.until(lambda: relay(stuck, "erasures", "show", "1"), lambda text: "disk: done" in text)
+        lines = (stuck.state / "written").read_bytes().splitlines()
+        assert (lines.count(b"erased"), lines[-1]) == (1, b"erased"), "nothing of the user comes after that"
+        assert await stuck.stop() == 0
+
+
 async def test_a_lane_works_again_once_its_last_pending_event_is_erased(stuck: Any) -> None:
     (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking"))
     async with Destination() as hook:
