@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.api import Reject, Retry
+from relay.guests import limited
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap
 from relay_plugins.http import Http
@@ -249,6 +250,8 @@ async def test_a_body_that_does_not_come_in_time_is_not_complete(connect):
         for asked in ({"answer_seconds": 0.05}, {"answer_seconds": 100.0}):
             answered = await http.post(url, b"x", {}, **asked)
             assert (answered.body, answered.complete) == (b"late", False)
+        within = await limited(lambda: http.post(url, b"x", {}, answer_seconds=100.0), 0.5, "a delivery")
+        assert not within.complete, "a delivery that was answered does not run out of time for the rest"
 
 
 async def test_a_connector_that_gives_an_answer_more_time_gets_the_whole_of_a_slow_one(connect):
