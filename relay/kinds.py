@@ -19,6 +19,8 @@ CONDITIONS: Final = MappingProxyType(
         "database_failing": "relay.db cannot be written",
         "damaged": "events of the journal cannot be read",
         "erasure_failing": "erasures cannot be done",
+        "certificate_expiring": "a certificate that relay shows ends soon",
+        "certificate_expired": "a certificate that relay shows is not good any more",
         "worker_lost": "a worker does not answer",
         "doubt": "journal, database or clock are not as they were: an admin has to look, and may accept it",
         "alert_failing": "messages of an alert cannot be sent",
@@ -36,6 +38,8 @@ ENDS: Final = MappingProxyType(
         "journal_full": "journal_recovered",
         "database_failing": "journal_recovered",
         "erasure_failing": "erasure_recovered",
+        "certificate_expiring": "certificate_renewed",
+        "certificate_expired": "certificate_renewed",
         "worker_lost": "worker_recovered",
     }
 )
@@ -52,6 +56,7 @@ ENTRIES: Final = MappingProxyType(
         "expired": "events had to leave the journal before a connector got them",
         "source_recovered": "the source takes events again",
         "journal_recovered": "the journal has room, or relay.db can be written again",
+        "certificate_renewed": "a certificate is good again, for long enough",
         "worker_recovered": "a worker runs again",
         "erasure_recovered": "erasures that failed are done, or fail no more",
         "erasure_requested": "somebody, or an event, asked for a user to be erased",

@@ -7,6 +7,7 @@ from relay.admin.rates import EVERY_S, Rates, time_to
 from relay.admin.server import SOCKET, Admin, runtime_folder
 from relay.admin.status import (
     AlertStatus,
+    CertificateStatus,
     GoneConnector,
     JournalStatus,
     LaneStatus,
@@ -27,6 +28,7 @@ __all__ = [
     "SOCKET",
     "Admin",
     "AlertStatus",
+    "CertificateStatus",
     "Condition",
     "Control",
     "GoneConnector",

@@ -4,13 +4,16 @@ A condition lasts from one look at the status to another. Its kind and its subje
 sentence and its facts are as they are at each look.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.admin.diagnosis import (
+    EXPIRED,
+    Finding,
     advice_for,
     diagnose,
+    kind_of_certificate,
     kind_of_lane,
     kind_of_source,
     kinds_of_journal,
@@ -71,8 +74,16 @@ def _find(status: Status) -> Iterator[Condition]:
         subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
         kind = "damaged" if doubt.is_damage else "doubt"
         yield Condition(kind, subject, finding.said, now, {"do": f"relay accept {doubt.what}"})
+    yield from _of_certificates(status, found.certificates)
     for alert, finding in zip(status.alerts, found.alerts, strict=True):
         yield from _of_alert(alert, finding.said)
+
+
+def _of_certificates(status: Status, findings: Sequence[Finding]) -> Iterator[Condition]:
+    for certificate, finding in zip(status.certificates, findings, strict=True):
+        if kind := kind_of_certificate(certificate, status.now):
+            since = min(status.now, certificate.ends) if kind == EXPIRED else status.now
+            yield Condition(kind, finding.name, finding.said, since, {"ends": certificate.ends})
 
 
 def _of_alert(alert: AlertStatus, said: str) -> Iterator[Condition]:

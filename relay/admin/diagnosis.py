@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from relay.admin.status import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status, WorkerStatus
+from relay.admin.status import (
+    AlertStatus,
+    CertificateStatus,
+    JournalStatus,
+    LaneStatus,
+    SourceStatus,
+    Status,
+    WorkerStatus,
+)
+from relay.api.pem import Validity
 from relay.journal.failing import FailingErasures
 from relay.journal.known import Doubt
 from relay.words import counted, moment
@@ -18,6 +27,7 @@ SLOW_S: Final = 5.0
 """An attempt without an answer for so long is told: the destination may hang."""
 FAR_S: Final = 30 * 86400.0
 """What is farther away is not told."""
+EXPIRED: Final = "certificate_expired"
 BUG: Final = "bug in the connector"
 """How the reason of an attempt begins that failed by the connector's fault."""
 HANGS: Final = "the connector's thread hangs"
@@ -52,6 +62,8 @@ class Diagnosis:
     doubts: list[Finding]
     """What an admin has to look at, and may accept: "journal", "clock"."""
     alerts: list[Finding]
+    certificates: list[Finding]
+    """Those that relay shows; one that ends soon is told, and is no failure yet."""
 
 
 def diagnose(status: Status) -> Diagnosis:
@@ -72,8 +84,15 @@ def diagnose(status: Status) -> Diagnosis:
     ]
     doubts = [_doubt(one, several=bool(workers)) for one in status.doubts]
     alerts = [Finding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
-    ok = all(finding.ok for finding in (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts))
-    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts)
+    certificates = [
+        Finding(
+            f"certificate {one.certificate}", kind_of_certificate(one, now) != EXPIRED, said_of_certificate(one, now)
+        )
+        for one in status.certificates
+    ]
+    each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates)
+    ok = all(finding.ok for finding in each)
+    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts, certificates)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -93,6 +112,24 @@ def kind_of_source(source: SourceStatus) -> str | None:
     if source.refusing:
         return "source_refusing"
     return "source_incomplete" if source.incomplete else None
+
+
+def kind_of_certificate(certificate: CertificateStatus, now: float) -> str | None:
+    """What is wrong with a certificate, as a kind of `relay.kinds`; None: nothing."""
+    good = Validity(certificate.begins, certificate.ends)
+    if not good.is_good(now):
+        return EXPIRED
+    return "certificate_expiring" if good.is_short(now) else None
+
+
+def said_of_certificate(certificate: CertificateStatus, now: float) -> str:
+    """One sentence on a certificate: until when it is good, and what to do."""
+    name, good = certificate.certificate, Validity(certificate.begins, certificate.ends)
+    if good.is_good(now):
+        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}"
+    how = "has expired" if good.ends < now else "is not good yet"
+    cure = f"renew the files of {name}.tls; relay takes them within a minute"
+    return f"certificate {name}: {how}, and senders refuse it: it is good {good}; {cure}"
 
 
 def kinds_of_journal(journal: JournalStatus) -> list[str]:

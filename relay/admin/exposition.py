@@ -50,6 +50,18 @@ class _Collected(Collector):
 
 def _listeners(status: Status) -> Iterator[Metric]:
     yield _gauge(
+        "relay_listener_certificate_expiry_timestamp_seconds",
+        "When the certificate ends that the listener shows.",
+        ("listener",),
+        (((one.certificate,), one.ends) for one in status.certificates),
+    )
+    yield _gauge(
+        "relay_listener_certificate_begin_timestamp_seconds",
+        "From when on it is good.",
+        ("listener",),
+        (((one.certificate,), one.begins) for one in status.certificates),
+    )
+    yield _gauge(
         "relay_listener_connections",
         "Connections that are open.",
         ("listener",),

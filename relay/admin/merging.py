@@ -11,6 +11,7 @@ from functools import reduce
 from typing import Final, TypeVar
 
 from relay.admin.status import (
+    CertificateStatus,
     GoneConnector,
     JournalStatus,
     LaneStatus,
@@ -63,7 +64,7 @@ def ended(last: Status) -> Status:
     journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
     listeners = _without_connections(last)
     kept = replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, listeners=listeners)
-    return replace(kept, parked=(), replays=(), gone=(), restart=())
+    return replace(kept, parked=(), certificates=(), replays=(), gone=(), restart=())
 
 
 def _ended(lane: LaneStatus) -> LaneStatus:
@@ -111,6 +112,7 @@ def _added(one: Status, other: Status) -> Status:
         strays=one.strays + other.strays,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
         listeners=both_listeners(one.listeners, other.listeners),
+        certificates=_by_name(one.certificates, other.certificates, lambda shown: shown.certificate, _certificate),
         replays=[*one.replays, *other.replays],
         gone=_by_name(one.gone, other.gone, lambda gone: gone.connector, _gone),
         restart=[*dict.fromkeys((*one.restart, *other.restart))],
@@ -123,6 +125,11 @@ def _by_name(ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], b
         known = found.get(name(other))
         found[name(other)] = other if known is None else both(known, other)
     return [*found.values()]
+
+
+def _certificate(one: CertificateStatus, other: CertificateStatus) -> CertificateStatus:
+    """That which ends first: each worker looks at the files by itself."""
+    return min(one, other, key=lambda shown: shown.ends)
 
 
 def _gone(one: GoneConnector, other: GoneConnector) -> GoneConnector:

@@ -224,6 +224,17 @@ class ListenerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateStatus:
+    """A certificate that relay shows."""
+
+    certificate: str
+    """Whose it is: "ingest"."""
+    begins: float
+    ends: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayStatus:
     """How far a replay is that is under way."""
 
@@ -270,6 +281,8 @@ class Status:
     """Requests to paths that no source has, since the start."""
     listeners: Mapping[str, ListenerStatus] = field(default_factory=dict)
     """By name: "ingest", "admin", "metrics"."""
+    certificates: Sequence[CertificateStatus] = ()
+    """Those in service, whatever the files hold by now."""
     replays: Sequence[ReplayStatus] = ()
     gone: Sequence[GoneConnector] = ()
     failing_erasures: Sequence[FailingErasures] = ()

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from relay.admin import LaneStatus, ListenerStatus, SourceStatus, Status, WorkerStatus
-from relay.admin.diagnosis import diagnose, full_in, is_slow, span
+from relay.admin.diagnosis import diagnose, full_in, is_slow, kind_of_certificate, span
 from relay.api.text import cut
 from relay.cli.client import needed
 from relay.cli.options import relay_options
@@ -160,3 +160,5 @@ def _wrong(seen: Status) -> Iterator[str]:
     yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
     yield from (printable(one.said) for one in (*found.erasures, *found.doubts))
     yield from (printable(one.said) for one in found.alerts if not one.ok)
+    wrong = [kind_of_certificate(one, seen.now) for one in seen.certificates]
+    yield from (printable(one.said) for one, kind in zip(found.certificates, wrong, strict=True) if kind)

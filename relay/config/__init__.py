@@ -33,7 +33,7 @@ from relay.config.model import (
 from relay.config.private import HIDDEN
 from relay.config.redaction import LOG, Redaction
 from relay.config.registry import COMMANDS, PluginInfo, Registry
-from relay.config.tls import TlsError, TlsSettings, server_context, worry
+from relay.config.tls import TlsError, TlsSettings, expiry_warning, server_context
 
 __all__ = [
     "COMMANDS",
@@ -70,6 +70,7 @@ __all__ = [
     "UnixAddress",
     "dotted",
     "effective",
+    "expiry_warning",
     "find_unmade",
     "leaves",
     "load",
@@ -81,5 +82,4 @@ __all__ = [
     "server_context",
     "shown",
     "takes_ipv4",
-    "worry",
 ]

@@ -31,7 +31,7 @@ from relay.config.model import (
     RuntimeSettings,
 )
 from relay.config.registry import KINDS, Registry
-from relay.config.tls import TlsError, server_context, worry
+from relay.config.tls import TlsError, expiry_warning, server_context
 from relay.config.translate import translate, validated
 from relay.guests import contained, kind_of
 
@@ -311,7 +311,7 @@ class _Check:
             self.warnings.append(self.merged.mistake(path, "there is no TCP address in `listen` to serve it on"))
         try:
             server_context(settings)
-            reason = worry(settings)
+            reason = expiry_warning(settings)
         except TlsError as error:
             self._wrong((*path, error.key), error.reason)
             return

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from relay.api import Decoded, Source
+from relay.api.pem import Validity
 from relay.config import IngestSettings, TlsSettings
 from relay.guests import is_same
 from relay.ingest.allow import whence
@@ -170,6 +171,11 @@ class Ingest:
         Tells whether anything is new. Raises TlsError, and then all stays as it was.
         """
         return self._certificates is not None and await self._certificates.reload(settings)
+
+    @property
+    def certificate(self) -> Validity | None:
+        """When the certificate is good that is served; None: there is none."""
+        return self._certificates.validity if self._certificates else None
 
     async def watch_tls(self) -> None:
         """Serve renewed certificates as they come, until cancelled."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from relay.config import TlsSettings, server_context, worry
+from relay.config import TlsError, TlsSettings, expiry_warning, server_context
 from relay.threads import ADMIN
 
 WATCH_S: Final = 60.0
@@ -51,6 +51,8 @@ class Certificates:
     def __init__(self, settings: TlsSettings) -> None:
         """Raises TlsError."""
         self._settings = settings
+        self.validity = settings.validity
+        """When the certificate is good that is served."""
         self.context = Renewable(ssl.PROTOCOL_TLS_SERVER)
         self.context.current = _context(settings)
         self._failure = ""
@@ -67,8 +69,10 @@ class Certificates:
         fresh = settings or self._settings.reread()
         if fresh == self._settings:
             return False
-        self.context.current = _context(fresh)
-        self._settings = fresh
+        context, validity, now = _context(fresh), fresh.validity, time.time()
+        if self.validity.is_good(now) and not validity.is_good(now):
+            raise TlsError("certificate", f"is good only {validity}: senders would refuse it")
+        self.context.current, self.validity, self._settings = context, validity, fresh
         return True
 
     async def watch(self) -> None:
@@ -80,7 +84,7 @@ class Certificates:
     async def _look(self) -> None:
         try:
             renewed = await self.reload()
-            reason = await ADMIN.run(worry, self._settings)
+            reason = await ADMIN.run(expiry_warning, self._settings)
         except Exception as error:  # whatever it is, listening goes on
             if str(error) != self._failure:
                 advice = "the one before is served on; the files are looked at again every minute"

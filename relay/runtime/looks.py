@@ -11,6 +11,7 @@ import structlog
 from relay import __version__
 from relay.admin import (
     EVERY_S,
+    CertificateStatus,
     GoneConnector,
     JournalStatus,
     LaneStatus,
@@ -86,6 +87,7 @@ class Looks:
             strays=self._ingest.strays,
             dropped_log_lines=dropped_log_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
+            certificates=self._certificates(),
             parked=(),
             gone=await self._gone(config),
             replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
@@ -115,6 +117,10 @@ class Looks:
             notice=intake.calls.notice,
             unknown_types=[*traffic.unknown_types],
         )
+
+    def _certificates(self) -> list[CertificateStatus]:
+        shown = self._ingest.certificate
+        return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends)] if shown else []
 
     async def _gone(self, config: Config) -> list[GoneConnector]:
         try:

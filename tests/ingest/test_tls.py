@@ -173,6 +173,21 @@ async def test_a_renewal_that_is_not_complete_changes_nothing(relay: Relay) -> N
     assert await relay.serial() != before
 
 
+async def test_an_expired_certificate_never_replaces_a_good_one(relay: Relay) -> None:
+    before = await relay.serial()
+    relay.authority.issue(days=-1)
+    with pytest.raises(
+        TlsError, match=r"ingest\.tls\.certificate: is good only from .* to .*: senders would refuse it"
+    ):
+        await relay.ingest.reload_tls()
+    with pytest.raises(TlsError, match="senders would refuse it"):  # relay reload
+        await relay.ingest.reload_tls(relay.tls.reread())
+    assert await relay.serial() == before
+    relay.authority.issue()
+    assert await relay.ingest.reload_tls() is True
+    assert await relay.serial() != before
+
+
 async def test_other_settings_are_taken_over(relay: Relay, tmp_path: Path) -> None:
     more = {"client_ca": str(relay.authority.ca)}
     files = {"certificate": str(relay.authority.certificate), "key": str(relay.authority.key)}

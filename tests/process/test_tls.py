@@ -3,13 +3,16 @@
 import asyncio
 import signal
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
+from click.testing import CliRunner
 
+from relay.cli.main import relay
 from relay.testing import make_event
 from tests.certificates import Authority
 
@@ -68,6 +71,50 @@ async def test_a_renewed_certificate_is_served_without_a_restart(daemon: Any, tm
     assert len(daemon.logged("certificate renewed")) == 1
     assert daemon.logged("TLS handshake failed")[0]["reason"] == "HTTP_REQUEST"
     assert not any("Traceback" in line for line in daemon.stderr)
+
+
+async def test_a_certificate_that_has_expired_is_a_problem_until_it_is_renewed(daemon: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue(days=-1)
+    daemon.configure("05-tls", authority.table())
+    daemon.configure("10-all", source("braze", 'allow = ["127.0.0.1"]') + OUT)
+    (daemon.plugins / "quicker.py").write_text(QUICKER)
+    await daemon.start()
+    before = await command(daemon, "status")
+    authority.issue(days=3)
+    expiring = await seen(daemon, lambda found: found[0] == 0)
+    doctor = await command(daemon, "doctor", "--conf", str(daemon.conf))
+    authority.issue()
+    after = await seen(daemon, lambda found: "certificate" not in found[1])
+    assert before[0] == 1
+    assert "certificate ingest: has expired, and senders refuse it: it is good from " in before[1]
+    assert "renew the files of ingest.tls; relay takes them within a minute" in before[1]
+    assert "certificate ingest: ends at " in expiring[1]
+    assert "warning  certificate ingest   ends at " in doctor[1]
+    assert after[0] == 0
+
+
+async def test_doctor_finds_an_expired_certificate_without_a_relay(daemon: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue(days=-1)
+    daemon.configure("05-tls", authority.table())
+    code, said = await command(daemon, "doctor", "--conf", str(daemon.conf))
+    assert code == 1
+    assert "problem  certificate ingest   has expired, and senders refuse it" in said
+
+
+async def command(daemon: Any, *words: str) -> tuple[int, str]:
+    """What a command exits with, and what it writes."""
+    done = await asyncio.to_thread(CliRunner().invoke, relay, [*words, "--state", str(daemon.state)])
+    return done.exit_code, done.output
+
+
+async def seen(daemon: Any, good: Callable[[tuple[int, str]], bool]) -> tuple[int, str]:
+    """What relay status says, once it is good."""
+    async with asyncio.timeout(60):
+        while not good(found := await command(daemon, "status")):
+            await asyncio.sleep(0.1)
+    return found
 
 
 async def test_a_reload_that_is_refused_leaves_the_certificate(daemon: Any, tmp_path: Path) -> None:

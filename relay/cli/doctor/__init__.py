@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
-from relay.cli.doctor import alerts, disk, machine, reach, service, settings, unit
+from relay.cli.doctor import alerts, disk, machine, reach, running, service, settings, unit
 from relay.cli.doctor.finding import Finding, Installation
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
@@ -21,6 +21,7 @@ Check = Callable[[Installation], Finding | Iterable[Finding]]
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("program", service.program),
     ("service", service.runs),
+    ("relay", running.answers),
     ("configuration", settings.configuration),
     ("plugins", settings.plugins),
     ("secrets", settings.secrets),
@@ -83,6 +84,8 @@ def examined(name: str, check: Check, it: Installation) -> list[Finding]:
         return [Finding("problem", name, f"not known: no answer within {PATIENCE_S:g} s", "is a file system dead?")]
     except OSError as error:
         return [Finding("problem", name, f"cannot be looked at: {error}")]
+    except click.ClickException as error:  # the relay that runs cannot be asked
+        return [Finding("problem", name, error.message)]
 
 
 def _leave(code: int) -> NoReturn:
