@@ -152,6 +152,23 @@ async def test_what_is_cut_short_goes_out_again_under_its_key(
     assert {*under_way, *range(size, size + 3)} <= {*delivered}
 
 
+async def test_a_batch_waits_as_a_whole_for_an_earlier_one_that_goes_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent before a crash, and the crash came before the earlier one was saved as delivered."""
+    monkeypatch.setattr("relay.deliver.fleet.SAVE_S", 3600.0)
+    bench = Bench(tmp_path / "state")
+    async with bench.running(hang_at([2, 3, 4]), order_by="properties.n") as fleet:
+        await bench.send(2)
+        await until(lambda: fleet.lanes[0].cursor.position == 2)
+        await bench.send(3)
+        await until(lambda: given() == [[0, 1], [2, 3, 4]])
+        following = bench.crash()
+    async with following.running(take, order_by="properties.n") as fleet:
+        await until(lambda: fleet.lanes[0].cursor.position == 5)
+        assert given() == [[0, 1], [2, 3, 4]]
+
+
 async def test_a_lane_at_rest_a_reload_and_a_replay_cut_again_where_they_had_cut(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "state")
     async with bench.running(hang, batch={"events": 7}) as fleet:
