@@ -46,6 +46,14 @@ def test_what_no_status_tells_is_heard_as_well() -> None:
     assert (looks[0].begun, looks[1].ended) == ([refused], [refused])
 
 
+def test_what_ends_with_relay_is_not_told() -> None:
+    looks: list[Look] = []
+    watch = Watch([looks.append])
+    watch.stop()
+    watch.look(BROKEN)
+    assert looks == []
+
+
 async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
