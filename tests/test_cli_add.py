@@ -53,6 +53,16 @@ def test_options_become_the_settings_of_a_checked_file(conf: Path, tmp_path: Pat
     assert f"relay check --conf {conf}" in answer.output
 
 
+def test_the_url_of_an_alert_is_a_text_or_where_it_is(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK", "https://hooks.slack.example/x")
+    assert add("alert", "slack", "--conf", conf, "--url", "env:SLACK", "--only", "source").exit_code == 0
+    written = '[alert.slack]\ntype = "slack"\nurl = { env = "SLACK" }\nonly = ["source"]\n'
+    assert (conf / "80-slack.toml").read_text() == written
+    assert add("alert", "webhook", "--conf", conf, "--url", "https://pager.example/", "--after", "10m").exit_code == 0
+    alerts = load([conf], Registry.discover([])).config.alerts
+    assert (alerts["webhook"].settings.url, alerts["webhook"].settings.after) == ("https://pager.example/", 600)  # type: ignore[attr-defined]
+
+
 def test_digits_stay_text_where_the_setting_is_a_text(conf: Path) -> None:
     words = ["--mode", "api", "--app-id", "0123", "--names", '{ "users.behaviors.Purchase" = "Bought" }']
     assert add("connector", "heap", "--conf", conf, "--name", "heap-api", *words).exit_code == 0

@@ -108,7 +108,7 @@ class Sender:
 
     async def test(self) -> AlertMessage:
         """Send a test; return what became of it."""
-        sentence = f"this is a test of [alert.{self._alert.name}]; nothing need be wrong"
+        sentence = f"This is a test of [alert.{self._alert.name}]. Nothing need be wrong."
         alarm = Alarm(kind="test", subject="relay", state="began", sentence=sentence, since=time.time())
         made = self._made([alarm], test=True)
         await self._save(partial(save_message, self._folder, made))

@@ -25,6 +25,8 @@ SUBJECTS: Final = 5
 """Of a message, named in its title."""
 TEXT_CHARS: Final = 20_000
 """Of a message's text, at most."""
+TEST: Final = "test"
+"""The kind of an alarm that somebody has asked for."""
 CONNECTIONS: Final = 1
 """Messages are sent one by one."""
 
@@ -128,6 +130,8 @@ def _left(number: int) -> str:
 
 
 def _headline(one: Alarm) -> str:
+    if one.kind == TEST:
+        return "a test"
     what = one.kind.removeprefix(f"{one.subject.split()[0]}_").replace("_", " ")
     how = {"began": what, "lasts": f"still {what}", "flaps": f"{what}, comes and goes"}
     return f"{one.subject}: {how.get(one.state, f'no longer {what}')}"
@@ -135,14 +139,17 @@ def _headline(one: Alarm) -> str:
 
 def _paragraph(one: Alarm) -> str:
     """One alarm for people, in lines."""
-    lines = [f"{_headline(one)}, since {_moment(one.since)}", one.sentence, one.changed, *_facts(one.facts)]
+    if one.kind == TEST:
+        return one.sentence
+    lines = [f"{_headline(one)}, since {_moment(one.since)}", one.sentence, one.changed, *_facts(one)]
     return "\n".join(line for line in lines if line)
 
 
-def _facts(facts: Mapping[str, Any]) -> list[str]:
+def _facts(one: Alarm) -> list[str]:
     """What the sentence does not say."""
-    lines = []
-    if error := facts.get("last_error"):
+    lines, facts = [], one.facts
+    error = facts.get("last_error")
+    if error and str(error.get("reason")) not in one.sentence:
         lines.append(f"last error: {error.get('reason')}" + (f" at {_moment(error['at'])}" if "at" in error else ""))
     if event := facts.get("event"):
         lines.append(f"one of the events: {event.get('type')} {event.get('id')}")

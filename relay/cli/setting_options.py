@@ -46,6 +46,9 @@ def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
     about = description.replace("\n", " ")
+    if _is_text_or_secret(field):
+        about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
+        return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)
     if _holds_secrets(field):
         flag, about = f"{flag.removesuffix('s')}-from", f"{about} credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="WHERE", multiple=True, type=_Reference(), help=about)
@@ -62,6 +65,10 @@ def _holds_secrets(field: FieldInfo) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, Secret) for kind in kinds)
 
 
+def _is_text_or_secret(field: FieldInfo) -> bool:
+    return _holds_secrets(field) and str in get_args(field.annotation)
+
+
 class _Reference(click.ParamType[dict[str, str]]):
     """Where a secret is, as credential:NAME, file:/PATH or env:NAME; never the secret."""
 
@@ -73,6 +80,16 @@ class _Reference(click.ParamType[dict[str, str]]):
             # the value may be the secret itself: it is not repeated
             self.fail("expected credential:NAME, file:/PATH or env:NAME, never the secret itself", param, ctx)
         return {way: name}
+
+
+class _TextOrReference(click.ParamType[str | dict[str, str]]):
+    """A text, or where it is, as credential:NAME, file:/PATH or env:NAME."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | dict[str, str]:
+        way, _, name = value.partition(":")
+        return {way: name} if way in WAYS and name else value
 
 
 def _value(field: FieldInfo, given: Sequence[Any]) -> Any:

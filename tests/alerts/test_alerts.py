@@ -110,6 +110,8 @@ async def test_what_was_sent_is_not_repeated_after_a_restart(folder: Path) -> No
         await until(lambda: len(Fake.got) == 3)
     assert told() == [["connector heap began"], ["relay began"], ["connector heap over"]]
     assert [message.test for message in Fake.got] == [False, True, False]
+    assert Fake.got[1].title.startswith("[test] relay on ")
+    assert Fake.got[1].text.endswith(": a test\n\nThis is a test of [alert.ops]. Nothing need be wrong.")
     assert Fake.got[2].alarms[0].sentence == "heap: working; nothing pending"
     assert Fake.got[2].alarms[0].changed == "it lasted for 1h 2m"
 

@@ -33,6 +33,7 @@ def configuration(it: Installation) -> Iterator[Finding]:
             said = f"not made, as their secrets cannot be read here: {', '.join(unmade.untried)}"
             yield Finding("ok", "configuration", said)
         kinds = {"sources": it.config.sources, "connectors": it.config.connectors, "filters": it.config.filters}
+        kinds |= {"alerts": it.config.alerts} if it.config.alerts else {}
         yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
 
 
