@@ -2,7 +2,7 @@
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick faults lint bench bench-quick install deb deb-test clean
+.PHONY: demo test test-quick faults lint bench bench-quick bench-neighbours install deb deb-test clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -27,6 +27,9 @@ bench: .venv/dev.done  ## measure throughput, CPU per event, latency and memory
 
 bench-quick: .venv/dev.done
 	$(BIN)/python tests/bench --quick
+
+bench-neighbours: .venv/dev.done  ## what bad plugins take from a connector that is well
+	$(BIN)/python tests/bench/neighbours.py
 
 install:  ## relay in place below DESTDIR: a venv at PREFIX (/opt/relay) of PYTHON (/usr/bin/python3), units, conf.d
 	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(PYTHON)" systemd/package/install
