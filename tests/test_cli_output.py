@@ -6,15 +6,19 @@ the start.
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from relay.api import Kind
 from relay.cli.main import relay
+from relay.journal import Journal, Limits, Parked, State
 from relay.testing import Answer, Destination, make_event
 from relay.words import escape
 
@@ -119,6 +123,51 @@ def test_streams_that_are_closed_at_the_start_are_no_error(conf: Path, closed: s
     found = run("check", conf, shell=closed)
     assert found.returncode == 78
     assert found.stderr == b""
+
+
+def on_terminal(*words: str | Path) -> bytes:
+    """What a command writes to a terminal."""
+    mine, its = pty.openpty()
+    command, shown = [sys.executable, "-m", "relay", *map(str, words)], b""
+    with os.fdopen(mine, "rb", buffering=0) as reading, subprocess.Popen(command, stdout=its, stderr=its):
+        os.close(its)
+        with suppress(OSError):  # the other end is closed
+            while part := reading.read(4096):
+                shown += part
+    return shown
+
+
+async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Path) -> None:
+    """Looked at: the bytes of events, and text of --json."""
+    body = json.dumps({"id": "1", "event_type": "a.b", "pad": f"é{CLEAR}{TURNED}"}, ensure_ascii=False).encode()
+    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0), State(tmp_path)
+    await journal.append([Kind("s", "a.b", "id", "time")], [body])
+    await journal.close()
+    await state.park([Parked("s", None, None, None, "unreadable", f"no {TURNED}", 0, body)])
+    state.close()
+    where = ["--state", tmp_path, "--conf", tmp_path / "none"]
+    assert body in run("journal", "dump", *where).stdout
+    evil = [letter.encode() for letter in (*CLEAR, TURNED) if not letter.isprintable()]
+    for words in ("journal dump", "trace 1", "trace 1 --json"):
+        shown = on_terminal(*words.split(), *where)
+        assert b"a.b" in shown, words
+        assert not [letter for letter in evil if letter in shown], words
+    for words in ("parked export -", "parked list", "parked list --json"):
+        shown = on_terminal(*words.split(), "--state", tmp_path)
+        assert b"no" in shown or b"a.b" in shown, words
+        assert not [letter for letter in evil if letter in shown], words
+    (line,) = [line for line in on_terminal("journal", "dump", *where).splitlines() if line.startswith(b"{")]
+    assert json.loads(line)["event"]["pad"] == f"é{CLEAR}{TURNED}"
+
+
+def test_what_keeps_relay_from_starting_is_an_error_for_the_journal(conf: Path) -> None:
+    shell = 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec "$@"'
+    command = [sys.executable, "-m", "relay", "run", "--conf", str(conf), "--state", str(conf)]
+    found = subprocess.run(["sh", "-c", shell, "sh", *command], capture_output=True, timeout=60, check=False)
+    assert found.returncode == 78
+    lines = found.stderr.splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith(b"<3>") for line in lines), lines
 
 
 async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any) -> None:

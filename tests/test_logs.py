@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ import structlog
 from relay.config import LogSettings
 from relay.runtime import set_up_logs
 from relay.runtime.log_writer import LogWriter
-from relay.runtime.logs import MESSAGES, QUIET_S, VARIANTS, Repeats, _formatter, dropped_log_lines
+from relay.runtime.logs import MESSAGES, QUIET_S, VARIANTS, Repeats, _formatter, change_logs, dropped_log_lines
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:
@@ -200,3 +201,64 @@ def test_only_relay_itself_colours_a_line(colors: bool) -> None:
     assert "it said evil\\u001b[31m" in line
     assert ("\x1b[" in line) is colors
     assert "\x1b[31m\x9b" not in line
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_each_line_for_the_journal_has_its_priority(
+    logs: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    """Lines of a traceback as well, and what a text has in its second line."""
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    about = os.fstat(fd)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{about.st_dev}:{about.st_ino}")
+    logs(fd, format=format, level="debug")
+    log = structlog.stdlib.get_logger()
+    log.debug("d")
+    log.info("i\n<0>not mine")
+    log.warning("w")
+    log.error("e", exc_info=ValueError("no"))
+    logging.getLogger("library").critical("c")
+    logging.getLogger().handlers[0].flush()
+    os.close(fd)
+    lines = (tmp_path / "log").read_text().splitlines()
+    found = {line[:3]: line for line in lines}
+    assert [*dict.fromkeys(line[:3] for line in lines)] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert ("Error: no" in found["<3>"], "c" in found["<2>"]) == (True, True)
+    if format == "console":
+        assert "<6><0>not mine" in "\n".join(lines)
+        assert sum(line.startswith("<3>") for line in lines) > 1
+
+
+def test_without_the_journal_there_are_no_priorities(
+    logs: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:12345")  # a shell that was started by a service, and writes elsewhere
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    logs(fd, format="json")
+    structlog.stdlib.get_logger().warning("w")
+    logging.getLogger().handlers[0].flush()
+    os.close(fd)
+    assert (tmp_path / "log").read_text().startswith('{"timestamp"')
+
+
+def test_level_and_format_change_from_one_line_to_the_next(logs: Callable[..., None], tmp_path: Path) -> None:
+    """Also of a logger that has written before."""
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    logs(fd, format="json", level="warning")
+    log = structlog.stdlib.get_logger()
+    for level, shape in (("warning", "json"), ("debug", "json"), ("error", "console"), ("info", "json")):
+        change_logs(LogSettings(level=level, format=shape))
+        for method in ("debug", "info", "warning", "error"):
+            getattr(log, method)(f"{level} {method}", always=True)
+    logging.getLogger().handlers[0].flush()
+    os.close(fd)
+    lines = (tmp_path / "log").read_text().splitlines()
+    told = [re.findall(r"(\w+) (debug|info|warning|error)\b", line)[0] for line in lines]
+    assert told == [
+        *[("warning", method) for method in ("warning", "error")],
+        *[("debug", method) for method in ("debug", "info", "warning", "error")],
+        ("error", "error"),
+        *[("info", method) for method in ("info", "warning", "error")],
+    ]
+    shapes = [line[0] == "{" for line in lines]
+    assert shapes == [True] * 6 + [False] + [True] * 3

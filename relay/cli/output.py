@@ -3,13 +3,14 @@
 A pipe whose reader has read enough is no error: a command does what it has to do, and writes no more.
 """
 
+import codecs
 import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, TypeVar
 
-from relay.words import escape
+from relay.words import escape, escape_json
 
 T = TypeVar("T")
 
@@ -40,10 +41,48 @@ class ForPeople(io.TextIOWrapper):
         self.plain = io.TextIOWrapper(buffer, given.encoding, given.errors, line_buffering=how)
         """The stream without escapes, for a bar that moves the cursor."""
 
+        self.mark = ""
+        """What each line begins with."""
+        self._begins = True
+        self._shown = _Shown(self) if given.isatty() else None
+
+    @property
+    def buffer(self) -> Any:
+        """Takes bytes as they are, but for a terminal: there what would command it is escaped as in JSON."""
+        return super().buffer if self._shown is None else self._shown
+
     def write(self, text: str) -> int:
         """Write text, escaped."""
-        super().write(escape(text))
+        self.put(escape(text))
         return len(text)
+
+    def put(self, text: str) -> None:
+        """Write text as it is, with the mark in front of each line."""
+        if self.mark and text:
+            lines = [self.mark + line if line else line for line in text.splitlines(keepends=True)]
+            begins, self._begins = self._begins, text.endswith("\n")
+            text = "".join(lines) if begins else "".join(lines).removeprefix(self.mark)
+        super().write(text)
+
+
+class _Shown(io.RawIOBase):
+    """Takes bytes for a terminal, and escapes what would command it."""
+
+    def __init__(self, stream: ForPeople) -> None:
+        super().__init__()
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self._stream.put(escape_json(self._decoder.decode(bytes(data))))
+        return len(data)
+
+    def flush(self) -> None:
+        if not self._stream.closed:
+            self._stream.flush()
 
 
 def open_missing() -> None:
@@ -61,8 +100,16 @@ def protect() -> None:
     """Have all text that is written to the standard streams escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, ForPeople):
             setattr(sys, name, ForPeople(stream))
+
+
+def mark_errors(mark: str) -> None:
+    """Have each line on standard error begin with this from now on; "": as before."""
+    if mark:
+        protect()
+    if isinstance(sys.stderr, ForPeople):
+        sys.stderr.mark = mark
 
 
 def unescaped(stream: TextIO) -> TextIO:

@@ -11,6 +11,7 @@ import click
 import structlog
 
 from relay import runtime
+from relay.cli import output
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load, load_again
 from relay.listen import raise_descriptor_limit
@@ -32,6 +33,14 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
 
     Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
     """
+    try:
+        _run(conf, state, plugin_folders, worker)
+    except ConfigError:
+        output.mark_errors(runtime.error_mark())
+        raise
+
+
+def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None) -> None:
     if sys.__stdout__ is None:  # it was closed: nothing is to count as delivered that is written there, by no worker
         os.dup2(os.open(os.devnull, os.O_RDONLY), STANDARD_OUTPUT)
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
@@ -55,6 +64,7 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
         runtime.run_main(loop, main)
     except runtime.StartError as error:
         if told is None or not told.tell(str(error)):
+            output.mark_errors(runtime.error_mark())
             click.echo(f"relay cannot start: {error}", err=True)
         _leave(1, loop)
     except ConfigError:

@@ -2,6 +2,7 @@
 
 from relay.runtime.daemon import run
 from relay.runtime.event_loop import end_tasks, run_main
+from relay.runtime.journald import error_mark
 from relay.runtime.logs import set_up_logs
 from relay.runtime.process import StartError
 from relay.runtime.supervisor import is_needed, supervise
@@ -11,6 +12,7 @@ __all__ = [
     "StartError",
     "Worker",
     "end_tasks",
+    "error_mark",
     "follow_parent",
     "is_needed",
     "run",

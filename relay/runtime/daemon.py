@@ -33,6 +33,7 @@ from relay.journal.pauses import follow_pauses
 from relay.journal.usage import told, usage
 from relay.runtime.chores import Chores
 from relay.runtime.history import History
+from relay.runtime.logs import change_logs
 from relay.runtime.looks import Looks
 from relay.runtime.process import (
     StartError,
@@ -282,6 +283,7 @@ class Daemon:
             changes = replace(changes, doubts=[*changes.doubts, f"{error}; the certificate before is served on"])
         old, self._config, self._view.config = self._config, new, new
         STOP.drain = new.runtime.drain
+        change_logs(new.log, None if self._worker is None else self._worker.number)
         self._ingest.change(sources, new.ingest)
         self._journal.limit(limits_of(new), new.journal.memory)
         self._state.parked_limits = parked_limits_of(new)

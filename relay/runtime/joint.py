@@ -22,7 +22,7 @@ from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.history import History
-from relay.runtime.logs import dropped_log_lines
+from relay.runtime.logs import change_logs, dropped_log_lines
 from relay.runtime.reload import NOTHING, Reloaded, alerts_changed, guarded, in_full, refused, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
@@ -182,6 +182,7 @@ class JointView:
         said = [*done.said, *settings(self.config, new, self._restart), *alerts_changed(self.config, new)]
         self.config = new
         STOP.drain = new.runtime.drain
+        change_logs(new.log)
         await self.alerts.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
             one.begin_anew()

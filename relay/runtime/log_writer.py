@@ -30,7 +30,8 @@ class LogWriter(logging.Handler):
 
     def __init__(self, fd: int) -> None:
         super().__init__()
-        self._fd = fd
+        self.fd = fd
+        """Where the lines go."""
         self._lines = deque[bytes]()
         self._size = 0
         self._changed = threading.Condition()
@@ -99,9 +100,9 @@ class LogWriter(logging.Handler):
         try:
             while rest:
                 try:
-                    rest = rest[os.write(self._fd, rest) :]
+                    rest = rest[os.write(self.fd, rest) :]
                 except BlockingIOError:
-                    select.select((), (self._fd,), (), AGAIN_S)
+                    select.select((), (self.fd,), (), AGAIN_S)
         except OSError:
             self._is_torn = self._is_torn or 0 < len(rest) < len(line)
             return False

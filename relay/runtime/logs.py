@@ -13,6 +13,7 @@ import structlog
 
 from relay.config import LOG, LogSettings
 from relay.guests import text_of
+from relay.runtime.journald import is_journal, prefixed
 from relay.runtime.log_writer import LogWriter
 from relay.words import escape, escape_json
 
@@ -68,30 +69,67 @@ def _slot(told: dict[object, tuple[float, int]], variant: object, now: float) ->
     return variant
 
 
+class _Threshold:
+    """Drops what is below a level, which may change while relay runs."""
+
+    level = logging.INFO
+
+    def __call__(self, _: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if getattr(logging, method.upper(), logging.ERROR) < self.level:
+            raise structlog.DropEvent
+        return line
+
+
+THRESHOLD: Final = _Threshold()
+
+
 def set_up_logs(settings: LogSettings, worker: int | None = None) -> None:
     """Send relay's own lines and those of the libraries to standard error, in one format; those of one of several
     workers with its number."""
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
     fd = STANDARD_ERROR if sys.stderr is None else sys.stderr.fileno()
-    colors = os.isatty(fd)
-    console = settings.format == "console" or (settings.format == "auto" and colors)
-    shared: list[Any] = [
+    repeats: list[Any] = [Repeats()]
+    structlog.configure(
+        processors=[THRESHOLD, *repeats, *_shared(worker), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(handlers=[LogWriter(fd)], force=True)
+    logging.captureWarnings(True)
+    change_logs(settings, worker)
+
+
+def change_logs(settings: LogSettings, worker: int | None = None) -> None:
+    """Go over to another level and format, from the next line on."""
+    THRESHOLD.level = level = logging.getLevelNamesMapping()[settings.level.upper()]
+    logging.getLogger().setLevel(level)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogWriter):
+            colors = os.isatty(handler.fd)
+            console = settings.format == "console" or (settings.format == "auto" and colors)
+            made = _formatter(_shared(worker), console=console, colors=colors)
+            handler.setFormatter(_Prioritized(made) if is_journal(handler.fd) else made)
+
+
+class _Prioritized(logging.Formatter):
+    """Puts the priority of a record in front of each of its lines, for systemd's journal."""
+
+    def __init__(self, made: logging.Formatter) -> None:
+        super().__init__()
+        self._made = made
+
+    def format(self, record: logging.LogRecord) -> str:
+        return prefixed(self._made.format(record), record.levelname)
+
+
+def _shared(worker: int | None) -> list[Any]:
+    """What is done with every line, relay's own and those of libraries."""
+    return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([] if worker is None else [_Numbered(worker)]),
     ]
-    repeats: list[Any] = [Repeats()]
-    structlog.configure(
-        processors=[*repeats, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
-    handler = LogWriter(fd)
-    handler.setFormatter(_formatter(shared, console=console, colors=colors))
-    logging.basicConfig(handlers=[handler], level=level, force=True)
-    logging.captureWarnings(True)
 
 
 def dropped_log_lines() -> int:

@@ -19,7 +19,7 @@ from relay.words import counted
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
 """Settings that are what they were at the start."""
-TABLES_AT_START: Final = ("admin", "metrics", "log")
+TABLES_AT_START: Final = ("admin", "metrics")
 HANGUP: Final = "SIGHUP"
 """Who asks for a reload by that signal."""
 NOTHING: Final = "nothing has changed"

@@ -359,8 +359,8 @@ async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:
     daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
     await daemon.start()
     (daemon.plugins / "chat.py").write_text(CHAT + "\n")
-    daemon.configure("05-runtime", "[runtime]\nworkers = 3\n[log]\nlevel = 'debug'")
-    waiting = ["runtime.workers", "log.level", f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"]
+    daemon.configure("05-runtime", "[runtime]\nworkers = 3\n[metrics]\nlisten = '127.0.0.1:9464'")
+    waiting = ["runtime.workers", "metrics.listen", f"the new code of plugin chat ({daemon.plugins / 'chat.py'})"]
     for _ in range(2):
         code, out, _error = await relay(daemon, "reload")
         assert (code, sorted(out.splitlines())) == (0, sorted(f"{name}: takes a restart" for name in waiting))

@@ -12,7 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
+from relay.cli.main import relay as cli
 from relay.sandbox.daemon import free_port
 from relay.testing import Answer, Destination, make_event
 from tests.process.test_workers import children
@@ -347,3 +349,24 @@ async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Any)
     assert (
         "relay cannot start: the sockets that were passed to relay: file descriptor 3 is no socket" in daemon.stderr[-1]
     )
+
+
+async def test_lines_for_the_journal_have_their_priorities_and_a_reload_changes_the_log(daemon: Any) -> None:
+    """Of the supervisor and of workers."""
+    daemon.wrapper = ["sh", "-c", 'export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec "$@"', "sh"]
+    daemon.configure("05-runtime", "[runtime]\nworkers = 2")
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    await daemon.launch()
+    await daemon.until(lambda: daemon.stderr, lambda lines: "relay runs" in "".join(lines))
+    assert {line[:4] for line in daemon.stderr} == {"<4>{", "<6>{"}
+    assert all('"level":"warning"' in line for line in daemon.stderr if line.startswith("<4>"))
+    assert any('"worker":1' in line for line in daemon.stderr)
+    began = len(daemon.stderr)
+    daemon.configure("06-log", '[log]\nlevel = "warning"\nformat = "console"')
+    answer = await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])
+    assert (answer.exit_code, sorted(answer.output.splitlines())) == (0, ["log.format: changed", "log.level: changed"])
+    daemon.configure("06-log", '[log]\nlevel = "loud"')
+    assert (await asyncio.to_thread(CliRunner().invoke, cli, ["reload", "--state", str(daemon.state)])).exit_code == 78
+    told = await daemon.until(lambda: daemon.stderr[began:], lambda lines: "not reloaded" in "".join(lines))
+    assert all(line.startswith("<3>") and not line.startswith("<3>{") for line in told), told
+    assert await daemon.stop() == 0
