@@ -29,6 +29,16 @@ CONDITIONS: Final = MappingProxyType(
 )
 """What is wrong for a while, by kind."""
 
+FAMILIES: Final = MappingProxyType(
+    {
+        **dict.fromkeys(("paused", "unauthorized", "refusing", "failing", "broken", "behind"), "state"),
+        **dict.fromkeys(("journal_filling", "journal_full"), "journal"),
+        **dict.fromkeys(("certificate_expiring", "certificate_expired"), "certificate"),
+    }
+)
+"""Kinds of which a subject has one at a time, by what they have in common: from one to the other it is still the same
+trouble. Any other kind is by itself."""
+
 ENDS: Final = MappingProxyType(
     {
         "paused": "resumed",

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from relay.admin import Condition
 from relay.api import AlertSettings
-from relay.kinds import ALERTED
+from relay.kinds import ALERTED, FAMILIES
 
 FLAPS: Final = 4
 """Times that something begins or changes within `Rules.window`."""
@@ -20,9 +20,6 @@ WINDOW_AFTERS: Final = 12.0
 """The window in terms of `after`, if that is more: what lasts for `after` each time is seen to flap, too."""
 EARLY_S: Final = 60.0
 """What would be told within so long, or a quarter of `after`, comes along with what is told now."""
-STATES: Final = frozenset({"paused", "unauthorized", "refusing", "failing", "broken", "behind"})
-"""Kinds of which a connector has one at a time: from one to the other it is still the same trouble."""
-FAMILIES: Final = dict.fromkeys(STATES, "state") | {"journal_filling": "journal", "journal_full": "journal"}
 
 What = Literal["began", "lasts", "flaps", "over"]
 

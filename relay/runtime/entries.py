@@ -13,7 +13,7 @@ from typing import Any, Final
 from relay.admin import Condition
 from relay.admin.diagnosis import span
 from relay.journal.history import Entry
-from relay.kinds import ENDS
+from relay.kinds import ENDS, FAMILIES
 from relay.runtime.watch import Look
 from relay.words import counted
 
@@ -23,9 +23,6 @@ REFUSING_HOURS: Final = (1, 24, 72)
 """After how many hours a source that refuses everything is told."""
 TOLD_ELSEWHERE: Final = frozenset({"parked", "reload_refused"})
 """The first are counted, the second whoever reloads tells; so does whoever pauses a connector."""
-LANE: Final = frozenset({"paused", "unauthorized", "refusing", "failing", "broken", "behind"})
-"""States of a connector: it has one at a time."""
-SPACE: Final = frozenset({"journal_filling", "journal_full"})
 FACTS: Final = ("pending", "oldest_s", "last_error", "fill", "lost", "erasures", "deadline")
 """Of a condition those that its entry keeps."""
 COUNTED: Final = {
@@ -37,7 +34,7 @@ COUNTED: Final = {
 }
 """What is counted, in words."""
 Key = tuple[str, str]
-"""A subject, and which of its states it is about."""
+"""A subject, and the family of a kind."""
 
 
 @dataclass(slots=True)
@@ -154,9 +151,7 @@ def _over(look: Look) -> Iterator[Entry]:
 
 
 def _key(one: Condition) -> Key:
-    if one.kind in LANE:
-        return one.subject, "lane"
-    return one.subject, "space" if one.kind in SPACE else one.kind
+    return one.subject, FAMILIES.get(one.kind, one.kind)
 
 
 def _state(one: Condition, now: float) -> tuple[str, int] | None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from relay.admin import LastError, Refusing, Status, WorkerStatus
+from relay.admin import CertificateStatus, LastError, Refusing, Status, WorkerStatus
 from relay.journal.history import Entry
 from relay.runtime.entries import MOST, Entries
 from relay.runtime.watch import Look, Watch
@@ -110,6 +110,13 @@ def test_a_worker_that_was_back_before_anybody_looked_is_told() -> None:
     assert told.kinds(5, a_status(workers=[replace(one, started=NOON + 3)])) == ["worker_lost", "worker_recovered"]
     assert told.kinds(10, a_status(workers=[replace(one, started=NOON + 3, away=True)])) == ["worker_lost"]
     assert told.kinds(15, a_status(workers=[replace(one, started=NOON + 12)])) == ["worker_recovered"]
+
+
+def test_a_certificate_ends_and_is_renewed() -> None:
+    told, day = Told(), 86400.0
+    shown = [CertificateStatus(certificate="ingest", begins=0, ends=NOON + days * day) for days in (90, 1, -1, 90)]
+    found = [told.kinds(at, a_status(certificates=[one])) for at, one in enumerate(shown)]
+    assert found == [[], ["certificate_expiring"], ["certificate_expired"], ["certificate_renewed"]]
 
 
 def test_the_journal_fills_up_and_has_room_again() -> None:
