@@ -268,6 +268,19 @@ def test_every_kind_of_the_history_is_documented() -> None:
     assert {kind for row in table.splitlines() for kind in re.findall(r"`(\w+)`", row.split(" | ")[0])} == {*HISTORY}
 
 
+def test_a_command_takes_a_url_or_is_named_as_one_that_does_not() -> None:
+    (told,) = re.findall(r"`unix:/PATH`\.(.*?)work in the folder alone", README, re.DOTALL)
+    local = {
+        f"{name} {one.name}" if one.name != name else name
+        for name in COMMANDS
+        for command in [relay.get_command(click.Context(relay), name)]
+        if command
+        for one in leaves(command)
+        if "--url" not in options(one) and "--state" in options(one)
+    }
+    assert {*re.findall(r"`([a-z ]+)`", told)} == local
+
+
 def test_every_link_into_the_repository_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -11,7 +11,7 @@ import msgspec
 
 from relay.admin import AlertStatus
 from relay.cli.client import needed
-from relay.cli.options import state_option, utf8
+from relay.cli.options import relay_options, utf8
 from relay.cli.words import moment, printable, table
 
 TEST_S = 3700.0
@@ -26,7 +26,7 @@ def alerts() -> None:
 
 @alerts.command("list")
 @_JSON
-@state_option
+@relay_options
 def list_(state: Path, as_json: bool) -> None:
     """List the alerts: what they have told to be wrong, what waits, and what became of the last message.
 
@@ -60,7 +60,7 @@ def _row(one: AlertStatus) -> list[str]:
 @alerts.command
 @click.argument("name", type=utf8)
 @_JSON
-@state_option
+@relay_options
 def test(state: Path, name: str, as_json: bool) -> None:
     """Have the alert NAME send a message that says it is a test, in the way of all its messages.
 
@@ -78,7 +78,7 @@ def test(state: Path, name: str, as_json: bool) -> None:
 
 @alerts.command
 @_JSON
-@state_option
+@relay_options
 def show(state: Path, as_json: bool) -> None:
     """Show what each alert would tell now of what is wrong, whether it has lasted for `after` or not. Sends nothing.
 

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from relay.cli.output import unescaped
-from relay.cli.place import Place, places
+from relay.cli.place import Place, local_places
 from relay.cli.words import moment
 from relay.journal.backup import Backup, back_up
 from relay.words import counted
@@ -42,7 +42,7 @@ class Progress:
 @click.command
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@places
+@local_places
 def backup(place: Place, folder: Path, as_json: bool) -> None:
     """Copy the state folder into DIR, whether relay runs or not: databases, journal, cuts, those of all workers.
 

@@ -19,6 +19,12 @@ class _Commands(click.Group):
     """Loads plugins only when it is asked for a command that is not relay's own, or for all of them. Each of relay's
     own is the function of that name in the module of that name, imported when it is asked for."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:  # whoever asks for nothing gets the help, and that is no mistake
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         added = [command.name for command in Registry.discover().commands if command.name]
         return sorted({*COMMANDS, *added})

@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from relay.cli.backup import FOLDER, Progress, said_of
-from relay.cli.place import Place, places
+from relay.cli.place import Place, local_places
 from relay.cli.words import moment
 from relay.journal.restore import restore as make
 
 
 @click.command
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@places
+@local_places
 def restore(place: Place, folder: Path) -> None:
     """Make the state folder of the backup in DIR. There must be nothing of relay's in it, and relay must not run.
 
