@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from relay.api import Settings
+from relay.api import HttpConnectorSettings, Settings
 from relay.cli.config import toml
 from relay.cli.main import relay as command
 from relay.config import Loaded, Registry, load
@@ -148,6 +148,10 @@ token = { env = "HOME" }
 body = "ndjson"
 gzip = true
 signing_secret = { env = "WHSEC" }
+ca = "CERTIFICATES/ca.pem"
+certificate = "CERTIFICATES/fullchain.pem"
+key = "CERTIFICATES/privkey.pem"
+proxy = { env = "PROXY" }
 [connector.stdout]
 type = "stdout"
 from = "2026-11-01T00:00Z"
@@ -261,8 +265,9 @@ def left_out(loaded: Loaded) -> set[tuple[type[Settings], str]]:
 
 
 def owner(model: type[Settings], name: str) -> type[Settings]:
-    """The base of a kind, if it has the setting already, else the model itself."""
-    return next((base for _, base in KINDS.values() if issubclass(model, base) and name in base.model_fields), model)
+    """The base of a kind, or of those that send over HTTP, if it has the setting already, else the model itself."""
+    bases = [*(base for _, base in KINDS.values()), HttpConnectorSettings]
+    return next((base for base in bases if issubclass(model, base) and name in base.model_fields), model)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -274,7 +279,12 @@ def test_every_setting_of_every_table_is_shown_as_it_may_be_written(
     authority.issue()
     listen = ["127.0.0.1:19090", "[::1]:19090"] if several else ["127.0.0.1:19090"]
     scraped = [one.replace("19090", "19464") for one in listen]
-    text = EVERY.replace("ADMIN", str(listen)).replace("METRICS", json.dumps(scraped if several else scraped[0]))
+    monkeypatch.setenv("PROXY", "http://me:s3cret@127.0.0.1:3128")
+    text = (
+        EVERY.replace("CERTIFICATES", str(tmp_path))
+        .replace("ADMIN", str(listen))
+        .replace("METRICS", json.dumps(scraped if several else scraped[0]))
+    )
     for name, more in (
         ("a", text),
         ("b", authority.table(client_ca=str(authority.ca), client_certificates="optional")),

@@ -17,10 +17,10 @@ from relay.api import (
     Batch,
     BearerToken,
     Connector,
-    ConnectorSettings,
     Contradiction,
     Event,
     HeaderSecret,
+    HttpConnectorSettings,
     HttpUrl,
     Outcome,
     Reject,
@@ -60,7 +60,7 @@ HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_
 class Http(Connector, type="http"):
     """Sends events to a URL. Every request carries an `Idempotency-Key`, the same whenever it is sent again."""
 
-    class Settings(ConnectorSettings):
+    class Settings(HttpConnectorSettings):
         """Where to send what, and how to prove that it comes from here."""
 
         url: HttpUrl
@@ -78,6 +78,7 @@ class Http(Connector, type="http"):
 
         def contradictions(self) -> Iterator[Contradiction]:
             """Headers that cannot be, and a secret that is none."""
+            yield from super().contradictions()
             for name in self.headers:
                 if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
                     yield "headers", f"headers: {name!r} cannot be the name of a header"

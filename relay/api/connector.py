@@ -211,10 +211,11 @@ class Connector(Plugin):
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":
-        """An HTTP session of the connector's own: pooled connections, no cookies, no environment proxies."""
+        """An HTTP session of the connector's own: pooled connections, no cookies; with `HttpConnectorSettings` on the
+        way that these say, else without a proxy."""
         from relay.api.http import make_session
 
-        return make_session(self.settings.concurrency, self.settings.timeout, self.run_blocking)
+        return make_session(self.settings.concurrency, self.settings.timeout, self.run_blocking, self.settings)
 
     @cached_property
     def _threads(self) -> Threads:
@@ -270,7 +271,7 @@ class Connector(Plugin):
         """
         from relay.api.http import reach
 
-        return await reach(url, self.run_blocking)
+        return await reach(url, self.run_blocking, self.settings)
 
     @property
     def keeps_order(self) -> bool:

@@ -3,10 +3,10 @@
 import asyncio
 import ssl
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,7 +17,9 @@ from relay.api.headers import check_headers
 from relay.api.http_connection import HEADERS, LINE_BYTES, Connections
 from relay.api.outage import in_words
 from relay.api.outcome import Answered, Answers, Retry, check
+from relay.api.proxy import Via, proxies_of
 from relay.api.resolver import Resolver, RunBlocking
+from relay.api.way import HttpConnectorSettings, client_context
 
 LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
@@ -30,10 +32,21 @@ GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 REACH_SECONDS: Final = 5.0
 
 
-def make_session(connections: int, timeout: float, run_blocking: RunBlocking) -> aiohttp.ClientSession:
-    """A session with pooled connections, no cookies, no environment proxies; bodies of answers stay as they come."""
+class Way(TypedDict):
+    """The TLS and the proxies on the way to a destination."""
+
+    context: ssl.SSLContext | None
+    proxies: Callable[[URL], Via | None] | None
+
+
+def make_session(
+    connections: int, timeout: float, run_blocking: RunBlocking, settings: object = None
+) -> aiohttp.ClientSession:
+    """A session with pooled connections and no cookies, on the way that `HttpConnectorSettings` say; bodies of answers
+    stay as they come."""
+    way = way_of(settings)
     return aiohttp.ClientSession(
-        connector=Connections(limit=connections, resolver=Resolver(run_blocking)),
+        connector=Connections(limit=connections, resolver=Resolver(run_blocking), **way),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
         headers={"User-Agent": "relay", "Accept-Encoding": "identity"},
@@ -42,6 +55,13 @@ def make_session(connections: int, timeout: float, run_blocking: RunBlocking) ->
         max_field_size=LINE_BYTES,
         max_headers=HEADERS,
     )
+
+
+def way_of(settings: object) -> Way:
+    """The way to a destination. Raises PemError, LookupError for a secret that cannot be used."""
+    if not isinstance(settings, HttpConnectorSettings):
+        return {"context": None, "proxies": None}
+    return {"context": client_context(settings), "proxies": proxies_of(settings)}
 
 
 class Limits(NamedTuple):
@@ -108,15 +128,18 @@ def _decoded(said: bytes, size: int) -> tuple[bytes, bool]:
         return b"", False
 
 
-async def reach(url: str, run_blocking: RunBlocking) -> str:
-    """Connect to the host of a URL, with TLS if it says https, send nothing, and say what was reached. Raises Retry."""
-    parts = urlsplit(url)
+async def reach(url: str, run_blocking: RunBlocking, settings: object = None) -> str:
+    """Connect to the host of a URL, with TLS if it says https, or to the proxy on the way there; send nothing, and say
+    what was reached. Raises Retry."""
+    way = way_of(settings)
+    via = way["proxies"](URL(url)) if way["proxies"] else None
+    parts = urlsplit(str(via.url) if via else url)
     encrypted = parts.scheme == "https"
     port = parts.port or (443 if encrypted else 80)
-    place = f"{parts.hostname}:{port}"
+    place = f"{'the proxy ' if via else ''}{parts.hostname}:{port}"
     try:
         async with asyncio.timeout(REACH_SECONDS):
-            context = await run_blocking(ssl.create_default_context) if encrypted else None
+            context = (way["context"] or await run_blocking(ssl.create_default_context)) if encrypted else None
             _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
     except TimeoutError:
         raise Retry(f"{place} did not answer within {REACH_SECONDS:g} s") from None

@@ -6,6 +6,8 @@ event is sent again for what comes after it. The connection is not used again.
 """
 
 import re
+import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, HttpVersion11, RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 LINE_BYTES: Final = 100 << 10
 """Longest line of a head; the same as curl's."""
@@ -28,10 +31,27 @@ _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 class Connections(aiohttp.TCPConnector):
     """A pool of such connections."""
 
-    def __init__(self, *, limit: int, resolver: AbstractResolver) -> None:
-        super().__init__(limit=limit, resolver=resolver)
+    def __init__(
+        self,
+        *,
+        limit: int,
+        resolver: AbstractResolver,
+        context: ssl.SSLContext | None = None,
+        proxies: Callable[[URL], Any] | None = None,
+    ) -> None:
+        """`context`: what TLS takes, if not the usual; `proxies`: the proxy for a URL, as `relay.api.proxy.Via`."""
+        super().__init__(limit=limit, resolver=resolver, ssl=context or True)
+        self._proxies = proxies
         factory: Any = partial(Connection, self._loop)
         self._factory = factory
+
+    async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
+        """A connection for a request, by way of a proxy if there is one for its URL."""
+        if self._proxies is not None and (via := self._proxies(req.url)):
+            req.update_proxy(via.url, None, via.headers)
+            if not req.is_ssl():  # then the proxy reads the request itself
+                req.headers.update(via.headers)
+        return await super().connect(req, *arguments, **options)
 
 
 class Connection(ResponseHandler):

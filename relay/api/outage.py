@@ -60,13 +60,17 @@ def _together(outcomes: list[Retry | Reject | Unauthorized | None]) -> Retry | R
     return None
 
 
-def in_words(error: BaseException, place: str = "") -> str:
+def in_words(error: BaseException, place: str = "") -> str:  # noqa: C901  a table
     """What went wrong on the way to a destination; `place` is its host and port."""
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     if not place and (host := getattr(error, "host", None)) and isinstance(error, aiohttp.ClientConnectorError):
         place = f"{host}:{error.port}" if error.port else str(host)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return in_words(error.os_error, f"the proxy {error.host}:{error.port}")
     where = f"{place}: " if place else ""
     match cause:
+        case aiohttp.ClientHttpProxyError():
+            return f"{where}the proxy does not connect to it: HTTP {cause.status} {_told(cause.message)}"
         case TimeoutError():
             return f"{place or 'the destination'} did not answer in time"
         case socket.gaierror():

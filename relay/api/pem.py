@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -59,6 +60,13 @@ class Validity(NamedTuple):
     def is_short(self, now: float) -> bool:
         """Whether it is over, or soon will be."""
         return self.ends - now < min(SOON_S, (self.ends - self.begins) * SOON_SHARE)
+
+    def warning(self) -> str | None:
+        """What an admin should know of it now; None: it is good, for long enough."""
+        now = time.time()
+        if not self.is_good(now):
+            return f"it is good only {self}: it is refused"
+        return f"it ends in {(self.ends - now) / 3600:.0f} hours; it is good {self}" if self.is_short(now) else None
 
 
 def validity(pem: str) -> Validity:

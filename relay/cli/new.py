@@ -15,11 +15,11 @@ from relay.cli.options import plugins_option
 from relay.config import PLUGIN_FOLDERS, Registry
 
 CONNECTOR: Final = Template("""\
-from relay.api import Batch, Connector, ConnectorSettings, HttpUrl, Secret, check
+from relay.api import Batch, Connector, HttpConnectorSettings, HttpUrl, Secret, check
 
 
 class $Class(Connector, type="$name", batch={"events": 100}):
-    class Settings(ConnectorSettings):
+    class Settings(HttpConnectorSettings):
         url: HttpUrl
         token: Secret
 

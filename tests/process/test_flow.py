@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import orjson
 
 from relay.testing import Destination, make_event
@@ -137,6 +138,22 @@ async def test_warnings_of_the_configuration_are_lines_of_the_log(daemon: Any) -
     told = [line["message"] for line in daemon.logs if line["level"] == "warning"]
     assert any(one.startswith("configuration: 10-source.toml:1: source.braze: has no `tokens`") for one in told)
     assert all(line.startswith("{") for line in daemon.stderr), daemon.stderr
+
+
+async def test_no_listener_tells_versions(daemon: Any) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    daemon.configure(
+        "20-listen", '[metrics]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\ntokens = [{ env = "PATH" }]'
+    )
+    await daemon.start()
+    (runs,) = daemon.logged("relay runs")
+    found = []
+    async with aiohttp.ClientSession() as session:
+        admin, metrics = runs["admin"][1], runs["metrics"][0]
+        for url in (f"{daemon.url}/healthz", f"{daemon.url}/no", f"{metrics}/metrics", f"{admin}/status"):
+            async with session.get(url) as answer:
+                found.append((answer.status, answer.headers.get("Server")))
+    assert found == [(200, "relay"), (404, "relay"), (200, "relay"), (401, "relay")]
 
 
 async def test_a_bad_configuration_or_a_taken_port_ends_the_start_with_a_reason(daemon: Any) -> None:

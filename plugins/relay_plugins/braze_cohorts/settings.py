@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from relay.api import BearerToken, ConnectorSettings, Contradiction, EventSelection, HttpUrl, Secret
+from relay.api import BearerToken, Contradiction, EventSelection, HttpConnectorSettings, HttpUrl, Secret
 from relay_plugins.braze_cohorts.change import EVENT_TYPE
 
 HOSTS: Final = {
@@ -26,7 +26,7 @@ TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style", "array_s
 """Settings by mode: those that it cannot do without, and all that only it has."""
 
 
-class CohortSettings(ConnectorSettings):
+class CohortSettings(HttpConnectorSettings):
     """Which Braze, and in what way."""
 
     events: EventSelection = (EVENT_TYPE,)
@@ -60,6 +60,7 @@ class CohortSettings(ConnectorSettings):
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Where Braze is, and what the mode needs or has no use for."""
+        yield from super().contradictions()
         if (self.cluster is None) == (self.endpoint is None):
             yield "cluster endpoint", "set either cluster or endpoint"
         for field in NEEDS[self.mode]:
@@ -76,6 +77,7 @@ class CohortSettings(ConnectorSettings):
 
     def warnings(self) -> Iterator[Contradiction]:
         """Arrays that overflow."""
+        yield from super().warnings()
         if self.style == "array" and self.array_size is None:
             reason = (
                 f"Braze keeps {ARRAY_SIZE} elements of an array, and the oldest leave without a word:"

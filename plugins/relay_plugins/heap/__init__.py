@@ -10,9 +10,9 @@ from relay.api import (
     Batch,
     BearerToken,
     Connector,
-    ConnectorSettings,
     Contradiction,
     Event,
+    HttpConnectorSettings,
     HttpUrl,
     Outcome,
     Secret,
@@ -53,7 +53,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
     by_type: ClassVar[tuple[str, ...]] = ("names",)
     erases_by: ClassVar[str] = "api_key"
 
-    class Settings(ConnectorSettings):
+    class Settings(HttpConnectorSettings):
         """Where Heap takes the events, and in what form."""
 
         mode: Literal["webhook", "api"] = "webhook"
@@ -88,6 +88,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
 
         def contradictions(self) -> Iterator[Contradiction]:
             """What the mode needs, and what it has no use for."""
+            yield from super().contradictions()
             if self.mode == "webhook":
                 if self.endpoint is None:
                     reason = 'endpoint is missing: the webhook URL that Heap gave you (or set mode = "api")'

@@ -9,7 +9,7 @@ from relay.cli.check import SHOWN, left_out
 from relay.cli.doctor.finding import Finding, Installation
 from relay.config import find_unmade, mistakes_of
 
-PUBLIC: Final = ("certificate", "client_ca")
+PUBLIC: Final = ("certificate", "client_ca", "ca")
 """Settings that refer to a file as to a secret, though it is none."""
 LOADED: Final = 'let systemd read it as root: LoadCredential=NAME:FILE in the unit, { credential = "NAME" } in conf.d'
 """What to do about a file of a secret that the unit's user cannot read, or others can."""
