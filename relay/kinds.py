@@ -61,7 +61,7 @@ ENTRIES: Final = MappingProxyType(
         "stopped": "relay was stopped",
         "reloaded": "a reload has brought another configuration into force",
         "config_changed": "conf.d says something else than the configuration in force",
-        "resumed": "an admin had a paused connector go on",
+        "resumed": "an admin had a connector go on, or try again at once",
         "recovered": "a connector works again",
         "expired": "events had to leave the journal before a connector got them",
         "source_recovered": "the source takes events again",

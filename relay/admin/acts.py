@@ -27,9 +27,10 @@ def pause_entry(connector: str, until: float | None, by: str) -> Entry:
     )
 
 
-def resume_entry(connector: str, by: str) -> Entry:
-    """Somebody had a paused connector go on."""
-    return Entry("resumed", f"connector {connector}", f"{connector} was resumed", by)
+def resume_entry(connector: str, by: str, *, paused: bool = True) -> Entry:
+    """Somebody had a connector go on that was `paused`, or else one that waits for its destination try again."""
+    said = f"{connector} was resumed" if paused else f"{connector} was told to try again at once"
+    return Entry("resumed", f"connector {connector}", said, by)
 
 
 def forget_entry(kept: Forgotten, by: str) -> Entry:

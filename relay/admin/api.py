@@ -133,14 +133,17 @@ class Api:
         """Have a connector's lane go on, and try again at once if it waits for its destination."""
         connector = request.match_info["connector"]
         retried = await self._control.try_now(connector)
-        if changed := await self._control.resume(connector):
-            self._control.note(resume_entry(connector, asker(request)))
+        changed = await self._control.resume(connector)
+        if changed or retried:
+            self._control.note(resume_entry(connector, asker(request), paused=changed))
         return answer({"connector": connector, "paused": False, "changed": changed, "retried": retried})
 
     async def retry(self, request: web.Request) -> web.StreamResponse:
         """Have a connector's lane try again at once if it waits for its destination."""
         connector = request.match_info["connector"]
-        return answer({"connector": connector, "retried": await self._control.try_now(connector)})
+        if retried := await self._control.try_now(connector):
+            self._control.note(resume_entry(connector, asker(request), paused=False))
+        return answer({"connector": connector, "retried": retried})
 
 
 def _until(given: str | None) -> float | None:

@@ -45,7 +45,7 @@ class History:
         self._folder, self._in_force, self._watch = folder, in_force, watch
         self._entries = Entries()
         self._waiting = deque[Entry]()
-        self._some = asyncio.Event()
+        self._some, self._writing = asyncio.Event(), asyncio.Lock()
         self._began = self._looked = time.time()
         self._last_erasure = -1
         self._changed: list[str] = []
@@ -155,17 +155,19 @@ class History:
             log.error("entries of the history are lost", reason=f"they could not be written in {seconds:.1f} s")
 
     async def _write(self) -> None:
-        self._some.clear()
-        entries = [*self._waiting]
-        self._waiting.clear()
-        settings = self._in_force().history
-        try:
-            await ADMIN.run(add_entries, self._folder, entries, settings.keep, settings.max_entries)
-        except (OSError, sqlite3.Error) as error:
-            kinds = sorted({one.kind for one in entries})
-            log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
-        except Exception as bug:  # the history ends nothing
-            log.error("entries of the history are lost", exc_info=bug)
+        """Write what waits, behind what is being written."""
+        async with self._writing:
+            self._some.clear()
+            entries = [*self._waiting]
+            self._waiting.clear()
+            settings = self._in_force().history
+            try:
+                await ADMIN.run(add_entries, self._folder, entries, settings.keep, settings.max_entries)
+            except (OSError, sqlite3.Error) as error:
+                kinds = sorted({one.kind for one in entries})
+                log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
+            except Exception as bug:  # the history ends nothing
+                log.error("entries of the history are lost", exc_info=bug)
 
 
 def _changed(files: Sequence[str]) -> Entry:

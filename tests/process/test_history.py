@@ -122,6 +122,7 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(da
         ("parked", "source braze", ""),
         ("paused", "connector good", ME),
         ("resumed", "connector good", ME),
+        ("resumed", "connector closed", ME),
         ("replay_started", "connector good", ME),
         ("replay_done", "connector good", ""),
         ("erasure_requested", "erasure 1", asked),
@@ -165,6 +166,7 @@ def _check_the_command(daemon: Any, found: Sequence[Entry]) -> None:
     assert lines[-1].split()[1] == "stopped"
     assert [line.split()[1] for line in relay(daemon, "history", "closed").splitlines()] == [
         "unauthorized",
+        "resumed",
         "recovered",
     ]
     assert len(relay(daemon, "history", "--kind", "started").splitlines()) == 2

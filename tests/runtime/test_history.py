@@ -1,6 +1,7 @@
 """The history ends nothing: neither what cannot be written, nor what cannot be looked up."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,29 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
         one.note(Entry("failing", "journal", str(number)))
     await one.end()
     assert len(history(tmp_path)) == WAITING
+
+
+async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    State(tmp_path).close()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def add_slowly(*given: Any) -> None:
+        begun.set()
+        go_on.wait(30)
+        add_entries(*given)
+
+    monkeypatch.setattr("relay.runtime.history.add_entries", add_slowly)
+    config = Config()
+    one = History(tmp_path, lambda: config, Watch())
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        writing = group.create_task(one.run(), name="history")
+        await one.start()
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr("relay.runtime.history.add_entries", add_entries)
+        ending = group.create_task(one.end(), name="end")
+        await asyncio.wait([ending], timeout=0.2)
+        go_on.set()
+        await ending
+        writing.cancel()
+    assert [entry.kind for entry in history(tmp_path)] == ["started", "stopped"]
