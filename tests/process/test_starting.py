@@ -228,7 +228,7 @@ async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Any) -> No
     state = ("--state", str(daemon.state))
     daemon.signal(signal.SIGSTOP)
     try:
-        said = await asyncio.gather(command("status", *state), command("reload", *state))
+        said = [await command("status", *state), await command("reload", *state)]
     finally:
         daemon.signal(signal.SIGCONT)
     pid = daemon._process.pid
