@@ -185,6 +185,19 @@ async def test_files_that_are_too_old_are_removed_and_strangers_stay(connect, ma
     assert (told["files"], told["bytes"], told["log_level"]) == (3, 300, "info")
 
 
+async def test_an_old_file_that_cannot_be_removed_costs_no_delivery(connect, make_batch, tmp_path, monkeypatch):
+    age(tmp_path / "2026-01-01.ndjson", 31)
+
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with structlog.testing.capture_logs() as logs:
+        assert await connect(File, path="{date}.ndjson", keep="30d").deliver(make_batch(1)) is None
+    (told,) = logs
+    assert (told["event"], told["reason"]) == ("old files cannot be removed", "Permission denied")
+
+
 async def test_files_are_bounded_together_and_the_highest_number_is_the_newest(connect, make_batch, tmp_path):
     file = connect(File, path="archive/x.ndjson", max_total="1KiB", max_size="150B")
     for number in range(40):

@@ -209,8 +209,13 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         return f"{path}: its file system is full ({numbers}): free some space, or have keep and max_total remove more"
 
     def _remove_old(self, *, at_once: bool) -> None:
-        """Remove files that are too old or too many. Raises OSError."""
-        if removed := self._old.remove(self._files.is_open, at_once=at_once):
+        """Remove files that are too old or too many; that one stays is no reason to write events again."""
+        try:
+            removed = self._old.remove(self._files.is_open, at_once=at_once)
+        except OSError as error:
+            self.log.warning("old files cannot be removed", path=str(error.filename), reason=error.strerror)
+            return
+        if removed:
             freed = sum(file.size for file in removed)
             oldest, newest = removed[0].path, removed[-1].path
             self.log.info("old files removed", files=len(removed), bytes=freed, oldest=str(oldest), newest=str(newest))
