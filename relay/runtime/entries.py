@@ -5,7 +5,7 @@ told in PERIOD_S. The next entry says how many were left out, and the state that
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
@@ -83,6 +83,10 @@ class Entries:
 
     def _changes(self, look: Look) -> Iterator[Entry]:
         found = {_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
+        there = {f"connector {lane.connector}" for lane in look.status.lanes}
+        there |= {f"source {source.source}" for source in look.status.sources}
+        for key in [key for key in self._told if key not in found and _is_gone(key[0], there)]:
+            del self._told[key]  # a reload has removed it: it is not well again
         for key in [*dict.fromkeys((*self._told, *found))]:
             condition, told = found.get(key), self._told.setdefault(key, Told())
             state = None if condition is None else _state(condition, look.now)
@@ -148,6 +152,11 @@ def _over(look: Look) -> Iterator[Entry]:
     for one in look.ended:
         if one.kind == "paused" and one.facts.get("until", inf) <= look.now:
             yield Entry("resumed", one.subject, f"{_name(one.subject)} goes on: its pause is over", at=look.now)
+
+
+def _is_gone(subject: str, there: Collection[str]) -> bool:
+    """Whether a connector or source is not there any more."""
+    return subject.startswith(("connector ", "source ")) and subject not in there
 
 
 def _key(one: Condition) -> Key:

@@ -84,15 +84,17 @@ class History:
         """Look every AROUND_S for what no status tells: replays and erasures that are done, files that have changed;
         until cancelled."""
         while True:
-            try:
-                await self._look_around()
-            except (OSError, sqlite3.Error) as error:
-                log.warning("what is done cannot be looked up for the history", error=str(error))
-            except Exception as bug:  # the history ends nothing
-                log.error("what is done cannot be looked up for the history", exc_info=bug)
+            for look in (self._look_for_done, self._look_at_files):
+                try:
+                    await look()
+                except (OSError, sqlite3.Error) as error:
+                    log.warning("what is done cannot be looked up for the history", error=str(error))
+                except Exception as bug:  # the history ends nothing
+                    log.error("what is done cannot be looked up for the history", exc_info=bug)
             await asyncio.sleep(AROUND_S)
 
-    async def _look_around(self) -> None:
+    async def _look_for_done(self) -> None:
+        """Tell of replays that have come to their end, and of erasures."""
         now, since = time.time(), self._looked
         for entry in await ADMIN.run(find_done, self._folder, since - AROUND_S):
             self.note(entry)
@@ -101,7 +103,6 @@ class History:
             self._entries.count("erasure_requested", "relay", asked)
             self._entries.count("erased", "relay", done)
         self._last_erasure, self._looked = last, now
-        await self._look_at_files()
 
     async def _look_at_files(self) -> None:
         """Tell of files of conf.d that say something else than the configuration in force: once of the same ones."""
