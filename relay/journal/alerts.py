@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from relay.journal.naming import Wanted
 from relay.journal.parked import connect
 
 KEPT: Final = 20
@@ -100,3 +101,14 @@ def _save(db: sqlite3.Connection, messages: Sequence[AlertMessage]) -> None:
         f"INSERT INTO alert_message ({COLUMNS}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changed}",  # noqa: S608
         [astuple(one) for one in messages],
     )
+
+
+def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
+    """Put "..." for every id of these users in the messages of alerts: the answers of destinations may name them. A
+    part of a transaction."""
+    for number, message, problem in db.execute("SELECT number, message, problem FROM alert_message").fetchall():
+        before = json.loads(message)
+        after, hidden = wanted.hide_in(before), wanted.hide(problem)
+        if (before, problem) != (after, hidden):
+            text = json.dumps(after, ensure_ascii=False)
+            db.execute("UPDATE alert_message SET message = ?, problem = ? WHERE number = ?", (text, hidden, number))

@@ -111,18 +111,11 @@ def _read(rows: sqlite3.Cursor) -> Iterator[Entry]:
 def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
     """Put "..." for every id of these users: the answers of destinations may name them. A part of a transaction."""
     rows = db.execute("SELECT sentence, about, number FROM history").fetchall()
-    hidden = [(wanted.hide(said), json.dumps(_hide(json.loads(about), wanted)), number) for said, about, number in rows]
+    hidden = [
+        (wanted.hide(said), json.dumps(wanted.hide_in(json.loads(about))), number) for said, about, number in rows
+    ]
     changed = [after for before, after in zip(rows, hidden, strict=True) if before != after]
     db.executemany("UPDATE history SET sentence = ?, about = ? WHERE number = ?", changed)
-
-
-def _hide(value: Any, wanted: Wanted) -> Any:
-    """The same in all texts of a JSON value."""
-    if isinstance(value, dict):
-        return {key: _hide(one, wanted) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_hide(one, wanted) for one in value]
-    return wanted.hide(value) if isinstance(value, str) else value
 
 
 def find_done(folder: Path, since: float) -> list[Entry]:

@@ -129,6 +129,14 @@ class Wanted:
             text = _alone(one).sub(HIDDEN, text) if one in text else text
         return text
 
+    def hide_in(self, value: Any) -> Any:
+        """The same in all texts of a JSON value."""
+        if isinstance(value, dict):
+            return {key: self.hide_in(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self.hide_in(one) for one in value]
+        return self.hide(value) if isinstance(value, str) else value
+
     def by_key(self, key: str | None) -> frozenset[int]:
         """Whose id that is which an event stays in order with."""
         return self._of(key or "")

@@ -1,7 +1,7 @@
 """Takes users' events out of the tables: parked events, and what answers to attempts say. A part of a transaction.
 
 A parked event of theirs counts as erased instead of parked, in the same transaction. Others stay; where a reason, an
-answer or the history names one of the users, "..." stands for the id.
+answer, the history or a message of an alert names one of the users, "..." stands for the id.
 """
 
 import json
@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from relay.api import User
+from relay.journal import alerts, history
 from relay.journal.cursor import CURSOR_COLUMNS, Counts, Cursor, read_cursor
 from relay.journal.erasures import counted
-from relay.journal.history import hide_users
 from relay.journal.naming import LISTS, NOBODY, Wanted
 
 NOTHING: Final = Counts()
@@ -65,7 +65,8 @@ class Wipe:
             db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
         self._wipe_attempts(db)
         if self._connector is None:
-            hide_users(db, self._wanted)
+            history.hide_users(db, self._wanted)
+            alerts.hide_users(db, self._wanted)
         counted(db, self._counts)
         return self._correct(db, {row.offset for row in gone if row.replay is None} - left)
 

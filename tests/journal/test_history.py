@@ -1,5 +1,6 @@
 """The table of what happened: bounded, selected, and read after anything."""
 
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -10,6 +11,7 @@ import pytest
 
 from relay.api import User
 from relay.journal import Cursor, Replay, State
+from relay.journal.alerts import AlertMessage, read_alerts, save_tracks
 from relay.journal.erasures import ask_erasure
 from relay.journal.folders import worker_folder
 from relay.journal.history import (
@@ -109,13 +111,17 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
     assert (replays(folder)[0].asked_by, receipts(folder, None)[0].asked_by) == ("anna", "bert")
 
 
-async def test_a_user_who_is_erased_is_named_in_no_entry(tmp_path: Path) -> None:
+async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path: Path) -> None:
     state = State(tmp_path)
     about = {"last_error": {"reason": 'no "änn\\a"'}, "said": ["änn\\a", 7]}
     add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: änn\\a is unknown", about=about)])
     add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: hänn\\a is unknown")])
+    message = AlertMessage("id", "chat", NOW, json.dumps({"alarms": [{"reason": 'no "änn\\a"'}]}), problem="änn\\a?")
+    save_tracks(tmp_path, "chat", {}, [message])
     await state.run(Wipe(None, Wanted({1: User("änn\\a")}), {}))
     state.close()
+    (sent,) = read_alerts(tmp_path, ["chat"])[1]
+    assert (json.loads(sent.message), sent.problem) == ({"alarms": [{"reason": 'no "..."'}]}, "...?")
     first, second = history(tmp_path)
     assert first.sentence == "HTTP 400: ... is unknown"
     assert first.about == {"last_error": {"reason": 'no "..."'}, "said": ["...", 7]}
