@@ -7,6 +7,7 @@ from relay.admin import Condition, Status
 from relay.admin.diagnosis import FAR_S, diagnose, span
 from relay.alerts.memory import FLAPS, Due, Rules, changes, short_of
 from relay.api import Alarm
+from relay.api.text import cut
 from relay.words import REASON_CHARS, escape
 
 MOST: Final = 50
@@ -88,4 +89,4 @@ def sentences(status: Status) -> dict[str, str]:
 
 def one_line(text: str) -> str:
     """A text that may come from outside, in one line of REASON_CHARS at most, without control characters."""
-    return escape(" ".join(text.split()))[:REASON_CHARS]
+    return cut(escape(" ".join(text.split())), REASON_CHARS)

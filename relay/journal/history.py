@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from relay.api.text import cut
 from relay.journal.folders import worker_folders
 from relay.journal.naming import Wanted
 from relay.journal.parked import connect
@@ -76,7 +77,7 @@ class HistoryQuery:
 def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
     """Write entries, and remove those that are older than `keep` seconds or beyond the last `most`; 0: no limit."""
     rows = [
-        (one.kind, one.subject, one.sentence[:MOST_CHARS], one.by, json.dumps(dict(one.about)), one.at)
+        (one.kind, one.subject, cut(one.sentence, MOST_CHARS), one.by, json.dumps(dict(one.about)), one.at)
         for one in entries
     ]
     with closing(connect(folder, "rw")) as db:

@@ -481,3 +481,22 @@ async def test_what_is_no_regular_file_gets_nothing(connect, make_batch, tmp_pat
     assert os.read(reader, 100) == b""
     os.close(reader)
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(path.name for path in places.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "warned"),
+    [
+        ("archive/{date}.ndjson", {}, True),
+        ("archive/{date}.ndjson", {"keep": "30d"}, False),
+        ("archive/{date}.ndjson", {"max_total": "20GB"}, False),
+        ("BESIDE/not-there/{date}.ndjson", {}, True),
+        ("/proc/{date}.ndjson", {}, False),
+    ],
+)
+def test_an_archive_without_limit_beside_the_journal_is_warned_of(monkeypatch, tmp_path, path, more, warned):
+    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    settings = File.Settings(type="file", path=path.replace("BESIDE", str(tmp_path)), **more)
+    assert [about for about, _ in settings.warnings()] == (["path"] if warned else [])
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "gone"))
+    assert bool([*settings.warnings()]) is (warned and not path.startswith("BESIDE"))

@@ -41,6 +41,7 @@ MIB: Final = 1 << 20
 PARTS: Final = 10
 """Files that `max_total` is divided into, if nothing says how large one may be."""
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+STATE: Final = "/var/lib/relay"
 KERNELS: Final = ("/proc", "/sys")
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
 SHARE_OF_TIMEOUT: Final = 0.5
@@ -99,7 +100,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         def warnings(self) -> Iterator[Contradiction]:
             """Nothing ends what grows in the state folder, but a full disk."""
             yield from super().warnings()
-            if not (self.keep or self.max_total or PurePath(self.path).is_absolute()):
+            if not (self.keep or self.max_total) and _is_beside_journal(self.path):
                 reason = "grows without limit on the file system of the journal: when it is full senders are refused"
                 yield "path", f"{reason}; set keep or max_total, or give it a disk of its own"
 
@@ -273,6 +274,18 @@ class Share:
     def events(self) -> Iterator[int]:
         """The numbers in the batch."""
         return (before + number for before, numbers in self.numbers for number in numbers)
+
+
+def _is_beside_journal(path: str) -> bool:
+    """Whether a path leads into the state folder, or to the file system of the one that relay has by default."""
+    state, folder = Path(os.environ.get("STATE_DIRECTORY", STATE)), PurePath(path.partition("{")[0])
+    if not folder.is_absolute():
+        return True
+    try:
+        place = next(place for place in (Path(folder), *Path(folder).parents) if place.exists())
+        return place.stat().st_dev == state.stat().st_dev
+    except OSError:  # there is none, or it is not for us to look at
+        return False
 
 
 def file_name(text: str) -> str:
