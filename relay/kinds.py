@@ -78,6 +78,8 @@ ENTRIES: Final = MappingProxyType(
         "parked_replayed": "somebody had parked events delivered once more",
         "forgotten": "somebody had relay forget a connector",
         "accepted": "somebody accepted the journal or the clock as it is",
+        "repaired": "somebody had a damaged journal repaired",
+        "restored": "the state folder was made of a backup",
     }
 )
 """What happens, by kind."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal import Forgotten, Replay, Which
+from relay.journal.backup import Backup
 from relay.journal.history import Entry
 from relay.words import COMMANDING, counted, moment
 
@@ -82,6 +84,18 @@ def erasure_entry(number: int, by: str) -> Entry:
 def accept_entry(what: str, found: Sequence[str], by: str) -> Entry:
     """Somebody accepted the journal or the clock as it is."""
     return Entry("accepted", what, f"the {what} was accepted: {'; '.join(found)}", by)
+
+
+def repair_entry(lines: Sequence[str], by: str) -> Entry:
+    """Somebody had a damaged journal repaired: what that saved and lost, by file."""
+    return Entry("repaired", "journal", f"the journal was repaired: {'; '.join(lines)}", by)
+
+
+def restore_entry(source: Path, found: Backup, by: str) -> Entry:
+    """The state folder was made of a backup."""
+    made = f"as of {moment(found.made)}, with {counted(found.events, 'event')}"
+    about = {"made": found.made, "events": found.events}
+    return Entry("restored", "relay", f"restored from the backup in {source} {made}", by, about)
 
 
 def reload_entry(*, ok: bool, said: Sequence[str], by: str) -> Entry:

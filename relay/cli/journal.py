@@ -8,9 +8,11 @@ from typing import Any
 import click
 import orjson
 
+from relay.admin.acts import repair_entry
+from relay.cli.client import login
 from relay.cli.options import events_option
 from relay.cli.output import while_read
-from relay.cli.place import Place, headed, local_places, one_object, places
+from relay.cli.place import Place, headed, local_places, note, one_object, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal.check import Segment, WorkerCheck
@@ -87,6 +89,7 @@ def repair(place: Place, dry_run: bool, yes: bool) -> None:
         repaired = [one.segment.path.name for one in mend(its, offset)]
         mark_repaired(workers[number][0], repaired)
         done += len(repaired)
+    note(place.state, repair_entry([line.strip() for line in lines], login()))
     click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 

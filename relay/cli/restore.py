@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from relay.admin.acts import restore_entry
 from relay.cli.backup import FOLDER, Progress, said_of
-from relay.cli.place import Place, local_places
+from relay.cli.client import login
+from relay.cli.place import Place, local_places, note
 from relay.cli.words import moment
 from relay.journal.restore import restore as make
 
@@ -26,4 +28,5 @@ def restore(place: Place, folder: Path) -> None:
     finally:
         progress.end()
     now = moment(time.time())
+    note(place.state, restore_entry(folder, found, login()))
     click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

@@ -123,6 +123,8 @@ def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, 
     for folder, journal in folders.values():
         _check_journal(folder / DATABASE, journal)
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(target, os.W_OK | os.X_OK):
+        raise OSError(f"{target} may not be written by this user")
     held = lock(target)
     try:
         _check_same(target, folders)
@@ -194,12 +196,14 @@ def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
     with closing(sqlite3.connect(fresh)) as db:
         positions = [position for (position,) in db.execute("SELECT position FROM cursor")]
     found.is_consistent = not any(oldest <= position < found.oldest for position in positions)
-    for path in sorted(folder.glob("*/*.db")):
-        if path.parent.name != SEEN and _is_database(path):
-            copy = target / path.relative_to(folder)
-            copy.parent.mkdir(mode=0o700, exist_ok=True)
-            _put_database(_copy_database(path, copy), copy)
-            told(copy, True)
+    others = {target / path.relative_to(folder): path for path in other_databases(folder)}
+    for copy, path in others.items():
+        copy.parent.mkdir(mode=0o700, exist_ok=True)
+        _put_database(_copy_database(path, copy), copy)
+        told(copy, True)
+    for left in other_databases(target):
+        if left not in others:
+            left.unlink()
     _copy_cuts(folder / CUTS, target / CUTS)
     if identity := read_identity(journal):
         write_identity(target / JOURNAL, identity)
@@ -271,6 +275,13 @@ def _end_of(path: Path) -> int:
         return base_of(path)
 
 
+def other_databases(folder: Path) -> list[Path]:
+    """Those of connectors in a worker's folder. The ids by which duplicates are told are not wanted: what was lost
+    since a backup, and is sent again, is no duplicate."""
+    found = (path for glob in ("*.db", "*/*.db") for path in sorted(folder.glob(glob)))
+    return [path for path in found if path.name != DATABASE and path.parent.name != SEEN and _is_database(path)]
+
+
 def _is_database(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(SQLITE)) == SQLITE
@@ -284,6 +295,7 @@ def _copy_database(path: Path, copy: Path) -> Path:
     fresh.touch(mode=0o600)
     with closing(_look_at(path)) as db, closing(sqlite3.connect(fresh)) as out:
         db.backup(out)
+        out.execute("PRAGMA journal_mode = DELETE")  # so that whoever looks at a copy writes nothing beside it
     return fresh
 
 
@@ -364,7 +376,7 @@ def bad_segments(journal: Path, head: int) -> list[Inspected]:
 
 def check_databases(folder: Path) -> None:
     """Read all databases of a worker's copy. Raises sqlite3.Error."""
-    for path in (folder / DATABASE, *folder.glob("*/*.db")):
+    for path in (folder / DATABASE, *other_databases(folder)):
         with closing(_look_at(path)) as db:
             (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":

@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from relay.journal.backup import JOURNAL, Backup, Part, Told, bad_segments, check_databases, copy_file, read_backup
+from relay.journal.backup import (
+    JOURNAL,
+    Backup,
+    Part,
+    Told,
+    bad_segments,
+    check_databases,
+    copy_file,
+    other_databases,
+    read_backup,
+)
 from relay.journal.ending import write_end
 from relay.journal.folders import CUTS, DATABASE, FOLDER_NAME, journal_folder, worker_folder
 from relay.journal.identity import write_identity
@@ -76,7 +86,7 @@ def _check_empty(source: Path, folder: Path, journal: Path) -> None:
         CUTS,
         SEEN,
         FOLDER_NAME,
-        *(path.parent.name for path in source.glob("*/*.db")),
+        *(path.relative_to(source).parts[0] for path in other_databases(source)),
     ]
     there = [folder / name for name in names if (folder / name).exists()]
     if journal.is_dir():
@@ -97,7 +107,7 @@ def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) 
         db.execute(_OWN, (identity, now, now))
     for path in segment_files(source / JOURNAL):
         _copy(path, journal / path.name, told)
-    for path in sorted(source.glob("*/*.db")):
+    for path in other_databases(source):
         _copy(path, folder / path.relative_to(source), told)
     for path in sorted((source / CUTS).glob("*")):
         (folder / CUTS).mkdir(mode=0o700, exist_ok=True)

@@ -18,6 +18,7 @@ from relay.journal.inspect import inspect
 from relay.journal.known import doubts
 from relay.journal.opening import open_both
 from relay.journal.restore import restore
+from relay.journal.segment import find_end
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = Limits(1 << 30, 3600)
@@ -72,21 +73,21 @@ async def test_a_backup_copies_what_is_new_and_lets_go_of_what_has_left_the_jour
     told; a segment that was written anew (an erasure); one that is gone; what a killed try has left."""
     (state / "cohorts").mkdir()
     (state / "seen").mkdir()
-    for place in ("cohorts/vip.db", "seen/braze.1.db"):
+    for place in ("cohorts/vip.db", "seen/braze.1.db", "mine.db"):
         with closing(sqlite3.connect(state / place)) as db, db:
             db.execute("CREATE TABLE member (id)")
-    (state / "seen" / "notes.db").write_text("no database")
+    (state / "cohorts" / "notes.db").write_text("no database")
     target, files = tmp_path / "backup", Files()
     found, problems = back(state, target, files)
     assert (found.complete, found.events, problems, files.there) == (True, 15, [], [])
-    assert files.copied == [name(0), name(5), name(10), "vip.db"]
+    assert files.copied == [name(0), name(5), name(10), "mine.db", "vip.db"]
     assert not (target / "seen").exists()
 
     journal, base = open_both(state, state / PATH, 0, LIMITS, 1 << 20)
     await journal.append([KIND], [b"{}"])
     torn = state / PATH / name(15)
     with torn.open("r+b") as file:
-        file.seek(200)
+        file.seek(find_end(torn).used)
         file.write(b"half a record")
     (state / PATH / name(0)).unlink()
     anew = state / PATH / name(5)
@@ -95,11 +96,19 @@ async def test_a_backup_copies_what_is_new_and_lets_go_of_what_has_left_the_jour
     anew.write_bytes(data)
     (target / PATH / f"{name(0)}.fresh").write_bytes(b"left")
     found, problems = back(state, target, files := Files())
-    assert files.copied == [name(5), name(10), name(15), "vip.db"]  # the start has cut what was the newest segment
+    assert files.copied == [
+        name(5),
+        name(10),
+        name(15),
+        "mine.db",
+        "vip.db",
+    ]  # the start has cut what was the newest segment
     assert (found.workers[0].oldest, found.workers[0].head, problems) == (5, 16, [])
     assert sorted(path.name for path in (target / PATH).glob("*.log*")) == [name(5), name(10), name(15)]
     assert all(one.condition in ("good", "open") for one in inspect(target / PATH, 16))
+    (state / "mine.db").unlink()
     back(state, target, files := Files())
+    assert not (target / "mine.db").exists()
     assert (files.copied, files.there) == (["vip.db"], [name(5), name(10), name(15)])
     await journal.close()
     base.close()

@@ -122,6 +122,7 @@ async def test_a_backup_under_load_is_restored_without_an_error_and_has_all_that
         assert not {*first} & {*again}
         assert not {*before, *new} - {*late}
         assert max(again.values()) == max(late.values()) == 1
+        assert "restored from the backup in" in (await command("history", *where[:2]))[1]
         for check in ("status", "audit"):
             code, out, error = await command(check, *where[: 2 if check == "status" else 4])
             assert code == 0, (out, error)

@@ -23,7 +23,7 @@ HOOK = '[connector.hook]\ntype = "http"\nurl = "%s"\nretry = { first = "10ms", m
 async def run(daemon: Any, *command: str) -> Result:
     """The command as an admin gives it; in a thread, as it may want an answer of what runs here."""
     where = ["--state", str(daemon.state)]
-    where += [] if command[0] == "status" else ["--conf", str(daemon.conf)]
+    where += [] if command[0] in ("status", "history") else ["--conf", str(daemon.conf)]
     return await asyncio.to_thread(CliRunner().invoke, relay, [*command, *where])
 
 
@@ -221,6 +221,7 @@ async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_re
         assert (repaired.exit_code, "10 events saved, 10 lost: offsets 10-19" in repaired.stdout) == (0, True), repaired
         assert (await run(daemon, "audit")).exit_code == 0
         await daemon.start()
+        assert f"the journal was repaired: {path.name}" in (await run(daemon, "history")).stdout
         again = await run(daemon, "replay", "--connector", "hook", "--rate", "0", "--yes")
         assert (again.exit_code, "delivered 30, damaged 10" in again.stdout) == (0, True), again.output
         assert (await run(daemon, "status")).exit_code == 0
