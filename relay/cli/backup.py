@@ -1,7 +1,11 @@
 """`relay backup`: a copy of the state folder, of a relay that runs or one that does not."""
 
+import errno
 import json
+import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -39,6 +43,21 @@ class Progress:
             print("\r\x1b[K", end="", file=unescaped(sys.stderr))
 
 
+@contextmanager
+def shown(advice: str) -> Iterator[Progress]:
+    """Show the progress of what is done inside; say, with what to do, that a disk is full."""
+    progress = Progress()
+    try:
+        yield progress
+    except (OSError, sqlite3.Error) as error:
+        progress.end()
+        codes = getattr(error, "errno", None), getattr(error, "sqlite_errorcode", None)
+        if codes[0] in (errno.ENOSPC, errno.EDQUOT) or codes[1] == sqlite3.SQLITE_FULL:
+            raise OSError(f"no space left: {advice}") from None
+        raise
+    progress.end()
+
+
 @click.command
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -50,11 +69,8 @@ def backup(place: Place, folder: Path, as_json: bool) -> None:
     copy. The configuration, secrets, and files that connectors write are not in it. Exits with 1 if the copy is not
     complete, or the journal itself is damaged.
     """
-    progress = Progress()
-    try:
+    with shown(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
         found, problems = back_up(place.state, place.path, folder, progress)
-    finally:
-        progress.end()
     if as_json:
         click.echo(json.dumps(asdict(found) | {"copied": len(progress.copied), "problems": problems}, indent=2))
     else:

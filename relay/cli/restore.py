@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from relay.admin.acts import restore_entry
-from relay.cli.backup import FOLDER, Progress, said_of
+from relay.cli.backup import FOLDER, said_of, shown
 from relay.cli.client import login
 from relay.cli.place import Place, local_places, note
 from relay.cli.words import moment
@@ -22,11 +22,8 @@ def restore(place: Place, folder: Path) -> None:
     Events that were delivered since the backup are delivered again, those that came since are not in it. The journal
     gets a new identity. The machine's clock counts as right.
     """
-    progress = Progress()
-    try:
+    with shown(f"{place.state} is not complete; remove what is in it, and restore again") as progress:
         found = make(folder, place.state, place.path, progress)
-    finally:
-        progress.end()
     now = moment(time.time())
     note(place.state, restore_entry(folder, found, login()))
     click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

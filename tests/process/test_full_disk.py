@@ -1,6 +1,7 @@
 """A real relay on a real file system that somebody else fills."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -312,3 +313,24 @@ async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Any,
     assert await small.ended() == 1
     said = "\n".join(small.stderr)
     assert "its file system is full (relay has there: workers/3, which runs no more, 2.0 MiB): free some space" in said
+
+
+async def test_a_backup_that_fills_its_disk_says_so_and_goes_on_once_there_is_room(daemon: Any, disk: Path) -> None:
+    """Siblings: a restore; the disk is full at the database, and at a segment."""
+    daemon.configure("10-all", '[source.braze]\ntype = "currents"\npath = "/currents"\n[journal]\nmax_size = "16MiB"')
+    await daemon.start()
+    events = [make_event(filling="x" * 2000) for _ in range(100)]
+    for _ in range(20):
+        assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
+    assert await daemon.stop() == 0
+    where, filling = ("--state", daemon.state, "--conf", daemon.conf), disk / "filling"
+    for room in (0, 2 << 20):
+        filling.write_bytes(bytes(shutil.disk_usage(disk).free - room - (1 << 16)))
+        code, _, error = relay("backup", disk / "backup", *where)
+        assert (code, "no space left: " in error, "goes on where it is" in error) == (1, True, True), error
+        filling.unlink()
+    code, out, error = relay("backup", disk / "backup", *where)
+    assert (code, "were there" in out) == (0, True), (out, error)
+    filling.write_bytes(bytes(shutil.disk_usage(disk).free - (2 << 20)))
+    code, _, error = relay("restore", disk / "backup", "--state", disk / "restored", "--conf", daemon.conf)
+    assert (code, "no space left: " in error, "remove what is in it" in error) == (1, True, True), error
