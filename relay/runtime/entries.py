@@ -5,12 +5,12 @@ told in PERIOD_S. The next entry says how many were left out, and the state that
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
-from relay.admin import Condition
+from relay.admin import Condition, Status
 from relay.admin.diagnosis import span
 from relay.journal.history import Entry
 from relay.kinds import ENDS, FAMILIES
@@ -83,11 +83,10 @@ class Entries:
 
     def _changes(self, look: Look) -> Iterator[Entry]:
         found = {_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
-        there = {f"connector {lane.connector}" for lane in look.status.lanes}
-        there |= {f"source {source.source}" for source in look.status.sources}
-        for key in [key for key in self._told if key not in found and _is_gone(key[0], there)]:
-            del self._told[key]  # a reload has removed it: it is not well again
+        absent = [key for key in self._told if key not in found and not _is_there(key[0], look.status)]
         for key in [*dict.fromkeys((*self._told, *found))]:
+            if key in absent:  # it is not well again
+                continue
             condition, told = found.get(key), self._told.setdefault(key, Told())
             state = None if condition is None else _state(condition, look.now)
             if state and state[0] == "paused":  # what it was before shows when it goes on
@@ -154,9 +153,12 @@ def _over(look: Look) -> Iterator[Entry]:
             yield Entry("resumed", one.subject, f"{_name(one.subject)} goes on: its pause is over", at=look.now)
 
 
-def _is_gone(subject: str, there: Collection[str]) -> bool:
-    """Whether a connector or source is not there any more."""
-    return subject.startswith(("connector ", "source ")) and subject not in there
+def _is_there(subject: str, status: Status) -> bool:
+    """Whether nothing was removed by a reload, or is just being made anew by one."""
+    kind, _, name = subject.partition(" ")
+    if kind == "connector":
+        return any(lane.connector == name for lane in status.lanes)
+    return kind != "source" or any(source.source == name for source in status.sources)
 
 
 def _key(one: Condition) -> Key:

@@ -48,11 +48,13 @@ def test_a_connector_is_told_once_for_each_state() -> None:
     assert told.kinds(85) == []
 
 
-def test_a_connector_that_a_reload_removes_is_not_well_again() -> None:
+def test_a_connector_that_a_reload_removes_or_makes_anew_is_not_well_again_while_it_is_away() -> None:
     told = Told()
     assert told.kinds(0, state="failing") == ["failing"]
     assert told.kinds(5, a_status(lanes=[])) == []
-    assert told.kinds(10) == []
+    assert told.kinds(10, state="failing") == []
+    assert told.kinds(15, a_status(lanes=[])) == []
+    assert told.kinds(20) == ["recovered"]
 
 
 def test_a_pause_is_told_by_whoever_pauses_and_hides_no_recovery() -> None:
