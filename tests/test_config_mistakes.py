@@ -17,6 +17,8 @@ HTTP = SOURCE + '[connector.h]\ntype = "http"\nurl = '
 BRAZE = '[source.braze]\ntype = "currents"\npath = "/in"\nallow = ["unix"]\n'
 ADMIN = '[admin]\ntokens = [{ env = "PATH" }]\n'
 COHORTS = '[connector.c]\ntype = "braze_cohorts"\nmode = "attribute"\ncluster = "US-01"\nrest_key = { env = "PATH" }\n'
+OTHERS = ("could not be read: more", "grows without limit")
+"""What is said of every file that cannot be read, and of every archive here."""
 EACH = "choose another port or path"
 
 
@@ -26,12 +28,12 @@ def registry() -> Registry:
 
 
 def told(folder: Path, registry: Registry) -> list[str]:
-    """Mistakes, and warnings behind a `warning: `; without what follows from a file that cannot be read."""
+    """Mistakes, and warnings behind a `warning: `, but those that OTHERS are about."""
     try:
         mistakes, warnings = [], load([folder], registry).warnings
     except ConfigError as error:
         mistakes, warnings = [*map(str, error.mistakes)], error.warnings
-    return [*mistakes, *(f"warning: {one}" for one in warnings if "could not be read: more" not in one.reason)]
+    return [*mistakes, *(f"warning: {one}" for one in warnings if not any(word in one.reason for word in OTHERS))]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,24 @@ def test_what_is_no_toml_is_told_as_its_writer_sees_it(
             ["7: connector.h.url: a URL has no blank at its ends or in its host: take it out"],
         ),
         (HTTP + '"https://a.example/x%20y"', []),
+        (
+            HTTP + '"https://a.example/"\nca = "/no/ca.pem"\ncertificate = "/no/c.pem"\nkey = "/no/k.pem"',
+            [
+                '8: connector.h.ca: { file = "/no/ca.pem" } cannot be read: [Errno 2] No such file',
+                '9: connector.h.certificate: { file = "/no/c.pem" } cannot be read: [Errno 2] No such file',
+                '10: connector.h.key: { file = "/no/k.pem" } cannot be read: [Errno 2] No such file',
+            ],
+        ),
+        (
+            HTTP + '"https://a.example/"\nca = "/etc/hostname"',
+            ["8: connector.h: ca: holds no certificates in PEM form"],
+        ),
+        (HTTP + '"https://a.example/"\nkey = "/etc/hostname"', ["8: connector.h: certificate is missing: certificate"]),
+        (HTTP + '"https://a.example/"\nproxy = "proxy:1"', ["8: connector.h.proxy: expected a URL such as "]),
+        (
+            HTTP + '"https://a.example/"\nproxy = { env = "PATH" }',
+            ['8: connector.h.proxy: { env = "PATH" } holds no URL'],
+        ),
     ],
 )
 def test_a_setting_that_does_not_fit_is_found(
