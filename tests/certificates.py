@@ -11,6 +11,7 @@ class Authority:
     """Signs what a test needs into one folder."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder, self._ca = folder, trustme.CA()
         self.certificate, self.key, self.ca = folder / "fullchain.pem", folder / "privkey.pem", folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.ca)

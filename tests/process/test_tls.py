@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 from click.testing import CliRunner
 
 from relay.cli.main import relay
@@ -206,3 +207,49 @@ async def test_too_many_events_are_told_to_come_later_and_then_taken(daemon: Any
         assert (await post())[0] == 202
     books = await daemon.settled("out", taken + 240)
     assert books.accepted == taken + 240
+
+
+async def test_a_reload_takes_over_the_certificate_that_a_connector_shows(daemon: Any, tmp_path: Path) -> None:
+    """Looked at as well: what is wrong with the files then, which refuses the reload."""
+    server, clients = (Authority(tmp_path / name) for name in ("server", "clients"))
+    for each in (server, clients):
+        each.issue()
+    shown: list[str] = []
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        assert request.transport is not None
+        shown.append(request.transport.get_extra_info("peercert")["serialNumber"])
+        return web.Response()
+
+    wanted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(clients.ca))
+    wanted.load_cert_chain(server.certificate, server.key)
+    wanted.verify_mode = ssl.CERT_REQUIRED
+    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=wanted)
+    await site.start()
+    try:
+        url = f"https://127.0.0.1:{runner.addresses[0][1]}/"
+        files = f'ca = "{server.ca}"\ncertificate = "{clients.certificate}"\nkey = "{clients.key}"'
+        daemon.configure("10-all", source("braze") + f'[connector.hook]\ntype = "http"\nurl = "{url}"\n{files}\n')
+        await daemon.start()
+        await daemon.post(make_event(), "/braze")
+        await daemon.settled("hook", 1)
+        clients.issue(days=3)
+        assert (await command(daemon, "reload"))[0] == 0
+        await daemon.post(make_event(), "/braze")
+        await daemon.settled("hook", 2)
+        clients.key.write_text("torn")
+        code, said = await command(daemon, "reload")
+        assert (code, said.splitlines()[0]) == (
+            78,
+            "10-all.toml:9: connector.hook: key: holds no private key in PEM form",
+        )
+        await daemon.post(make_event(), "/braze")
+        await daemon.settled("hook", 3)
+        assert await daemon.stop() == 0
+    finally:
+        await runner.cleanup()
+    assert len(shown) == 3
+    assert shown[0] != shown[1] == shown[2]
