@@ -311,8 +311,8 @@ async def test_what_a_program_says_of_its_failure_is_told(command: Callable[...,
 async def test_a_program_that_is_cut_off_leaves_nothing_behind(command: Callable[..., Command], tmp_path: Path) -> None:
     code = """
 import os, pathlib, sys, time
-if os.fork():
-    pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+if child := os.fork():
+    pathlib.Path(sys.argv[1]).write_text(str(child))
 time.sleep(600)
 """
     group = asyncio.get_running_loop().create_task(sent(command(code, str(tmp_path / "pid"))))
