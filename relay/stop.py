@@ -14,8 +14,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Final
 
-import structlog
-
 LEAST_S: Final = 1.0
 """What a stop may take, however small the drain budget is."""
 RESERVE_S: Final = 2.0
@@ -23,7 +21,6 @@ RESERVE_S: Final = 2.0
 OWN_S: Final = 0.5
 """Of the whole a fourth at most, and so much at most, is kept for relay's own work after connectors are closed or
 workers have ended."""
-log = structlog.stdlib.get_logger()
 
 
 class Stop:
@@ -64,6 +61,9 @@ class Stop:
         self._begun.get()
         time.sleep(left(self.over))
         advice = "what was acknowledged is on disk; find out what hangs: a plugin that blocks, a thread, or a disk"
+        import structlog  # late: `relay check` does without it
+
+        log = structlog.stdlib.get_logger()
         log.error("relay does not stop in time, ends as it is", drain_s=self.drain, advice=advice)
         logging.shutdown()  # writes what waits
         leave(0)

@@ -90,13 +90,18 @@ on = ["users.UserDeleteRequest"]
 after = "90m"
 identities = true
 [runtime]
+name = "east"
 workers = 2
 drain = "250ms"
 [admin]
 listen = ADMIN
+group = "root"
 tokens = [{ env = "PATH" }, { env = "HOME" }]
 [metrics]
 listen = METRICS
+[history]
+keep = "30d"
+max_entries = 500
 [log]
 level = "debug"
 format = "console"
@@ -226,6 +231,35 @@ type = "sample"
 rate = 0.25
 key = "user.id"
 seed = "s"
+
+[alert.webhook]
+type = "webhook"
+enabled = false
+on = ["failing", "journal_full"]
+only = ["http", "source json", "journal"]
+after = "6m"
+again = "12h"
+resolved = false
+timeout = "31s"
+url = { env = "HOOK" }
+token = { env = "PATH" }
+signing_secret = { env = "WHSEC" }
+[alert.slack]
+type = "slack"
+url = "https://discord.example/api/webhooks/1/x"
+form = "discord"
+[alert.email]
+type = "email"
+host = "mail.example"
+port = 2525
+tls = "tls"
+user = "relay"
+password = { env = "PATH" }
+sender = "relay@example.com"
+to = ["ops@example.com", "lead@example.com"]
+[alert.command]
+type = "command"
+command = ["/bin/page", "a b"]
 """
 
 
@@ -274,6 +308,7 @@ def owner(model: type[Settings], name: str) -> type[Settings]:
 def test_every_setting_of_every_table_is_shown_as_it_may_be_written(
     tmp_path: Path, several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOOK", "https://hook.example/x")
     monkeypatch.setenv("WHSEC", "whsec_aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ=")
     authority = Authority(tmp_path)
     authority.issue()
