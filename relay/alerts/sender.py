@@ -10,12 +10,12 @@ import asyncio
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -274,4 +274,10 @@ def _read(tracks: Tracks) -> Memory:
 
 
 def _written(memory: Memory) -> Tracks:
-    return {(key.subject, key.family): msgspec.json.encode(track).decode() for key, track in memory.items()}
+    """As JSON, without what destinations said: that may name a user who is to be erased, and is lost by a restart."""
+    plain = {key: replace(track, said=_without_reason(track.said)) for key, track in memory.items()}
+    return {(key.subject, key.family): msgspec.json.encode(track).decode() for key, track in plain.items()}
+
+
+def _without_reason(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if name != "reason"}

@@ -116,6 +116,19 @@ async def test_what_was_sent_is_not_repeated_after_a_restart(folder: Path) -> No
     assert Fake.got[2].alarms[0].changed == "it lasted for 1h 2m"
 
 
+async def test_what_a_destination_says_is_not_kept_beside_the_messages(folder: Path) -> None:
+    """An erasure hides users in the messages of the table; what is only in memory ends with the process."""
+    said = replace(HEAP, facts={"pending": 12, "last_error": {"reason": "no user anna-1"}})
+    async with running(folder, config()) as alerts:
+        alerts.look(look(said))
+        await until(lambda: alerts.statuses[0].sent)
+    tracks, (message,) = read_alerts(folder, {"ops"})
+    ((_, track),) = tracks["ops"].items()
+    assert "anna-1" in message.message
+    assert "anna-1" not in track
+    assert json.loads(track)["said"] == {"kind": "failing", "pending": 12}
+
+
 async def test_a_lane_that_has_not_tried_since_a_restart_is_not_told_to_be_well(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
