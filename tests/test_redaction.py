@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from relay.api import ConnectorSettings, Secret, Settings
+from relay.api.text import cut
 from relay.config.redaction import SHORTEST, LogRedaction, Redaction
 
 TOKEN, KEY, PASSWORD, IN_SET = "tok/en+Hunter2==", "Bearer k3y-Value", "p\u00e4ss  word", "9876"
@@ -148,3 +149,10 @@ def test_a_text_whose_key_is_named_like_a_secret_is_one() -> None:
 def test_a_secret_of_a_table_with_mistakes_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONG", "s3cret-token")
     assert Redaction({"type": 7, "token": {"env": "LONG"}}).clean("no s3cret-token") == "no ..."
+
+
+def test_a_secret_that_a_cut_goes_through_is_hidden() -> None:
+    redaction = Redaction({"token": "s3cr3t/token+1"})
+    said = cut("x" * 30 + "s3cr3t/token+1", 40)
+    assert said.endswith("s3cr3t/to…")
+    assert redaction.clean(said) == "x" * 30 + "...…"

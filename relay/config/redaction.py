@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from relay.api import Secret, Settings
+from relay.api.text import MORE
 from relay.config.merge import is_reference, leaves
 from relay.config.private import HIDDEN, is_secret
 from relay.guests import TRACE_CHARS, text_of
@@ -47,6 +48,8 @@ class Redaction:
         """The text with "..." for every secret, also for one that the end of the text cuts off."""
         if not self._secrets:
             return text
+        if text.endswith(MORE):
+            return self.clean(text.removesuffix(MORE)) + MORE
         for start in self._start.finditer(text, max(0, len(text) - len(self._secrets[0]))):
             rest = text[start.start() :].lower()
             if any(secret.startswith(rest) for secret in self._secrets):

@@ -130,7 +130,7 @@ async def test_the_last_answer_is_shown_and_a_token_that_it_repeats_is_nowhere(
         assert hook.requests[0].headers["Authorization"] == "Bearer s3cr3t/token+1"
         _, out, _ = relay("parked", "list", "--json", "--reason", "refused", "--state", daemon.state)
         (listed,) = json.loads(out)
-        said = '{"error": "no field gift", "url": "/?t=...", "sent": "Bearer ..." ...'
+        said = '{"error": "no field gift", "url": "/?t=...", "sent": "Bearer ..."…'
         assert (listed["status"], listed["answer"], listed["reason"]) == (422, said, f"HTTP 422: {said}")
         _, out, _ = relay("parked", "show", 1, "--state", daemon.state)
         assert f"status:     422\nanswer:     {said}\n" in out
