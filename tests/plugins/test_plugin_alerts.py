@@ -182,7 +182,7 @@ def test_what_a_destination_says_calls_nobody_in_slack() -> None:
     text = body_of(make_message(HEAP), "slack")["text"]
     assert "&lt;!channel&gt; busy" in text
     assert "<!channel>" not in text
-    assert MOST["slack"] == 4000
+    assert MOST["slack"] <= MOST["discord"] == 2000  # Discord takes both forms
 
 
 class Mailbox:

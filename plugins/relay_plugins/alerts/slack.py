@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 from relay.api import Alert, AlertSettings, Contradiction, Message
 from relay_plugins.alerts.url import SecretUrl, plain, problem_of
 
-MOST: Final = {"slack": 4000, "discord": 2000, "teams": 10_000}
-"""Characters of a message: Slack advises so many, Discord takes no more, and Teams takes 28 KB."""
+MOST: Final = {"slack": 2000, "discord": 2000, "teams": 10_000}
+"""Characters of a message: Discord takes no more, in either form, and Teams takes 28 KB."""
 ESCAPED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 """In Slack's texts, where `<!channel>` would call everybody."""
 
