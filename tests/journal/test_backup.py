@@ -249,6 +249,20 @@ async def test_what_cannot_be_restored_is_refused(state: Path, tmp_path: Path) -
     assert not (tmp_path / "restored").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_what_root_restores_belongs_to_whom_the_state_folder_belongs(state: Path, tmp_path: Path) -> None:
+    back(state, tmp_path / "backup")
+    (tmp_path / "restored").mkdir()
+    os.chown(tmp_path / "restored", 12345, 54321)
+    restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    found = [
+        path
+        for path in (tmp_path / "restored").rglob("*")
+        if (path.stat().st_uid, path.stat().st_gid) != (12345, 54321)
+    ]
+    assert found == []
+
+
 async def test_a_journal_alone_cannot_be_backed_up(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state" / PATH, LIMITS, 0)
     await journal.append([KIND], [b"{}"])

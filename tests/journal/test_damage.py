@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.journal import Journal, Limits
+from relay.journal.damage import Damage
 from relay.journal.identity import ANY, Known
 from relay.journal.inspect import inspect
+from relay.journal.known import accept_journal, doubts
+from relay.journal.opening import open_both
 from relay.journal.repair import plan
 from relay.testing import make_event
 
@@ -212,3 +215,22 @@ async def test_after_a_clean_stop_the_head_is_known_whatever_the_database_has_sa
     assert journal.head == EVENTS
     assert "at least" not in journal.problem
     await journal.close()
+
+
+async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again(tmp_path: Path) -> None:
+    """Another connector, or a replay, comes to the same place after a restart."""
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    first, second = (Damage(start, start + 5, "1.log", "bad record", 9) for start in (0, 7))
+    await state.save({}, 0, damage=[first])
+    await state.save({}, 0, damage=[first, second])
+    (doubt,) = doubts(tmp_path, Path("journal"))
+    cure = "relay journal repair saves 9 other events of it"
+    assert doubt.said == f"10 events cannot be read: offsets 0-4, 7-11 in 1.log (bad record; {cure})"
+    accept_journal(tmp_path, Path("journal"))
+    await state.save({}, 0, damage=[second])
+    assert doubts(tmp_path, Path("journal")) == []
+    await state.save({}, 0, damage=[Damage(20, 21, "2.log", "the file is gone", None)])
+    (doubt,) = doubts(tmp_path, Path("journal"))
+    assert doubt.said == "1 event cannot be read: offsets 20 in 2.log (the file is gone)"
+    await journal.close()
+    state.close()
