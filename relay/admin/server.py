@@ -179,7 +179,9 @@ def _bound(paths: tuple[Path, Path], group: str) -> socket.socket:
 def _open_to(path: Path, group: str) -> None:
     """Let the members of a group use a socket of ours. Raises OSError."""
     try:
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        number = grp.getgrnam(group).gr_gid
+        if path.stat().st_gid != number:  # the unit forbids a chown, and with Group= there is none to do
+            os.chown(path, -1, number)
     except KeyError:
         raise OSError(f"admin.group: this machine has no group {group} (groupadd --system {group})") from None
     except OSError as error:

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from relay.admin import server
 from relay.cli.main import relay as cli
 from relay.testing import Answer, Destination, make_event
 
@@ -153,6 +154,14 @@ async def test_the_members_of_a_group_may_use_the_admin_socket(daemon: Any) -> N
     await daemon.launch()
     assert await daemon.ended() == 1
     assert "admin.group: this machine has no group no-such-group (groupadd --system no-such-group)" in daemon.stderr[-1]
+
+
+def test_a_socket_that_has_the_group_already_takes_no_chown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the unit forbids, so that Group= is the way to it."""
+    monkeypatch.setattr(os, "chown", None)
+    (tmp_path / "admin.sock").touch(0o600)
+    server._open_to(tmp_path / "admin.sock", grp.getgrgid((tmp_path / "admin.sock").stat().st_gid).gr_name)
+    assert stat.S_IMODE((tmp_path / "admin.sock").stat().st_mode) == 0o660
 
 
 @pytest.fixture
