@@ -35,6 +35,11 @@ def ranges(found: Sequence[tuple[int, int]]) -> str:
     return ", ".join(shown) + (f" and {rest} more ranges" if rest > 0 else "")
 
 
+def with_article(noun: str) -> str:
+    """ "a source", "an alert"."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def escape(text: str) -> str:
     """Write what commands a terminal as JSON and TOML escape it."""
     return COMMANDING.sub(_escaped, text)

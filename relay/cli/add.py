@@ -18,6 +18,7 @@ from relay.cli.setting_options import options_of, settings_given
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Mistake, Registry, load
 from relay.config.load import NAME
 from relay.guests import contained, named
+from relay.words import with_article
 
 PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
 """What the names of the files begin with, by kind of table."""
@@ -35,14 +36,14 @@ class _Kinds(click.Group):
             return None
         registry = Registry.discover(ctx.params.get("plugin_folders") or PLUGIN_FOLDERS)
         commands = {name: _command(cmd_name, name, registry) for name in registry.types(cmd_name)}
-        about = f"Write a {cmd_name} into conf.d. The settings of its type are the options."
+        about = f"Write {with_article(cmd_name)} into conf.d. The settings of its type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
 
 @click.group(cls=_Kinds)
 @plugins_option
 def add(plugin_folders: tuple[Path, ...]) -> None:
-    """Write a source, a connector or a filter into conf.d, without an editor.
+    """Write a source, connector, filter or alert into conf.d, without an editor.
 
     The whole configuration is checked with the new table first: if that finds a mistake, nothing is written. No file is
     ever overwritten. Exits with 0 if the table was written, 78 for a mistake in the configuration, else with 1.

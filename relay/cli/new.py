@@ -13,6 +13,7 @@ import click
 
 from relay.cli.options import plugins_option
 from relay.config import PLUGIN_FOLDERS, Registry
+from relay.words import with_article
 
 CONNECTOR: Final = Template("""\
 from relay.api import Batch, Connector, HttpConnectorSettings, HttpUrl, Secret, check
@@ -218,16 +219,12 @@ def new() -> None:
     """Write the Python code of a plugin to start from."""
 
 
-def _an(kind: str) -> str:
-    return f"an {kind}" if kind == "alert" else f"a {kind}"
-
-
 def _add(kind: str) -> None:
     """Add the command for one kind of plugin."""
 
     @new.command(
         name=kind,
-        help=f"""Write {_an(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
+        help=f"""Write {with_article(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
         Never overwrites anything. Exits with 1 if nothing was written.""",
     )
@@ -264,6 +261,6 @@ def _check_name(kind: str, name: str, plugin_folders: Sequence[Path]) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
         raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
     if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).types(kind):
-        raise click.BadParameter(f"there is {_an(kind)} type {name} already", param_hint="NAME")
+        raise click.BadParameter(f"there is {with_article(kind)} type {name} already", param_hint="NAME")
     if name in sys.stdlib_module_names or find_spec(name):
         raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")
