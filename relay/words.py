@@ -36,7 +36,7 @@ def ranges(found: Sequence[tuple[int, int]]) -> str:
 
 
 def with_article(noun: str) -> str:
-    """ "a source", "an alert"."""
+    """The noun behind its article, such as "an alert"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
