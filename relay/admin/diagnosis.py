@@ -303,7 +303,11 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
         return "the log has the whole error; relay plugins says where the connector comes from"
     if lane.last_error and HANGS in lane.last_error.reason:
         return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
-    again = f"tried again in {span(lane.next_try)}" if lane.next_try and not is_slow(lane) else "tried again by itself"
+    again = (
+        f"tried again in {span(max(1, lane.next_try))}"
+        if lane.next_try and not is_slow(lane)
+        else "tried again by itself"
+    )
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
     if lane.writes:
@@ -314,7 +318,7 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
 
 
 def _journal(journal: JournalStatus) -> Finding:
-    used = f"{journal.fill:.0%} of what it may take is still needed"
+    used = f"{min(1.0, journal.fill):.0%} of what it may take is still needed"  # a full disk lets it take less
     if journal.refusing:
         return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}; {used}")
     if journal.unsaved:

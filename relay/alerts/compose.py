@@ -8,6 +8,7 @@ from relay.admin.diagnosis import FAR_S, diagnose, span
 from relay.alerts.memory import FLAPS, Due, Rules, changes, short_of
 from relay.api import Alarm
 from relay.api.text import cut
+from relay.kinds import FAMILIES
 from relay.words import REASON_CHARS, escape
 
 MOST: Final = 50
@@ -39,13 +40,16 @@ def alarms_now(conditions: Sequence[Condition], status: Status) -> list[Alarm]:
 def _alarm(due: Due, how: Mapping[str, str], status: Status, rules: Rules) -> Alarm:
     track, now = due.before, status.now
     sentence = due.condition.sentence if due.condition else how.get(due.key.subject, "")
+    before = track.said.get("kind", track.kind)
+    kind = due.condition.kind if due.condition else before
     return Alarm(
-        kind=due.condition.kind if due.condition else track.kind,
+        kind=kind,
         subject=due.key.subject,
         state=due.what,
         sentence=one_line(sentence),
         since=track.turned if due.what == "over" else track.began,
         changed="; ".join(map(one_line, _changes(due, now, rules))),
+        was="" if before == kind or not track.said else before,
         facts=facts_of(due.condition, status) if due.condition else {},
     )
 
@@ -68,9 +72,14 @@ def facts_of(condition: Condition, status: Status) -> dict[str, Any]:
     """What is known of a condition, and when the journal will be full."""
     facts = {name: _plain(value) for name, value in condition.facts.items() if value is not None}
     full_in = status.journal.full_in
-    if full_in is not None and full_in < FAR_S and condition.subject.startswith(("connector", "journal")):
+    if full_in is not None and full_in < FAR_S and _fills(condition.kind):
         facts["full_at"] = status.now + full_in
     return facts
+
+
+def _fills(kind: str) -> bool:
+    """Whether the journal fills up while this lasts."""
+    return kind == "journal_filling" or FAMILIES.get(kind) == "state"
 
 
 def _plain(value: Any) -> Any:

@@ -206,8 +206,6 @@ def short_of(condition: Condition) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What has changed between two messages (`short_of`), in words."""
-    if before and before.get("kind") != now.get("kind"):
-        yield f"was {before.get('kind')}"
     for name in SHORT:
         if name in before and name in now and before[name] != now[name]:
             yield f"{name} was {_number(before[name], name)}, is {_number(now[name], name)}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from inspect import iscoroutinefunction
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, TypeVarTuple
 
 from pydantic import Field
@@ -66,6 +67,8 @@ class Alarm:
     """Unix seconds."""
     changed: str = ""
     """What is other than in the last message about it."""
+    was: str = ""
+    """The kind that was told before, if it was another one."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is known besides, as JSON: numbers, `last_error`, `event` (type and id), `deadline`."""
 
@@ -129,12 +132,23 @@ def _left(number: int) -> str:
     return f"and {number} more: relay alerts show" if number else ""
 
 
+PHRASES: Final = MappingProxyType(
+    {"parked": "events parked", "expired": "events expired", "damaged": "events damaged", "doubt": "in doubt"}
+)
+"""How a headline has the kinds that are no word for the subject."""
+
+
 def _headline(one: Alarm) -> str:
     if one.kind == TEST:
         return "a test"
-    what = one.kind.removeprefix(f"{one.subject.split()[0]}_").replace("_", " ")
-    how = {"began": what, "lasts": f"still {what}", "flaps": f"{what}, comes and goes"}
+    what = _phrase(one.kind, one.subject)
+    lasts = f"{what}, was {_phrase(one.was, one.subject)}" if one.was else f"still {what}"
+    how = {"began": what, "lasts": lasts, "flaps": f"{what}, comes and goes"}
     return f"{one.subject}: {how.get(one.state, f'no longer {what}')}"
+
+
+def _phrase(kind: str, subject: str) -> str:
+    return PHRASES.get(kind) or kind.removeprefix(f"{subject.split()[0]}_").replace("_", " ")
 
 
 def _paragraph(one: Alarm) -> str:

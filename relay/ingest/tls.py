@@ -57,6 +57,7 @@ class Certificates:
         self.context.current = _context(settings)
         self._failure = ""
         self._told = -WORRY_S
+        self._told_expired = False
 
     async def reload(self, settings: TlsSettings | None = None) -> bool:
         """Serve new connections with what the files hold now, or with other settings; tell whether it is any other.
@@ -95,9 +96,11 @@ class Certificates:
         if renewed:
             log.info("certificate renewed")
             self._told = -WORRY_S
-        if reason and time.monotonic() - self._told > WORRY_S:
+        expired = not self.validity.is_good(time.time())
+        is_news = time.monotonic() - self._told > WORRY_S or expired > self._told_expired
+        if reason and is_news:
             log.error("certificate needs renewal", reason=reason)
-            self._told = time.monotonic()
+            self._told, self._told_expired = time.monotonic(), expired
 
 
 def _context(settings: TlsSettings) -> ssl.SSLContext:

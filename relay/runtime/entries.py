@@ -97,8 +97,9 @@ class Entries:
             if told.now == told.state or (len(told.times) == MOST and look.now - told.times[0] < PERIOD_S):
                 continue
             yield _entry(key, condition, told, look.now)
+            if told.state is None or condition is None:  # else it is still the same trouble, of another kind
+                told.since = condition.since if condition else 0.0
             told.state, told.left_out = state, 0
-            told.since = condition.since if condition else 0.0
             told.times.append(look.now)
 
     def _count(self, look: Look) -> None:
@@ -186,7 +187,7 @@ def _entry(key: Key, condition: Condition | None, told: Told, now: float) -> Ent
     kind = told.state[0] if told.state else ""
     lasted = span(now - told.since)
     about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
-    sentence = f"{_name(subject)}: well again, after {lasted} of {kind.replace('_', ' ')}{more}"
+    sentence = f"{_name(subject)}: well again, after {lasted}{more}"
     return Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
 
 

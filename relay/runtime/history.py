@@ -25,7 +25,7 @@ from relay.runtime.entries import Entries
 from relay.runtime.watch import Look, Watch
 from relay.stop import STOP, left
 from relay.threads import ADMIN
-from relay.words import counted
+from relay.words import counted, moment
 
 AROUND_S: Final = 3.0
 WAITING: Final = 1000
@@ -138,7 +138,7 @@ class History:
                 "" if last[0] == "stopped" else "; the run before has not ended by a stop: it crashed, or was killed"
             )
             if last[0] == "started":
-                log.warning("the last run has not ended by a stop", began=round(last[1]))
+                log.warning("the last run has not ended by a stop", began=moment(last[1]))
         self.note(Entry("started", "relay", said, about=about, at=self._began))
 
     async def end(self) -> None:

@@ -97,6 +97,11 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         ),
         (
             False,
+            FAILING | {"last_error": error("HTTP 503: busy", 503), "next_try": 0.2, "breaker": "open"},
+            "failing since MORNING: HTTP 503: busy; 1 pending; tried again in 1s; the destination has to recover",
+        ),
+        (
+            False,
             FAILING | {"last_error": error("HTTP 429", 429)},
             "failing since MORNING: HTTP 429; 1 pending; tried again by itself;"
             " lower rate in 60-heap.toml if it goes on",
@@ -175,6 +180,7 @@ def test_what_lies_parked_is_told_and_is_no_failure() -> None:
             "90% of what it may take is still needed; full in 1h 0m if it goes on",
         ),
         (False, {"refusing": "disk full"}, "takes no events: disk full; 1% of what it may take is still needed"),
+        (False, {"refusing": "disk full", "capacity": 1}, "takes no events: disk full; 100% of what it may take is"),
     ],
 )
 def test_the_journal_in_words(ok: bool, given: dict[str, Any], said: str) -> None:

@@ -15,12 +15,15 @@ import pytest
 from relay.admin import Condition, Status
 from relay.admin.diagnosis import diagnose
 from relay.alerts import Alerts
+from relay.alerts.compose import alarms_of
+from relay.alerts.memory import Memory, Rules, step
 from relay.alerts.sender import WAITING
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config import Config, Configured, RuntimeSettings
 from relay.journal.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
 from relay.journal.folders import DATABASE
 from relay.journal.tables import make_tables
+from relay.testing import make_message
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 HEAP = Condition("failing", "connector heap", "heap: failing", NOON - 3600, {"pending": 12})
@@ -364,3 +367,23 @@ async def test_an_alert_does_not_tell_of_itself_but_of_others(folder: Path) -> N
 def test_what_is_saved_of_a_message_that_is_not_there_yet_is_saved(folder: Path) -> None:
     save_message(folder, replace(message_of(1), sent=NOON))
     assert [one.sent for one in read_alerts(folder, {"ops"})[1]] == [NOON]
+
+
+def test_what_is_over_is_what_was_told_and_another_kind_names_the_one_before() -> None:
+    behind = replace(HEAP, kind="behind", since=NOON + 60)
+    filling = Condition("journal_filling", "journal", "journal: 90%", NOON - 400, {})
+    full = replace(filling, kind="journal_full", sentence="journal: takes no events", since=NOON + 60)
+    fills = replace(a_status(), journal=replace(a_status().journal, full_in=7200.0))
+    rules = Rules.of(AlertSettings(type="fake"))
+    memory: Memory = {}
+    told = list[Alarm]()
+    for passed, wrong in ((0, [HEAP, filling]), (60, [behind, full]), (120, [full]), (430, [full])):
+        memory, due = step(memory, wrong, NOON + passed, rules)
+        told += alarms_of(due, replace(fills, now=NOON + passed), rules)
+    assert [(one.kind, one.state, one.was, "full_at" in one.facts) for one in told] == [
+        ("failing", "began", "", True),
+        ("journal_filling", "began", "", True),
+        ("journal_full", "lasts", "journal_filling", False),
+        ("failing", "over", "", False),
+    ]
+    assert make_message(told[2]).title.endswith("journal: full, was filling")

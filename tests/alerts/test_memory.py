@@ -105,7 +105,7 @@ def test_another_kind_of_the_same_trouble_is_told_once_it_has_lasted() -> None:
     ]
     ((_, (due,)),) = found[1:]
     assert due.condition is not None
-    assert [*changes(due.before.said, short_of(due.condition))] == ["was failing"]
+    assert (due.before.said["kind"], due.condition.kind) == ("failing", "unauthorized")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ VOICES: Final[Mapping[str, Callable[[Stage], Awaitable[str]]]] = {
     "metric": metric,
     "alert": alert,
     "history": history,
-    "log again": whole_log,
+    "whole log": whole_log,
 }
 WHOLE: Final = ("status", "doctor", "alert", "readyz", "sender")
 """Of these all is shown, of the others the lines that were waited for."""

@@ -236,3 +236,23 @@ async def test_changes_are_noticed_and_told_once(relay: Relay, monkeypatch: pyte
     assert told == ["renewed certificate cannot be used", "certificate renewed", "certificate needs renewal"]
     assert "it is empty" in logs[0]["reason"]
     assert "in 72 hours" in logs[-1]["reason"]
+
+
+async def test_a_certificate_that_ends_is_told_before_and_when_it_has(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "WATCH_S", 0.02)
+    relay.authority.issue(days=2 / 86400)
+    with capture_logs() as logs:
+
+        def reasons() -> list[str]:
+            return [line["reason"] for line in logs if line["event"] == "certificate needs renewal"]
+
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(relay.ingest.watch_tls(), name="watch")
+            async with asyncio.timeout(20):
+                while len(reasons()) < 2:
+                    await asyncio.sleep(0.02)
+            watching.cancel()
+    soon, over = reasons()
+    assert ("ends in 0 hours" in soon, "has expired" in over) == (True, True)

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,12 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
         ([HEAP], "relay on host-1: connector heap: failing"),
         ([BRAZE], "relay on host-1: source braze: still refusing"),
         ([OVER], "relay on host-1: connector heap: no longer failing"),
+        (
+            [replace(BRAZE, kind="journal_full", subject="journal", was="journal_filling")],
+            "relay on host-1: journal: full, was filling",
+        ),
+        ([replace(HEAP, kind="parked")], "relay on host-1: connector heap: events parked"),
+        ([replace(OVER, kind="doubt", subject="journal")], "relay on host-1: journal: no longer in doubt"),
         ([HEAP, BRAZE], "relay on host-1: 2 alarms: connector heap, source braze"),
         ([OVER, OVER], "relay on host-1: 2 are over: connector heap"),
     ],

@@ -44,7 +44,7 @@ def test_a_connector_is_told_once_for_each_state() -> None:
     assert told.kinds(15, state="broken") == ["broken"]
     assert told.kinds(20, state="broken") == []
     (well,) = told.see(80)
-    assert (well.kind, well.sentence) == ("recovered", "heap: well again, after 1m 5s of broken")
+    assert (well.kind, well.sentence) == ("recovered", "heap: well again, after 1m 19s")
     assert told.kinds(85) == []
 
 
