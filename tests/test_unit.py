@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 SHIPPED = Path(__file__).parents[1] / "systemd"
-DROP_INS = {"none": None, "static-user": "static-user/relay.service.conf", "notify-reload": "notify-reload.conf"}
+DROP_INS = {
+    "none": None,
+    "static-user": "static-user/relay.service.conf",
+    "operators": "operators/relay.service.conf",
+    "notify-reload": "notify-reload.conf",
+}
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 
 
@@ -36,7 +41,7 @@ def units(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("units", ["none", "static-user"], indirect=True)
+@pytest.mark.parametrize("units", ["none", "static-user", "operators"], indirect=True)
 def test_the_units_have_no_mistake(units: Path) -> None:
     paths = [str(units / name) for name in ("relay.service", "relay.socket")]
     assert said("systemd-analyze", "verify", "--man=no", *paths) == (0, "")
@@ -54,7 +59,7 @@ def test_the_unit_has_room_for_the_threads_of_all_workers() -> None:
     assert int(tasks) >= 64 * 12  # a thread for the loop, the writer, names, and those that files are read in
 
 
-@pytest.mark.parametrize("units", ["none", "static-user"], indirect=True)
+@pytest.mark.parametrize("units", ["none", "static-user", "operators"], indirect=True)
 def test_the_unit_is_locked_down(units: Path) -> None:
     code, _ = said("systemd-analyze", "security", "--offline=true", "--threshold=15", str(units / "relay.service"))
     assert code == 0
