@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from relay.admin import Status
 from relay.cli.main import relay as cli
 from relay.testing import Answer, Destination, make_event
+from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 CLICK, OPEN = "users.messages.email.Click", "users.messages.email.Open"
@@ -152,13 +153,21 @@ async def test_the_status_shows_a_replay_that_is_under_way(daemon: Any) -> None:
     assert await daemon.stop() == 0
 
 
-async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(daemon: Any) -> None:
+async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(
+    daemon: Any, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    daemon.configure("05-tls", authority.table())
     daemon.configure("10-source", SOURCE)
     daemon.configure("15-metrics", '[metrics]\nlisten="127.0.0.1:0"')
     daemon.configure("80-alerts", '[alert.ops]\ntype="command"\ncommand=["true"]')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     await daemon.start()
-    await send(daemon, make_event(), b"7")
+    async with aiohttp.ClientSession() as session:
+        body = b'{"events":[%s,7]}' % make_event()
+        async with session.post(f"{daemon.url}/currents", data=body, ssl=False) as answer:
+            assert answer.status == 202
     await daemon.settled("archive", 1)
     (told,) = daemon.logged("relay runs")
     (address,) = told["metrics"]
