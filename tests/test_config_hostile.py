@@ -14,7 +14,7 @@ from relay.api import Secret
 from relay.config import ConfigError, Registry, load
 
 SOURCE = '[source.in]\ntype = "json"\npath = "/in"\nallow = ["unix"]\n'
-ARCHIVE = '[connector.archive]\ntype = "file"\npath = "a.ndjson"\n'
+ARCHIVE = '[connector.archive]\ntype = "file"\npath = "a.ndjson"\nkeep = "30d"\n'
 SOON_S = 60
 """Far more than it takes on a busy machine, and far less than what grows with a power of the size."""
 MANY = 1000
