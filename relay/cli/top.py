@@ -16,11 +16,11 @@ import msgspec
 from relay.admin import Status
 from relay.cli.client import needed
 from relay.cli.options import relay_options
-from relay.cli.output import while_read
+from relay.cli.output import unescaped, while_read
 from relay.cli.status import notes, overview, screen
 from relay.words import counted
 
-CLEAR: Final = b"\x1b[H\x1b[J"
+CLEAR: Final = "\x1b[H\x1b[J"
 """What makes a terminal begin at its top, with nothing below."""
 CUT: Final = ">"
 """Ends a line that goes on to the right."""
@@ -54,7 +54,7 @@ def _show(told: bytes, *, as_json: bool) -> None:
     seen = msgspec.json.decode(told, type=Status)
     lines = screen(seen)
     if sys.stdout.isatty():
-        click.echo(CLEAR, nl=False)
+        click.echo(CLEAR, nl=False, file=unescaped(sys.stdout))
         lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
     click.echo("\n".join(lines))
 
