@@ -29,7 +29,6 @@ class LogWriter(logging.Handler):
     """Takes lines, and never blocks whoever logs them."""
 
     def __init__(self, fd: int) -> None:
-        super().__init__()
         self.fd = fd
         """Where the lines go."""
         self._lines = deque[bytes]()
@@ -44,6 +43,7 @@ class LogWriter(logging.Handler):
         """Whether the last line that was written lacks its end."""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+        super().__init__()  # last: an exit of the process closes all handlers that are known
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line, or drop it if there is no room."""
