@@ -77,6 +77,12 @@ def _find(status: Status) -> Iterator[Condition]:
     yield from _of_certificates(status, found.certificates)
     for alert, finding in zip(status.alerts, found.alerts, strict=True):
         yield from _of_alert(alert, finding.said)
+    yield from _of_reload(status, found.reload.said)
+
+
+def _of_reload(status: Status, said: str) -> Iterator[Condition]:
+    if refused := status.refused_reload:
+        yield Condition("reload_refused", "relay", said, refused.at, {"do": "relay check"})
 
 
 def _of_certificates(status: Status, findings: Sequence[Finding]) -> Iterator[Condition]:

@@ -9,6 +9,7 @@ from relay.admin.status import (
     CertificateStatus,
     JournalStatus,
     LaneStatus,
+    RefusedReload,
     SourceStatus,
     Status,
     WorkerStatus,
@@ -64,6 +65,8 @@ class Diagnosis:
     alerts: list[Finding]
     certificates: list[Finding]
     """Those that relay shows; one that ends soon is told, and is no failure yet."""
+    reload: Finding
+    """Whether the last reload was good."""
 
 
 def diagnose(status: Status) -> Diagnosis:
@@ -90,9 +93,10 @@ def diagnose(status: Status) -> Diagnosis:
         )
         for one in status.certificates
     ]
-    each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates)
+    reload = _reload(status.refused_reload)
+    each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates, reload)
     ok = all(finding.ok for finding in each)
-    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts, certificates)
+    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts, certificates, reload)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -331,6 +335,14 @@ def _doubt(one: Doubt, *, several: bool) -> Finding:
     where = f" of worker {one.worker}" if several else ""
     said = f"{one.what}{where}: {one.said}; relay accept {one.what} says that you have seen to it"
     return Finding(one.what, ok=False, said=said)
+
+
+def _reload(refused: RefusedReload | None) -> Finding:
+    if refused is None:
+        return Finding("reload", ok=True, said="reload: none was refused")
+    said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
+    advice = "mend conf.d until relay check is content; then relay reload"
+    return Finding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
 
 
 def _worker(one: WorkerStatus) -> Finding:

@@ -261,6 +261,15 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedReload:
+    """A reload that was refused, with no good one since: conf.d is not what is in force."""
+
+    at: float
+    said: str
+    """Its mistakes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """All of it, at one moment."""
 
@@ -291,5 +300,7 @@ class Status:
     alerts: Sequence[AlertStatus] = ()
     restart: Sequence[str] = ()
     """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
+    refused_reload: RefusedReload | None = None
+    """None: the last reload was good, or there was none."""
     workers: Sequence[WorkerStatus] = ()
     """Empty if one process does everything. Else all of the above is of all of them together."""

@@ -159,6 +159,6 @@ def _wrong(seen: Status) -> Iterator[str]:
     speaking |= {one.connector for one in seen.lanes if one.notice or is_slow(one)}
     yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
     yield from (printable(one.said) for one in (*found.erasures, *found.doubts))
-    yield from (printable(one.said) for one in found.alerts if not one.ok)
+    yield from (printable(one.said) for one in (*found.alerts, found.reload) if not one.ok)
     wrong = [kind_of_certificate(one, seen.now) for one in seen.certificates]
     yield from (printable(one.said) for one, kind in zip(found.certificates, wrong, strict=True) if kind)

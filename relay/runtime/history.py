@@ -16,7 +16,6 @@ from typing import Any, Final
 import structlog
 
 from relay import __version__
-from relay.admin import Condition
 from relay.admin.diagnosis import span
 from relay.config import LOG, Config
 from relay.config.files import changed_files, file_stamps
@@ -42,7 +41,7 @@ class History:
 
     def __init__(self, folder: Path, in_force: Callable[[], Config], watch: Watch) -> None:
         """`folder` is the state folder; `in_force` says which configuration is."""
-        self._folder, self._in_force, self._watch = folder, in_force, watch
+        self._folder, self._in_force = folder, in_force
         self._entries = Entries()
         self._waiting = deque[Entry]()
         self._some, self._writing = asyncio.Event(), asyncio.Lock()
@@ -55,20 +54,11 @@ class History:
 
     def note(self, entry: Entry) -> None:
         """Have an entry be written soon. Never waits."""
-        self._heed(entry)
         if len(self._waiting) >= WAITING:
             log.error("an entry of the history is lost", reason="too many wait to be written", kind=entry.kind)
             return
         self._waiting.append(_clean(entry))
         self._some.set()
-
-    def _heed(self, entry: Entry) -> None:
-        """Have alerts know of a reload that was refused, until there is a good one."""
-        if entry.kind == "reload_refused":
-            refused = Condition(entry.kind, entry.subject, entry.sentence, entry.at, {"do": "relay check"})
-            self._watch.others[refused.key] = refused
-        elif entry.kind == "reloaded":
-            self._watch.others.pop(("reload_refused", entry.subject), None)
 
     def _look(self, look: Look) -> None:
         for entry in self._entries.find(look):

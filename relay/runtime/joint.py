@@ -16,7 +16,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from relay.admin import Status, WorkerStatus, ended, merged, still
+from relay.admin import RefusedReload, Status, WorkerStatus, ended, merged, still
 from relay.alerts import Alerts
 from relay.config import Config, ConfigError
 from relay.journal import Forgotten, pause, resume
@@ -69,6 +69,7 @@ class JointView:
         self.config = config
         """What is in force: workers that are started again begin with it."""
         self._restart: Sequence[str] = ()
+        self.refused_reload: RefusedReload | None = None
         self.folder, self._workers = folder, workers
         self._reloading = asyncio.Lock()
         self._started = time.time()
@@ -94,7 +95,7 @@ class JointView:
         found = [self._mine(), *before, *parts, *books.result()]
         whole = merged(found, parked.result(), failing.result(), doubts.result())
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
-        return replace(whole, workers=workers, alerts=self.alerts.statuses)
+        return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
 
     def _part(self, number: int, last: Status, answers: Mapping[int, Status | None]) -> Status:
         """What a worker adds to the whole: what it says, or what it said last; of one that has ended for good that is

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from relay.admin import Status
+from relay.admin import RefusedReload, Status
 from relay.admin.acts import reload_entry
 from relay.admin.diagnosis import span
 from relay.config import Config
@@ -54,6 +54,7 @@ class Reloading(Protocol):
     """What reloads: one process, or several workers as one."""
 
     config: Config
+    refused_reload: RefusedReload | None
 
     def note(self, entry: Entry) -> None:
         """Have an entry be written into the history."""
@@ -70,7 +71,9 @@ async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]], by
         pending = _pending(before, await view.status(), view.config.journal.retention)
         outcome = replace(outcome, said=[line + pending.get(line, "") for line in outcome.said])
     _tell(outcome)
-    view.note(reload_entry(ok=outcome.ok, said=outcome.said, by=by))
+    entry = reload_entry(ok=outcome.ok, said=outcome.said, by=by)
+    view.refused_reload = None if outcome.ok else RefusedReload(at=entry.at, said="; ".join(entry.about["said"]))
+    view.note(entry)
     return outcome
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from relay.admin import Status, Tap, merged
+from relay.admin import RefusedReload, Status, Tap, merged
 from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
@@ -51,6 +51,7 @@ class View:
         """Held while the configuration changes."""
         self.restart: Sequence[str] = ()
         """What waits for a restart since the last reload."""
+        self.refused_reload: RefusedReload | None = None
 
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -124,4 +125,5 @@ class View:
         mine = await self._looks.status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
         doubts = await doubts_in(self.folder, self._path) if self._alone else []
-        return replace(merged([mine, *others], parked, failing, doubts), alerts=self.alerts.statuses)
+        whole = merged([mine, *others], parked, failing, doubts)
+        return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

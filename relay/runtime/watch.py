@@ -37,8 +37,6 @@ class Watch:
 
     listeners: list[Callable[[Look], None]] = field(default_factory=list)
     """Each is called in the event loop, and must not block."""
-    others: dict[tuple[str, str], Condition] = field(default_factory=dict)
-    """Conditions that no status tells: whoever finds one puts it here, and takes it away."""
     _last: dict[tuple[str, str], Condition] = field(default_factory=dict)
 
     def stop(self) -> None:
@@ -47,7 +45,7 @@ class Watch:
 
     def look(self, status: Status) -> Look:
         """Look at a status. A bug of a listener is logged, and ends nothing."""
-        now = {one.key: self._lasting(one) for one in (*conditions(status), *self.others.values())}
+        now = {one.key: self._lasting(one) for one in conditions(status)}
         begun = [one for key, one in now.items() if key not in self._last]
         ended = [one for key, one in self._last.items() if key not in now]
         look, self._last = Look(status, [*now.values()], begun, ended), now

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.admin import CertificateStatus, LastError, Refusing, WorkerStatus, conditions
+from relay.admin import CertificateStatus, LastError, RefusedReload, Refusing, WorkerStatus, conditions
 from relay.admin.diagnosis import diagnose, said_of_lane
 from relay.journal.failing import FailingErasures
 from relay.journal.known import Doubt
@@ -50,6 +50,7 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"failing_erasures": [FailingErasures(None, 1, MORNING, "no room")]}, [("erasure_failing", "erasures")]),
     ({"doubts": [Doubt(worker=0, what="clock", said="it is ahead")]}, [("doubt", "clock")]),
     ({"doubts": [Doubt(worker=0, what="journal", said="no", is_damage=True)]}, [("damaged", "journal")]),
+    ({"refused_reload": RefusedReload(at=MORNING, said="60-heap.toml:1: no")}, [("reload_refused", "relay")]),
     ({"certificates": [until(90)]}, []),
     ({"certificates": [until(13)]}, [("certificate_expiring", "certificate ingest")]),
     ({"certificates": [until(-1)]}, [("certificate_expired", "certificate ingest")]),

@@ -476,8 +476,9 @@ SCENES: Final = (
         cause=reload_mistake,
         says={
             "log": "configuration not reloaded, the old one goes on",
-            "doctor": "problem  configuration",
-            "alert": "reload",
+            "status": "^exit code 1\n^reload: refused at .* the configuration before goes on: 60-heap.toml",
+            "doctor": "problem  configuration\nproblem  reload",
+            "alert": "relay: reload refused, since",
             "history": "reload_refused",
         },
         mended="the mistake is mended, relay reload",

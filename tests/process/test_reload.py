@@ -143,6 +143,9 @@ async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothin
         assert "20-kept.toml:4: connector.kept.timout: unknown key (did you mean timeout?)" in error
         (refused,) = await daemon.until(lambda: daemon.logged("configuration not reloaded, the old one goes on"), bool)
         assert refused["mistakes"][0].startswith("20-kept.toml:4: ")
+        for command in ("status", "doctor"):
+            code, said, _ = await relay(daemon, command)
+            assert (code, "the configuration before goes on: 20-kept.toml:4: " in said) == (1, True), said
 
         hook(daemon, "kept", kept.url)
         daemon.plugins.joinpath("closed.py").write_text("raise SystemExit('not read again')")
@@ -151,6 +154,9 @@ async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothin
         await daemon.post(numbered(1))
         await kept.received(1)
         assert not other.requests
+        (daemon.conf / "30-file.toml").unlink()
+        assert (await relay(daemon, "reload"))[0] == 0
+        assert (await relay(daemon, "status"))[0] == 0
         assert await daemon.stop() == 0
 
 

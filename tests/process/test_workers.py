@@ -19,6 +19,7 @@ import pytest
 
 from relay.testing import Answer, Destination, make_event
 from tests.process.tables import CHAT
+from tests.process.test_admin import seen
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 EMAIL, PURCHASE = "users.messages.email.Open", "users.behaviors.Purchase"
@@ -316,6 +317,7 @@ async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(d
         await daemon.start()
         daemon.configure("30-wrong", "[connector.hook]\nnonsense = 1")
         assert await reload_code(daemon) == 78
+        assert seen(daemon).refused_reload is not None
         await begun_again(daemon, 1)
         assert await paths_taken(daemon, destination) == {"/?first"}
         (daemon.conf / "30-wrong.toml").unlink()

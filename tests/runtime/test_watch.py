@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.admin import Condition, Status
+from relay.admin import Status
 from relay.runtime.watch import Look, Watch
 from tests.admin.conftest import NOON, a_lane, a_status
 
@@ -33,17 +33,6 @@ def test_listeners_hear_what_begins_what_lasts_and_what_ends() -> None:
     assert (lasting.since, lasting.facts["pending"]) == (NOON, 9)
     assert looks[3].now == NOON + 5
     assert looks[4].ended[0].facts["pending"] == 9
-
-
-def test_what_no_status_tells_is_heard_as_well() -> None:
-    looks: list[Look] = []
-    watch = Watch([looks.append])
-    refused = Condition("reload_refused", "relay", "60-heap.toml:1: no", NOON, {})
-    watch.others[refused.key] = refused
-    watch.look(GOOD)
-    del watch.others[refused.key]
-    watch.look(GOOD)
-    assert (looks[0].begun, looks[1].ended) == ([refused], [refused])
 
 
 def test_what_ends_with_relay_is_not_told() -> None:

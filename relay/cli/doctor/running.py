@@ -34,7 +34,7 @@ def _wrong(seen: Status) -> Iterator[Finding]:
     found = diagnose(seen)
     named = [(f"connector {one.name}", one) for one in found.lanes]
     named += [(f"source {one.name}", one) for one in found.sources]
-    named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures)]
+    named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
     for about, one in named:
         if not one.ok:
             yield Finding("problem", about, one.said.partition(": ")[2])
