@@ -133,22 +133,29 @@ def _left(number: int) -> str:
 
 
 PHRASES: Final = MappingProxyType(
-    {"parked": "events parked", "expired": "events expired", "damaged": "events damaged", "doubt": "in doubt"}
+    {
+        "parked": ("events parked", "no events parked any more"),
+        "expired": ("events expired", "no events expired any more"),
+        "damaged": ("events damaged", "no events damaged any more"),
+        "doubt": ("in doubt", "no longer in doubt"),
+        "reload_refused": ("reload refused", "reload no longer refused"),
+    }
 )
-"""How a headline has the kinds that are no word for the subject."""
+"""How a headline has the kinds that are no word for the subject: while they last, and when they are over."""
 
 
 def _headline(one: Alarm) -> str:
     if one.kind == TEST:
         return "a test"
-    what = _phrase(one.kind, one.subject)
-    lasts = f"{what}, was {_phrase(one.was, one.subject)}" if one.was else f"still {what}"
+    what, over = _phrases(one.kind, one.subject)
+    lasts = f"{what}, was {_phrases(one.was, one.subject)[0]}" if one.was else f"still {what}"
     how = {"began": what, "lasts": lasts, "flaps": f"{what}, comes and goes"}
-    return f"{one.subject}: {how.get(one.state, f'no longer {what}')}"
+    return f"{one.subject}: {how.get(one.state, over)}"
 
 
-def _phrase(kind: str, subject: str) -> str:
-    return PHRASES.get(kind) or kind.removeprefix(f"{subject.split()[0]}_").replace("_", " ")
+def _phrases(kind: str, subject: str) -> tuple[str, str]:
+    what = kind.removeprefix(f"{subject.split()[0]}_").replace("_", " ")
+    return PHRASES.get(kind) or (what, f"no longer {what}")
 
 
 def _paragraph(one: Alarm) -> str:

@@ -423,7 +423,7 @@ SCENES: Final = (
         },
         mended="relay accept journal",
         mend=accept_journal,
-        over={**OVER, "history": "accepted"},
+        over={**WELL, "alert": "no events damaged any more", "history": "accepted"},
     ),
     Scene(
         name="database-gone",

@@ -66,6 +66,7 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
         ),
         ([replace(HEAP, kind="parked")], "relay on host-1: connector heap: events parked"),
         ([replace(OVER, kind="doubt", subject="journal")], "relay on host-1: journal: no longer in doubt"),
+        ([replace(OVER, kind="parked")], "relay on host-1: connector heap: no events parked any more"),
         ([HEAP, BRAZE], "relay on host-1: 2 alarms: connector heap, source braze"),
         ([OVER, OVER], "relay on host-1: 2 are over: connector heap"),
     ],
