@@ -50,7 +50,7 @@ class Validity(NamedTuple):
     ends: float
 
     def __str__(self) -> str:
-        begins, ends = (f"{datetime.fromtimestamp(one, UTC):%Y-%m-%dT%H:%MZ}" for one in self)
+        begins, ends = (f"{datetime.fromtimestamp(one, UTC):%Y-%m-%dT%H:%M:%SZ}" for one in self)
         return f"from {begins} to {ends}"
 
     def is_good(self, now: float) -> bool:

@@ -75,7 +75,7 @@ def expiry_warning(settings: TlsSettings) -> str | None:
             return f"senders refuse this certificate: {error.verify_message}"
     if not good.is_short(now):
         return None
-    ends = f"{datetime.fromtimestamp(good.ends, UTC):%Y-%m-%dT%H:%MZ}"
+    ends = f"{datetime.fromtimestamp(good.ends, UTC):%Y-%m-%dT%H:%M:%SZ}"
     return f"this certificate ends in {(good.ends - now) / 3600:.0f} hours, at {ends}"
 
 
