@@ -64,9 +64,10 @@ class Certificates:
 
         Connections go on as they are. Raises TlsError, and then all stays as it was.
         """
-        return await ADMIN.run(self._reload, settings)
+        return await ADMIN.run(self.renew, settings)
 
-    def _reload(self, settings: TlsSettings | None) -> bool:
+    def renew(self, settings: TlsSettings | None = None) -> bool:
+        """The same. Blocking."""
         fresh = settings or self._settings.reread()
         if fresh == self._settings:
             return False

@@ -7,14 +7,16 @@ workers have all been away for AWAY_S, because they cannot start or hang, is att
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from socket import AF_UNIX, socket
 from typing import Final
 
 import structlog
 from aiohttp import web
 
-from relay.config import TlsError, TlsSettings, server_context, shown
+from relay.config import TlsError, TlsSettings, shown
 from relay.ingest.problem import busy
+from relay.ingest.tls import Certificates
 from relay.listen import Acceptor, Limits, Server
 from relay.runtime.supervised import Supervised
 from relay.threads import ADMIN
@@ -43,6 +45,7 @@ class Substitute:
             one: [worker for worker, mine in zip(workers, sockets, strict=False) if one in mine]
             for one in {one for mine in sockets for one in mine}
         }
+        self._certificates: Certificates | None = None
         self._accepting: dict[socket, Acceptor] = {}
         self._server = Server(_refuse, "ingest", LIMITS, auto_decompress=False)
         self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=STOP_S)
@@ -51,6 +54,8 @@ class Substitute:
     async def run(self) -> None:
         """Attend sockets, until cancelled."""
         await self._runner.setup()
+        with suppress(TlsError):  # it is told once somebody is to be answered
+            await ADMIN.run(self._context)
         try:
             while True:
                 await self.look()
@@ -82,10 +87,19 @@ class Substitute:
                 tell("worker is away, its senders are answered 503", listen=_shown(one), always=True)
 
     async def _begin(self, one: socket) -> None:
-        context: ssl.SSLContext | None = None
-        if (tls := self._tls()) is not None and one.family != AF_UNIX:
-            context = await ADMIN.run(server_context, tls)
+        context = None if one.family == AF_UNIX else await ADMIN.run(self._context)
         self._accepting[one] = Acceptor(self._server, one.dup(), context)
+
+    def _context(self) -> ssl.SSLContext | None:
+        """What to serve TLS with, by the files as they are now; a good certificate stays rather than one that is not
+        good. Raises TlsError."""
+        if (tls := self._tls()) is None:
+            return None
+        if self._certificates is None:
+            self._certificates = Certificates(tls)
+        with suppress(TlsError):  # the workers tell it
+            self._certificates.renew(tls.reread())
+        return self._certificates.context
 
 
 async def _refuse(request: web.BaseRequest) -> web.Response:
