@@ -1,6 +1,7 @@
 """How relay writes for people, in the log and by commands: counts, what comes from outside; how long that may be."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -38,6 +39,13 @@ def ranges(found: Sequence[tuple[int, int]]) -> str:
 def with_article(noun: str) -> str:
     """The noun behind its article, such as "an alert"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def of_system(error: OSError) -> str:
+    """What the operating system refused, in words: the file, if there is one, and why, without the number."""
+    if error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 def escape(text: str) -> str:

@@ -4,10 +4,12 @@ folder.
 Looked at as well: a stopped daemon (tests/process/test_starting.py), a relay that goes away in the middle.
 """
 
+import http.server
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +103,39 @@ def test_a_state_folder_that_may_not_be_entered_is_told_in_a_sentence(tmp_path: 
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
         (line,) = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith("{")]
         assert line.startswith(begin)
+        assert "[Errno" not in line
+        assert ": Permission denied" in line or "may not be read" in line
+
+
+class _Nobody(http.server.BaseHTTPRequestHandler):
+    """A server that knows no path."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(404)
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "said"),
+    [
+        ("http://127.0.0.1:{port}", "a\nb", "Error: $RELAY_ADMIN_TOKEN holds no token: a line break, or a character"),
+        ("http://127.0.0.1:{port}", "a", "Error: it is no admin API that answers there: name an address of admin."),
+        ("https://127.0.0.1:{port}", "a", "Error: TLS: WRONG_VERSION_NUMBER: see the URL and its certificate\n"),
+        ("http://127.0.0.1:1", "a", "Error: nobody answers at http://127.0.0.1:1: Connection refused\n"),
+        ("http://127.0.0.1:abc", "a", "Usage: "),
+        ("http:///x", "a", "Usage: "),
+    ],
+)
+def test_a_url_or_a_token_that_is_wrong_is_told_in_a_sentence(url: str, token: str, said: str) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Nobody) as serving:
+        threading.Thread(target=serving.serve_forever, args=(0.02,)).start()
+        words = ["status", "--url", url.format(port=serving.server_port)]
+        answer = CliRunner().invoke(command, words, env={"RELAY_ADMIN_TOKEN": token})
+        serving.shutdown()
+    assert isinstance(answer.exception, SystemExit)
+    assert answer.output.startswith(said)

@@ -33,6 +33,8 @@ BUG: Final = "bug in the connector"
 """How the reason of an attempt begins that failed by the connector's fault."""
 HANGS: Final = "the connector's thread hangs"
 """What the reason says if an attempt has left a thread behind."""
+FULL: Final = "its file system is full"
+"""What the reason says if a connector leaves the journal its room."""
 NOT_OPEN: Final = "cannot be opened"
 """How the reason begins of a lane whose connector is not open."""
 
@@ -206,7 +208,7 @@ def _is(source: SourceStatus, status: int) -> bool:
 
 def _how(lane: LaneStatus, now: float) -> str:
     since = moment(lane.since or now)
-    reason = lane.last_error.reason if lane.last_error else ""
+    reason = _reason(lane)
     match lane.state:
         case "paused":
             until = f" until {moment(lane.paused_until)}" if lane.paused_until else ""
@@ -269,13 +271,17 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
 def _mend(lane: LaneStatus, status: int | None) -> str:
     """What to do about a destination that does not accept relay, by its answer."""
     secrets = " and ".join(lane.secrets)
-    if status is not None and 300 <= status < 400:
+    if status is not None and 300 <= status < 400 and " to http" in _reason(lane):
         return f"put the address that it redirects to into {lane.file}"
     if status in (401, 403):
         return f"check {secrets} in {lane.file}" if secrets else f"{lane.file} sets no credentials: set them"
     if status is not None:
         return f"check the address in {lane.file}"
     return f"check the address and {secrets or 'credentials'} in {lane.file}"
+
+
+def _reason(lane: LaneStatus) -> str:
+    return lane.last_error.reason if lane.last_error else ""
 
 
 TLS_ADVICE: Final = (
@@ -293,7 +299,7 @@ NO_HOST: Final = "there is no such host"
 
 def _reach(lane: LaneStatus) -> str:
     """What to do about a destination that gives no answer."""
-    reason = lane.last_error.reason if lane.last_error else ""
+    reason = _reason(lane)
     if "TLS: " in reason:
         known = (advice for part, advice in TLS_ADVICE if part in reason)
         return next(known, "see to its certificate and TLS versions, and to those of {file}").format(file=lane.file)
@@ -314,6 +320,8 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     )
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
+    if lane.writes and FULL in _reason(lane):
+        return f"{again}; relay doctor says what relay has there"
     if lane.writes:
         return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
     if status is None:

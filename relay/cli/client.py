@@ -7,6 +7,7 @@ import getpass
 import http.client
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,8 @@ class Client:
             given = None if body is None else msgspec.json.encode(body)
             connection.request(method, prefix + target, given, self._headers())
             answer = connection.getresponse()
+        except ssl.SSLError as error:
+            raise click.ClickException(f"TLS: {error.reason or error}: see the URL and its certificate") from None
         except (OSError, http.client.HTTPException) as error:
             raise Gone(f"relay has gone away: {error}") from None
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
@@ -82,7 +85,8 @@ class Client:
         connection = self._connection(ALIVE_S)
         try:
             connection.request("HEAD", f"{prefix}/openapi.yaml", headers=self._headers())
-            connection.getresponse()
+            if connection.getresponse().status == http.HTTPStatus.NOT_FOUND:
+                raise click.ClickException("it is no admin API that answers there: name an address of admin.listen")
         except (TimeoutError, BlockingIOError):  # BlockingIOError: too many wait for an answer already
             why = connection.state() if isinstance(connection, _Connection) else "its process may be stopped"
             raise NoAnswer(f"relay does not answer within {ALIVE_S:g} s: {why}") from None
@@ -99,6 +103,8 @@ class Client:
 
     def _headers(self) -> dict[str, str]:
         token = "" if isinstance(self._at, Path) else os.environ.get(TOKEN, "")
+        if not token.isascii() or not token.isprintable():
+            raise click.ClickException(f"${TOKEN} holds no token: a line break, or a character beyond ASCII, is in it")
         known = {"Authorization": f"Bearer {token}"} if token else {}
         return {"Connection": "close", "Relay-By": login()} | known
 
@@ -175,13 +181,13 @@ def _reached(url: str) -> Client:
     at = Path(path) if path != url else urlsplit(url)
     try:
         _probe(at)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"nobody answers at {url}: {error}") from None
+    except OSError as error:
+        raise click.ClickException(f"nobody answers at {url}: {error.strerror or error}") from None
     return Client(at)
 
 
 def _probe(at: Path | SplitResult) -> None:
-    """See that somebody listens there. Raises OSError, ValueError (no port)."""
+    """See that somebody listens there. Raises OSError."""
     if isinstance(at, SplitResult):
         socket.create_connection((at.hostname or "", at.port or PORTS[at.scheme]), ALIVE_S).close()
         return

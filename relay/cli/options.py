@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -46,9 +47,19 @@ def _choose(ctx: click.Context, param: click.Parameter, url: str | None) -> None
     sources = {name: ctx.get_parameter_source(name) for name in ("url", "state")}
     if url is None or sources == {"url": ParameterSource.ENVIRONMENT, "state": ParameterSource.COMMANDLINE}:
         return
-    if not url.startswith(("http://", "https://", "unix:/")):
+    if not _is_address(url):
         raise click.BadParameter(f"{url} is neither http://HOST:PORT nor https://HOST nor unix:/PATH", ctx, param)
     ctx.meta[ADMIN_URL] = url
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is a unix socket, or has a host, and a port that can be."""
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no number, for instance
+        return False
+    return url.startswith("unix:/") or (parts.scheme in ("http", "https") and has_place)
 
 
 url_option = click.option(

@@ -108,7 +108,7 @@ def _needs_several(config: Config, state: Path) -> bool:
     try:
         return runtime.is_needed(config, state)
     except OSError as error:
-        raise runtime.StartError(f"the state folder {state} cannot be used: {error}") from error
+        raise runtime.unusable(config, state, error) from error
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

@@ -4,7 +4,7 @@ from relay.runtime.daemon import run
 from relay.runtime.event_loop import end_tasks, run_main
 from relay.runtime.journald import error_mark
 from relay.runtime.logs import set_up_logs
-from relay.runtime.process import StartError
+from relay.runtime.process import StartError, unusable
 from relay.runtime.supervisor import is_needed, supervise
 from relay.runtime.worker import Worker, follow_parent
 
@@ -19,4 +19,5 @@ __all__ = [
     "run_main",
     "set_up_logs",
     "supervise",
+    "unusable",
 ]

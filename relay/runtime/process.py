@@ -25,6 +25,7 @@ from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
 from relay.stop import STOP, left
 from relay.threads import ADMIN
+from relay.words import of_system
 
 CLOSE_S: Final = 15.0
 LEAST_BYTES: Final = 1 << 20
@@ -81,13 +82,19 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
     except OtherJournal as error:
         raise StartError(str(error)) from error
     except OSError as error:
-        why = [str(error), full_disk(state_folder, config)]
-        raise StartError(f"the state folder {folder} cannot be used: {'; '.join(filter(None, why))}") from error
+        raise unusable(config, state_folder, error, number) from error
     state.parked_limits = parked_limits_of(config)
     try:
         yield journal, state
     finally:
         await _closed(journal, state)
+
+
+def unusable(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:
+    """Why the start ends, where the part of a state folder that the worker with this number has cannot be used.
+    Blocking."""
+    why = filter(None, [of_system(error), full_disk(state, config)])
+    return StartError(f"the state folder {worker_folder(state, number)} cannot be used: {'; '.join(why)}")
 
 
 def full_disk(state: Path, config: Config) -> str:

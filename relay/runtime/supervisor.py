@@ -35,7 +35,7 @@ from relay.journal.lock import lock
 from relay.runtime.daemon import Load
 from relay.runtime.joint import JointView
 from relay.runtime.joint_pulse import JointPulse
-from relay.runtime.process import StartError, cannot_listen, inherited, on_signal
+from relay.runtime.process import StartError, cannot_listen, inherited, on_signal, unusable
 from relay.runtime.reload import HANGUP
 from relay.runtime.substitute import Substitute
 from relay.runtime.supervised import Supervised
@@ -76,7 +76,7 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
     passed = inherited()
     sockets = _bound(config) if passed is None else [passed] * config.runtime.workers
     try:
-        with _rendezvous(state) as folder:
+        with _rendezvous(state, config) as folder:
             workers = _workers(config, state, sockets, str(folder), outlived=passed is not None)
             view = JointView(config, load, state, workers)
             await _run(config, view, workers, sockets, stop, new_code)
@@ -93,7 +93,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 @contextmanager
-def _rendezvous(state: Path) -> Iterator[Path]:
+def _rendezvous(state: Path, config: Config) -> Iterator[Path]:
     """The folder of the workers' sockets, for this supervisor alone: beside the admin API's, as temporary folders are
     emptied from time to time. Raises StartError."""
     try:
@@ -102,7 +102,7 @@ def _rendezvous(state: Path) -> Iterator[Path]:
         folder.mkdir(mode=0o700, exist_ok=True)
         held = lock(folder)
     except OSError as error:
-        raise StartError(f"the state folder {state} cannot be used: {error}") from error
+        raise unusable(config, state, error) from error
     try:
         yield folder
     finally:
