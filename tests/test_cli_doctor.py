@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import relay.cli.doctor
 from relay.cli.doctor import disk, machine, service
 from relay.cli.main import relay as command
+from relay.journal.folders import DATABASE
 from relay.journal.lock import lock
 from tests.certificates import Authority
 
@@ -96,6 +97,12 @@ def test_an_installation_that_is_well(place: Place, server: socket.socket) -> No
     connection, _ = server.accept()
     with connection:
         assert connection.recv(1) == b""  # nothing was sent
+
+
+def test_a_relay_that_has_run_and_does_not_is_told(place: Place) -> None:
+    assert "relay" not in place.findings(), "there was none yet"
+    (place.state / DATABASE).touch()
+    assert place.findings()["relay"] == ("warning", f"no relay runs with the state folder {place.state}")
 
 
 def test_a_problem_is_told_with_what_to_do_and_the_exit_code(place: Place, server: socket.socket) -> None:
