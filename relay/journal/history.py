@@ -39,7 +39,9 @@ _ERASURES: Final = """
     SELECT number, done, events, parked + unreadable, asked_by FROM erasure
     WHERE number IN (SELECT value FROM json_each(?))
 """
-_LAST_RUN: Final = "SELECT kind, at FROM history WHERE kind IN ('started', 'stopped') ORDER BY number DESC LIMIT 1"
+_LAST_RUN: Final = """
+    SELECT kind, at FROM history WHERE kind IN ('started', 'stopped', 'restored') ORDER BY number DESC LIMIT 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ def history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
 
 
 def last_run(folder: Path) -> tuple[str, float] | None:
-    """The last entry on a start or a stop: "started" if that run has not ended by a stop, else "stopped", and its Unix
-    seconds; None if no run is known."""
+    """The last entry on a start, a stop or a restore: "started" if that run has not ended by a stop, and its Unix
+    seconds; None if no run is known. What a backup was made of ran on, and has not crashed."""
     with closing(connect(folder, "ro")) as db:
         row = db.execute(_LAST_RUN).fetchone()
     return None if row is None else (row[0], row[1])

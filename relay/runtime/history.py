@@ -123,11 +123,9 @@ class History:
         about: dict[str, Any] = {"version": __version__, "workers": workers, "stopped_before": None}
         said = f"relay {__version__} started"
         if last:
-            about["stopped_before"] = last[0] == "stopped"
-            said += (
-                "" if last[0] == "stopped" else "; the run before has not ended by a stop: it crashed, or was killed"
-            )
+            about["stopped_before"] = last[0] != "started"
             if last[0] == "started":
+                said += "; the run before has not ended by a stop: it crashed, or was killed"
                 log.warning("the last run has not ended by a stop", began=moment(last[1]))
         self.note(Entry("started", "relay", said, about=about, at=self._began))
 

@@ -80,6 +80,8 @@ def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
     assert last_run(folder) == ("started", 1.0)
     add_entries(folder, [Entry("stopped", "relay", "", at=3.0)])
     assert last_run(folder) == ("stopped", 3.0)
+    add_entries(folder, [Entry("started", "relay", "", at=4.0), Entry("restored", "relay", "", at=5.0)])
+    assert last_run(folder) == ("restored", 5.0), "what a backup was made of has not crashed"
 
 
 async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(folder: Path) -> None:

@@ -118,6 +118,7 @@ async def test_a_backup_under_load_is_restored_without_an_error_and_has_all_that
             await daemon.settled(name, daemon.ledger()[name].accepted)
         again, late = Counter(other.bodies()), Counter(slow.bodies())
         assert not [line for line in daemon.logs if line["level"] == "error"]
+        assert not daemon.logged("the last run has not ended by a stop")
         assert not {*before} - {*had, *again}
         assert not {*first} & {*again}
         assert not {*before, *new} - {*late}

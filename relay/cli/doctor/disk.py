@@ -54,7 +54,10 @@ def database(it: Installation) -> Iterator[Finding]:
         except sqlite3.Error as error:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
             continue
-        yield from (Finding("problem", one.what, one.said, f"then: relay accept {one.what}") for one in found)
+        yield from (
+            Finding("problem", one.what, one.said, f"relay accept {one.what} says that you have seen to it")
+            for one in found
+        )
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
 
