@@ -70,7 +70,10 @@ class Alerts:
         gone = {*self._senders} - {*config.alerts}
         fresh = {*config.alerts} - {*self._senders}
         for name in gone:
-            await self._end(name)
+            kept = await self._end(name)
+            if kept and (lost := sum(one.is_waiting for one in kept[1])):
+                why = "it was removed or switched off"
+                log.warning("messages of an alert are dropped", alert=name, messages=lost, reason=why)
         tracks, messages = await self._read(fresh, {*config.alerts}) if fresh or gone else ({}, [])
         self._config = config
         for name, alert in made.items():

@@ -39,7 +39,7 @@ def alarms_now(conditions: Sequence[Condition], status: Status) -> list[Alarm]:
 
 def _alarm(due: Due, how: Mapping[str, str], status: Status, rules: Rules) -> Alarm:
     track, now = due.before, status.now
-    sentence = due.condition.sentence if due.condition else how.get(due.key.subject, "")
+    sentence = due.condition.sentence if due.condition else how.get(due.key.subject, _gone(due.key.subject))
     before = track.said.get("kind", track.kind)
     kind = due.condition.kind if due.condition else before
     return Alarm(
@@ -52,6 +52,12 @@ def _alarm(due: Due, how: Mapping[str, str], status: Status, rules: Rules) -> Al
         was="" if before == kind or not track.said else before,
         facts=facts_of(due.condition, status) if due.condition else {},
     )
+
+
+def _gone(subject: str) -> str:
+    """What is said of something that no status knows any more: it has not become well."""
+    kind, _, name = subject.partition(" ")
+    return f"{name}: not configured any more, or switched off" if kind in ("connector", "source", "alert") else ""
 
 
 def _changes(due: Due, now: float, rules: Rules) -> Iterator[str]:
@@ -93,7 +99,7 @@ def sentences(status: Status) -> dict[str, str]:
     found = diagnose(status)
     said = {f"connector {one.name}": one.said for one in found.lanes}
     said |= {f"source {one.name}": one.said for one in found.sources}
-    return said | {one.name: one.said for one in (found.journal, *found.workers)}
+    return said | {one.name: one.said for one in (found.journal, *found.workers, *found.alerts, *found.certificates)}
 
 
 def one_line(text: str) -> str:

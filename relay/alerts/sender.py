@@ -70,7 +70,7 @@ class Sender:
         self._wait, self._not_before = FIRST_WAIT_S, 0.0
         self._tests: dict[str, asyncio.Future[AlertMessage]] = {}
         self._sent = self._failed = self._given_up = 0
-        self._failing: float | None = None
+        self._failing = self._failing_since()
         self._unsaved = False
         self._saving = asyncio.Lock()
 
@@ -85,7 +85,7 @@ class Sender:
 
     async def look(self, conditions: Sequence[Condition], status: Status) -> None:
         """Look at what is wrong; what is to be told is on its way then."""
-        mine = [one for one in conditions if one.subject != f"alert {self._alert.name}"]
+        mine = self._mine(conditions)
         seen = {key_of(one) for one in mine}
         self._unsettled = {key for key in self._unsettled if key not in seen and not self._is_settled}
         memory, due = step(self._memory, mine, status.now, self._rules, unsettled=self._unsettled)
@@ -96,6 +96,20 @@ class Sender:
         await self._save(partial(save_tracks, self._folder, self._alert.name, _written(memory), made))
         self._messages |= {one.id: one for one in made}
         self._news.set()
+
+    def _failing_since(self) -> float | None:
+        """Since when nothing could be sent, by what is known of the messages: a restart or a reload ends no trouble."""
+        last = self._last_tried()
+        tried = (one.made for one in self._messages.values() if one.is_waiting and one.attempts)
+        return min(tried) if last is not None and last.is_waiting else None
+
+    def _last_tried(self) -> AlertMessage | None:
+        tried = [one for one in self._messages.values() if one.last is not None]
+        return max(tried, key=lambda one: one.last or 0.0, default=None)
+
+    def _mine(self, conditions: Iterable[Condition]) -> list[Condition]:
+        """Those that it can tell: that it sends nothing is for others to tell."""
+        return [one for one in conditions if one.subject != f"alert {self._alert.name}"]
 
     def _made(self, alarms: Sequence[Alarm], *, test: bool = False) -> AlertMessage:
         """A message of these that is to be sent."""
@@ -125,7 +139,7 @@ class Sender:
 
     def shown(self, conditions: Sequence[Condition], status: Status) -> Message:
         """What would be told now of what is wrong, whether it has lasted or not."""
-        alarms = alarms_now(self._rules.select(conditions), status)
+        alarms = alarms_now(self._rules.select(self._mine(conditions)), status)
         left_out = max(0, len(alarms) - MOST)
         return Message(
             id="", at=status.now, relay=self._relay, host=self._host, alarms=tuple(alarms[:MOST]), left_out=left_out
@@ -134,8 +148,7 @@ class Sender:
     @property
     def status(self) -> AlertStatus:
         """How it is."""
-        tried = [one for one in self._messages.values() if one.last is not None]
-        last = max(tried, key=lambda one: one.last or 0.0, default=None)
+        last = self._last_tried()
         return AlertStatus(
             alert=self._alert.name,
             type=self._alert.settings.type,

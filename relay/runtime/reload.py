@@ -146,7 +146,7 @@ def alerts_changed(old: Config, new: Config) -> Iterator[str]:
     """The alerts by which two configurations differ."""
     for name in sorted({*old.alerts, *new.alerts}):
         if name not in new.alerts:
-            yield f"alert {name}: removed"
+            yield f"alert {name}: {_ended(f'alert.{name}' in new.disabled)}"
         elif name not in old.alerts:
             yield f"alert {name}: added"
         elif not is_same(old.alerts[name], new.alerts[name]):

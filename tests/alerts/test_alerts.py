@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from relay.admin import Condition, Status
 from relay.admin.diagnosis import diagnose
@@ -23,6 +24,7 @@ from relay.config import Config, Configured, RuntimeSettings
 from relay.journal.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
 from relay.journal.folders import DATABASE
 from relay.journal.tables import make_tables
+from relay.runtime.reload import alerts_changed
 from relay.testing import make_message
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
@@ -361,6 +363,7 @@ async def test_an_alert_does_not_tell_of_itself_but_of_others(folder: Path) -> N
         await until(lambda: alerts.statuses[1].sent)
         await alerts.test("ops")
         assert [one.sent for one in alerts.statuses] == [1, 1]
+        assert [[one.subject for one in message.alarms] for message in alerts.shown().values()] == [[], ["alert ops"]]
     assert told() == [["alert ops began"], ["relay began"]]
 
 
@@ -387,3 +390,54 @@ def test_what_is_over_is_what_was_told_and_another_kind_names_the_one_before() -
         ("failing", "over", "", False),
     ]
     assert make_message(told[2]).title.endswith("journal: full, was filling")
+
+
+async def test_a_restart_or_reload_does_not_end_the_trouble_of_an_alert_that_cannot_send(folder: Path) -> None:
+    def mood(_: Message) -> None:
+        raise Retry("busy")
+
+    Fake.mood = mood  # type: ignore[method-assign, assignment]
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: alerts.statuses[0].failed)
+        since = alerts.statuses[0].failing
+    again = Alerts(folder)
+    await again.change(config(), again.made(config()))
+    assert since is not None
+    assert again.statuses[0].failing == pytest.approx(since, abs=5)
+    await again.change(config(ops={"again": 60}), again.made(config(ops={"again": 60})))
+    assert again.statuses[0].failing == pytest.approx(since, abs=5)
+
+
+async def test_messages_of_an_alert_that_is_gone_are_told_to_be_dropped(folder: Path) -> None:
+    save_message(folder, message_of(1))
+    alerts = Alerts(folder)
+    await alerts.change(config(), alerts.made(config()))
+    with structlog.testing.capture_logs() as logs:
+        await alerts.change(Config(), {})
+    assert [(one["event"], one["alert"], one["messages"]) for one in logs] == [
+        ("messages of an alert are dropped", "ops", 1)
+    ]
+    off = replace(Config(), disabled=("alert.ops",))
+    assert [*alerts_changed(config(), Config())] == ["alert ops: removed"]
+    assert [*alerts_changed(config(), off)] == ["alert ops: switched off"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "title", "sentence"),
+    [
+        ("failing", "connector gone", "no longer failing", "gone: not configured any more, or switched off"),
+        ("alert_failing", "alert gone", "no longer failing", "gone: not configured any more, or switched off"),
+        ("parked", "connector heap", "no events parked any more", "heap: working; nothing pending"),
+        ("doubt", "clock", "no longer in doubt", ""),
+    ],
+)
+def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, sentence: str) -> None:
+    rules = Rules.of(AlertSettings(type="fake"))
+    status = replace(a_status(lanes=[a_lane()]), now=NOON + 900)
+    memory: Memory = {}
+    for passed, wrong in ((0, [Condition(kind, subject, "", NOON - 400, {})]), (400, []), (900, [])):
+        memory, due = step(memory, wrong, NOON + passed, rules)
+    (over,) = alarms_of(due, status, rules)
+    assert (over.state, over.sentence) == ("over", sentence)
+    assert make_message(over).title.endswith(f"{subject}: {title}")
