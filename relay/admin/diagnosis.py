@@ -167,9 +167,9 @@ def said_of_alert(alert: AlertStatus, now: float) -> str:
     name = f"alert {alert.alert}"
     if alert.failing:
         problem = alert.last.problem if alert.last else ""
-        waiting = f"{counted(alert.waiting, 'message')} wait" if alert.waiting != 1 else "1 message waits"
+        waiting = f"; {counted(alert.waiting, 'message')} waiting" if alert.waiting else ""
         advice = f"see {alert.file}; relay alerts test {alert.alert} tries at once"
-        return f"{name}: sends nothing since {moment(alert.failing)}: {problem}; {waiting}; {advice}"
+        return f"{name}: sends nothing since {moment(alert.failing)}: {problem}{waiting}; {advice}"
     last = f"the last message was sent at {moment(alert.last.at)}" if alert.last else "no message yet"
     return f"{name}: {last}"
 

@@ -25,7 +25,7 @@ from relay.config.traits import Traits, traits_of
 from relay.guests import contained, text_of
 from relay.kinds import ALERTED
 
-SUBJECTS: Final = ("source", "connector", "journal", "worker", "erasures", "clock", "relay")
+SUBJECTS: Final = ("source", "connector", "certificate", "alert", "journal", "worker", "erasures", "clock", "relay")
 """What alerts can be about, beside names."""
 SUGGESTED: Final = 100
 """Who lists more types that are not known has types of their own, and did not mistype so many."""
@@ -318,7 +318,7 @@ def unknown_subjects(merged: Merged) -> Iterator[Mistake]:
     for alert, table in merged.tables("alert"):
         for number, entry in _texts(table.get("only")):
             if entry not in known and not re.fullmatch(r"(journal of )?worker \d+", entry):
-                reason = f'there is no source or connector "{entry}"; there is also {", ".join(SUBJECTS)}'
+                reason = f'there is no source or connector "{entry}"; it may also be {", ".join(SUBJECTS)}'
                 yield merged.mistake(("alert", alert, "only", number), reason, closest(entry, known))
 
 

@@ -312,6 +312,8 @@ async def test_a_program_gets_the_message_and_no_secret(
 async def test_what_a_program_says_of_its_failure_is_told(command: Callable[..., Command]) -> None:
     with pytest.raises(Retry, match=r"python\S* ended with 3: no modem$"):
         await sent(command("import sys\nsys.stderr.write('x' * 100_000 + '\\nno modem\\n')\nsys.exit(3)"))
+    with pytest.raises(Retry, match=r"python\S* ended with 3 and said nothing$"):
+        await sent(command("import sys\nsys.exit(3)"))
     with pytest.raises(OSError, match="No such file"):
         await sent(Command("ops", Command.Settings(type="command", command=("/no/such/program",))))
 

@@ -47,7 +47,7 @@ class Command(Alert, type="command"):
             with suppress(ProcessLookupError):  # what it has started ends with it
                 os.killpg(process.pid, signal.SIGKILL)
         if code:
-            raise Retry(f"{self.settings.command[0]} ended with {code}: {said or 'and said nothing'}")
+            raise Retry(f"{self.settings.command[0]} ended with {code}{f': {said}' if said else ' and said nothing'}")
 
 
 async def _told(process: asyncio.subprocess.Process, data: bytes) -> str:
