@@ -57,7 +57,7 @@ def test_a_mistake_has_its_file_and_line(tmp_path: Path, registry: Registry, tex
 
 
 def test_alerts_that_are_good_are_made(tmp_path: Path, registry: Registry) -> None:
-    chosen = 'on = ["failing", "worker_lost"]\nonly = ["heap", "source braze", "journal", "worker 1", "certificate", "alert"]\n'
+    chosen = 'on = ["failing", "worker_lost"]\nonly = ["heap", "source braze", "worker 1", "certificate", "alert"]\n'
     off = '[alert.off]\ntype = "command"\ncommand = ["page"]\nenabled = false\n'
     found = loaded(tmp_path, registry, f"{SLACK}{chosen}{off}")
     assert [*found.config.alerts] == ["ops"]
