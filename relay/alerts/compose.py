@@ -65,9 +65,9 @@ def _changes(due: Due, now: float, rules: Rules) -> Iterator[str]:
     if due.what == "over":
         yield f"it lasted for {span(track.turned - track.began)}"
     if due.what == "flaps" and not track.flaps:
-        yield f"it has begun {FLAPS} times within {span(now - track.turns[0])}"
+        yield f"it has begun {FLAPS} times within {span(now - track.turns[0])}, and is not told each time"
     if due.what == "flaps":
-        yield f"you hear of it once it has been one or the other for {span(rules.calm)}"
+        yield f"the next message comes when it has stayed wrong, or stayed well, for {span(rules.calm)}"
     if due.what == "lasts" and track.flaps:
         yield "it does not come and go any more"
     if due.condition and track.said:

@@ -2,7 +2,7 @@
 
 What is told of one thing is a change that lasted. It is told once when it has been wrong for `after`, again every
 `again` while it lasts, and once when it has been well for `after`. What begins FLAPS times within a while comes and
-goes: that is told once, and then nothing more until it has been one or the other for long enough.
+goes: that is told once, and then nothing more until it has stayed wrong, or well, for long enough.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -60,14 +60,19 @@ class Rules:
 
     @property
     def calm(self) -> float:
-        """Seconds for which something must be one or the other to flap no longer."""
+        """Seconds for which something must stay wrong, or well, to flap no longer."""
         return self.window / FLAPS
 
     def select(self, conditions: Iterable[Condition]) -> list[Condition]:
         """Those that the alert is about."""
-        return [one for one in conditions if one.kind in self.kinds and self._is_about(one.subject)]
+        return [one for one in conditions if self.is_told(one)]
 
-    def _is_about(self, subject: str) -> bool:
+    def is_told(self, condition: Condition) -> bool:
+        """Whether the alert is about a condition."""
+        return condition.kind in self.kinds and self.is_about(condition.subject)
+
+    def is_about(self, subject: str) -> bool:
+        """Whether the alert is about a subject."""
         name = subject.partition(" ")[2]
         return not self.only or any(entry in (subject, name) or subject.startswith(f"{entry} ") for entry in self.only)
 
@@ -113,8 +118,10 @@ def step(
 
     `unsettled`: what was wrong before a restart. Right after that it cannot be told yet whether it is well."""
     wrong: dict[Key, Condition] = {}
-    for one in rules.select(conditions):
-        wrong.setdefault(key_of(one), one)
+    known = {key for key, track in memory.items() if track.told is not None}
+    for one in conditions:
+        if rules.is_told(one) or (key_of(one) in known and rules.is_about(one.subject)):  # what was told has not ended
+            wrong.setdefault(key_of(one), one)
     turned = {
         key: track if key in unsettled else _well(track, now) for key, track in memory.items() if key not in wrong
     }

@@ -20,7 +20,7 @@ from relay.words import counted
 PERIOD_S: Final = 3600.0
 MOST: Final = 6
 REFUSING_HOURS: Final = (1, 24, 72)
-"""After how many hours a source that refuses everything is told."""
+"""After how many hours a source that refuses everything is told once more."""
 TOLD_ELSEWHERE: Final = frozenset({"parked", "reload_refused"})
 """The first are counted, the second whoever reloads tells; so does whoever pauses a connector."""
 FACTS: Final = ("pending", "oldest_s", "last_error", "fill", "lost", "erasures", "deadline")
@@ -72,8 +72,7 @@ class Entries:
         """Know what the history says of sources that refuse everything, whose trouble outlasts a restart."""
         for one in entries:
             told = self._told.setdefault((one.subject, "source_refusing"), Told())
-            hours = one.about.get("hours")
-            told.state = told.now = (one.kind, hours) if hours else None
+            told.state = told.now = (one.kind, one.about.get("hours", 0)) if one.kind == "source_refusing" else None
             told.since = one.about.get("since", 0.0)
 
     def find(self, look: Look) -> list[Entry]:
@@ -166,11 +165,9 @@ def _key(one: Condition) -> Key:
     return one.subject, FAMILIES.get(one.kind, one.kind)
 
 
-def _state(one: Condition, now: float) -> tuple[str, int] | None:
-    if one.kind != "source_refusing":
-        return one.kind, 0
-    passed = [hours for hours in REFUSING_HOURS if now - one.since >= hours * 3600]
-    return (one.kind, passed[-1]) if passed else None
+def _state(one: Condition, now: float) -> tuple[str, int]:
+    marks = REFUSING_HOURS if one.kind == "source_refusing" else ()
+    return one.kind, max((hours for hours in marks if now - one.since >= hours * 3600), default=0)
 
 
 def _entry(key: Key, condition: Condition | None, told: Told, now: float) -> Entry:

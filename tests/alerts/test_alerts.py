@@ -441,3 +441,31 @@ def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, se
     (over,) = alarms_of(due, status, rules)
     assert (over.state, over.sentence) == ("over", sentence)
     assert make_message(over).title.endswith(f"{subject}: {title}")
+
+
+def test_a_trouble_that_was_told_and_is_paused_then_is_told_as_paused_and_not_as_over() -> None:
+    rules, memory = Rules.of(AlertSettings(type="fake")), dict[Any, Any]()
+    refusing, paused = replace(HEAP, kind="refusing"), replace(HEAP, kind="paused", sentence="heap: paused by an admin")
+    told = list[Alarm]()
+    for passed, wrong in ((0, [refusing]), (60, [paused]), (400, [paused]), (500, []), (900, [])):
+        memory, due = step(memory, wrong, NOON + passed, rules)
+        told += alarms_of(due, replace(a_status(), now=NOON + passed), rules)
+    assert [make_message(one).title.removeprefix("relay on host-1: connector heap: ") for one in told] == [
+        "refusing",
+        "paused, was refusing",
+        "no longer paused",
+    ]
+    assert told[1].sentence == "heap: paused by an admin"
+    _, unknown = step({}, [paused], NOON + 400, rules)
+    assert not unknown, "an admin knows of the pause"
+
+
+def test_what_comes_and_goes_says_when_the_next_message_comes() -> None:
+    rules, memory, told = Rules.of(AlertSettings(type="fake")), dict[Any, Any](), list[Alarm]()
+    for passed in range(0, 480, 60):
+        memory, due = step(memory, [] if passed % 120 else [replace(HEAP, since=NOON)], NOON + passed, rules)
+        told += alarms_of(due, replace(a_status(), now=NOON + passed), rules)
+    assert [one.changed for one in told] == [
+        "it has begun 4 times within 6m 0s, and is not told each time;"
+        " the next message comes when it has stayed wrong, or stayed well, for 15m 0s"
+    ]

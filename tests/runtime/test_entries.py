@@ -79,21 +79,23 @@ def test_a_connector_that_comes_and_goes_does_not_push_all_else_out() -> None:
     assert later.sentence.endswith("; 592 changes before that are left out")
 
 
-def test_a_source_is_told_after_1_24_and_72_hours() -> None:
+def test_a_source_that_refuses_is_told_at_once_and_after_1_24_and_72_hours() -> None:
     told, refusing = Told(), Refusing(since=NOON, status=401, reason="wrong token", deadline=NOON + 120 * HOUR)
     bad = a_status(sources=[a_source(refusing=refusing)])
     found = [told.kinds(hours * HOUR, bad) for hours in (0, 0.5, 1, 2, 23.9, 24, 71, 72, 100)]
-    assert found == [[], [], ["source_refusing"], [], [], ["source_refusing"], [], ["source_refusing"], []]
-    assert [one.about["hours"] for one in told.found] == [1, 24, 72]
+    once: list[str] = ["source_refusing"]
+    assert found == [once, [], once, [], [], once, [], once, []]
+    assert [one.about.get("hours") for one in told.found] == [None, 1, 24, 72]
     assert told.kinds(101 * HOUR, a_status()) == ["source_recovered"]
     again, worse = Told(), a_status(sources=[a_source(refusing=replace(refusing, since=NOON - 30 * HOUR))])
-    again.entries.remember([told.found[0], told.found[1]])  # after a restart
+    again.entries.remember(told.found[:3])  # after a restart
     assert [again.kinds(at, worse) for at in (0, 41 * HOUR, 42 * HOUR)] == [[], [], ["source_refusing"]]
     well = Told()
-    well.entries.remember([told.found[0], told.found[1]])
+    well.entries.remember(told.found[:1])
     assert well.kinds(0, a_status()) == ["source_recovered"]
     short = Told()
-    assert [short.kinds(at, seen) for at, seen in ((0, bad), (1800, bad), (3000, a_status()))] == [[], [], []]
+    assert [short.kinds(at, seen) for at, seen in ((60, bad), (180, a_status()))] == [once, ["source_recovered"]]
+    assert short.found[-1].sentence == "braze: well again, after 3m 0s"
 
 
 def test_events_are_counted_at_once_and_then_once_an_hour() -> None:
