@@ -228,7 +228,9 @@ def _not_trusted(error: BaseException | None) -> str | None:
     """What to do about a server's certificate that is not good; None if it is not about that."""
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not good: {cause.verify_message}; --ca names who vouches for it"
+        unknown = any(word in cause.verify_message for word in ("issuer", "self-signed", "self signed"))
+        advice = "; --ca names who vouches for it" if unknown else ""
+        return f"its certificate is not good: {cause.verify_message}{advice}"
     return None
 
 

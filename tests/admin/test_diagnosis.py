@@ -114,6 +114,12 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         ),
         (
             False,
+            FAILING | {"last_error": error("/srv/x: its file system is full (1 MiB free)"), "writes": "/srv/x"},
+            "failing since MORNING: /srv/x: its file system is full (1 MiB free); 1 pending; tried again by itself;"
+            " relay doctor says what relay has there",
+        ),
+        (
+            False,
             FAILING | {"last_error": error("no answer in time")},
             "failing since MORNING: no answer in time; 1 pending; tried again by itself;"
             " see if the destination in 60-heap.toml can be reached from here",

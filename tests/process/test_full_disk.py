@@ -304,8 +304,10 @@ async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_nam
     assert await small.stop() == 0
 
 
-async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Any, disk: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Any, disk: Path, workers: int) -> None:
     small.configure("10-all", TABLES % ('min_free = "4MiB"', "http://127.0.0.1:9/"))
+    small.configure("20-workers", f"[runtime]\nworkers = {workers}\n")
     (small.state / "workers" / "3").mkdir(parents=True)
     (small.state / "workers" / "3" / "relay.db").write_bytes(bytes(2 * MIB))
     fill(disk)

@@ -1,6 +1,7 @@
 """`relay send` posts files of every shape to a running relay."""
 
 import asyncio
+import ssl
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -163,6 +164,17 @@ async def test_over_tls_it_trusts_whom_it_is_told_to_and_gives_up_at_once_on_oth
     code, _, err = await send("-", *url, "--key", str(mine.key), stdin=EVENTS[0])
     assert (code, "--key goes with --cert" in err) == (2, True)
     assert (await send("-", *url, "--ca", str(mine.key), stdin=EVENTS[0]))[0] == 2
+
+
+async def test_a_certificate_that_has_expired_takes_no_advice_on_who_vouches_for_it(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue(days=-1)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.certificate, authority.key)
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/currents"
+        answer = await send("-", "--url", url, "--ca", str(authority.ca), stdin=EVENTS[0])
+    assert answer == (1, "", f"Error: {url}: its certificate is not good: certificate has expired\n")
 
 
 async def test_a_line_that_is_no_json_is_named_and_costs_no_other_line(daemon: Any) -> None:
