@@ -170,8 +170,11 @@ def said_of_alert(alert: AlertStatus, now: float) -> str:
         waiting = f"; {counted(alert.waiting, 'message')} waiting" if alert.waiting else ""
         advice = f"see {alert.file}; relay alerts test {alert.alert} tries at once"
         return f"{name}: sends nothing since {moment(alert.failing)}: {problem}{waiting}; {advice}"
-    last = f"the last message was sent at {moment(alert.last.at)}" if alert.last else "no message yet"
-    return f"{name}: {last}"
+    if alert.last is None:
+        return f"{name}: no message yet"
+    if not alert.last.sent:
+        return f"{name}: the last message was not sent at {moment(alert.last.at)}: {alert.last.problem}"
+    return f"{name}: the last message was sent at {moment(alert.last.at)}"
 
 
 def _beside(one: LaneStatus | SourceStatus, listed: str) -> Iterator[str]:

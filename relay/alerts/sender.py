@@ -24,6 +24,7 @@ from relay.admin import AlertStatus, Condition, LastAlert, Status
 from relay.alerts.compose import MOST, alarms_now, alarms_of
 from relay.alerts.memory import Key, Memory, Rules, Track, key_of, step
 from relay.api import Alarm, Alert, Message, Reject, Retry
+from relay.api.outage import outcome_of
 from relay.config import Redaction
 from relay.guests import Late, called, limited, reason_of
 from relay.journal.alerts import KEPT, AlertMessage, Tracks, save_message, save_tracks
@@ -99,9 +100,9 @@ class Sender:
 
     def _failing_since(self) -> float | None:
         """Since when nothing could be sent, by what is known of the messages: a restart or a reload ends no trouble."""
-        last = self._last_tried()
-        tried = (one.made for one in self._messages.values() if one.is_waiting and one.attempts)
-        return min(tried) if last is not None and last.is_waiting else None
+        sent = max((one.sent for one in self._messages.values() if one.sent is not None), default=0.0)
+        failed = (one for one in self._messages.values() if one.sent is None and one.last is not None)
+        return min((one.made for one in failed if (one.last or 0.0) > sent), default=None)
 
     def _last_tried(self) -> AlertMessage | None:
         tried = [one for one in self._messages.values() if one.last is not None]
@@ -209,8 +210,8 @@ class Sender:
         seconds = self._alert.settings.timeout
         try:
             await called(partial(self._alert.send, message), "send", {"alert": self._alert.name}, seconds)
-        except Exception as error:  # whatever a plugin raises
-            late = isinstance(error, Late)
+        except Exception as raised:  # whatever a plugin raises
+            error, late = outcome_of(raised) or raised, isinstance(raised, Late)
             problem = f"it was not sent within {seconds:g} s" if late else self._clean(reason_of(error))
             now = time.time()
             self._failing = self._failing or now

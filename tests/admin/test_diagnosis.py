@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay.admin import LastError, Refusing
-from relay.admin.diagnosis import diagnose, said_of_lane, said_of_source, span
+from relay.admin import AlertStatus, LastAlert, LastError, Refusing
+from relay.admin.diagnosis import diagnose, said_of_alert, said_of_lane, said_of_source, span
 from relay.admin.exposition import exposition
 from relay.cli.status import screen
 from relay.journal.failing import FailingErasures
@@ -296,3 +296,27 @@ def test_a_long_reason_is_not_cut_in_mid_word() -> None:
     reason = "the destination closed the connection without an answer"
     lines = screen(a_status(lanes=[a_lane(last_error=error(reason))]))
     assert any(line.endswith("the destination closed the connection… at 2027-01-15T12:00:00Z") for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"last": None}, "no message yet"),
+        ({}, "the last message was sent at MORNING"),
+        ({"sent": False, "problem": "HTTP 500"}, "the last message was not sent at MORNING: HTTP 500"),
+        (
+            {"sent": False, "problem": "HTTP 500", "failing": MORNING, "waiting": 1},
+            "sends nothing since MORNING: HTTP 500; 1 message waiting; "
+            "see 80.toml; relay alerts test ops tries at once",
+        ),
+        (
+            {"sent": False, "problem": "HTTP 500", "failing": MORNING},
+            "sends nothing since MORNING: HTTP 500; see 80.toml; relay alerts test ops tries at once",
+        ),
+    ],
+)
+def test_an_alert_says_whether_its_last_message_was_sent(given: dict[str, Any], said: str) -> None:
+    last = LastAlert(id="m", at=MORNING, sent=given.pop("sent", True), problem=given.pop("problem", ""))
+    plain = {"waiting": 0, "sent": 0, "failed": 0, "given_up": 0, "failing": None, "last": last} | given
+    alert = AlertStatus(alert="ops", type="fake", file="80.toml", told=[], **plain)
+    assert written(said_of_alert(alert, NOON)) == f"alert ops: {said}"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
@@ -407,6 +408,47 @@ async def test_a_restart_or_reload_does_not_end_the_trouble_of_an_alert_that_can
     assert again.statuses[0].failing == pytest.approx(since, abs=5)
     await again.change(config(ops={"again": 60}), again.made(config(ops={"again": 60})))
     assert again.statuses[0].failing == pytest.approx(since, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("messages", "failing"),
+    [
+        ([], None),
+        ([{"attempts": 0}], None),
+        ([{"last": NOON + 9, "sent": NOON + 9}], None),
+        ([{"last": NOON + 9, "given_up": NOON + 9}], NOON + 1),
+        ([{"last": NOON + 5, "sent": NOON + 5}, {"last": NOON + 9}, {"attempts": 0}], NOON + 2),
+        ([{"last": NOON + 9}, {"last": NOON + 10, "sent": NOON + 10}], None),
+    ],
+)
+async def test_an_alert_fails_since_the_first_message_that_was_not_sent(
+    folder: Path, messages: list[dict[str, Any]], failing: float | None
+) -> None:
+    for number, given in enumerate(messages, 1):
+        save_message(folder, replace(message_of(number, NOON + number), **given))
+    alerts = Alerts(folder)
+    await alerts.change(config(), alerts.made(config()))
+    assert alerts.statuses[0].failing == failing
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/no/page"), "No such file or directory (/no/page)"),
+        (ConnectionError("see https://chat.example/T0/s3cret"), "ConnectionError: see https://chat.example"),
+        (ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] failed (_ssl.c:1)"), "TLS: "),
+        (ValueError("a bug"), "a bug"),
+    ],
+)
+async def test_what_a_plugin_raises_is_told_as_of_connectors(folder: Path, error: Exception, problem: str) -> None:
+    def mood(_: Message) -> None:
+        raise error
+
+    Fake.mood = mood  # type: ignore[method-assign, assignment]
+    async with running(folder, config()) as alerts:
+        tried = await alerts.test("ops")
+    assert tried.problem.startswith(problem)
+    assert "s3cret" not in tried.problem
 
 
 async def test_messages_of_an_alert_that_is_gone_are_told_to_be_dropped(folder: Path) -> None:

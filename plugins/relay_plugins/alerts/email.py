@@ -98,5 +98,5 @@ class Email(Alert, type="email"):
 
 def _said(error: Exception) -> str:
     """What the server said, or what went wrong."""
-    cause = f" {error.__cause__}" if error.__cause__ else ""
-    return " ".join(f"{error}{cause}".split()) or type(error).__name__
+    said, cause = str(error), str(error.__cause__ or "")
+    return " ".join(f"{said} {'' if cause in said else cause}".split()) or type(error).__name__
