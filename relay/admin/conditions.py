@@ -18,7 +18,6 @@ from relay.admin.diagnosis import (
     kind_of_source,
     kinds_of_journal,
     said_of_lane,
-    said_of_source,
     waited,
 )
 from relay.admin.status import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status
@@ -55,9 +54,9 @@ def _find(status: Status) -> Iterator[Condition]:
     now = status.now
     for lane in status.lanes:
         yield from _of_lane(lane, now)
-    for source in status.sources:
-        yield from _of_source(source, now)
     found = diagnose(status)
+    for source, finding in zip(status.sources, found.sources, strict=True):
+        yield from _of_source(source, finding.said, now)
     if not status.workers:
         yield from _of_journal("journal", found.journal.said, status.journal, now)
     for worker, finding in zip(status.workers, found.workers, strict=True):
@@ -120,8 +119,8 @@ def _lane_facts(lane: LaneStatus, now: float) -> dict[str, Any]:
     }
 
 
-def _of_source(source: SourceStatus, now: float) -> Iterator[Condition]:
-    subject, said = f"source {source.source}", said_of_source(source, now)
+def _of_source(source: SourceStatus, said: str, now: float) -> Iterator[Condition]:
+    subject = f"source {source.source}"
     if kind := kind_of_source(source):
         refusing = source.refusing
         facts: dict[str, Any] = {}

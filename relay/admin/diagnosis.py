@@ -1,6 +1,6 @@
 """What is wrong, in words, and what to do about it. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,11 @@ FULL: Final = "its file system is full"
 """What the reason says if a connector leaves the journal its room."""
 NOT_OPEN: Final = "cannot be opened"
 """How the reason begins of a lane whose connector is not open."""
+SILENT: Final = "no answer in time"
+"""The reason of an attempt that has had no answer within the connector's timeout."""
+ALL_NEEDED: Final = "reached its max_size"
+"""A part of the reason of a journal that is full though its disk is not."""
+STOPS: Final = "Braze disables a Current after 5 days of errors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,11 @@ def diagnose(status: Status) -> Diagnosis:
     now = status.now
     lanes = [Finding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes]
     sources = [
-        Finding(one.source, kind_of_source(one) is None, said_of_source(one, now), one.parked_now)
+        Finding(one.source, kind_of_source(one) is None, said_of_source(one, status.lanes, now), one.parked_now)
         for one in status.sources
     ]
-    journal = _journal(status.journal)
-    workers = [_worker(one) for one in status.workers]
+    journal = _journal(status.journal, status.lanes)
+    workers = [_worker(one, status.lanes) for one in status.workers]
     running = {one.connector for one in status.lanes}
     off = {one.connector for one in status.gone if one.disabled}
     erasures = [
@@ -156,10 +161,10 @@ def said_of_lane(lane: LaneStatus, now: float) -> str:
     )
 
 
-def said_of_source(source: SourceStatus, now: float) -> str:
-    """One sentence on a source."""
+def said_of_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
+    """One sentence on a source; `lanes`: those that may hold the journal."""
     listed = f"relay parked list --source {source.source} --cause unreadable"
-    return f"{source.source}: {'; '.join([_taking(source, now), *_beside(source, listed)])}"
+    return f"{source.source}: {'; '.join([_taking(source, lanes, now), *_beside(source, listed)])}"
 
 
 def said_of_alert(alert: AlertStatus, now: float) -> str:
@@ -191,22 +196,19 @@ def _removed(events: int) -> str:
     return f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
 
 
-def _taking(source: SourceStatus, now: float) -> str:
+def _taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
     if refusing := source.refusing:
-        until = f"; its sender stops for good at {moment(refusing.deadline)}" if refusing.deadline else ""
         reason = f"{refusing.status} {refusing.reason}"
-        return f"has refused everything since {moment(refusing.since)}: {reason}{until}{_check(source)}"
+        advice = (
+            f"; compare the credentials of the sender with those in {source.file}" if refusing.status == 401 else ""
+        )
+        if ALL_NEEDED in refusing.reason:
+            advice = _relief(lanes)
+        until = f"; its sender stops for good at {moment(refusing.deadline)} ({STOPS})" if refusing.deadline else ""
+        return f"has refused everything since {moment(refusing.since)}: {reason}{advice}{until}"
     if source.last is None:
         return "no events since the start"
     return f"takes events, the last {span(now - source.last)} ago"
-
-
-def _check(source: SourceStatus) -> str:
-    return f"; compare the credentials of the sender with those in {source.file}" if _is(source, 401) else ""
-
-
-def _is(source: SourceStatus, status: int) -> bool:
-    return source.refusing is not None and source.refusing.status == status
 
 
 def _how(lane: LaneStatus, now: float) -> str:
@@ -264,7 +266,7 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
     elif lane.state == "refusing":
         yield f"mend what is sent or the destination; then relay parked replay --connector {lane.connector}"
     elif lane.state == "broken":
-        yield "tried again by itself; the log has the whole error"
+        yield "relay starts it again; the log has the whole error"
     elif lane.state == "failing":
         yield _advice_if_failing(lane, status)
     elif lane.pending and lane.drained_in and not is_slow(lane):
@@ -276,8 +278,11 @@ def _mend(lane: LaneStatus, status: int | None) -> str:
     secrets = " and ".join(lane.secrets)
     if status is not None and 300 <= status < 400 and " to http" in _reason(lane):
         return f"put the address that it redirects to into {lane.file}"
+    if status in (401, 403) and secrets:
+        before = ": it was accepted until then" if lane.attempts.get("delivered") else ""
+        return f"check {secrets} in {lane.file}{before}"
     if status in (401, 403):
-        return f"check {secrets} in {lane.file}" if secrets else f"{lane.file} sets no credentials: set them"
+        return f"{lane.file} sets no credentials: set them"
     if status is not None:
         return f"check the address in {lane.file}"
     return f"check the address and {secrets or 'credentials'} in {lane.file}"
@@ -308,22 +313,24 @@ def _reach(lane: LaneStatus) -> str:
         return next(known, "see to its certificate and TLS versions, and to those of {file}").format(file=lane.file)
     if NO_HOST in reason:
         return f"check the host in {lane.file}, and the name servers of this machine"
+    if reason.startswith(SILENT):
+        return "it does not answer: ask whoever runs it; relay doctor tells if it takes connections"
     return f"see if the destination in {lane.file} can be reached from here"
 
 
 def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
-    if lane.last_error and lane.last_error.reason.startswith(BUG):
+    reason = _reason(lane)
+    if reason.startswith(BUG):
         return "the log has the whole error; relay plugins says where the connector comes from"
-    if lane.last_error and HANGS in lane.last_error.reason:
+    if HANGS in reason:
         return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
-    again = (
-        f"tried again in {span(max(1, lane.next_try))}"
-        if lane.next_try and not is_slow(lane)
-        else "tried again by itself"
-    )
+    if is_slow(lane):
+        again = "relay waits for the answer"
+    else:
+        again = f"relay tries again in {span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
-    if lane.writes and FULL in _reason(lane):
+    if lane.writes and FULL in reason:
         return f"{again}; relay doctor says what relay has there"
     if lane.writes:
         return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
@@ -332,14 +339,25 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     return f"{again}; the destination has to recover"
 
 
-def _journal(journal: JournalStatus) -> Finding:
-    used = f"{min(1.0, journal.fill):.0%} of what it may take is still needed"  # a full disk lets it take less
+def _relief(lanes: Sequence[LaneStatus]) -> str:
+    """Which connector holds the journal, and what to do."""
+    waiting = [(lane.oldest_pending, lane.connector) for lane in lanes if lane.oldest_pending is not None]
+    name = min(waiting)[1] if waiting else ""
+    held = f"connector {name} waits longest: mend {name}, or " if name else ""
+    return f"; {held}raise journal.max_size in conf.d, then relay reload"
+
+
+def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> Finding:
+    used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
-        return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}; {used}")
+        relief = _relief(lanes) if ALL_NEEDED in journal.refusing else ""
+        return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
         return Finding("journal", ok=False, said=f"{said} their window")
-    return Finding("journal", ok=not kinds_of_journal(journal), said=f"journal: {used}{full_in(journal)}")
+    ok = not kinds_of_journal(journal)
+    relief = "" if ok else _relief(lanes)
+    return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
 
 
 def _doubt(one: Doubt, *, several: bool) -> Finding:
@@ -356,18 +374,18 @@ def _reload(refused: RefusedReload | None) -> Finding:
     return Finding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
 
 
-def _worker(one: WorkerStatus) -> Finding:
+def _worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> Finding:
     name = f"worker {one.worker}"
     if one.away or one.journal is None:
         part = "missing here" if one.journal is None else "shown as it was last"
         return Finding(name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}")
-    journal = _journal(one.journal)
+    journal = _journal(one.journal, lanes)
     return Finding(name, ok=journal.ok, said=f"{name}: {journal.said}")
 
 
 def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> Finding:
     if one.connector is None:
-        said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; tried again by itself"
+        said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again"
         return Finding("erasures", ok=False, said=said)
     what = f"{one.connector}: {counted(one.erasures, 'erasure')}"
     if not runs:
@@ -378,7 +396,7 @@ def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> 
     since = f"fails there since {moment(one.since)}"
     if one.erasures > 1:
         since = f"fail there, the oldest since {moment(one.since)}"
-    said = f"{what} {since}: {one.reason}; told again by itself (relay erasures list)"
+    said = f"{what} {since}: {one.reason}; relay tells it again (relay erasures list)"
     return Finding(one.connector, ok=now - one.since < LATE_S, said=said)
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from relay.admin import LaneStatus, ListenerStatus, SourceStatus, Status, WorkerStatus
-from relay.admin.diagnosis import diagnose, full_in, is_slow, kind_of_certificate, span
+from relay.admin.diagnosis import diagnose, full_in, is_slow, is_well, kind_of_certificate, span
 from relay.api.text import cut
 from relay.cli.client import needed
 from relay.cli.options import relay_options
@@ -65,6 +65,8 @@ def _head(seen: Status) -> str:
 def _journal(seen: Status) -> str:
     journal = seen.journal
     held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
+    if journal.needed >= journal.capacity:  # a full disk
+        held = f"{size(journal.needed)} still needed, no room for more"
     kept = counted(journal.head - journal.oldest, "event")
     return f"journal: {size(journal.size)}, {held}, {kept} kept{full_in(journal)}"
 
@@ -82,7 +84,7 @@ def _worker(one: WorkerStatus, now: float) -> list[str]:
 
 
 def _sources(seen: Status) -> list[str]:
-    header = ["source, since start", "accepted", "rate/s", "refused", "unreadable", "last event"]
+    header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
     header += ["duplicates ever", "parked now"]
     lines = table([header, *(_source(one, seen.now) for one in seen.sources)])
     if seen.strays:
@@ -113,15 +115,13 @@ def _lanes(seen: Status) -> list[str]:
 def _lane(one: LaneStatus, now: float) -> list[str]:
     oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
     stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
-    drained = "-" if stands else "never" if one.drained_in is None else span(one.drained_in)
+    grows = "-" if is_well(one, now) else "never"
+    drained = "-" if stands else grows if one.drained_in is None else span(one.drained_in)
+    rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
     error = one.last_error
     last = "-" if error is None else f"{error.status or cut(printable(error.reason), 40)} at {moment(error.at)}"
-    state = (
-        one.state
-        if one.breaker == "closed" or one.state in ("paused", "unauthorized")
-        else f"{one.state} ({one.breaker})"
-    )
-    return [one.connector, state, f"{one.pending:,}", oldest, f"{one.rate:,.0f}", drained, f"{one.parked_now:,}", last]
+    counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
+    return [one.connector, one.state, *counts, last]
 
 
 def _replays(seen: Status) -> Iterator[str]:

@@ -98,5 +98,5 @@ def test_a_condition_says_what_health_says_and_what_is_known() -> None:
         "drained_in_s": 0.0,
         "last_error": {"at": NOON - 3, "reason": "HTTP 503: busy", "status": 503},
         "event": {"type": "users.canvas.Entry", "id": "e-1"},
-        "do": "tried again in 4s; the destination has to recover",
+        "do": "relay tries again in 4s; the destination has to recover",
     }

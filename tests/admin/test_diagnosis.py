@@ -48,7 +48,7 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             UNAUTHORIZED | {"last_error": error("HTTP 401: no", 401), "secrets": ['token (credential "heap-token")']},
             "unauthorized, the destination does not accept relay since MORNING: HTTP 401: no; 12,340 pending;"
-            ' check token (credential "heap-token") in 60-heap.toml;'
+            ' check token (credential "heap-token") in 60-heap.toml: it was accepted until then;'
             " relay resume heap tries again at once",
         ),
         (
@@ -87,41 +87,48 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         (
             False,
             FAILING | {"last_error": error("no answer in time"), "next_try": 3.0, "unanswered": 12.0},
-            "failing since MORNING: no answer in time; 1 pending; no answer yet for 12s; tried again by itself;"
-            " see if the destination in 60-heap.toml can be reached from here",
+            "failing since MORNING: no answer in time; 1 pending; no answer yet for 12s;"
+            " relay waits for the answer;"
+            " it does not answer: ask whoever runs it; relay doctor tells if it takes connections",
         ),
         (
             False,
             FAILING | {"last_error": error("HTTP 503: busy", 503), "next_try": 12.0, "breaker": "open"},
-            "failing since MORNING: HTTP 503: busy; 1 pending; tried again in 12s; the destination has to recover",
+            "failing since MORNING: HTTP 503: busy; 1 pending; relay tries again in 12s;"
+            " the destination has to recover",
         ),
         (
             False,
             FAILING | {"last_error": error("HTTP 503: busy", 503), "next_try": 0.2, "breaker": "open"},
-            "failing since MORNING: HTTP 503: busy; 1 pending; tried again in 1s; the destination has to recover",
+            "failing since MORNING: HTTP 503: busy; 1 pending; relay tries again in 1s; the destination has to recover",
         ),
         (
             False,
             FAILING | {"last_error": error("HTTP 429", 429)},
-            "failing since MORNING: HTTP 429; 1 pending; tried again by itself;"
-            " lower rate in 60-heap.toml if it goes on",
+            "failing since MORNING: HTTP 429; 1 pending; relay tries again; lower rate in 60-heap.toml if it goes on",
         ),
         (
             False,
             FAILING | {"last_error": error("/srv/out: Read-only file system"), "writes": "/srv/out/x"},
-            "failing since MORNING: /srv/out: Read-only file system; 1 pending; tried again by itself;"
+            "failing since MORNING: /srv/out: Read-only file system; 1 pending; relay tries again;"
             " see path in 60-heap.toml, the rights and the room there, and ReadWritePaths= in the unit",
         ),
         (
             False,
             FAILING | {"last_error": error("/srv/x: its file system is full (1 MiB free)"), "writes": "/srv/x"},
-            "failing since MORNING: /srv/x: its file system is full (1 MiB free); 1 pending; tried again by itself;"
+            "failing since MORNING: /srv/x: its file system is full (1 MiB free); 1 pending; relay tries again;"
             " relay doctor says what relay has there",
         ),
         (
             False,
             FAILING | {"last_error": error("no answer in time")},
-            "failing since MORNING: no answer in time; 1 pending; tried again by itself;"
+            "failing since MORNING: no answer in time; 1 pending; relay tries again;"
+            " it does not answer: ask whoever runs it; relay doctor tells if it takes connections",
+        ),
+        (
+            False,
+            FAILING | {"last_error": error("h:443: Connection refused")},
+            "failing since MORNING: h:443: Connection refused; 1 pending; relay tries again;"
             " see if the destination in 60-heap.toml can be reached from here",
         ),
         (
@@ -134,7 +141,7 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             {"state": "broken", "last_error": error("Corrupt: bad record")},
             "stopped by an error of its own: Corrupt: bad record; nothing pending;"
-            " tried again by itself; the log has the whole error",
+            " relay starts it again; the log has the whole error",
         ),
         (
             False,
@@ -157,13 +164,14 @@ def test_a_lane_in_words(ok: bool, given: dict[str, Any], said: str) -> None:
 def test_a_source_that_refuses_everything_in_words() -> None:
     refusing = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=MORNING + 5 * 86400)
     source = a_source(refusing=refusing)
-    assert written(said_of_source(source, NOON)) == (
-        "braze: has refused everything since MORNING: 401 wrong bearer token; its sender stops for good at"
-        " 2027-01-20T10:02:00Z; compare the credentials of the sender with those in 20-braze.toml"
+    assert written(said_of_source(source, [], NOON)) == (
+        "braze: has refused everything since MORNING: 401 wrong bearer token; compare the credentials of the sender"
+        " with those in 20-braze.toml; its sender stops for good at 2027-01-20T10:02:00Z (Braze disables a Current"
+        " after 5 days of errors)"
     )
     assert not diagnose(a_status(sources=[source])).ok
-    assert said_of_source(a_source(), NOON) == "braze: takes events, the last 2s ago"
-    assert said_of_source(a_source(last=None), NOON) == "braze: no events since the start"
+    assert said_of_source(a_source(), [], NOON) == "braze: takes events, the last 2s ago"
+    assert said_of_source(a_source(last=None), [], NOON) == "braze: no events since the start"
 
 
 def test_what_lies_parked_is_told_and_is_no_failure() -> None:
@@ -176,6 +184,9 @@ def test_what_lies_parked_is_told_and_is_no_failure() -> None:
     assert found.lanes[0].said.endswith("; 2 parked (relay parked list --connector heap)")
 
 
+HOLDING = [a_lane(connector="archive", pending=1, oldest_pending=NOON - 9), a_lane(pending=9, oldest_pending=NOON - 30)]
+
+
 @pytest.mark.parametrize(
     ("ok", "given", "said"),
     [
@@ -183,17 +194,30 @@ def test_what_lies_parked_is_told_and_is_no_failure() -> None:
         (
             False,
             {"needed": 900, "full_in": 3600.0},
-            "90% of what it may take is still needed; full in 1h 0m if it goes on",
+            "90% of what it may take is still needed; full in 1h 0m if it goes on like this; connector heap waits"
+            " longest: mend heap, or raise journal.max_size in conf.d, then relay reload",
         ),
-        (False, {"refusing": "disk full"}, "takes no events: disk full; 1% of what it may take is still needed"),
-        (False, {"refusing": "disk full", "capacity": 1}, "takes no events: disk full; 100% of what it may take is"),
+        (False, {"refusing": "disk full", "capacity": 1}, "takes no events: disk full"),
     ],
 )
 def test_the_journal_in_words(ok: bool, given: dict[str, Any], said: str) -> None:
     status = a_status()
-    found = diagnose(replace(status, journal=replace(status.journal, **given)))
-    assert found.journal.said.startswith(f"journal: {said}")
+    found = diagnose(replace(status, journal=replace(status.journal, **given), lanes=HOLDING))
+    assert found.journal.said == f"journal: {said}"
     assert found.ok is ok
+
+
+def test_a_full_journal_says_who_holds_it_and_so_does_a_source_that_refuses_for_it() -> None:
+    why = "the journal has reached its max_size and every event in it is still needed"
+    refusing = Refusing(since=MORNING, status=503, reason=why, deadline=None)
+    status = a_status(sources=[a_source(refusing=refusing)], lanes=HOLDING)
+    relief = "; connector heap waits longest: mend heap, or raise journal.max_size in conf.d, then relay reload"
+    for lanes, advice in ((HOLDING, relief), ([], "; raise journal.max_size in conf.d, then relay reload")):
+        found = diagnose(replace(status, journal=replace(status.journal, refusing=why), lanes=lanes))
+        assert found.journal.said == f"journal: takes no events: {why}{advice}"
+        assert written(found.sources[0].said) == f"braze: has refused everything since MORNING: 503 {why}{advice}"
+    full = replace(status, journal=replace(status.journal, needed=2 << 20, capacity=1 << 20))
+    assert "journal: 100 B, 2.0 MiB still needed, no room for more, 10 events kept" in screen(full)
 
 
 def test_a_duration_in_its_two_largest_units() -> None:
@@ -207,13 +231,13 @@ def test_a_duration_in_its_two_largest_units() -> None:
         (
             True,
             FailingErasures("heap", 2, MORNING, "HTTP 503"),
-            "heap: 2 erasures fail there, the oldest since MORNING: HTTP 503; told again by itself"
+            "heap: 2 erasures fail there, the oldest since MORNING: HTTP 503; relay tells it again"
             " (relay erasures list)",
         ),
         (
             False,
             FailingErasures("heap", 1, NOON - 86400, "HTTP 401: no"),
-            "heap: 1 erasure fails there since 2027-01-14T12:00:00Z: HTTP 401: no; told again by itself"
+            "heap: 1 erasure fails there since 2027-01-14T12:00:00Z: HTTP 401: no; relay tells it again"
             " (relay erasures list)",
         ),
         (
@@ -225,7 +249,7 @@ def test_a_duration_in_its_two_largest_units() -> None:
         (
             False,
             FailingErasures(None, 3, MORNING, "bad record"),
-            "erasures: 3 cannot be done in journal and tables: bad record; tried again by itself",
+            "erasures: 3 cannot be done in journal and tables: bad record; relay tries again",
         ),
     ],
 )
@@ -248,7 +272,9 @@ def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:
     ("given", "drained"),
     [
         ({}, "37s"),
-        ({"drained_in": None}, "never"),
+        ({"drained_in": None, "oldest_pending": NOON - 59}, "-"),
+        ({"drained_in": None, "oldest_pending": NOON - 61}, "never"),
+        ({"drained_in": None, "state": "failing", "since": MORNING}, "never"),
         ({"unanswered": 12.0}, "-"),
         ({"state": "paused", "since": MORNING}, "-"),
         ({"state": "unauthorized", "since": MORNING}, "-"),
@@ -320,3 +346,9 @@ def test_an_alert_says_whether_its_last_message_was_sent(given: dict[str, Any], 
     plain = {"waiting": 0, "sent": 0, "failed": 0, "given_up": 0, "failing": None, "last": last} | given
     alert = AlertStatus(alert="ops", type="fake", file="80.toml", told=[], **plain)
     assert written(said_of_alert(alert, NOON)) == f"alert ops: {said}"
+
+
+def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_what_is_refused() -> None:
+    refusing = a_lane(**REFUSING, breaker="half-open", rate=12.0)
+    row = next(line for line in screen(a_status(lanes=[refusing])) if line.startswith("heap "))
+    assert row.split() == ["heap", "refusing", "0", "-", "0", "-", "3", "-"]

@@ -174,5 +174,9 @@ def test_a_worker_that_is_away_or_nearly_full_needs_a_look() -> None:
         (True, "worker 0: journal: 1% of what it may take is still needed"),
         (False, "worker 1: is away, and started again if it has died; its part is shown as it was last"),
         (False, "worker 2: is away, and started again if it has died; its part is missing here"),
-        (False, "worker 3: journal: 90% of what it may take is still needed"),
+        (
+            False,
+            "worker 3: journal: 90% of what it may take is still needed; raise journal.max_size in conf.d, then relay"
+            " reload",
+        ),
     ]

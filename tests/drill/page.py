@@ -10,7 +10,8 @@ from tests.drill.played import Played, lines, mended
 PAGE: Final = Path(__file__).parents[2] / "docs/guide/what-you-will-see-when.md"
 SAMPLE: Final = re.compile(r"<!-- drill: (\S+) -->\n```text\n(.*?)```\n", re.DOTALL)
 PASSING: Final = re.compile(
-    r"(, the oldest for|; tried again in) [\dhms ]+|; tried again by itself|(; full in|the journal is full at) .*"
+    r"(, the oldest for|; relay tries again in) [\dhms ]+|; relay (tries again|waits for the answer)|"
+    r"(; full in|the journal is full at) .*"
 )
 """What is said at one look and not at the next."""
 VOLATILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.,:TZ-]*\d[\d.,:TZ-]*")

@@ -125,7 +125,7 @@ async def test_the_status_says_of_each_count_since_when_and_shows_what_lies_park
     await send(daemon, event, b"7")
     await send(daemon, event)
     await daemon.settled("archive", 1)
-    columns = "source, since start  accepted  rate/s  refused  unreadable  last event  duplicates ever  parked now"
+    columns = "source, since start  events accepted  rate/s  requests refused  unreadable  last event  duplicates ever"
     for counted in (r"1 +\d +0 +1 +\ds ago +1 +1", r"0 +0 +0 +0 +- +1 +1"):
         code, screen = relay(daemon, "status")
         assert (code, columns in screen) == (0, True), screen
