@@ -17,7 +17,9 @@ from relay.admin.diagnosis import (
     kind_of_lane,
     kind_of_source,
     kinds_of_journal,
+    listing,
     said_of_lane,
+    said_of_parked,
     waited,
 )
 from relay.admin.status import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status
@@ -102,8 +104,11 @@ def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
     if kind := kind_of_lane(lane, now):
         yield Condition(kind, subject, said, lane.since or now, _lane_facts(lane, now))
     if lane.parked_now:
-        facts = {"parked": lane.parked_now, "do": f"relay parked list --connector {lane.connector}"}
-        yield Condition("parked", subject, said, now, facts)
+        yield _parked(subject, lane, now)
+
+
+def _parked(subject: str, one: LaneStatus | SourceStatus, now: float) -> Condition:
+    return Condition("parked", subject, said_of_parked(one), now, {"parked": one.parked_now, "do": listing(one)})
 
 
 def _lane_facts(lane: LaneStatus, now: float) -> dict[str, Any]:
@@ -129,8 +134,7 @@ def _of_source(source: SourceStatus, said: str, now: float) -> Iterator[Conditio
             facts |= {"deadline": refusing.deadline, "last_accepted": source.last}
         yield Condition(kind, subject, said, refusing.since if refusing else now, facts)
     if source.parked_now:
-        facts = {"parked": source.parked_now, "do": f"relay parked list --source {source.source} --cause unreadable"}
-        yield Condition("parked", subject, said, now, facts)
+        yield _parked(subject, source, now)
 
 
 def _of_journal(subject: str, said: str, journal: JournalStatus, now: float) -> Iterator[Condition]:

@@ -155,16 +155,25 @@ def kinds_of_journal(journal: JournalStatus) -> list[str]:
 
 def said_of_lane(lane: LaneStatus, now: float) -> str:
     """One sentence on a lane: how it is, what waits, what to do."""
-    listed = f"relay parked list --connector {lane.connector}"
-    return (
-        f"{lane.connector}: {'; '.join([_how(lane, now), _waiting(lane, now), *_advice(lane), *_beside(lane, listed)])}"
-    )
+    return f"{lane.connector}: {'; '.join([_how(lane, now), _waiting(lane, now), *_advice(lane), *_beside(lane)])}"
 
 
 def said_of_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
     """One sentence on a source; `lanes`: those that may hold the journal."""
-    listed = f"relay parked list --source {source.source} --cause unreadable"
-    return f"{source.source}: {'; '.join([_taking(source, lanes, now), *_beside(source, listed)])}"
+    return f"{source.source}: {'; '.join([_taking(source, lanes, now), *_beside(source)])}"
+
+
+def said_of_parked(one: LaneStatus | SourceStatus) -> str:
+    """One sentence on what lies parked for a connector or at a source."""
+    name = one.connector if isinstance(one, LaneStatus) else one.source
+    return f"{name}: {'; '.join(_parked(one))}"
+
+
+def listing(one: LaneStatus | SourceStatus) -> str:
+    """The command that lists what lies parked there."""
+    if isinstance(one, LaneStatus):
+        return f"relay parked list --connector {one.connector}"
+    return f"relay parked list --source {one.source} --cause unreadable"
 
 
 def said_of_alert(alert: AlertStatus, now: float) -> str:
@@ -182,12 +191,18 @@ def said_of_alert(alert: AlertStatus, now: float) -> str:
     return f"{name}: the last message was sent at {moment(alert.last.at)}"
 
 
-def _beside(one: LaneStatus | SourceStatus, listed: str) -> Iterator[str]:
-    """Its notice and its parked events, which the command `listed` shows."""
+def _beside(one: LaneStatus | SourceStatus) -> Iterator[str]:
+    """Its notice and its parked events."""
     if one.notice:
         yield one.notice
+    yield from _parked(one)
+
+
+def _parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
     if one.parked_now:
-        yield f"{one.parked_now:,} parked ({listed})"
+        yield f"{one.parked_now:,} parked ({listing(one)})"
+    if isinstance(one, LaneStatus) and one.parked_full_in is not None and one.parked_full_in < FAR_S:
+        yield f"the oldest of them are removed in {span(one.parked_full_in)} if it goes on like this (parked.max_size)"
     if one.parked_removed:
         yield _removed(one.parked_removed)
 
@@ -264,7 +279,9 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
     elif lane.state == "unauthorized":
         yield f"{_mend(lane, status)}; relay resume {lane.connector} tries again at once"
     elif lane.state == "refusing":
-        yield f"mend what is sent or the destination; then relay parked replay --connector {lane.connector}"
+        yield f"relay pause {lane.connector} has further events wait in the journal"
+        yield "relay parked show NUMBER shows an event and the answer"
+        yield f"once that is mended: relay parked replay --connector {lane.connector}"
     elif lane.state == "broken":
         yield "relay starts it again; the log has the whole error"
     elif lane.state == "failing":
@@ -362,7 +379,7 @@ def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> Finding:
 
 def _doubt(one: Doubt, *, several: bool) -> Finding:
     where = f" of worker {one.worker}" if several else ""
-    said = f"{one.what}{where}: {one.said}; relay accept {one.what} says that you have seen to it"
+    said = f"{one.what}{where}: {one.said}; relay accept {one.what} ends this warning"
     return Finding(one.what, ok=False, said=said)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Final, TypeVar
 
+from relay.admin.rates import time_to
 from relay.admin.status import (
     CertificateStatus,
     GoneConnector,
@@ -34,8 +35,11 @@ def merged(
     parked: Sequence[ParkedTotal],
     failing_erasures: Sequence[FailingErasures] = (),
     doubts: Sequence[Doubt] = (),
+    *,
+    parked_most: int = 0,
 ) -> Status:
-    """The status of all of them together; of each lane the worst state. The rest is what is so in all of them. In the
+    """The status of all of them together, of whose parked events there may be so many bytes (0: no limit); of each
+    lane the worst state. The rest is what is so in all of them. In the
     middle of a reload a connector that has gone from one may run in another still: then it has a lane."""
     whole = reduce(_added, statuses)
     now, removed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -48,13 +52,27 @@ def merged(
         for one in whole.sources
     ]
     lanes = [
-        replace(one, parked_now=now["connector", one.connector], parked_removed=removed["connector", one.connector])
+        replace(
+            one,
+            parked_now=now["connector", one.connector],
+            parked_removed=removed["connector", one.connector],
+            parked_full_in=_parked_full_in(one, parked, parked_most),
+        )
         for one in whole.lanes
     ]
     running = {one.connector for one in lanes}
     gone = [one for one in whole.gone if one.connector not in running]
     whole = replace(whole, sources=sources, lanes=lanes, gone=gone, parked=parked)
     return replace(whole, failing_erasures=failing_erasures, doubts=doubts)
+
+
+def _parked_full_in(lane: LaneStatus, parked: Sequence[ParkedTotal], most: int) -> float | None:
+    """Seconds until there are so many bytes of parked events, if all events of a lane are parked from now on."""
+    mine = [one for one in parked if one.connector == lane.connector]
+    events, size = sum(one.events for one in mine), sum(one.bytes for one in mine)
+    if lane.state != "refusing" or not most or not events:
+        return None
+    return time_to(most - sum(one.bytes for one in parked), lane.parked_rate * size / events)
 
 
 def ended(last: Status) -> Status:
@@ -69,14 +87,14 @@ def ended(last: Status) -> Status:
 
 def _ended(lane: LaneStatus) -> LaneStatus:
     healthy = replace(lane, state="working", since=None, paused_until=None, unanswered=0.0)
-    healthy = replace(healthy, breaker="closed", next_try=0.0)
+    healthy = replace(healthy, breaker="closed", next_try=0.0, parked_rate=0.0)
     return replace(healthy, accepted=0, outcomes={}, pending=0, oldest_pending=None, rate=0.0, drained_in=0.0)
 
 
 def still(last: Status) -> Status:
     """What a process said that is away for the moment: what it had is on disk, and nothing moves."""
     sources = [replace(one, rate=0.0) for one in last.sources]
-    lanes = [replace(lane, rate=0.0, drained_in=None if lane.pending else 0.0, unanswered=0.0) for lane in last.lanes]
+    lanes = [_still(lane) for lane in last.lanes]
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
     listeners = _without_connections(last)
@@ -97,6 +115,10 @@ def both_listeners(
         name: ListenerStatus(connections=one.connections + other.connections, refused=_sums(one.refused, other.refused))
         for name, (one, other) in pairs.items()
     }
+
+
+def _still(lane: LaneStatus) -> LaneStatus:
+    return replace(lane, rate=0.0, parked_rate=0.0, drained_in=None if lane.pending else 0.0, unanswered=0.0)
 
 
 def _added(one: Status, other: Status) -> Status:
@@ -175,6 +197,7 @@ def _lane(one: LaneStatus, other: LaneStatus) -> LaneStatus:
         unanswered=max(one.unanswered, other.unanswered),
         last_error=max(errors, key=lambda error: error.at, default=None),
         parked=one.parked + other.parked,
+        parked_rate=one.parked_rate + other.parked_rate,
         attempts=_sums(one.attempts, other.attempts),
         attempt=one.attempt + other.attempt,
         end_to_end=one.end_to_end + other.end_to_end,

@@ -161,6 +161,11 @@ class LaneStatus:
     """The settings that have its credentials, such as `token (credential "heap-token")`: never what is in them."""
     parked_removed: int = 0
     """Events that lay parked for it until there was no room for them, ever."""
+    parked_rate: float = 0.0
+    """Events that are parked."""
+    parked_full_in: float | None = None
+    """Seconds until `parked.max_size` has the oldest parked events removed, if the destination goes on to refuse all;
+    None: it does not, or there is no limit."""
     writes: str = ""
     """A file on this machine that it writes, if that is what it does."""
     batch_wait: float = 0.0

@@ -137,11 +137,13 @@ PHRASES: Final = MappingProxyType(
         "parked": ("events parked", "no events parked any more"),
         "expired": ("events expired", "no events expired any more"),
         "damaged": ("events damaged", "no events damaged any more"),
-        "doubt": ("in doubt", "no longer in doubt"),
+        "journal doubt": ("not as relay.db knows it", "as relay.db knows it"),
+        "clock doubt": ("ahead of what can be right", "right again"),
         "reload_refused": ("reload refused", "reload no longer refused"),
     }
 )
-"""How a headline has the kinds that are no word for the subject: while they last, and when they are over."""
+"""How a headline has the kinds that are no word for the subject, some by the subject: while they last, and when they
+are over."""
 
 
 def _headline(one: Alarm) -> str:
@@ -154,8 +156,9 @@ def _headline(one: Alarm) -> str:
 
 
 def _phrases(kind: str, subject: str) -> tuple[str, str]:
-    what = kind.removeprefix(f"{subject.split()[0]}_").replace("_", " ")
-    return PHRASES.get(kind) or (what, f"no longer {what}")
+    first = subject.split()[0]
+    what = kind.removeprefix(f"{first}_").replace("_", " ")
+    return PHRASES.get(kind) or PHRASES.get(f"{first} {kind}") or (what, f"no longer {what}")
 
 
 def _paragraph(one: Alarm) -> str:

@@ -9,7 +9,7 @@ from relay.admin.acts import accept_entry
 from relay.cli.client import login
 from relay.cli.place import Place, local_places, note
 from relay.cli.words import moment
-from relay.journal.known import accept_clock, accept_journal, doubts
+from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
 
 
 @click.command
@@ -19,8 +19,8 @@ from relay.journal.known import accept_clock, accept_journal, doubts
 def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     """Say that the clock is right although it has jumped ahead, or that the journal may stay as it is.
 
-    clock: what goes by age does so again, by the clock as it is now. journal: relay says no more of what was lost; of a
-    journal that is not the one of relay.db, every connector gets all events. Exits with 1 if it is not confirmed.
+    clock: what goes by age does so again, by the clock as it is now. journal: relay warns no more of what was lost; of
+    a journal that is not the one of relay.db, every connector gets all events. Exits with 1 if it is not confirmed.
     """
     found = [one.said for one in doubts(place.state, place.path) if one.what == what]
     if what == "clock":
@@ -28,9 +28,9 @@ def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     elif not found:
         click.echo("nothing is wrong with the journal")
         return
-    click.echo("\n".join(found))
+    click.echo("\n".join([*found, said_of_accepting(what, place.state, place.path)]))
     if not yes:
-        click.confirm("Is that right?" if what == "clock" else "Go on like that?", abort=True)
+        click.confirm(f"Accept the {what}?", abort=True)
     if what == "clock":
         accept_clock(place.state)
     else:

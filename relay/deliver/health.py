@@ -9,7 +9,10 @@ from typing import Final
 import structlog
 
 CHECK: Final = "check address and credentials; the events stay in the journal"
-MEND: Final = "each event is parked; mend what is sent or the destination, then relay parked replay sends them again"
+MEND: Final = (
+    "each event is parked: relay pause has further ones wait in the journal; relay parked show NUMBER shows one and the"
+    " answer; once that is mended, relay parked replay sends them again"
+)
 QUIET_S: Final = 60.0
 """A lane that comes and goes says so at most this often."""
 MANY: Final = 20

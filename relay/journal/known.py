@@ -81,7 +81,8 @@ def older(head: int, end: int) -> str:
     """What is wrong with a database that knows the events below `head` of a journal that goes up to `end`."""
     why = "an old copy was put back, or it could not be written"
     events = f"the last {counted(end - head, 'event')}, from offset {head} on"
-    return f"relay.db is older than the journal: it has not heard of {events} ({why})"
+    lost = "no event is lost, connectors may get some a second time"
+    return f"relay.db is older than the journal: it has not heard of {events} ({why}); {lost}"
 
 
 def read_known(db: sqlite3.Connection) -> Known | None:
@@ -148,6 +149,20 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
         days = f"{ahead / 86400:,.1f} days"
         said = f"it is {days} ahead of what can be right, and nothing is removed for its age until it is set right"
         yield Doubt(worker=worker, what="clock", said=said)
+
+
+def said_of_accepting(what: Literal["journal", "clock"], state: Path, path: Path) -> str:
+    """What it does to accept the journal or the clock, in a sentence. Raises sqlite3.Error, OSError."""
+    if what == "clock":
+        return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
+    if any(has_tables(folder) and _is_other(folder, journal) for folder, journal in journals(state, path).values()):
+        return "accepting this journal has every connector get all events of it"
+    return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
+
+
+def _is_other(folder: Path, journal: Path) -> bool:
+    with closing(connect(folder, "ro")) as db:
+        return bool(mismatch(journal, read_known(db)))
 
 
 def accept_clock(state: Path) -> None:

@@ -48,7 +48,8 @@ def _introduced(state: State, journal: Journal) -> str:
             doubt = (
                 f"relay.db did not know the {counted(events, 'event')} of the journal"
                 f" from offset {journal.oldest} on, and began anew"
-                " (it was lost, emptied, or copied without relay.db-wal)"
+                " (it was lost, emptied, or copied without relay.db-wal);"
+                f" no event is lost, connectors may get {'it' if events == 1 else f'all {events:,}'} a second time"
             )
             unheard = state.now
             log.error("relay.db does not know the journal", events=events, oldest=state.now, advice=UNKNOWN_ADVICE)

@@ -93,7 +93,8 @@ class JointView:
         parts = [self._part(number, status, answers) for number, status in self._seen.items()]
         before = [configured(status, self.config) for status in self._before.values()]
         found = [self._mine(), *before, *parts, *books.result()]
-        whole = merged(found, parked.result(), failing.result(), doubts.result())
+        most = self.config.parked.max_size * self.config.runtime.workers
+        whole = merged(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
         workers = [self._worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
 

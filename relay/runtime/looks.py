@@ -63,6 +63,7 @@ class Looks:
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
             values["pending", lane.name] = lane.cursor.ledger(head).pending
+            values["parked", lane.name] = lane.delivery.meter.parked
         for number, replay in self._fleet.replays.items():
             values["replayed", number] = replay.cursor.counts.total
         for name, intake in self._ingest.intakes.items():
@@ -170,6 +171,7 @@ class Looks:
             last_error=_last_error(lane),
             parked_now=0,
             parked=delivery.meter.parked,
+            parked_rate=self._rates.change(("parked", name)),
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),

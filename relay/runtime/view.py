@@ -125,5 +125,5 @@ class View:
         mine = await self._looks.status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
         doubts = await doubts_in(self.folder, self._path) if self._alone else []
-        whole = merged([mine, *others], parked, failing, doubts)
+        whole = merged([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
         return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

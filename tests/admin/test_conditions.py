@@ -100,3 +100,12 @@ def test_a_condition_says_what_health_says_and_what_is_known() -> None:
         "event": {"type": "users.canvas.Entry", "id": "e-1"},
         "do": "relay tries again in 4s; the destination has to recover",
     }
+
+
+def test_what_lies_parked_has_a_sentence_of_its_own_beside_that_on_the_lane() -> None:
+    lane = a_lane(state="refusing", since=MORNING, last_error=ERROR, parked_now=3)
+    refusing, parked = conditions(a_status(lanes=[lane]))
+    assert refusing.sentence == said_of_lane(lane, NOON)
+    assert parked.sentence == "heap: 3 parked (relay parked list --connector heap)"
+    (source,) = conditions(a_status(sources=[a_source(parked_now=9)]))
+    assert source.sentence == "braze: 9 parked (relay parked list --source braze --cause unreadable)"

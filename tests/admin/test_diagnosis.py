@@ -77,10 +77,11 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
         ),
         (
             False,
-            REFUSING | {"last_error": error("HTTP 422: no such field", 422)},
+            REFUSING | {"last_error": error("HTTP 422: no such field", 422), "parked_full_in": 7200.0},
             "refusing, the destination has taken no event since MORNING: HTTP 422: no such field; nothing pending;"
-            " mend what is sent or the destination; then relay parked replay --connector heap;"
-            " 3 parked (relay parked list --connector heap)",
+            " relay pause heap has further events wait in the journal; relay parked show NUMBER shows an event and the"
+            " answer; once that is mended: relay parked replay --connector heap; 3 parked (relay parked list"
+            " --connector heap); the oldest of them are removed in 2h 0m if it goes on like this (parked.max_size)",
         ),
         (True, {"pending": 5, "drained_in": 37.0, "unanswered": 4.9}, "working; 5 pending; drains in 37s"),
         (True, {"pending": 5, "drained_in": 37.0, "unanswered": 12.0}, "working; 5 pending; no answer yet for 12s"),

@@ -180,3 +180,23 @@ def test_a_worker_that_is_away_or_nearly_full_needs_a_look() -> None:
             " reload",
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("lane", "most", "seconds"),
+    [
+        ({"state": "refusing", "parked_rate": 10.0}, 100_000, 700.0),
+        ({"state": "refusing", "parked_rate": 10.0}, 0, None),
+        ({"state": "refusing"}, 100_000, None),
+        ({"state": "working", "parked_rate": 10.0}, 100_000, None),
+    ],
+)
+def test_when_parked_events_are_removed_for_their_size_is_known_while_all_are_refused(
+    lane: dict[str, Any], most: int, seconds: float | None
+) -> None:
+    parked = [
+        ParkedTotal(source="braze", connector="heap", cause="rejected", events=1000, bytes=10_000),
+        ParkedTotal(source="braze", connector=None, cause="unreadable", events=1, bytes=20_000),
+    ]
+    (found,) = merged([worker(lane=lane)], parked, parked_most=most).lanes
+    assert found.parked_full_in == seconds

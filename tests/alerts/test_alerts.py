@@ -471,7 +471,7 @@ async def test_messages_of_an_alert_that_is_gone_are_told_to_be_dropped(folder: 
         ("failing", "connector gone", "no longer failing", "gone: not configured any more, or switched off"),
         ("alert_failing", "alert gone", "no longer failing", "gone: not configured any more, or switched off"),
         ("parked", "connector heap", "no events parked any more", "heap: working; nothing pending"),
-        ("doubt", "clock", "no longer in doubt", ""),
+        ("doubt", "clock", "right again", ""),
     ],
 )
 def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, sentence: str) -> None:

@@ -343,7 +343,7 @@ SCENES: Final = (
         cause=switched(fail=1, fail_status=400),
         says={
             "log": "destination refuses everything",
-            "status": "^exit code 1\n^heap: refusing",
+            "status": "^exit code 1\n^heap: refusing.*relay pause heap.*relay parked show NUMBER",
             "doctor": "problem  connector heap .*refusing",
             "metric": STATE % "refusing",
             "alert": "connector heap: refusing",
@@ -435,12 +435,12 @@ SCENES: Final = (
             "status": "^exit code 1\n^journal: .*did not know",
             "doctor": "problem  journal",
             "metric": r'^relay_runtime_doubtful\{what="journal"\} 1',
-            "alert": "^journal: in doubt, since",
+            "alert": "^journal: not as relay.db knows it, since\n.*no event is lost",
             "history": "doubt",
         },
         mended="relay accept journal",
         mend=accept_journal,
-        over={**OVER, "history": "accepted"},
+        over={**WELL, "alert": "^journal: as relay.db knows it", "history": "accepted"},
     ),
     Scene(
         name="relay-dead",

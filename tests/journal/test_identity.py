@@ -5,11 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from relay.api import Kind
+from relay.cli.main import relay as command
 from relay.journal import Counts, Cursor, Journal, Limits, State
 from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
-from relay.journal.known import accept_clock, accept_journal, doubts
+from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
 from relay.journal.opening import open_both
 from tests.journal.older import AS_VERSION_9
 
@@ -73,6 +75,9 @@ async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_n
     if events:
         await run(tmp_path / "beside", events)
         (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    answer = CliRunner().invoke(command, ["accept", "journal", "--state", str(tmp_path)], "n\n")
+    assert answer.exit_code == 1
+    assert "accepting this journal has every connector get all events of it\nAccept the journal? [y/N]" in answer.output
     accept_journal(tmp_path, PATH)
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     assert await journal.append([KIND], [b"{}"]) == 5  # no offset is given twice
@@ -119,6 +124,8 @@ async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_ac
         assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
     assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
     assert (known is not None, now) == (True, 0)
+    assert "no event is lost, connectors may get all 5 a second time" in doubts(tmp_path, PATH)[0].said
+    assert said_of_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
     accept_journal(tmp_path, PATH)
     assert doubts(tmp_path, PATH) == []
 

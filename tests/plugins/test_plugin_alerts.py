@@ -65,7 +65,12 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
             "relay on host-1: journal: full, was filling",
         ),
         ([replace(HEAP, kind="parked")], "relay on host-1: connector heap: events parked"),
-        ([replace(OVER, kind="doubt", subject="journal")], "relay on host-1: journal: no longer in doubt"),
+        ([replace(HEAP, kind="doubt", subject="journal")], "relay on host-1: journal: not as relay.db knows it"),
+        (
+            [replace(OVER, kind="doubt", subject="journal of worker 1")],
+            "relay on host-1: journal of worker 1: as relay.db knows it",
+        ),
+        ([replace(HEAP, kind="doubt", subject="clock")], "relay on host-1: clock: ahead of what can be right"),
         ([replace(OVER, kind="parked")], "relay on host-1: connector heap: no events parked any more"),
         ([HEAP, BRAZE], "relay on host-1: 2 alarms: connector heap, source braze"),
         ([OVER, OVER], "relay on host-1: 2 are over: connector heap"),

@@ -55,8 +55,7 @@ def database(it: Installation) -> Iterator[Finding]:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
             continue
         yield from (
-            Finding("problem", one.what, one.said, f"relay accept {one.what} says that you have seen to it")
-            for one in found
+            Finding("problem", one.what, one.said, f"relay accept {one.what} ends this warning") for one in found
         )
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
