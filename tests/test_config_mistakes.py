@@ -136,6 +136,11 @@ def test_what_is_no_toml_is_told_as_its_writer_sees_it(
             ["w10: connector.other.path: [connector.archive] writes to the same file: their lines are mixed"],
         ),
         (
+            GOOD + ARCHIVE.replace("archive", "other").replace("a.nd", "{type}.nd") + "max_total = '1GB'",
+            ["w10: connector.other.path: also removes the files of [connector.archive], by keep or max"],
+        ),
+        (GOOD + ARCHIVE.replace("archive", "other").replace("a.nd", "a-{date}.nd") + "keep = '1d'", []),
+        (
             GOOD + "after_parked = 'park'",
             ['w8: connector.archive.after_parked: does nothing without order_by: add order_by = "user.user_id"'],
         ),

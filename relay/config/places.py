@@ -1,10 +1,11 @@
 """Finds places that are claimed twice: addresses, paths of the ingest listener, files."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from relay.config.address import Address, TcpAddress, UnixAddress, takes_ipv4
@@ -15,6 +16,9 @@ from relay.config.traits import Traits
 
 RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
 """What the ingest listener itself answers."""
+PLACEHOLDER: Final = re.compile(r"\{(\w+)[^}]*\}")
+NAMES: Final = {"date": "????-??-??", "hour": "??"}
+"""What placeholders of a file's path become, as a glob; others become anything."""
 LOCALHOST: Final = ("127.0.0.1", "::1")
 
 
@@ -82,6 +86,20 @@ def files_of_several(traits: Mapping[str, Traits], merged: Merged) -> Iterator[M
             if other != name:
                 reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"
                 yield merged.mistake(("connector", name, "path"), reason)
+    yield from _removers_of_others({writer: path for path, writer in writers.items()}, merged)
+
+
+def _removers_of_others(paths: Mapping[str, str], merged: Merged) -> Iterator[Mistake]:
+    """Find connectors that would remove the old files of another one: those have names that their path can make."""
+    for name, table in merged.tables("connector"):
+        if name in paths and (table.get("keep") or table.get("max_total")):
+            names = PLACEHOLDER.sub(lambda found: NAMES.get(found[1], "*"), str(table.get("path")))
+            pattern = PurePath(os.path.realpath(names))
+            for other, path in paths.items():
+                same_depth = len(PurePath(path).parts) == len(pattern.parts)
+                if other != name and same_depth and PurePath(path).match(str(pattern)):
+                    reason = f"also removes the files of [connector.{other}], by keep or max_total"
+                    yield merged.mistake(("connector", name, "path"), f"{reason}: give each a folder of its own")
 
 
 def _is_no_file(path: Path) -> bool:

@@ -288,6 +288,8 @@ async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_nam
     await small.start()
     assert await ready(small) == 503
     (told,) = small.logged("the journal takes no events")
+    messages = [line["message"] for line in small.logs]
+    assert messages.index("the journal takes no events") < messages.index("relay runs", messages.index("relay stopped"))
     assert "; it holds archive " in told["reason"]
     code, said, _ = relay("status", "--state", small.state)
     assert (code, "journal: takes no events: the journal's file system is full" in said) == (1, True), said
