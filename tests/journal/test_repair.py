@@ -1,6 +1,7 @@
 """A damaged journal is mended: what is whole stays at its place, what is not is named, and everybody goes on."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,6 +96,16 @@ async def test_a_segment_that_is_missing_is_named_as_lost(tmp_path: Path) -> Non
     assert read(tmp_path).keys() == {*range(21), *range(42, 63)}
     assert [segment.lost for segment in inspect(tmp_path)] == [21, 0]
     await goes_on(tmp_path, len(sent))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_what_root_repairs_belongs_to_whom_the_segment_belonged(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    for path in logs(tmp_path):
+        os.chown(path, 12345, 54321)
+    flip(logs(tmp_path)[1], 120)
+    assert repair(tmp_path, 0)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.glob("*.log*")} == {(12345, 54321)}
 
 
 async def test_offsets_that_were_acknowledged_are_never_given_again(tmp_path: Path) -> None:
