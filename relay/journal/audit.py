@@ -1,6 +1,7 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
 from relay.journal.known import acknowledged_in, doubts_of, has_tables
 from relay.journal.parked import ParkedTotal, own_totals, summed
+from relay.journal.repair import plan_segment
 from relay.words import counted, ranges
 
 COUNTED: Final = (
@@ -87,6 +89,8 @@ class Seen:
     parked: Mapping[str, Sequence[int]]
     """Of each connector the offsets."""
     journal: Sequence[Inspected]
+    kept: Sequence[Range]
+    """The offsets that can be read, with good checksums: of damaged segments those behind the damage as well."""
     after: Sequence[Books]
     """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
 
@@ -97,11 +101,6 @@ class Seen:
     def head(self) -> int:
         """The same, by the books as well."""
         return max(self.acknowledged, acknowledged(self.before))
-
-    @property
-    def kept(self) -> list[Range]:
-        """The offsets that can be read, with good checksums."""
-        return [(segment.base, segment.end) for segment in self.journal]
 
     @property
     def oldest(self) -> int:
@@ -163,7 +162,8 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
     before, head = books(state), acknowledged_in(state)
     parked = parked_offsets(state)
     found = inspect(journal, head)
-    seen = Seen(before=before, parked=parked, journal=found, after=books(state), acknowledged=head)
+    kept = [each for segment in found for each in _readable(segment)]
+    seen = Seen(before=before, parked=parked, journal=found, kept=kept, after=books(state), acknowledged=head)
     problems = [*journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(before, key=lambda lane: lane.connector):
@@ -181,6 +181,14 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
         parked=own_totals(state),
         problems=problems,
     )
+
+
+def _readable(segment: Inspected) -> list[Range]:
+    """The offsets of a segment that can be read: connectors go on behind damage."""
+    if not segment.is_whole:
+        with suppress(FileNotFoundError):  # retention has just removed it
+            return unsettled(segment.base, segment.limit, plan_segment(segment).lost)
+    return [(segment.base, segment.end)]
 
 
 def journal_problems(seen: Seen) -> Iterator[str]:

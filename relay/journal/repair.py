@@ -37,7 +37,7 @@ class Repair:
 
 def plan(folder: Path, needed: int) -> list[Repair]:
     """What there is to repair; events below `needed` were acknowledged. Changes nothing. Raises OSError."""
-    return [_planned(segment) for segment in inspect(folder, needed) if not segment.is_whole]
+    return [plan_segment(segment) for segment in inspect(folder, needed) if not segment.is_whole]
 
 
 def repair(folder: Path, needed: int) -> list[Repair]:
@@ -52,7 +52,8 @@ def repair(folder: Path, needed: int) -> list[Repair]:
         os.close(held)
 
 
-def _planned(segment: Inspected) -> Repair:
+def plan_segment(segment: Inspected) -> Repair:
+    """What there is to repair in one segment. Changes nothing. Raises OSError."""
     with segment.path.open("rb") as file:
         salt = read_salt(file.fileno(), segment.base)
         data = file.read()
