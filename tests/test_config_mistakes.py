@@ -62,6 +62,9 @@ def told(folder: Path, registry: Registry) -> list[str]:
             "type: file",
             '3: not TOML: this looks like YAML: in TOML a table is [source.braze], and a setting is type = "currents"',
         ),
+        ('{"type": "file"}', "3: not TOML: this looks like JSON: in TOML a table is [source.braze], and a setting"),
+        ("// type = 1", "3: not TOML: a comment begins with #"),
+        ("<<<<<<< HEAD", "3: not TOML: a merge was not completed: keep one of both sides, and remove its marks"),
         (
             "[connector.x]",
             "3: not TOML: [connector.x] stands already in line 2: keep one of them, or give this table another name",

@@ -12,7 +12,7 @@ from relay import __version__
 from relay.cli import output
 from relay.cli.check import BAD_CONFIGURATION, report
 from relay.config import COMMANDS, ConfigError, Registry
-from relay.words import escape
+from relay.words import escape, of_system
 
 
 class _Commands(click.Group):
@@ -76,7 +76,6 @@ def main() -> NoReturn:
 
 def _failed(error: OSError) -> int:
     """Say in a line why a command failed."""
-    place = f"{error.filename}: " if error.filename else ""
     with suppress(OSError):
-        click.echo(f"Error: {place}{error.strerror or error}", err=True)
+        click.echo(f"Error: {of_system(error)}", err=True)
     return 1

@@ -16,6 +16,14 @@ _WHOLE: Final = re.compile(
 )
 _BEGINNING: Final = re.compile(r"""[#"']""")
 YAML: Final = 'this looks like YAML: in TOML a table is [source.braze], and a setting is type = "currents"'
+FOREIGN: Final = {
+    "{": 'this looks like JSON: in TOML a table is [source.braze], and a setting is type = "currents"',
+    "//": "a comment begins with #",
+    ";": "a comment begins with #",
+    "<<<<<<<": "a merge was not completed: keep one of both sides, and remove its marks",
+    ">>>>>>>": "a merge was not completed: keep one of both sides, and remove its marks",
+}
+"""How a line begins that is meant for something else than TOML, and what to do."""
 _LIKE_YAML: Final = re.compile(r"\s*(?:- )?[\w.-]+:(?:\s|$)")
 _TWICE: Final = re.compile(r"Cannot (?:declare|overwrite|mutate)")
 
@@ -34,6 +42,7 @@ def syntax_mistake(name: str, text: str, said: str) -> Mistake:
         reason = (
             _odd_character(line)
             or (_repeated(lines, number) if _TWICE.match(said) else None)
+            or (_foreign(line) if said.startswith("Invalid statement") else None)
             or (YAML if said.startswith("Expected '='") and _LIKE_YAML.match(line) else None)
             or said + _hint(line, column, said)
         )
@@ -70,6 +79,10 @@ def _odd_character(line: str) -> str | None:
             cure = "write a plain space instead" if unicodedata.category(one) == "Zs" else "take it out"
             return f"in column {column} is a {named} (U+{ord(one):04X}), which cannot be seen: {cure}"
     return None
+
+
+def _foreign(line: str) -> str | None:
+    return next((reason for start, reason in FOREIGN.items() if line.lstrip().startswith(start)), None)
 
 
 def _repeated(lines: list[str], number: int) -> str | None:
