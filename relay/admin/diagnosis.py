@@ -348,7 +348,7 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
     if lane.writes and FULL in reason:
-        return f"{again}; relay doctor says what relay has there"
+        return f"{again}; relay doctor says what takes it"
     if lane.writes:
         return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
     if status is None:

@@ -187,7 +187,8 @@ class JournalStatus:
     capacity: int
     """Bytes that it may take."""
     full_in: float | None
-    """Seconds until all of it is needed, if it goes on like this; None: never."""
+    """Seconds until all of it is needed, if it goes on like this; None: never, or nobody can tell: it is full, or what
+    it keeps has not grown steadily for a minute."""
     refusing: str | None
     """Why the last commit failed, if it was only now."""
     unsaved: str | None = None

@@ -6,30 +6,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from relay.journal.folders import DATABASE, FOLDER_NAME
+from relay.journal.folders import FOLDER_NAME
 
 LARGEST: Final = 4
 LEAST_BYTES: Final = 64 << 10
 """What takes less is not worth telling."""
 BLOCK_BYTES: Final = 512
+OTHERS: Final = "files that are not relay's"
 UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def usage(state: Path, journal: Path, workers: int, files: Iterable[Path] = ()) -> dict[str, int]:
-    """Bytes on disk by what takes them: the parts of the state folder, and the folders elsewhere of files that
-    connectors write. `journal`: the setting `journal.path`; `workers`: those that are configured."""
+    """Bytes on the file system of the state folder by what takes them: the parts of that folder, the folders elsewhere
+    of files that connectors write, and all others together. `journal`: the setting `journal.path`; `workers`: those
+    that are configured."""
     found = Counter[str]()
     for entry in _entries(state):
         if entry.name == FOLDER_NAME:
             found.update({_worker(one.name, workers): _taken(one) for one in _entries(Path(entry.path))})
-        elif entry.name.startswith(DATABASE):
-            found["relay.db with the parked events"] += _taken(entry)
         else:
             found["journal" if Path(entry.path) == state / journal else entry.name] += _taken(entry)
     elsewhere = {state / journal, *((state / file).parent for file in files)}
     for folder in elsewhere:
         if not folder.is_relative_to(state) and _device(folder) == _device(state):
             found["journal" if folder == journal else str(folder)] += sum(map(_taken, _entries(folder)))
+    found[OTHERS] = max(0, _used(state) - found.total())
     return dict(found.most_common())
 
 
@@ -60,6 +61,15 @@ def _taken(entry: "os.DirEntry[str]") -> int:
         return entry.stat(follow_symlinks=False).st_blocks * BLOCK_BYTES
     except OSError:
         return 0
+
+
+def _used(folder: Path) -> int:
+    """Bytes that are taken on the file system of a folder."""
+    try:
+        about = os.statvfs(folder)
+    except OSError:
+        return 0
+    return (about.f_blocks - about.f_bfree) * about.f_frsize
 
 
 def _device(folder: Path) -> int | None:

@@ -321,9 +321,10 @@ class Writer:
         least = self.limits.min_free
         if free - size >= least:
             return "the journal has reached its max_size and every event in it is still needed"
-        numbers = f"{free / MIB:.0f} MiB free, {size / MIB:.0f} MiB wanted, {least / MIB:.0f} MiB kept free"
+        numbers = f"{free // MIB:.0f} MiB free, {math.ceil((size + least) / MIB)} MiB needed"
         filled = f"; it holds {fillers}" if (fillers := self.fillers()) else ""
-        return f"the journal's file system is full ({numbers}{filled}): free some space, or lower journal.min_free"
+        lower = ", or lower journal.min_free" if free >= size else ""
+        return f"the journal's file system is full ({numbers}{filled}): free some space{lower}"
 
     def _free(self) -> float:
         """Bytes that the file system has for us."""

@@ -193,14 +193,15 @@ class Looks:
         journal, rates = self._journal, self._rates
         needed = journal.needed(self._needed()) if self._needed() < journal.head else 0
         per_event = rates.change("bytes") / (rates.change("events") or 1.0)
-        growing = rates.change("held") * per_event
+        growing = rates.steady_change("held")
+        is_known = growing is not None and journal.refusing is None and needed < journal.capacity
         return JournalStatus(
             oldest=journal.oldest,
             head=journal.head,
             size=journal.size,
             needed=needed,
             capacity=journal.capacity,
-            full_in=time_to(journal.capacity - needed, growing) if growing > 0 else None,
+            full_in=time_to(journal.capacity - needed, growing * per_event) if growing and is_known else None,
             refusing=journal.refusing,
             unsaved=self._fleet.unsaved,
             bytes=journal.bytes,

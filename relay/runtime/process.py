@@ -106,7 +106,7 @@ def full_disk(state: Path, config: Config) -> str:
     if about.f_bavail * about.f_frsize >= LEAST_BYTES:
         return ""
     found = told(usage(state, config.journal.path, config.runtime.workers))
-    holds = f" (relay has there: {found})" if found else ""
+    holds = f" (it holds {found})" if found else ""
     return f"its file system is full{holds}: free some space"
 
 

@@ -118,7 +118,7 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             FAILING | {"last_error": error("/srv/x: its file system is full (1 MiB free)"), "writes": "/srv/x"},
             "failing since MORNING: /srv/x: its file system is full (1 MiB free); 1 pending; relay tries again;"
-            " relay doctor says what relay has there",
+            " relay doctor says what takes it",
         ),
         (
             False,

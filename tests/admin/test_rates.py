@@ -1,5 +1,9 @@
 """How fast counters change."""
 
+from collections.abc import Callable
+
+import pytest
+
 from relay.admin.rates import Rates, time_to
 
 
@@ -12,6 +16,26 @@ def test_a_rate_is_that_of_the_last_seconds_and_unknown_counters_stand_still() -
     assert rates.change("a") == 50 / 60
     assert rates.change("b") == 1.0
     assert rates.change("c") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("pace", "steady"),
+    [
+        (lambda second: 10, 10.0),
+        (lambda second: 40 * (second % 4 == 0), 10.0),  # a batch now and then
+        (lambda second: 0 if second < 70 else 10, None),  # nobody sent, or was taken
+        (lambda second: 1 if second < 80 else 100, None),
+        (lambda second: 10 if second < 80 else 0, None),
+        (lambda second: -10, None),
+    ],
+)
+def test_a_pace_is_steady_if_both_halves_of_a_minute_have_it(pace: Callable[[int], int], steady: float | None) -> None:
+    rates, value = Rates(), 0
+    for second in range(100):
+        assert second > 60 or rates.steady_change("held") is None
+        value += pace(second)
+        rates.note(second, {"held": value})
+    assert rates.steady_change("held") == steady
 
 
 def test_the_time_that_is_left() -> None:

@@ -48,7 +48,7 @@ SHARE_OF_TIMEOUT: Final = 0.5
 """Of `timeout`; no file is begun after that. What is on disk must be reported before the delivery counts as failed."""
 
 
-class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age": "100ms"}):
+class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age": "100ms"}, retry={"max": "5s"}):
     """Appends events to files, one per line; what was delivered is on disk (fdatasync) and readable.
 
     Batches are larger than over a network: there is one fsync for each, and file.
@@ -206,8 +206,8 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         free, kept = about.f_bavail * about.f_frsize, 2 * self.min_free
         if free - size >= kept:
             return ""
-        numbers = f"{free / MIB:,.0f} MiB free, {kept / MIB:,.0f} MiB kept for the journal (twice journal.min_free)"
-        return f"{path}: its file system is full ({numbers}): free some space, or have keep and max_total remove more"
+        numbers = f"{free / MIB:,.0f} MiB free, the last {kept / MIB:,.0f} MiB are kept for the journal"
+        return f"its file system is full: {path} ({numbers}): free some space, or have keep and max_total remove more"
 
     def _remove_old(self, *, at_once: bool) -> None:
         """Remove files that are too old or too many; that one stays is no reason to write events again."""

@@ -111,12 +111,12 @@ def room(it: Installation) -> Finding:
 
 
 def _fillers(it: Installation) -> str:
-    """What of relay takes the room."""
+    """What takes the room."""
     config = it.config
     traits = traits_by_name(config.connectors)
     files = [known.writes for known in traits.values() if known.writes is not None]
     found = told(usage(it.state, config.journal.path, config.runtime.workers, files))
-    return f"; relay has there: {found}" if found else ""
+    return f"; the disk holds {found}" if found else ""
 
 
 def inodes(it: Installation) -> Finding:

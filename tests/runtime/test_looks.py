@@ -1,0 +1,34 @@
+"""What the looks at this process make of its counters."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from relay.histogram import QUICK, Histogram
+from relay.runtime.looks import Looks
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "full_in"),
+    [
+        ({}, 61, 90.0),
+        ({}, 40, None),
+        ({"refusing": "the disk is full"}, 61, None),
+        ({"capacity": 50}, 61, None),
+    ],
+)
+def test_the_journal_has_a_time_to_be_full_once_that_is_known(
+    given: dict[str, Any], seconds: int, full_in: float | None
+) -> None:
+    journal = SimpleNamespace(
+        oldest=0, head=600, size=1000, capacity=1000, refusing=None, bytes=600, failed=0, lost=0,
+        syncs=Histogram(QUICK), needed=lambda offset: 100,
+    )  # fmt: skip
+    vars(journal).update(given)
+    lane = SimpleNamespace(cursor=SimpleNamespace(position=0))
+    fleet: Any = SimpleNamespace(lanes=[lane], unsaved=None)
+    looks = Looks(fleet, None, journal)  # type: ignore[arg-type]
+    for second in range(seconds):
+        looks._rates.note(second, {"events": 10 * second, "bytes": 10 * second, "held": 10 * second})
+    assert looks._journal_status().full_in == full_in
