@@ -12,6 +12,7 @@ from relay.admin.diagnosis import (
     EXPIRED,
     Finding,
     advice_for,
+    advice_on,
     diagnose,
     kind_of_certificate,
     kind_of_lane,
@@ -74,7 +75,7 @@ def _find(status: Status) -> Iterator[Condition]:
     for doubt, finding in zip(status.doubts, found.doubts, strict=True):
         subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
         kind = "damaged" if doubt.is_damage else "doubt"
-        yield Condition(kind, subject, finding.said, now, {"do": f"relay accept {doubt.what}"})
+        yield Condition(kind, subject, finding.said, now, {"do": advice_on(doubt)})
     yield from _of_certificates(status, found.certificates)
     for alert, finding in zip(status.alerts, found.alerts, strict=True):
         yield from _of_alert(alert, finding.said)

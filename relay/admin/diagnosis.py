@@ -92,7 +92,7 @@ def diagnose(status: Status) -> Diagnosis:
         _erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
         for one in status.failing_erasures
     ]
-    doubts = [_doubt(one, several=bool(workers)) for one in status.doubts]
+    doubts = [_doubt(one, status.lanes, several=bool(workers)) for one in status.doubts]
     alerts = [Finding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
     certificates = [
         Finding(
@@ -377,10 +377,26 @@ def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> Finding:
     return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
 
 
-def _doubt(one: Doubt, *, several: bool) -> Finding:
+DAMAGE_ADVICE: Final = "put a good copy of the file back and restart relay, or stop relay and run relay journal repair;"
+
+
+def _doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> Finding:
     where = f" of worker {one.worker}" if several else ""
-    said = f"{one.what}{where}: {one.said}; relay accept {one.what} ends this warning"
-    return Finding(one.what, ok=False, said=said)
+    lost = f"; {_losers(lanes)}" if one.is_damage else ""
+    return Finding(one.what, ok=False, said=f"{one.what}{where}: {one.said}{lost}; {advice_on(one)}")
+
+
+def advice_on(doubt: Doubt) -> str:
+    """What an admin can do about what is in doubt."""
+    accept = f"relay accept {doubt.what} ends this warning"
+    return f"{DAMAGE_ADVICE} {accept}" if doubt.is_damage else accept
+
+
+def _losers(lanes: Sequence[LaneStatus]) -> str:
+    """Who could not read how many events, ever."""
+    lost = {one.connector: one.outcomes.get("damaged", 0) for one in lanes}
+    found = [f"{name} has lost {counted(number, 'event')} so far" for name, number in lost.items() if number]
+    return ", ".join(found) or "no connector has lost any so far"
 
 
 def _reload(refused: RefusedReload | None) -> Finding:

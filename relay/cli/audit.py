@@ -27,7 +27,7 @@ def audit(place: Place, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        click.echo("\n".join([*_report(found), *_verdict(found.problems)]))
+        click.echo("\n".join([*_report(found), *found.problems, _verdict(found)]))
     raise SystemExit(0 if found.balances else 1)
 
 
@@ -62,8 +62,11 @@ def _source(one: SourceBooks) -> str:
     return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
 
 
-def _verdict(problems: Sequence[str]) -> list[str]:
-    return [*problems, "NOT BALANCED: see above" if problems else "Everything balances."]
+def _verdict(found: Audit) -> str:
+    if not found.problems:
+        return "Everything balances."
+    books = all(row.balances for row in found.connectors)
+    return f"NOT BALANCED: {'the books of every connector do, the journal does not: ' if books else ''}see above"
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

@@ -41,7 +41,8 @@ def trace(place: Place, id: str, as_json: bool) -> None:
 
 def _not_found(id: str) -> str:
     whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
-    return f"{printable(id)}: not found" + (f"; is it a part of {printable(whole)}?" if is_part else "")
+    part = f"; is it a part of {printable(whole)}?" if is_part else ""
+    return f"{printable(id)}: not found in the journal, nor parked: it never came, is too old, or is damaged{part}"
 
 
 def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:

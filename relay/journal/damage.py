@@ -105,8 +105,8 @@ def said_of(found: Sequence[Damage]) -> str:
 def _said_of_file(found: Sequence[Damage]) -> str:
     offsets, first = ranges([*_united((one.start, one.stop) for one in found)]), found[0]
     saved = [one.saved for one in found if one.saved is not None]
-    cure = f"; relay journal repair saves {counted(max(saved), 'other event')} of it" if saved else ""
-    return f"offsets {offsets} in {first.file} ({first.reason}{cure})"
+    others = f"; its {counted(max(saved), 'other event')} can be read, and no connector loses them" if saved else ""
+    return f"offsets {offsets} in {first.file} ({first.reason}{others})"
 
 
 def was_damaged(folder: Path, offset: int) -> bool:

@@ -171,7 +171,7 @@ class Looks:
             last_error=_last_error(lane),
             parked_now=0,
             parked=delivery.meter.parked,
-            parked_rate=self._rates.change(("parked", name)),
+            parked_rate=self._rates.change(("parked", name), NOW_S),
             attempts={**delivery.meter.attempts},
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),

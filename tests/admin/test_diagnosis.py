@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from relay.admin import AlertStatus, LastAlert, LastError, Refusing
+from relay.admin import AlertStatus, LastAlert, LastError, Refusing, conditions
 from relay.admin.diagnosis import diagnose, said_of_alert, said_of_lane, said_of_source, span
 from relay.admin.exposition import exposition
 from relay.cli.status import screen
 from relay.journal.failing import FailingErasures
+from relay.journal.known import Doubt
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080  # 10:02
@@ -260,6 +261,21 @@ def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: s
     assert [written(one.said) for one in found.erasures] == [said]
     assert (found.ok, found.erasures[0].ok) == (ok, ok)
     assert said in map(written, screen(status))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "lost"),
+    [(10, "heap has lost 10 events so far"), (0, "no connector has lost any so far")],
+)
+def test_damage_says_who_has_lost_what_and_what_to_do(damaged: int, lost: str) -> None:
+    doubt = Doubt(worker=0, what="journal", said="10 events cannot be read", is_damage=True)
+    status = a_status(doubts=[doubt], lanes=[a_lane(outcomes={"damaged": damaged})])
+    (one,) = conditions(status)
+    assert one.sentence == f"journal: 10 events cannot be read; {lost}; {one.facts['do']}"
+    assert one.facts["do"] == (
+        "put a good copy of the file back and restart relay, or stop relay and run relay journal repair;"
+        " relay accept journal ends this warning"
+    )
 
 
 def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:

@@ -11,7 +11,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs/guide/what-you-will-see-when.md"
 SAMPLE: Final = re.compile(r"<!-- drill: (\S+) -->\n```text\n(.*?)```\n", re.DOTALL)
 PASSING: Final = re.compile(
     r"(, the oldest for|; relay tries again in) [\dhms ]+|; relay (tries again|waits for the answer)|"
-    r"(; full in|the journal is full at) .*"
+    r"(; full in|the journal is full at|; the oldest of them are removed in) .*"
 )
 """What is said at one look and not at the next."""
 VOLATILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.,:TZ-]*\d[\d.,:TZ-]*")

@@ -415,7 +415,7 @@ SCENES: Final = (
         cause=damage,
         says={
             "log": "events of the journal cannot be read\nevents are damaged",
-            "status": "^exit code 1\nevents cannot be read",
+            "status": "^exit code 1\nevents cannot be read.*can be read.*heap has lost .* relay accept journal ends",
             "doctor": "problem  journal",
             "metric": r'^relay_deliver_events_total\{connector="heap",outcome="damaged"\} [1-9]',
             "alert": "^journal: events damaged, since",

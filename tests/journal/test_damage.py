@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.api import Kind
-from relay.journal import Journal, Limits
+from relay.cli.main import relay as command
+from relay.journal import Counts, Cursor, Journal, Limits
 from relay.journal.damage import Damage
 from relay.journal.identity import ANY, Known
 from relay.journal.inspect import inspect
@@ -217,6 +219,23 @@ async def test_after_a_clean_stop_the_head_is_known_whatever_the_database_has_sa
     await journal.close()
 
 
+async def test_an_audit_names_the_offsets_that_connectors_lose_and_says_that_it_is_the_journal(tmp_path: Path) -> None:
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    for n in range(EVENTS):
+        await journal.append([KIND], [make_event(n=n)])
+    await state.save({"it": Cursor(0, EVENTS, [], Counts(delivered=EVENTS))}, journal.head)
+    await journal.close()
+    state.close()
+    (path,) = logs(tmp_path / "journal")
+    overwrite(path, place(path, 0.5), b"?")
+    ((start, stop),) = plan(tmp_path / "journal", EVENTS)[0].lost
+    assert stop == start + 1
+    answer = CliRunner().invoke(command, ["audit", "--state", str(tmp_path)])
+    assert f"journal: offsets {start} cannot be read, of 0 to {EVENTS - 1}\n" in answer.output
+    verdict = "NOT BALANCED: the books of every connector do, the journal does not: see above"
+    assert answer.output.splitlines()[-1] == verdict
+
+
 async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again(tmp_path: Path) -> None:
     """Another connector, or a replay, comes to the same place after a restart."""
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
@@ -224,8 +243,8 @@ async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again
     await state.save({}, 0, damage=[first])
     await state.save({}, 0, damage=[first, second])
     (doubt,) = doubts(tmp_path, Path("journal"))
-    cure = "relay journal repair saves 9 other events of it"
-    assert doubt.said == f"10 events cannot be read: offsets 0-4, 7-11 in 1.log (bad record; {cure})"
+    others = "its 9 other events can be read, and no connector loses them"
+    assert doubt.said == f"10 events cannot be read: offsets 0-4, 7-11 in 1.log (bad record; {others})"
     accept_journal(tmp_path, Path("journal"))
     await state.save({}, 0, damage=[second])
     assert doubts(tmp_path, Path("journal")) == []

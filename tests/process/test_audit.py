@@ -262,7 +262,10 @@ async def test_trace_finds_what_is_parked_only_and_says_if_there_is_nothing(stat
     assert "parked under connector mail, offset 2 (no longer in the journal)" in run(state, "trace", IDS[2]).stdout
     assert "parked under source braze: unreadable: no event_type" in run(state, "trace", "typeless").stdout
     nothing = run(state, "trace", "event-1")
-    assert (nothing.exit_code, nothing.stdout) == (1, "event-1: not found\n")
+    assert (nothing.exit_code, nothing.stdout) == (
+        1,
+        "event-1: not found in the journal, nor parked: it never came, is too old, or is damaged\n",
+    )
 
 
 async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,11 @@ async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon:
         assert (code, "offsets 0 up to 5: 5 events, of which archive gets 5 before its filters" in out) == (0, True)
         code, _, errors = relay(daemon, "replay", "--connector", "hoop", "--dry-run")
         assert (code, errors) == (1, "Error: no connector hoop is configured; there are: archive\n")
-        assert relay(daemon, "trace", "nothing") == (1, "nothing: not found\n", "")
+        assert relay(daemon, "trace", "nothing") == (
+            1,
+            "nothing: not found in the journal, nor parked: it never came, is too old, or is damaged\n",
+            "",
+        )
         code, out, _ = await asyncio.to_thread(relay, daemon, "replay", "--connector", "archive", "--yes")
         assert (code, "done; delivered 5" in out, "does not run" in out) == (0, True, False)
         assert "done; delivered 5" in relay(daemon, "replay", "list", conf=False)[1]

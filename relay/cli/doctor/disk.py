@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Final
 
+from relay.admin.diagnosis import advice_on
 from relay.cli.doctor.finding import Finding, Installation, Level, existing, size
 from relay.config.crosscheck import traits_by_name
 from relay.journal.folders import DATABASE, journals
@@ -54,9 +55,7 @@ def database(it: Installation) -> Iterator[Finding]:
         except sqlite3.Error as error:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
             continue
-        yield from (
-            Finding("problem", one.what, one.said, f"relay accept {one.what} ends this warning") for one in found
-        )
+        yield from (Finding("problem", one.what, one.said, advice_on(one)) for one in found)
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
 
