@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from relay.admin import AlertStatus, Condition, Status
+from relay.alerts.compose import without_answer, without_answers
 from relay.alerts.losses import Losses
 from relay.alerts.sender import Sender
 from relay.api import Alert, Message
@@ -95,7 +96,8 @@ class Alerts:
 
     def look(self, look: Look) -> None:
         """See what is wrong now."""
-        self._seen = [*look.conditions, *self._losses.find(look.status)], look.status
+        found = [*map(without_answer, look.conditions), *self._losses.find(look.status)]
+        self._seen = found, without_answers(look.status)
         self._news.set()
 
     async def run(self) -> None:

@@ -1,6 +1,8 @@
 """What an alert says, in messages of a bounded size. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from relay.admin import Condition, Status
@@ -86,6 +88,31 @@ def facts_of(condition: Condition, status: Status) -> dict[str, Any]:
 def _fills(kind: str) -> bool:
     """Whether the journal fills up while this lasts."""
     return kind == "journal_filling" or FAMILIES.get(kind) == "state"
+
+
+ANSWER: Final = re.compile(r"(HTTP \d{3}): .*", re.DOTALL)
+"""What a destination has answered, in the reason of a failure."""
+
+
+def without_answer(condition: Condition) -> Condition:
+    """The same without the text of a destination's answer: that may quote events and name users."""
+    error = condition.facts.get("last_error")
+    if not error:
+        return condition
+    reason, short = error["reason"], ANSWER.sub(r"\1", error["reason"])
+    facts = {**condition.facts, "last_error": {**error, "reason": short}}
+    return replace(condition, sentence=condition.sentence.replace(reason, short), facts=facts)
+
+
+def without_answers(status: Status) -> Status:
+    """The same without the texts of destinations' answers."""
+    lanes = [
+        replace(lane, last_error=replace(error, reason=ANSWER.sub(r"\1", error.reason)))
+        if (error := lane.last_error)
+        else lane
+        for lane in status.lanes
+    ]
+    return replace(status, lanes=lanes)
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import structlog
 
-from relay.admin import Condition, Status
+from relay.admin import Condition, LastError, Status, conditions
 from relay.admin.diagnosis import diagnose
 from relay.alerts import Alerts
 from relay.alerts.compose import alarms_of
@@ -511,3 +511,22 @@ def test_what_comes_and_goes_says_when_the_next_message_comes() -> None:
         "it has begun 4 times within 6m 0s, and is not told each time;"
         " the next message comes when it has stayed wrong, or stayed well, for 15m 0s"
     ]
+
+
+async def test_what_a_destination_answers_is_in_no_message(folder: Path) -> None:
+    """Siblings: the sentence, the last error, what has changed, and how it is when another trouble is left."""
+    quoted = LastError(at=NOON, reason='HTTP 400: {"email": "anna@example.com"}', status=400)
+    lane = a_lane(state="refusing", since=NOON - 60, last_error=quoted)
+    status = replace(a_status(lanes=[lane]), now=NOON)
+    wrong = conditions(status)
+    assert "anna" in wrong[0].sentence
+    later = replace(status, now=NOON + 60, lanes=[replace(lane, last_error=replace(quoted, reason="HTTP 422: bert"))])
+    async with running(folder, config(ops={"again": 1.0}, other={"on": ("failing",)})) as alerts:
+        alerts.look(Look([*wrong, HEAP], status))
+        await until(lambda: len(Fake.got) == 2)
+        alerts.look(Look(conditions(later), later))
+        await until(lambda: len(Fake.got) == 4)
+        shown = [one.data for one in alerts.shown().values()]
+    told = json.dumps([*shown, *(one.data for one in Fake.got)])
+    assert ("HTTP 400" in told, "HTTP 422" in told, "the last error was HTTP 400" in told) == (True, True, True)
+    assert not [word for word in ("anna", "bert") if word in told]
