@@ -41,6 +41,7 @@ SILENT: Final = "no answer in time"
 """The reason of an attempt that has had no answer within the connector's timeout."""
 ALL_NEEDED: Final = "reached its max_size"
 """A part of the reason of a journal that is full though its disk is not."""
+STOPS_S: Final = 5 * 86400.0
 STOPS: Final = "Braze disables a Current after 5 days of errors"
 
 
@@ -136,11 +137,14 @@ def kind_of_certificate(certificate: CertificateStatus, now: float) -> str | Non
 def said_of_certificate(certificate: CertificateStatus, now: float) -> str:
     """One sentence on a certificate: until when it is good, and what to do."""
     name, good = certificate.certificate, Validity(certificate.begins, certificate.ends)
+    cure = f"renew {certificate.files or f'the files of {name}.tls'}"
     if good.is_good(now):
-        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}"
-    how = "has expired" if good.ends < now else "is not good yet"
-    cure = f"renew the files of {name}.tls; relay takes them within a minute"
-    return f"certificate {name}: {how}, and senders refuse it: it is good {good}; {cure}"
+        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}; {cure}"
+    how, until = "is not good yet", STOPS
+    if good.ends < now:
+        how, until = "has expired", f"{STOPS}: at {moment(good.ends + STOPS_S)}"
+    taken = "relay takes them within a minute"
+    return f"certificate {name}: {how}, and senders refuse it: it is good {good}; {cure}; {taken}; {until}"
 
 
 def kinds_of_journal(journal: JournalStatus) -> list[str]:

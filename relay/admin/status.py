@@ -238,6 +238,8 @@ class CertificateStatus:
     begins: float
     ends: float
     """Unix seconds."""
+    files: str = ""
+    """Where certificate and key are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ from relay.cli.options import relay_options
 from relay.cli.words import moment, printable, size, table
 from relay.words import counted
 
+CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
+"""What is not called by its name."""
 UNKNOWN_NAMED: Final = 10
 """Event types of a source that are named; all are with --json."""
 
@@ -97,8 +99,9 @@ def _sources(seen: Status) -> list[str]:
 
 def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
     if total := sum(one.refused.values()):
-        causes = ", ".join(f"{number:,} {cause}" for cause, number in one.refused.items() if number)
-        yield f"{name}: {counted(total, 'connection')} refused or closed without a request: {causes} (the log has more)"
+        causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
+        refused = f"{counted(total, 'connection')} refused or closed without a request"
+        yield f"{name}: {refused}: {causes} (the log may have more)"
 
 
 def _source(one: SourceStatus, now: float) -> list[str]:

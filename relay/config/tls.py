@@ -36,6 +36,11 @@ class TlsSettings(Settings):
         return [(name, value) for name, value in vars(self).items() if isinstance(value, Secret)]
 
     @property
+    def files(self) -> str:
+        """Where certificate and key are, for whoever has to renew them."""
+        return " and ".join(one.name if one.how == "file" else str(one) for one in (self.certificate, self.key))
+
+    @property
     def validity(self) -> Validity:
         """When the certificate is good. Raises TlsError."""
         with _told():

@@ -9,6 +9,7 @@ import structlog
 
 from relay.config import TlsError, TlsSettings, expiry_warning, server_context
 from relay.threads import ADMIN
+from relay.words import moment
 
 WATCH_S: Final = 60.0
 """A renewed certificate is served after so many seconds at most."""
@@ -80,7 +81,8 @@ class Certificates:
     async def watch(self) -> None:
         """Look for ever whether the files have changed, and whether the certificate ends soon."""
         while True:
-            await asyncio.sleep(WATCH_S)
+            left = self.validity.ends - time.time()
+            await asyncio.sleep(min(WATCH_S, left + 1) if left > 0 else WATCH_S)  # its end is told at once
             await self._look()
 
     async def _look(self) -> None:
@@ -100,7 +102,8 @@ class Certificates:
         expired = not self.validity.is_good(time.time())
         is_news = time.monotonic() - self._told > WORRY_S or expired > self._told_expired
         if reason and is_news:
-            log.error("certificate needs renewal", reason=reason)
+            told = {"listener": "ingest", "files": self._settings.files, "ends": moment(self.validity.ends)}
+            log.error("certificate needs renewal", **told, reason=reason)
             self._told, self._told_expired = time.monotonic(), expired
 
 

@@ -88,7 +88,7 @@ class Looks:
             strays=self._ingest.strays,
             dropped_log_lines=dropped_log_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
-            certificates=self._certificates(),
+            certificates=self._certificates(config),
             parked=(),
             gone=await self._gone(config),
             replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
@@ -119,9 +119,12 @@ class Looks:
             unknown_types=[*traffic.unknown_types],
         )
 
-    def _certificates(self) -> list[CertificateStatus]:
-        shown = self._ingest.certificate
-        return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends)] if shown else []
+    def _certificates(self, config: Config) -> list[CertificateStatus]:
+        shown, tls = self._ingest.certificate, config.ingest.tls
+        if shown is None:
+            return []
+        files = tls.files if tls else ""  # to go without TLS takes a restart
+        return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
 
     async def _gone(self, config: Config) -> list[GoneConnector]:
         try:

@@ -8,7 +8,7 @@ import structlog
 
 from relay.admin import RefusedReload, Status
 from relay.admin.acts import reload_entry
-from relay.admin.diagnosis import span
+from relay.admin.diagnosis import EXPIRED, kind_of_certificate, said_of_certificate, span
 from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
@@ -68,8 +68,10 @@ async def in_full(view: Reloading, reload: Callable[[], Awaitable[Reloaded]], by
     before = await view.status()
     outcome = await reload()
     if outcome.ok:
-        pending = _pending(before, await view.status(), view.config.journal.retention)
-        outcome = replace(outcome, said=[line + pending.get(line, "") for line in outcome.said])
+        after = await view.status()
+        pending = _pending(before, after, view.config.journal.retention)
+        said = [line + pending.get(line, "") for line in outcome.said]
+        outcome = replace(outcome, said=[*said, *_expired(after)])
     _tell(outcome)
     entry = reload_entry(ok=outcome.ok, said=outcome.said, by=by)
     view.refused_reload = None if outcome.ok else RefusedReload(at=entry.at, said="; ".join(entry.about["said"]))
@@ -104,6 +106,13 @@ def _pending(before: Status, after: Status, retention: float) -> dict[str, str]:
         if lane.connector in was_gone and lane.pending
     }
     return removed | added
+
+
+def _expired(status: Status) -> Iterator[str]:
+    """The certificates in service that senders refuse: whoever reloads may think that they are renewed."""
+    for one in status.certificates:
+        if kind_of_certificate(one, status.now) == EXPIRED:
+            yield f"warning: {said_of_certificate(one, status.now)}"
 
 
 def _waiting(one: FailingErasures) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay.admin import AlertStatus, LastAlert, LastError, Refusing, conditions
-from relay.admin.diagnosis import diagnose, said_of_alert, said_of_lane, said_of_source, span
+from relay.admin import AlertStatus, CertificateStatus, LastAlert, LastError, ListenerStatus, Refusing, conditions
+from relay.admin.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
 from relay.admin.exposition import exposition
 from relay.cli.status import screen
 from relay.journal.failing import FailingErasures
@@ -369,3 +369,40 @@ def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_what_is_refused() ->
     refusing = a_lane(**REFUSING, breaker="half-open", rate=12.0)
     row = next(line for line in screen(a_status(lanes=[refusing])) if line.startswith("heap "))
     assert row.split() == ["heap", "refusing", "0", "-", "0", "-", "3", "-"]
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "files", "said"),
+    [
+        (-90, 1, "/c.pem and /k.pem", "ends at 2027-01-16T12:00:00Z, in 1d 0h; renew /c.pem and /k.pem"),
+        (
+            -90,
+            -1,
+            "/c.pem and /k.pem",
+            "has expired, and senders refuse it: it is good from 2026-10-17T12:00:00Z to 2027-01-14T12:00:00Z;"
+            " renew /c.pem and /k.pem; relay takes them within a minute; Braze disables a Current after 5 days"
+            " of errors: at 2027-01-19T12:00:00Z",
+        ),
+        (
+            1,
+            2,
+            "",
+            "is not good yet, and senders refuse it: it is good from 2027-01-16T12:00:00Z to 2027-01-17T12:00:00Z;"
+            " renew the files of ingest.tls; relay takes them within a minute; Braze disables a Current"
+            " after 5 days of errors",
+        ),
+    ],
+)
+def test_a_certificate_says_which_files_to_renew_and_by_when(begins: int, ends: int, files: str, said: str) -> None:
+    day = 86400
+    one = CertificateStatus(certificate="ingest", begins=NOON + begins * day, ends=NOON + ends * day, files=files)
+    assert said_of_certificate(one, NOON) == f"certificate ingest: {said}"
+
+
+def test_the_screen_has_a_word_for_connections_that_were_malformed() -> None:
+    shown = ListenerStatus(connections=1, refused={"malformed": 144, "full": 1, "timeout": 0})
+    lines = screen(a_status(listeners={"ingest": shown}))
+    assert (
+        "ingest: 145 connections refused or closed without a request: 144 that failed in TLS or spoke no HTTP, 1 full"
+        " (the log may have more)"
+    ) in lines

@@ -238,7 +238,7 @@ async def test_changes_are_noticed_and_told_once(relay: Relay, monkeypatch: pyte
     assert "in 72 hours" in logs[-1]["reason"]
 
 
-async def test_a_certificate_that_ends_is_told_before_and_when_it_has(
+async def test_a_certificate_that_ends_is_told_before_and_at_once_when_it_has(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "WATCH_S", 0.02)
@@ -253,6 +253,14 @@ async def test_a_certificate_that_ends_is_told_before_and_when_it_has(
             async with asyncio.timeout(20):
                 while len(reasons()) < 2:
                     await asyncio.sleep(0.02)
+                    if reasons():
+                        monkeypatch.setattr(tls, "WATCH_S", 60.0)
             watching.cancel()
     soon, over = reasons()
     assert ("ends in 0 hours" in soon, "has expired" in over) == (True, True)
+    told = logs[-1]
+    assert (told["listener"], str(relay.authority.certificate) in told["files"], "ends" in told) == (
+        "ingest",
+        True,
+        True,
+    )

@@ -82,6 +82,7 @@ async def test_a_certificate_that_has_expired_is_a_problem_until_it_is_renewed(d
     (daemon.plugins / "quicker.py").write_text(QUICKER)
     await daemon.start()
     before = await command(daemon, "status")
+    reloaded = await command(daemon, "reload")
     authority.issue(days=3)
     expiring = await seen(daemon, lambda found: found[0] == 0)
     doctor = await command(daemon, "doctor", "--conf", str(daemon.conf))
@@ -89,7 +90,9 @@ async def test_a_certificate_that_has_expired_is_a_problem_until_it_is_renewed(d
     after = await seen(daemon, lambda found: "certificate" not in found[1])
     assert before[0] == 1
     assert "certificate ingest: has expired, and senders refuse it: it is good from " in before[1]
-    assert "renew the files of ingest.tls; relay takes them within a minute" in before[1]
+    cure = f"; renew {authority.certificate} and {authority.key}; relay takes them within a minute; Braze disables a"
+    assert cure in before[1]
+    assert (reloaded[0], "nothing has changed\nwarning: certificate ingest: has expired" in reloaded[1]) == (0, True)
     assert "certificate ingest: ends at " in expiring[1]
     assert "warning  certificate ingest   ends at " in doctor[1]
     assert after[0] == 0

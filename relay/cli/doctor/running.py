@@ -48,4 +48,4 @@ def _configured(it: Installation) -> list[CertificateStatus]:
         good = tls.validity
     except TlsError:  # the configuration says so
         return []
-    return [CertificateStatus(certificate="ingest", begins=good.begins, ends=good.ends)]
+    return [CertificateStatus(certificate="ingest", begins=good.begins, ends=good.ends, files=tls.files)]
