@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from relay.admin import Condition, Status
-from relay.admin.diagnosis import FAR_S, diagnose, span
+from relay.admin.diagnosis import BUG, FAR_S, diagnose, span
 from relay.alerts.memory import FLAPS, Due, Rules, changes, short_of
 from relay.api import Alarm
 from relay.api.text import cut
@@ -90,12 +90,12 @@ def _fills(kind: str) -> bool:
     return kind == "journal_filling" or FAMILIES.get(kind) == "state"
 
 
-ANSWER: Final = re.compile(r"(HTTP \d{3}): .*", re.DOTALL)
-"""What a destination has answered, in the reason of a failure."""
+ANSWER: Final = re.compile(rf"(HTTP \d{{3}}|{BUG}: \w+): .*", re.DOTALL)
+"""What a destination has answered, or an exception of a connector says, in the reason of a failure."""
 
 
 def without_answer(condition: Condition) -> Condition:
-    """The same without the text of a destination's answer: that may quote events and name users."""
+    """The same without the text of a destination's answer, or of an exception: that may quote events and name users."""
     error = condition.facts.get("last_error")
     if not error:
         return condition

@@ -520,7 +520,8 @@ async def test_what_a_destination_answers_is_in_no_message(folder: Path) -> None
     status = replace(a_status(lanes=[lane]), now=NOON)
     wrong = conditions(status)
     assert "anna" in wrong[0].sentence
-    later = replace(status, now=NOON + 60, lanes=[replace(lane, last_error=replace(quoted, reason="HTTP 422: bert"))])
+    bug = replace(quoted, reason="bug in the connector: KeyError: 'bert'", status=None)
+    later = replace(status, now=NOON + 60, lanes=[replace(lane, last_error=bug)])
     async with running(folder, config(ops={"again": 1.0}, other={"on": ("failing",)})) as alerts:
         alerts.look(Look([*wrong, HEAP], status))
         await until(lambda: len(Fake.got) == 2)
@@ -528,5 +529,5 @@ async def test_what_a_destination_answers_is_in_no_message(folder: Path) -> None
         await until(lambda: len(Fake.got) == 4)
         shown = [one.data for one in alerts.shown().values()]
     told = json.dumps([*shown, *(one.data for one in Fake.got)])
-    assert ("HTTP 400" in told, "HTTP 422" in told, "the last error was HTTP 400" in told) == (True, True, True)
+    assert ("HTTP 400;" in told, "KeyError;" in told, "the last error was HTTP 400" in told) == (True, True, True)
     assert not [word for word in ("anna", "bert") if word in told]
