@@ -10,13 +10,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 import relay.cli.doctor
-from relay.cli.doctor import disk, machine, service
+from relay.admin import SOCKET
+from relay.cli.doctor import disk, machine, running, service
 from relay.cli.main import relay as command
 from relay.journal.folders import DATABASE
 from relay.journal.lock import lock
@@ -103,6 +105,26 @@ def test_a_relay_that_has_run_and_does_not_is_told(place: Place) -> None:
     assert "relay" not in place.findings(), "there was none yet"
     (place.state / DATABASE).touch()
     assert place.findings()["relay"] == ("warning", f"no relay runs with the state folder {place.state}")
+
+
+def test_the_first_line_says_where_and_whether_relay_runs_and_what_is_wrong_comes_before_what_is_well(
+    place: Place,
+) -> None:
+    (place.state / DATABASE).touch()
+    (place.conf / "b.toml").write_text("[journal]\nmax_sice = 1\n")
+    first, *found, _ = place.run().output.splitlines()
+    assert first == f"state folder {place.state}: no relay runs with it"
+    levels = [line.split()[0] for line in found if line[0] != " "]
+    assert levels == sorted(levels, key=("problem", "warning", "ok").index)
+    assert {*levels} == {"problem", "warning", "ok"}
+    it: Any = SimpleNamespace(state=place.state)
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.bind(str(place.state / SOCKET))
+        admin.listen()
+        assert running.place(it).said == f"{place.state}: a relay runs with it"
+    it.state = place.state / "nothing"
+    said = f"{it.state}: it does not exist, so no relay runs with it (--state DIR looks at another)"
+    assert running.place(it).said == said
 
 
 def test_a_problem_is_told_with_what_to_do_and_the_exit_code(place: Place, server: socket.socket) -> None:

@@ -12,14 +12,13 @@ from typing import Final, NoReturn
 import click
 
 from relay.cli.doctor import alerts, disk, machine, reach, running, service, settings, unit
-from relay.cli.doctor.finding import Finding, Installation
+from relay.cli.doctor.finding import Finding, Installation, Level
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
 
 Check = Callable[[Installation], Finding | Iterable[Finding]]
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
-    ("program", service.program),
     ("service", service.runs),
     ("relay", running.answers),
     ("configuration", settings.configuration),
@@ -36,7 +35,10 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("open files", machine.limits),
     ("connectors", reach.connectors),
     ("alerts", alerts.sending),
+    ("program", service.program),
 )
+LEVELS: Final[Sequence[Level]] = ("problem", "warning", "ok")
+"""In the order in which they are told."""
 PATIENCE_S: Final = 10.0
 """For each check: a dead network file system answers nothing at all."""
 THREAD: Final = "check of "
@@ -53,16 +55,20 @@ CREDENTIALS: Final = Path("/run/credentials/relay.service")
 def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     """Look at the configuration, the state folder, the machine and the destinations; say what to do.
 
+    The first line says which state folder that is, and if a relay runs with it; problems come first, then warnings.
     Sends no events and changes nothing, whether relay runs or not. Exits with 1 if there is a problem.
     """
     it = _installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
     findings = [finding for name, check in CHECKS for finding in examined(name, check, it)]
-    count = {level: sum(finding.level == level for finding in findings) for level in ("problem", "warning")}
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    count = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     if as_json:
         found = {"ok": not count["problem"], "findings": [*map(asdict, findings)]}
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo("\n".join([*map(_told, findings), f"problems: {count['problem']}, warnings: {count['warning']}"]))
+        (place,) = examined("state folder", running.place, it)
+        counts = f"problems: {count['problem']}, warnings: {count['warning']}"
+        click.echo("\n".join([f"{place.about} {place.said}", *map(_told, findings), counts]))
     _leave(1 if count["problem"] else 0)
 
 

@@ -29,6 +29,17 @@ def answers(it: Installation) -> Iterator[Finding]:
         yield Finding(level, name, said)
 
 
+def place(it: Installation) -> Finding:
+    """Which state folder is looked at, and whether a relay runs with it."""
+    if running(it.state):
+        said = "a relay runs with it"
+    elif it.state.exists():
+        said = "no relay runs with it"
+    else:
+        said = "it does not exist, so no relay runs with it (--state DIR looks at another)"
+    return Finding("ok", "state folder", f"{it.state}: {said}")
+
+
 def _wrong(seen: Status) -> Iterator[Finding]:
     """What is wrong by the status, but for what other checks look at."""
     found = diagnose(seen)
