@@ -1,20 +1,31 @@
 """The page of the documentation that shows what the drill has heard."""
 
 import re
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.drill.played import Played, lines, mended
+from tests.drill.played import Played, mended
+from tests.drill.voices import Heard
 
 PAGE: Final = Path(__file__).parents[2] / "docs/guide/what-you-will-see-when.md"
 SAMPLE: Final = re.compile(r"<!-- drill: (\S+) -->\n```text\n(.*?)```\n", re.DOTALL)
+SHOWN: Final[Mapping[str, str]] = {
+    "status": "relay status",
+    "alert": "alert",
+    "sender": "the sender gets",
+    "log": "log",
+}
+"""The voices that the page quotes, in this order; of the others it says only how soon they spoke."""
+WIDTH: Final = 110
+SAME: Final = "(the sentence of relay status)"
 PASSING: Final = re.compile(
     r"(, the oldest for|; relay tries again in) [\dhms ]+|; relay (tries again|waits for the answer)|"
-    r"(; full in|the journal is full at|; the oldest of them are removed in) .*"
+    r"(; full in|the journal is full at|; the oldest of them are removed in) [\w :-]+ if it goes on like this( \(parked.max_size\))?"
 )
 """What is said at one look and not at the next."""
-VOLATILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.,:TZ-]*\d[\d.,:TZ-]*")
+VOLATILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.,:TZ-]*\d[\d.,:TZ-]*|nothing(?= pending)")
 
 
 def samples(page: str) -> dict[str, str]:
@@ -36,17 +47,43 @@ def rewrite(played: Sequence[Played]) -> None:
 
 
 def sample(played: Played) -> str:
-    """What was heard in a scene."""
+    """What was heard in a scene, wrapped; an alert without what `relay status` says, too."""
     return "".join(f"{line}\n" for line in _lines(played))
 
 
 def _lines(played: Played) -> Iterator[str]:
-    yield from lines(played.trouble)
-    yield mended(played.scene)
-    yield from lines(played.over)
+    by_voice = {one.voice: one for one in played.trouble}
+    status = {shape(line) for line in by_voice["status"].text.splitlines()}
+    for voice, title in SHOWN.items():
+        if one := by_voice.get(voice):
+            yield f"{title}, after {_seconds(one)}:"
+            said = [SAME if voice == "alert" and shape(line) in status else line for line in one.text.splitlines()]
+            yield from (wrapped for line in said if line for wrapped in _wrap(line))
+    if others := [one for one in played.trouble if one.voice not in SHOWN]:
+        yield f"also: {_briefly(others)}"
+    yield from _wrap(f"{mended(played.scene)}: {_briefly(played.over)}", indent="")
+    yield from (f"  {one.text.splitlines()[0]}" for one in played.over if one.voice == "alert")
 
 
-def shape(text: str) -> list[str]:
-    """Its lines without figures and times, whoever spoke first."""
-    lines = (VOLATILE.sub("#", PASSING.sub("", line)).strip() for line in text.splitlines())
-    return sorted(filter(None, lines))
+def _wrap(line: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(
+        line, WIDTH, initial_indent=indent, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _briefly(heard: Sequence[Heard]) -> str:
+    return ", ".join(f"{one.voice} after {_seconds(one)}" for one in sorted(heard, key=lambda one: one.voice))
+
+
+def _seconds(one: Heard) -> str:
+    return "SILENCE" if one.seconds is None else f"{max(1, round(one.seconds))} s"
+
+
+def unwrapped(sample: str) -> str:
+    """A sample with each line whole again."""
+    return re.sub(r"\n {6}(?=\S)", " ", sample)
+
+
+def shape(text: str) -> str:
+    """A text without figures and times, however it is wrapped."""
+    return VOLATILE.sub("#", PASSING.sub("", " ".join(text.split())))
