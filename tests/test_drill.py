@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.drill.__main__ import play
-from tests.drill.page import PAGE, samples, shape
+from tests.drill.page import PAGE, SHOWN, samples, shape, unwrapped
 from tests.drill.played import told
 from tests.drill.scenes import SCENES, Scene
 
@@ -15,32 +15,52 @@ ROOT = Path(__file__).parents[1]
 TEXT = PAGE.read_text()
 
 
+def sections() -> dict[str, str]:
+    """The text of each section that has an anchor, by that."""
+    parts = re.split(r'<a id="([\w-]+)"></a>\n## ', TEXT)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
 def test_page_has_each_scene_in_its_index_and_in_a_section() -> None:
     names = [scene.name for scene in SCENES]
-    assert re.findall(r"\| \[.+\]\(#([\w-]+)\) \|", TEXT) == names
-    assert re.findall(r'<a id="([\w-]+)"></a>\n## ', TEXT) == names
     assert [*samples(TEXT)] == names
-    sections = TEXT.split('<a id="')[1:]
-    assert all("**It means:**" in one and "**Do:**" in one for one in sections)
+    assert [one for one in sections() if one in names] == names
+    assert {*re.findall(r"\]\(#([\w-]+)\) \|", sections()["find"])} == {*names}
+    for name in names:
+        for part in ("**Are events lost?**", "**How long?**", "**It means:**", "**Do"):
+            assert part in sections()[name], (name, part)
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_page_quotes_in_its_index_what_relay_says(scene: Scene) -> None:
+    sample = unwrapped(samples(TEXT)[scene.name])
+    (row,) = re.findall(rf"^\| (.+) \| \[.+\]\(#{scene.name}\) \|$", sections()["find"], re.MULTILINE)
+    for phrase in re.findall(r"`([^`]+)`", row):
+        assert phrase in sample, phrase
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_page_shows_what_the_drill_waits_for(scene: Scene) -> None:
     """A sentence that changes is changed in the drill's table; the page has to be written anew then."""
-    trouble, over = samples(TEXT)[scene.name].split("\n-- ", 1)
-    assert over.splitlines()[0] == scene.mended
-    for said, wanted in ((trouble, scene.says), (over, scene.over)):
-        for voice, patterns in wanted.items():
-            (part,) = re.findall(rf"^ +\d+ s  {voice} .*\n(?: {{19}}.*\n|\n)*", f"{said}\n", re.MULTILINE)
-            plain = re.sub(r"^.{19}", "", part, flags=re.MULTILINE)
-            for pattern in patterns.splitlines():
-                assert re.search(pattern, plain, re.MULTILINE), f"{voice}: {pattern}\n{part}"
+    trouble, over = unwrapped(samples(TEXT)[scene.name]).split("\n-- ", 1)
+    assert over.startswith(f"{scene.mended}: ")
+    assert {*re.findall(r"([a-z ]+) after \d+ s", over.splitlines()[0].removeprefix(f"{scene.mended}:"))} == {
+        f" {voice}" for voice in scene.over
+    }
+    said = "\n" + re.sub("^  ", "", trouble, flags=re.MULTILINE)
+    for voice, patterns in scene.says.items():
+        if voice not in SHOWN:
+            assert re.search(rf"\nalso: .*\b{voice} after \d+ s", said), voice
+            continue
+        assert f"\n{SHOWN[voice]}, after " in said, voice
+        for pattern in patterns.splitlines():
+            assert re.search(pattern, said, re.MULTILINE), f"{voice}: {pattern}\n{said}"
 
 
 def test_page_quotes_messages_of_the_log_that_exist() -> None:
     code = "".join(path.read_text() for path in (ROOT / "relay").rglob("*.py"))
-    quoted = re.findall(r"(?:log|whole log) +(?:info|warning|error)  (.+?)  \{", TEXT)
-    assert len({*quoted}) > 10
+    quoted = re.findall(r"^  (?:warning|error) (.+?) \{", unwrapped(TEXT), re.MULTILINE)
+    assert len({*quoted}) > 9
     for message in quoted:
         assert f'"{message}"' in code, message
 
@@ -58,9 +78,9 @@ def test_page_links_lead_somewhere() -> None:
         assert (PAGE.parent / target).exists(), target
 
 
-def test_figures_and_times_do_not_change_the_page() -> None:
-    before = "  1 s  log  error  x at 2026-12-01T10:02:00Z, 120 pending\n  2 s  status  exit code 1\n"
-    after = "  2 s  status  exit code 1\n 10 s  log  error  x at 2027-01-31T00:00:09Z, 1,300 pending\n"
+def test_figures_times_and_line_breaks_do_not_change_the_page() -> None:
+    before = "log, after 1 s:\n  error x at 2026-12-01T10:02:00Z, 120 pending; full in 1s if it goes on like this\n"
+    after = "log, after 10 s:\n  error x at 2027-01-31T00:00:09Z,\n      1,300 pending\n"
     assert shape(before) == shape(after)
     assert shape(before) != shape(after.replace("x at", "y at"))
 

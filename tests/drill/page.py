@@ -22,7 +22,8 @@ WIDTH: Final = 110
 SAME: Final = "(the sentence of relay status)"
 PASSING: Final = re.compile(
     r"(, the oldest for|; relay tries again in) [\dhms ]+|; relay (tries again|waits for the answer)|"
-    r"(; full in|the journal is full at|; the oldest of them are removed in) [\w :-]+ if it goes on like this( \(parked.max_size\))?"
+    r"(; full in|the journal is full at|; the oldest of them are removed in) [\w :-]+ if it goes on like this|"
+    r" \(parked\.max_size\)"
 )
 """What is said at one look and not at the next."""
 VOLATILE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.,:TZ-]*\d[\d.,:TZ-]*|nothing(?= pending)")
