@@ -59,7 +59,7 @@ def test_page_shows_what_the_drill_waits_for(scene: Scene) -> None:
 
 def test_page_quotes_messages_of_the_log_that_exist() -> None:
     code = "".join(path.read_text() for path in (ROOT / "relay").rglob("*.py"))
-    quoted = re.findall(r"^  (?:warning|error) (.+?) \{", unwrapped(TEXT), re.MULTILINE)
+    quoted = re.findall(r"^  (?:warning|error) +(.+?) +\{", unwrapped(TEXT), re.MULTILINE)
     assert len({*quoted}) > 9
     for message in quoted:
         assert f'"{message}"' in code, message
