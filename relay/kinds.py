@@ -39,6 +39,7 @@ FAMILIES: Final = MappingProxyType(
 """Kinds of which a subject has one at a time, by what they have in common: from one to the other it is still the same
 trouble. Any other kind is by itself."""
 
+
 ENDS: Final = MappingProxyType(
     {
         "paused": "resumed",
@@ -89,3 +90,8 @@ ALERTED: Final = MappingProxyType({**CONDITIONS, "expired": ENTRIES["expired"]})
 
 KINDS: Final = MappingProxyType({**CONDITIONS, **ENTRIES})
 """All that an entry of the history can be about."""
+
+
+def family_of(kind: str) -> str:
+    """What a kind has in common with others, or else the kind."""
+    return FAMILIES.get(kind, kind)

@@ -10,7 +10,7 @@ from relay.admin.diagnosis import BUG, FAR_S, diagnose, span
 from relay.alerts.memory import FLAPS, Due, Rules, changes, short_of
 from relay.api import Alarm
 from relay.api.text import cut
-from relay.kinds import FAMILIES
+from relay.kinds import family_of
 from relay.words import REASON_CHARS, escape
 
 MOST: Final = 50
@@ -87,7 +87,7 @@ def facts_of(condition: Condition, status: Status) -> dict[str, Any]:
 
 def _fills(kind: str) -> bool:
     """Whether the journal fills up while this lasts."""
-    return kind == "journal_filling" or FAMILIES.get(kind) == "state"
+    return kind == "journal_filling" or family_of(kind) == "state"
 
 
 ANSWER: Final = re.compile(rf"(HTTP \d{{3}}|{BUG}: \w+): .*", re.DOTALL)

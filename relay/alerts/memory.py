@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from relay.admin import Condition
 from relay.api import AlertSettings
-from relay.kinds import ALERTED, FAMILIES
+from relay.kinds import ALERTED, family_of
 
 FLAPS: Final = 4
 """Times that something begins or changes within `Rules.window`."""
@@ -34,7 +34,7 @@ class Key(NamedTuple):
 
 def key_of(condition: Condition) -> Key:
     """As what a condition is followed."""
-    return Key(condition.subject, FAMILIES.get(condition.kind, condition.kind))
+    return Key(condition.subject, family_of(condition.kind))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from relay.admin import Condition, Status
 from relay.admin.diagnosis import span
 from relay.journal.history import Entry
-from relay.kinds import ENDS, FAMILIES
+from relay.kinds import ENDS, family_of
 from relay.runtime.watch import Look
 from relay.words import counted
 
@@ -162,7 +162,7 @@ def _is_there(subject: str, status: Status) -> bool:
 
 
 def _key(one: Condition) -> Key:
-    return one.subject, FAMILIES.get(one.kind, one.kind)
+    return one.subject, family_of(one.kind)
 
 
 def _state(one: Condition, now: float) -> tuple[str, int]:
