@@ -23,7 +23,9 @@ def restore(place: Place, folder: Path) -> None:
     gets a new identity. The machine's clock counts as right.
     """
     with shown(f"{place.state} is not complete; remove what is in it, and restore again") as progress:
-        found = make(folder, place.state, place.path, progress)
+        found, problems = make(folder, place.state, place.path, progress)
     now = moment(time.time())
     note(place.state, restore_entry(folder, found, login()))
+    for problem in problems:
+        click.echo(f"damaged in the backup already: {problem}")
     click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

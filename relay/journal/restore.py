@@ -44,11 +44,11 @@ NO_EVENTS: Final = ("lost+found",)
 _OWN: Final = "UPDATE journal_state SET identity = ?, time = max(time, ?), accepted = ?, ahead = 0"
 
 
-def restore(source: Path, state: Path, path: Path, told: Told) -> Backup:
+def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, list[str]]:
     """Make a state folder of the backup in `source`; `path` is the setting `journal.path`.
 
-    Raises OSError (no complete backup, one of another version, a state folder that is not empty, or that a relay runs
-    with), sqlite3.Error."""
+    Return what there is, and which of its segments were damaged in the backup already. Raises OSError (no complete
+    backup, one of another version, a state folder that is not empty, or that a relay runs with), sqlite3.Error."""
     found = read_backup(source)
     if not found.complete:
         raise OSError(f"{source} is not complete: run relay backup {source} again, with the state folder that it is of")
@@ -57,15 +57,15 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> Backup:
         _check_version(place / DATABASE)
         _check_empty(place, worker_folder(state, part.worker), journal_folder(state, path, part.worker))
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    held = lock(state)
+    held, problems = lock(state), list[str]()
     try:
         for part in found.workers:
             folder, journal = worker_folder(state, part.worker), journal_folder(state, path, part.worker)
-            _restore(part, worker_folder(source, part.worker), folder, journal, told)
+            problems += _restore(part, worker_folder(source, part.worker), folder, journal, told)
             _give([folder, *folder.rglob("*"), journal, *journal.iterdir()], state)
     finally:
         os.close(held)
-    return found
+    return found, problems
 
 
 def _check_version(database: Path) -> None:
@@ -95,8 +95,8 @@ def _check_empty(source: Path, folder: Path, journal: Path) -> None:
         raise OSError(f"{there[0]} is there: a backup is only restored where there is nothing that relay keeps")
 
 
-def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) -> None:
-    """Restore one worker."""
+def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) -> list[str]:
+    """Restore one worker; return which segments are as damaged as they were."""
     identity = uuid4().hex
     for place in (folder, journal):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,6 +119,7 @@ def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) 
             raise OSError(f"{wrong[0].path} is not what was copied: {wrong[0]}")
     write_end(journal, part.head)
     write_identity(journal, identity)
+    return [f"{one.path}: {one}" for one in bad]
 
 
 def _copy(path: Path, copy: Path, told: Told) -> None:

@@ -153,7 +153,8 @@ async def test_damage_in_the_journal_itself_is_copied_and_told(state: Path, tmp_
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     found, (problem,) = back(state, tmp_path / "backup")
     assert (found.complete, problem.startswith(f"{path}: damaged at byte")) == (True, True)
-    restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    _, (problem,) = restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    assert problem.startswith(f"{tmp_path / 'restored' / PATH / name(5)}: damaged at byte")
     assert (tmp_path / "restored" / PATH / name(5)).read_bytes() == path.read_bytes()
 
 
