@@ -33,6 +33,8 @@ COUNTED: Final = {
     "erased": "{} done that events asked for",
 }
 """What is counted, in words."""
+WELL: Final = {"damaged": "its damage is accepted or repaired", "doubt": "nothing is in doubt any more"}
+"""How the end of a condition is told, where a subject has several at a time."""
 Key = tuple[str, str]
 """A subject, and the family of a kind."""
 
@@ -184,7 +186,7 @@ def _entry(key: Key, condition: Condition | None, told: Told, now: float) -> Ent
     kind = told.state[0] if told.state else ""
     lasted = span(now - told.since)
     about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
-    sentence = f"{_name(subject)}: well again, after {lasted}{more}"
+    sentence = f"{_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
     return Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from relay.admin import CertificateStatus, LastError, Refusing, Status, WorkerStatus
 from relay.journal.history import Entry
+from relay.journal.known import Doubt
 from relay.runtime.entries import MOST, Entries
 from relay.runtime.watch import Look, Watch
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
@@ -136,3 +137,13 @@ def test_the_journal_fills_up_and_has_room_again() -> None:
     full = replace(journal, needed=1000, refusing="the journal is full")
     found = [told.kinds(at, a_status(journal=one)) for at, one in enumerate((journal, filling, full, filling, journal))]
     assert found == [[], ["journal_filling"], ["journal_full"], ["journal_filling"], ["journal_recovered"]]
+
+
+def test_what_ends_of_a_journal_says_what_it_was() -> None:
+    told = Told()
+    both = [Doubt(worker=0, what="journal", said="lost", is_damage=damage) for damage in (True, False)]
+    assert sorted(told.kinds(0, replace(a_status(), doubts=both))) == ["damaged", "doubt"]
+    assert sorted(one.sentence for one in told.see(60, a_status())) == [
+        "journal: its damage is accepted or repaired, after 1m 0s",
+        "journal: nothing is in doubt any more, after 1m 0s",
+    ]
