@@ -139,7 +139,8 @@ def said_of_certificate(certificate: CertificateStatus, now: float) -> str:
     name, good = certificate.certificate, Validity(certificate.begins, certificate.ends)
     cure = f"renew {certificate.files or f'the files of {name}.tls'}"
     if good.is_good(now):
-        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}; {cure}"
+        soon = f"; {cure}" if good.is_short(now) else ""
+        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}{soon}"
     how, until = "is not good yet", STOPS
     if good.ends < now:
         how, until = "has expired", f"{STOPS}: at {moment(good.ends + STOPS_S)}"

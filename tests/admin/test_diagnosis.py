@@ -374,6 +374,7 @@ def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_what_is_refused() ->
 @pytest.mark.parametrize(
     ("begins", "ends", "files", "said"),
     [
+        (-90, 89, "/c.pem", "ends at 2027-04-14T12:00:00Z, in 89d 0h"),
         (-90, 1, "/c.pem and /k.pem", "ends at 2027-01-16T12:00:00Z, in 1d 0h; renew /c.pem and /k.pem"),
         (
             -90,

@@ -242,7 +242,7 @@ SCENES: Final = (
         says={
             "sender": "HTTP 401",
             "log": "request refused",
-            "status": "^exit code 1\n^braze: has refused everything since .*: 401",
+            "status": "^exit code 1\n^braze: has refused everything since .*: 401 .*; its sender stops .*5 days",
             "doctor": "problem .*braze",
             "metric": r'^relay_ingest_refusing_seconds\{source="braze"\} [1-9]',
             "alert": "source braze: refusing",
@@ -257,8 +257,8 @@ SCENES: Final = (
         cause=let_it_end,
         says={
             "sender": "certificate has expired",
-            "log": "certificate needs renewal",
-            "status": "^exit code 1\n^certificate ingest: has expired",
+            "log": "certificate needs renewal.*fullchain.pem",
+            "status": "^exit code 1\n^certificate ingest: has expired.*; renew .*fullchain.pem and .*5 days of errors: at",
             "doctor": "problem  certificate ingest",
             "metric": r"^relay_listener_certificate_expiry_timestamp_seconds",
             "alert": "^certificate ingest: expired, was expiring, since",
@@ -310,7 +310,7 @@ SCENES: Final = (
         says={
             "status": r"^heap: .*no answer yet for \d+s",
             "log": "delivery failed, will be tried again.*no answer",
-            "doctor": "problem  connector heap .*no answer",
+            "doctor": "problem  connector heap .*no answer.*ask whoever runs it",
             "metric": STATE % "failing",
             "alert": "connector heap: failing",
             "history": "failing +heap",
@@ -326,7 +326,7 @@ SCENES: Final = (
         cause=switched(fail=1, fail_status=401),
         says={
             "log": "destination does not accept relay",
-            "status": "^exit code 1\n^heap: unauthorized",
+            "status": "^exit code 1\n^heap: unauthorized.*check token .*: it was accepted until then",
             "doctor": "problem  connector heap .*unauthorized",
             "metric": STATE % "unauthorized",
             "alert": "connector heap: unauthorized",
@@ -360,7 +360,7 @@ SCENES: Final = (
         cause=fill_journal,
         says={
             "log": "journal fills up",
-            "status": "^exit code 1\n^journal: .*still needed",
+            "status": "^exit code 1\n^journal: .*still needed.*connector heap waits longest: mend heap, or raise",
             "doctor": "problem  journal",
             "metric": r"^relay_journal_needed_bytes",
             "alert": "journal: filling",
@@ -378,7 +378,7 @@ SCENES: Final = (
         says={
             "sender": "HTTP 503.*Retry-After",
             "log": "the journal takes no events",
-            "status": "^exit code 1\n^journal: takes no events",
+            "status": "^exit code 1\n^journal: takes no events.*connector heap waits longest: mend heap, or raise",
             "doctor": "problem  journal .*takes no events",
             "readyz": "HTTP 503",
             "metric": rf"^relay_journal_failed_commits_total{MORE_THAN_0}",
@@ -398,7 +398,7 @@ SCENES: Final = (
         says={
             "sender": "HTTP 503.*Retry-After",
             "log": "the journal takes no events",
-            "status": "^exit code 1\n^journal: takes no events",
+            "status": "^exit code 1\n^journal: takes no events.*files that are not relay's",
             "doctor": "problem  room",
             "readyz": "HTTP 503",
             "metric": rf"^relay_journal_failed_commits_total{MORE_THAN_0}",
