@@ -258,7 +258,7 @@ SCENES: Final = (
         says={
             "sender": "certificate has expired",
             "log": "certificate needs renewal.*fullchain.pem",
-            "status": "^exit code 1\n^certificate ingest: has expired.*; renew .*fullchain.pem and .*5 days of errors: at",
+            "status": "^exit code 1\n^certificate ingest: has expired.*; renew .*fullchain.pem and .*5 days .*: at",
             "doctor": "problem  certificate ingest",
             "metric": r"^relay_listener_certificate_expiry_timestamp_seconds",
             "alert": "^certificate ingest: expired, was expiring, since",
