@@ -62,7 +62,8 @@ class Lost:
             self._ranges.add((found.start, found.stop))
         self.events = sum(last - first for first, last in _united(self._ranges))
         self.unsaved.append(found)
-        details = {"file": found.file, "offset": found.start, "up_to_offset": found.stop, "reason": found.reason}
+        details = {"file": found.file, "events": found.stop - found.start, "reason": found.reason}
+        details |= {"offset": found.start, "up_to_offset": found.stop}
         told = {} if found.saved is None else {"repair_saves": found.saved}
         log.error("events of the journal cannot be read", **details, **told, advice=LOST_ADVICE)
 

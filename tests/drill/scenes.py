@@ -343,7 +343,7 @@ SCENES: Final = (
         cause=switched(fail=1, fail_status=400),
         says={
             "log": "destination refuses everything",
-            "status": "^exit code 1\n^heap: refusing.*relay pause heap.*relay parked show NUMBER",
+            "status": "^exit code 1\n^heap: refusing.*relay pause heap.*NUMBER.*oldest of them are removed in",
             "doctor": "problem  connector heap .*refusing",
             "metric": STATE % "refusing",
             "alert": "connector heap: refusing",

@@ -187,7 +187,7 @@ async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_re
         assert Counter(hook.bodies()) == Counter(sent[:10] + sent[20:])  # each once
         (told,) = daemon.logged("events of the journal cannot be read")
         assert (told["level"], told["file"], told["repair_saves"]) == ("error", path.name, 10)
-        assert (told["offset"], told["up_to_offset"]) == (10, 20)
+        assert (told["events"], told["offset"], told["up_to_offset"]) == (10, 10, 20)
         (told,) = daemon.logged("events are damaged")
         assert (told["connector"], told["events"], told["offset"], told["up_to_offset"]) == ("hook", 10, 10, 20)
         assert not daemon.logged("lane failed, starts again")
