@@ -173,6 +173,7 @@ def test_a_folder_that_is_not_there_is_a_wrong_configuration(conf, words):
     answer = run(*words, conf / "no")
     assert answer.exit_code == 78
     assert f"there is no configuration folder; looked for {conf / 'no'}" in answer.output
+    assert "could not be read" not in answer.output
 
 
 def test_the_folder_can_be_given_in_two_ways_but_not_in_both(conf):

@@ -139,3 +139,25 @@ def test_a_url_or_a_token_that_is_wrong_is_told_in_a_sentence(url: str, token: s
         serving.shutdown()
     assert isinstance(answer.exception, SystemExit)
     assert answer.output.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "is_warned"),
+    [
+        ("http://relay.invalid:8081", "s3cret", True),
+        ("http://relay.invalid:8081", "", False),
+        ("https://relay.invalid", "s3cret", False),
+        ("http://localhost:1", "s3cret", False),
+        ("http://[::1]:1", "s3cret", False),
+    ],
+)
+@pytest.mark.parametrize("words", ["status", "send --sample users.messages.email.Open"])
+def test_a_token_that_others_may_read_on_its_way_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, words: str, url: str, token: str, *, is_warned: bool
+) -> None:
+    monkeypatch.setattr(send, "TRIES", 1)
+    name = "RELAY_TOKEN" if "send" in words else "RELAY_ADMIN_TOKEN"
+    answer = CliRunner().invoke(command, [*words.split(), "--url", url], env={name: token})
+    warning = f"warning: ${name} goes to relay.invalid over plain http, where others may read it: use https://\n"
+    assert answer.output.count("plain http") == is_warned
+    assert not is_warned or answer.output.startswith(warning)

@@ -96,6 +96,20 @@ def test_a_full_disk_is_an_error_of_one_line(conf: Path, words: list[str]) -> No
     assert (found.returncode, found.stderr) == (1, b"Error: No space left on device\n")
 
 
+@pytest.mark.parametrize("words", ["parked list", "parked export", "audit --json", "journal dump"])
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(tmp_path: Path, words: str) -> None:
+    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0), State(tmp_path)
+    await journal.append([Kind("s", "a.b", "id", "time")], [b"{}"])
+    await journal.close()
+    await state.park([Parked("s", None, None, None, "unreadable", "why", 0, b"{}")])
+    state.close()
+    with FULL.open("wb") as full:
+        found = run(*words.split(), "--state", tmp_path, stdout=full)
+    said = [line for line in found.stderr.splitlines() if b"exported" not in line]
+    assert (found.returncode, said) == (1, [b"Error: No space left on device"])
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -124,6 +124,13 @@ def test_a_token_has_no_space_but_another_header_may(read) -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "advice"), [("$TOK", True), ("${TOK}", True), ("TOK", False), ("$T-K", False)])
+def test_a_variable_is_named_without_a_dollar(name: str, *, advice: bool) -> None:
+    said = str(Secret("env", name).problem)
+    assert f"the environment has no variable {name}" in said
+    assert said.endswith(': write the name without the $, env = "TOK"') is advice
+
+
 def test_a_check_names_the_setting_of_such_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKEN", "s3cret\nvalue")
     monkeypatch.setenv("QUOTED", '"s3cret"')

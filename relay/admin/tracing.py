@@ -60,6 +60,8 @@ class Routed:
     """What they make of it."""
     parts: Sequence[Part] = ()
     """Those that they split it into."""
+    disabled: bool = False
+    """It is configured, and switched off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ def _values(routed: Routed) -> dict[str, Any]:
 
 def _routed(event: Event, connector: str, config: Config | None) -> Routed:
     if config is None or connector not in config.connectors:
-        return Routed(connector, None if config is None else False)
+        is_off = config is not None and f"connector.{connector}" in config.disabled
+        return Routed(connector, None if config is None else False, disabled=is_off)
     settings = config.connectors[connector].settings
     entry = Selection(config.entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")

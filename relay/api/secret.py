@@ -66,7 +66,7 @@ class Secret:
     def _read(self) -> str:
         if self.how == "env":
             if self.name not in os.environ:
-                raise LookupError(f"the environment has no variable {self.name}")
+                raise LookupError(f"the environment has no variable {self.name}{_without_dollar(self.name)}")
             content = os.environb[self.name.encode("utf-8", "surrogateescape")]
         else:
             content = _content(_secret_file(self.name) if self.how == "file" else _credential(self.name))
@@ -175,6 +175,12 @@ def _wrong(reference: object) -> str:
     if len(reference) > 1:
         return f"{' and '.join(reference)}: one of them; "
     return "".join(f"{how}: expected a name in quotes; " for how in reference)
+
+
+def _without_dollar(name: str) -> str:
+    """What to write instead of a variable as shells have it."""
+    variable = re.fullmatch(r"\$(\{)?([A-Za-z_]\w*)(?(1)\})", name, re.ASCII)
+    return f': write the name without the $, env = "{variable[2]}"' if variable else ""
 
 
 def _secret_file(name: str) -> Path:

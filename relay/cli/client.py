@@ -18,13 +18,12 @@ import click
 import msgspec
 
 from relay.admin import SOCKET
-from relay.cli.options import ADMIN_URL
+from relay.cli.options import ADMIN_URL, TOKEN
 from relay.cli.words import printable
 from relay.socket_path import address_of
 
 ANSWER_S: Final = 30.0
 PORTS: Final = {"http": 80, "https": 443}
-TOKEN: Final = "RELAY_ADMIN_TOKEN"
 SERVICE: Final = (Path("/var/lib/relay"), Path("/run/relay"))
 """The service's state folder, which its user and root alone may enter, and where others find the same socket."""
 ALIVE_S: Final = 3.0

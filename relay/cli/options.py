@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from relay.api.settings import parse_duration, parse_time
+from relay.config.address import TcpAddress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +39,8 @@ state_option = click.option(
 )
 
 
+TOKEN: Final = "RELAY_ADMIN_TOKEN"
+"""The variable with the token of an admin API."""
 ADMIN_URL: Final = "relay.admin_url"
 """Where a command's context keeps what --url says."""
 
@@ -50,6 +53,16 @@ def _choose(ctx: click.Context, param: click.Parameter, url: str | None) -> None
     if not _is_address(url):
         raise click.BadParameter(f"{url} is neither http://HOST:PORT nor https://HOST nor unix:/PATH", ctx, param)
     ctx.meta[ADMIN_URL] = url
+    if os.environ.get(TOKEN):
+        warn_of_plain_http(url, f"${TOKEN}")
+
+
+def warn_of_plain_http(url: str, token: str) -> None:
+    """Warn if others may read a token on its way to a URL; `token`: what it is called."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not TcpAddress(parts.hostname or "", 0).is_loopback:
+        said = f"{token} goes to {parts.hostname} over plain http, where others may read it: use https://"
+        click.echo(f"warning: {said}", err=True)
 
 
 def _is_address(url: str) -> bool:

@@ -15,6 +15,10 @@ from relay.words import escape, escape_json
 T = TypeVar("T")
 
 
+class Unwritten(OSError):
+    """Output that cannot be written."""
+
+
 class _Pipe(io.FileIO):
     """A stream that leads to /dev/null once nobody reads it any more."""
 
@@ -27,6 +31,8 @@ class _Pipe(io.FileIO):
             self.is_read = False
             _discard(self.fileno())
             return len(data)
+        except OSError as error:
+            raise Unwritten(error.errno, error.strerror) from None
 
 
 class ForPeople(io.TextIOWrapper):

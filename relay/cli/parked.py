@@ -16,7 +16,7 @@ import click
 from relay.api.batch import one_line
 from relay.cli.desk import Desk, desk_of
 from relay.cli.options import moment_option, relay_options, utf8
-from relay.cli.output import while_read
+from relay.cli.output import Unwritten, while_read
 from relay.cli.words import moment, printable
 from relay.journal import CAUSES, Parked, Which
 from relay.journal.folders import worker_of
@@ -45,6 +45,8 @@ def _on_state(command: Command) -> Command:
     def wrapped(*, state: Path, **options: Any) -> None:
         try:
             command(desk=desk_of(state), **options)
+        except Unwritten:  # `main` says it
+            raise
         except (OSError, sqlite3.Error) as error:
             raise click.ClickException(str(error)) from error
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from relay.cli.options import conf_option, plugins_option, state_option, url_option
+from relay.cli.output import Unwritten
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.journal.history import Entry, add_entries
 
@@ -64,6 +65,8 @@ def told() -> Iterator[None]:
     """Tell what cannot be read without a traceback."""
     try:
         yield
+    except Unwritten:  # `main` says it
+        raise
     except PermissionError as error:
         said = f"{error.filename} may not be read by this user: be root, or the user that relay runs as"
         raise click.ClickException(said) from None

@@ -23,7 +23,7 @@ from yarl import URL
 from relay.api import Walk, retry_after
 from relay.api.batch import one_line
 from relay.api.text import cut
-from relay.cli.options import complete_entry
+from relay.cli.options import complete_entry, warn_of_plain_http
 from relay.cli.output import unescaped
 from relay.cli.words import printable
 from relay.sandbox.shapes import make_event, types
@@ -83,6 +83,8 @@ def send(
     made = _sample(sample) if sample else {}
     context, token = _tls(ca, cert, key), os.environ.get(token_env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if token:
+        warn_of_plain_http(url, f"${token_env}")
     torn: list[int] = []
     events = _events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
     with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:

@@ -99,7 +99,7 @@ def _resent_line(one: Resent) -> str:
 def _wanted(way: Way) -> str:
     if not way.configured:
         unknown = "no valid configuration to tell if it is wanted (relay check)"
-        return unknown if way.configured is None else "not configured"
+        return unknown if way.configured is None else "switched off" if way.disabled else "not configured"
     if way.entry is None:
         return "not wanted: no entry matches"
     return f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'

@@ -106,6 +106,7 @@ def read(folders: Sequence[Path]) -> Reading:
         listed = ", ".join(map(str, folders))
         reading.mistakes.append(Mistake(reason=f"there is no configuration folder; looked for {listed}"))
         reading.unread.append(listed)
+        return reading
     files = _in_order(folders, reading)
     for path in files:
         if _read_file(path, path.name, path.name, reading):
@@ -116,6 +117,9 @@ def read(folders: Sequence[Path]) -> Reading:
         reading.mistakes.append(deeper)
     else:
         reading.warnings.extend(_files_not_read(folders))
+    if reading.unread:
+        more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
+        reading.warnings.append(Mistake(reason=more))
     return reading
 
 

@@ -91,10 +91,7 @@ def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Lo
     check.mistakes.extend(crosscheck.unknown_kinds(merged))
     check.warnings.extend(crosscheck.parking_without_order(connectors, traits, merged))
     check.mistakes.extend(crosscheck.cuts_of_ordered(connectors, traits, merged))
-    if reading.unread:  # what seems to be lacking may be in there
-        more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
-        check.warnings.append(Mistake(reason=more))
-    else:
+    if not reading.unread:  # else what seems to be lacking may be in there
         check.lacks(sources, connectors, named["filter"])
         found = crosscheck.events_of_nobody(sources, connectors, named["filter"], registry, merged)
         check.warnings.extend(found)

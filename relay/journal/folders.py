@@ -9,6 +9,8 @@ FOLDER_NAME: Final = "workers"
 DATABASE: Final = "relay.db"
 LOCK: Final = "lock"
 CUTS: Final = "cuts"
+CLOSED: Final = "closed"
+"""Where connectors of type file remember how long their compressed files were, each in a file of its name."""
 WORKER_NUMBERS: Final = 1_000_000_000
 """Parked events and replays of a worker are numbered from so many times its own number on, so that each number names
 one of them."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.journal.books import ledger
-from relay.journal.folders import cut_files, worker_folders
+from relay.journal.folders import CLOSED, cut_files, worker_folders
 from relay.journal.parked import Which, connect, drop_parked
 
 TABLES: Final = ("cursor", "replay", "attempt", "pause")
@@ -50,7 +50,7 @@ def forget(folder: Path, connector: str) -> Forgotten:
                 db.execute(delete, {"it": connector})
             erasures += db.execute(_GIVE_UP, (connector,)).rowcount
             db.execute("COMMIT")
-        for file in cut_files(mine, connector):
+        for file in [*cut_files(mine, connector), mine / CLOSED / connector]:
             with suppress(OSError):  # what stays there does no harm
                 file.unlink()
     return Forgotten(connector, known[connector].pending, parked, erasures)

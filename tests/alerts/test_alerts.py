@@ -50,6 +50,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.alerts.sender.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("relay.alerts.sender.LONGEST_WAIT_S", 0.02)
     monkeypatch.setattr("relay.alerts.sender.SETTLE_S", 0.0)
+    monkeypatch.setattr("relay.alerts.sender.CLOSE_S", 60.0)  # a restart in the middle of a save sends a message again
     Fake.got = []
     Fake.mood = lambda _: None  # type: ignore[method-assign, assignment]
 

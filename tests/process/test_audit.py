@@ -251,6 +251,11 @@ async def test_trace_tells_the_way_of_an_event_in_every_connector(state: Path) -
     assert f"offset 2: {OPEN.type} from braze, received 20" in text
     assert 'mail: wanted by "email"; changed by mask; parked (refused: HTTP 422)' in text
     assert "new: not wanted: no entry matches; never ran" in text
+    (state.parent / "conf.d" / "20.toml").write_text('[connector.off]\ntype = "stdout"\nenabled = false\n')
+    with closing(sqlite3.connect(state / "relay.db")) as db, db:
+        _, *row = db.execute("SELECT * FROM cursor WHERE connector = 'all'").fetchone()
+        db.execute(f"INSERT INTO cursor VALUES ('off'{', ?' * len(row)})", row)
+    assert "\n  off: switched off; " in run(state, "trace", IDS[2]).stdout
     (state.parent / "conf.d" / "20.toml").write_text('[connector.new]\ntype = "file"')
     result = run(state, "trace", IDS[2])
     assert "all: no valid configuration to tell if it is wanted (relay check); settled" in result.stdout

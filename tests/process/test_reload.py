@@ -271,9 +271,14 @@ async def test_a_connector_is_forgotten_while_no_relay_runs(daemon: Any) -> None
     where = ["--conf", str(daemon.conf)]
     assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "it is configured"
     (daemon.conf / "20-web.toml").unlink()
+    closed = daemon.state / "closed"
+    closed.mkdir()
+    for name in ("web", "other"):
+        (closed / name).write_text("{}")
     code, out, _ = await relay(daemon, "forget", "web", "--yes", *where)
     assert (code, out) == (0, "web is forgotten, with 0 pending and 2 parked events of web\n")
     assert (daemon.parked(), daemon.ledger()) == ([], {})
+    assert [file.name for file in closed.iterdir()] == ["other"], "what a file connector remembers of its files"
     assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "nothing is left of it"
 
 
