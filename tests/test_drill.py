@@ -1,11 +1,14 @@
 """The night drill: its page tells what it plays, and one of its scenes is played."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from relay.cli.main import relay
 from tests.drill.__main__ import play
 from tests.drill.page import PAGE, SHOWN, samples, shape, unwrapped
 from tests.drill.played import told
@@ -63,6 +66,21 @@ def test_page_quotes_messages_of_the_log_that_exist() -> None:
     assert len({*quoted}) > 9
     for message in quoted:
         assert f'"{message}"' in code, message
+
+
+def test_page_gives_commands_and_options_that_exist() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    given = re.findall(r"\brelay ([a-z][^#|&)\n]*)", re.sub(r" +# .*", "", "".join(blocks)))
+    assert len(given) > 30
+    for one in given:
+        command: click.Command = relay
+        for word in shlex.split(one):
+            if isinstance(command, click.Group) and not word.startswith("-"):
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, one
+                command = found
+            elif word.startswith("--"):
+                assert word in {name for each in command.params for name in each.opts}, one
 
 
 def test_page_names_rules_that_exist() -> None:
