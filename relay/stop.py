@@ -42,9 +42,14 @@ class Stop:
         """The process ends, whatever goes on."""
         self._begun = SimpleQueue[None]()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether this process stops."""
+        return self.cut < inf
+
     def begin(self) -> None:
         """Set the moments, unless they are set. A signal handler may call this: it takes no lock."""
-        if self.cut < inf:
+        if self.has_begun:
             return
         now = time.monotonic()
         found = [now + after for after in moments(self.drain, supervised=self._is_supervised)]

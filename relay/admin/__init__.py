@@ -4,7 +4,8 @@ from relay.admin.conditions import Condition, conditions
 from relay.admin.control import Control
 from relay.admin.merging import ended, merged, still
 from relay.admin.rates import EVERY_S, Rates, time_to
-from relay.admin.server import SOCKET, Admin, runtime_folder
+from relay.admin.server import SOCKET, Admin, Bound, runtime_folder
+from relay.admin.server import bind as bind_admin
 from relay.admin.status import (
     AlertStatus,
     CertificateStatus,
@@ -29,6 +30,7 @@ __all__ = [
     "SOCKET",
     "Admin",
     "AlertStatus",
+    "Bound",
     "CertificateStatus",
     "Condition",
     "Control",
@@ -48,6 +50,7 @@ __all__ = [
     "Tap",
     "Taps",
     "WorkerStatus",
+    "bind_admin",
     "conditions",
     "ended",
     "merged",

@@ -38,14 +38,24 @@ STOP_S: Final = 0.5
 log = structlog.stdlib.get_logger()
 
 
+Bound = tuple[Sequence[socket.socket], Sequence[socket.socket]]
+"""The sockets at the addresses of `admin.listen`, and at those of `metrics.listen`."""
+
+
 class Admin:
     """All its listeners."""
 
     def __init__(
-        self, control: Control, settings: AdminSettings, metrics: MetricsSettings, socket: Path | None = None
+        self,
+        control: Control,
+        settings: AdminSettings,
+        metrics: MetricsSettings,
+        socket: Path | None = None,
+        bound: Bound | None = None,
     ) -> None:
-        """`socket`: the only unix socket to listen on, and not the usual one; for a worker."""
-        self._control, self._settings, self._metrics = control, settings, metrics
+        """`socket`: the only unix socket to listen on, and not the usual one; for a worker. `bound`: what `bind` has
+        returned, if that was to be done before."""
+        self._control, self._settings, self._metrics, self._bound = control, settings, metrics, bound
         self._api = Api(control, self._look)
         usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
@@ -58,6 +68,7 @@ class Admin:
 
     async def start(self) -> None:
         """Bind all of them. Raises OSError, ListenError for an address that cannot be had."""
+        for_admin, for_metrics = self._bound or bind(self._settings, self._metrics)
         others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
         everything = [*self._api.routes(), *chain(*others)]
         local = await self._server("admin", everything, [problems], Limits())
@@ -65,9 +76,9 @@ class Admin:
         self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]
         remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
-        admin = [f"unix:{self._sockets[1]}", *self._listen(_at("admin.listen", self._settings.listen), remote)]
+        admin = [f"unix:{self._sockets[1]}", *self._listen(for_admin, remote)]
         scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
-        self.addresses = {"admin": admin, "metrics": self._listen(_at("metrics.listen", self._metrics.listen), scraped)}
+        self.addresses = {"admin": admin, "metrics": self._listen(for_metrics, scraped)}
 
     async def keep_socket(self) -> None:
         """Make the unix socket anew whenever somebody has removed it, until cancelled."""
@@ -122,6 +133,11 @@ class Admin:
             await runner.cleanup()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+
+def bind(settings: AdminSettings, metrics: MetricsSettings) -> Bound:
+    """Take the addresses; whoever connects waits until an `Admin` has started. Raises ListenError."""
+    return [*_at("admin.listen", settings.listen)], [*_at("metrics.listen", metrics.listen)]
 
 
 def _at(key: str, addresses: Sequence[Address]) -> Iterator[socket.socket]:

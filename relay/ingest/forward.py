@@ -25,6 +25,7 @@ from relay.catalogue import Selection
 from relay.guests import reason_of
 from relay.journal import Unavailable
 from relay.socket_path import address_of
+from relay.stop import STOP
 from relay.threads import ADMIN
 
 T = TypeVar("T")
@@ -133,7 +134,8 @@ class First:
                     if (answer := self._waiting.get(kept.number)) and not answer.done():
                         answer.set_result(kept)
             except GONE as error:
-                log.warning("the first worker is away", unanswered=len(self._waiting), reason=_said(error))
+                if not STOP.has_begun:  # else they all go
+                    log.warning("the first worker is away", unanswered=len(self._waiting), reason=_said(error))
             finally:
                 self._disconnect()
 
@@ -170,7 +172,8 @@ class Others:
                     handed = await _read(reader, Handed)
                     group.create_task(self._answer(handed, writer), name="keep for another worker")
             except GONE as error:
-                log.info("another worker is away", reason=_said(error))
+                if not STOP.has_begun:
+                    log.info("another worker is away", reason=_said(error))
             finally:
                 writer.close()
 
@@ -203,7 +206,7 @@ def _make_room(socket: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return "it has closed the connection" if isinstance(error, EOFError) else str(error) or type(error).__name__
 
 
 def _handed(number: int, source: str, decoded: Decoded) -> Handed:

@@ -15,6 +15,8 @@ WATCH_S: Final = 60.0
 """A renewed certificate is served after so many seconds at most."""
 WORRY_S: Final = 86400.0
 """A certificate that ends is told of so often."""
+LOOKED_AT: Final = "the one before is served on; the files are looked at again every minute"
+RELOADED: Final = "the one before is served on; renew the files, then relay reload"
 log = structlog.stdlib.get_logger()
 
 
@@ -63,9 +65,13 @@ class Certificates:
     async def reload(self, settings: TlsSettings | None = None) -> bool:
         """Serve new connections with what the files hold now, or with other settings; tell whether it is any other.
 
-        Connections go on as they are. Raises TlsError, and then all stays as it was.
+        Connections go on as they are. Raises TlsError, and then all stays as it was, and that is told.
         """
-        return await ADMIN.run(self.renew, settings)
+        try:
+            return await ADMIN.run(self.renew, settings)
+        except TlsError as error:
+            self._tell_failure(error, LOOKED_AT if settings is None else RELOADED)
+            raise
 
     def renew(self, settings: TlsSettings | None = None) -> bool:
         """The same. Blocking."""
@@ -90,10 +96,7 @@ class Certificates:
             renewed = await self.reload()
             reason = await ADMIN.run(expiry_warning, self._settings)
         except Exception as error:  # whatever it is, listening goes on
-            if str(error) != self._failure:
-                advice = "the one before is served on; the files are looked at again every minute"
-                log.error("renewed certificate cannot be used", reason=str(error), advice=advice)
-            self._failure = str(error)
+            self._tell_failure(error, LOOKED_AT)
             return
         self._failure = ""
         if renewed:
@@ -105,6 +108,11 @@ class Certificates:
             told = {"listener": "ingest", "files": self._settings.files, "ends": moment(self.validity.ends)}
             log.error("certificate needs renewal", **told, reason=reason)
             self._told, self._told_expired = time.monotonic(), expired
+
+    def _tell_failure(self, error: Exception, advice: str) -> None:
+        if str(error) != self._failure:
+            log.error("renewed certificate cannot be used", reason=str(error), advice=advice)
+        self._failure = str(error)
 
 
 def _context(settings: TlsSettings) -> ssl.SSLContext:

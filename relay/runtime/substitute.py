@@ -72,19 +72,20 @@ class Substitute:
                 await self._look(one, workers)
 
     async def _look(self, one: socket, workers: Sequence[Supervised]) -> None:
+        told = {"workers": [each.worker.number for each in workers], "listen": _shown(one)}
         is_away, is_attended = all(worker.silence > AWAY_S for worker in workers), one in self._accepting
         if is_attended and not is_away:
             self._accepting.pop(one).close()
-            log.info("worker is back at its socket", listen=_shown(one))
+            log.info("worker is back at its socket", **told)
         elif is_away and not is_attended:
             try:
                 await self._begin(one)
             except (TlsError, OSError) as error:
-                log.error("worker is away and nobody answers in its place", listen=_shown(one), reason=str(error))
+                log.error("worker is away and nobody answers in its place", **told, reason=str(error))
             else:
                 is_news = any(worker.ready.is_set() for worker in workers)
                 tell = log.error if is_news else log.info  # a first start may take long, with a large journal
-                tell("worker is away, its senders are answered 503", listen=_shown(one), always=True)
+                tell("worker is away, its senders are answered 503", **told, always=True)
 
     async def _begin(self, one: socket) -> None:
         context = None if one.family == AF_UNIX else await ADMIN.run(self._context)

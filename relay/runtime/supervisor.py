@@ -26,7 +26,7 @@ from pathlib import Path
 import structlog
 
 from relay import __version__
-from relay.admin import Admin, runtime_folder
+from relay.admin import Admin, Bound, bind_admin, runtime_folder
 from relay.config import Config, ConfigError, find_unmade, mistakes_of
 from relay.ingest import bind, close, show
 from relay.journal.folders import worker_folders
@@ -75,15 +75,18 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
         raise ConfigError(mistakes_of(failures))
     passed = inherited()
     sockets = _bound(config) if passed is None else [passed] * config.runtime.workers
+    for_admins: Bound = (), ()
     try:
+        for_admins = _bound_for_admins(config)  # before the workers start: what is in the way is told at once
         with _rendezvous(state, config) as folder:
             workers = _workers(config, state, sockets, str(folder), outlived=passed is not None)
             view = JointView(config, load, state, workers)
-            await _run(config, view, workers, sockets, stop, new_code)
+            admin = Admin(view, config.admin, config.metrics, bound=for_admins)
+            await _run(config, view, admin, workers, sockets, stop, new_code)
     except* StartError as group:
         raise _first(group) from None
     finally:
-        close(sockets)
+        close([*sockets, *for_admins])
     log.info("relay stopped")
 
 
@@ -117,6 +120,13 @@ def _bound(config: Config) -> list[list[socket.socket]]:
         raise cannot_listen(config, error) from error
 
 
+def _bound_for_admins(config: Config) -> Bound:
+    try:
+        return bind_admin(config.admin, config.metrics)
+    except OSError as error:
+        raise cannot_listen(config, error) from error
+
+
 def _workers(
     config: Config, state: Path, sockets: Sequence[Sequence[socket.socket]], rendezvous: str, *, outlived: bool
 ) -> list[Supervised]:
@@ -132,6 +142,7 @@ def _workers(
 async def _run(
     config: Config,
     view: JointView,
+    admin: Admin,
     workers: Sequence[Supervised],
     sockets: Sequence[Sequence[socket.socket]],
     stop: asyncio.Event,
@@ -151,7 +162,7 @@ async def _run(
         try:
             if await _are_ready(workers, stop):
                 await substitute.look()  # nobody is to be refused any more
-                async with _listening(Admin(view, config.admin, config.metrics), config) as admin:
+                async with _listening(admin, config):
                     await view.history.start(config.runtime.workers)
                     await view.alerts.change(config, view.alerts.made(config))
                     pulse = JointPulse(notify, view, workers)
@@ -208,14 +219,14 @@ async def _end(notify: Notify, workers: Sequence[Supervised], running: Sequence[
 
 
 @asynccontextmanager
-async def _listening(admin: Admin, config: Config) -> AsyncIterator[Admin]:
+async def _listening(admin: Admin, config: Config) -> AsyncIterator[None]:
     """Listen for what admins ask. Raises StartError."""
     try:
         await admin.start()
     except OSError as error:
         raise cannot_listen(config, error) from error
     try:
-        yield admin
+        yield
     finally:
         await admin.stop()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
 from relay.api import Decoded, SourceSettings
 from relay.api.source import KINDS_REMEMBERED
@@ -147,3 +148,29 @@ async def test_whatever_the_first_worker_does_a_sender_soon_hears_that_it_is_awa
             with pytest.raises(Unavailable, match="the first worker"):
                 await there.keep("s", decoded(Currents("s", SETTINGS), "a"))
         hearing.cancel()
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_workers_that_stop_together_are_not_told_to_be_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    path = tmp_path / "first.sock"
+    if stops:
+        monkeypatch.setattr("relay.stop.STOP.cut", 0.0)
+
+    async def keep(source: str, handed: Decoded) -> int:
+        return 0
+
+    with capture_logs() as lines:
+        async with asyncio.TaskGroup() as group:
+            others = group.create_task(Others(keep, {}.__getitem__).run(path), name="others")
+            async with asyncio.timeout(20):
+                while not path.exists():
+                    await asyncio.sleep(0.01)
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write_eof()
+                assert await reader.read() == b""
+            writer.close()
+            others.cancel()
+    said = [(line["event"], line["reason"]) for line in lines]
+    assert said == ([] if stops else [("another worker is away", "it has closed the connection")])

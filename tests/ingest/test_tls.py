@@ -176,12 +176,16 @@ async def test_a_renewal_that_is_not_complete_changes_nothing(relay: Relay) -> N
 async def test_an_expired_certificate_never_replaces_a_good_one(relay: Relay) -> None:
     before = await relay.serial()
     relay.authority.issue(days=-1)
-    with pytest.raises(
-        TlsError, match=r"ingest\.tls\.certificate: is good only from .* to .*: senders would refuse it"
+    with (
+        capture_logs() as lines,
+        pytest.raises(TlsError, match=r"ingest\.tls\.certificate: is good only from .* to .*: senders would refuse it"),
     ):
+        await relay.ingest.reload_tls(relay.tls.reread())  # relay reload
+    (line,) = lines
+    assert (line["log_level"], line["event"]) == ("error", "renewed certificate cannot be used")
+    assert line["advice"] == "the one before is served on; renew the files, then relay reload"
+    with pytest.raises(TlsError, match="senders would refuse it"):
         await relay.ingest.reload_tls()
-    with pytest.raises(TlsError, match="senders would refuse it"):  # relay reload
-        await relay.ingest.reload_tls(relay.tls.reread())
     assert await relay.serial() == before
     relay.authority.issue()
     assert await relay.ingest.reload_tls() is True

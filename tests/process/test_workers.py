@@ -406,7 +406,7 @@ async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nob
     [
         (
             "worker",
-            "the state folder {state}/workers/1 cannot be used: [Errno 20] Not a directory: '{state}/workers/1'",
+            "the state folder {state}/workers/1 cannot be used: {state}/workers/1: Not a directory",
         ),
         ("address", "30-metrics.toml:2: metrics.listen: 127.0.0.1:{port}: Address already in use: another program"),
         ("host", "30-metrics.toml:2: metrics.listen: {host}:80: this host is not known"),
@@ -429,6 +429,7 @@ async def test_a_start_that_fails_is_one_sentence(daemon: Any, what: str, said: 
     (line,) = [line for line in daemon.stderr if not line.startswith("{")]
     assert line.startswith("relay cannot start: " + said.format(state=daemon.state, port=port, host=host))
     assert not [line for line in daemon.logs if line["level"] == "error"]
+    assert what == "worker" or not (daemon.state / "relay.db").exists(), "no worker has begun"
 
 
 async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_removes_them(daemon: Any) -> None:
