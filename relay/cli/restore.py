@@ -18,11 +18,12 @@ from relay.journal.restore import restore as make
 @local_places
 def restore(place: Place, folder: Path) -> None:
     """Make the state folder of the backup in DIR. There must be nothing of relay's in it, and relay must not run.
+    The same restore, after it was broken off, removes what it has made and begins anew.
 
     Events that were delivered since the backup are delivered again, those that came since are not in it. The journal
     gets a new identity. The machine's clock counts as right.
     """
-    with shown(f"{place.state} is not complete; remove what is in it, and restore again") as progress:
+    with shown(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)
     now = moment(time.time())
     note(place.state, restore_entry(folder, found, login()))

@@ -2,14 +2,15 @@
 
 How it fails and recovers:
 
-- The database comes first, and belongs to a journal that is complete only in the end: relay does not start with what a
-  restore has left that was broken off.
+- A marker says what is restored, and to where, until all of it is: relay does not start with what a restore has left
+  that was broken off, and the same restore removes that and begins anew. Without the marker nothing is removed.
 - The journal gets a new identity: offsets that it gives from now on are not those that the original has given since, or
   still gives. Databases and journals of the two cannot be taken for each other.
 - All that was stamped before ages from now on: nothing is removed for its age only because the backup is old.
 """
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -35,10 +36,12 @@ from relay.journal.identity import write_identity
 from relay.journal.lock import lock
 from relay.journal.parked import VERSION
 from relay.journal.seen import FOLDER_NAME as SEEN
-from relay.journal.segment import segment_files
+from relay.journal.segment import replace_text, segment_files, sync_folder
 
 OLDEST_VERSION: Final = 7
 """Of the tables: since then they know the journal as they do today."""
+MARKER: Final = "unfinished-restore"
+"""In the state folder, while a restore is not complete: its source and its journal's folder, a line each."""
 NO_EVENTS: Final = ("lost+found",)
 """What a journal's folder may hold that is empty: that of a file system's own."""
 _OWN: Final = "UPDATE journal_state SET identity = ?, time = max(time, ?), accepted = ?, ahead = 0"
@@ -53,16 +56,26 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
     if not found.complete:
         raise OSError(f"{source} is not complete: run relay backup {source} again, with the state folder that it is of")
     for part in found.workers:
-        place = worker_folder(source, part.worker)
-        _check_version(place / DATABASE)
-        _check_empty(place, worker_folder(state, part.worker), journal_folder(state, path, part.worker))
+        _check_version(worker_folder(source, part.worker) / DATABASE)
+    mine = f"{os.path.realpath(source)}\n{journal_folder(state, path, 0).absolute()}\n"
+    if (begun := _begun(state)) is None:
+        if there := _kept(source, found, state, path):
+            raise OSError(f"{there[0]} is there: a backup is only restored where there is nothing that relay keeps")
+    elif begun != mine:
+        raise OSError(f"{state}: {advice_on(state)}; or empty the folder by hand")
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     held, problems = lock(state), list[str]()
     try:
+        replace_text(state / MARKER, mine)
+        _give([state / MARKER], state)
+        for one in _kept(source, found, state, path):
+            shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
         for part in found.workers:
             folder, journal = worker_folder(state, part.worker), journal_folder(state, path, part.worker)
             problems += _restore(part, worker_folder(source, part.worker), folder, journal, told)
             _give([folder, *folder.rglob("*"), journal, *journal.iterdir()], state)
+        (state / MARKER).unlink()
+        sync_folder(state)
     finally:
         os.close(held)
     return found, problems
@@ -78,21 +91,32 @@ def _check_version(database: Path) -> None:
         )
 
 
-def _check_empty(source: Path, folder: Path, journal: Path) -> None:
-    """Raise OSError if there is anything that relay keeps."""
-    names = [
-        DATABASE,
-        f"{DATABASE}-wal",
-        CUTS,
-        SEEN,
-        FOLDER_NAME,
-        *(path.relative_to(source).parts[0] for path in other_databases(source)),
-    ]
-    there = [folder / name for name in names if (folder / name).exists()]
-    if journal.is_dir():
-        there += [one for one in journal.iterdir() if one.name not in NO_EVENTS]
-    if there:
-        raise OSError(f"{there[0]} is there: a backup is only restored where there is nothing that relay keeps")
+def advice_on(state: Path) -> str:
+    """What to do about a restore that was broken off in a state folder; "" if there is none. Raises OSError."""
+    source = (_begun(state) or "").partition("\n")[0]
+    return f"a restore was broken off there: run relay restore {source} --state {state} again" if source else ""
+
+
+def _begun(state: Path) -> str | None:
+    """What the marker says of a restore that has begun and not ended; None if there is none. Raises OSError."""
+    try:
+        return (state / MARKER).read_text(errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _kept(source: Path, backup: Backup, state: Path, path: Path) -> list[Path]:
+    """What there is that relay keeps, or a restore of this backup has made."""
+    found: list[Path] = []
+    for part in backup.workers:
+        theirs, folder = worker_folder(source, part.worker), worker_folder(state, part.worker)
+        databases = [one.relative_to(theirs).parts[0] for one in other_databases(theirs)]
+        files = [f"{name}{end}" for name in (DATABASE, *databases) for end in ("", "-wal", "-shm")]
+        there = [folder / name for name in (*files, CUTS, SEEN, FOLDER_NAME)]
+        if (journal := journal_folder(state, path, part.worker)).is_dir():
+            there += [one for one in journal.iterdir() if one.name not in NO_EVENTS]
+        found += [one for one in dict.fromkeys(there) if one.exists()]
+    return found
 
 
 def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) -> list[str]:

@@ -20,6 +20,7 @@ from relay.journal.folders import DATABASE, journal_folder, worker_folder
 from relay.journal.identity import OtherJournal
 from relay.journal.known import cure
 from relay.journal.opening import open_both
+from relay.journal.restore import advice_on
 from relay.journal.usage import told, usage
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
@@ -75,6 +76,8 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
     settings, folder = config.journal, worker_folder(state_folder, number)
     place = journal_folder(state_folder, settings.path, number)
     try:
+        if advice := await ADMIN.run(advice_on, state_folder):
+            raise StartError(f"the state folder {state_folder} is not complete: {advice}")
         journal, state = await ADMIN.run(open_both, folder, place, number, limits_of(config), settings.memory)
     except sqlite3.Error as error:
         why = [str(error), full_disk(state_folder, config) or cure(error)]

@@ -17,7 +17,7 @@ from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.inspect import inspect
 from relay.journal.known import doubts
 from relay.journal.opening import open_both
-from relay.journal.restore import restore
+from relay.journal.restore import advice_on, restore
 from relay.journal.segment import find_end
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -230,6 +230,20 @@ async def test_a_restore_that_was_broken_off_is_not_started_with(state: Path, tm
         restore(tmp_path / "backup", tmp_path / "restored", PATH, Files(fail))
     with pytest.raises(OtherJournal):
         await run(tmp_path / "restored")
+    assert advice_on(tmp_path / "restored").endswith(
+        f"run relay restore {tmp_path / 'backup'} --state {tmp_path / 'restored'} again"
+    )
+    (tmp_path / "restored" / "mine.txt").write_text("nobody else's")
+    shutil.copytree(tmp_path / "backup", tmp_path / "other")
+    for source, path in (("other", PATH), ("backup", tmp_path / "disk")):
+        with pytest.raises(OSError, match=r"restored: a restore was broken off there: run relay restore .*/backup "):
+            restore(tmp_path / source, tmp_path / "restored", path, Files())
+    assert (tmp_path / "restored" / PATH / name(0)).exists()
+    (tmp_path / "restored" / PATH / name(99)).write_bytes(b"left over")
+    restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    assert (tmp_path / "restored" / "mine.txt").exists()
+    assert advice_on(tmp_path / "restored") == ""
+    assert (await run(tmp_path / "restored"))[0] == 15
     with pytest.raises(OSError, match=r"relay\.db is there"):
         restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
 

@@ -408,6 +408,11 @@ async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nob
             "worker",
             "the state folder {state}/workers/1 cannot be used: {state}/workers/1: Not a directory",
         ),
+        (
+            "restore",
+            "the state folder {state} is not complete: a restore was broken off there: "
+            "run relay restore /backup --state {state} again",
+        ),
         ("address", "30-metrics.toml:2: metrics.listen: 127.0.0.1:{port}: Address already in use: another program"),
         ("host", "30-metrics.toml:2: metrics.listen: {host}:80: this host is not known"),
     ],
@@ -421,6 +426,9 @@ async def test_a_start_that_fails_is_one_sentence(daemon: Any, what: str, said: 
         if what == "worker":
             daemon.state.mkdir()
             (daemon.state / "workers").write_text("in the way")
+        elif what == "restore":
+            daemon.state.mkdir()
+            (daemon.state / "unfinished-restore").write_text(f"/backup\n{daemon.state}/journal\n")
         else:
             listen = f"127.0.0.1:{port}" if what == "address" else f"{host}:80"
             daemon.configure("30-metrics", f'[metrics]\nlisten = "{listen}"')
