@@ -96,6 +96,13 @@ def test_a_full_disk_is_an_error_of_one_line(conf: Path, words: list[str]) -> No
     assert (found.returncode, found.stderr) == (1, b"Error: No space left on device\n")
 
 
+def test_what_the_system_refuses_is_told_without_its_number(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = run("restore", tmp_path / "file" / "backup", "--state", tmp_path / "new")
+    assert (found.returncode, found.stderr.count(b"\n"), b"[Errno" in found.stderr) == (1, 1, False)
+    assert found.stderr.endswith(b"Not a directory\n")
+
+
 @pytest.mark.parametrize("words", ["parked list", "parked export", "audit --json", "journal dump"])
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
 async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(tmp_path: Path, words: str) -> None:

@@ -20,7 +20,7 @@ from relay.cli.output import Unwritten, while_read
 from relay.cli.words import moment, printable
 from relay.journal import CAUSES, Parked, Which
 from relay.journal.folders import worker_of
-from relay.words import counted
+from relay.words import counted, of_system
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
@@ -47,7 +47,9 @@ def _on_state(command: Command) -> Command:
             command(desk=desk_of(state), **options)
         except Unwritten:  # `main` says it
             raise
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
+            raise click.ClickException(of_system(error)) from error
+        except sqlite3.Error as error:
             raise click.ClickException(str(error)) from error
 
     return wrapped

@@ -15,6 +15,7 @@ from relay.cli.options import conf_option, plugins_option, state_option, url_opt
 from relay.cli.output import Unwritten
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.journal.history import Entry, add_entries
+from relay.words import of_system
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def told() -> Iterator[None]:
     except PermissionError as error:
         said = f"{error.filename} may not be read by this user: be root, or the user that relay runs as"
         raise click.ClickException(said) from None
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
+        raise click.ClickException(of_system(error)) from None
+    except sqlite3.Error as error:
         raise click.ClickException(str(error)) from None
 
 
