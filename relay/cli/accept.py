@@ -10,6 +10,7 @@ from relay.cli.client import login
 from relay.cli.place import Place, local_places, note
 from relay.cli.words import moment
 from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
+from relay.journal.restore import advice_on
 
 
 @click.command
@@ -22,6 +23,8 @@ def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
     clock: what goes by age does so again, by the clock as it is now. journal: relay warns no more of what was lost; of
     a journal that is not the one of relay.db, every connector gets all events. Exits with 1 if it is not confirmed.
     """
+    if what == "journal" and (advice := advice_on(place.state)):
+        raise click.ClickException(f"{place.state} is not complete: {advice}")
     found = [one.said for one in doubts(place.state, place.path) if one.what == what]
     if what == "clock":
         found.append(f"it is {moment(time.time())} by this machine's clock")

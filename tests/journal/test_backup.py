@@ -9,8 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from relay.api import Kind
+from relay.cli.main import relay
 from relay.journal import Counts, Cursor, Journal, Limits
 from relay.journal.backup import Backup, back_up, read_backup
 from relay.journal.identity import OtherJournal, read_identity
@@ -233,6 +235,8 @@ async def test_a_restore_that_was_broken_off_is_not_started_with(state: Path, tm
     assert advice_on(tmp_path / "restored").endswith(
         f"run relay restore {tmp_path / 'backup'} --state {tmp_path / 'restored'} again"
     )
+    accepted = CliRunner().invoke(relay, ["accept", "journal", "--yes", "--state", str(tmp_path / "restored")])
+    assert (accepted.exit_code, "is not complete: a restore was broken off" in accepted.output) == (1, True)
     (tmp_path / "restored" / "mine.txt").write_text("nobody else's")
     shutil.copytree(tmp_path / "backup", tmp_path / "other")
     for source, path in (("other", PATH), ("backup", tmp_path / "disk")):
