@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from pathlib import Path
 from socket import create_server, socket
+from types import SimpleNamespace
 from typing import Any, cast
 
 from relay.config import TlsSettings
@@ -16,6 +17,7 @@ class _Away:
 
     def __init__(self) -> None:
         self.silence, self.ready = 3600.0, asyncio.Event()
+        self.worker = SimpleNamespace(number=3)
 
 
 async def _serial(listening: socket, authority: Authority) -> tuple[int, str]:
