@@ -123,7 +123,7 @@ async def test_an_incomplete_sync_is_told_in_status_and_metrics_also_by_workers_
     other = orjson.loads(page(["c"], []))
     other["data"]["sync_info"] = None
     assert (await daemon.post(orjson.dumps(other), "/segments"))[1]["accepted"] == 1
-    (said,) = daemon.logged("segment sync was incomplete")
+    (said,) = await daemon.until(lambda: daemon.logged("segment sync was incomplete"), bool)
     assert (said["received"], said["pages"], said["missing"]) == (4, 5, [3])
     await daemon.stop()
     await daemon.start()
