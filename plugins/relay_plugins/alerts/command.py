@@ -13,6 +13,8 @@ from relay.api import Alert, AlertSettings, Message, Retry
 
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ")
 """Of the environment. The rest may hold secrets."""
+REAP_S: Final = 1.0
+"""Seconds that a killed program has to end."""
 SAID_BYTES: Final = 500
 """Of what it writes to standard error, the last ones."""
 
@@ -46,6 +48,8 @@ class Command(Alert, type="command"):
         finally:
             with suppress(ProcessLookupError):  # what it has started ends with it
                 os.killpg(process.pid, signal.SIGKILL)
+            with suppress(TimeoutError):  # a process that the kernel holds back costs no more than that
+                await asyncio.wait_for(process.wait(), REAP_S)
         if code:
             raise Retry(f"{self.settings.command[0]} ended with {code}{f': {said}' if said else ' and said nothing'}")
 
