@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, TypeVa
 
 from pydantic import Field
 
-from relay.api.blocking import Threads
+from relay.api.blocking import Threads, release
 from relay.api.outcome import Answered
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
@@ -240,14 +240,4 @@ class Alert(Plugin):
 
     async def release(self) -> None:
         """Close the alert, its HTTP session and its thread. relay calls this; an alert overrides `close`."""
-        threads: Threads | None = vars(self).pop("_threads", None)
-        try:
-            if threads is not None and threads.hang:
-                self.log.error("alert is not closed: its thread hangs")
-            else:
-                await self.close()
-        finally:
-            if (session := vars(self).pop("http", None)) is not None:
-                await session.close()
-            if threads is not None:
-                threads.close()
+        await release(vars(self), self.close, lambda: self.log.error("alert is not closed: its thread hangs"))

@@ -99,6 +99,23 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+async def release(held: dict[str, Any], close: Callable[[], Awaitable[None]], tell: Callable[[], None]) -> None:
+    """Close a plugin, then its HTTP session and its threads, which `close` may still use. `held`: its attributes.
+
+    If a thread hangs, `tell` is called instead of `close`."""
+    threads: Threads | None = held.get("_threads")
+    try:
+        if threads is not None and threads.hang:
+            tell()
+        else:
+            await close()
+    finally:
+        if (session := held.pop("http", None)) is not None:
+            await session.close()
+        if (threads := held.pop("_threads", None)) is not None:
+            threads.close()
+
+
 def _do(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
     """Do the work. No future can hold a StopIteration: who waits for one would wait for ever."""
     try:

@@ -26,7 +26,7 @@ from typing import (
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from relay.api.batch import Batch
-from relay.api.blocking import LeftBehind, Threads
+from relay.api.blocking import LeftBehind, Threads, release
 from relay.api.event import Event
 from relay.api.json_parts import value_in
 from relay.api.outcome import Answered, Outcome, Skipped, check
@@ -343,14 +343,4 @@ class Connector(Plugin):
     async def release(self) -> None:
         """Close the connector, its HTTP session and its threads. relay calls this, and may call `open` once more after
         it; a connector overrides `close`, which is left out if a thread of the connector hangs."""
-        threads: Threads | None = vars(self).get("_threads")
-        try:
-            if threads is not None and threads.hang:
-                self.log.error("connector is not closed: a thread of it hangs")
-            else:
-                await self.close()
-        finally:
-            if (session := vars(self).pop("http", None)) is not None:
-                await session.close()
-            if (threads := vars(self).pop("_threads", None)) is not None:
-                threads.close()
+        await release(vars(self), self.close, lambda: self.log.error("connector is not closed: a thread of it hangs"))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 from pydantic import Field
 
-from relay.api.blocking import Threads
+from relay.api.blocking import Threads, release
 from relay.api.event import Event
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
@@ -85,12 +85,4 @@ class Filter(Plugin):
 
     async def release(self) -> None:
         """Close the filter and its thread. relay calls this; a filter overrides `close`."""
-        threads: Threads | None = vars(self).pop("_threads", None)
-        try:
-            if threads is not None and threads.hang:
-                self.log.error("filter is not closed: its thread hangs")
-            else:
-                await self.close()
-        finally:
-            if threads is not None:
-                threads.close()
+        await release(vars(self), self.close, lambda: self.log.error("filter is not closed: its thread hangs"))
