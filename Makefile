@@ -3,7 +3,7 @@ BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick faults lint drill bench bench-quick bench-neighbours install deb deb-test container-check clean
+.PHONY: demo test test-quick faults lint docs drill bench bench-quick bench-neighbours install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -22,6 +22,9 @@ lint: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: .venv/dev.done  ## write the generated pages of docs/reference anew, from the code that they describe
+	$(BIN)/python -m tools.docs
 
 drill: .venv/dev.done  ## break a relay under load in many ways, and print what it says of each; DRILL=--page writes the page of docs/guide
 	$(BIN)/python -m tests.drill $(DRILL)

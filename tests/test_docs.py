@@ -52,12 +52,18 @@ from relay.config.registry import KINDS
 from relay.ingest.decoded import checked
 from relay.kinds import ALERTED
 from relay.kinds import KINDS as HISTORY
+from tools.docs.pages import PAGES, is_current
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 REGISTRY = Registry.discover(())
 if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.plugins for provided in info.provides}:
     pytest.exit("relay is not installed as pyproject.toml has it: make .venv/dev.done", 1)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_generated_page_is_what_make_docs_writes(path: str) -> None:
+    assert is_current(path, PAGES[path]()), f"{path} is out of date: run `make docs` and commit it"
 
 
 def own(kind: str, name: str, base: type[Settings]) -> tuple[type[Settings], set[str]]:

@@ -1,0 +1,20 @@
+"""The table of all generated pages. To add a page: write a module with `page() -> str`, and name it here."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from tools.docs import event_types
+
+ROOT: Final = Path(__file__).parents[2]
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/reference/event-types.md": event_types.page,
+}
+"""The function that makes each page, by the path of the page from the root of the repository."""
+
+
+def is_current(path: str, text: str) -> bool:
+    """Tell whether the page on disk has this text."""
+    page = ROOT / path
+    return page.is_file() and page.read_text(encoding="utf-8") == text
