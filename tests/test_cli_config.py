@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from relay.api import HttpConnectorSettings, Settings
+from relay.api import HttpAlertSettings, HttpConnectorSettings, Settings
 from relay.cli.config import toml
 from relay.cli.main import relay as command
 from relay.config import Loaded, Registry, load
@@ -248,6 +248,10 @@ signing_secret = { env = "WHSEC" }
 type = "slack"
 url = "https://discord.example/api/webhooks/1/x"
 form = "discord"
+ca = "CERTIFICATES/ca.pem"
+certificate = "CERTIFICATES/fullchain.pem"
+key = "CERTIFICATES/privkey.pem"
+proxy = { env = "PROXY" }
 [alert.email]
 type = "email"
 host = "mail.example"
@@ -300,7 +304,7 @@ def left_out(loaded: Loaded) -> set[tuple[type[Settings], str]]:
 
 def owner(model: type[Settings], name: str) -> type[Settings]:
     """The base of a kind, or of those that send over HTTP, if it has the setting already, else the model itself."""
-    bases = [*(base for _, base in KINDS.values()), HttpConnectorSettings]
+    bases = [*(base for _, base in KINDS.values()), HttpConnectorSettings, HttpAlertSettings]
     return next((base for base in bases if issubclass(model, base) and name in base.model_fields), model)
 
 

@@ -17,6 +17,7 @@ from relay.api import (
     AlertSettings,
     ConnectorSettings,
     FilterSettings,
+    HttpAlertSettings,
     HttpConnectorSettings,
     Settings,
     SourceSettings,
@@ -75,7 +76,8 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "source type `json`": own("source", "json", SourceSettings),
     "source type `heap_segments`": own("source", "heap_segments", SourceSettings),
     "every connector": (ConnectorSettings, set()),
-    "`heap`, `http`, `braze_cohorts`, and plugins with `HttpConnectorSettings`": (
+    "connectors `heap`, `http`, `braze_cohorts`, alerts `webhook`, `slack`, and plugins with `HttpConnectorSettings` "
+    "or `HttpAlertSettings`": (
         HttpConnectorSettings,
         set(ConnectorSettings.model_fields) - {"from_"} | {"from"},
     ),
@@ -88,8 +90,8 @@ TABLES: dict[str, tuple[type[Settings], set[str]]] = {
     "filter types `keep`, `drop`": own("filter", "keep", FilterSettings),
     "filter type `sample`": own("filter", "sample", FilterSettings),
     "every alert": (AlertSettings, set()),
-    "alert type `webhook`": own("alert", "webhook", AlertSettings),
-    "alert type `slack`": own("alert", "slack", AlertSettings),
+    "alert type `webhook`": own("alert", "webhook", HttpAlertSettings),
+    "alert type `slack`": own("alert", "slack", HttpAlertSettings),
     "alert type `email`": own("alert", "email", AlertSettings),
     "alert type `command`": own("alert", "command", AlertSettings),
 }

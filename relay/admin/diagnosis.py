@@ -43,6 +43,7 @@ ALL_NEEDED: Final = "reached its max_size"
 """A part of the reason of a journal that is full though its disk is not."""
 STOPS_S: Final = 5 * 86400.0
 STOPS: Final = "Braze disables a Current after 5 days of errors"
+NOT_AGAIN: Final = "; Braze does not send again what got 401 or 403"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,8 @@ def _taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> st
         if ALL_NEEDED in refusing.reason:
             advice = _relief(lanes)
         until = f"; its sender stops for good at {moment(refusing.deadline)} ({STOPS})" if refusing.deadline else ""
+        if refusing.deadline and refusing.status in (401, 403):
+            until = NOT_AGAIN + until
         return f"has refused everything since {moment(refusing.since)}: {reason}{advice}{until}"
     if source.last is None:
         return "no events since the start"

@@ -35,7 +35,7 @@ from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
 from relay.api.signature import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
-from relay.api.way import HttpConnectorSettings
+from relay.api.way import HttpAlertSettings, HttpConnectorSettings
 
 __all__ = [
     "DELIVERED",
@@ -65,6 +65,7 @@ __all__ = [
     "Filter",
     "FilterSettings",
     "HeaderSecret",
+    "HttpAlertSettings",
     "HttpConnectorSettings",
     "HttpUrl",
     "Kind",

@@ -207,10 +207,10 @@ class Alert(Plugin):
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":
-        """An HTTP session of the alert's own: no cookies, no environment proxies."""
+        """An HTTP session of the alert's own: no cookies; with `HttpAlertSettings` on the way that they say."""
         from relay.api.http import make_session
 
-        return make_session(CONNECTIONS, self.settings.timeout, self.run_blocking)
+        return make_session(CONNECTIONS, self.settings.timeout, self.run_blocking, self.settings)
 
     @cached_property
     def _threads(self) -> Threads:

@@ -1,4 +1,4 @@
-"""One HTTP request of a connector; whatever goes wrong becomes an outcome."""
+"""One HTTP request of a connector or an alert; whatever goes wrong becomes an outcome."""
 
 import asyncio
 import ssl
@@ -19,7 +19,7 @@ from relay.api.outage import in_words
 from relay.api.outcome import Answered, Answers, Retry, check
 from relay.api.proxy import Via, proxies_of
 from relay.api.resolver import Resolver, RunBlocking
-from relay.api.way import HttpConnectorSettings, client_context
+from relay.api.way import WaySettings, client_context
 
 LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
@@ -42,7 +42,7 @@ class Way(TypedDict):
 def make_session(
     connections: int, timeout: float, run_blocking: RunBlocking, settings: object = None
 ) -> aiohttp.ClientSession:
-    """A session with pooled connections and no cookies, on the way that `HttpConnectorSettings` say; bodies of answers
+    """A session with pooled connections and no cookies, on the way that `WaySettings` say; bodies of answers
     stay as they come."""
     way = way_of(settings)
     return aiohttp.ClientSession(
@@ -59,7 +59,7 @@ def make_session(
 
 def way_of(settings: object) -> Way:
     """The way to a destination. Raises PemError, LookupError for a secret that cannot be used."""
-    if not isinstance(settings, HttpConnectorSettings):
+    if not isinstance(settings, WaySettings):
         return {"context": None, "proxies": None}
     return {"context": client_context(settings), "proxies": proxies_of(settings)}
 

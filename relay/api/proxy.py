@@ -1,4 +1,4 @@
-"""Which proxy the requests of a connector go through."""
+"""Which proxy requests go through."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from urllib import request
 from yarl import URL
 
 from relay.api.secret import Secret
-from relay.api.way import ENVIRONMENT, HttpConnectorSettings, is_proxy
+from relay.api.way import ENVIRONMENT, WaySettings, is_proxy
 
 
 class Via(NamedTuple):
@@ -18,7 +18,7 @@ class Via(NamedTuple):
     headers: Mapping[str, str]
 
 
-def proxies_of(settings: HttpConnectorSettings) -> Callable[[URL], Via | None] | None:
+def proxies_of(settings: WaySettings) -> Callable[[URL], Via | None] | None:
     """What says through which proxy a URL is reached; None: there is none."""
     if settings.proxy == ENVIRONMENT:
         return _Environment(request.getproxies_environment()).via

@@ -7,10 +7,11 @@ from typing import Annotated, Final
 from pydantic import PlainSerializer, PlainValidator
 from yarl import URL
 
+from relay.api.alert import AlertSettings
 from relay.api.connector import ConnectorSettings
 from relay.api.pem import Pem, PemError, load_chain, trust, validity
 from relay.api.secret import SECRET_FORMS, Secret
-from relay.api.settings import Contradiction
+from relay.api.settings import Contradiction, Settings
 
 ENVIRONMENT: Final = "environment"
 EXPECTED: Final = 'expected a URL such as "http://proxy.example:3128", or "environment"'
@@ -56,9 +57,8 @@ Proxy = Annotated[
 """The URL of an HTTP proxy, a reference to one with a password in it, "environment", or "" for none."""
 
 
-class HttpConnectorSettings(ConnectorSettings):
-    """Settings of a connector that sends by `self.http` or `self.post`. Who overrides `contradictions` or `warnings`
-    yields from those of this class, too."""
+class WaySettings(Settings):
+    """Settings of the way to a destination."""
 
     ca: Pem | None = None
     """Whose certificates the destination may show, instead of those that this machine trusts."""
@@ -88,7 +88,17 @@ class HttpConnectorSettings(ConnectorSettings):
                 yield "certificate", reason
 
 
-def client_context(settings: HttpConnectorSettings) -> ssl.SSLContext | None:
+class HttpConnectorSettings(WaySettings, ConnectorSettings):
+    """Settings of a connector that sends by `self.http` or `self.post`. Who overrides `contradictions` or `warnings`
+    yields from those of this class, too."""
+
+
+class HttpAlertSettings(WaySettings, AlertSettings):
+    """Settings of an alert that sends by `self.http` or `self.post`. Who overrides `contradictions` or `warnings`
+    yields from those of this class, too."""
+
+
+def client_context(settings: WaySettings) -> ssl.SSLContext | None:
     """What TLS takes to reach the destination; None: nothing but what this machine trusts. Raises PemError."""
     if settings.ca is None and settings.certificate is None:
         return None

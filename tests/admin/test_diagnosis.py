@@ -168,12 +168,22 @@ def test_a_source_that_refuses_everything_in_words() -> None:
     source = a_source(refusing=refusing)
     assert written(said_of_source(source, [], NOON)) == (
         "braze: has refused everything since MORNING: 401 wrong bearer token; compare the credentials of the sender"
-        " with those in 20-braze.toml; its sender stops for good at 2027-01-20T10:02:00Z (Braze disables a Current"
-        " after 5 days of errors)"
+        " with those in 20-braze.toml; Braze does not send again what got 401 or 403; its sender stops for good at"
+        " 2027-01-20T10:02:00Z (Braze disables a Current after 5 days of errors)"
     )
     assert not diagnose(a_status(sources=[source])).ok
     assert said_of_source(a_source(), [], NOON) == "braze: takes events, the last 2s ago"
     assert said_of_source(a_source(last=None), [], NOON) == "braze: no events since the start"
+
+
+@pytest.mark.parametrize(
+    ("status", "deadline", "is_lost"),
+    [(401, NOON, True), (403, NOON, True), (401, None, False), (400, NOON, False), (413, NOON, False)],
+)
+def test_what_braze_does_not_send_again_is_told(status: int, deadline: float | None, is_lost: bool) -> None:
+    source = a_source(refusing=Refusing(since=MORNING, status=status, reason="no", deadline=deadline))
+    said = said_of_source(source, [], NOON)
+    assert ("; Braze does not send again what got 401 or 403" in said) is is_lost
 
 
 def test_what_lies_parked_is_told_and_is_no_failure() -> None:

@@ -1,6 +1,6 @@
 """The way to a destination: a private authority, a certificate of relay's own, a proxy.
 
-Looked at as well: alerts (they have no such settings), plugins whose settings are plain ConnectorSettings.
+Looked at as well: plugins whose settings are plain ConnectorSettings.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from relay.api import Retry
+from relay.api import Alert, Retry
 from relay.config import Redaction
+from relay.testing import make_message
+from relay_plugins.alerts import Slack, Webhook
 from relay_plugins.heap import Heap
 from relay_plugins.http import Http
 from tests.certificates import Authority
@@ -200,6 +202,32 @@ async def test_the_environment_counts_only_where_an_admin_says_so(
         with pytest.raises(Retry, match=r"the proxy that the environment names is no http:// URL$|OSError"):
             await connect(Http, url=peer.url, proxy="environment").deliver(make_batch(1))
     assert len(peer.bodies) == 3
+
+
+async def posted(kind: type[Alert], **settings: Any) -> None:
+    alert = kind("ops", kind.Settings.model_validate({"type": kind.type, **settings}))
+    try:
+        await alert.send(make_message())
+    finally:
+        await alert.release()
+
+
+@pytest.mark.parametrize("kind", [Webhook, Slack])
+async def test_an_alert_goes_the_way_of_connectors(kind: type[Alert], authority: Authority, clients: Authority) -> None:
+    files = {"certificate": str(clients.certificate), "key": str(clients.key)}
+    async with Secure(authority, clients) as server, Proxy() as proxy:
+        with pytest.raises(Retry, match="TLS: "):
+            await posted(kind, url=server.url, **files)
+        with pytest.raises(Retry):
+            await posted(kind, url=server.url, ca=str(authority.ca))
+        await posted(kind, url=server.url, ca=str(authority.ca), proxy=f"http://{proxy.place}", **files)
+    assert (len(server.bodies), proxy.asked) == (1, [f"CONNECT {server.place} HTTP/1.1"])
+    for wrong in ({"certificate": files["certificate"]}, {"ca": files["key"]}):
+        with pytest.raises(ValidationError):
+            kind.Settings.model_validate({"type": kind.type, "url": server.url, **wrong})
+    clients.issue(days=-1)
+    given: Any = kind.Settings.model_validate({"type": kind.type, "url": {"env": "URL"}, **files})
+    assert [about for about, _ in given.warnings()] == ["certificate"]
 
 
 def swapped(clients: Authority) -> dict[str, str]:

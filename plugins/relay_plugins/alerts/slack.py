@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
-from relay.api import Alert, AlertSettings, Contradiction, Message
+from relay.api import Alert, Contradiction, HttpAlertSettings, Message
 from relay_plugins.alerts.url import SecretUrl, plain, problem_of
 
 MOST: Final = {"slack": 2000, "discord": 2000, "teams": 10_000}
@@ -20,7 +20,7 @@ ESCAPED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 class Slack(Alert, type="slack"):
     """Posts a message to a channel of Slack, Discord or Teams."""
 
-    class Settings(AlertSettings):
+    class Settings(HttpAlertSettings):
         """The channel's webhook."""
 
         url: SecretUrl
@@ -30,11 +30,13 @@ class Slack(Alert, type="slack"):
 
         def contradictions(self) -> Iterator[Contradiction]:
             """A secret that is no URL."""
+            yield from super().contradictions()
             if problem := problem_of(self.url):
                 yield "url", problem
 
         def warnings(self) -> Iterator[Contradiction]:
             """A secret that is written out."""
+            yield from super().warnings()
             if isinstance(self.url, str):
                 yield "url", 'whoever has it can post: it is a secret, such as { credential = "slack-webhook" }'
 

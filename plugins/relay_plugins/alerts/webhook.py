@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator
 
-from relay.api import Alert, AlertSettings, BearerToken, Contradiction, Message, Secret, signed_headers, signing_key
+from relay.api import Alert, BearerToken, Contradiction, HttpAlertSettings, Message, Secret, signed_headers, signing_key
 from relay_plugins.alerts.url import SecretUrl, plain, problem_of
 
 
 class Webhook(Alert, type="webhook"):
     """Posts a message as JSON. The `Idempotency-Key` is the message's id."""
 
-    class Settings(AlertSettings):
+    class Settings(HttpAlertSettings):
         """Where to send it, and how to prove that it comes from here."""
 
         url: SecretUrl
@@ -22,6 +22,7 @@ class Webhook(Alert, type="webhook"):
 
         def contradictions(self) -> Iterator[Contradiction]:
             """Secrets that are none."""
+            yield from super().contradictions()
             if problem := problem_of(self.url):
                 yield "url", problem
             if self.signing_secret and not self.signing_secret.problem:
