@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tools.docs import event_types
+from tools.docs import event_types, log_messages
 
 ROOT: Final = Path(__file__).parents[2]
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/event-types.md": event_types.page,
+    "docs/reference/log-messages.md": log_messages.page,
 }
 """The function that makes each page, by the path of the page from the root of the repository."""
 
