@@ -13,7 +13,7 @@ from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.journal import Journal, Limits, Parked, State
 from relay.journal.erasure import Answer, digest
-from relay.journal.erasures import answered, compacted, done, erasures, forget
+from relay.journal.erasures import answered, compacted, done, erasures, forget_ids
 from relay.journal.segment import path_of
 from relay.testing import make_event
 
@@ -47,7 +47,7 @@ def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_notes(state: P
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         compacted(db, [1])
         answered(db, {1: Answer("cohorts", "done", "not looked for: aliases")})
-        forget(db, [1])
+        forget_ids(db, [1])
     assert "connector  cohorts: done (not looked for: aliases)" in relay("show", 1, *where)[1]
     assert erasures(state)[0].user == User()
 
@@ -72,7 +72,7 @@ def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> No
     assert "kept until the connectors have erased the user" in out
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         answered(db, {1: Answer("heap", "done")})
-        forget(db, [1])
+        forget_ids(db, [1])
         done(db, [1])
     code, out = relay("show", 1, "--json", *where)
     shown = json.loads(out)

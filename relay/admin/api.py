@@ -19,7 +19,7 @@ from relay.admin.control import Control
 from relay.admin.diagnosis import diagnose
 from relay.admin.merging import both_listeners
 from relay.admin.status import ListenerStatus, Status
-from relay.journal.history import HistoryQuery, history
+from relay.journal.history import HistoryQuery, read_history
 from relay.threads import ADMIN
 
 TAPS: Final = 8
@@ -96,7 +96,7 @@ class Api:
     async def history(self, request: web.Request) -> web.StreamResponse:
         """What happened, the last of it last."""
         query = taken({name: request.query[name] for name in request.query}, HistoryQuery)
-        return answer(await ADMIN.run(history, self._control.folder, query))
+        return answer(await ADMIN.run(read_history, self._control.folder, query))
 
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Events as they pass."""

@@ -14,7 +14,7 @@ from relay.admin.erasing import user_in
 from relay.admin.reader import Reader
 from relay.admin.tracing import traced
 from relay.journal.counting import Stretch
-from relay.journal.dump import Part, problem
+from relay.journal.dump import DumpPart, problem
 from relay.journal.search import Found
 from relay.threads import ADMIN
 
@@ -72,7 +72,7 @@ class Reading:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The events, and what cannot be read."""
         query: dict[str, Any] = {name: request.query[name] for name in request.query}
-        part = taken(query | {"events": request.query.getall("events", [])}, Part)
+        part = taken(query | {"events": request.query.getall("events", [])}, DumpPart)
         if self._dumps >= DUMPS:
             raise OSError(f"{DUMPS} others are sent the journal already")
         self._dumps += 1

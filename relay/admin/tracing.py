@@ -38,7 +38,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TracePart:
     """A part of an event that filters split."""
 
     part: int
@@ -58,7 +58,7 @@ class Routed:
     """Of the selection, that decides."""
     filters: str | None = None
     """What they make of it."""
-    parts: Sequence[Part] = ()
+    parts: Sequence[TracePart] = ()
     """Those that they split it into."""
     disabled: bool = False
     """It is configured, and switched off."""
@@ -170,7 +170,7 @@ def _routed(event: Event, connector: str, config: Config | None) -> Routed:
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name] for name in settings.filters]
     said, parts = _filtered(event, steps) if wanted and steps else (None, ())
-    return Routed(connector, True, wanted, entry, said, [Part(one.part, id_of(one), one.type) for one in parts])
+    return Routed(connector, True, wanted, entry, said, [TracePart(one.part, id_of(one), one.type) for one in parts])
 
 
 def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:

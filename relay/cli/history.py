@@ -15,7 +15,7 @@ from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.place import told
 from relay.cli.words import moment, printable
 from relay.journal.history import Entry, HistoryQuery
-from relay.journal.history import history as read_history
+from relay.journal.history import read_history as read_history
 from relay.kinds import KINDS
 
 

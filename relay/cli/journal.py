@@ -17,7 +17,7 @@ from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal.check import Segment, WorkerCheck
 from relay.journal.damage import mark_repaired
-from relay.journal.dump import PROBLEM, Part
+from relay.journal.dump import PROBLEM, DumpPart
 from relay.journal.folders import journals
 from relay.journal.known import acknowledged_in
 from relay.journal.repair import Repair, plan
@@ -112,7 +112,7 @@ def dump(place: Place, start: int, stop: int | None, entries: Sequence[str], lim
     the same.
     """
     code = 0
-    for line in while_read(reading_of(place).dump(Part(start=start, stop=stop, events=entries, limit=limit))):
+    for line in while_read(reading_of(place).dump(DumpPart(start=start, stop=stop, events=entries, limit=limit))):
         if line.startswith(PROBLEM):
             click.echo(orjson.loads(line)["problem"], err=True)
             code = 1

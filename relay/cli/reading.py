@@ -18,7 +18,7 @@ from relay.cli.place import Place
 from relay.journal.audit import Audit, WholeAudit, audit_all
 from relay.journal.check import Check, check_all
 from relay.journal.counting import Count, Stretch, count_all
-from relay.journal.dump import Part, dump_all
+from relay.journal.dump import DumpPart, dump_all
 from relay.journal.remains import Remains, look_for
 from relay.journal.search import search_all
 
@@ -38,7 +38,7 @@ class Reading(Protocol):
     def trace(self, id: str) -> Trace:
         """Where an event is, and what becomes of it."""
 
-    def dump(self, part: Part) -> Iterator[bytes]:
+    def dump(self, part: DumpPart) -> Iterator[bytes]:
         """The events of a part of the journal as lines of NDJSON."""
 
     def count(self, asked: Stretch) -> Count:
@@ -70,7 +70,7 @@ class _Here:
     def trace(self, id: str) -> Trace:
         return traced(id, search_all(*self._folders, id), self._config)
 
-    def dump(self, part: Part) -> Iterator[bytes]:
+    def dump(self, part: DumpPart) -> Iterator[bytes]:
         return dump_all(*self._folders, part)
 
     def count(self, asked: Stretch) -> Count:
@@ -103,7 +103,7 @@ class _Asked:
         query = urlencode({"id": id})
         return msgspec.json.decode(self._client.read("GET", f"/trace?{query}", timeout=READING_S), type=Trace)
 
-    def dump(self, part: Part) -> Iterator[bytes]:
+    def dump(self, part: DumpPart) -> Iterator[bytes]:
         given = {name: value for name, value in asdict(part).items() if value is not None}
         return self._client.lines(f"/journal/events?{urlencode(given, doseq=True)}", READING_S)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from relay.admin.tracing import Part, Resent, Traced, Tried, Way, WorkerTrace
+from relay.admin.tracing import Resent, Traced, TracePart, Tried, Way, WorkerTrace
 from relay.cli.options import utf8
 from relay.cli.place import Place, one_object, places, tell_problems
 from relay.cli.reading import reading_of
@@ -77,7 +77,7 @@ def _way_line(way: Way) -> str:
     return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
 
 
-def _part_lines(parts: Sequence[Part]) -> Iterator[str]:
+def _part_lines(parts: Sequence[TracePart]) -> Iterator[str]:
     for one in parts[:PARTS_SHOWN]:
         yield f"    part {one.part}: {printable(one.type)}" + ("" if one.id is None else f", id {printable(one.id)}")
     if (more := len(parts) - PARTS_SHOWN) > 0:

@@ -40,8 +40,8 @@ from relay.journal.erasures import (
     counted,
     done,
     erased,
-    forget,
     forget_failed,
+    forget_ids,
     known_external_ids,
     learnt,
     read_erasures,
@@ -154,7 +154,7 @@ class Eraser:
             await self._finish(over)
 
     async def _finish(self, numbers: Sequence[int]) -> None:
-        await self._state.run(lambda db: forget(db, numbers))
+        await self._state.run(lambda db: forget_ids(db, numbers))
         self._watch.forget()
         await self._clean()
         await self._state.run(lambda db: done(db, numbers))

@@ -59,7 +59,7 @@ Told = Callable[[Path, bool], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class BackupPart:
     """What a copy has of one worker's journal."""
 
     worker: int
@@ -82,7 +82,7 @@ class Backup:
     complete: bool
     made: float
     """As of when its databases are, in Unix seconds."""
-    workers: Sequence[Part]
+    workers: Sequence[BackupPart]
 
     @property
     def events(self) -> int:
@@ -335,7 +335,7 @@ def _copy_cuts(folder: Path, target: Path) -> None:
             left.unlink()
 
 
-def _finish(target: Path, number: int, found: _Pass, journal: Path) -> Part:
+def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPart:
     """Have the copied database know the copied journal up to its end, as after a clean stop."""
     folder = worker_folder(target, number)
     fresh = folder / f"{DATABASE}{FRESH}"
@@ -344,7 +344,7 @@ def _finish(target: Path, number: int, found: _Pass, journal: Path) -> Part:
         (head,) = db.execute("SELECT ifnull(max(head), ?) FROM journal_state", (found.head,)).fetchone()
     _put_database(fresh, folder / DATABASE)
     write_end(folder / JOURNAL, head)
-    return Part(worker=number, identity=read_identity(journal) or "", oldest=found.oldest, head=head)
+    return BackupPart(worker=number, identity=read_identity(journal) or "", oldest=found.oldest, head=head)
 
 
 def _remove_workers(target: Path, numbers: set[int]) -> None:
@@ -354,7 +354,7 @@ def _remove_workers(target: Path, numbers: set[int]) -> None:
             shutil.rmtree(left)
 
 
-def _verify(target: Path, part: Part, journal: Path) -> Iterator[str]:
+def _verify(target: Path, part: BackupPart, journal: Path) -> Iterator[str]:
     """Read all of a worker's copy. Say which segments are damaged in the journal itself; remove others that are, and
     raise OSError."""
     folder = worker_folder(target, part.worker)

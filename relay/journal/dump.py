@@ -21,7 +21,7 @@ PROBLEM: Final = b'{"problem":'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class DumpPart:
     """A part of the journal."""
 
     start: Natural = 0
@@ -34,7 +34,7 @@ class Part:
     """So many events at most."""
 
 
-def dump_all(state: Path, path: Path, part: Part) -> Iterator[bytes]:
+def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
     """The events of that part of one worker's journal after the other; `path` is the setting `journal.path`. The last
     lines say what could not be read.
 
@@ -50,7 +50,7 @@ def dump_all(state: Path, path: Path, part: Part) -> Iterator[bytes]:
         yield from map(problem, damage(its))
 
 
-def _events(listed: Sequence[Inspected], part: Part) -> Iterator[Event]:
+def _events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:
     selection = Selection(part.events)
     for _, block in blocks(listed, part.start):
         for event in block:

@@ -211,7 +211,7 @@ def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
     db.executemany(_ANSWERED, rows)
 
 
-def forget(db: sqlite3.Connection, numbers: Collection[int]) -> None:
+def forget_ids(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Forget the ids of these users: nobody needs them any more."""
     db.execute(_FORGET_PAIRS, (json.dumps([*numbers]),))
     nobody = "user_id = NULL, external_ids = '[]', other_ids = '[]'"

@@ -92,7 +92,7 @@ def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most:
         db.execute("COMMIT")
 
 
-def history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
+def read_history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
     """The entries that are wanted, the last one last."""
     with closing(connect(folder, "ro")) as db:
         return [*_read(db.execute(_QUERY, asdict(wanted or HistoryQuery())))][::-1]
@@ -124,7 +124,7 @@ def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
 def find_done(folder: Path, since: float) -> list[Entry]:
     """What has come to its end from that moment on (Unix seconds) and is not in the history yet: replays, and erasures
     that an admin asked for."""
-    known = {(one.kind, one.about.get("number")) for one in history(folder, HistoryQuery(since=since))}
+    known = {(one.kind, one.about.get("number")) for one in read_history(folder, HistoryQuery(since=since))}
     found = [*_done_replays(folder, since), *_done_erasures(folder, since)]
     return sorted((one for one in found if (one.kind, one.about["number"]) not in known), key=lambda one: one.at)
 

@@ -18,7 +18,7 @@ from relay.api import User
 from relay.journal.audit import audit_all
 from relay.journal.check import check_all
 from relay.journal.counting import Stretch, count_all
-from relay.journal.dump import Part, dump_all
+from relay.journal.dump import DumpPart, dump_all
 from relay.journal.remains import look_for
 from relay.journal.search import search_all
 from relay.parent import end_with_parent
@@ -48,7 +48,7 @@ def count(state: Path, path: Path, asked: Mapping[str, Any], within: list[str]) 
 
 def dump(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
     """The events as lines."""
-    return dump_all(state, path, msgspec.convert(part, Part))
+    return dump_all(state, path, msgspec.convert(part, DumpPart))
 
 
 def remains(state: Path, path: Path, user: Mapping[str, Any]) -> object:

@@ -22,7 +22,7 @@ from uuid import uuid4
 from relay.journal.backup import (
     JOURNAL,
     Backup,
-    Part,
+    BackupPart,
     Told,
     bad_segments,
     check_databases,
@@ -119,7 +119,7 @@ def _kept(source: Path, backup: Backup, state: Path, path: Path) -> list[Path]:
     return found
 
 
-def _restore(part: Part, source: Path, folder: Path, journal: Path, told: Told) -> list[str]:
+def _restore(part: BackupPart, source: Path, folder: Path, journal: Path, told: Told) -> list[str]:
     """Restore one worker; return which segments are as damaged as they were."""
     identity = uuid4().hex
     for place in (folder, journal):

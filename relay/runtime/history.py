@@ -19,7 +19,7 @@ from relay import __version__
 from relay.admin.diagnosis import span
 from relay.config import LOG, Config
 from relay.config.files import changed_files, file_stamps
-from relay.journal.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, history, last_run
+from relay.journal.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, last_run, read_history
 from relay.runtime.entries import Entries
 from relay.runtime.watch import Look, Watch
 from relay.stop import STOP, left
@@ -112,9 +112,9 @@ class History:
         told: list[Entry] = []
         try:
             last = await ADMIN.run(last_run, self._folder)
-            before = await ADMIN.run(history, self._folder, HistoryQuery(limit=1))
+            before = await ADMIN.run(read_history, self._folder, HistoryQuery(limit=1))
             for kind in ("source_refusing", "source_recovered"):
-                told += await ADMIN.run(history, self._folder, HistoryQuery(kind=kind))
+                told += await ADMIN.run(read_history, self._folder, HistoryQuery(kind=kind))
         except (OSError, sqlite3.Error) as error:
             log.error("the history cannot be read", error=str(error))
             last, before = None, []

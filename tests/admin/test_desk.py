@@ -13,7 +13,7 @@ from relay.api import User
 from relay.cli.client import login, running
 from relay.cli.desk import desk_of
 from relay.journal import Cursor, Parked, State, Which
-from relay.journal.history import history
+from relay.journal.history import read_history
 from relay.journal.replays import Replay
 from tests.admin.conftest import Bench
 
@@ -61,7 +61,7 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
         found.append(await asyncio.to_thread(all_that_is_asked, tmp_path / name))
         await bench.admin.stop()
         bench.state.close()
-        entries = bench.shown.noted if name == "with" else history(tmp_path / name)
+        entries = bench.shown.noted if name == "with" else read_history(tmp_path / name)
         noted[name] = [(one.kind, one.subject, one.sentence, one.by, dict(one.about)) for one in entries]
     assert found[0] == found[1]
     assert noted["with"] == noted["without"]

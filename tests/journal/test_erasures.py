@@ -19,7 +19,7 @@ from relay.journal.erasures import (
     done,
     erased,
     erasures,
-    forget,
+    forget_ids,
     learnt,
     read_erasures,
     spread,
@@ -54,7 +54,7 @@ def finish(folder: Path) -> None:
     with database(folder) as db:
         erased(db, read_erasures(db, "compacted IS NULL"))
         answered(db, {one.number: Answer("heap", "done") for one in read_erasures(db)})
-        forget(db, [1])
+        forget_ids(db, [1])
         done(db, [1])
 
 
@@ -100,7 +100,7 @@ def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> No
         assert unchanged(db, before) == []
         erased(db, before)
         assert read_erasures(db)[0].compacted is None
-        forget(db, [1])
+        forget_ids(db, [1])
         done(db, [1])
         assert [(one.user.user_id, one.done) for one in read_erasures(db)] == [("anna", None)]
         erased(db, read_erasures(db))
@@ -132,7 +132,7 @@ def test_once_the_ids_are_forgotten_a_new_connector_is_not_waited_for(state: Pat
     with database(state) as db:
         erased(db, read_erasures(db))
         assert not read_erasures(db)[0].is_over(["new"])
-        forget(db, [1])
+        forget_ids(db, [1])
     assert rows(state)[0].is_over(["new"]), "it was killed before it was done, and a connector came"
 
 
@@ -140,10 +140,10 @@ def test_the_map_forgets_who_is_named_by_external_ids_alone(state: Path) -> None
     with database(state) as db:
         db.executemany("INSERT INTO identity VALUES (?, ?)", [("bert", "b1"), ("bert", "b2"), ("carl", "c1")])
         ask(db, Erasure(asked=0.0, user=User(None, ("b1", "c1"))))
-        forget(db, [2])
+        forget_ids(db, [2])
         assert db.execute("SELECT count(*) FROM identity").fetchone() == (3,), "it is not that far"
         erased(db, read_erasures(db, "number = 2"))
-        forget(db, [2])
+        forget_ids(db, [2])
         assert db.execute("SELECT * FROM identity").fetchall() == [("bert", "b2")]
 
 

@@ -20,8 +20,8 @@ from relay.journal.history import (
     add_entries,
     count_erasures,
     find_done,
-    history,
     last_run,
+    read_history,
 )
 from relay.journal.naming import Wanted
 from relay.journal.receipts import receipts
@@ -44,12 +44,12 @@ def test_entries_are_kept_as_they_are_and_selected_by_all_that_is_given(folder: 
         Entry("source_refusing", "source heap", "heap refuses", at=NOW),
     ]
     add_entries(folder, entries)
-    found = history(folder)
+    found = read_history(folder)
     assert [replace(one, number=0) for one in found] == entries
     assert [one.number for one in found] == [1, 2, 3]
 
     def selected(query: HistoryQuery) -> list[int]:
-        return [one.number for one in history(folder, query)]
+        return [one.number for one in read_history(folder, query)]
 
     assert selected(HistoryQuery(subject="heap")) == [1, 2, 3]
     assert selected(HistoryQuery(subject="connector heap")) == [1, 2]
@@ -62,16 +62,16 @@ def test_entries_are_kept_as_they_are_and_selected_by_all_that_is_given(folder: 
 def test_what_is_too_old_or_too_much_goes_and_numbers_are_not_given_again(folder: Path) -> None:
     add_entries(folder, [Entry("failing", "journal", str(n), at=NOW - (1e6 if n < 50 else 0)) for n in range(100)])
     add_entries(folder, [Entry("failing", "journal", "new", at=NOW)], keep=9e5, most=1000)
-    assert [one.number for one in history(folder)] == [*range(51, 102)]
+    assert [one.number for one in read_history(folder)] == [*range(51, 102)]
     add_entries(folder, [Entry("failing", "journal", "newer", at=NOW)], most=10)
-    assert [one.number for one in history(folder)] == [*range(93, 103)]
+    assert [one.number for one in read_history(folder)] == [*range(93, 103)]
 
 
 def test_while_the_clock_is_ahead_nothing_goes_for_its_age(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "relay.db")) as db, db:
         db.execute("INSERT INTO journal_state (one, identity, head, time, ahead) VALUES (1, '', 0, 0, 1e6)")
     add_entries(folder, [Entry("failing", "journal", "old", at=NOW - 1e6)], keep=3600.0)
-    assert len(history(folder)) == 1
+    assert len(read_history(folder)) == 1
 
 
 def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
@@ -124,7 +124,7 @@ async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path
     state.close()
     (sent,) = read_alerts(tmp_path, ["chat"])[1]
     assert (json.loads(sent.message), sent.problem) == ({"alarms": [{"reason": 'no "..."'}]}, "...?")
-    first, second = history(tmp_path)
+    first, second = read_history(tmp_path)
     assert first.sentence == "HTTP 400: ... is unknown"
     assert first.about == {"last_error": {"reason": 'no "..."'}, "said": ["...", 7]}
     assert second.sentence == "HTTP 400: hänn\\a is unknown"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from relay.cli.client import login
 from relay.cli.main import relay as cli
-from relay.journal.history import Entry, history
+from relay.journal.history import Entry, read_history
 from relay.testing import Destination, make_event
 from tests.process.test_full_disk import TABLES, disk, fill, make_events, small
 from tests.process.test_workers import children
@@ -42,7 +42,7 @@ def relay(daemon: Any, *arguments: str) -> str:
 
 def told(daemon: Any) -> list[tuple[str, str, str]]:
     """Of each entry kind, subject and by whom."""
-    return [(one.kind, one.subject, one.by) for one in history(daemon.state)]
+    return [(one.kind, one.subject, one.by) for one in read_history(daemon.state)]
 
 
 async def has(daemon: Any, *wanted: tuple[str, str, str]) -> None:
@@ -110,7 +110,7 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(da
         before = told(daemon)
         await daemon.start()
         assert await daemon.stop() == 0
-    found = history(daemon.state)
+    found = read_history(daemon.state)
     assert told(daemon)[: len(before)] == before, "what was written stays"
     (asked,) = [one.by for one in found if one.kind == "erasure_requested"]
     assert asked == f"Eve of ... {'x' * 89}"

@@ -9,7 +9,7 @@ import pytest
 
 from relay.config import Config
 from relay.journal import State
-from relay.journal.history import Entry, add_entries, history
+from relay.journal.history import Entry, add_entries, read_history
 from relay.runtime.history import WAITING, History
 from relay.runtime.watch import Watch
 
@@ -34,7 +34,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = [group.create_task(work, name="history") for work in (one.run(), one.look_around())]
         await asked.wait()
-        while not history(tmp_path):
+        while not read_history(tmp_path):
             one.note(Entry("failing", "journal", "good"))
             await asyncio.sleep(0.01)
         for task in tasks:
@@ -48,7 +48,7 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
     for number in range(WAITING + 10):
         one.note(Entry("failing", "journal", str(number)))
     await one.end()
-    assert len(history(tmp_path)) == WAITING
+    assert len(read_history(tmp_path)) == WAITING
 
 
 async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,4 +74,4 @@ async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, mo
         go_on.set()
         await ending
         writing.cancel()
-    assert [entry.kind for entry in history(tmp_path)] == ["started", "stopped"]
+    assert [entry.kind for entry in read_history(tmp_path)] == ["started", "stopped"]
