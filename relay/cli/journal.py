@@ -16,7 +16,7 @@ from relay.cli.place import Place, headed, local_places, note, one_object, place
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal.check import Segment, WorkerCheck
-from relay.journal.damage import mark_repaired
+from relay.journal.damage_table import mark_repaired
 from relay.journal.dump import PROBLEM, DumpPart
 from relay.journal.folders import journals
 from relay.journal.known import acknowledged_in

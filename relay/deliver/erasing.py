@@ -33,7 +33,7 @@ from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State
 from relay.journal.clock import DAY_S
-from relay.journal.erasure import Erasure, merged_users
+from relay.journal.erasure import Erasure
 from relay.journal.erasures import (
     compacted,
     correct_asked,
@@ -50,7 +50,7 @@ from relay.journal.erasures import (
 from relay.journal.failing import failing_at_connectors
 from relay.journal.folders import other_folders
 from relay.journal.lock import is_locked
-from relay.journal.naming import Wanted
+from relay.journal.naming import Wanted, merged_users
 from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
 from relay.journal.segment import Segment
 from relay.journal.wipe import Wipe, parked_ids, strangers

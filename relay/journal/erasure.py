@@ -96,15 +96,6 @@ def named(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[
     return user
 
 
-def merged_users(*users: User) -> User:
-    """The user with all ids of several, who are the same; the user id is that of the first who has one."""
-    return User(
-        next((one.user_id for one in users if one.user_id), None),
-        tuple(sorted({each for one in users for each in one.external_ids})),
-        tuple(sorted({each for one in users for each in one.other_ids})),
-    )
-
-
 def together(parts: Mapping[int, Erasure]) -> Erasure:
     """The receipt of an erasure by those of the workers. It is done when all of them are; the connectors answer to the
     first one."""

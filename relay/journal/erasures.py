@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.api import OtherId, User
-from relay.journal.erasure import Answer, Erasure, digests_of, merged_users, together
+from relay.journal.erasure import Answer, Erasure, digests_of, together
 from relay.journal.folders import other_folders, worker_folders
 from relay.journal.lock import is_locked
+from relay.journal.naming import merged_users
 from relay.journal.parked import connect
 
 _COLUMNS: Final = (

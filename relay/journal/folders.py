@@ -5,9 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from relay.journal.lock import LOCK
+
 FOLDER_NAME: Final = "workers"
 DATABASE: Final = "relay.db"
-LOCK: Final = "lock"
 CUTS: Final = "cuts"
 CLOSED: Final = "closed"
 """Where connectors of type file remember how long their compressed files were, each in a file of its name."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal.books import acknowledged, lanes
-from relay.journal.damage import accept_damage, read_damage, said_of
+from relay.journal.damage_table import accept_damage, read_damage, said_of
 from relay.journal.ending import read_end
 from relay.journal.folders import DATABASE, journals, worker_folders
 from relay.journal.identity import ANY, Known, mismatch

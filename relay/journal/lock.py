@@ -3,8 +3,10 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
 
-from relay.journal.folders import LOCK
+LOCK: Final = "lock"
+"""The name of the file in a folder that says which process uses the folder."""
 
 
 def lock(folder: Path) -> int:

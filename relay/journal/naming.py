@@ -13,7 +13,6 @@ import msgspec
 import orjson
 
 from relay.api import ERASED, REDACTED, Block, OtherId, User, without_surrogates
-from relay.journal.erasure import merged_users
 from relay.journal.record import make_block
 
 K = TypeVar("K")
@@ -234,3 +233,12 @@ def _index(pairs: Iterable[tuple[K, int]]) -> dict[K, frozenset[int]]:
     for one, number in pairs:
         found[one] = found.get(one, NOBODY) | {number}
     return found
+
+
+def merged_users(*users: User) -> User:
+    """The user with all ids of several, who are the same; the user id is that of the first who has one."""
+    return User(
+        next((one.user_id for one in users if one.user_id), None),
+        tuple(sorted({each for one in users for each in one.external_ids})),
+        tuple(sorted({each for one in users for each in one.other_ids})),
+    )

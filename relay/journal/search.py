@@ -15,7 +15,7 @@ from relay.api import Event, Kind, value_in
 from relay.journal.attempts import Attempts, attempts_at
 from relay.journal.books import Books, lanes
 from relay.journal.cursor import Counts
-from relay.journal.damage import was_damaged
+from relay.journal.damage_table import was_damaged
 from relay.journal.folders import journals, worker_of
 from relay.journal.inspect import Inspected, blocks, damage, segments
 from relay.journal.known import acknowledged_in

@@ -22,7 +22,8 @@ from relay.journal.attempts import Attempts, forget, note
 from relay.journal.books import SOURCE_COLUMNS, SourceBooks, read_source
 from relay.journal.clock import Clock
 from relay.journal.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
-from relay.journal.damage import Damage, note_damage
+from relay.journal.damage import Damage
+from relay.journal.damage_table import note_damage
 from relay.journal.database import give_back, open_in_steps, reserve_log
 from relay.journal.folders import DATABASE
 from relay.journal.identity import Known

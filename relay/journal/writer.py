@@ -41,9 +41,8 @@ from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
 from relay.journal.damage import Damage, Lost
 from relay.journal.ending import take_end, write_end
-from relay.journal.folders import LOCK
 from relay.journal.identity import ANY, Known, OtherJournal, identify, mismatch, write_identity
-from relay.journal.lock import lock
+from relay.journal.lock import LOCK, lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of
 from relay.journal.recovery import recover
 from relay.journal.retention import Limits, expendable
