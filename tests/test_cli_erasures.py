@@ -12,8 +12,7 @@ from relay.api import Kind, OtherId, User
 from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.journal import Journal, Limits, Parked, State
-from relay.journal.erasure import Answer, digest
-from relay.journal.erasures import answered, compacted, done, erasures, forget_ids
+from relay.journal.erasures import Answer, answered, compacted, digest, done, erasures, forget_ids
 from relay.journal.segment import path_of
 from relay.testing import make_event
 

@@ -15,7 +15,7 @@ from relay.admin.status import (
     WorkerStatus,
 )
 from relay.api.pem import Validity
-from relay.journal.failing import FailingErasures
+from relay.journal.erasures import FailingErasures
 from relay.journal.known import Doubt
 from relay.words import counted, moment
 

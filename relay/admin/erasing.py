@@ -6,8 +6,7 @@ from relay.admin.acts import erasure_entry
 from relay.admin.answers import answer, asker, content, taken
 from relay.admin.control import Control
 from relay.api import User
-from relay.journal.erasure import named
-from relay.journal.erasures import ask_erasure
+from relay.journal.erasures import ask_erasure, named
 from relay.journal.receipts import receipts
 from relay.threads import ADMIN
 

@@ -21,7 +21,7 @@ from relay.admin.status import (
     SourceStatus,
     Status,
 )
-from relay.journal.failing import FailingErasures
+from relay.journal.erasures import FailingErasures
 from relay.journal.known import Doubt
 from relay.journal.parked import ParkedTotal
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.histogram import Histogram
-from relay.journal.failing import FailingErasures
+from relay.journal.erasures import FailingErasures
 from relay.journal.known import Doubt
 from relay.journal.parked import ParkedTotal
 

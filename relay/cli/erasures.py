@@ -14,7 +14,7 @@ from relay.cli.options import relay_options, utf8
 from relay.cli.place import Place, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment, printable
-from relay.journal.erasure import Answer, named
+from relay.journal.erasures import Answer, named
 from relay.journal.receipts import Receipt, WorkerReceipt
 from relay.words import counted
 

@@ -14,7 +14,7 @@ from relay.cli.desk import desk_of
 from relay.cli.options import utf8
 from relay.cli.place import Place, note, places
 from relay.journal import Which
-from relay.journal.failing import FailingErasures, failing_erasures
+from relay.journal.erasures import FailingErasures, failing_erasures
 from relay.words import counted
 
 

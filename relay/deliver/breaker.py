@@ -1,15 +1,30 @@
-"""When a destination is left alone. Pure: the caller reads the clock.
+"""When a lane tries again, and when it leaves its destination alone. Pure: the caller reads the clock.
 
-Closed: everybody goes. Open: nobody goes until a time. Half-open: that time is over, one attempt goes ahead, and the
-others wait for what it finds. Held: nobody goes until an admin says so.
+Closed: every attempt goes. Open: none goes until a time. Half-open: that time is over, one attempt goes ahead, and the
+others wait for its result. Held: none goes until an admin says so.
 
 A bug of the connector says nothing of the destination, so the breaker stays closed. Where the connector fails at
 everything, its attempts go one by one, BUG_GAP_S apart: each takes time of the event loop, which other lanes need.
 """
 
+import random
 from typing import Final, Literal
 
 from relay.journal import Pause
+
+MAX_RETRY_AFTER_S: Final = 3600.0
+"""A destination's Retry-After is honoured up to this many seconds."""
+
+
+def retry_delay(attempt: int, *, first: float, longest: float, after: float | None, chance: random.Random) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1) failed.
+
+    Exponential backoff with full jitter: uniform in 0 .. min(longest, first * 2^(attempt-1)); never earlier than the
+    destination's own Retry-After.
+    """
+    ceiling = min(longest, first * 2.0 ** min(attempt - 1, 60))
+    return max(chance.uniform(0, ceiling), min(after or 0.0, MAX_RETRY_AFTER_S))
+
 
 FAILURES: Final = 5
 """Attempts that fail one after the other, with none between that gets through, open the breaker."""

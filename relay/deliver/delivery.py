@@ -20,8 +20,7 @@ from relay.config import Redaction
 from relay.deliver.breaker import Breaker
 from relay.deliver.cuts import Cuts
 from relay.deliver.health import Health
-from relay.deliver.meter import Meter
-from relay.deliver.notes import Notes
+from relay.deliver.meter import Meter, Notes
 from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.parking import Parking, key_of, keys_of

@@ -33,13 +33,14 @@ from relay.deliver.telling import Telling
 from relay.deliver.watching import Watch
 from relay.journal import Corrupt, Journal, State
 from relay.journal.clock import DAY_S
-from relay.journal.erasure import Erasure
 from relay.journal.erasures import (
+    Erasure,
     compacted,
     correct_asked,
     counted,
     done,
     erased,
+    failing_at_connectors,
     forget_failed,
     forget_ids,
     known_external_ids,
@@ -47,7 +48,6 @@ from relay.journal.erasures import (
     read_erasures,
     spread,
 )
-from relay.journal.failing import failing_at_connectors
 from relay.journal.folders import other_folders
 from relay.journal.lock import is_locked
 from relay.journal.naming import Wanted, merged_users

@@ -19,7 +19,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from relay.api import Batch, RetrySettings
-from relay.deliver.schedule import retry_delay
+from relay.deliver.breaker import retry_delay
 from relay.deliver.verdict import Deferral, Refusal, Verdict
 
 SPLIT_TRIES: Final = 3

@@ -13,13 +13,12 @@ import structlog
 from relay.api import Delivered, Retry
 from relay.api.blocking import LeftBehind
 from relay.config import Redaction
+from relay.deliver.breaker import retry_delay
 from relay.deliver.live import LiveLane
-from relay.deliver.schedule import retry_delay
 from relay.deliver.verdict import Verdict, judge
 from relay.guests import called, text_of, trace_of
 from relay.journal import State
-from relay.journal.erasure import Answer, Erasure
-from relay.journal.erasures import answered, held_elsewhere, read_erasures, unchanged
+from relay.journal.erasures import Answer, Erasure, answered, held_elsewhere, read_erasures, unchanged
 from relay.journal.naming import Wanted
 from relay.threads import ADMIN
 

@@ -15,8 +15,7 @@ import structlog
 from relay.api import Block
 from relay.config import ErasureSettings
 from relay.journal import Corrupt, Journal, State
-from relay.journal.erasure import Erasure
-from relay.journal.erasures import watch_position, watched
+from relay.journal.erasures import Erasure, watch_position, watched
 from relay.journal.naming import user_of
 
 SAVE_S: Final = 1.0

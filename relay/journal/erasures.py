@@ -1,29 +1,144 @@
-"""Erasures: the wish to have all of a user's events removed, and the receipt that is left of it.
+"""Erasures: the requests to remove all events of a user, and the receipts that stay of them.
 
-A row is written when the wish is noticed. It keeps the user's ids until everything is done, and then only their
-digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or not;
-they raise FileNotFoundError (no relay has run there), sqlite3.Error. The others are parts of the daemon's transactions.
+relay writes a row when it notices a request. The row keeps the user's ids until everything is done, and then only
+their digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or
+not; they raise FileNotFoundError (no relay has run there) and sqlite3.Error. The others are parts of the daemon's
+transactions.
 
-With several workers the first one gives the wish its number, and each has a row of that number: all of them erase the
-user, and whoever learns another id of theirs writes it into all rows (`spread`). The first one tells the connectors. In
-the rows of the others a connector's answer only says whether that worker can still write events of the user there.
+With several workers the first worker gives the request its number, and each worker has a row of that number: all of
+them erase the user. A worker that learns another id of the user writes the id into all rows (`spread`). The first
+worker tells the connectors. In the rows of the others, a connector's answer only says whether that worker can still
+write events of the user there.
 """
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from relay.api import OtherId, User
-from relay.journal.erasure import Answer, Erasure, digests_of, together
 from relay.journal.folders import other_folders, worker_folders
 from relay.journal.lock import is_locked
 from relay.journal.naming import merged_users
 from relay.journal.parked import connect
+
+COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
+Stage = Literal["waiting", "at the connectors", "done"]
+"""How far an erasure is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a connector made of an erasure."""
+
+    connector: str
+    outcome: Literal["done", "skipped", "failed", "forgotten"]
+    """`failed`: it is told again; `forgotten`: an admin has forgotten the connector before it succeeded."""
+    reason: str = ""
+    attempts: int = 1
+    at: float = 0.0
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """A user to be erased; when it is done, the receipt. The fields are those of the table."""
+
+    number: int = 0
+    asked: float
+    type: str | None = None
+    source: str | None = None
+    offset: int | None = None
+    user: User
+    digests: Sequence[str] = ()
+    counted: int = 0
+    events: int = 0
+    changed: int = 0
+    parked: int = 0
+    unreadable: int = 0
+    attempts: int = 0
+    compacted: float | None = None
+    problem: str | None = None
+    done: float | None = None
+    asked_by: str = ""
+    answers: Sequence[Answer] = field(default=())
+    workers: Mapping[int, "Erasure"] = field(default_factory=dict)
+    """With several workers the receipt of each, by its number; this one is what they come to together."""
+
+    @property
+    def status(self) -> Stage:
+        """How far it is."""
+        return "done" if self.done else "at the connectors" if self.compacted else "waiting"
+
+    def lacks(self, connector: str) -> bool:
+        """Whether a connector that runs has yet to erase the user."""
+        return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
+
+    def failed_at(self, connector: str) -> bool:
+        """Whether that is its last answer."""
+        return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
+
+    def is_over(self, connectors: Iterable[str]) -> bool:
+        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not. Once the
+        ids are forgotten nobody can be told any more, not even a connector that is new since."""
+        forgotten = self.user == User()
+        failed = any(one.outcome == "failed" for one in self.answers)
+        return self.compacted is not None and (forgotten or not (failed or any(map(self.lacks, connectors))))
+
+
+def digest(one: str) -> str:
+    """What is kept of an id: its SHA-256, of its UTF-8, in hexadecimal."""
+    return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digests_of(user: User) -> set[str]:
+    """Those of all ids of a user."""
+    others = [one.id for one in user.other_ids]
+    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
+
+
+def named(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
+    """The user with these ids, without those that are empty. Raises ValueError if there are no others, or if an id is
+    of an unknown kind."""
+    others = tuple(OtherId(*one) for one in other_ids)
+    for kind, _ in others:
+        if kind not in ("device_id", "email") and not re.fullmatch("alias:.+", kind):
+            raise ValueError(f"{kind!r} is no kind of id: device_id, email, or alias:LABEL")
+    user = User(user_id or None, tuple(filter(None, external_ids)), tuple(one for one in others if one.id))
+    if user == User():
+        raise ValueError("nobody is named: a user has a user_id, external_ids, or other_ids")
+    return user
+
+
+def together(parts: Mapping[int, Erasure]) -> Erasure:
+    """The receipt of an erasure by those of the workers. It is done when all of them are; the connectors answer to the
+    first one."""
+    first, *others = parts.values()
+    if not others:
+        return first
+    problems = [f"worker {number}: {one.problem}" for number, one in parts.items() if one.problem]
+    return replace(
+        first,
+        **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
+        compacted=_last([one.compacted for one in parts.values()]),
+        done=_last([one.done for one in parts.values()]),
+        digests=sorted({each for one in parts.values() for each in one.digests}),
+        problem="; ".join(problems) or None,
+        workers=parts,
+    )
+
+
+def _last(times: Sequence[float | None]) -> float | None:
+    """When all of it was so."""
+    known = [moment for moment in times if moment is not None]
+    return max(known) if len(known) == len(times) else None
+
 
 _COLUMNS: Final = (
     "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
@@ -224,3 +339,41 @@ def done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Nothing is left to do."""
     query = "UPDATE erasure SET done = ? WHERE number = ? AND compacted NOT NULL"
     db.executemany(query, [(time.time(), number) for number in numbers])
+
+
+_AT_CONNECTORS: Final = """
+    SELECT connector, count(*), min(coalesce(compacted, asked)), reason  -- SQLite: the reason of that minimum's row
+    FROM erasure JOIN erasure_answer USING (number)
+    WHERE done IS NULL AND outcome = 'failed' GROUP BY connector ORDER BY connector
+"""
+_HERE: Final = "SELECT number, asked, problem FROM erasure WHERE done IS NULL AND problem NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class FailingErasures:
+    """Erasures whose last try failed, all at the same place."""
+
+    connector: str | None
+    """None: in relay's own journal and tables."""
+    erasures: int
+    """How many."""
+    since: float
+    """When the oldest of them was removed from journal and tables, or asked for if it was not; Unix seconds."""
+    reason: str
+    """Of the oldest one."""
+
+
+def failing_erasures(folder: Path) -> list[FailingErasures]:
+    """Those of a state folder, each once however many workers fail. Raises FileNotFoundError, sqlite3.Error."""
+    here: dict[int, tuple[float, str]] = {}
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, "ro")) as db:
+            here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
+    with closing(connect(folder, "ro")) as db:
+        at_connectors = failing_at_connectors(db)
+    return [*([FailingErasures(None, len(here), *min(here.values()))] if here else []), *at_connectors]
+
+
+def failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
+    """Those that fail at connectors, by the first worker's database. Raises sqlite3.Error."""
+    return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.journal.erasure import Answer, Erasure, Stage
-from relay.journal.erasures import erasures
+from relay.journal.erasures import Answer, Erasure, Stage, erasures
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.api import User
-from relay.journal.erasure import digests_of
-from relay.journal.erasures import erasures
+from relay.journal.erasures import digests_of, erasures
 from relay.journal.inspect import Inspected, all_segments, blocks, damage
 from relay.journal.naming import Erased, Wanted
 from relay.journal.parked import Parked, Which, look_at_parked

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from relay.journal import Forgotten, ParkedTotal, forget, parked_totals
-from relay.journal.failing import FailingErasures, failing_erasures
+from relay.journal.erasures import FailingErasures, failing_erasures
 from relay.journal.known import Doubt, doubts
 from relay.threads import ADMIN
 

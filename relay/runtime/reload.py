@@ -13,7 +13,7 @@ from relay.config import Config
 from relay.config.model import OWN_TABLES
 from relay.deliver import Changes
 from relay.guests import is_same
-from relay.journal.failing import FailingErasures
+from relay.journal.erasures import FailingErasures
 from relay.journal.history import Entry
 from relay.words import counted
 

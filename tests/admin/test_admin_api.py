@@ -20,8 +20,7 @@ from relay.admin.tap import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config import Configured, TcpAddress
 from relay.journal import Cursor, Parked
-from relay.journal.erasure import Answer
-from relay.journal.erasures import answered, ask_erasure
+from relay.journal.erasures import Answer, answered, ask_erasure
 from relay.journal.history import Entry, add_entries
 from relay.journal.replays import Replay, ask_replay, replays
 from tests.admin.conftest import Bench

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relay.admin import CertificateStatus, LastError, RefusedReload, Refusing, WorkerStatus, conditions
 from relay.admin.diagnosis import diagnose, said_of_lane
-from relay.journal.failing import FailingErasures
+from relay.journal.erasures import FailingErasures
 from relay.journal.known import Doubt
 from relay.kinds import CONDITIONS
 from tests.admin.conftest import NOON, a_lane, a_source, a_status

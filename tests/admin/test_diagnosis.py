@@ -10,7 +10,7 @@ from relay.admin import AlertStatus, CertificateStatus, LastAlert, LastError, Li
 from relay.admin.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
 from relay.admin.exposition import exposition
 from relay.cli.status import screen
-from relay.journal.failing import FailingErasures
+from relay.journal.erasures import FailingErasures
 from relay.journal.known import Doubt
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 

@@ -11,9 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
-from relay.deliver.breaker import BUG_GAP_S, BUGS, FAILURES, PROBE_WAIT_S, Breaker
+from relay.deliver.breaker import BUG_GAP_S, BUGS, FAILURES, MAX_RETRY_AFTER_S, PROBE_WAIT_S, Breaker, retry_delay
 from relay.deliver.pace import Pace
-from relay.deliver.schedule import MAX_RETRY_AFTER_S, retry_delay
 from relay.deliver.verdict import Deferral, Refusal, Verdict, judge
 from relay.journal import Counts, Cursor, unsettled
 

@@ -26,8 +26,7 @@ from relay.api import (
 from relay.config import Config, Configured, ErasureSettings
 from relay.deliver import Eraser, Fleet, erasing, lane, telling
 from relay.journal import Counts, Cursor, Journal, Limits, Replay, State, Which, ledger, mark_parked, parked
-from relay.journal.erasure import Erasure, digest
-from relay.journal.erasures import ask_erasure, erasures, read_erasures
+from relay.journal.erasures import Erasure, ask_erasure, digest, erasures, read_erasures
 from relay.journal.replays import ask_replay, replays
 from relay.testing import make_event
 

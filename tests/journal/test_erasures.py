@@ -10,22 +10,25 @@ import pytest
 from relay.api import User
 from relay.journal import State
 from relay.journal import forget as forget_connector
-from relay.journal.erasure import Answer, Erasure, digest
 from relay.journal.erasures import (
+    Answer,
+    Erasure,
+    FailingErasures,
     answered,
     ask,
     ask_erasure,
     compacted,
+    digest,
     done,
     erased,
     erasures,
+    failing_erasures,
     forget_ids,
     learnt,
     read_erasures,
     spread,
     unchanged,
 )
-from relay.journal.failing import FailingErasures, failing_erasures
 from relay.journal.folders import other_folders, worker_folder
 
 

@@ -17,8 +17,7 @@ from relay.admin import Status
 from relay.cli.client import needed
 from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.journal.erasure import Erasure, digest
-from relay.journal.erasures import erasures
+from relay.journal.erasures import Erasure, digest, erasures
 from relay.testing import Destination, make_event
 from tests.process.test_erasure import EXTERNAL, USER, left
 from tests.process.test_workers import EMAIL, batch_of, children, hook, numbers_at, send, workers

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from relay.api import User
 from relay.cli.main import relay as cli
 from relay.journal import Counts
-from relay.journal.erasure import Erasure, digest
-from relay.journal.erasures import erasures
+from relay.journal.erasures import Erasure, digest, erasures
 from relay.sandbox.cohorts import CohortApi
 from relay.sandbox.profiles import Profile
 from relay.sandbox.track import HeapApi
