@@ -39,8 +39,6 @@ from relay.config import (
 )
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS
-from relay.kinds import ALERTED
-from relay.kinds import KINDS as HISTORY
 from tools.docs.pages import PAGES, is_current
 
 ROOT = Path(__file__).parents[1]
@@ -135,11 +133,6 @@ def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
             kind: Any = Annotated[fields[name].annotation, "a setting", *fields[name].metadata]
             value = TypeAdapter(kind).validate_python(tomllib.loads(f"value = {written}")["value"])
             assert value == fields[name].get_default(call_default_factory=True), f"{title} {name}"
-
-
-def test_the_kinds_of_alerts_are_those_of_conditions() -> None:
-    listed = README.partition("**Kinds** that `on` can name")[2].partition(".\n")[0]
-    assert re.findall(r"`(\w+)`", listed) == [*ALERTED]
 
 
 def test_every_command_is_documented() -> None:
@@ -262,24 +255,6 @@ def test_every_command_that_reads_the_configuration_takes_plugins() -> None:
         assert command
         for one in leaves(command):
             assert {"--conf", "--plugins"} & options(one) != {"--conf"}, f"{name} {one.name}"
-
-
-def test_every_kind_of_the_history_is_documented() -> None:
-    table = README.partition("| kinds | |")[2].split("\n\n")[0]
-    assert {kind for row in table.splitlines() for kind in re.findall(r"`(\w+)`", row.split(" | ")[0])} == {*HISTORY}
-
-
-def test_a_command_takes_a_url_or_is_named_as_one_that_does_not() -> None:
-    (told,) = re.findall(r"`unix:/PATH`\.(.*?)work in the folder alone", README, re.DOTALL)
-    local = {
-        f"{name} {one.name}" if one.name != name else name
-        for name in COMMANDS
-        for command in [relay.get_command(click.Context(relay), name)]
-        if command
-        for one in leaves(command)
-        if "--url" not in options(one) and "--state" in options(one)
-    }
-    assert {*re.findall(r"`([a-z ]+)`", told)} == local
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:
