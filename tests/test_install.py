@@ -1,15 +1,31 @@
 """`make install` never breaks what is there: it refuses with a sentence, or replaces it once the new one has run."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "systemd" / "package" / "install"
+SYSTEMD = Path(__file__).parents[1] / "systemd"
+SCRIPT = SYSTEMD / "package" / "install"
 NO_PYTHON = "#!/bin/sh\nexit 1\n"
 OWNER = "#!/bin/sh\necho currents-relay: $2\n"
+INSTALLS = """#!/bin/sh
+case "$*" in
+*"pip wheel "*) touch "$6/currents_relay-1-py3-none-any.whl" ;;
+*"pip install "*)
+    cd "${0%/bin/python}"
+    mkdir -p "$(echo lib/python3*/site-packages)/currents_relay-1.dist-info"
+    cd lib/python3*/site-packages/currents_relay-1.dist-info
+    touch direct_url.json RECORD
+    echo "#!$0" >"${0%python}/relay" ;;
+"-c "*) echo "completes $_RELAY_COMPLETE" ;;
+"-m relay --version") echo "relay, version of $0"; exit "$RUNS" ;;
+esac
+"""
+"""The Python of an environment, which gets no packages from anywhere, and runs a relay that ends as $RUNS says."""
 
 
 def program(path: Path, text: str) -> Path:
@@ -59,6 +75,48 @@ def test_what_fails_on_its_way_leaves_the_one_before_as_it_is(tmp_path: Path, th
     there.rename(there.with_name("relay.old"))  # as one leaves it that is killed in between
     code, _ = install(tmp_path)
     assert (code, contents(tmp_path)) == (1, before)
+
+
+@pytest.fixture
+def ready(there: Path) -> Path:
+    """An environment into which relay can be installed, as far as the script sees."""
+    python = there / "bin" / "python"
+    python.unlink()
+    program(python, INSTALLS)
+    return there
+
+
+def test_a_relay_that_runs_is_in_place_with_its_completions(tmp_path: Path, ready: Path) -> None:
+    code, out = install(tmp_path, RUNS="0")
+    assert (code, out.splitlines()[-1]) == (0, f"relay, version of {ready}/bin/python"), out
+    root = tmp_path / "root"
+    assert (ready / "bin" / "relay").read_text() == "#!/opt/relay/bin/python\n"
+    assert (root / "usr" / "bin" / "relay").readlink() == Path("/opt/relay/bin/relay")
+    shares = ("bash-completion/completions/relay", "zsh/*/_relay", "fish/vendor_completions.d/relay.fish")
+    written = [path.read_text() for one in shares for path in (root / "usr" / "share").glob(one)]
+    assert written == [f"completes {shell}_source\n" for shell in ("bash", "zsh", "fish")]
+    assert [path.name for path in ready.parent.iterdir()] == ["relay"]
+
+
+def test_a_relay_that_does_not_run_gives_way_to_the_one_before(tmp_path: Path, ready: Path) -> None:
+    before = contents(tmp_path)
+    code, out = install(tmp_path, RUNS="1")
+    assert (code, "nothing has changed: the new one does not run" in out) == (1, True), out
+    assert contents(tmp_path) == before
+
+
+def test_units_lead_to_documentation_that_is_installed(tmp_path: Path, ready: Path) -> None:
+    assert install(tmp_path, RUNS="0")[0] == 0
+    units = [*(tmp_path / "root" / "usr" / "lib" / "systemd" / "system").iterdir()]
+    assert {unit.name for unit in units} == {"relay.service", "relay.socket"}
+    for unit in units:
+        (where,) = re.findall(r"^Documentation=file://(/.*)$", unit.read_text(), re.MULTILINE)
+        assert (tmp_path / "root" / where[1:]).is_file(), f"{unit.name}: {where}"
+
+
+def test_the_package_brings_the_authorities_that_destinations_show() -> None:
+    (needed,) = re.findall(r"^Depends: (.*)$", (SYSTEMD / "package" / "control").read_text(), re.MULTILINE)
+    assert "ca-certificates" in needed.split(", ")
 
 
 def test_it_says_how_far_it_is(tmp_path: Path, there: Path) -> None:
