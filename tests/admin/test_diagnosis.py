@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from relay.admin import AlertStatus, CertificateStatus, LastAlert, LastError, ListenerStatus, Refusing, conditions
+from relay.admin import (
+    AlertStatus,
+    CertificateStatus,
+    GoneConnector,
+    LastAlert,
+    LastError,
+    ListenerStatus,
+    Refusing,
+    conditions,
+)
 from relay.admin.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
 from relay.admin.exposition import exposition
 from relay.cli.status import screen
@@ -271,6 +280,21 @@ def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: s
     assert [written(one.said) for one in found.erasures] == [said]
     assert (found.ok, found.erasures[0].ok) == (ok, ok)
     assert said in map(written, screen(status))
+
+
+def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
+    gone = [GoneConnector(connector=name, pending=3, disabled=name == "off") for name in ("off", "gone")]
+    failing = [FailingErasures(name, 1, NOON, "HTTP 503") for name in ("off", "gone")]
+    status = a_status(gone=gone, failing_erasures=failing)
+    off, removed = (one.said for one in diagnose(status).erasures)
+    assert "it is switched off: switch it on, or " in off
+    assert "it is not configured any more: add it back, or " in removed
+    shown = [line for line in screen(status) if "pending" in line and "relay forget" in line]
+    kept = "3 pending events kept for journal.retention in case it is added back"
+    assert shown == [
+        f"off: switched off (enabled = false); {kept} (relay forget off lets go of it)",
+        f"gone: not configured any more; {kept} (relay forget gone lets go of it)",
+    ]
 
 
 @pytest.mark.parametrize(

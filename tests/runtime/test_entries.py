@@ -115,6 +115,14 @@ def test_events_are_counted_at_once_and_then_once_an_hour() -> None:
     assert told.see(4 * HOUR, a_status(sources=[a_source(unreadable=2)]))[-1].subject == "source braze"
 
 
+def test_damaged_events_are_counted_apart_from_expired_ones() -> None:
+    told = Told()
+    assert told.see(0, outcomes={"expired": 1, "damaged": 1}) == []
+    expired, damaged = told.see(5, outcomes={"expired": 2, "damaged": 4})
+    assert (expired.kind, damaged.kind, damaged.about) == ("expired", "damaged", {"number": 3})
+    assert damaged.sentence == "heap: 3 events lost: the journal cannot be read there"
+
+
 def test_a_worker_that_was_back_before_anybody_looked_is_told() -> None:
     told, journal = Told(), a_status().journal
     one = WorkerStatus(worker=1, away=False, started=NOON, memory=0, journal=journal)
