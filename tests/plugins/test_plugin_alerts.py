@@ -109,12 +109,17 @@ async def test_a_webhook_is_json_and_signed(monkeypatch: pytest.MonkeyPatch) -> 
     async with Destination() as destination:
         monkeypatch.setenv("SIGNING", secret)
         monkeypatch.setenv("WHERE", destination.url + "hook?key=s3cret")
-        settings = Webhook.Settings(type="webhook", url=Secret("env", "WHERE"), signing_secret=Secret("env", "SIGNING"))
+        given: dict[str, Any] = {"url": "WHERE", "signing_secret": "SIGNING", "token": "TOKEN"}
+        monkeypatch.setenv("TOKEN", "s3cret-t0ken")
+        settings = Webhook.Settings.model_validate(
+            {"type": "webhook"} | {name: {"env": variable} for name, variable in given.items()}
+        )
         message = make_message(HEAP)
         await sent(Webhook("ops", settings), message)
     (request,) = destination.requests
     assert request.target == "/hook?key=s3cret"
     assert request.headers["Idempotency-Key"] == message.id
+    assert request.headers["Authorization"] == "Bearer s3cret-t0ken"
     said: Any = Verifier(secret).verify(request.body, {k.lower(): v for k, v in request.headers.items()})
     assert said == message.data
     assert said["alarms"][0]["facts"]["event"] == {"type": "users.messages.email.Open", "id": "e-1"}
