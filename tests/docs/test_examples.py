@@ -1,4 +1,4 @@
-"""The Python examples of docs/plugins run, and do what their pages say."""
+"""The examples of docs/plugins, and the program of docs/explain/journal-format.md, run and do what their pages say."""
 
 import hmac
 import json
@@ -13,13 +13,17 @@ from typing import Any
 
 import pytest
 
-from relay.api import Denied, Request, Response, Secret
+from relay.api import Denied, Kind, Request, Response, Secret
+from relay.config import Registry, load
 from relay.ingest.decoded import checked
+from relay.journal import Journal, Limits
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(
     page for page in DOCS.glob("plugins/*.md") if page.name != "api.md" and "```python\n" in page.read_text()
 )
+TABLE = re.compile(r"^```toml\n\[(?:source|connector|filter|alert)\.", re.MULTILINE)
+"""Begins an example of a configuration."""
 
 
 def blocks(page: Path) -> list[str]:
@@ -194,3 +198,26 @@ def test_settings_that_contradict_each_other_are_named(plugin_folder: Path, tmp_
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert result.returncode == 78
     assert "soft (9) must be at most hard (8)" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if TABLE.search(page.read_text())], ids=lambda page: page.name)
+def test_the_tables_of_a_page_are_valid(page: Path, plugin_folder: Path, tmp_path: Path) -> None:
+    tables = "".join(re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+    (tmp_path / "50-example.toml").write_text(tables)
+    load([tmp_path], Registry.discover([plugin_folder]), secrets_required=False)
+
+
+async def test_the_program_on_the_journal_format_reads_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "read_segment.py").write_text("".join(blocks(DOCS / "explain/journal-format.md")))
+    journal = Journal(tmp_path / "journal", Limits(max_size=16 << 20, retention=3600), 1 << 20)
+    await journal.append([Kind("braze", "users.messages.email.Open")], [b'{"id": 1}'])
+    await journal.append([Kind("shop", "order"), Kind("braze", "users.canvas.Entry")], [b'{"id": 2}', b'{"id":3}'])
+    await journal.close()
+    (segment,) = (tmp_path / "journal").glob("*.log")
+    command = [sys.executable, str(tmp_path / "read_segment.py"), str(segment)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert result.stdout.splitlines() == [
+        '0 users.messages.email.Open {"id": 1}',
+        '1 order {"id": 2}',
+        '2 users.canvas.Entry {"id":3}',
+    ]

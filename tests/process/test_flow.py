@@ -117,8 +117,8 @@ async def test_each_connector_goes_on_where_it_was_after_a_restart(daemon: Any) 
 
 
 async def test_a_ten_line_plugin_works_and_a_broken_one_beside_it_stops_nothing(daemon: Any) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (daemon.plugins / "chat.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    page = (Path(__file__).parents[2] / "docs/plugins/connector.md").read_text()
+    (daemon.plugins / "chat.py").write_text(page.split("```python\n")[1].split("```")[0])
     (daemon.plugins / "broken.py").write_text("import nonsense_that_is_not_there\n")
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     async with Destination() as chat:
