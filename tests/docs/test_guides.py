@@ -1,4 +1,4 @@
-"""The guide names every kind of trouble and of entry, and the commands that work in a folder alone."""
+"""Pages name every kind of trouble and of entry, the commands that work in a folder alone, and every room."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ import click
 from relay.cli.main import COMMANDS, relay
 from relay.kinds import ALERTED, KINDS
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guide"
 
 
 def kinds(page: str) -> set[str]:
@@ -30,6 +31,12 @@ def test_the_page_on_history_names_every_kind_of_entry() -> None:
 def test_commands_without_url_are_named() -> None:
     (told,) = re.findall(r"take no `--url`: (.*?)\.\n", (GUIDE / "command-line.md").read_text())
     assert {*re.findall(r"`([a-z ]+)`", told)} == {*local_commands()}
+
+
+def test_the_page_on_architecture_names_every_folder() -> None:
+    page = (ROOT / "docs/explain/architecture.md").read_text()
+    named = re.findall(r"^\| \[relay/(\w+)\]", page, re.MULTILINE)
+    assert sorted(named) == sorted(init.parent.name for init in ROOT.glob("relay/*/__init__.py"))
 
 
 def local_commands() -> Iterator[str]:
