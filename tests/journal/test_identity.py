@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from relay.api import Kind
+from relay.api import Kind, User
 from relay.cli.main import relay as command
-from relay.journal import Counts, Cursor, Journal, Limits, State
+from relay.journal import Counts, Cursor, Journal, Limits, Parked, Replay, State, parked
+from relay.journal.attempts import Attempts, attempts_at
+from relay.journal.damage import Damage, was_damaged
+from relay.journal.erasures import ask_erasure, counted, erasures, watch_position, watched
 from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
 from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
 from relay.journal.opening import open_both
+from relay.journal.replays import ask_replay, replays
 from tests.journal.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -85,6 +89,29 @@ async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_n
     assert state.now == 0  # every connector gets all of it
     await journal.close()
     state.close()
+
+
+async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path: Path) -> None:
+    """Siblings: parked events, a replay, attempts, damage, the count of an erasure, the place of the erasure watch."""
+    await run(tmp_path, 5)
+    ask_erasure(tmp_path, User("anna"))
+    ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
+    state = State(tmp_path)
+    tried = Attempts("it", 0, [(0, 5)], 3, "delivered", "busy", 1.0, 2.0)
+    await state.save({}, 5, attempts=[tried], damage=[Damage(0, 5, "1.log", "bad record", 9)])
+    await state.park([Parked("braze", "it", 3, KIND.type, "rejected", "no", 1, b"{}")])
+    await state.run(lambda db: (watched(db, 5, (), ()), counted(db, {"events": {1: 2}}, until=5)))
+    state.close()
+    (tmp_path / "journal").rename(tmp_path / "away")
+    await run(tmp_path / "beside", 3)
+    (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    accept_journal(tmp_path, PATH)
+    assert [(one.offset, one.body) for one in parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
+    assert [one.status for one in replays(tmp_path)] == ["cancelled"]
+    assert (attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
+    assert [one.counted for one in erasures(tmp_path)] == [0]
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert watch_position(db) == 0
 
 
 async def test_an_id_that_was_removed_is_written_again_if_the_journal_holds_what_the_database_knows(
