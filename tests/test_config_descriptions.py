@@ -1,13 +1,16 @@
 """What authors say of their settings is found where it is asked for: in the schema, and in the help of `relay add`."""
 
+from collections.abc import Iterator
+
 import pytest
 from pydantic import Field
 
-from relay.api import ConnectorSettings, Settings
+from relay.api import BatchSettings, RetrySettings, Settings
 from relay.api.settings import with_defaults
-from relay.config import Registry
+from relay.config import Registry, TlsSettings
 from relay.config.descriptions import descriptions
 from relay.config.model import OWN_TABLES
+from relay.config.registry import KINDS
 
 
 class Outer:
@@ -54,11 +57,16 @@ def test_the_text_below_a_setting_is_its_description(model: type[Settings], said
     assert descriptions(model) == said
 
 
-def test_relays_own_settings_are_described() -> None:
-    """Some need no words, such as `url`; those that every connector has are described in each."""
-    for name, model in OWN_TABLES.items():
-        assert descriptions(model).keys() >= model.model_fields.keys() - {"level"}, name
-    common = descriptions(ConnectorSettings).keys() - {"events"}
-    for name, connector in Registry.discover(()).types("connector").items():
-        settings = connector.Settings
-        assert common - {"concurrency"} <= descriptions(settings).keys(), name
+def models() -> Iterator[tuple[str, type[Settings]]]:
+    """All settings that come with relay, and the tables within them."""
+    yield from OWN_TABLES.items()
+    registry = Registry.discover(())
+    for kind, (_, base) in KINDS.items():
+        yield kind, base
+        yield from ((f"{kind} {name}", plugin.Settings) for name, plugin in registry.types(kind).items())
+    yield from {"batch": BatchSettings, "retry": RetrySettings, "tls": TlsSettings}.items()
+
+
+@pytest.mark.parametrize(("name", "model"), models(), ids=[name for name, _ in models()])
+def test_every_setting_has_a_description(name: str, model: type[Settings]) -> None:
+    assert model.model_fields.keys() - descriptions(model).keys() == set(), name

@@ -45,14 +45,15 @@ decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 class Currents(Source, type="currents"):
-    """Takes `{"events": [...]}` with any number of events, or one event alone, as Braze's sample sender posts it.
+    """Takes Braze Currents: `{"events": [...]}` with any number of events, or a single event.
 
-    An empty body and an empty list are Braze's credential probes: nothing comes of them. An entry of the list that
-    has no `event_type` and `id` (strings of 1 to 256 characters), or that the decoder refuses, is unreadable and the
-    rest goes on; any other body is malformed. Unknown event types and fields pass, and so do unpaired surrogate
-    escapes. (Braze docs, Custom Currents Export.)
+    Each event needs `event_type` and `id`, strings of 1 to 256 characters. An entry of the list that is no event is
+    parked under the source, and the other entries go on. Any other body is answered 400. Empty bodies and empty lists
+    are Braze's probes of the token, and do nothing. Unknown event types and fields pass, and so do unpaired surrogate
+    escapes.
     """
 
+    # Braze docs, Custom Currents Export: all of the above
     catalogued: ClassVar[bool] = True
     disabled_after: ClassVar[float | None] = DISABLED_AFTER_S
 

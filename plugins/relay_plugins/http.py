@@ -58,23 +58,36 @@ HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_
 
 
 class Http(Connector, type="http"):
-    """Sends events to a URL. Every request carries an `Idempotency-Key`, the same whenever it is sent again."""
+    """Sends events to a URL.
+
+    Each request has an `Idempotency-Key`, which stays the same when the request is sent again: the id of the batch or,
+    with `body = "single"`, the id of the event.
+    """
 
     class Settings(HttpConnectorSettings):
         """Where to send what, and how to prove that it comes from here."""
 
         url: HttpUrl
+        """URL that gets the events. relay sends it byte for byte as it is written. Only spaces and characters beyond
+        ASCII are percent-encoded."""
         method: Literal["POST", "PUT", "PATCH"] = "POST"
+        """HTTP method of the requests."""
         headers: dict[str, HeaderValue] = Field(default_factory=dict)
-        """Added to every request; `{ credential = "name" }` instead of a string for what is secret."""
+        """Headers of every request. A secret value is a reference: `{ X-Key = { credential = "key" } }`.
+
+        relay sets these headers by itself: Content-Length, Transfer-Encoding, Content-Encoding, Connection, Keep-Alive,
+        Proxy-Connection, Expect, TE, Trailer and Upgrade.
+        """
         token: BearerToken | None = None
-        """Sent as `Authorization: Bearer ...`."""
+        """A bearer token, sent as `Authorization: Bearer ...`."""
         body: Literal["events", "array", "single", "ndjson"] = "events"
-        """`{"events": [...]}`, `[...]`, one request per event, or one event per line."""
+        """Form of the body. `"events"`: `{"events": [...]}`. `"array"`: `[...]`. `"ndjson"`: one event per line.
+        `"single"`: one request per event."""
         gzip: bool = False
-        """Send `Content-Encoding: gzip`."""
+        """Whether relay compresses bodies, with `Content-Encoding: gzip`."""
         signing_secret: Secret | None = None
-        """Adds the headers of Standard Webhooks; `whsec_` and base64. Signed is the body before it is compressed."""
+        """Secret of Standard Webhooks (`whsec_...`): relay signs each request with it. The signature is over the body
+        before it is compressed."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """Headers that cannot be, and a secret that is none."""

@@ -35,21 +35,23 @@ decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Json(Source, type="json"):
-    """Takes JSON objects; each needs a type (a string) and an id (a string or an integer) at its top level.
+    """Takes JSON events from any sender: one object, an array of objects, or NDJSON.
 
-    The shape shows in the body: `[{...}, {...}]` is a list of events, `{...}` one event, several lines that each
-    hold an object are NDJSON (blank lines are skipped). An entry or line that is no event, or that the decoder refuses,
-    is unreadable and the rest goes on; a body that is no JSON, or lines of which none is an event, are malformed. An
-    empty body does nothing.
+    Each event needs a type and an id at its top level. An entry or line that is no event is parked under the source,
+    and the other entries go on. A body that is no JSON, or of which no line is an event, is answered 400. Blank lines
+    and an empty body do nothing.
     """
 
     class Settings(SourceSettings):
         """Where the events keep what relay needs: names of top-level fields."""
 
         id_field: str = Field("id", min_length=1)
+        """Top-level field that holds the id of an event: a string or an integer."""
         type_field: str = Field("event_type", min_length=1)
+        """Top-level field that holds the type of an event: a string."""
         time_field: str = Field("time", min_length=1)
-        """Unix seconds or milliseconds, or ISO 8601; events may lack it."""
+        """Top-level field that holds the time of an event: Unix seconds or milliseconds, or ISO 8601. An event may lack
+        it."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """Two are the same."""

@@ -26,15 +26,16 @@ CLOSED: Final = os.strerror(errno.EBADF)
 
 
 class Stdout(Connector, type="stdout"):
-    """Writes one event per line; logs go to standard error, so the two never mix.
+    """Writes events to standard output, one event per line. The log goes to standard error.
 
-    A line that was written in part, because a disk is full or nobody reads, is finished before the next one.
+    A line that was written in part, because a disk is full or nobody reads, is finished before the next line.
     """
 
     class Settings(ConnectorSettings):
         """Nothing to set; one batch at a time keeps the lines whole."""
 
         concurrency: int = Field(1, ge=1, le=1)
+        """Most batches under way at a time. It is always 1, so that lines stay whole."""
 
     @property
     def alone(self) -> bool:

@@ -36,19 +36,25 @@ class AlertSettings(Settings):
     """Settings of every alert; an alert type adds its own."""
 
     type: str
+    """Type of the alert: a type below, or the type of a plugin."""
     enabled: bool = True
+    """Whether relay sends messages by this alert."""
     on: tuple[str, ...] = Field(default=(), min_length=1)
-    """Kinds of conditions that are told; left out: all but `paused`, which an admin has asked for."""
+    """Kinds of trouble that the alert tells. Left out: all kinds but `paused`, which an admin has asked for."""
     only: tuple[str, ...] = Field(default=(), min_length=1)
-    """What it is about: names of connectors and sources, or `journal`, `worker 1`; left out: everything."""
+    """Subjects that the alert tells of, such as `["heap", "source braze"]`. Left out: all subjects.
+
+    A subject is the name of a connector or source, or one of `"connector"`, `"source heap"`, `"journal"`, `"worker 1"`,
+    `"erasures"`, `"certificate"`, `"alert"`, `"clock"`, `"relay"`.
+    """
     after: Duration = Field(default=300.0, ge=0)
-    """How long something must be wrong before it is told, and well again before that is told."""
+    """How long trouble must last before the alert tells it. It must be over for as long before the alert tells that."""
     again: Duration = Field(default=86400.0, ge=0)
-    """How often it is told once more while it lasts; 0: never."""
+    """How often the alert tells the same trouble again while it lasts. 0: never."""
     resolved: bool = True
-    """Whether it is told that something is over."""
+    """Whether the alert tells that trouble is over."""
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """After so long a message that is not sent counts as failed and is tried again."""
+    """How long sending a message may take. After that it has failed, and relay tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,13 +61,25 @@ class BatchSettings(Settings):
     """When a batch is full: at `events` events or `size` bytes, or once its first event has waited for `age`."""
 
     events: int = Field(default=1000, ge=1, le=100_000)
+    """Most events in a batch."""
     size: ByteSize = Field(default=1 << 20, ge=1)
+    """Most bytes in a batch."""
     age: Duration = Field(default=0.003, le=3600)
-    """With `align` as long as that, unless it is set."""
+    """How long the first event of a batch waits for more events. With `align` the default is as long as `align`."""
     align: Duration = Field(default=0.0, ge=0, le=3600)
-    """A batch also ends where the time at which relay received the events passes a multiple of this; 0: it does not."""
+    """Ends a batch where the time of receipt passes a multiple of this, in UTC: `"5m"` ends it at 12:00, 12:05 and so
+    on. 0: it does not.
+
+    The batch ends then even if no event comes afterwards. `events` and `size` may end it earlier: raise them. `age` may
+    not be shorter than `align`. A connector with `order_by`, or of a type that keeps an order, cannot have it.
+    """
     group_by: Annotated[tuple[Group, ...], BeforeValidator(_groups, json_schema_input_type=Group | list[Group])] = ()
-    """A full batch is divided into batches whose events have these in common."""
+    """What all events of a batch have in common: `"type"`, `"source"`, `"hour"` (UTC, of receipt), or several of them.
+
+    A full batch is divided into its groups, and each group is sent by itself. `events` and `size` are about all groups
+    together. The position moves on once all groups are delivered. A connector with `order_by`, or of a type that keeps
+    an order, cannot have it.
+    """
 
     @model_validator(mode="after")
     def _age_of_aligned(self) -> Self:
@@ -82,13 +94,19 @@ class BatchSettings(Settings):
 
 
 class RetrySettings(Settings):
-    """Full jitter: before attempt n + 1 a random wait of 0 to min(`max`, `first` * 2^(n-1))."""
+    """Waits between attempts, with full jitter: before attempt n + 1 a random wait of 0 to min(`max`, `first` *
+    2^(n-1))."""
 
     first: Duration = Field(default=1.0, gt=0)
+    """Longest wait before the second attempt. The longest wait doubles with each further attempt."""
     max: Duration = Field(default=300.0, gt=0)
+    """Longest wait between two attempts. It is at least `first`."""
     give_up_after: Duration = Field(default=0.0, ge=0)
-    """Events that could not be delivered for so long are parked; 0: never, they are tried for ever. A destination that
-    does not accept us at all (a pause) does not count."""
+    """Parks events that could not be delivered for so long. 0: relay tries for ever.
+
+    If a batch fails as a whole, only events that fail alone are parked. The time in which the destination does not
+    accept relay at all (`unauthorized`) does not count.
+    """
 
     def contradictions(self) -> Iterator[Contradiction]:
         """The first wait is not the longest."""
@@ -100,34 +118,70 @@ class ConnectorSettings(Settings):
     """Settings of every connector; a connector type adds its own."""
 
     type: str
+    """Type of the connector: a type below, or the type of a plugin."""
     enabled: bool = True
+    """Whether the connector runs. A connector that is switched off keeps its position, but the journal does not keep
+    events for it.
+
+    A connector that is switched on again goes on at its position. Events that have left the journal count as expired.
+    The same holds for a connector that is removed or renamed, and comes back under its name.
+    """
     from_: StartAt = Field(default="now", alias="from")
-    """Where a connector that never ran before begins."""
+    """Where the connector begins when it runs for the first time: `"now"`, `"oldest"` (of the journal), or a time such
+    as `"2026-11-01T00:00Z"`."""
     events: EventSelection = ("*",)
-    """Groups, channels, exact types or globs; a leading ! excludes; left out: everything but `cohort.Change`."""
+    """Which events the connector gets: groups, channels, event types or globs. A leading `!` excludes.
+
+    An event is selected if an entry matches it and no `!` entry does. A list of `!` entries alone starts from
+    everything. `*` does not select `cohort.Change`: name that type to select it.
+    """
     filters: tuple[str, ...] = ()
-    """Names of [filter.*] tables, in the order in which they are applied."""
+    """Names of `[filter.NAME]` tables, in the order in which relay applies them."""
     batch: BatchSettings = BatchSettings()
+    """When a batch is full: at so many events, at so many bytes, or after so long."""
     retry: RetrySettings = RetrySettings()
+    """Random waits between attempts, which double up to `max`.
+
+    relay keeps to a Retry-After of the destination, up to an hour.
+    """
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """After so long a delivery without an answer counts as failed and is tried again."""
+    """How long a delivery may take. After that it has failed, and relay tries again."""
     open_timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """After so long a connector that is not ready (`open`) counts as failed and is opened once more."""
+    """How long the connector may take to get ready, at the start and after a change. After that relay tries again."""
     concurrency: int = Field(default=4, ge=1, le=256)
-    """Batches on their way at the same time."""
+    """Most batches under way at a time. How many relay sends at once depends on how fast and how well the destination
+    answers."""
     window: int = Field(default=10_000, ge=1)
-    """Events at most beyond the saved cursor: what can be sent again after a crash."""
+    """Most events that may be sent again after a crash. A larger batch goes out alone."""
     memory: ByteSize = Field(default=16 << 20, ge=1)
-    """Bytes of events, objects included, that are on their way or wait for an earlier one of their key; never less than
-    `concurrency` batches."""
+    """Memory for events that are under way, or that wait for an earlier event of their key. It is never less than
+    `concurrency` batches need."""
     answers: dict[Status, Literal["deliver", "retry", "reject", "pause"]] = Field(default_factory=dict)
-    """What the destination's HTTP statuses mean, where it is not the usual."""
+    """What an HTTP status of the destination means, where the usual meaning is wrong: `{ 409 = "retry", 404 = "reject"
+    }`.
+
+    `"deliver"`: the events are delivered. `"retry"`: relay tries again. `"reject"`: relay parks the events that the
+    destination refuses. `"pause"`: the connector is `unauthorized`, and waits until the destination accepts it. It
+    counts for `heap` and `http`, and for plugins that use `self.post` or `self.check`.
+    """
     order_by: str = ""
-    """A field (a dotted path such as `user.user_id`): events that have the same value there are delivered in order."""
+    """A field such as `"user.user_id"`: events with the same value are delivered in order, through all retries. Empty:
+    no order.
+
+    relay reads the field after the filters. Events of other values go on, up to `window` events and `memory` beyond the
+    first event that waits.
+    """
     after_parked: Literal["deliver", "park"] = "deliver"
-    """What becomes of those behind one that had to be parked."""
+    """What happens to the events behind a parked event, with `order_by`. `"deliver"`: relay delivers them. `"park"`:
+    relay parks them too, until the parked event is replayed or dropped.
+
+    With `"park"` these events have the cause `order`, and a batch has one event of each value.
+    """
     rate: Rate = Field(default=0, ge=0)
-    """Events per second at most; 0 is no limit."""
+    """Most events per second. 0: no limit.
+
+    Events that cause no request do not count: events that the connector skips or parks by itself.
+    """
 
 
 class BatchDefaults(TypedDict, total=False):

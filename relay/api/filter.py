@@ -21,8 +21,9 @@ class FilterSettings(Settings):
     """Settings of every filter; a filter type adds its own."""
 
     type: str
+    """Type of the filter: a type below, or the type of a plugin."""
     open_timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """After so long a filter that is not ready (`open`) counts as failed and is opened once more."""
+    """How long the filter may take to get ready. After that it has failed, and relay tries again."""
 
 
 class Filter(Plugin):

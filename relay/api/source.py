@@ -91,17 +91,32 @@ class SourceSettings(Settings):
     """Settings of every source; a source type adds its own."""
 
     type: str
+    """Type of the source: a type below, or the type of a plugin."""
     enabled: bool = True
+    """Whether relay takes requests for the source."""
     path: UrlPath
-    """Where on the ingest listener the sender posts to; each source has its own."""
+    """Path of the URL to which the sender posts, such as `"/currents"`. Each source has its own path."""
     tokens: tuple[BearerToken, ...] = ()
-    """Bearer tokens, any of which is accepted (several: for rotation); none: everybody may send."""
+    """Bearer tokens of the sender, as references to secrets: `[{ credential = "braze-token" }]`. Without tokens
+    everybody who reaches relay may send.
+
+    relay accepts each token of the list. To change a token, add the new token, change it at the sender, and remove the
+    old token.
+    """
     dedupe: Duration = Field(default=0.0, ge=0, le=WEEK_S)
-    """Seconds in which an event whose id this source has taken already is left out, a week at most; 0: none is."""
+    """How long relay remembers an event by its id. An event that comes again within that time is left out and answered
+    2xx. 0: relay remembers no events."""
     allow: NetworkList = Networks()
-    """From where requests are taken, 403 for all others; empty: from everywhere."""
+    """Networks from which requests are taken, such as `["203.0.113.0/24"]`, or `"unix"` for unix sockets. Other
+    requests get 403. Empty: requests are taken from everywhere.
+
+    Braze takes a 403 for bad credentials, and stops sending. List all addresses that Braze publishes for your cluster.
+    """
     rate: Rate = Field(default=0, ge=0)
-    """Events per second at most, 429 beyond; 0 is no limit."""
+    """Most events per second. Beyond it senders get 429 with Retry-After, and send again later. 0: no limit.
+
+    A request with more events than a second allows is taken too. The requests after it wait longer.
+    """
 
     @property
     def is_open(self) -> bool:

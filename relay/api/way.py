@@ -61,13 +61,24 @@ class WaySettings(Settings):
     """Settings of the way to a destination."""
 
     ca: Pem | None = None
-    """Whose certificates the destination may show, instead of those that this machine trusts."""
+    """PEM file of authorities: the destination must show a certificate from one of them. Without `ca` the authorities
+    of this machine count.
+
+    The files of `ca`, `certificate` and `key` may also be references, as to a secret. relay reads them at the start and
+    at each reload.
+    """
     certificate: Pem | None = None
-    """The certificate that is shown to the destination, followed by the intermediate ones."""
+    """PEM file: the certificate that relay shows to the destination, then the intermediate certificates. It needs
+    `key`."""
     key: Pem | None = None
-    """Its private key, without a passphrase."""
+    """PEM file: the private key of `certificate`, without a passphrase."""
     proxy: Proxy = ""
-    """Through which HTTP proxy; "environment": HTTP_PROXY, HTTPS_PROXY and NO_PROXY say so."""
+    """URL of an HTTP proxy, such as `"http://proxy.example:3128"`. `"environment"`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
+    and NO_PROXY name the proxy. Write a reference if the URL has a password: `{ credential = "proxy" }`.
+
+    relay reaches `https` destinations by CONNECT, and TLS ends at the destination. Without `proxy` relay ignores the
+    proxies of the environment. Alerts use no proxy.
+    """
 
     def contradictions(self) -> Iterator[Contradiction]:
         """The files can be used."""

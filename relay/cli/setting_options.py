@@ -45,7 +45,7 @@ def _settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
 def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
-    about = description.replace("\n", " ")
+    about = description.partition("\n\n")[0].replace("\n", " ")
     if _is_text_or_secret(field):
         about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)

@@ -35,24 +35,47 @@ DAY_SECONDS: Final = 86400.0
 
 
 class IngestSettings(Settings):
-    """[ingest]: HTTP in."""
+    """The HTTP listeners to which senders post events."""
 
     listen: Listen = (TcpAddress("127.0.0.1", 8080),)
-    """One address or a list: "host:port", "[v6]:port", "unix:/path"."""
+    """Address to which senders post, such as `"127.0.0.1:8080"`, `"[::1]:8080"` or `"unix:/run/relay/ingest.sock"`, or
+    a list of addresses. Without `tls`, put a proxy with TLS in front, and let only the proxy reach this address.
+
+    `"[::]:8080"` takes IPv4 as well, unless another address has that port. relay refuses an address that two of
+    `ingest`, `admin` and `metrics` want.
+    """
     tls: TlsSettings | None = None
-    """HTTPS on the TCP addresses; None: plain HTTP."""
+    """HTTPS on the TCP addresses. relay takes renewed files within a minute, without a restart."""
     trusted_proxies: NetworkList = Networks()
-    """Who says in X-Forwarded-For where a request comes from."""
+    """Proxies whose X-Forwarded-For header is trusted: networks such as `["10.0.0.0/8"]`, or `"unix"` for unix sockets.
+    Behind a proxy, the setting `allow` of a source needs them.
+
+    The sender is the last address in the header that is no trusted proxy. Without trusted proxies the header counts for
+    nothing.
+    """
     max_body: ByteSize = Field(8 * MIB, ge=1)
-    """Bytes of a request body after decompression; 413 beyond."""
+    """Largest request body, before and after decompression. A larger body is answered 413.
+
+    A body of more than half of `journal.max_size` is answered 413 as well.
+    """
     max_in_flight: ByteSize = Field(64 * MIB, ge=1)
-    """Bytes of request bodies held in memory at a time; 503 beyond."""
+    """Memory for all request bodies at a time. Beyond it senders get 503 and send again later.
+
+    relay also counts 150 bytes for each event, and what a source of type `heap_segments` makes of a body. A body that
+    needs more than all of it is answered 413. `max_in_flight` must be at least `max_body`.
+    """
     max_connections: int = Field(1000, ge=1)
-    """Connections open at a time, in each worker; those that wait for a request make room for new ones."""
+    """Most connections at a time, in each worker. Connections without a request make room for new ones.
+
+    The connection that has waited longest for a request is closed first. If every connection has a request under way, a
+    new connection is answered 503 with Retry-After. Over TLS a new connection is closed.
+    """
     read_timeout: Duration = Field(30.0, gt=0)
-    """Seconds a sender may take to send the headers of a request, and again to send its body."""
+    """Time that a sender may take to send the headers of a request, and again to send its body. After that a request is
+    answered 408."""
     idle_timeout: Duration = Field(660.0, gt=0)
-    """Seconds that a connection stays open between two requests; load balancers want it longer than their own."""
+    """How long a connection stays open between two requests. Set it longer than the idle timeout of the load balancer
+    in front."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A body fits."""
@@ -62,62 +85,85 @@ class IngestSettings(Settings):
 
 
 class JournalSettings(Settings):
-    """[journal]: the durable log."""
+    """The durable log of all events on disk."""
 
     path: Path = Path("journal")
-    """The journal's folder; a relative path starts at the state folder."""
+    """Folder of the journal. A relative path starts at the state folder (/var/lib/relay)."""
     max_size: ByteSize = Field(10 * GIB, ge=16 * MIB)
-    """Bytes on disk; when they are used up, `on_full` says what happens."""
+    """Disk space for the journal, in each worker. When the journal needs more, `on_full` says what happens."""
     min_free: ByteSize = 256 * MIB
-    """Bytes of the file system that journal and parked events leave to others; 0: they do not look."""
+    """Free space that the journal and parked events leave on their file systems. 0: no minimum.
+
+    The database `relay.db` needs some of this space. A connector that has to park an event waits while less is free.
+    Unreadable events of sources leave twice as much free: below that, the oldest of them are removed.
+    """
     on_full: Literal["refuse", "expire_oldest"] = "refuse"
-    """When space is lacking and all is still needed: senders get 503 and Retry-After, or the oldest events go."""
+    """What happens when there is no more room and every event is still needed. `"refuse"`: senders get 503 and keep
+    their events. `"expire_oldest"`: the oldest events are removed, delivered or not.
+
+    relay removes settled events first, the oldest first, whatever `retention` says. A connector that missed removed
+    events counts them as expired.
+    """
     retention: Duration = 7 * DAY_SECONDS
-    """Seconds that settled events stay replayable, within `max_size`."""
+    """How long settled events stay in the journal for replays, within `max_size`."""
     memory: ByteSize = 64 * MIB
-    """Bytes of recent events kept in memory, so that lanes need not read them from disk."""
+    """Memory for recent events. A connector that keeps up never reads from disk."""
 
 
 class ParkedSettings(Settings):
-    """[parked]: events that were put aside."""
+    """Parked events (dead letters): events that a source could not read or a connector could not deliver."""
 
     retention: Duration = 90 * DAY_SECONDS
-    """Seconds after its last failure that an event stays parked; 0: until somebody drops it."""
+    """How long an event stays parked after its last failure. 0: until somebody drops it."""
     max_size: ByteSize = GIB
-    """Bytes of parked events in each worker's database; beyond, the oldest go, unreadable ones first; 0: no limit."""
+    """Disk space for parked events in the database, in each worker. Beyond it the oldest are removed, unreadable events
+    of sources first. 0: no limit."""
 
 
 class ErasureSettings(Settings):
-    """[erasure]: users' events that are removed on request."""
+    """Erasure: removal of a user's events on request."""
 
     on: tuple[str, ...] = ()
-    """Types of events that ask for it, for the user they are about."""
+    """Event types that request an erasure of their user, such as `["users.UserDeleteRequest"]`. The command `relay
+    erasures request` requests one by hand.
+
+    `"users.UserOrphan"` is another such type: Braze has merged the profile into another profile.
+    """
     after: Duration = 3600.0
-    """Seconds from the request until the user's events are removed."""
+    """Time from the request to the erasure. Events under way are delivered meanwhile, the request included."""
     identities: bool = False
-    """Whether the external ids of users are kept, by user id, from all events that pass."""
+    """Whether relay keeps the external ids of users by user id, from all events that pass. A delete request of Braze
+    has the user id alone."""
 
 
 class RuntimeSettings(Settings):
-    """[runtime]: start, reload, stop."""
+    """The process: its name, its workers and its stop."""
 
     name: str = Field("relay", min_length=1, max_length=100)
-    """What alerts call this relay."""
+    """Name of this relay in alerts."""
     workers: int = Field(1, ge=1, le=64)
-    """Processes that share the work, each with a journal of its own."""
+    """Processes that share the work, each with a journal of its own. A connector that keeps an order or a rate, or
+    writes to one file, runs in the first worker alone."""
     drain: Duration = 10.0
-    """Seconds a stop may take to finish the deliveries under way; what is left is delivered after the next start."""
+    """How long a stop may take to finish deliveries. What is left is delivered after the next start.
+
+    The time runs from the signal to the end of all processes, and is at least one second. Deliveries under way get all
+    of it but 2 seconds, and at least half of it. Connectors, listeners, journal and database close in the rest. relay
+    does not wait any longer for what hangs.
+    """
 
 
 class AdminSettings(Settings):
-    """[admin]: the admin API beside its unix socket."""
+    """The admin API. It is always on the unix socket of the state folder."""
 
     listen: ListenIfAny = ()
-    """Loopback addresses, for tools that cannot use a unix socket."""
+    """Loopback addresses for the admin API, such as `"127.0.0.1:8081"`, beside the unix socket. They need `tokens`."""
     tokens: tuple[BearerToken, ...] = ()
-    """Bearer tokens for these addresses, any of which is accepted; the unix socket needs none."""
+    """Bearer tokens for the loopback addresses, as references to secrets: `[{ credential = "admin-token" }]`. Each
+    token is accepted. The unix socket needs no token."""
     group: str = ""
-    """A group of this machine whose members may use the unix socket, beside relay's user and root."""
+    """Group of this machine whose members may use the unix socket, such as `"relay-ops"`. Without it only root and
+    relay's own user may."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """It is not open."""
@@ -129,27 +175,28 @@ class AdminSettings(Settings):
 
 
 class MetricsSettings(Settings):
-    """[metrics]: a listener of its own for Prometheus."""
+    """Listeners for Prometheus without a token, beside the metrics of the admin API."""
 
     listen: ListenIfAny = ()
-    """Where GET /metrics is answered without a token, and nothing else."""
+    """Addresses that answer `GET /metrics` and nothing else, such as `"127.0.0.1:9464"`."""
 
 
 class LogSettings(Settings):
-    """[log]: what goes to standard error."""
+    """The log on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level of messages in the log."""
     format: Literal["auto", "json", "console"] = "auto"
-    """`auto` is console on a terminal and json elsewhere."""
+    """Format of the log. `"auto"` is console on a terminal, and JSON elsewhere."""
 
 
 class HistorySettings(Settings):
-    """[history]: what happened, when, and by whom."""
+    """The history: what happened, when, and who did it. `relay history` shows it."""
 
     keep: Duration = 400 * DAY_SECONDS
-    """Seconds that an entry stays; 0: until there are too many."""
+    """How long an entry of the history stays. 0: until there are more than `max_entries`."""
     max_entries: int = Field(10_000, ge=100)
-    """Beyond it the oldest go."""
+    """Most entries in the history. Beyond it the oldest are removed."""
 
 
 P = TypeVar("P", bound=Plugin)

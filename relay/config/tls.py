@@ -12,16 +12,22 @@ from relay.api.pem import Pem, PemError, Validity, load_chain, trust, validity
 
 
 class TlsSettings(Settings):
-    """[ingest] tls: HTTPS on the TCP listeners."""
+    """HTTPS on the TCP addresses of `ingest.listen`, with TLS 1.2 and later.
+
+    Each file is the path of a PEM file, or a reference such as `{ credential = "tls-key" }`. relay looks at the files
+    every minute: new connections get a renewed certificate. systemd reads a credential at the start only.
+    """
 
     certificate: Pem
-    """The certificate, followed by the intermediate ones."""
+    """PEM file: the certificate, then the intermediate certificates."""
     key: Pem
-    """Its private key, without a passphrase."""
+    """PEM file: the private key of the certificate, without a passphrase."""
     client_ca: Pem | None = None
-    """Senders need a certificate from one of these authorities; None: they need none."""
+    """PEM file of authorities: senders need a certificate from one of them. Without `client_ca` senders need no
+    certificate."""
     client_certificates: Literal["required", "optional"] = "required"
-    """With `client_ca`: whether a sender may come without a certificate. One that it shows has to be good."""
+    """Whether senders must have a certificate, with `client_ca`. `"optional"` takes senders without one, and still
+    refuses a wrong one."""
 
     def reread(self) -> "TlsSettings":
         """The same settings with what the files hold now. Raises TlsError if one cannot be read."""

@@ -20,15 +20,17 @@ SAID_BYTES: Final = 500
 
 
 class Command(Alert, type="command"):
-    """Runs a program with the message as JSON on its standard input, without a shell.
+    """Runs a program, which gets the message as JSON on standard input.
 
-    It ends with 0 if the message is told. What is left of it after `timeout` is killed."""
+    There is no shell. Of the environment the program gets PATH, HOME, LANG and TZ. Exit code 0 means that the message
+    is told. After `timeout` relay kills the program, with all that it has started.
+    """
 
     class Settings(AlertSettings):
         """What to run."""
 
         command: tuple[str, ...] = Field(min_length=1)
-        """The program, a path or a name in $PATH, and its arguments."""
+        """The program, a path or a name in $PATH, and its arguments: `["/usr/local/bin/page", "ops"]`."""
 
     settings: Settings
 

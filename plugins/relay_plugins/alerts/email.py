@@ -26,21 +26,29 @@ Address = Annotated[str, AfterValidator(_address)]
 
 
 class Email(Alert, type="email"):
-    """Sends a message by e-mail."""
+    """Sends messages by e-mail.
+
+    It takes the library aiosmtplib, the extra `email` of the package.
+    """
 
     class Settings(AlertSettings):
         """The server, and who writes to whom."""
 
         host: str = Field(min_length=1)
+        """The SMTP server."""
         port: int | None = Field(default=None, ge=1, le=65535)
-        """Left out: 587 with `starttls`, 465 with `tls`, 25 with `none`."""
+        """Port of the server. Left out: 587 with `starttls`, 465 with `tls`, 25 with `none`."""
         tls: Literal["starttls", "tls", "none"] = "starttls"
-        """When the connection is encrypted: after the greeting, from the start, or never."""
+        """When the connection is encrypted. `"starttls"`: after the greeting. `"tls"`: from the start. `"none"`: never.
+        """
         user: str = ""
-        """To log in with; without it nobody logs in."""
+        """User name for the login. Without it relay does not log in."""
         password: Secret | None = None
+        """Password for the login."""
         sender: Address
+        """Address that sends the messages."""
         to: tuple[Address, ...] = Field(min_length=1, max_length=100)
+        """Addresses that get the messages."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """A login has both, and is encrypted."""

@@ -18,15 +18,21 @@ ESCAPED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class Slack(Alert, type="slack"):
-    """Posts a message to a channel of Slack, Discord or Teams."""
+    """Posts messages to a channel of Slack, Discord or Teams, or of a service that takes Slack's form."""
 
     class Settings(HttpAlertSettings):
         """The channel's webhook."""
 
         url: SecretUrl
-        """Of the incoming webhook. Whoever has it can post: write a reference."""
+        """URL of the incoming webhook. Whoever has it can post: write a reference, `{ credential = "slack-webhook" }`.
+        """
         form: Literal["slack", "discord", "teams"] = "slack"
-        """Whose webhook it is."""
+        """Whose webhook it is. A message has at most 2,000 characters, for `"teams"` 10,000.
+
+        `"slack"` is for incoming webhooks of Slack, Mattermost and Rocket.Chat, and of Discord with `/slack` behind the
+        URL. `"discord"` is for the URL as Discord shows it, and mentions nobody. `"teams"` is for a webhook of the
+        Workflows app ("Post to a channel when a webhook request is received").
+        """
 
         def contradictions(self) -> Iterator[Contradiction]:
             """A secret that is no URL."""

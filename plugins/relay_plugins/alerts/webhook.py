@@ -8,17 +8,17 @@ from relay_plugins.alerts.url import SecretUrl, plain, problem_of
 
 
 class Webhook(Alert, type="webhook"):
-    """Posts a message as JSON. The `Idempotency-Key` is the message's id."""
+    """Posts messages as JSON. The `Idempotency-Key` is the id of the message."""
 
     class Settings(HttpAlertSettings):
         """Where to send it, and how to prove that it comes from here."""
 
         url: SecretUrl
-        """A string or, if it is secret, a reference."""
+        """URL that gets the messages, or a reference if it is secret."""
         token: BearerToken | None = None
-        """Sent as `Authorization: Bearer ...`."""
+        """A bearer token, sent as `Authorization: Bearer ...`."""
         signing_secret: Secret | None = None
-        """Adds the headers of Standard Webhooks; `whsec_` and base64."""
+        """Secret of Standard Webhooks (`whsec_...`): relay signs each request with it."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """Secrets that are none."""

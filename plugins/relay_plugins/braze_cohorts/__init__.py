@@ -64,7 +64,10 @@ MOST_TOLD: Final = 200
 
 
 class BrazeCohorts(Connector, type="braze_cohorts"):
-    """Takes `cohort.Change` events, in order per cohort, and tells Braze what it does not know yet."""
+    """Keeps Braze cohorts in step with segments: takes `cohort.Change` events, and sends Braze what Braze lacks.
+
+    The changes of a cohort stay in order, through all retries.
+    """
 
     takes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 

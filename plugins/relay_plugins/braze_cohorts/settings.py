@@ -30,26 +30,39 @@ class CohortSettings(HttpConnectorSettings):
     """Which Braze, and in what way."""
 
     events: EventSelection = (EVENT_TYPE,)
+    """Which events the connector gets. It takes the type `cohort.Change` alone."""
     cluster: str | None = None
-    """Such as `US-01`: where your dashboard is."""
+    """Cluster of your Braze dashboard: `"US-01"` to `"US-08"`, `"EU-01"`, `"EU-02"`, `"AU-01"`, `"ID-01"`, `"JP-01"` or
+    `"KR-01"`. Set either `cluster` or `endpoint`."""
     endpoint: HttpUrl | None = None
-    """The REST endpoint's URL, instead of the cluster."""
+    """URL of Braze's REST endpoint, instead of `cluster`."""
     mode: Literal["cohort", "attribute"] = "cohort"
-    """`cohort`: the partner API, `attribute`: an attribute of the users, by a REST key."""
+    """How Braze learns of cohorts. `"cohort"`: the partner API for cohorts. `"attribute"`: an attribute of the users,
+    by a REST key."""
     partner: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]+$")
-    """The partner's name in Braze's paths."""
+    """Mode `"cohort"`: name of the partner in Braze's paths `/partners/NAME/cohorts`."""
     partner_key: Secret | None = None
+    """Mode `"cohort"`: the key that Braze gave the partner."""
     data_import_key: Secret | None = None
-    """Braze: Partner Integrations > Technology Partners > Heap."""
+    """Mode `"cohort"`: the data import key. In Braze: Partner Integrations > Technology Partners > Heap."""
     rest_key: BearerToken | None = None
-    """A REST key that may call users.track."""
+    """Mode `"attribute"`: a REST key that may call `users.track`."""
     attribute: str | None = Field(None, min_length=1)
-    """The attribute's name; `{id}` is the cohort's id, `{name}` its first name as a slug. Usually `heap_cohort_{id}`;
-    `heap_cohorts` for an array."""
+    """Mode `"attribute"`: name of the attribute. `{id}` is the id of the cohort, `{name}` its name as in `lost_carts`.
+    Left out: `heap_cohort_{id}`, or `heap_cohorts` for an array.
+
+    The attribute keeps its name when the segment is renamed. Of two cohorts with one name, the second has its id in the
+    attribute's name as well.
+    """
     style: Literal["boolean", "array"] = "boolean"
-    """True and false, or a list that has the ids of the user's cohorts."""
+    """Mode `"attribute"`: values of the attribute. `"boolean"`: true and false. `"array"`: a list with the ids of the
+    user's cohorts."""
     array_size: int | None = Field(None, ge=1, le=500)
-    """How many elements your Braze keeps in an array: 25, or up to 500 if it was asked to."""
+    """Mode `"attribute"`, style `"array"`: how many elements your Braze keeps in an array. Left out: 25, Braze's usual
+    number.
+
+    Braze drops the oldest elements of a full array without a word.
+    """
 
     @field_validator("cluster")
     @classmethod

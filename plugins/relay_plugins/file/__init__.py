@@ -49,36 +49,47 @@ SHARE_OF_TIMEOUT: Final = 0.5
 
 
 class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age": "100ms"}, retry={"max": "5s"}):
-    """Appends events to files, one per line; what was delivered is on disk (fdatasync) and readable.
+    """Appends events to files, one event per line. A delivered event is on disk and readable.
 
-    Batches are larger than over a network: there is one fsync for each, and file.
-    Compressed files grow by one complete gzip member or zstd frame per batch, which zcat and zstdcat read as one
-    file. After a crash in the middle of a write, plain files are cut back to their last whole line when they are next
-    opened. Compressed files cannot be cut, so one that was not closed by a clean stop is set aside under the next
-    number: a torn member is then at a file's end, where it hides nothing, and its events are written again.
-    A file that something else renames or deletes is created again at the next batch.
+    Batches are larger than over a network, because each batch takes an fsync for each file. A compressed file grows by
+    a complete gzip member or zstd frame per batch; zcat and zstdcat read it as one file. After a crash relay cuts a
+    plain file back to its last whole line when it opens the file. A compressed file that no clean stop has closed is
+    set aside under the next number, and its last events are written again. relay creates a file again if something else
+    renames or deletes it.
     """
 
     class Settings(ConnectorSettings):
         """Where the files are, and when the next one begins."""
 
         path: str
-        """May hold {date} and {hour} (UTC, when relay received the event), {type}, {source} and {worker}."""
+        """Path of the files, relative to the state folder. It may hold `{date}`, `{hour}` (both UTC, of receipt),
+        `{type}`, `{source}` and `{worker}`."""
         max_size: ByteSize = 0
-        """A file that would grow beyond is set aside first, as name.1.ndjson, then name.2.ndjson, the highest number
-        being the newest; 0: never, but with `max_total` at a tenth of that."""
+        """Largest file: a file that would grow beyond is renamed to `NAME.1.ndjson`, the next one to `NAME.2.ndjson`.
+        0: no limit, but a tenth of `max_total` if that is set.
+
+        The highest number is the newest file.
+        """
         max_age: Duration = 0
-        """The same for a file opened this long ago, looked at when there is something to write; 0: never."""
+        """Longest time from opening a file to renaming it, as with `max_size`. 0: no limit."""
         keep: Duration = 0
-        """A file that was written last so long ago is removed, looked at when there is something to write; 0: never.
-        Every file with a name that `path` can make counts."""
+        """How long a file stays after its last write; then it is removed. 0: files stay.
+
+        Every file with a name that `path` can make counts, with its numbers and compressed forms. A file that is being
+        written stays. relay looks when it writes, when it begins a file, and once a minute.
+        """
         max_total: ByteSize = 0
-        """Bytes of all these files together: beyond that the oldest are removed; 0: no limit. A file that is being
-        written stays. With {worker} in `path` it is that of each worker."""
+        """Most bytes of all files together. Beyond it the oldest files are removed. 0: no limit.
+
+        With `{worker}` in `path` it is the limit of each worker.
+        """
         compress: Literal["none", "gzip", "zstd"] = "none"
-        """Adds .gz or .zst to the name."""
+        """Compression of the files. `"gzip"` adds `.gz` to the name, `"zstd"` adds `.zst`.
+
+        Each batch is a complete member, so that every file can be read at any time.
+        """
         concurrency: int = Field(1, ge=1, le=1)
-        """One batch at a time keeps the lines whole."""
+        """Most batches under way at a time. It is always 1, so that lines stay whole."""
 
         @field_validator("path")
         @classmethod

@@ -21,14 +21,19 @@ class Condition(FilterSettings):
     """A field and one test of it. A path with `*` passes the test if any of its values does."""
 
     field: FieldPath
-    """`event_type`, or a dotted path."""
+    """The field to test: a dotted path such as `properties.country`, or `event_type`. `*` stands for any name or list
+    element.
+
+    A path with `*` passes the test if any of its values does. A path has at most 100 parts.
+    """
     equals: Scalar | None = None
+    """The value that the field must have. Give exactly one of `equals`, `in`, `glob` and `exists`."""
     in_: tuple[Scalar, ...] | None = Field(None, alias="in", min_length=1)
-    """Equal to one of these."""
+    """A list of values, one of which the field must have."""
     glob: str | None = None
-    """A string such as "*@example.com"; upper and lower case differ."""
+    """A pattern that the field must match, such as `"*@example.com"`. Upper and lower case differ."""
     exists: bool | None = None
-    """true: the field is there and not null; false: it is not."""
+    """`true`: the field must be there, and not null. `false`: it must not."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """There is one test."""
@@ -57,7 +62,7 @@ def _typed(value: Any) -> tuple[bool, Any]:
 
 
 class Keep(Filter, type="keep"):
-    """Keeps the events for which the condition holds, and drops the others."""
+    """Keeps the events for which a condition holds, and drops the others."""
 
     Settings = Condition
 
@@ -71,7 +76,7 @@ class Keep(Filter, type="keep"):
 
 
 class Drop(Keep, type="drop"):
-    """Drops the events for which the condition holds, and keeps the others."""
+    """Drops the events for which a condition holds, and keeps the others."""
 
     def apply(self, event: Event) -> Event | None:
         """Return the event or None."""
@@ -79,17 +84,17 @@ class Drop(Keep, type="drop"):
 
 
 class Sample(Filter, type="sample"):
-    """Keeps a share of the events, and of one key all or none: by default the same users, event after event."""
+    """Keeps a share of the events. Events with the same key are all kept or all dropped."""
 
     class Settings(FilterSettings):
         """How much, and by what."""
 
         rate: float = Field(ge=0, le=1)
-        """The share that is kept: 0 nothing, 1 everything."""
+        """The share that is kept: 0 is nothing, 1 is everything."""
         key: FieldPath = ("user", "user_id")
-        """What decides. Events without it are sampled one by one, by their id."""
+        """The field that decides. An event without the field goes by its id."""
         seed: str = ""
-        """Samples with different seeds choose independently of each other."""
+        """Another seed chooses other keys."""
 
     settings: Settings
 

@@ -89,17 +89,24 @@ def _needle(path: tuple[str, ...]) -> bytes:
 
 
 class Redact(Filter, type="redact"):
-    """Removes, masks or hashes fields. An event that has none of them passes with the bytes it came with."""
+    """Removes, masks or hashes fields. All else in an event stays as it came, byte for byte."""
 
     class Settings(FilterSettings):
         """Which fields, and what becomes of them."""
 
         fields: tuple[FieldPath, ...] = Field(min_length=1)
+        """The fields: dotted paths such as `"properties.email_address"`. `*` stands for any name or list element.
+
+        A path has at most 100 parts.
+        """
         action: Literal["remove", "mask", "hash"] = "remove"
+        """What happens to the fields. `"remove"`: they are taken out. `"mask"`: `mask` replaces their values. `"hash"`:
+        a SHA-256 replaces their values."""
         mask: str = "[REDACTED]"
-        """What `mask` puts in place of the value; Braze's own redaction writes the same."""
+        """Text that replaces a value, with `action = "mask"`."""
         salt: Secret | None = None
-        """What `hash` (SHA-256 in hex) puts before the value: without it, hashes of e-mail addresses can be guessed."""
+        """Secret that is put before what is hashed, with `action = "hash"`. Without it, hashes of e-mail addresses can
+        be guessed."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """What an action has no use for."""

@@ -44,12 +44,13 @@ EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), Afte
 
 
 class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
-    """Sends events as Braze's own "Heap Export" Current would: the Custom HTTP payload with Braze's headers.
+    """Sends events to Heap: to the webhook that Heap has set up for Braze, or to Heap's server-side API.
 
-    (Braze docs, Heap: the export is the Custom HTTP one; Heap docs, Braze: the URL comes from Heap.) In the mode `api`
-    it calls bulk track and bulk add user properties instead.
+    In the mode `webhook` Heap gets the payload and headers that Braze itself would send. In the mode `api` relay calls
+    bulk track and bulk add user properties.
     """
 
+    # Braze docs, Heap: the export is the Custom HTTP one. Heap docs, Braze: the URL comes from Heap.
     by_type: ClassVar[tuple[str, ...]] = ("names",)
     erases_by: ClassVar[str] = "api_key"
 
@@ -57,26 +58,38 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         """Where Heap takes the events, and in what form."""
 
         mode: Literal["webhook", "api"] = "webhook"
-        """The webhook that Heap set up for Braze, or Heap's server-side API."""
+        """Where events go. `"webhook"`: the webhook that Heap set up for Braze. `"api"`: Heap's server-side API.
+
+        In the mode `"api"` two defaults are other: `rate` is 245, below Heap's limit of 15,000 events a minute, and
+        `batch.events` is 250. `batch.events` may be at most 1,000 there.
+        """
         endpoint: HttpUrl | None = None
-        """The webhook URL that Heap gave you; in the mode `api` another host than the region's."""
+        """The webhook URL that Heap gave you. The mode `"webhook"` needs it. In the mode `"api"` it names another host
+        instead of `region`."""
         token: BearerToken | None = None
-        """Sent as `Authorization: Bearer ...`, if Heap gave you one."""
+        """A bearer token for the webhook, if Heap gave you one."""
         app_id: str | None = Field(None, pattern=r"^\d+$")
-        """The id of the environment in Heap, for the mode `api` and with `api_key`. It is in every page that Heap
-        watches: no secret."""
+        """The id of the environment in Heap: Account > Manage > Account Settings. The mode `"api"` and `api_key` need
+        it. It is no secret."""
         region: Literal["us", "eu"] = "us"
+        """Mode `"api"`: where your data is in Heap. `"us"` is heapanalytics.com, `"eu"` is c.eu.heap-api.com."""
         identity: Literal["external_user_id", "user_id"] = "external_user_id"
-        """Which field of `user` is the identity in Heap."""
+        """Mode `"api"`, or with `api_key`: the field of `user` that is the identity in Heap."""
         without_identity: Literal["park", "skip"] = "park"
-        """What becomes of events that do not have it: parked, or counted as filtered."""
+        """Mode `"api"`: what happens to events without an identity. `"park"`: relay parks them. `"skip"`: they count as
+        filtered."""
         prefix: str = Field("", max_length=100)
-        """Put before the names of events and properties."""
+        """Mode `"api"`: text before the names of events and properties, such as `"braze-"`."""
         names: dict[str, EventName] = Field(default_factory=dict)
-        """Heap's names of event types, where they are not to be the usual. `{name}` is the event's own name
-        (`properties.name`), which custom events have; it is the usual one of theirs."""
+        """Mode `"api"`: names in Heap by event type, such as `{ "users.behaviors.Purchase" = "Bought" }`. Other types
+        have their usual names.
+
+        Usual names read `Email Send`, `Push Notification Open`, `Purchase`. A custom event has its own name. `{name}`
+        stands for the event's own name (`properties.name`): `{ "users.behaviors.CustomEvent" = "Shop: {name}" }`.
+        """
         api_key: Secret | None = None
-        """Of the Main Production environment: users are deleted from Heap when they are erased, in both modes."""
+        """API key of Heap's Main Production environment: Heap deletes users when relay erases them, in both modes. It
+        needs the `app_id` of that environment."""
 
         @model_validator(mode="after")
         def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way

@@ -72,9 +72,13 @@ decode_change = msgspec.json.Decoder(ChangeHead).decode
 
 
 class HeapSegments(Source, type="heap_segments"):
-    """Takes `segment.users.sync`. Answers 200: Heap sends again for everything else. (Heap docs, Segments Sync.)"""
+    """Takes Heap segments: who entered and left a segment, as Heap's Segments Sync webhook says it.
 
-    accepted_status: ClassVar[int] = 200
+    Each page of a sync becomes events of the type `cohort.Change`, with at most 1,000 users each. The answer is 200:
+    Heap sends again after any other answer.
+    """
+
+    accepted_status: ClassVar[int] = 200  # Heap docs, Segments Sync
     known_by: ClassVar[str] = "secret"
     makes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
     watches: ClassVar[bool] = True
@@ -83,19 +87,31 @@ class HeapSegments(Source, type="heap_segments"):
         """How Heap proves that a call comes from it, and what its user ids are in Braze."""
 
         secret: Secret | None = None
-        """The webhook secret: checks `Heap-Hash: ts:<ms>,hmac:<base64>`, HMAC-SHA256 over timestamp and body."""
+        """Secret of the webhook in Heap: relay checks the signature in the header `Heap-Hash`. Heap sends no bearer
+        token, so leave `tokens` out."""
         signed: Literal["raw", "reserialized"] = "raw"
-        """What the HMAC is over: the bytes that came or, as Heap's reference server does it, `JSON.stringify` of the
-        parsed body."""
+        """What Heap's signature is over. `"raw"`: the bytes of the body. `"reserialized"`: `JSON.stringify` of the
+        parsed body, as in Heap's reference server.
+
+        With `"reserialized"` numbers, the order of names and surrogates are written as JavaScript writes them: `1.0` is
+        `1`.
+        """
         dedupe: Duration = Field(WEEK_S, ge=0, le=WEEK_S)
-        """A page that comes again is left out if nothing else has come in its place since. 0: it counts again."""
+        """How long a page that comes again is left out. A page counts again if other users have come by its number
+        since. 0: every page counts."""
         incomplete_after: Duration = Field(3600.0, ge=60)
-        """How long a sync may wait for its next page until it is told as incomplete; looked at once a minute."""
+        """How long a sync may wait for its next page. After that relay reports the sync as incomplete. relay looks once
+        a minute."""
         max_age: Duration = Field(60.0, gt=0)
-        """How old a signature may be; it may be a second ahead."""
+        """How old a signature may be. A signature may be one second ahead of the clock."""
         match: str = Field("external_id", pattern=r"^(external_id|device_id|email|prefix|alias:.+)$")
-        """What the ids are: `external_id`, `device_id`, `email`, `alias:LABEL`, or `prefix`: each says so itself, as in
-        `external_id:17`, `device_id:...`, `email:...`, `alias:LABEL:...`."""
+        """What the ids of users are in Braze: `"external_id"`, `"device_id"`, `"email"`, `"alias:LABEL"`, or
+        `"prefix"`.
+
+        `"email"` needs a connector of type `braze_cohorts` in the mode `attribute`. With `"prefix"` each id says what
+        it is: `external_id:ID`, `device_id:ID`, `email:ADDRESS` or `alias:LABEL:NAME`. An id without such a prefix is
+        an external id. An id that ends before its ID or NAME is parked under the source.
+        """
 
         @property
         def is_open(self) -> bool:
