@@ -67,6 +67,6 @@ def models() -> Iterator[tuple[str, type[Settings]]]:
     yield from {"batch": BatchSettings, "retry": RetrySettings, "tls": TlsSettings}.items()
 
 
-@pytest.mark.parametrize(("name", "model"), models(), ids=[name for name, _ in models()])
+@pytest.mark.parametrize(("name", "model"), [*models()])
 def test_every_setting_has_a_description(name: str, model: type[Settings]) -> None:
     assert model.model_fields.keys() - descriptions(model).keys() == set(), name

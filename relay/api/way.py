@@ -77,7 +77,7 @@ class WaySettings(Settings):
     and NO_PROXY name the proxy. Write a reference if the URL has a password: `{ credential = "proxy" }`.
 
     relay reaches `https` destinations by CONNECT, and TLS ends at the destination. Without `proxy` relay ignores the
-    proxies of the environment. Alerts use no proxy.
+    proxies of the environment.
     """
 
     def contradictions(self) -> Iterator[Contradiction]:

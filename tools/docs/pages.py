@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tools.docs import event_types, log_messages
+from tools.docs import configuration, event_types, log_messages
 
 ROOT: Final = Path(__file__).parents[2]
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/reference/configuration.md": configuration.page,
     "docs/reference/event-types.md": event_types.page,
     "docs/reference/log-messages.md": log_messages.page,
 }

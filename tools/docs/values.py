@@ -1,11 +1,12 @@
 """Settings in words: what may be written for a setting, and what holds if nothing is written."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -51,7 +52,7 @@ READ: Final[Mapping[Any, str]] = {
         (StartAt, "text"),
         (NetworkList, "list of networks"),
         (Pem, "path or reference to a secret"),
-        (Proxy, "URL, `\"environment\"` or reference to a secret"),
+        (Proxy, 'URL, `"environment"` or reference to a secret'),
         (Listen, "address or list of addresses"),
         (ListenIfAny, "address or list of addresses"),
         (Address, "e-mail address"),
@@ -99,7 +100,7 @@ def _plain(kind: Any) -> str:
         return _either(code(toml(value)) for value in inner)
     if origin in (Union, UnionType):
         inner = tuple(one for one in inner if one is not NoneType)
-        return "text, number, `true` or `false`" if SCALARS <= {*inner} else _either(dict.fromkeys(map(_plain, inner)))
+        return "text, number, `true` or `false`" if {*inner} >= SCALARS else _either(dict.fromkeys(map(_plain, inner)))
     if origin is tuple:
         return f"list of {_several(_plain(inner[0]))}"
     if origin is dict:
@@ -110,10 +111,14 @@ def _plain(kind: Any) -> str:
 
 
 def _several(words: str) -> str:
-    if words.startswith("`"):
-        return words
-    first, *rest = words.partition(" or ")
-    return f"{first.replace('reference', 'references') if 'reference' in first else f'{first}s'}{''.join(rest)}"
+    """Put each noun of the words in the plural; code stays."""
+    return re.sub(r"`[^`]*`|reference to a secret|address|\b(?!or\b)[a-z]+(?=,| or|$)", _plural, words)
+
+
+def _plural(found: re.Match[str]) -> str:
+    noun = found[0]
+    irregular = {"reference to a secret": "references to secrets", "address": "addresses"}
+    return noun if noun.startswith("`") else irregular.get(noun, f"{noun}s")
 
 
 def _either(words: Iterable[str]) -> str:
@@ -122,19 +127,20 @@ def _either(words: Iterable[str]) -> str:
 
 
 def _limits(word: str, metadata: Sequence[Any]) -> str:
-    """Write limits as an admin writes the values; that durations, sizes and rates are not negative goes without."""
+    """Write limits as an admin writes the values; that durations and sizes are not negative goes without."""
     write = WRITERS.get(word, lambda value: f"{value:,}")
     low = high = ""
     for part in metadata:
         match part:
-            case Ge(ge=limit) if limit:
+            case Ge(ge=limit) if limit or word not in WRITERS:
                 low = f"at least {code(str(write(limit)))}"
             case Gt(gt=limit):
                 low = f"more than {code(str(write(limit)))}"
             case Le(le=limit):
                 high = f"at most {code(str(write(limit)))}"
-            case Lt(lt=limit):
-                high = f"less than {code(str(write(limit)))}"
             case MaxLen(max_length=limit):
                 high = f"at most {limit} {'characters' if word == 'text' else 'entries'}"
+    least, most = low.removeprefix("at least "), high.removeprefix("at most ")
+    if least == most and least:
+        return f", always {least}"
     return "".join(f", {limit}" for limit in (low, high) if limit)

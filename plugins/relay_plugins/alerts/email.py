@@ -39,8 +39,7 @@ class Email(Alert, type="email"):
         port: int | None = Field(default=None, ge=1, le=65535)
         """Port of the server. Left out: 587 with `starttls`, 465 with `tls`, 25 with `none`."""
         tls: Literal["starttls", "tls", "none"] = "starttls"
-        """When the connection is encrypted. `"starttls"`: after the greeting. `"tls"`: from the start. `"none"`: never.
-        """
+        """When encryption begins. `"starttls"`: after the greeting. `"tls"`: from the start. `"none"`: never."""
         user: str = ""
         """User name for the login. Without it relay does not log in."""
         password: Secret | None = None

@@ -24,8 +24,7 @@ class Slack(Alert, type="slack"):
         """The channel's webhook."""
 
         url: SecretUrl
-        """URL of the incoming webhook. Whoever has it can post: write a reference, `{ credential = "slack-webhook" }`.
-        """
+        """URL of the incoming webhook. Whoever has the URL can post: write `{ credential = "slack-webhook" }`."""
         form: Literal["slack", "discord", "teams"] = "slack"
         """Whose webhook it is. A message has at most 2,000 characters, for `"teams"` 10,000.
 
