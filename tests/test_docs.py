@@ -4,41 +4,16 @@ import ast
 import inspect
 import re
 import textwrap
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import click
 import pytest
-from pydantic import TypeAdapter
 
-from relay.api import (
-    AlertSettings,
-    ConnectorSettings,
-    FilterSettings,
-    HttpAlertSettings,
-    HttpConnectorSettings,
-    Settings,
-    SourceSettings,
-)
 from relay.cli.check import BAD_CONFIGURATION
 from relay.cli.main import COMMANDS, relay
-from relay.config import (
-    AdminSettings,
-    ErasureSettings,
-    HistorySettings,
-    IngestSettings,
-    JournalSettings,
-    LogSettings,
-    MetricsSettings,
-    ParkedSettings,
-    Registry,
-    RuntimeSettings,
-    TlsSettings,
-)
-from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS
+from relay.config import Registry
 from tools.docs.pages import PAGES, is_current
 
 ROOT = Path(__file__).parents[1]
@@ -51,88 +26,6 @@ if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.plugins for p
 @pytest.mark.parametrize("path", PAGES)
 def test_a_generated_page_is_what_make_docs_writes(path: str) -> None:
     assert is_current(path, PAGES[path]()), f"{path} is out of date: run `make docs` and commit it"
-
-
-def own(kind: str, name: str, base: type[Settings]) -> tuple[type[Settings], set[str]]:
-    """A plugin type's settings model, and the fields that every plugin of its kind has."""
-    plugin = REGISTRY.types(kind)[name]
-    return plugin.Settings, {field.alias or name for name, field in base.model_fields.items()}
-
-
-TABLES: dict[str, tuple[type[Settings], set[str]]] = {
-    "`[ingest]`": (IngestSettings, set()),
-    "`[ingest.tls]`": (TlsSettings, set()),
-    "`[journal]`": (JournalSettings, set()),
-    "`[parked]`": (ParkedSettings, set()),
-    "`[erasure]`": (ErasureSettings, set()),
-    "`[runtime]`": (RuntimeSettings, set()),
-    "`[admin]`": (AdminSettings, set()),
-    "`[metrics]`": (MetricsSettings, set()),
-    "`[log]`": (LogSettings, set()),
-    "`[history]`": (HistorySettings, set()),
-    "every source": (SourceSettings, set()),
-    "source type `json`": own("source", "json", SourceSettings),
-    "source type `heap_segments`": own("source", "heap_segments", SourceSettings),
-    "every connector": (ConnectorSettings, set()),
-    "connectors `heap`, `http`, `braze_cohorts`, alerts `webhook`, `slack`, and plugins with `HttpConnectorSettings` "
-    "or `HttpAlertSettings`": (
-        HttpConnectorSettings,
-        set(ConnectorSettings.model_fields) - {"from_"} | {"from"},
-    ),
-    "connector type `heap`": own("connector", "heap", HttpConnectorSettings),
-    "connector type `braze_cohorts`": own("connector", "braze_cohorts", HttpConnectorSettings),
-    "connector type `http`": own("connector", "http", HttpConnectorSettings),
-    "connector type `file`": own("connector", "file", ConnectorSettings),
-    "every filter": (FilterSettings, set()),
-    "filter type `redact`": own("filter", "redact", FilterSettings),
-    "filter types `keep`, `drop`": own("filter", "keep", FilterSettings),
-    "filter type `sample`": own("filter", "sample", FilterSettings),
-    "every alert": (AlertSettings, set()),
-    "alert type `webhook`": own("alert", "webhook", HttpAlertSettings),
-    "alert type `slack`": own("alert", "slack", HttpAlertSettings),
-    "alert type `email`": own("alert", "email", AlertSettings),
-    "alert type `command`": own("alert", "command", AlertSettings),
-}
-
-
-def rows(title: str) -> dict[str, str]:
-    """The settings a table names, each with its default as written."""
-    _, _, after = README.partition(f"| {title} | default |")
-    assert after, f"the README has no table {title}"
-    found: dict[str, str] = {}
-    for line in after.split("\n\n")[0].splitlines()[2:]:
-        names, default = (cell.strip() for cell in line.replace("\\|", "/").split("|")[1:3])
-        found |= dict.fromkeys(re.findall(r"`(\w+)`", names), default.strip("`"))
-    return found
-
-
-@pytest.mark.parametrize("title", TABLES)
-def test_every_setting_is_documented_and_none_that_does_not_exist(title: str) -> None:
-    model, common = TABLES[title]
-    fields = {field.alias or name for name, field in model.model_fields.items()}
-    overridden = {name for name in common if name in ("batch", "concurrency", "dedupe")}
-    assert rows(title).keys() - overridden == fields - common
-
-
-def test_every_table_and_every_type_with_settings_of_its_own_is_documented() -> None:
-    assert {f"`[{name}]`" for name in OWN_TABLES} <= TABLES.keys()
-    documented = [model for model, _ in TABLES.values()]
-    for kind, (_, base) in KINDS.items():
-        for name, plugin in REGISTRY.types(kind).items():
-            assert plugin.Settings in documented or plugin.Settings.model_fields.keys() == base.model_fields.keys(), (
-                name
-            )
-
-
-@pytest.mark.parametrize("title", TABLES)
-def test_the_documented_defaults_are_the_real_ones(title: str) -> None:
-    model, _ = TABLES[title]
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    for name, written in rows(title).items():
-        if written:
-            kind: Any = Annotated[fields[name].annotation, "a setting", *fields[name].metadata]
-            value = TypeAdapter(kind).validate_python(tomllib.loads(f"value = {written}")["value"])
-            assert value == fields[name].get_default(call_default_factory=True), f"{title} {name}"
 
 
 def test_every_command_is_documented() -> None:
