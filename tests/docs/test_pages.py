@@ -1,0 +1,99 @@
+"""The pages of docs: links lead somewhere, configuration is valid, commands exist, and sentences are short."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import click
+import pytest
+
+from relay.cli.main import relay
+from relay.config import ConfigError, Registry, load
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, without_blocks
+
+PROSE = [page for page in PAGES if page.parent.name != "reference" and page.name != "api.md"]
+REGISTRY = Registry.discover([])
+MOST_WORDS = 30
+MEDIAN_WORDS = 15
+ABSENT_FILE = "No such file or directory"
+"""A mistake of an example that names a file of the reader's machine, such as a certificate."""
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+each_prose_page = pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@each_page
+def test_every_link_leads_to_a_file_and_an_anchor(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", without_blocks(page))):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        pytest.param(page, text, id=str(page.relative_to(ROOT)))
+        for page in PROSE
+        if page.parent.name != "plugins"  # their examples are of plugins that are not installed
+        for text in blocks(page, "toml")
+    ],
+)
+def test_every_example_of_a_configuration_is_valid(page: Path, text: str, tmp_path: Path) -> None:
+    (tmp_path / "50-example.toml").write_text(text)
+    mistakes: list[str] = []
+    try:
+        load([tmp_path], REGISTRY, secrets_required=False)
+    except ConfigError as error:
+        mistakes = [str(mistake) for mistake in error.mistakes]
+    assert not [mistake for mistake in mistakes if ABSENT_FILE not in mistake]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each relay command in the shell blocks of a page."""
+    for text in blocks(page, "sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|\|", re.sub(r"(?:^|\s)#.*", "", line)):
+                if told := re.match(r"\s*(?:\w+=\S* |nice |ionice -c3 |sudo )*relay(?: (.*))?$", part):
+                    yield (told[1] or "").split()
+
+
+@each_prose_page
+def test_every_command_of_an_example_exists_with_its_options(page: Path) -> None:
+    for words in commands(page):
+        command: click.Command = relay
+        context = click.Context(relay)
+        for word in words:
+            found = command.get_command(context, word) if isinstance(command, click.Group) else None
+            command = found or command
+        named = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+        options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert command is not relay or options, f"relay {shlex.join(words)}"
+        assert options <= named | {"--help", "--version"}, f"relay {shlex.join(words)}"
+
+
+def sentences(page: Path) -> list[str]:
+    """Return the sentences of a page's text and tables, each piece of code as one word."""
+    found: list[str] = []
+    for block in re.split(r"\n\s*\n", without_blocks(page)):
+        table = block.lstrip().startswith("|")
+        text = re.sub(r"`[^`]*`", "CODE", block)
+        text = re.sub(r"<a id=[^>]*></a>", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
+        pieces = re.split(r"\n?\|", text) if table else re.split(r"\n(?=\s*(?:[-*]|\d+\.) |#)", text)
+        for piece in pieces:
+            found += re.split(rf"(?<=[.!?:])\**\s+(?=[A-Z(*\"'\d]|relay ){'|;' if table else ''}", piece)
+    return [one for one in found if re.search(r"\w", one)]
+
+
+@each_prose_page
+def test_every_sentence_is_short(page: Path) -> None:
+    told = sentences(page)
+    assert not [one for one in told if len(one.split()) > MOST_WORDS]
+    assert median(len(one.split()) for one in told) <= MEDIAN_WORDS
