@@ -76,7 +76,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_first_steps_lead_from_braze_to_heap_and_back(reader: Reader) -> None:
     shell = iter(blocks(PAGE, "sh")[2:])
     assert "0 mistakes" in reader.give(next(shell) + "\nrelay check conf.d 2>&1")
