@@ -17,7 +17,7 @@ PROBE_S: Final = 8.0
 ADVICE: Final = "see the connector's settings; then names, routes, firewalls and certificates"
 WRITING: Final = "see path in the connector's settings; then the rights of its folder, and ReadWritePaths= in the unit"
 ALLOWING: Final = (
-    "ReadWritePaths=FOLDER in the unit, and a user that stays (docs/guide/install.md: Rights and folders); or a path in its state folder"
+    "ReadWritePaths=FOLDER in the unit, and a permanent user (docs/guide/install.md); or a path in its state folder"
 )
 
 
