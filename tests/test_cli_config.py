@@ -20,7 +20,13 @@ from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [*sorted((ROOT / "conf.d").iterdir())]
-EXAMPLES = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = [ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+EXAMPLES = [
+    text
+    for page in PAGES
+    for text in re.findall(r"^```toml\n((?:#[^\n]*\n)*\[.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+]
+"""Those that begin with a table: some show a single setting."""
 REGISTRY = Registry.discover([])
 SCHEMA = Draft202012Validator(schema(REGISTRY))
 

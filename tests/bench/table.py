@@ -1,4 +1,4 @@
-"""The result as Markdown, to be read and to be pasted into the README."""
+"""The result as Markdown, as `results.md` has it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
