@@ -43,7 +43,7 @@ def forget(place: Place, connector: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
     if client is None:
-        note(place.state, forget_entry(journal.forget(place.state, connector), login()))
+        note(place.state, forget_entry(journal.forget_connector(place.state, connector), login()))
     else:
         client.ask("POST", f"/lanes/{quote(connector, safe='')}/forget")
     click.echo(f"{connector} is forgotten, with {what}")

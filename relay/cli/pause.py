@@ -66,9 +66,9 @@ def change(
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         if action == "pause":
-            changed, entry = journal.pause(state, connector, until), pause_entry(connector, until, login())
+            changed, entry = journal.pause_connector(state, connector, until), pause_entry(connector, until, login())
         else:
-            changed, entry = journal.resume(state, connector), resume_entry(connector, login())
+            changed, entry = journal.resume_connector(state, connector), resume_entry(connector, login())
         if changed:
             note(state, entry)
         return {"changed": changed}

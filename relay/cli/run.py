@@ -15,6 +15,7 @@ from relay.cli import output
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load, load_again
 from relay.listen import raise_descriptor_limit
+from relay.runtime import is_needed, supervise
 from relay.threads import LeftAlone, leave
 
 STANDARD_OUTPUT: Final = 1
@@ -100,13 +101,13 @@ def _main(
         runtime.follow_parent()
         return runtime.run(worker.share(config), lambda: worker.share(read()), state, worker)
     if _needs_several(config, state):
-        return runtime.supervise(config, read, state, new_code)
+        return supervise(config, read, state, new_code)
     return runtime.run(config, read, state)
 
 
 def _needs_several(config: Config, state: Path) -> bool:
     try:
-        return runtime.is_needed(config, state)
+        return is_needed(config, state)
     except OSError as error:
         raise runtime.unusable(config, state, error) from error
 

@@ -3,7 +3,7 @@
 from relay.journal.attempts import Attempts
 from relay.journal.books import Refusals, SourceBooks, ledger
 from relay.journal.cursor import Counts, Cursor, Ledger, runs, unsettled
-from relay.journal.forgetting import Forgotten, forget
+from relay.journal.forgetting import Forgotten, forget_connector
 from relay.journal.journal import Journal, TooLarge, Unavailable
 from relay.journal.parked import (
     CAUSES,
@@ -21,7 +21,7 @@ from relay.journal.parked import (
 )
 from relay.journal.parked_limits import ParkedLimits
 from relay.journal.parking import tidy_parking
-from relay.journal.pauses import Pause, pause, pauses, resume
+from relay.journal.pauses import Pause, pause_connector, pauses, resume_connector
 from relay.journal.reader import Reader
 from relay.journal.replays import Replay
 from relay.journal.retention import Limits
@@ -55,7 +55,7 @@ __all__ = [
     "count_parked",
     "drop_in_portions",
     "drop_parked",
-    "forget",
+    "forget_connector",
     "forget_seen",
     "ledger",
     "look_at_parked",
@@ -63,9 +63,9 @@ __all__ = [
     "mark_parked",
     "parked",
     "parked_totals",
-    "pause",
+    "pause_connector",
     "pauses",
-    "resume",
+    "resume_connector",
     "runs",
     "tidy_parking",
     "unsettled",

@@ -26,13 +26,13 @@ from typing import Final
 import msgspec
 
 from relay.journal.ending import write_end
-from relay.journal.folders import CUTS, DATABASE, FOLDER_NAME, journals, worker_folder
+from relay.journal.folders import CUTS, DATABASE, WORKERS, journals, worker_folder
 from relay.journal.identity import mismatch, read_identity, write_identity
 from relay.journal.inspect import Inspected, inspect
 from relay.journal.known import read_known
 from relay.journal.lock import lock
 from relay.journal.parked import LOCKED_S
-from relay.journal.seen import FOLDER_NAME as SEEN
+from relay.journal.seen import SEEN
 from relay.journal.segment import (
     FRESH,
     Corrupt,
@@ -349,7 +349,7 @@ def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPar
 
 def _remove_workers(target: Path, numbers: set[int]) -> None:
     """Let go of workers whose folders are no longer in the state folder."""
-    for left in (target / FOLDER_NAME).glob("[1-9]*"):
+    for left in (target / WORKERS).glob("[1-9]*"):
         if left.name.isdecimal() and int(left.name) not in numbers:
             shutil.rmtree(left)
 

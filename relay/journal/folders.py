@@ -7,7 +7,7 @@ from typing import Final
 
 from relay.journal.lock import LOCK
 
-FOLDER_NAME: Final = "workers"
+WORKERS: Final = "workers"
 DATABASE: Final = "relay.db"
 CUTS: Final = "cuts"
 CLOSED: Final = "closed"
@@ -19,14 +19,14 @@ one of them."""
 
 def worker_folder(state: Path, number: int) -> Path:
     """The folder of the worker with this number, from 0."""
-    return state / FOLDER_NAME / str(number) if number else state
+    return state / WORKERS / str(number) if number else state
 
 
 def worker_folders(state: Path) -> dict[int, Path]:
     """The folders of all workers that ever ran, by their numbers; that of the first is always among them.
 
     A worker whose database is gone has run as well: its lock says so."""
-    found = {file.parent.name for name in (DATABASE, LOCK) for file in (state / FOLDER_NAME).glob(f"[1-9]*/{name}")}
+    found = {file.parent.name for name in (DATABASE, LOCK) for file in (state / WORKERS).glob(f"[1-9]*/{name}")}
     return {number: worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))}
 
 

@@ -34,7 +34,7 @@ class Forgotten:
     """Erasures that failed there, and that it is not told again."""
 
 
-def forget(folder: Path, connector: str) -> Forgotten:
+def forget_connector(folder: Path, connector: str) -> Forgotten:
     """Let go of all that is kept of a connector.
 
     Raises LookupError (it never ran), FileNotFoundError, sqlite3.Error."""

@@ -28,7 +28,7 @@ class Pause:
         return self.until is not None and self.until <= now
 
 
-def pause(folder: Path, connector: str, until: float | None = None) -> bool:
+def pause_connector(folder: Path, connector: str, until: float | None = None) -> bool:
     """Have a connector's lanes hold their events, until a time (Unix seconds) or until `resume`; False if they do
     already, as long."""
     return _change(
@@ -41,7 +41,7 @@ def pause(folder: Path, connector: str, until: float | None = None) -> bool:
     )
 
 
-def resume(folder: Path, connector: str) -> bool:
+def resume_connector(folder: Path, connector: str) -> bool:
     """Have a connector's lanes go on; False if it was not paused."""
     return _change(folder, "DELETE FROM pause WHERE connector = ?", (connector,))
 

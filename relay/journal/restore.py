@@ -31,11 +31,11 @@ from relay.journal.backup import (
     read_backup,
 )
 from relay.journal.ending import write_end
-from relay.journal.folders import CUTS, DATABASE, FOLDER_NAME, journal_folder, worker_folder
+from relay.journal.folders import CUTS, DATABASE, WORKERS, journal_folder, worker_folder
 from relay.journal.identity import write_identity
 from relay.journal.lock import lock
 from relay.journal.parked import VERSION
-from relay.journal.seen import FOLDER_NAME as SEEN
+from relay.journal.seen import SEEN
 from relay.journal.segment import replace_text, segment_files, sync_folder
 
 OLDEST_VERSION: Final = 7
@@ -112,7 +112,7 @@ def _kept(source: Path, backup: Backup, state: Path, path: Path) -> list[Path]:
         theirs, folder = worker_folder(source, part.worker), worker_folder(state, part.worker)
         databases = [one.relative_to(theirs).parts[0] for one in other_databases(theirs)]
         files = [f"{name}{end}" for name in (DATABASE, *databases) for end in ("", "-wal", "-shm")]
-        there = [folder / name for name in (*files, CUTS, SEEN, FOLDER_NAME)]
+        there = [folder / name for name in (*files, CUTS, SEEN, WORKERS)]
         if (journal := journal_folder(state, path, part.worker)).is_dir():
             there += [one for one in journal.iterdir() if one.name not in NO_EVENTS]
         found += [one for one in dict.fromkeys(there) if one.exists()]

@@ -29,7 +29,7 @@ import structlog
 
 T = TypeVar("T")
 
-FOLDER_NAME: Final = "seen"
+SEEN: Final = "seen"
 FILE: Final = re.compile(r"([a-z0-9_-]+)\.([0-9]+)\.db")
 """Source, and when the generation began (Unix microseconds)."""
 DIGEST_BYTES: Final = 16
@@ -116,7 +116,7 @@ class Seen:
 
     def __init__(self, state: Path, source: str, window: float, clock: Callable[[], float] = time.time) -> None:
         """Nothing is opened before the first use."""
-        self._folder, self._source = state / FOLDER_NAME, source
+        self._folder, self._source = state / SEEN, source
         self.window, self._clock = window, clock
         self._generations: list[Generation] | None = None
         self._thread = ThreadPoolExecutor(1, f"seen {source}")
@@ -216,7 +216,7 @@ class Seen:
 
 def forget_seen(state: Path, keep: Collection[str]) -> None:
     """Remove the ids of all sources but these. Blocking."""
-    for source, start, path in _files(state / FOLDER_NAME):
+    for source, start, path in _files(state / SEEN):
         if source not in keep:
             with suppress(OSError):
                 Generation(path, start).remove()

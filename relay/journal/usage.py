@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from relay.journal.folders import FOLDER_NAME
+from relay.journal.folders import WORKERS
 
 LARGEST: Final = 4
 LEAST_BYTES: Final = 64 << 10
@@ -22,7 +22,7 @@ def usage(state: Path, journal: Path, workers: int, files: Iterable[Path] = ()) 
     that are configured."""
     found = Counter[str]()
     for entry in _entries(state):
-        if entry.name == FOLDER_NAME:
+        if entry.name == WORKERS:
             found.update({_worker(one.name, workers): _taken(one) for one in _entries(Path(entry.path))})
         else:
             found["journal" if Path(entry.path) == state / journal else entry.name] += _taken(entry)
@@ -42,8 +42,8 @@ def told(found: dict[str, int]) -> str:
 
 def _worker(name: str, workers: int) -> str:
     if name.isdecimal() and int(name) >= workers:
-        return f"{FOLDER_NAME}/{name}, which runs no more,"
-    return f"{FOLDER_NAME}/{name}"
+        return f"{WORKERS}/{name}, which runs no more,"
+    return f"{WORKERS}/{name}"
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":

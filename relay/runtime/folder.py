@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from relay.journal import Forgotten, ParkedTotal, forget, parked_totals
+from relay.journal import Forgotten, ParkedTotal, forget_connector, parked_totals
 from relay.journal.erasures import FailingErasures, failing_erasures
 from relay.journal.known import Doubt, doubts
 from relay.threads import ADMIN
@@ -18,7 +18,7 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
     """Let go of what a state folder has of a connector that is none of these. Raises as `View.forget`."""
     if connector in connectors:
         raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
-    kept = await ADMIN.run(forget, folder, connector)
+    kept = await ADMIN.run(forget_connector, folder, connector)
     log.warning(
         "connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked, erasures=kept.erasures
     )

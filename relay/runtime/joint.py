@@ -19,7 +19,7 @@ import msgspec
 from relay.admin import RefusedReload, Status, WorkerStatus, ended, merged, still
 from relay.alerts import Alerts
 from relay.config import Config, ConfigError
-from relay.journal import Forgotten, pause, resume
+from relay.journal import Forgotten, pause_connector, resume_connector
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.history import History
 from relay.runtime.logs import change_logs, dropped_log_lines
@@ -207,7 +207,7 @@ class JointView:
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         self._check(connector)
-        changed = await ADMIN.run(pause, self.folder, connector, until)
+        changed = await ADMIN.run(pause_connector, self.folder, connector, until)
         await self._post_all(connector, "pause" if until is None else f"pause?until={until!r}")
         return changed
 
@@ -216,7 +216,7 @@ class JointView:
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         self._check(connector)
-        changed = await ADMIN.run(resume, self.folder, connector)
+        changed = await ADMIN.run(resume_connector, self.folder, connector)
         await self._post_all(connector, "resume")
         return changed
 

@@ -13,7 +13,7 @@ from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.journal import Forgotten, Journal, Pause, pause, resume
+from relay.journal import Forgotten, Journal, Pause, pause_connector, resume_connector
 from relay.journal.history import Entry
 from relay.runtime.folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.looks import Looks
@@ -70,7 +70,7 @@ class View:
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         self._check(connector)
-        changed = await ADMIN.run(pause, self.folder, connector, until)
+        changed = await ADMIN.run(pause_connector, self.folder, connector, until)
 
         def is_so() -> bool:
             held = self._held(connector)
@@ -84,7 +84,7 @@ class View:
 
         Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
         self._check(connector)
-        changed = await ADMIN.run(resume, self.folder, connector)
+        changed = await ADMIN.run(resume_connector, self.folder, connector)
         await self._heeded(lambda: self._held(connector) is None)
         return changed
 

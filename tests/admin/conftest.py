@@ -16,7 +16,7 @@ from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.config import AdminSettings, Config, Configured, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.journal import Forgotten, State, forget
+from relay.journal import Forgotten, State, forget_connector
 from relay.journal.history import Entry
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
@@ -105,7 +105,7 @@ class Shown:
     async def forget(self, connector: str) -> Forgotten:
         if connector == "heap":
             raise ValueError("heap is configured")
-        return forget(self.folder, connector)
+        return forget_connector(self.folder, connector)
 
     def _known(self, connector: str) -> None:
         if connector != "heap":

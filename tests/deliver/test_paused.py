@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.api import Batch, Retry, Unauthorized
-from relay.journal import Cursor, Replay, pause, pauses, resume
+from relay.journal import Cursor, Replay, pause_connector, pauses, resume_connector
 from relay.journal.replays import ask_replay
 from tests.deliver.test_lane import Bench, bench
 
@@ -24,9 +24,9 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
 ) -> None:
     async with bench(tmp_path, window=5) as it:
         (lane,) = it.fleet.lanes
-        assert pause(tmp_path, "it")
-        assert pause(tmp_path, "other")
-        assert not pause(tmp_path, "it")
+        assert pause_connector(tmp_path, "it")
+        assert pause_connector(tmp_path, "other")
+        assert not pause_connector(tmp_path, "it")
         await until(lambda: lane.delivery.breaker.held)
         bodies = await it.send(100)
         await asyncio.sleep(0.05)  # time enough to send them all, if it did
@@ -35,8 +35,8 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
         await asyncio.sleep(0.05)
         assert it.connector.batches == []
         assert list(pauses(tmp_path)) == ["it", "other"]
-        assert resume(tmp_path, "it")
-        assert not resume(tmp_path, "it")
+        assert resume_connector(tmp_path, "it")
+        assert not resume_connector(tmp_path, "it")
         await it.settled()
         assert sorted(it.connector.delivered) == sorted(bodies)
         assert it.connector.delivered.total() == 100
@@ -44,11 +44,11 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
 
 async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
-        assert pause(tmp_path, "it")
-        assert pause(tmp_path, "it", time.time() + 3600)
+        assert pause_connector(tmp_path, "it")
+        assert pause_connector(tmp_path, "it", time.time() + 3600)
         soon = time.time() + 1.5
-        assert pause(tmp_path, "it", soon)
-        assert not pause(tmp_path, "it", soon)
+        assert pause_connector(tmp_path, "it", soon)
+        assert not pause_connector(tmp_path, "it", soon)
         await until(lambda: it.fleet.lanes[0].delivery.breaker.held)
         await it.send(3)
     async with bench(tmp_path) as it:
@@ -60,12 +60,12 @@ async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: P
         assert time.time() > soon
         assert it.fleet.lanes[0].delivery.breaker.held is None
         assert pauses(tmp_path) == {}
-        assert not resume(tmp_path, "it")
+        assert not resume_connector(tmp_path, "it")
 
 
 async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> None:
     async with bench(tmp_path):
-        pause(tmp_path, "it")
+        pause_connector(tmp_path, "it")
     it = Bench(tmp_path, {})
     await it.fleet.open(it.config)
     assert it.fleet.lanes[0].delivery.breaker.held
@@ -121,7 +121,7 @@ async def test_what_is_tried_at_once_and_fails_again_waits_again(tmp_path: Path)
 
 async def test_a_stop_ends_a_paused_lane_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
-        pause(tmp_path, "it")
+        pause_connector(tmp_path, "it")
         await until(lambda: it.fleet.lanes[0].delivery.breaker.held)
         await it.send(3)
     assert it.fleet.lanes[0].cursor.position == 0

@@ -12,7 +12,19 @@ import pytest
 from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry
 from relay.config import Config, Configured
 from relay.deliver import Fleet
-from relay.journal import Counts, Cursor, Journal, Limits, Replay, State, Which, forget, ledger, mark_parked, parked
+from relay.journal import (
+    Counts,
+    Cursor,
+    Journal,
+    Limits,
+    Replay,
+    State,
+    Which,
+    forget_connector,
+    ledger,
+    mark_parked,
+    parked,
+)
 from relay.journal.folders import cut_file
 from relay.journal.replays import ask_replay
 from relay.testing import make_event
@@ -234,7 +246,7 @@ async def test_a_connector_that_is_forgotten_takes_its_cuts_with_it(tmp_path: Pa
         await until(given)
     file = cut_file(tmp_path, "it")
     assert file.exists()
-    forget(tmp_path, "it")
+    forget_connector(tmp_path, "it")
     assert not file.exists()
 
 

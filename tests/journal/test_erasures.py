@@ -9,7 +9,7 @@ import pytest
 
 from relay.api import User
 from relay.journal import State
-from relay.journal import forget as forget_connector
+from relay.journal import forget_connector as forget_connector
 from relay.journal.erasures import (
     Answer,
     Erasure,

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from relay.journal import State, pause, pauses, resume
+from relay.journal import State, pause_connector, pauses, resume_connector
 from relay.journal.folders import worker_folder
 from relay.journal.pauses import follow_pauses
 
 
 async def test_all_workers_pause_and_one_that_comes_later_follows(tmp_path: Path) -> None:
     first, other = State(tmp_path), State(worker_folder(tmp_path, 1), 1)
-    assert [pause(tmp_path, "heap"), pause(tmp_path, "heap")] == [True, False]
+    assert [pause_connector(tmp_path, "heap"), pause_connector(tmp_path, "heap")] == [True, False]
     assert pauses(other.folder).keys() == pauses(tmp_path).keys() == {"heap"}
     later = State(worker_folder(tmp_path, 2), 2)
     await later.run(lambda db: follow_pauses(db, tmp_path))
     assert pauses(later.folder) == pauses(tmp_path)
-    assert [resume(tmp_path, "heap"), resume(tmp_path, "heap")] == [True, False]
+    assert [resume_connector(tmp_path, "heap"), resume_connector(tmp_path, "heap")] == [True, False]
     assert pauses(later.folder) == {}
     for each in (first, other, later):
         each.close()
