@@ -39,7 +39,7 @@ class Connections(aiohttp.TCPConnector):
         context: ssl.SSLContext | None = None,
         proxies: Callable[[URL], Any] | None = None,
     ) -> None:
-        """`context`: what TLS takes, if not the usual; `proxies`: the proxy for a URL, as `relay.api.proxy.Via`."""
+        """`context`: what TLS takes, if not the usual; `proxies`: the proxy for a URL, as `proxy.Via`."""
         super().__init__(limit=limit, resolver=resolver, ssl=context or True)
         self._proxies = proxies
         factory: Any = partial(Connection, self._loop)

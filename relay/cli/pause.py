@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import click
 
-from relay import journal
 from relay.admin.acts import pause_entry, resume_entry
 from relay.api.settings import parse_duration
 from relay.cli.client import login, running
@@ -16,6 +15,7 @@ from relay.cli.options import relay_options, utf8
 from relay.cli.place import note, told
 from relay.cli.words import moment
 from relay.journal.books import lanes
+from relay.journal.pauses import pause_connector, resume_connector
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -66,9 +66,9 @@ def change(
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         if action == "pause":
-            changed, entry = journal.pause_connector(state, connector, until), pause_entry(connector, until, login())
+            changed, entry = pause_connector(state, connector, until), pause_entry(connector, until, login())
         else:
-            changed, entry = journal.resume_connector(state, connector), resume_entry(connector, login())
+            changed, entry = resume_connector(state, connector), resume_entry(connector, login())
         if changed:
             note(state, entry)
         return {"changed": changed}
