@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, settings
 
 from relay.journal import Ledger, Parked, ledger, parked
 from tests.forks import Forked, Forks, forks
@@ -24,6 +25,8 @@ LONG = "RELAY_LONG" in os.environ
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process that a test starts would compile all of relay again
 sys.dont_write_bytecode = False
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # how fast an example is made, or passes, says how busy the machine is
 os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
 
 

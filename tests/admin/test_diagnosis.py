@@ -14,6 +14,7 @@ from relay.admin import (
     LastError,
     ListenerStatus,
     Refusing,
+    ReplayStatus,
     conditions,
 )
 from relay.admin.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
@@ -367,6 +368,16 @@ def test_the_advice_names_the_thing_at_hand(state: str, reason: str, status: int
     said = said_of_lane(a_lane(state=state, since=MORNING, last_error=error(reason, status)), NOON)
     assert f"; {advice}" in said
     assert reason in said
+
+
+def test_numbers_of_events_are_whole_on_the_screen() -> None:
+    replay = ReplayStatus(number=1, connector="heap", settled=5, events=1200, rate=1234.6)
+    status = a_status(sources=[a_source(rate=1234.6)], lanes=[a_lane(rate=1234.6)], replays=[replay])
+    head, *lines = screen(status)
+    assert "; 1,235 events/s; " in head
+    assert "replay 1 to heap: 5 of 1,200 events, 1,235/s" in lines
+    rows = [line.split() for line in lines if line.startswith(("braze ", "heap "))]
+    assert ["1,235" in row for row in rows] == [True, True]
 
 
 def test_a_long_reason_is_not_cut_in_mid_word() -> None:

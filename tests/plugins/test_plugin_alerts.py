@@ -125,6 +125,19 @@ async def test_a_webhook_is_json_and_signed(monkeypatch: pytest.MonkeyPatch) -> 
     assert said["alarms"][0]["facts"]["event"] == {"type": "users.messages.email.Open", "id": "e-1"}
 
 
+def test_an_alert_without_a_proper_send_is_refused_when_it_is_defined() -> None:
+    with pytest.raises(TypeError, match="alert type idle: Idle needs a method `async def send"):
+
+        class Idle(Alert, type="idle"):
+            pass
+
+    with pytest.raises(TypeError, match="async def send"):
+
+        class Blocking(Alert, type="blocking"):
+            def send(self, message: Message) -> None:  # type: ignore[override]
+                pass
+
+
 @pytest.mark.parametrize(("status", "raised"), [(500, Retry), (429, Retry), (400, Reject), (404, Unauthorized)])
 async def test_answers_mean_what_they_do_for_connectors(status: int, raised: type[Exception]) -> None:
     async with Destination(status) as destination:
