@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from relay.admin import api as api_module
-from relay.admin.acts import named_by
+from relay.admin.acts import SAID, named_by, reload_entry
 from relay.admin.contract import contract
 from relay.admin.tap import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
@@ -229,3 +229,12 @@ async def test_what_the_process_that_reads_does_not_find_is_not_there(bench: Ben
 def test_who_somebody_says_they_are_is_one_short_line() -> None:
     assert named_by("\x1b[31mEve\u202e \t of\n  relay") == "[31mEve of relay"
     assert named_by("x" * 1000) == "x" * 100
+
+
+def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
+    mistakes = [f"60-heap.toml:{line}: expected a number" for line in range(3)]
+    entry = reload_entry(ok=False, said=mistakes, by="root")
+    assert entry.sentence.endswith(": " + "; ".join(mistakes))
+    assert (entry.kind, entry.by, entry.about) == ("reload_refused", "root", {"said": mistakes})
+    many = reload_entry(ok=False, said=mistakes * SAID, by="")
+    assert [*many.about["said"][SAID - 1 :]] == [mistakes[(SAID - 1) % 3], f"and {2 * SAID} more"]

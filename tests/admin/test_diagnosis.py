@@ -362,6 +362,11 @@ def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], 
         ("failing", "h:80: TLS: WRONG_VERSION_NUMBER", None, "it does not speak TLS there: check scheme and port in"),
         ("failing", "h:443: TLS: something new", None, "see to its certificate and TLS versions"),
         ("failing", "h:443: there is no such host: Name or service not known", None, "check the host in 60-heap.toml"),
+        ("failing", "no answer in time", None, "it does not answer: ask whoever runs it"),
+        ("failing", "not done in time, and the connector's thread hangs", None, "find out what it waits for: a disk"),
+        ("failing", "bug in the connector: KeyError: 'a'", None, "relay plugins says where the connector comes from"),
+        ("failing", "HTTP 429: slow down", 429, "lower rate in 60-heap.toml"),
+        ("failing", "HTTP 503: busy", 503, "the destination has to recover"),
     ],
 )
 def test_the_advice_names_the_thing_at_hand(state: str, reason: str, status: int | None, advice: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import structlog
 from relay.admin import Condition, LastError, Status, conditions
 from relay.admin.diagnosis import diagnose
 from relay.alerts import Alerts
-from relay.alerts.compose import alarms_of
+from relay.alerts.compose import MOST, alarms_of
 from relay.alerts.memory import Memory, Rules, step
 from relay.alerts.sender import WAITING
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
@@ -210,6 +211,25 @@ async def test_a_destination_that_is_down_gets_all_of_it_afterwards_in_order(
     assert told() == [["connector heap began"], ["connector heap lasts"], ["connector heap lasts"]]
 
 
+@pytest.mark.parametrize(("asked", "attempts", "least"), [(None, 5, 0.75), (0.3, 2, 0.3)])
+async def test_a_destination_that_stays_down_is_tried_ever_later_and_as_it_asks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: float | None, attempts: int, least: float
+) -> None:
+    monkeypatch.setattr("relay.alerts.sender.FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("relay.alerts.sender.LONGEST_WAIT_S", 60.0)
+    tried: list[float] = []
+
+    def mood(_: Message) -> None:
+        tried.append(time.monotonic())
+        raise Retry("busy", after=asked)
+
+    Fake.mood = mood  # type: ignore[method-assign, assignment]
+    async with running(folder, config()) as alerts:
+        alerts.look(look(HEAP))
+        await until(lambda: len(tried) == attempts)
+    assert tried[-1] - tried[0] >= least, "at the earliest: a busy machine takes longer"
+
+
 async def test_a_destination_that_hangs_has_its_time_and_holds_up_no_other_alert(folder: Path) -> None:
     async def hang() -> None:
         await asyncio.sleep(600)
@@ -226,6 +246,16 @@ async def test_a_destination_that_hangs_has_its_time_and_holds_up_no_other_alert
         Fake.mood = lambda message: hang() if len(Fake.got) == 0 and not message.test else None  # type: ignore[method-assign, assignment]
         await alerts.test("other")
     assert [message.test for message in Fake.got] == [True]
+
+
+async def test_very_many_at_once_are_one_message_that_counts_the_rest(folder: Path) -> None:
+    many = [replace(HEAP, subject=f"connector c{number}") for number in range(MOST + 10)]
+    async with running(folder, config()) as alerts:
+        alerts.look(look(*many))
+        await until(lambda: Fake.got)
+        messages = [*Fake.got, alerts.shown()["ops"]]
+    assert [(len(one.alarms), one.left_out, one.title[-7:]) for one in messages] == [(MOST, 10, "55 more")] * 2
+    assert all(one.text.endswith(": relay alerts show") for one in messages)
 
 
 async def test_a_message_that_is_refused_holds_up_no_other(folder: Path) -> None:
@@ -278,6 +308,18 @@ async def test_what_cannot_be_sent_for_a_day_or_is_too_much_is_given_up(
     _, messages = read_alerts(folder, {"ops"})
     assert len(messages) == KEPT
     assert all(one.sent for one in messages)
+
+
+async def test_what_cannot_be_sent_for_a_day_is_given_up_however_little_waits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.alerts.sender.time.time", lambda: NOON)
+    save_tracks(folder, "ops", {}, [message_of(1, NOON - 86400), message_of(2, NOON - 86399)])
+    with structlog.testing.capture_logs() as logs:
+        async with running(folder, config()) as alerts:
+            await until(lambda: not alerts.statuses[0].waiting)
+    assert [one.id for one in Fake.got] == ["m-2"]
+    assert [(one["id"], one["log_level"]) for one in logs if one["event"] == "alert given up"] == [("m-1", "error")]
 
 
 async def test_a_database_that_cannot_be_written_costs_no_message(

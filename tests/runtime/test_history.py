@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay.config import Config
+from relay.config import Config, HistorySettings
 from relay.journal import State
 from relay.journal.history import Entry, add_entries, read_history
 from relay.runtime.history import WAITING, History
@@ -49,6 +50,26 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
         one.note(Entry("failing", "journal", str(number)))
     await one.end()
     assert len(read_history(tmp_path)) == WAITING
+
+
+async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    config = Config()
+    one = History(tmp_path, lambda: config, Watch())
+    for settings, kept in (
+        ({"max_entries": 3}, {"3", "4"}),
+        ({"max_entries": 9, "keep": 60.0}, {"3", "4"}),
+        ({"max_entries": 9, "keep": 86400.0}, {"old", "0", "1", "2", "3", "4"}),
+    ):
+        config = Config(history=HistorySettings().model_copy(update=settings))
+        one.note(Entry("failing", "journal", "old", at=time.time() - 3600))
+        for number in range(5):
+            one.note(Entry("failing", "journal", str(number)))
+        await one.end()
+        told = [entry.sentence for entry in read_history(tmp_path) if entry.kind == "failing"]
+        assert kept <= {*told}, settings
+        assert ("old" in told) is ("old" in kept)
+        assert len(told) < settings["max_entries"], "the entry of the stop is kept, too"
 
 
 async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
