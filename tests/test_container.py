@@ -120,6 +120,7 @@ def container() -> Any:
 def test_the_image_has_a_user_of_its_own_and_one_place_to_write() -> None:
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == [f"{USER}:{USER}"]
     assert re.findall(r"^VOLUME (.*)$", DOCKERFILE, re.MULTILINE) == ["/var/lib/relay"]
+    assert {one.split()[0].split("-")[-1] for one in re.findall(r"^FROM (.*)$", DOCKERFILE, re.MULTILINE)} == {"slim"}
     ports = [LISTEN[table]["listen"].partition(":")[2] for table in ("ingest", "metrics")]
     assert re.findall(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE) == [" ".join(ports)]
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from relay.admin import Refusing
 from relay.config import Config, HistorySettings
 from relay.journal import State
 from relay.journal.history import Entry, add_entries, read_history
 from relay.runtime.history import WAITING, History
 from relay.runtime.watch import Watch
+from tests.admin.conftest import NOON, a_source, a_status
 
 
 async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +72,21 @@ async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> 
         assert kept <= {*told}, settings
         assert ("old" in told) is ("old" in kept)
         assert len(told) < settings["max_entries"], "the entry of the stop is kept, too"
+
+
+async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    refusing = Refusing(since=NOON - 600, status=401, reason="wrong token", deadline=None)
+    config, bad = Config(), a_status(sources=[a_source(refusing=refusing)])
+    for looks, told in (([bad], ["source_refusing"]), ([bad], []), ([bad, a_status()], ["source_recovered"])):
+        watch, before = Watch(), len(read_history(tmp_path))
+        one = History(tmp_path, lambda: config, watch)
+        await one.start()
+        for status in looks:
+            watch.look(status)
+        await one.end()
+        kinds = [entry.kind for entry in read_history(tmp_path)[before:]]
+        assert kinds == ["started", *told, "stopped"]
 
 
 async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
