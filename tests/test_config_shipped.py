@@ -29,6 +29,11 @@ def test_the_shipped_configuration_is_good(registry):
     assert (list(loaded.config.sources), list(loaded.config.connectors)) == (["braze"], ["archive"])
 
 
+def test_the_shipped_archive_is_bounded_by_age_and_by_size(registry):
+    archive = load([SHIPPED], registry).config.connectors["archive"].settings
+    assert (archive.keep, archive.max_total) == (30 * 86400, 20 * 10**9)
+
+
 def test_what_is_commented_out_are_all_the_settings_with_their_defaults(conf, registry):
     before = load([conf], registry).config
     text = SETTING.sub("", (conf / "00-relay.toml").read_text())

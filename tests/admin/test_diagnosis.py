@@ -320,6 +320,13 @@ def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:
     assert dict(found) == {"": "7.0", "gone": "9.0", "heap": "0.0"}
 
 
+@pytest.mark.parametrize("state", ["working", "refusing", "failing", "unauthorized", "paused", "broken"])
+def test_each_state_of_a_lane_is_a_metric(state: str) -> None:
+    text = exposition(a_status(lanes=[a_lane(state=state)])).decode()
+    found = re.findall(r'^relay_deliver_lane_state\{connector="heap",state="(\w+)"\} (.+)$', text, re.MULTILINE)
+    assert (len(found), [name for name, value in found if value == "1.0"]) == (6, [state])
+
+
 @pytest.mark.parametrize(
     ("given", "drained"),
     [

@@ -15,6 +15,7 @@ from relay.api import Kind
 from relay.cli.main import relay as command
 from relay.journal import Counts, Cursor, Journal, Limits
 from relay.journal.damage import Damage
+from relay.journal.damage_table import said_of
 from relay.journal.identity import ANY, Known
 from relay.journal.inspect import inspect
 from relay.journal.known import accept_journal, doubts
@@ -104,6 +105,25 @@ async def test_what_was_acknowledged_is_never_cut_and_its_offsets_are_never_give
     assert capsys.readouterr().out.count("events of the journal cannot be read") == len(planned.lost)
     await journal.close()
     assert not all(segment.is_whole for segment in inspect(folder, EVENTS))
+
+
+async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) -> None:
+    """One reader comes to a damaged record of ten events in its middle, another at its beginning."""
+    journal = Journal(tmp_path, LIMITS, 0)
+    await journal.append([KIND] * 10, [b"{}"] * 10)
+    await journal.append([KIND], [b"{}"])
+    await journal.close()
+    (path,) = logs(tmp_path)
+    overwrite(path, path.stat().st_size // 3, b"?")
+    journal = Journal(tmp_path, LIMITS, 0)
+    late, early = journal.reader(), journal.reader()
+    assert [block.offsets for block in await late.read(4)] == [block.offsets for block in await early.read(0)]
+    assert [(one.start, one.stop) for one in journal.unsaved_damage] == [(4, 10), (0, 10)]
+    assert journal.lost == 10
+    assert said_of(journal.unsaved_damage).startswith("10 events cannot be read: offsets 0-9 in ")
+    for reader in (late, early):
+        reader.close()
+    await journal.close()
 
 
 async def test_the_newest_file_is_gone(whole: tuple[Path, Sequence[bytes]], tmp_path: Path) -> None:

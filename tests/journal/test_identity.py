@@ -11,7 +11,8 @@ from relay.api import Kind, User
 from relay.cli.main import relay as command
 from relay.journal import Counts, Cursor, Journal, Limits, Parked, Replay, State, parked
 from relay.journal.attempts import Attempts, attempts_at
-from relay.journal.damage import Damage, was_damaged
+from relay.journal.damage import Damage
+from relay.journal.damage_table import was_damaged
 from relay.journal.erasures import ask_erasure, counted, erasures, watch_position, watched
 from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
 from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting

@@ -146,7 +146,9 @@ async def test_several_readers_each_have_their_own_place_while_segments_roll(tmp
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40, 60])
-async def test_a_torn_tail_is_cut_off_on_start(tmp_path: Path, cut: int) -> None:
+async def test_a_torn_tail_is_cut_off_on_start_and_told(
+    tmp_path: Path, cut: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     journal = open_journal(tmp_path)
     await append(journal, b'{"first":1}')
     await append(journal, b'{"second":2}')
@@ -157,6 +159,7 @@ async def test_a_torn_tail_is_cut_off_on_start(tmp_path: Path, cut: int) -> None
     (tmp_path / "end").unlink()  # it did not come to its end
     reopened = open_journal(tmp_path)
     assert reopened.head == 1
+    assert capsys.readouterr().out.count("journal cut at its last whole record") == 1
     assert await append(reopened, b'{"third":3}') == 1
     assert [body for _, _, body in await read_all(reopened)] == [b'{"first":1}', b'{"third":3}']
     await reopened.close()

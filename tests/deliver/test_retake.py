@@ -1,0 +1,16 @@
+"""What lies parked of events that a lane takes once more."""
+
+import pytest
+
+from relay.deliver.forming import Span
+from relay.deliver.retake import Retake
+from relay.journal import Counts, Parked
+
+
+@pytest.mark.parametrize("outcome", ["expired", "damaged"])
+def test_a_parked_event_that_left_the_journal_counts_as_parked_alone(outcome: str) -> None:
+    told: list[bool] = []
+    retake = Retake(lambda: told.append(True))
+    retake.begin([Parked("braze", "it", 3, "users.messages.email.Open", "rejected", "no", 1, b"{}")])
+    span = retake.counted(Span(0, 5, None, (), Counts(**{outcome: 5})))
+    assert (span.counts, told) == (Counts(**{outcome: 4}, parked=1), [True])
