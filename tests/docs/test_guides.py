@@ -1,4 +1,4 @@
-"""Pages name every kind of trouble and of entry, the commands that work in a folder alone, and every room."""
+"""Pages name every kind of entry of the history, the commands that work in a folder alone, and every room."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from relay.cli.main import COMMANDS, relay
-from relay.kinds import ALERTED, KINDS
+from relay.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide"
@@ -18,10 +18,6 @@ def kinds(page: str) -> set[str]:
     section = (GUIDE / page).read_text().partition('<a id="kinds"></a>')[2].partition("\n## ")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| (`.*?) \| ", section, re.MULTILINE)
     return {kind for cell in cells for kind in re.findall(r"`(\w+)`", cell)}
-
-
-def test_the_page_on_alerts_names_every_kind_of_trouble() -> None:
-    assert kinds("alerts.md") == {*ALERTED}
 
 
 def test_the_page_on_history_names_every_kind_of_entry() -> None:
