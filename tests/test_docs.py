@@ -150,10 +150,5 @@ def test_every_command_that_reads_the_configuration_takes_plugins() -> None:
             assert {"--conf", "--plugins"} & options(one) != {"--conf"}, f"{name} {one.name}"
 
 
-def test_every_link_into_the_repository_leads_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
 def test_nothing_is_left_to_fill_in() -> None:
     assert not re.search(r"DEMO_OUTPUT|^PERFORMANCE$|TODO|FIXME", README, re.MULTILINE)

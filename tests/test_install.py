@@ -114,6 +114,20 @@ def test_units_lead_to_documentation_that_is_installed(tmp_path: Path, ready: Pa
         assert (tmp_path / "root" / where[1:]).is_file(), f"{unit.name}: {where}"
 
 
+def test_pages_lead_to_files_that_are_installed(tmp_path: Path, ready: Path) -> None:
+    assert install(tmp_path, RUNS="0")[0] == 0
+    doc = tmp_path / "root" / "usr" / "share" / "doc" / "currents-relay"
+    there = [*doc.rglob("*"), *ready.parents]
+    code = tuple(f"{path}/" for path in there if path.is_symlink())
+    pages = [path for path in there if path.suffix == ".md"]
+    assert doc / "docs" / "start.md" in pages
+    for page in pages:
+        for link in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)[)#]", page.read_text()):
+            target = Path(os.path.normpath(page.parent / link))
+            shipped = (SYSTEMD.parent / target.relative_to(doc)).exists() and "tests" not in target.parts
+            assert not shipped or target.exists() or f"{target}/".startswith(code), f"{page.relative_to(doc)}: {link}"
+
+
 def test_the_package_brings_the_authorities_that_destinations_show() -> None:
     (needed,) = re.findall(r"^Depends: (.*)$", (SYSTEMD / "package" / "control").read_text(), re.MULTILINE)
     assert "ca-certificates" in needed.split(", ")

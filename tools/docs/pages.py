@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.docs import configuration, event_types, log_messages
+from tools.docs import configuration, database, event_types, log_messages
 from tools.docs.conf_d import with_comments
 
 ROOT: Final = Path(__file__).parents[2]
@@ -13,6 +13,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     **{f"conf.d/{file.name}": partial(with_comments, file) for file in sorted((ROOT / "conf.d").glob("*.toml*"))},
     "docs/reference/configuration.md": configuration.page,
+    "docs/reference/database.md": database.page,
     "docs/reference/event-types.md": event_types.page,
     "docs/reference/log-messages.md": log_messages.page,
 }
