@@ -102,6 +102,12 @@ def test_a_condition_says_what_health_says_and_what_is_known() -> None:
     }
 
 
+def test_a_source_that_refuses_says_by_when_its_sender_stops() -> None:
+    (one,) = conditions(a_status(sources=[a_source(refusing=REFUSING)]))
+    assert (one.since, one.facts["deadline"], one.facts["last_accepted"]) == (MORNING, NOON + 86400, NOON - 2)
+    assert one.facts["last_error"] == {"reason": "wrong bearer token", "status": 401}
+
+
 def test_what_lies_parked_has_a_sentence_of_its_own_beside_that_on_the_lane() -> None:
     lane = a_lane(state="refusing", since=MORNING, last_error=ERROR, parked_now=3)
     refusing, parked = conditions(a_status(lanes=[lane]))

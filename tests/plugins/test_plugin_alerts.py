@@ -122,6 +122,7 @@ async def test_a_webhook_is_json_and_signed(monkeypatch: pytest.MonkeyPatch) -> 
     assert request.headers["Authorization"] == "Bearer s3cret-t0ken"
     said: Any = Verifier(secret).verify(request.body, {k.lower(): v for k, v in request.headers.items()})
     assert said == message.data
+    assert said["id"] == message.id
     assert said["alarms"][0]["facts"]["event"] == {"type": "users.messages.email.Open", "id": "e-1"}
 
 

@@ -69,6 +69,16 @@ def test_a_pause_is_told_by_whoever_pauses_and_hides_no_recovery() -> None:
     assert told.kinds(30) == []
 
 
+def test_a_pause_that_ends_by_itself_is_told_and_no_other() -> None:
+    told = Told()
+    assert told.kinds(0, state="paused", paused_until=NOON + 5) == []
+    (over,) = told.see(6)
+    assert (over.kind, over.sentence) == ("resumed", "heap goes on: its pause is over")
+    for until in (None, NOON + 100):
+        assert told.kinds(10, state="paused", paused_until=until) == []
+        assert told.kinds(20) == []
+
+
 def test_a_connector_that_comes_and_goes_does_not_push_all_else_out() -> None:
     told = Told()
     for second in range(600):

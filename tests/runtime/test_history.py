@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from relay.admin import Refusing
+from relay.cli.main import relay
 from relay.config import Config, HistorySettings
 from relay.journal import State
 from relay.journal.history import Entry, add_entries, read_history
 from relay.runtime.history import WAITING, History
 from relay.runtime.watch import Watch
-from tests.admin.conftest import NOON, a_source, a_status
+from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 
 async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +89,27 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
         await one.end()
         kinds = [entry.kind for entry in read_history(tmp_path)[before:]]
         assert kinds == ["started", *told, "stopped"]
+
+
+async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    config, watch = Config(), Watch()
+    one = History(tmp_path, lambda: config, watch)
+    for parked in (0, 3, 5):
+        watch.look(a_status(lanes=[a_lane(parked=parked)]))
+    await one.end()
+    told = [(entry.kind, entry.about.get("number")) for entry in read_history(tmp_path)]
+    assert told == [("parked", 3), ("parked", 2), ("stopped", None)]
+
+
+def test_history_since_shows_what_is_younger(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    ages = {"old": 7200, "new": 60}
+    add_entries(tmp_path, [Entry("failing", "journal", said, at=time.time() - age) for said, age in ages.items()])
+    asked = ["history", "--state", str(tmp_path)]
+    for more, shown in (([], ["old", "new"]), (["--since", "1h"], ["new"])):
+        lines = CliRunner().invoke(relay, [*asked, *more]).output.splitlines()
+        assert [line.split()[-1] for line in lines] == shown
 
 
 async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
