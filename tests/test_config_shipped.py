@@ -34,6 +34,13 @@ def test_the_shipped_archive_is_bounded_by_age_and_by_size(registry):
     assert (archive.keep, archive.max_total) == (30 * 86400, 20 * 10**9)
 
 
+def test_an_archive_without_its_limits_is_warned_of(conf, registry, monkeypatch, tmp_path):
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    path = conf / "50-archive.toml"
+    path.write_text(re.sub(r"(?m)^(keep|max_total) = .*\n", "", path.read_text()))
+    assert "connector.archive.path" in [warning.key for warning in load([conf], registry).warnings]
+
+
 def test_what_is_commented_out_are_all_the_settings_with_their_defaults(conf, registry):
     before = load([conf], registry).config
     text = SETTING.sub("", (conf / "00-relay.toml").read_text())

@@ -268,3 +268,12 @@ async def test_a_certificate_that_ends_is_told_before_and_at_once_when_it_has(
         True,
         True,
     )
+
+
+async def test_a_certificate_that_is_bad_may_replace_another_that_is(relay: Relay) -> None:
+    relay.authority.issue(days=-1)
+    certificates = tls.Certificates(relay.tls.reread())
+    ended = certificates.validity.ends
+    relay.authority.issue(days=-2)
+    assert await certificates.reload() is True
+    assert certificates.validity.ends < ended

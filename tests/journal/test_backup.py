@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.journal import Counts, Cursor, Journal, Limits
+from relay.journal import Counts, Cursor, Journal, Limits, backup
 from relay.journal.backup import Backup, back_up, read_backup
+from relay.journal.ending import read_end
 from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.inspect import inspect
 from relay.journal.known import doubts
@@ -288,3 +289,54 @@ async def test_a_journal_alone_cannot_be_backed_up(tmp_path: Path) -> None:
     await journal.close()
     with pytest.raises(FileNotFoundError, match=r"relay\.db: no relay has run"):
         back(tmp_path / "state", tmp_path / "backup")
+
+
+async def test_a_backup_has_the_database_of_one_moment_before_the_journal(state: Path, tmp_path: Path) -> None:
+    """Siblings: what only the write-ahead log has; what the database hears of while segments are copied."""
+
+    def hear(head: int) -> None:
+        with closing(sqlite3.connect(state / "relay.db")) as db, db:
+            db.execute("UPDATE journal_state SET head = ?", (head,))
+
+    with closing(sqlite3.connect(state / "relay.db")) as db:
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("UPDATE cursor SET position = 7")
+        db.commit()
+        found, _ = back(state, tmp_path / "backup", Files(lambda path: hear(99)))
+    with closing(sqlite3.connect(tmp_path / "backup" / "relay.db")) as copy:
+        assert copy.execute("SELECT position FROM cursor").fetchone() == (7,)
+    assert found.workers[0].head == 15
+    assert read_end(tmp_path / "backup" / PATH) == 15
+
+
+async def test_a_backup_passes_again_until_one_pass_is_quick_and_has_all_that_is_needed(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "PASSES", 3)
+    monkeypatch.setattr(backup, "QUICK_S", -1.0)
+    back(state, tmp_path / "slow", files := Files())
+    assert len(files.copied + files.there) == 3 * 3
+    monkeypatch.setattr(backup, "PASSES", 1)
+    await run(state, 0, settled=7)
+
+    def remove(path: Path) -> None:
+        for base in (0, 5):
+            (state / PATH / name(base)).unlink(missing_ok=True)
+
+    with pytest.raises(OSError, match="faster than they can be copied"):
+        back(state, tmp_path / "busy", Files(remove))
+    assert not read_backup(tmp_path / "busy").complete
+
+
+async def test_a_backup_refuses_a_second_one_beside_it_and_a_damaged_database(state: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="backup"):
+        back(state, tmp_path / "backup", Files(lambda path: back(state, tmp_path / "backup")))
+    with closing(sqlite3.connect(state / "mine.db")) as db, db:
+        db.execute("CREATE TABLE member (id)")
+        db.executemany("INSERT INTO member VALUES (?)", [(f"{n:01000d}",) for n in range(50)])
+    with (state / "mine.db").open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(sqlite3.DatabaseError):
+        back(state, tmp_path / "backup")
+    assert not read_backup(tmp_path / "backup").complete

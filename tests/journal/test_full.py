@@ -13,6 +13,7 @@ from relay.api import Kind
 from relay.journal import Journal, Limits, TooLarge, Unavailable
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
+from relay.journal.usage import usage
 
 KIND = Kind("braze", "users.messages.email.Open")
 MIB = 1 << 20
@@ -241,3 +242,20 @@ async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_
             group.create_task(append(journal, b"y" * (most // 3)), name=f"append {number}")
     assert journal.head == 9
     await journal.close()
+
+
+async def test_a_full_disk_is_refused_with_what_fills_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Siblings: a segment that cannot be made; folders of files and of the journal beside the state folder."""
+    journal = Journal(tmp_path, limits(), 0)
+    journal.tell_fillers(lambda: "archive 1.0 GiB")
+    with monkeypatch.context() as full:
+        refuse_calls(full, "posix_fallocate", errno.ENOSPC)
+        with pytest.raises(Unavailable, match=r"the file system holds archive 1\.0 GiB"):
+            await append(journal, b"{}")
+    await journal.close()
+    for name in ("files", "logs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_bytes(bytes(1 << 18))
+    (state := tmp_path / "state").mkdir()
+    found = usage(state, tmp_path / "logs", 1, [tmp_path / "files" / "x"])
+    assert (found[str(tmp_path / "files")] >= 1 << 18, found["journal"] >= 1 << 18) == (True, True)

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from relay.cli.main import relay
 from relay.journal import State, pause_connector, pauses, resume_connector
 from relay.journal.folders import worker_folder
 from relay.journal.pauses import follow_pauses
@@ -18,3 +21,8 @@ async def test_all_workers_pause_and_one_that_comes_later_follows(tmp_path: Path
     assert pauses(later.folder) == {}
     for each in (first, other, later):
         each.close()
+
+
+def test_a_pause_for_no_time_is_wrong_usage(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(relay, ["pause", "heap", "--for", "0s", "--state", str(tmp_path)])
+    assert (answer.exit_code, "a pause that is over at once is none" in answer.output) == (2, True)

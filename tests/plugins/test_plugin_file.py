@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -391,6 +392,7 @@ async def test_the_number_of_open_files_is_bounded(connect, make_batch, make_eve
         ({"path": "folder/"}, "the path of a file"),
         ({"path": ""}, "the path of a file"),
         ({"concurrency": 2}, "less than or equal to 1"),
+        ({"keep": "30d"}, "keep removes nothing: no file ever ends without max_size, max_age or"),
         ({"compress": "lz4"}, "'none', 'gzip' or 'zstd'"),
     ],
 )
@@ -502,3 +504,37 @@ def test_an_archive_without_limit_beside_the_journal_is_warned_of(monkeypatch, t
     assert [about for about, _ in settings.warnings()] == (["path"] if warned else [])
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "gone"))
     assert bool([*settings.warnings()]) is (warned and not path.startswith("BESIDE"))
+
+
+async def test_a_full_disk_has_old_files_removed_and_other_file_systems_are_not_bound(connect, make_batch, tmp_path):
+    age(tmp_path / "2026-01-01.ndjson", 31)
+    file = connect(File, path="{date}.ndjson", keep="30d")
+    file.min_free = 1 << 60
+    (answer,) = await file.deliver(make_batch(1))
+    assert (isinstance(answer, Retry), [*tmp_path.iterdir()]) == (True, [])
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm is no file system of its own")
+        other = connect(File, path=f"{elsewhere}/x.ndjson")
+        other.min_free = 1 << 60
+        assert await other.deliver(make_batch(1)) is None
+
+
+async def test_files_that_are_bounded_together_end_at_a_tenth_of_that(connect, make_batch, tmp_path):
+    file = connect(File, path="x.ndjson", max_total="2KiB")
+    for number in range(60):
+        await file.deliver(make_batch(number))
+    assert 5 < len([*tmp_path.iterdir()]) <= 12
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2048
+
+
+async def test_links_and_files_of_other_workers_are_not_removed(connect, make_batch, tmp_path):
+    age(tmp_path / "2026-01-01.0.ndjson", 31)
+    age(tmp_path / "2026-01-01.1.ndjson", 31)
+    (tmp_path / "2026-01-02.1.ndjson").symlink_to(tmp_path / "2026-01-01.0.ndjson")
+    file = connect(File, path="{date}.{worker}.ndjson", keep="30d")
+    file.worker = 1
+    await file.deliver(make_batch(1))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"2026-01-01.0.ndjson", "2026-01-02.1.ndjson"} <= left
+    assert "2026-01-01.1.ndjson" not in left
