@@ -18,10 +18,15 @@ from relay.journal.restore import advice_on
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @local_places
 def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
-    """Say that the clock is right although it has jumped ahead, or that the journal may stay as it is.
+    """Confirm that the clock is right, or that the journal may stay.
 
-    clock: what goes by age does so again, by the clock as it is now. journal: relay warns no more of what was lost; of
-    a journal that is not the one of relay.db, every connector gets all events. Exits with 1 if it is not confirmed.
+    clock: the clock has jumped ahead and is right. Events, parked events and ids age by the clock again. A machine that
+    was off for more than a day looks like a clock that is ahead.
+
+    journal: relay no longer warns of what was lost or damaged. If the journal is not the one that relay.db knows, every
+    connector gets all of its events.
+
+    Exit codes: 0 accepted; 1 not confirmed, or the relay.db that has to note it is missing (start relay first).
     """
     if what == "journal" and (advice := advice_on(place.state)):
         raise click.ClickException(f"{place.state} is not complete: {advice}")

@@ -36,17 +36,19 @@ class _Kinds(click.Group):
             return None
         registry = Registry.discover(ctx.params.get("plugin_folders") or PLUGIN_FOLDERS)
         commands = {name: _command(cmd_name, name, registry) for name in registry.types(cmd_name)}
-        about = f"Write {with_article(cmd_name)} into conf.d. The settings of its type are the options."
+        about = f"Write {with_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
 
 @click.group(cls=_Kinds)
 @plugins_option
 def add(plugin_folders: tuple[Path, ...]) -> None:
-    """Write a source, connector, filter or alert into conf.d, without an editor.
+    """Write a source, connector, filter or alert into conf.d.
 
-    The whole configuration is checked with the new table first: if that finds a mistake, nothing is written. No file is
-    ever overwritten. Exits with 0 if the table was written, 78 for a mistake in the configuration, else with 1.
+    The options of a type are its settings. relay checks the whole configuration with the new table first. It writes
+    nothing if there is a mistake, and never overwrites a file.
+
+    Exit codes: 0 written; 1 not written; 78 the configuration has mistakes, and nothing is written.
     """
 
 

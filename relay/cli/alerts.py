@@ -21,16 +21,16 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group
 def alerts() -> None:
-    """Who is told what is wrong: look at the alerts of the relay that runs, and test them."""
+    """Show and test the alerts of the running relay."""
 
 
 @alerts.command("list")
 @_JSON
 @relay_options
 def list_(state: Path, as_json: bool) -> None:
-    """List the alerts: what they have told to be wrong, what waits, and what became of the last message.
+    """List the alerts: what is wrong, what waits, and the last message of each.
 
-    Exits with 1 if one cannot send, or no relay runs.
+    Exit codes: 0 every alert can send; 1 an alert cannot send, or no relay runs.
     """
     told = needed(state).read("GET", "/alerts")
     found = msgspec.json.decode(told, type=list[AlertStatus])
@@ -62,9 +62,9 @@ def _row(one: AlertStatus) -> list[str]:
 @_JSON
 @relay_options
 def test(state: Path, name: str, as_json: bool) -> None:
-    """Have the alert NAME send a message that says it is a test, in the way of all its messages.
+    """Send a test message by the alert NAME, as the alert sends every message.
 
-    Exits with 1 if it was not sent, there is no such alert, or no relay runs.
+    Exit codes: 0 sent; 1 not sent, no such alert, or no relay runs.
     """
     told = needed(state).ask("POST", f"/alerts/{quote(name, safe='')}/test", timeout=TEST_S)
     if as_json:
@@ -80,9 +80,11 @@ def test(state: Path, name: str, as_json: bool) -> None:
 @_JSON
 @relay_options
 def show(state: Path, as_json: bool) -> None:
-    """Show what each alert would tell now of what is wrong, whether it has lasted for `after` or not. Sends nothing.
+    """Show what each alert would send now. Sends nothing.
 
-    Exits with 1 if no relay runs.
+    Also shows what has not lasted for `after` yet.
+
+    Exit codes: 0 shown; 1 no relay runs.
     """
     told: dict[str, dict[str, Any]] = needed(state).ask("GET", "/alerts/now")
     if as_json:

@@ -19,9 +19,13 @@ from relay.words import counted
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @places
 def audit(place: Place, as_json: bool) -> None:
-    """Prove that every accepted event has an outcome or is still in the journal, for every connector.
+    """Prove for every connector that no accepted event has vanished.
 
-    Reads the whole journal and changes nothing. Exits with 0 if the books balance, else with 1.
+    Compares the journal with the counts and the parked events: accepted = delivered + unselected + filtered + parked +
+    expired + damaged + erased + pending. Also says how many duplicates each source has left out, and whether a source
+    refuses everything. Reads the whole journal and changes nothing.
+
+    Exit codes: 0 every count balances; 1 a count does not balance, or something cannot be read.
     """
     found = reading_of(place).audit()
     if as_json:

@@ -63,11 +63,15 @@ def shown(advice: str) -> Iterator[Progress]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @local_places
 def backup(place: Place, folder: Path, as_json: bool) -> None:
-    """Copy the state folder into DIR, whether relay runs or not: databases, journal, cuts, those of all workers.
+    """Copy the state folder into DIR, whether relay runs or not.
 
-    Given an earlier backup it copies what is new; broken off, it goes on where it was. In the end it reads all of the
-    copy. The configuration, secrets, and files that connectors write are not in it. Exits with 1 if the copy is not
-    complete, or the journal itself is damaged.
+    Copies databases, journal and cuts, of all workers. Every event that was acknowledged before the backup began is in
+    it. Into an earlier backup relay copies only what is new. A backup that was broken off goes on where it was. At the
+    end relay reads all of the copy.
+
+    The configuration, secrets, and files that connectors write are not in a backup.
+
+    Exit codes: 0 complete; 1 not complete, or the journal itself is damaged.
     """
     with shown(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
         found, problems = back_up(place.state, place.path, folder, progress)

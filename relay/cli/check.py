@@ -58,10 +58,13 @@ class Checked:
 def check(
     ctx: click.Context, folder: Path | None, conf: Path | None, as_json: bool, plugin_folders: tuple[Path, ...]
 ) -> None:
-    """Check the configuration in DIR (default: /etc/relay/conf.d and what packages add to it).
+    """Check the configuration in DIR, and name every mistake.
 
-    Exits with 0 if relay would start with it, else with 78. Outside the service, credentials that systemd loads for it
-    are not there to be looked at: each is a warning, and relay doctor looks whether the unit loads it.
+    Without DIR it checks /etc/relay/conf.d and what packages add. It makes every source, connector, filter and alert,
+    and opens none. Outside the service, `{ credential = ... }` cannot be read: each is a warning, and what needs the
+    secret is not made. `relay doctor` says whether the unit loads them.
+
+    Exit codes: 0 relay would start with the configuration; 78 the configuration has mistakes.
     """
     if folder and conf:
         raise click.UsageError("the folder is given twice: as DIR and as --conf")

@@ -41,7 +41,7 @@ def _user(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group
 def erasures() -> None:
-    """Have all events of a user removed, and look at the receipts of that."""
+    """Remove all events of a user, and look at the receipts."""
 
 
 @erasures.command
@@ -58,9 +58,13 @@ def request(
     emails: tuple[str, ...],
     aliases: tuple[str, ...],
 ) -> None:
-    """Have all events of a user removed, and the connectors told, once `erasure.after` has passed.
+    """Request the erasure of a user.
 
-    External ids, device ids and e-mail addresses are also read from the user's events. No event tells an alias.
+    After `erasure.after` relay removes the user's events from the journal and from parked events. Then each connector
+    erases the user at its destination. relay reads external ids, device ids and e-mail addresses from the user's
+    events, too. No event tells an alias: name it here.
+
+    Exit codes: 0 requested; 1 not requested.
     """
     others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
     user = _named(user_id, external_ids, [*others, *map(_alias, aliases)])
@@ -75,7 +79,10 @@ def request(
 @_JSON
 @places
 def list_(place: Place, as_json: bool) -> None:
-    """List all erasures, the last one first."""
+    """List all erasures, the last one first.
+
+    Exit codes: 0 listed; 1 the state folder cannot be read.
+    """
     found = _receipts(place)
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
@@ -88,7 +95,10 @@ def list_(place: Place, as_json: bool) -> None:
 @_JSON
 @places
 def show(place: Place, number: int, as_json: bool) -> None:
-    """Show the receipt of an erasure: what was removed where, and what the connectors have answered."""
+    """Show the receipt of an erasure: what was removed, and each connector's answer.
+
+    Exit codes: 0 shown; 1 no such erasure.
+    """
     found = next((one for one in _receipts(place) if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
@@ -100,10 +110,12 @@ def show(place: Place, number: int, as_json: bool) -> None:
 @_JSON
 @places
 def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
-    """Look for a user in the journal and among parked events, and for receipts that have their ids' digests.
+    """Look for a user in the journal, among parked events and in the receipts.
 
-    Reads the whole journal, but not what connectors keep themselves: memberships of cohorts, files that were written.
-    Exits with 1 if there is still anything of the user's, or if not all of it could be read.
+    Reads the whole journal, and names damaged parts. It does not look at what connectors keep: memberships of cohorts,
+    and files that were written.
+
+    Exit codes: 0 nothing of the user; 1 something of the user is left, or not everything could be read.
     """
     found = reading_of(place).remains(_named(user_id, external_ids))
     tell_problems(found.problems)

@@ -33,10 +33,13 @@ class Known:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @plugins_option
 def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
-    """List the event types that are known, with group and channel: all that `events` of a connector can name.
+    """List the event types that `events` in conf.d can name.
 
-    PATTERN is a group, a channel, a glob, or a part of a name. Types that are not listed can be named as well: Braze
-    adds some every month. Exits with 1 if there is no such type.
+    Each type has its group, channel and status. PATTERN is a group, a channel, a glob, or a part of a name. With
+    --events the list has only what that selection takes, and the entry that takes it. Types that are not listed can be
+    named as well: Braze adds types every month.
+
+    Exit codes: 0 found; 1 no such type.
     """
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     made = [one for one in registry.made if one not in TYPES]

@@ -23,13 +23,13 @@ from relay.words import counted
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @places
 def forget(place: Place, connector: str, yes: bool) -> None:
-    """Let go of all that is kept of a connector that is not configured any more.
+    """Remove what relay keeps of a connector that is gone.
 
-    These are its position, its books, the events that are pending or parked for it, and erasures that failed there:
-    their receipts say so, and nobody tries them again. Added again, it begins like a
-    new one. What it wrote stays: files, and cohorts/CONNECTOR.db in the state folder, which says what Braze was told.
+    The connector is not configured any more. relay keeps its position, its counts, the events that are pending or
+    parked for it, and erasures that failed there. The receipts then say `forgotten`. Added again, the connector begins
+    like a new one. What the connector wrote stays: files, and cohorts/CONNECTOR.db in the state folder. Asks first.
 
-    Exits with 1 if there is nothing of it, if it is still configured, or if it is not confirmed.
+    Exit codes: 0 forgotten; 1 nothing is kept of it, it is still configured, or not confirmed.
     """
     client = running(place.state)
     gone, failing = _gone(place, client)

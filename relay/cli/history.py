@@ -29,9 +29,12 @@ from relay.kinds import KINDS
 def history(
     state: Path, subject: str | None, since: float | None, kind: str | None, limit: int | None, as_json: bool
 ) -> None:
-    """Show what happened, when, and by whom: the last of it last.
+    """Show what happened, when, and by whom.
 
-    NAME is a connector, a source, journal, relay, or a subject as a whole, such as "worker 1".
+    The newest entry comes last. NAME is a connector, a source, journal, relay, or a subject such as "worker 1". Works
+    whether relay runs or not.
+
+    Exit codes: 0 shown; 1 no relay has run with that state folder.
     """
     query = HistoryQuery(since=since, kind=kind, subject=subject, limit=limit or -1)
     with told():

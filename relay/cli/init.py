@@ -33,9 +33,13 @@ and in Braze a Custom Currents Export to https://your.host/currents, with that t
     "--unit-file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="The same, into FILE."
 )
 def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
-    """Write a configuration to start from into DIR (default: /etc/relay/conf.d), every setting explained.
+    """Write a configuration to start from into DIR.
 
-    Never overwrites anything, nor adds to a folder that has files already. Exits with 1 if nothing was written.
+    DIR is /etc/relay/conf.d by default. Every setting is explained in the files. relay writes only into an empty
+    folder. With --unit it also writes a systemd unit for this installation. It warns if a unit cannot run this
+    installation: one below /home, /root or /tmp.
+
+    Exit codes: 0 written; 1 nothing written.
     """
     unit = unit_file or (UNIT if with_unit else None)
     try:

@@ -27,17 +27,19 @@ from relay.words import counted, ranges
 
 @click.group
 def journal() -> None:
-    """Look into the journal, of a relay that runs or one that does not."""
+    """Look into the journal, whether relay runs or not."""
 
 
 @journal.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @places
 def check(place: Place, as_json: bool) -> None:
-    """Read the whole journal, verify every checksum and that no offset is missing.
+    """Read the whole journal, and verify every checksum and offset.
 
-    A torn tail of the last segment is good: a crash leaves it, and nothing in it was acknowledged. Exits with 0 if the
-    journal is good, else with 1.
+    Shows offsets, times, bytes and state of each segment: good, open, torn at its tail, damaged, or followed by a gap.
+    A torn tail of the last segment is harmless: a crash leaves it, and nothing in it was acknowledged.
+
+    Exit codes: 0 good; 1 damaged, or a gap.
     """
     found = reading_of(place).check()
     if as_json:
@@ -69,10 +71,12 @@ def _line(one: Segment) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @local_places
 def repair(place: Place, dry_run: bool, yes: bool) -> None:
-    """Save every event of a damaged journal whose record is whole, and mark what is lost.
+    """Save every whole event of a damaged journal, and name the offsets that are lost.
 
-    relay must not run with it. The damaged files are kept beside, as NAME.log.damaged. Connectors that still needed a
-    lost event count it as damaged. With --dry-run, exits with 1 if there is something to repair.
+    Stop relay first; with --dry-run it may run. The damaged files stay beside as NAME.log.damaged. Connectors count the
+    events that they still needed as damaged.
+
+    Exit codes: 0 good or repaired; 1 not confirmed, relay runs, or --dry-run found damage.
     """
     workers = journals(place.state, place.path)
     needed = [(number, its, acknowledged_in(folder)) for number, (folder, its) in workers.items()]
@@ -105,11 +109,12 @@ def _repair_line(one: Repair) -> str:
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="So many at most.")
 @places
 def dump(place: Place, start: int, stop: int | None, entries: Sequence[str], limit: int | None) -> None:
-    """Print events as NDJSON, each with its offset, source, type and when it was received (Unix seconds).
+    """Print events as NDJSON: offset, time of receipt (Unix seconds), source, type, event.
 
     The event is as it came, but for line breaks between its tokens. With several workers one journal follows the other,
-    each with offsets of its own, and the worker is named. Exits with 1 if any part is damaged; the rest is printed all
-    the same.
+    each with its own offsets, and the worker is named. Damaged parts are left out.
+
+    Exit codes: 0 printed; 1 a part is damaged.
     """
     code = 0
     for line in while_read(reading_of(place).dump(DumpPart(start=start, stop=stop, events=entries, limit=limit))):

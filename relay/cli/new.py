@@ -216,7 +216,7 @@ STARTERS: Final = {
 
 @click.group
 def new() -> None:
-    """Write the Python code of a plugin to start from."""
+    """Write the Python code of a plugin to start from, and its test."""
 
 
 def _add(kind: str) -> None:
@@ -226,7 +226,9 @@ def _add(kind: str) -> None:
         name=kind,
         help=f"""Write {with_article(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
-        Never overwrites anything. Exits with 1 if nothing was written.""",
+        Never overwrites a file.
+
+        Exit codes: 0 written; 1 nothing written.""",
     )
     @click.argument("name")
     @click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))

@@ -29,11 +29,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group
 def parked() -> None:
-    """Events that were put aside: look at them, export, replay or drop them.
+    """Look at parked events (dead letters); replay or drop them.
 
-    They stay for `parked.retention` after their last failure, those to be replayed for as long as that takes.
-    Works whether relay runs or not: through the one that runs with the state folder, else on the database there. Every
-    command exits with 1 if no parked event is meant or there is no state.
+    Parked events stay for `parked.retention` after their last failure; those that wait for a replay stay longer. Works
+    whether relay runs or not.
     """
 
 
@@ -85,7 +84,10 @@ def _selecting(command: Command) -> Command:
 @_JSON
 @_on_state
 def list_(desk: Desk, which: Which, as_json: bool) -> None:
-    """List parked events, the oldest first, without their content."""
+    """List parked events, the oldest first, without their content.
+
+    Exit codes: 0 listed; 1 no such parked event, or no state.
+    """
     _check_some(desk, which)
     found = desk.look_at_parked(which, bodies=False)
     for page in while_read(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
@@ -136,7 +138,10 @@ def _row(one: Parked) -> list[str]:
 @_JSON
 @_on_state
 def show(desk: Desk, number: int, as_json: bool) -> None:
-    """Show all that is known of one parked event, and its content."""
+    """Show everything about one parked event, and its content.
+
+    Exit codes: 0 shown; 1 no such parked event, or no state.
+    """
     one = next(desk.look_at_parked(Which(numbers=[number])), None)
     if one is None:
         raise click.ClickException(f"no parked event has the number {number}")
@@ -157,9 +162,12 @@ def show(desk: Desk, number: int, as_json: bool) -> None:
 @click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
 @_on_state
 def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
-    """Write the content of parked events to FILE (default: standard output), one per line, for `relay send`.
+    """Write the content of parked events to FILE (default: standard output).
 
-    They stay parked. Events that the destination refused are written as the connector's filters left them.
+    One event per line, for `relay send`. The events stay parked. Events that the destination refused are written as the
+    filters of the connector left them.
+
+    Exit codes: 0 written; 1 no such parked event, no state, or FILE cannot be written.
     """
     number = _check_some(desk, which)
     for one in while_read(desk.look_at_parked(which)):
@@ -173,7 +181,12 @@ def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_on_state
 def drop(desk: Desk, which: Which, yes: bool) -> None:
-    """Remove parked events for good, by number or by selection. The ledger goes on counting them as parked."""
+    """Remove parked events for good, by number or by selection.
+
+    The counts still have them as parked. A selection asks first.
+
+    Exit codes: 0 removed; 1 no such parked event, no state, or not confirmed.
+    """
     _check_given(which)
     number = _check_some(desk, which)
     if not (yes or which.numbers):
@@ -186,10 +199,13 @@ def drop(desk: Desk, which: Which, yes: bool) -> None:
 @_selecting
 @_on_state
 def replay(desk: Desk, which: Which) -> None:
-    """Have parked events delivered once more, by number or by selection, each to the connector that it is parked for.
+    """Deliver parked events once more, each to its own connector.
 
-    A running relay begins within a second, a stopped one after its next start. What fails again stays parked. Events
-    that a filter failed on go through the connector's selection and filters again, others are sent as they are.
+    Name them by number or by selection. A running relay begins within a second, a stopped one after its next start.
+    What fails again stays parked. Events that a filter failed on go through selection and filters again; others are
+    sent as they are.
+
+    Exit codes: 0 marked for delivery; 1 no such parked event, or no state.
     """
     _check_given(which)
     number = _check_some(desk, which)

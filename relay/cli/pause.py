@@ -33,10 +33,12 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="It goes on by itself after so long.")
 @relay_options
 def pause(state: Path, connector: str, seconds: float | None) -> None:
-    """Have a connector hold its events: they stay in the journal, and senders notice nothing.
+    """Hold the events of a connector; senders notice nothing.
 
-    What is on its way still ends. It lasts, over restarts, until relay resume, or for as long as --for says. Exits with
-    1 if there is no such connector.
+    The events stay in the journal. Batches on their way still end. The pause lasts, over restarts, until `relay
+    resume`, or for as long as --for says.
+
+    Exit codes: 0 paused; 1 no such connector.
     """
     now = time.time()
     until = None if seconds is None else now + seconds

@@ -14,7 +14,12 @@ from relay.config import PLUGIN_FOLDERS, PluginInfo, Registry
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @plugins_option
 def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
-    """List the plugins: name, version, origin, and what they provide or why they cannot be used."""
+    """List the plugins, and what each provides.
+
+    The list has name, version and origin. For a broken plugin it says why it cannot be used.
+
+    Exit codes: 0 listed.
+    """
     found = Registry.discover(plugin_folders or PLUGIN_FOLDERS).plugins
     click.echo(json.dumps([asdict(info) for info in found], indent=2) if as_json else "\n".join(map(_told, found)))
 

@@ -15,10 +15,12 @@ from relay.cli.options import relay_options
 @relay_options
 @click.pass_context
 def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
-    """Have the running relay go over to the configuration as it is now, and wait until it has.
+    """Have the running relay go over to the new configuration.
 
-    What has not changed goes on untouched. If anything is wrong with it, relay goes on with the one it has: then every
-    mistake is printed, and the exit code is 78.
+    Waits until relay has. What has not changed goes on untouched. If there is a mistake, nothing changes, and every
+    mistake is printed.
+
+    Exit codes: 0 reloaded; 1 no relay runs; 78 the configuration has mistakes, and the old one goes on.
     """
     told = needed(state).ask("POST", "/reload", timeout=None)
     if as_json:

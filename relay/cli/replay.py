@@ -58,11 +58,14 @@ def replay(
     yes: bool,
     detach: bool,
 ) -> None:
-    """Have events that are still in the journal delivered once more to one connector.
+    """Deliver a range of the journal once more to one connector.
 
-    Counts first, then asks. The connector gets them beside its live events, through its selection and filters as they
-    are now; its own position stays where it is. A replay goes on after a restart. What the connector has yet to get for
-    the first time is left out.
+    Counts the events first, says how long it will take, and asks. The connector gets them beside its live events,
+    through its selection and filters as they are now. Its own position stays where it is. A replay goes on after a
+    restart, and Ctrl-C leaves it running. Events that the connector has yet to get for the first time are left out.
+    What cannot be delivered is parked.
+
+    Exit codes: 0 done, or begun with --detach; 1 nothing to replay, not confirmed, or cancelled.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -145,7 +148,10 @@ def _goes_on(one: Replay) -> bool:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @relay_options
 def list_(state: Path, as_json: bool) -> None:
-    """List all replays, the last one first."""
+    """List all replays, the last one first.
+
+    Exit codes: 0 listed; 1 no state.
+    """
     with told():
         found = desk_of(state).replays()
     if as_json:
@@ -158,7 +164,10 @@ def list_(state: Path, as_json: bool) -> None:
 @_NUMBER
 @relay_options
 def watch(state: Path, number: int) -> None:
-    """Show how far a replay is until it has ended. Exits with 0 if it is done, 1 if it was cancelled."""
+    """Show how far a replay is, until it has ended.
+
+    Exit codes: 0 done; 1 cancelled, or no such replay.
+    """
     with told():
         _follow(state, [number])
 
@@ -167,7 +176,10 @@ def watch(state: Path, number: int) -> None:
 @_NUMBER
 @relay_options
 def cancel(state: Path, number: int) -> None:
-    """End a replay where it is; what is on its way still arrives."""
+    """End a replay where it is; batches on their way still arrive.
+
+    Exit codes: 0 cancelled; 1 no such replay.
+    """
     with told():
         desk = desk_of(state)
         if not desk.cancel_replay(number):

@@ -17,11 +17,15 @@ from relay.journal.restore import restore as make
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @local_places
 def restore(place: Place, folder: Path) -> None:
-    """Make the state folder of the backup in DIR. There must be nothing of relay's in it, and relay must not run.
-    The same restore, after it was broken off, removes what it has made and begins anew.
+    """Make a state folder of the backup in DIR.
 
-    Events that were delivered since the backup are delivered again, those that came since are not in it. The journal
+    relay must not run, and the folder must have nothing of relay's. After a restore that was broken off, the same
+    command removes what it has made and begins anew.
+
+    Events that were delivered since the backup are delivered again. Events that came since are not in it. The journal
     gets a new identity. The machine's clock counts as right.
+
+    Exit codes: 0 restored; 1 nothing to restore, or something is there.
     """
     with shown(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)

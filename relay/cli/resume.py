@@ -12,10 +12,11 @@ from relay.cli.pause import change
 @click.argument("connector", type=utf8)
 @relay_options
 def resume(state: Path, connector: str) -> None:
-    """Have a connector go on that relay pause has stopped, or that waits for its destination.
+    """End a pause, or have a connector that waits try again at once.
 
-    What waits to be tried again is tried at once: say so when the destination is mended. Exits with 1 if there is no
-    such connector.
+    Say so when the destination of an `unauthorized` or failing connector is mended.
+
+    Exit codes: 0 resumed; 1 no such connector.
     """
     done = change(state, connector, "resume")
     said = [*(["goes on"] if done["changed"] else []), *(["tries again at once"] if done.get("retried") else [])]

@@ -32,7 +32,7 @@ log = structlog.stdlib.get_logger()
 def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None) -> None:
     """Take events in and deliver them, until SIGTERM or SIGINT.
 
-    Exits with 0 after a stop, 78 if the configuration is wrong, 1 if relay cannot start.
+    Exit codes: 0 stopped; 1 relay cannot start; 78 the configuration has mistakes.
     """
     try:
         _run(conf, state, plugin_folders, worker)

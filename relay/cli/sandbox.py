@@ -37,11 +37,15 @@ PLAIN_SECONDS: Final = 1.0
 def sandbox(
     ctx: click.Context, events: int, rate: float, scenario: str | None, keep: Path | None, as_json: bool
 ) -> None:
-    """Send made-up Currents events through relay to a file and to a stand-in of Heap, and count what arrives.
+    """Run the demo: made-up events through relay, counted at the end.
 
-    With a command: a stand-in by itself. With --scenario: users do something, a Heap segment has them, a Braze cohort
-    gets them, a campaign goes to them, and Heap learns of that. Everything is local and temporary. Exits with 0 if all
-    is accounted for, else with 1.
+    The events go to a file and to a stand-in of Heap. At the end the command says whether the counts balance. With
+    --scenario it plays a closed loop: a Heap segment becomes a Braze cohort, a campaign goes to the cohort, and Heap
+    gets the sends. funnel: the drop-off of each step, and an audience that excludes a second cohort. trial: reminders
+    on days 1, 3 and 7 of the stand-ins' clock, for users who have not subscribed by then. offer: a control group that
+    gets nothing, and what both groups bought. With a command: a stand-in by itself. Everything is local and temporary.
+
+    Exit codes: 0 balanced, or as the scenario expects; 1 not.
     """
     if ctx.invoked_subcommand:
         return

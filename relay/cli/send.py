@@ -71,12 +71,17 @@ def send(
     key: Path | None,
     quiet: bool,
 ) -> None:
-    """Post the events in FILE (- for standard input) to a running relay.
+    """Post the events in FILE to a running relay.
 
-    With --sample the event has an id of its own and the fields that Braze sends, with made-up values.
-    FILE holds NDJSON, a JSON array, {"events": [...]}, or one event. "We are busy" answers (429, 5xx) are tried again,
-    and a batch that is too large is halved. Lines that are no JSON are named and left out; with --as ndjson relay parks
-    these. Exits with 1 if lines were left out or relay refuses a batch; what it accepted before stays accepted.
+    FILE (- for standard input) holds NDJSON, a JSON array, {"events": [...]}, or one event. relay gets the events byte
+    for byte. With --sample the command sends one made-up event of a Currents type, with its own id and the fields that
+    Braze sends. A source of type `json` takes --as array and --as ndjson.
+
+    Answers 429 and 5xx are tried again. A batch that is too large is halved. A line that is no JSON is named and left
+    out; with --as ndjson relay parks it. A certificate that is not accepted ends the command at once. What relay
+    accepted before stays accepted.
+
+    Exit codes: 0 all accepted; 1 lines were left out, or relay refused a batch.
     """
     if (file is None) == (sample is None):
         raise click.UsageError("name a FILE (- for standard input), or --sample TYPE")

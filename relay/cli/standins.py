@@ -76,10 +76,13 @@ def braze(
     connections: int,
     **options: Any,
 ) -> None:
-    """Braze, until Ctrl-C: its REST API for cohorts and attributes and, with --send-to, a Current.
+    """Run a stand-in of Braze until Ctrl-C: its cohort API, /users/track and, with --send-to, a Current.
 
-    The API is /partners/heap/cohorts, /partners/heap/cohorts/users and /users/track. The side doors take and give JSON;
-    the options from --fail on are switches that can be changed while it runs:
+    The API is /partners/heap/cohorts, /partners/heap/cohorts/users and /users/track. The Current has a queue and
+    batches per event type, probes, Send Test Events, and 5 days of errors until it is disabled. The paths below take
+    and give JSON. The options from --fail on are switches, which /_sandbox/switches changes while the stand-in runs.
+
+    Exit codes: 0 ended; 1 cannot listen.
 
     \b
     /_sandbox/switches    GET, POST {"success": 200, "repeat": 0.1}
@@ -136,11 +139,14 @@ def heap(
     segments_secret: str,
     **options: Any,
 ) -> None:
-    """Heap, until Ctrl-C: its server-side API, the webhook for Currents, and segments that are synced back.
+    """Run a stand-in of Heap until Ctrl-C: its server-side API, the webhook for Currents, and segments.
 
-    The API is /api/track, /api/add_user_properties, /api/add_account_properties, /api/v1/identify and, to delete users,
-    /api/public/v0/auth_token, user_deletion and deletion_status; Currents are taken at /webhook. The side doors take
-    and give JSON; the options from --fail on are switches that can be changed while it runs:
+    The API is /api/track, /api/add_user_properties, /api/add_account_properties and /api/v1/identify. Users are deleted
+    by /api/public/v0/auth_token, user_deletion and deletion_status. Currents are taken at /webhook. With --segments-url
+    it syncs segments every 4 hours, signed as Heap does. The paths below take and give JSON. The options from --fail on
+    are switches, which /_sandbox/switches changes while the stand-in runs.
+
+    Exit codes: 0 ended; 1 cannot listen.
 
     \b
     /_sandbox/switches    GET, POST {"over_limit": "drop"}

@@ -26,9 +26,12 @@ UNKNOWN_NAMED: Final = 10
 @click.option("--quiet", is_flag=True, help="Print nothing if all is well, else only what is wrong.")
 @relay_options
 def status(state: Path, as_json: bool, quiet: bool) -> None:
-    """Show how sources, journal and connectors are, of the relay that runs with the state folder.
+    """Show on one screen how the running relay is.
 
-    Exits with 0 if all is well, 1 if something needs a look or no relay runs.
+    It shows sources, journal and connectors. Below the figures, sentences say what needs a look. Parked events alone
+    are no failure.
+
+    Exit codes: 0 all well; 1 something needs a look, or no relay runs.
     """
     told = needed(state).read("GET", "/status")
     seen = msgspec.json.decode(told, type=Status)

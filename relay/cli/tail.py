@@ -34,10 +34,12 @@ def tail(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Print events as they pass: once they are on disk, or, at a connector, behind its filters.
+    """Print events as they pass.
 
-    It never slows the flow: where more pass than can be shown, it says how many are left out. Ends with Ctrl-C, or when
-    relay stops.
+    Events pass here once they are on disk or, with --at, behind the filters of a connector. It never slows the flow.
+    Events that cannot be shown are counted; with --json as {"dropped": N}. Ends with Ctrl-C, or when relay stops.
+
+    Exit codes: 0 ended; 1 no relay runs, or no such connector.
     """
     for doubt in _doubts(entries, plugin_folders or PLUGIN_FOLDERS):
         click.echo(f"warning: {doubt}", err=True)

@@ -39,7 +39,12 @@ CUT: Final = ">"
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
 @relay_options
 def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
-    """Show what relay status shows, again and again, until Ctrl-C."""
+    """Show `relay status` again and again, until Ctrl-C.
+
+    On a terminal it shows as much, from the top, as fits.
+
+    Exit codes: 0 ended; 1 no relay runs.
+    """
     client = needed(state)
     with suppress(KeyboardInterrupt):
         for look in while_read(range(times) if times else count()):

@@ -28,7 +28,7 @@ from relay_plugins.braze_cohorts.which import cohort, database
 
 @click.group
 def cohorts() -> None:
-    """Look at the Braze cohorts that relay keeps, and send whole memberships."""
+    """Show Braze cohorts as relay knows them; send whole memberships."""
 
 
 @cohorts.command("list")
@@ -36,7 +36,10 @@ def cohorts() -> None:
 @connector_option
 @json_option
 def list_(state: Path, connector: str | None, as_json: bool) -> None:
-    """Every cohort: its members as Braze was told, its last change."""
+    """List every cohort: members as Braze was told, and its last change.
+
+    Exit codes: 0 listed.
+    """
     found = known_cohorts(database(state, connector))
     if as_json:
         return click.echo(json.dumps([one._asdict() for one in found], indent=2))
@@ -55,7 +58,10 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
 @connector_option
 @json_option
 def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> None:
-    """One cohort, and whether a whole membership of it is still coming. Exits with 1 if relay knows none of that id."""
+    """Show one cohort, and whether a whole membership is still on its way.
+
+    Exit codes: 0 shown; 1 relay knows no such cohort.
+    """
     path = database(state, connector)
     found, coming = cohort(path, cohort_id)._asdict(), unfinished(path, cohort_id)
     if as_json:
@@ -78,7 +84,12 @@ def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> N
 @connector_option
 @json_option
 def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> None:
-    """Who is in a cohort, as Braze was told: one user a line, each with what the id is."""
+    """List the members of a cohort as Braze was told, one user per line.
+
+    Each line names the kind of id.
+
+    Exit codes: 0 listed; 1 relay knows no such cohort.
+    """
     path = database(state, connector)
     cohort(path, cohort_id)
     for member in members(path, cohort_id):
@@ -96,7 +107,12 @@ def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) 
 def diff(
     cohort_id: str, file: IO[bytes], summary: bool, state: Path, connector: str | None, as_json: bool, **form: Any
 ) -> None:
-    """What it would change if FILE were the whole membership (see push). Sends nothing."""
+    """Show what a push of FILE would change in a cohort. Sends nothing.
+
+    The first line says how many users come and leave.
+
+    Exit codes: 0 shown; 1 FILE names no user, or cannot be read.
+    """
     match_of(form["match"])
     users = users_in(file, Form(**form))
     effect = effect_of(database(state, connector), cohort_id, users, form["match"])
@@ -120,12 +136,17 @@ def diff(
 @click.option("--name", help="Its name in Braze (default: the one it has, or the id).")
 @pushing_options
 def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) -> None:
-    """Make the users in FILE (- for standard input) the whole membership of a cohort; whoever else is in it leaves.
+    """Make the users in FILE (- for standard input) the whole membership of a cohort.
 
-    FILE is CSV (with commas, semicolons or tabs: the column `external_id`, or the only one), or NDJSON: texts, or
-    objects with such a field. What may be a mistake is refused, with what to say if it is none; it asks if more than
-    half of the members that the state folder knows would leave, and refuses if that knows of no connector. It goes
-    through a running relay, which sends Braze only what has changed. To remove everybody: relay cohorts empty.
+    Users who are not in FILE leave the cohort. FILE is CSV with commas, semicolons or tabs: the column `external_id`,
+    or the only column. Or FILE is NDJSON: texts, or objects with such a field. Ids that look like a mistake are
+    refused, and the command says which option takes them.
+
+    The command asks if more than half of the known members would leave. It refuses if the state folder knows no
+    connector to compare with. --yes pushes in both cases. The push goes through a running relay, which sends Braze only
+    what has changed. To remove everybody: relay cohorts empty.
+
+    Exit codes: 0 pushed; 1 refused, not confirmed, or FILE names no user.
     """
     users = users_in(file, pushing.form)
     effect = pushing.effect(cohort_id, users)
@@ -147,7 +168,10 @@ def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) ->
 def empty(
     ctx: click.Context, cohort_id: str, yes: bool, url: str, token_env: str, state: Path, connector: str | None
 ) -> None:
-    """Remove every member of a cohort; it stays in Braze, without anybody in it."""
+    """Remove every member of a cohort; the empty cohort stays in Braze.
+
+    Exit codes: 0 sent to relay; 1 refused, not confirmed, or relay knows no such cohort.
+    """
     known = cohort(database(state, connector), cohort_id)
     if not yes:
         confirmed(f"Remove all {counted(known.members, 'member')} of {cohort_id}?")
@@ -172,9 +196,11 @@ def resync(
     state: Path,
     connector: str | None,
 ) -> None:
-    """Send Braze the name and every known member of a cohort, or of --all, once more.
+    """Send Braze the name and every known member of a cohort once more.
 
-    Users that Braze did not know then, it may know now; so may another Braze.
+    Say ID or --all. Use it for users that Braze did not know at the time, or after a change to another Braze.
+
+    Exit codes: 0 sent to relay; 1 refused, or relay knows no such cohort.
     """
     if (cohort_id is None) != every:
         raise click.UsageError("say either ID or --all")

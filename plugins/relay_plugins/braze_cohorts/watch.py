@@ -21,11 +21,14 @@ DONE, FAILED = ".done", ".failed"
 @click.option("--once", is_flag=True, help="Push what is there, then end: with 1 if a file failed.")
 @pushing_options
 def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
-    """Push every file ID.csv or ID.ndjson that comes into DIR as the whole membership of the cohort ID.
+    """Push every file ID.csv or ID.ndjson that comes into DIR, the oldest first.
 
-    Files are read as by push. What was pushed is renamed to ID.csv.done; what cannot be read, or would remove more than
-    half of the known members, to ID.csv.failed, with the reason on standard error; what relay does not take stays and
-    is tried again. Write under another name and rename when complete.
+    Each file is the whole membership of the cohort ID, read as by push. A pushed file is renamed to ID.csv.done. A file
+    that cannot be read, or that would remove more than half of the known members, is renamed to ID.csv.failed; standard
+    error has the reason. A file that relay does not take stays and is tried again. Write under another name, and rename
+    the complete file.
+
+    Exit codes: 0 ended, or --once and every file was pushed; 1 --once and a file failed.
     """
     if not pushing.drastic:
         database(pushing.state, pushing.connector)

@@ -53,10 +53,14 @@ CREDENTIALS: Final = Path("/run/credentials/relay.service")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @plugins_option
 def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
-    """Look at the configuration, the state folder, the machine and the destinations; say what to do.
+    """Find problems of installation, machine and destinations.
 
-    The first line says which state folder that is, and if a relay runs with it; problems come first, then warnings.
-    Sends no events and changes nothing, whether relay runs or not. Exits with 1 if there is a problem.
+    Says what to do about each. Looks at the running relay, the configuration, plugins, state folder, disk, clock,
+    limits, secrets, destinations, alerts and the systemd unit. The first line says which state folder that is, and
+    whether a relay runs with it. Problems come first, then warnings, then what is well. As root it can look everywhere.
+    Sends no event and changes nothing.
+
+    Exit codes: 0 no problem; 1 a problem.
     """
     it = _installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
     findings = [finding for name, check in CHECKS for finding in examined(name, check, it)]
