@@ -33,7 +33,7 @@ CONNECTIONS: Final = 1
 
 
 class AlertSettings(Settings):
-    """Settings of every alert; an alert type adds its own."""
+    """Settings of every alert. An alert type adds its own."""
 
     type: str
     """Type of the alert: a type below, or the type of a plugin."""
@@ -59,46 +59,46 @@ class AlertSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """One thing of which a message tells."""
+    """One thing that a message reports."""
 
     kind: str
     """What is wrong, as in the setting `on`."""
     subject: str
-    """Whose it is: "connector heap", "source braze", "journal", "worker 1", "relay"."""
+    """What it is about: "connector heap", "source braze", "journal", "worker 1", "relay"."""
     state: State
-    """It `began`, `lasts` and is told again, `flaps` (comes and goes), or is `over`."""
+    """`began`; `lasts`: reported again; `flaps`: comes and goes; or `over`."""
     sentence: str
-    """One line for people: how it is, what waits, what to do. As `/health` says it."""
+    """One line for people, as `/health` has it: what is wrong, what waits, what to do."""
     since: float
-    """Unix seconds."""
+    """Unix seconds at which it began."""
     changed: str = ""
-    """What is other than in the last message about it."""
+    """What has changed since the last message about it."""
     was: str = ""
-    """The kind that was told before, if it was another one."""
+    """The kind of the last message, if it was another kind."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What is known besides, as JSON: numbers, `last_error`, `event` (type and id), `deadline`."""
+    """Values for programs, as JSON: numbers, `last_error`, `event` (type and id), `deadline`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What an alert sends: all that is to be told at a time."""
+    """One message of an alert: everything to report at a time."""
 
     id: str
-    """The same whenever it is sent again."""
+    """The same for every attempt to send the message."""
     at: float
-    """When it was made, in Unix seconds."""
+    """Unix seconds at which relay made the message."""
     relay: str
     """The setting `runtime.name`."""
     host: str
     alarms: tuple[Alarm, ...]
     left_out: int = 0
-    """Further alarms that there was no room for."""
+    """How many further alarms there was no room for."""
     test: bool = False
-    """Somebody has asked for it: nothing need be wrong."""
+    """Whether somebody has asked for a test: nothing need be wrong."""
 
     @property
     def title(self) -> str:
-        """One line, such as for the subject of an e-mail."""
+        """Return one line, for the subject of an e-mail."""
         prefix = "[test] " if self.test else ""
         return f"{prefix}{self.relay} on {self.host}: {self._what()}"
 
@@ -114,11 +114,11 @@ class Message:
 
     @property
     def text(self) -> str:
-        """All of it for people, in lines: the title, then a paragraph for each alarm."""
+        """Return the whole message for people, in lines: the title, then a paragraph per alarm."""
         return self.brief(TEXT_CHARS)
 
     def brief(self, most: int) -> str:
-        """The text in so many characters at most: the title and as many whole paragraphs as there is room for."""
+        """Return the text in at most `most` characters: the title, and as many whole paragraphs as fit."""
         parts, rest = [self.title], [*map(_paragraph, self.alarms)]
         while rest and len("\n\n".join([*parts, rest[0], _left(len(rest) - 1 + self.left_out)])) <= most:
             parts.append(rest.pop(0))
@@ -128,7 +128,7 @@ class Message:
 
     @property
     def data(self) -> dict[str, Any]:
-        """All of it for programs, as plain JSON."""
+        """Return the whole message for programs, as plain JSON."""
         fields = {name: getattr(self, name) for name in ("id", "at", "relay", "host", "test", "title", "text")}
         alarms = [{name: getattr(one, name) for name in Alarm.__slots__} for one in self.alarms]
         return fields | {"alarms": alarms, "left_out": self.left_out}
@@ -197,7 +197,7 @@ def _moment(seconds: float) -> str:
 
 
 class Alert(Plugin):
-    """A named way to tell people. Subclass it with a type name and write `send`."""
+    """A named way to tell people what is wrong. Subclass it with a type name, and write `send`."""
 
     Settings: ClassVar[type[Settings]] = AlertSettings
     _noun: ClassVar[str] = "alert"
@@ -213,7 +213,10 @@ class Alert(Plugin):
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":
-        """An HTTP session of the alert's own: no cookies; with `HttpAlertSettings` on the way that they say."""
+        """Return the alert's own HTTP session, without cookies.
+
+        With `HttpAlertSettings` it uses their certificates and proxy.
+        """
         from relay.api.http import make_session
 
         return make_session(CONNECTIONS, self.settings.timeout, self.run_blocking, self.settings)
@@ -223,27 +226,29 @@ class Alert(Plugin):
         return Threads(f"alert {self.name}", 1)
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do work that blocks, such as a call of a library that knows no asyncio, in a thread of the alert's own."""
+        """Run work that blocks in the alert's own thread, and return its result."""
         return await self._threads.run(work, *arguments)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answered:
-        """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else.
+        """Send a request. Return a 2xx answer; raise `Retry`, `Reject` or `Unauthorized` for all others.
 
-        Reasons name the host and never the URL's path or query. Redirects are not followed."""
+        Reasons name the host, never the URL's path or query. Redirects are not followed.
+        """
         from relay.api.http import Limits, send
 
         return await send(self.http, "POST", url, body, headers, {}, Limits())
 
     async def send(self, message: Message) -> None:
-        """Send a message. It may take `timeout`, and may be cancelled at any await.
+        """Send a message. It may take `timeout` seconds, and may be cancelled at any await.
 
-        Whatever is raised has it tried again, ever later and for a day; `Retry(after=...)` says when at the earliest.
-        Of a message that comes twice the `id` is the same."""
+        If it raises, relay tries again, ever later, for a day. `Retry(after=...)` gives the least number of seconds.
+        The `id` of a message stays the same.
+        """
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Let go of everything; called after the last message."""
+        """Release everything, after the last message."""
 
     async def release(self) -> None:
-        """Close the alert, its HTTP session and its thread. relay calls this; an alert overrides `close`."""
+        """Close the alert, its HTTP session and its thread. relay calls it; override `close` instead."""
         await release(vars(self), self.close, lambda: self.log.error("alert is not closed: its thread hangs"))

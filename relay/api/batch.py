@@ -30,7 +30,7 @@ LINES_AT_ONCE: Final = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """A stretch of events: their offsets, kinds and bytes. `body` is the events' bytes joined by commas."""
+    """A stretch of events as the journal has them. `body` is the bytes of the events, joined by commas."""
 
     offsets: Sequence[int]
     received: float
@@ -38,10 +38,10 @@ class Block:
     index: Sequence[int]
     """For each event the place of its kind in `kinds`."""
     ends: Sequence[int]
-    """For each event where it ends in `body`; the next one starts one byte (the comma) later."""
+    """For each event the byte behind its end in `body`. The next event starts one byte (the comma) later."""
     body: bytes
     parts: Sequence[int] | None = None
-    """For each event its `part`; None: no filter has split any."""
+    """For each event its `part`. None: no filter has split an event."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -63,15 +63,15 @@ class Block:
 
     @property
     def memory(self) -> int:
-        """About the bytes that the block takes, with its objects."""
+        """Return about how many bytes the block takes in memory, objects included."""
         return len(self.body) + EVENT_BYTES * len(self.index) + KIND_BYTES * len(self.kinds) + BLOCK_BYTES
 
     def start(self, i: int) -> int:
-        """Where event number i starts in `body`."""
+        """Return the byte of `body` at which event number `i` starts."""
         return self.ends[i - 1] + 1 if i else 0
 
     def bodies(self) -> list[bytes]:
-        """The bytes of each event."""
+        """Return the bytes of each event."""
         if len(self.index) == 1:
             return [self.body]
         body, start, found = self.body, 0, []
@@ -81,17 +81,17 @@ class Block:
         return found
 
     def __iter__(self) -> Iterator[Event]:
-        """The events as objects, made one after the other; their content is decoded only when looked at."""
+        """Iterate over the events as objects. Their content is decoded at the first look."""
         kinds = [self.kinds[kind] for kind in self.index]
         parts = repeat(0) if self.parts is None else self.parts
         return map(Event, self.bodies(), kinds, self.offsets, repeat(self.received), parts)
 
     def events(self) -> list[Event]:
-        """All of them."""
+        """Return all events as objects."""
         return list(self)
 
     def slice(self, start: int, stop: int) -> "Block":
-        """The events from number `start` up to but without `stop`, as a block; at least one."""
+        """Return a block of the events from number `start` up to, but without, `stop`. `stop` is more than `start`."""
         if start == 0 and stop >= len(self):
             return self
         first = self.start(start)
@@ -102,7 +102,7 @@ class Block:
         return Block(self.offsets[start:stop], self.received, kinds, index, ends, body, parts)
 
     def pick(self, numbers: Sequence[int]) -> "Block":
-        """The events with these numbers (ascending), as a block."""
+        """Return a block of the events with these numbers, which ascend."""
         body, ends, offsets, index = self.body, self.ends, self.offsets, self.index
         bodies = [body[ends[i - 1] + 1 if i else 0 : ends[i]] for i in numbers]
         kinds, own = _own(self.kinds, [index[i] for i in numbers])
@@ -137,9 +137,10 @@ def ends_of(bodies: Iterable[bytes | memoryview]) -> list[int]:
 
 
 class Batch(Sequence[Event]):
-    """The events of one delivery, in the order of the journal. Iterate it for `Event`s, or pass the bytes through.
+    """The events of one delivery, in the order of the journal. Iterate over the batch for `Event`s, or pass the bytes
+    through.
 
-    A delivery that is tried again hands over an equal batch with `attempt` counted up.
+    A retry hands over an equal batch with `attempt` counted up. `attempt` begins with 1.
     """
 
     def __init__(self, blocks: Sequence[Block], attempt: int = 1) -> None:
@@ -165,21 +166,23 @@ class Batch(Sequence[Event]):
         return [event for block in self.blocks for event in block.events()]
 
     def let_go(self) -> None:
-        """Forget what was decoded of the events; it is decoded anew when somebody looks."""
+        """Forget the decoded content of the events, to free memory. The next look decodes it again."""
         vars(self).pop("_events", None)
 
     @property
     def size(self) -> int:
-        """Bytes of all events, with a comma between each two."""
+        """Return the bytes of all events, with a comma between each two."""
         return sum(len(block.body) for block in self.blocks) + len(self.blocks) - 1
 
     @cached_property
     def id(self) -> str:
-        """The same whenever the same events are sent again, and otherwise unique: offsets and a checksum.
+        """Return an id of the batch: the same for every attempt with the same events, and otherwise unique.
 
-        Use it as an idempotency key, or in the name of an object: what is written again has the same name. Events that
-        were sent together are sent together again, also after a crash (a power cut may lose that). Offsets are of one
-        journal: where several workers or relays write to one place, let the name say which (`Connector.worker`)."""
+        Use the id as an idempotency key, or in the name of an object: what is written again then has the same name.
+        Events that were sent together are sent together again, also after `kill -9`; a power cut may lose that. Offsets
+        are of one journal. If several workers or relays write to one place, put `Connector.worker` or the relay's name
+        into the name.
+        """
         checksum = 0
         for block in self.blocks:
             checksum = crc32(block.body, crc32(b",", checksum))  # however the events are spread over blocks
@@ -187,23 +190,27 @@ class Batch(Sequence[Event]):
 
     @property
     def is_split(self) -> bool:
-        """Whether it has parts of events that a filter has split: those of one event have the same offset."""
+        """Return whether the batch has parts of events that a filter has split. Parts of one event have the same
+        offset."""
         return any(block.parts is not None for block in self.blocks)
 
     def offsets(self) -> list[int]:
-        """The position of each event in the journal."""
+        """Return the offset of each event in the journal."""
         return [offset for block in self.blocks for offset in block.offsets]
 
     def places(self) -> list[tuple[int, int]]:
-        """The position of each event in the journal, and which part of the event there it is."""
+        """Return for each event its offset in the journal and its part, from 0."""
         return [place for block in self.blocks for place in zip(block.offsets, block.parts or repeat(0), strict=False)]
 
     def bodies(self) -> list[bytes]:
-        """The bytes of each event."""
+        """Return the bytes of each event."""
         return [body for block in self.blocks for body in block.bodies()]
 
     def joined(self, before: bytes = b"", after: bytes = b"") -> bytes:
-        """All events joined by commas: the inside of a JSON array, between `before` and `after`, copied once."""
+        """Return all events joined by commas, between `before` and `after`. The bytes are copied once.
+
+        `batch.joined(b"[", b"]")` is a JSON array.
+        """
         parts = [before]
         for block in self.blocks:
             parts += (block.body, b",")
@@ -211,18 +218,21 @@ class Batch(Sequence[Event]):
         return b"".join(parts)
 
     def lines(self) -> bytes:
-        """All events as NDJSON. Line breaks between the tokens of an event become spaces: inside JSON strings
-        there can be none. Every other byte is as it came."""
+        """Return all events as NDJSON.
+
+        Line breaks between the tokens of an event become spaces; JSON strings have none. All other bytes are as they
+        came.
+        """
         return b"".join(self.line_parts())
 
     def line_parts(self) -> Iterator[bytearray]:
-        """The same in parts of a hundred lines or so, for whoever writes them one after the other."""
+        """Yield the lines of `lines` in parts of about a hundred lines."""
         for block in self.blocks:
             for first in range(0, len(block), LINES_AT_ONCE):
                 yield _lines(block, first, first + LINES_AT_ONCE)
 
     def pick(self, numbers: Sequence[int]) -> "Batch":
-        """The events with these numbers (ascending), as a first attempt of their own."""
+        """Return a batch of the events with these numbers, which ascend. It is a first attempt."""
         blocks, base, first = [], 0, 0
         for block in self.blocks:
             last = bisect_left(numbers, base + len(block), first)
@@ -234,8 +244,11 @@ class Batch(Sequence[Event]):
         return Batch(blocks)
 
     def halves(self, *, by_size: bool = False) -> tuple["Batch", "Batch"]:
-        """Two batches of half the events, or about half the bytes; for finding what a destination refuses. The parts of
-        an event stay together, unless there are no others."""
+        """Return two batches, each with half of the events or, `by_size`, about half of the bytes.
+
+        Use it to find the event that a destination refuses. Parts of one event stay together, unless the batch has no
+        others.
+        """
         middle = self._len // 2
         if by_size:
             sizes = list(accumulate(map(len, self.bodies())))

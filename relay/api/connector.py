@@ -58,7 +58,7 @@ Group = Literal["type", "source", "hour"]
 
 
 class BatchSettings(Settings):
-    """When a batch is full: at `events` events or `size` bytes, or once its first event has waited for `age`."""
+    """Settings of `batch`: a batch ends at `events` events, at `size` bytes, or after `age` seconds."""
 
     events: int = Field(default=1000, ge=1, le=100_000)
     """Most events in a batch."""
@@ -94,8 +94,10 @@ class BatchSettings(Settings):
 
 
 class RetrySettings(Settings):
-    """Waits between attempts, with full jitter: before attempt n + 1 a random wait of 0 to min(`max`, `first` *
-    2^(n-1))."""
+    """Settings of `retry`.
+
+    Before attempt n + 1 relay waits a random time up to min(`max`, `first` * 2^(n-1)).
+    """
 
     first: Duration = Field(default=1.0, gt=0)
     """Longest wait before the second attempt. The longest wait doubles with each further attempt."""
@@ -115,7 +117,7 @@ class RetrySettings(Settings):
 
 
 class ConnectorSettings(Settings):
-    """Settings of every connector; a connector type adds its own."""
+    """Settings of every connector. A connector type adds its own."""
 
     type: str
     """Type of the connector: a type below, or the type of a plugin."""
@@ -219,29 +221,31 @@ class OtherId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user to be erased, by all ids that relay knows."""
+    """A user to erase, with all ids that relay knows."""
 
     user_id: str | None = None
     """Braze's id."""
     external_ids: tuple[str, ...] = ()
-    """Yours."""
+    """Your own ids."""
     other_ids: tuple[OtherId, ...] = ()
-    """Device ids and e-mail addresses that stand in events of the user, and what the request named."""
+    """Device ids and e-mail addresses in the user's events, and ids that the request named."""
 
 
 class Connector(Plugin):
-    """A named destination. Subclass it with a type name and write `deliver`.
+    """A named destination. Subclass it with a type name, and write `deliver`.
 
-    `batch` and `retry` behind the type are defaults of those tables; what an admin writes replaces each by itself."""
+    `batch` and `retry` behind the type are defaults of these tables: `class Lake(Connector, type="lake", batch={"age":
+    "1m"})`. A setting that an admin writes replaces its default alone.
+    """
 
     Settings: ClassVar[type[Settings]] = ConnectorSettings
     _noun: ClassVar[str] = "connector"
     takes: ClassVar[tuple[str, ...]] = ()
-    """The event types that it can make use of, for `relay check`; empty: all."""
+    """The event types that the connector can use, for `relay check`; empty: all types."""
     by_type: ClassVar[tuple[str, ...]] = ()
-    """The settings that are tables by event type, for `relay check`: it tells of types that are not known."""
+    """The settings that are tables by event type. `relay check` warns of types in them that it does not know."""
     erases_by: ClassVar[str] = ""
-    """The setting without which `erase` leaves everybody where they are, for `relay check`; empty: there is none."""
+    """The setting without which `erase` erases nobody, for `relay check`; empty: there is none."""
 
     def __init_subclass__(cls, type: str = "", **defaults: Unpack[ConnectorDefaults]) -> None:
         if strange := defaults.keys() - ConnectorDefaults.__annotations__.keys():
@@ -254,19 +258,22 @@ class Connector(Plugin):
         self.name = name
         self.settings: Any = settings
         self.folder = folder
-        """relay's state folder; relative paths in settings start here."""
+        """relay's state folder. Relative paths in settings start here."""
         self.notice = ""
-        """A sentence for admins on what stops no delivery; the connector sets it, `relay status` shows it."""
+        """A sentence for admins on something that stops no delivery. The connector sets it, and `relay status` shows
+        it."""
         self.worker = 0
-        """The number of the process that it runs in, from 0, if relay runs several (`runtime.workers`)."""
+        """The number of the process, from 0, if relay runs several (`runtime.workers`)."""
         self.min_free = 0
-        """`journal.min_free`, in bytes: a connector that fills the file system of the state folder leaves more than
-        that free, so that senders are not refused."""
+        """The setting `journal.min_free` in bytes. A connector that fills the state folder's file system leaves more
+        than this free, so that senders are not refused."""
 
     @cached_property
     def http(self) -> "aiohttp.ClientSession":
-        """An HTTP session of the connector's own: pooled connections, no cookies; with `HttpConnectorSettings` on the
-        way that these say, else without a proxy."""
+        """Return the connector's own HTTP session: pooled connections, no cookies.
+
+        With `HttpConnectorSettings` it uses their certificates and proxy, otherwise no proxy.
+        """
         from relay.api.http import make_session
 
         return make_session(self.settings.concurrency, self.settings.timeout, self.run_blocking, self.settings)
@@ -277,15 +284,15 @@ class Connector(Plugin):
 
     @cached_property
     def work_in_threads(self) -> LeftBehind:
-        """What `run_blocking` is doing, also for who no longer waits for it; for relay to look at."""
+        """Tell relay which work of `run_blocking` still runs, also if nobody waits for it any more."""
         return LeftBehind()
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do work that blocks in a thread of the connector's own, and return what it returns: for files, pipes, and
-        libraries that know no asyncio. Never use `asyncio.to_thread`: its threads are shared by all plugins.
+        """Run work that blocks in a thread of the connector, and return its result.
 
-        There are `concurrency` threads; further work waits for its turn. Work that has begun goes on in its thread when
-        the delivery runs into `timeout`; the lane does not try those events again until the thread is back.
+        Use it for files, pipes, and libraries without asyncio. Do not use `asyncio.to_thread`: all plugins share its
+        threads. There are `concurrency` threads; further work waits. Work goes on in its thread when the delivery
+        exceeds `timeout`. relay does not retry these events until the thread is back.
         """
         return await self._threads.run(work, *arguments)
 
@@ -299,15 +306,15 @@ class Connector(Plugin):
         answer_size: int = 64 << 10,
         answer_seconds: float = 1.0,
     ) -> Answered:
-        """Send a request; return what a 2xx answer said, raise `Retry`, `Reject` or `Unauthorized` for all else
-        (`check`).
+        """Send a request. Return a 2xx answer; raise `Retry`, `Reject` or `Unauthorized` for all others, as `check`
+        does.
 
-        Of the answer's body `answer_size` bytes are read, for `answer_seconds`, and never longer than three quarters of
-        the time that the delivery has left; `Answered.complete` says whether that is all of it. Ask for more where the
-        body says what became of single events.
+        Of the body at most `answer_size` bytes are read, for `answer_seconds` seconds, and for three quarters of the
+        delivery's remaining time at most. `Answered.complete` says whether that is all. Ask for more if the body names
+        single events.
 
-        Network errors are `Retry`; reasons name the host and never the URL's query. Redirects are not followed. Headers
-        that say where the request ends, such as Content-Length, raise ValueError: they are relay's.
+        Network errors raise `Retry`. Reasons name the host, never the URL's query. Redirects are not followed. Headers
+        that frame a request, such as Content-Length, raise ValueError: relay sets them.
         """
         from relay.api.http import Limits, send
 
@@ -315,13 +322,13 @@ class Connector(Plugin):
         return await send(self.http, method, url, body, headers, self.settings.answers, limits)
 
     def check(self, answer: "aiohttp.ClientResponse") -> None:
-        """`relay.api.check` with what the connector's setting `answers` says."""
+        """Call `relay.api.check` with the connector's setting `answers`."""
         check(answer, answers=self.settings.answers)
 
     async def reach(self, url: str) -> str:
-        """Connect to the host of a URL, with TLS if it says https, send nothing, and say what was reached; for `probe`.
+        """Connect to the host of a URL, with TLS for https, send nothing, and say what was reached. Use it in `probe`.
 
-        Raises `Retry` with what is wrong, after 5 seconds at most.
+        Raises `Retry` with the reason, after 5 seconds at most.
         """
         from relay.api.http import reach
 
@@ -329,25 +336,32 @@ class Connector(Plugin):
 
     @property
     def keeps_order(self) -> bool:
-        """Whether any events have to stay in order: `order_by` is set, or the class has a `key` of its own."""
+        """Return whether events stay in order: `order_by` is set, or the class has its own `key`."""
         return bool(self.settings.order_by) or type(self).key is not Connector.key
 
     @property
     def alone(self) -> bool:
-        """Whether one process has to deliver all of its events, if relay runs several (`runtime.workers`): because it
-        keeps an order or a rate. Override it for a destination that several processes must not write to."""
+        """Return whether one process has to deliver all events, if relay runs several (`runtime.workers`).
+
+        The default is True for a connector with an order or a rate. Override it for a destination that several
+        processes must not write to.
+        """
         return self.keeps_order or bool(self.settings.rate)
 
     @property
     def writes(self) -> Path | None:
-        """A file on this machine that it writes, for what `relay doctor` and `relay status` say to do when that fails;
-        None: it is not for this machine to keep the events."""
+        """Return a file on this machine that the connector writes; None if it writes none.
+
+        `relay doctor` and `relay status` use it to say what to do when writing fails.
+        """
         return None
 
     def key(self, event: Event) -> str | None:
-        """What the event has to stay in order with: none of one key is sent before an earlier one is settled, or with
-        it in one batch. None: nothing. By default the value at `order_by`. A connector that answers per event must
-        not answer `Retry` for one and then deliver a later one of its key."""
+        """Return the key of an event: events of one key are sent in order, never in one batch; None: no order.
+
+        The default is the value at `order_by`. A connector that answers per event must not answer `Retry` for an event
+        and deliver a later event of its key.
+        """
         path = self.settings.order_by.split(".")
         try:
             value: Any = event.data
@@ -359,42 +373,44 @@ class Connector(Plugin):
         return None if value is None else str(value)
 
     async def open(self) -> None:
-        """Get ready; called before the first delivery.
+        """Get ready, before the first delivery.
 
-        It may take `open_timeout`, and may be cancelled at any await. An exception is told with its text, and holds up
-        this connector alone: `close` is called and, some seconds later, `open` once more."""
+        It may take `open_timeout` seconds, and may be cancelled at any await. If it raises, the log has its text and
+        only this connector waits: relay calls `close`, and `open` again some seconds later.
+        """
 
     async def probe(self) -> str | None:
-        """Look whether the destination can be reached, and say what was found; raise what is wrong, such as `Retry`.
+        """Look whether the destination can be reached; return what was found, or raise what is wrong.
 
-        Sends no events and changes nothing; may be called before `open`. None: only sending would tell. Prefer to
-        pass: a destination that answers anything at all is there.
+        Send no events and change nothing. relay may call it before `open`. Return None if only sending would tell. An
+        answer of any kind means that the destination is there.
         """
         return None
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Hand the batch to the destination.
 
-        Return None if all was delivered, or one outcome per event; raise `Retry`, `Reject` or `Unauthorized` for the
-        whole batch. Called for up to `concurrency` batches at a time; may be cancelled at any await. What it says after
-        that does not count. Let `UnreadableEvent` pass, which parks the events that cannot be read.
+        Return None if all events were delivered, or one outcome per event. Raise `Retry`, `Reject` or `Unauthorized`
+        for the whole batch. relay calls it for up to `concurrency` batches at a time, and may cancel it at any await;
+        what it does after that does not count. Do not catch `UnreadableEvent`: it parks the events that cannot be read.
         """
         raise NotImplementedError
 
     async def erase(self, users: Sequence[User]) -> Sequence[Outcome] | None:
-        """Have the destination forget these users; called after their events are erased here.
+        """Erase these users at the destination, after relay has erased their events.
 
-        Return None if it has, or one outcome per user: `Skipped` says why there is nothing to be done, the `note` of
-        `Delivered` what could not be known. Whatever else
-        is returned or raised, as in `deliver`, has it called again later, for as long as it takes. Reasons are kept in
-        the receipts, without the users' ids.
+        Return None if all are erased, or one outcome per user. `Skipped` says why there is nothing to do; the `note` of
+        `Delivered` says what could not be known. Every other result or exception, as in `deliver`, has relay call it
+        again later, for as long as it takes. Receipts keep the reasons, without the users' ids.
         """
         return [Skipped("not supported")] * len(users)
 
     async def close(self) -> None:
-        """Let go of everything; called after the last delivery, and after an `open` that failed."""
+        """Release everything, after the last delivery or after a failed `open`."""
 
     async def release(self) -> None:
-        """Close the connector, its HTTP session and its threads. relay calls this, and may call `open` once more after
-        it; a connector overrides `close`, which is left out if a thread of the connector hangs."""
+        """Close the connector, its HTTP session and its threads. relay calls it; override `close` instead.
+
+        relay may call `open` again afterwards. `close` is left out while a thread of the connector hangs.
+        """
         await release(vars(self), self.close, lambda: self.log.error("connector is not closed: a thread of it hangs"))

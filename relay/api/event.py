@@ -13,14 +13,15 @@ from relay.api.outcome import Reject
 from relay.api.settings import parse_time
 
 REDACTED: Final = "[REDACTED]"
-"""What Braze's field transformations leave of a text: in place of an id it names nobody (Braze docs, Setting up
-Currents)."""
+"""What Braze's field transformations leave of a text. In place of an id it names no user."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What many events have in common: the source they came by, their type, and where they keep id and time: the names
-    of fields at their top level. A source makes it by `self.kind("order.New", id_field="number")`."""
+    """What many events have in common: source, type, and the top-level fields that hold id and time.
+
+    Make a kind with `Source.kind`: `self.kind("order.New", id_field="number")`.
+    """
 
     source: str
     type: str
@@ -29,34 +30,34 @@ class Kind:
 
     @property
     def is_erased(self) -> bool:
-        """Whether events of it only keep the place of ones that were erased. No source has an empty name."""
+        """Return whether events of this kind are tombstones of erased events."""
         return not self.source and self.type == ERASED.type
 
 
 ERASED: Final = Kind("", "relay.erased")
-"""Of what is left in the journal of an erased event, so that all others keep their offsets."""
+"""The kind of a tombstone: it stays in the journal in place of an erased event, so that offsets do not change."""
 
 
 class UnreadableEvent(Reject, ValueError):
-    """What was asked of an event cannot be read out of its bytes. Raised by `Event.data` and all that is read from it.
+    """Report that `data`, or a value in it, cannot be read out of an event's bytes.
 
-    It is the outcome of this event. Raised out of `deliver`, it parks exactly the events that cannot be read, and all
-    others of the batch are delivered."""
+    It is an outcome (`Reject`) of this event. Raised out of `deliver`, it parks the events that cannot be read, and the
+    others of the batch are delivered.
+    """
 
     def __init__(self, event: "Event", field: Literal["data", "id"], reason: str) -> None:
         super().__init__(f"{reason} (event at offset {event.offset}, type {event.type:.100})")
         self.reason = reason
         self.offset = event.offset
         self.field: Literal["data", "id"] = field
-        """What of the event was asked for."""
+        """The property that was asked for."""
 
 
 class Event(Struct, frozen=True, eq=False):
     """One event at its position in the journal.
 
-    `body` holds the event's own bytes. Everything read out of them (`data`, `id`, `time`, `user`, `properties`)
-    is decoded at the first look, once, and shared by all who look: treat it as read-only and use
-    `with_data()` to make a changed event.
+    `body` is the event's own bytes. `data`, `id`, `time`, `user` and `properties` decode them once, at the first look.
+    All readers share the decoded content: do not change it, use `with_data`.
     """
 
     body: bytes
@@ -65,23 +66,26 @@ class Event(Struct, frozen=True, eq=False):
     received: float
     """Unix seconds at which relay had the event on disk."""
     part: int = 0
-    """Which part of the journal's event it is, from 0, behind a filter that has split that."""
+    """The part of the journal's event, from 0, behind a filter that has split the event."""
     _data: dict[str, Any] | None = None
 
     @property
     def type(self) -> str:
-        """The event type, for instance `users.messages.email.Open`."""
+        """Return the event type, such as `users.messages.email.Open`."""
         return self.kind.type
 
     @property
     def source(self) -> str:
-        """The name of the source the event came by."""
+        """Return the name of the source of the event."""
         return self.kind.source
 
     @property
     def data(self) -> dict[str, Any]:
-        """The whole event, decoded. Raises UnreadableEvent if it cannot be: for a number such as 1e999, an unpaired
-        surrogate, a thousand levels, or bytes that are no JSON object."""
+        """Return the whole event, decoded.
+
+        Raises UnreadableEvent: for a number such as 1e999, an unpaired surrogate, a thousand levels, or bytes that are
+        no JSON object.
+        """
         data = self._data
         if data is None:
             data = _decoded(self)
@@ -90,8 +94,10 @@ class Event(Struct, frozen=True, eq=False):
 
     @property
     def id(self) -> str:
-        """The sender's id of the event, unique per event; the idempotency key towards destinations. Raises
-        UnreadableEvent if there is none: a filter may have removed it."""
+        """Return the sender's id of the event. Use it as an idempotency key towards destinations.
+
+        Raises UnreadableEvent if there is none: a filter may have removed it.
+        """
         try:
             return str(self.data[self.kind.id_field])
         except KeyError:
@@ -99,32 +105,37 @@ class Event(Struct, frozen=True, eq=False):
 
     @property
     def time(self) -> float | None:
-        """When it happened, in Unix seconds; None if the event does not say. Milliseconds and ISO 8601 are read too."""
+        """Return when the event happened, in Unix seconds; None if the event does not say.
+
+        Reads seconds, milliseconds and ISO 8601. Raises UnreadableEvent.
+        """
         return _seconds(self.data.get(self.kind.time_field))
 
     @property
     def user(self) -> Mapping[str, Any]:
-        """The object under `user`; empty if there is none."""
+        """Return the object under `user`, empty if there is none. Raises UnreadableEvent."""
         user = self.data.get("user")
         return user if isinstance(user, dict) else {}
 
     @property
     def properties(self) -> Mapping[str, Any]:
-        """The object under `properties`; empty if there is none."""
+        """Return the object under `properties`, empty if there is none. Raises UnreadableEvent."""
         properties = self.data.get("properties")
         return properties if isinstance(properties, dict) else {}
 
     def with_data(self, data: Mapping[str, Any]) -> "Event":
-        """Return this event with other content: same position and kind, new bytes."""
+        """Return this event with other content. Position and kind stay the same."""
         return self.with_body(orjson.dumps(data))
 
     def with_body(self, body: bytes) -> "Event":
-        """The same for content that is a JSON object already."""
+        """Return this event with other bytes, which are one JSON object."""
         return Event(body, self.kind, self.offset, self.received, self.part)
 
     def with_type(self, type: str) -> "Event":
-        """Return this event with another type, for the filters and the connector behind this one. Its bytes stay: what
-        they say of a type is changed by `with_data`."""
+        """Return this event with another type, for the filters and the connector behind this filter.
+
+        The bytes stay the same. To change a type in them, use `with_data`.
+        """
         kind = _kind(self.kind.source, type, self.kind.id_field, self.kind.time_field)
         return Event(self.body, kind, self.offset, self.received, self.part, self._data)
 

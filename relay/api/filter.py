@@ -18,7 +18,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class FilterSettings(Settings):
-    """Settings of every filter; a filter type adds its own."""
+    """Settings of every filter. A filter type adds its own."""
 
     type: str
     """Type of the filter: a type below, or the type of a plugin."""
@@ -27,21 +27,22 @@ class FilterSettings(Settings):
 
 
 class Filter(Plugin):
-    """A named step of a connector's chain. Each connector that names it has an object of its own.
+    """A named step in a connector's chain of filters.
 
-    That object serves the connector's lane, the replays beside it, and parked events that are sent again.
+    Subclass it with a type name, and write `apply`. Each connector has an object of its own, for live events, replays
+    and parked events.
     """
 
     Settings: ClassVar[type[Settings]] = FilterSettings
     _noun: ClassVar[str] = "filter"
     stateful: ClassVar[bool] = False
-    """Whether what it makes of an event depends on more than the event and its settings: on events before, the time, a
-    file. `relay trace` then says that it cannot know."""
+    """Whether the result depends on more than the event and the settings: earlier events, the time, a file. `relay
+    trace` then says that it cannot know."""
     makes: ClassVar[tuple[str, ...]] = ()
-    """The event types that it gives to events, for `relay check`."""
+    """The event types that the filter gives to events, for `relay check`."""
 
     folder: Path
-    """relay's state folder, from `open` on; relative paths in settings start here."""
+    """relay's state folder, from `open` on. Relative paths in settings start here."""
 
     def __init_subclass__(cls, type: str = "", **options: Any) -> None:
         super().__init_subclass__(type=type, **options)
@@ -60,30 +61,29 @@ class Filter(Plugin):
         return Threads(f"filter {self.name}", 1)
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do work that blocks, such as reading a file in `open`, in a thread of the filter's own; return what it
-        returns."""
+        """Run work that blocks, such as reading a file in `open`, in the filter's own thread; return its result."""
         return await self._threads.run(work, *arguments)
 
     async def open(self) -> None:
-        """Get ready; called before the lane's first event. `relay check` and `relay trace` make the filter and do not
-        open it.
+        """Get ready, before the lane's first event. `relay check` and `relay trace` do not call it.
 
-        It may take `open_timeout`, and may be cancelled at any await. An exception is told with its text, and holds up
-        this lane alone: `close` is called and, some seconds later, `open` once more."""
+        It may take `open_timeout` seconds, and may be cancelled at any await. If it raises, the connector's events
+        wait: relay calls `close`, and `open` again some seconds later.
+        """
 
     def apply(self, event: Event) -> Event | list[Event] | None:
-        """Return the event to keep it, `event.with_data(...)` or `event.with_type(...)` to replace it, a list of such
-        events to split it, None or an empty list to drop it. Plain, synchronous and quick: no I/O that waits.
+        """Return the event, a changed event, a list of events to split it, or None to drop it.
 
-        Parts that have the same id get ids of their own: the second one with the id "a" becomes "a-2". An event makes
-        at most 1,000 parts, with 16 MiB more than it has itself. An exception, or anything else that is returned, parks
-        the event for this connector and is counted against the filter.
+        Change an event with `event.with_data` or `event.with_type`. Do not block: no I/O that waits. Parts with the
+        same id get ids of their own: the second "a" becomes "a-2". An event makes at most 1,000 parts, with 16 MiB more
+        than its own size. If `apply` raises or returns anything else, relay parks the event for this connector with the
+        cause `filter`.
         """
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Let go of everything; called after the lane's last event, and after an `open` that failed."""
+        """Release everything, after the lane's last event or after a failed `open`."""
 
     async def release(self) -> None:
-        """Close the filter and its thread. relay calls this; a filter overrides `close`."""
+        """Close the filter and its thread. relay calls it; override `close` instead."""
         await release(vars(self), self.close, lambda: self.log.error("filter is not closed: its thread hangs"))

@@ -11,7 +11,7 @@ FRAMING_HEADERS: Final = {
 
 
 def check_headers(names: Iterable[str]) -> None:
-    """Raise ValueError if any of these headers is of the framing."""
+    """Raise ValueError if one of these headers frames a request, such as Content-Length."""
     for name in names:
         if name.lower() in FRAMING_HEADERS:
             raise ValueError(f"the header {name} cannot be set: relay sets what says where a request ends")

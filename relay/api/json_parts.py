@@ -38,16 +38,16 @@ _LONE: Final = re.compile(
 REPLACEMENT: Final = rb"\ufffd"
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding an entry may raise."""
+"""The exceptions that decoding an entry may raise."""
 
 LARGE: Final = 256 << 10
-"""Bytes up to which no body can hold so many entries that their number matters."""
+"""Bytes up to which the number of entries in a body does not matter."""
 DENSE_BYTES: Final = 24
 """Events of which a comma comes more often than every so many bytes are rare. Junk is denser."""
 
 
 class Walk:
-    """A walk over one body, which must not take too many steps. Raises ValueError where the body is no JSON."""
+    """A walk over one JSON body in a bounded number of steps. Raises ValueError where the body is no JSON."""
 
     def __init__(self, body: bytes) -> None:
         self._body, self._view = body, memoryview(body)
@@ -56,7 +56,8 @@ class Walk:
         """Where the array that was walked through last begins and ends."""
 
     def elements(self, at: int | None = None) -> Iterator[memoryview]:
-        """The elements of the array that begins at this byte; without one, of the array that is the body."""
+        """Yield the elements of the array that begins at byte `at`; by default the body is the array. Raises
+        ValueError."""
         end, more = self._inside(at or 0, b"[", b"]")
         while more:
             start = _space(self._body, end)
@@ -69,7 +70,8 @@ class Walk:
             self._known = at, end
 
     def members(self) -> Iterator[tuple[bytes, int]]:
-        """The names in the object that is the body, as they are written, and at which byte the value of each begins."""
+        """Yield for each member of the object that is the body its name, as written, and the byte at which its value
+        begins. Raises ValueError."""
         at, more = self._inside(0, b"{", b"}")
         while more:
             key = _KEY.match(self._body, at)
@@ -80,13 +82,14 @@ class Walk:
         self._check_end(at)
 
     def object(self, at: int = 0) -> dict[bytes, memoryview]:
-        """The members of the object that begins at this byte; of several with one name the last."""
+        """Return the members of the object that begins at byte `at`; of several with one name the last. Raises
+        ValueError."""
         at = _space(self._body, at)
         inner = Walk(self._body[at : self._end(at)])
         return {name: inner._view[start : inner._end(start)] for name, start in inner.members()}
 
     def is_one_value(self) -> bool:
-        """Whether the body is a single value, as far as brackets and strings tell."""
+        """Return whether the body is a single value, as far as brackets and strings tell."""
         try:
             return self._end(0) == len(self._body)
         except ValueError:
@@ -151,12 +154,12 @@ def _space(body: bytes, at: int) -> int:
 
 
 def is_dense(body: bytes, between: bytes = b",") -> bool:
-    """Whether a body is so large and has so many commas, or line breaks, that to decode it at once takes too much."""
+    """Return whether a body is so large and has so many separators that decoding it at once takes too long."""
     return len(body) > LARGE and body.count(between) * DENSE_BYTES > len(body)
 
 
 def is_utf8(body: bytes) -> bool:
-    """Whether a body is UTF-8. msgspec does not look into the parts it skips."""
+    """Return whether a body is UTF-8. msgspec does not look into parts that it skips."""
     try:
         return body.isascii() or body.decode() is not None
     except UnicodeDecodeError:
@@ -188,7 +191,7 @@ def read_entry(entry: Any, decode: Callable[[Any], T]) -> T:
 
 
 def value_in(entry: bytes, path: Sequence[str]) -> Any:
-    """The value at a path of names in an event of which something else cannot be decoded; None if there is none."""
+    """Return the value at a path of names in an event that cannot be decoded as a whole; None if there is none."""
     part: Any = without_surrogates(entry)
     try:
         for name in path:
@@ -199,7 +202,7 @@ def value_in(entry: bytes, path: Sequence[str]) -> Any:
 
 
 def why_unreadable(error: Exception) -> str:
-    """What is wrong with an entry that raised one of UNREADABLE, in words."""
+    """Return in words what is wrong with an entry that raised one of UNREADABLE."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     if isinstance(error, UnicodeDecodeError):

@@ -46,7 +46,7 @@ def _check(outcome: str, argument: str, value: object, *types: type) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination has the event, or has erased the user."""
+    """Report that the destination has the event, or has erased the user."""
 
     note: str = ""
     """For the receipt of an erasure: what could not be known, such as ids that nobody named."""
@@ -56,11 +56,12 @@ class Delivered:
 
 
 DELIVERED: Final = Delivered()
+"""The outcome `Delivered()`, to return for an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The connector has no use for the event and says why: it counts as filtered."""
+    """Report that the connector has no use for the event. The event counts as filtered, with `reason`."""
 
     reason: str
 
@@ -87,9 +88,12 @@ class _Failure(Exception):
 
 
 class Retry(_Failure):
-    """Not now: try the same events again, `after` seconds from now at the earliest if that is given. In a list of
-    outcomes it holds for its own event. `alone`, for an outcome of single events: the destination is well, only these
-    have to wait, and others go meanwhile."""
+    """Have relay try the same events again.
+
+    `reason` is a sentence for people, or the exception. `after` is the least number of seconds until the next attempt.
+    `status` and `answer` are the HTTP status and the first bytes of the answer. With `alone`, in a list of outcomes,
+    only this event waits and others go on: the destination is well.
+    """
 
     after: float | None = None
     alone = False
@@ -113,10 +117,12 @@ class Retry(_Failure):
 
 
 class Reject(_Failure):
-    """Never: the destination refuses these events for what they are. The lane splits a refused batch until it holds
-    the refused event alone, parks that one with `reason`, and delivers the rest. `too_large`: what is refused is the
-    size; the batch is split into halves of equal size then. Without `status` the connector itself has refused them:
-    that costs nothing of its `rate`, and does not say that the destination is there."""
+    """Have relay park events that the destination refuses for what they are.
+
+    relay splits a refused batch until it has the refused event alone. It parks that event with `reason`, and delivers
+    the others. With `too_large` the size is refused, and relay halves the batch by bytes. Without `status` the
+    connector itself has refused: that costs nothing of its `rate`, and says nothing about the destination.
+    """
 
     too_large = False
 
@@ -127,21 +133,20 @@ class Reject(_Failure):
 
 
 class Unauthorized(_Failure):
-    """Not like this: credentials or address are wrong. relay raises an alarm and tries again; the queue stays."""
+    """Report that credentials or address are wrong. The events wait; relay tries again, and the status says so."""
 
 
 Outcome = Delivered | Skipped | Retry | Reject | Unauthorized
 
 
 class Answered(NamedTuple):
-    """What a destination said with a 2xx."""
+    """What a destination said with a 2xx answer."""
 
     headers: Mapping[str, str]
     body: bytes
-    """What came of it within the limits: 64 KiB and 1 second, if `post` was not asked for more."""
+    """The bytes of the body within the limits of `post`: 64 KiB and 1 second by default."""
     complete: bool = True
-    """Whether that is all of the body. If not, it was longer or late, or broke off: whoever reads in it what the
-    destination says of single events must not take the rest for good."""
+    """Whether `body` is all of the body. If not, do not take events for good that the rest may name."""
 
 
 Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]
@@ -149,12 +154,12 @@ Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]
 
 
 def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: Answers = MappingProxyType({})) -> None:
-    """Turn an HTTP answer into an outcome: return for 2xx, raise for the rest.
+    """Turn an HTTP answer into an outcome: return for 2xx, raise for other statuses.
 
-    401, 403, 404 and redirects raise `Unauthorized` (a redirected POST loses its body: configure the final address);
-    408, 425, 429, 5xx and unlisted codes raise `Retry` and honour Retry-After or, for 429, `x-ratelimit-reset` (Unix
-    seconds, as Braze sends it: Braze docs, API limits); other 4xx raise `Reject`. What is raised
-    has the status and, beside the reason and in it, the first EXCERPT_BYTES of `body`, or of what has arrived of it.
+    401, 403, 404 and redirects raise `Unauthorized`; a redirected POST loses its body, so configure the final address.
+    408, 425, 429, 5xx and unlisted statuses raise `Retry`. They honour `Retry-After` and, for 429, `x-ratelimit-reset`
+    in Unix seconds. Other 4xx raise `Reject`. `answers` overrides the meaning of a status. The outcome has the status
+    and the first 200 bytes of `body`, or of what has arrived of the body.
     """
     if answer.history:
         reason = f"redirected to {answer.url.with_query(None)}: configure the final address"
@@ -191,8 +196,10 @@ def _usual(status: int) -> str:
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110 10.2.3: seconds or a date), LONGEST_WAIT_S at most; None if
-    it says neither, or there is none."""
+    """Return the seconds that a `Retry-After` header asks for, a year at most; None if it asks for none.
+
+    `header` holds seconds or a date (RFC 9110).
+    """
     if header is None:
         return None
     if header.strip().isdecimal():

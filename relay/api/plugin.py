@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """Base of `Connector`, `Source`, `Filter` and `Alert`. A class is named by `class Chat(Connector, type="chat")`."""
+    """The base of `Connector`, `Source`, `Filter` and `Alert`.
+
+    Name a class by `class Chat(Connector, type="chat")`.
+    """
 
     type: ClassVar[str] = ""
     Settings: ClassVar[builtins.type[Settings]] = Settings
@@ -21,7 +24,7 @@ class Plugin:
 
     name: str
     settings: Any
-    """An instance of the class's own `Settings`."""
+    """An object of the class's own `Settings`."""
 
     def __init_subclass__(cls, type: str = "", **defaults: Any) -> None:
         """`defaults`: of settings, those of a table within each by itself. Raises TypeError."""
@@ -36,7 +39,7 @@ class Plugin:
 
     @cached_property
     def log(self) -> "structlog.stdlib.BoundLogger":
-        """A log under the plugin's name: the one that its table has."""
+        """Return a logger that adds the plugin's name to each line."""
         import structlog  # late: `relay check` does without it
 
         log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger().bind(**{self._noun: self.name})

@@ -14,32 +14,31 @@ T = TypeVar("T")
 
 
 class Malformed(Exception):
-    """The request as a whole is not of the agreed shape: the answer is 400 and nothing of it is kept."""
+    """Refuse a request as a whole for its form: the answer is 400, and nothing of it is kept."""
 
 
 class Denied(Exception):
-    """The sender's credentials are missing or wrong: the answer is 401."""
+    """Refuse a request for its credentials: the answer is 401."""
 
 
 class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
-    """One request of a sender. In a test, `Request(b"...", {"X-Name": "value"})` is one."""
+    """One request of a sender. In a test: `Request(b"...", {"X-Name": "value"})`."""
 
     body: bytes = b""
-    """As it came, but for its Content-Encoding; empty while the source authorizes the sender, and of any method but
-    POST."""
+    """The bytes of the body, without Content-Encoding. Empty in `authorize`, and for every method but POST."""
     headers: Mapping[str, str] = {}
-    """By name, in any case."""
+    """The headers by name, in any case."""
     query_string: str = ""
-    """What the URL has behind its question mark, still encoded."""
+    """The part of the URL behind its question mark, still encoded."""
     method: str = "POST"
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of the URL, decoded; of several with one name the first."""
+        """Return the parameters of the URL, decoded; of several with one name the first."""
         return dict(reversed(parse_qsl(self.query_string, keep_blank_values=True)))
 
     def header(self, name: str) -> str:
-        """The value of a header that has to be there, and to be UTF-8. Raises Malformed."""
+        """Return the value of a header that has to be there. Raises Malformed if it is missing or not UTF-8."""
         if not (value := self.headers.get(name)):
             raise Malformed(f"the header {name} is missing")
         try:
@@ -78,10 +77,10 @@ def _decoded(body: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a source answers by itself: no events come of the request."""
+    """An answer that a source gives by itself, to a request that brings no events."""
 
     body: str | bytes = b""
-    """64 KiB at most."""
+    """At most 64 KiB."""
     content_type: str = "text/plain"
     status: int = 200
-    """From 200 to 299. For all else a source raises Denied or Malformed."""
+    """From 200 to 299. For all others raise Denied or Malformed."""

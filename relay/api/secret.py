@@ -23,11 +23,11 @@ SECRET_FORMS: Final = '{ credential = "name" }, { file = "/path" } or { env = "N
 
 
 class Secret:
-    """A reference to a secret and, if it could be read, its value. Printing it shows the reference only.
+    """A reference to a secret, and its value if it could be read. Printing shows the reference only.
 
-    Written as `{ credential = "name" }` (systemd's LoadCredential), `{ file = "/path" }` or `{ env = "NAME" }`.
-    It is read when the configuration is loaded, so a rotated secret takes a reload (a systemd credential: a restart).
-    White space around the value, line breaks and a byte order mark are left out, however it is read.
+    Written as `{ credential = "name" }` (systemd's LoadCredential), `{ file = "/path" }` or `{ env = "NAME" }`. relay
+    reads the value when it loads the configuration: a new value takes a reload, a systemd credential a restart. White
+    space around the value, line breaks and a byte order mark are left out.
     """
 
     def __init__(self, how: str, name: str) -> None:
@@ -45,11 +45,11 @@ class Secret:
 
     @property
     def doubt(self) -> str | None:
-        """What is allowed but probably not meant in the value, never repeating it."""
+        """Return what is allowed in the value but probably a mistake, without repeating the value."""
         return self._wrapping
 
     def reveal(self) -> str:
-        """The secret itself. Raises LookupError if it cannot be used."""
+        """Return the value. Raises LookupError if it cannot be used."""
         if self.problem is not None:
             raise LookupError(self.problem)
         return self._value
@@ -93,7 +93,7 @@ class Secret:
 
     @classmethod
     def parse(cls, value: object) -> "Secret":
-        """Make a secret of what an admin wrote. Raises ValueError, never repeating a value that may be a secret."""
+        """Make a secret of what an admin wrote. Raises ValueError, without repeating a value that may be secret."""
         if isinstance(value, Secret):
             return value
         if isinstance(value, dict) and len(value) == 1:
@@ -120,11 +120,12 @@ class Secret:
 
 
 class HeaderSecret(Secret):
-    """A secret that is sent in a header, which holds neither line breaks nor control characters."""
+    """A reference to a secret that is sent in a header: no line breaks and no control characters."""
 
     @property
     def doubt(self) -> str | None:
-        """Quotes, characters that many programs do not send in a header, and too many of them."""
+        """Return what is allowed in the value but probably a mistake: quotes, characters beyond ASCII, too many
+        characters."""
         if self.problem is not None:
             return None
         if len(self._value) > 1 and self._value[0] == self._value[-1] and self._value[0] in "\"'":
@@ -145,11 +146,11 @@ class HeaderSecret(Secret):
 
 
 class BearerToken(HeaderSecret):
-    """What follows `Authorization: Bearer`."""
+    """A reference to a token behind `Authorization: Bearer`."""
 
     @property
     def doubt(self) -> str | None:
-        """White space as well, which RFC 6750 has not in a token, and what is a header's value but no token."""
+        """Return what is allowed in the value but probably a mistake: white space as well, and the form of a header."""
         if self._wrapping:
             return self._wrapping
         if " " in self._value:

@@ -27,22 +27,24 @@ CONTRADICTION: Final = "contradiction"
 """The type of pydantic error that says it."""
 S = TypeVar("S", bound="Settings")
 Contradiction = tuple[str, str]
-"""The names of the settings that it is about, with spaces between, and what is wrong."""
+"""The names of the settings, with spaces between, and what is wrong with them."""
 
 
 class Settings(BaseModel):
-    """Base of all settings models: unknown keys are refused, numbers are finite, instances do not change."""
+    """The base of every settings model: unknown keys are refused, numbers are finite, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
     def contradictions(self) -> Iterable[Contradiction]:
-        """All that settings say against each other. A model's own check goes here: unlike a validator it is also asked
-        when some settings are wrong by themselves; those have their defaults then, or None, and what it says about
-        them is left out."""
+        """Return what the settings say against each other.
+
+        Put a model's own checks here. Unlike a validator, they also run when some settings are wrong by themselves.
+        Those settings then have their defaults, or None, and contradictions about them are left out.
+        """
         return ()
 
     def warnings(self) -> Iterable[Contradiction]:
-        """Settings that are valid and may still be a mistake: `relay check` warns of them. The names, and why."""
+        """Return settings that are valid but may be a mistake, with the reason. `relay check` warns of them."""
         return ()
 
     @model_validator(mode="after")
@@ -167,14 +169,14 @@ Duration = Annotated[
     BeforeValidator(parse_duration, json_schema_input_type=_written(SECONDS)),
     PlainSerializer(write_duration, when_used="json"),
 ]
-"""Seconds; written as a string with a unit: "500ms", "30s", "5m", "1h", "7d"."""
+"""A duration in seconds. An admin writes a text with a unit: "500ms", "30s", "5m", "1h", "7d"."""
 
 ByteSize = Annotated[
     int,
     BeforeValidator(parse_size, json_schema_input_type=_written(BYTES | BYTES_DECIMAL)),
     PlainSerializer(write_size, when_used="json"),
 ]
-"""Bytes; written as a string with a unit: "64KiB", "8MiB", "10GB"."""
+"""A size in bytes. An admin writes a text with a unit: "64KiB", "8MiB", "10GB"."""
 
 Rate = Annotated[float, AfterValidator(check_rate)]
 """Events per second; 0 is no limit."""
@@ -199,9 +201,11 @@ def _http_url(value: object) -> str:
 
 
 HttpUrl = Annotated[str, BeforeValidator(_http_url, json_schema_input_type=str)]
-"""An http or https URL without credentials in it. What is behind the host stays byte for byte as it is written, for
-URLs that are signed; only spaces and characters beyond ASCII are percent-encoded. `Connector.post` sends it so; with
-`Connector.http` write `yarl.URL(url, encoded=True)`."""
+"""An http or https URL without credentials.
+
+The part behind the host stays byte for byte, for signed URLs; only spaces and characters beyond ASCII are
+percent-encoded. `Connector.post` sends it so. With `Connector.http` write `yarl.URL(url, encoded=True)`.
+"""
 
 
 def _url_path(value: object) -> str:
@@ -223,7 +227,7 @@ def _selection(value: object) -> tuple[str, ...]:
 
 
 EventSelection = Annotated[tuple[str, ...], BeforeValidator(_selection, json_schema_input_type=list[str])]
-"""Which events are wanted: groups, channels, exact types, globs; a leading `!` excludes. `("*",)` is everything."""
+"""The events that are wanted: groups, channels, types and globs; a leading `!` excludes. `("*",)` is everything."""
 
 
 def parse_time(text: str) -> float:

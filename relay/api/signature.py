@@ -34,13 +34,13 @@ def check_hmac(
     timestamp: str | None = None,
     tolerance: float = TOLERANCE_S,
 ) -> None:
-    """Raise `Denied` unless one of the given signatures is the HMAC of what was signed. Takes the same time for every
-    wrong one.
+    """Raise `Denied` unless one of the given signatures is the HMAC of `signed`.
 
-    `given` is what the header says, or several such texts (while a secret is changed some senders sign with both);
-    each begins with `prefix`, such as `sha256=`. `algorithm` is one of hashlib's. A `timestamp`, in Unix seconds or
-    milliseconds as it was sent, must not be further than `tolerance` seconds from now: put it into `signed` as the
-    sender does, or anybody could write another one."""
+    `given` is the text of the header, or several texts: some senders sign with two secrets during a change. Each text
+    begins with `prefix`, such as `sha256=`. `algorithm` is a name of hashlib. `timestamp` is in Unix seconds or
+    milliseconds, as it was sent. It may be `tolerance` seconds from now at most. Put the timestamp into `signed` as the
+    sender does, or anybody could write another one. Takes the same time for every wrong signature.
+    """
     if timestamp is not None:
         _check_age(timestamp, tolerance)
     texts = [given] if isinstance(given, str) else list(given or ())
@@ -78,7 +78,10 @@ def _decoded(text: str, prefix: str, encoding: str) -> bytes:
 
 
 def signing_key(secret: Secret) -> bytes:
-    """The bytes behind `whsec_...`, the secret of Standard Webhooks. Raises ValueError without repeating them."""
+    """Return the key behind `whsec_...`, a secret of Standard Webhooks.
+
+    Raises ValueError without repeating the secret.
+    """
     text = secret.reveal().removeprefix("whsec_").rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -87,7 +90,7 @@ def signing_key(secret: Secret) -> bytes:
 
 
 def signed_headers(key: bytes, id: str, body: bytes) -> dict[str, str]:
-    """The headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
+    """Return the headers of Standard Webhooks: HMAC-SHA256 over id.timestamp.body."""
     now = int(time.time())
     digest = hmac.digest(key, f"{id}.{now}.".encode() + body, "sha256")
     return {

@@ -29,17 +29,21 @@ KINDS_REMEMBERED: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """One entry of a good body that is no event: it is parked under the source with its reason, and the others go on.
+    """One entry of a good body that is no event. relay parks it under the source, and takes the others.
 
-    `Unreadable(b'{"id": 7}', "entry 3 has no event_type")`"""
+    `Unreadable(b'{"id": 7}', "entry 3 has no event_type")`
+    """
 
     body: bytes
     reason: str
 
 
 class Entries(list[Any]):
-    """Bodies of events each of which a decoder has read as one JSON object, and which nobody changes any more. relay
-    takes them as they are; it reads all other bodies once more."""
+    """Bodies that a decoder has read as one JSON object each. relay takes them as they are, and reads other bodies
+    again.
+
+    Do not change them afterwards.
+    """
 
 
 class Kinds(dict[str, Kind]):
@@ -57,22 +61,23 @@ class Kinds(dict[str, Kind]):
 
 
 class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and each request makes one
-    """The events of one body. Whatever is not as it is said here is the plugin's bug: the answer is 500, and nothing is
+    """The events of one body. If it breaks these rules, that is the plugin's bug: the answer is 500, and nothing is
     kept.
 
-    `Decoded([self.kind("order.New")], [b'{"id": "7", "total": 12}'], ids=["7"])`"""
+    `Decoded([self.kind("order.New")], [b'{"id": "7", "total": 12}'], ids=["7"])`
+    """
 
     kinds: Sequence[Kind]
-    """One for each event: what `self.kind(type)` gives."""
+    """For each event its kind: `self.kind(type)`."""
     bodies: Sequence[Any]
-    """Each event's own bytes: one JSON object, which has the event's id."""
+    """For each event its bytes: one JSON object that holds the event's id."""
     unreadable: Sequence[Unreadable] = ()
     ids: Sequence[str] | None = None
-    """Of the events, in their order, none of them empty. Without them no duplicate can be told (`dedupe`). What the
-    events' bodies say is the same: they are what connectors send as idempotency keys."""
+    """For each event its id, never empty. Without ids `dedupe` cannot find duplicates. Use the ids of the bodies:
+    connectors send those as idempotency keys."""
     subject: str | None = None
-    """What all events of the body tell the newest state of. They are duplicates only until the subject has other
-    events; None: for as long as `settings.dedupe` says."""
+    """What all events of the body give the newest state of. They are duplicates only until the subject has other
+    events. None: for as long as `dedupe` says."""
 
 
 def _check_type(type: str) -> None:
@@ -88,7 +93,7 @@ def _check_type(type: str) -> None:
 
 
 class SourceSettings(Settings):
-    """Settings of every source; a source type adds its own."""
+    """Settings of every source. A source type adds its own."""
 
     type: str
     """Type of the source: a type below, or the type of a plugin."""
@@ -120,29 +125,30 @@ class SourceSettings(Settings):
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody who reaches relay may send: a type that knows its senders in another way overrides it."""
+        """Return whether everybody who reaches relay may send. Override it in a type that checks senders in another
+        way."""
         return not self.tokens
 
 
 class Source(Plugin):
-    """A named HTTP intake with its own path and credentials."""
+    """A named HTTP intake with its own path and credentials. Subclass it with a type name, and write `decode`."""
 
     Settings: ClassVar[type[Settings]] = SourceSettings
     _noun: ClassVar[str] = "source"
     accepted_status: ClassVar[Annotated[int, Field(ge=200, le=299)]] = 202
-    """The status that says to this sender that its events are kept."""
+    """The status of an answer that says that all events are kept."""
     disabled_after: ClassVar[float | None] = None
-    """Seconds of nothing but refusals after which the sender stops for good; None: not known."""
+    """Seconds of refusals after which the sender stops for good. None: not known."""
     known_by: ClassVar[str] = "tokens"
-    """The setting by which it knows its senders, for `relay check` to ask for."""
+    """The setting by which the source knows its senders. `relay check` asks for it."""
     methods: ClassVar[tuple[str, ...]] = ("POST",)
-    """HTTP methods that it takes, 405 for all others. `respond` answers those that are not POST."""
+    """The HTTP methods that the source takes; all others get 405. `respond` answers those that are not POST."""
     makes: ClassVar[tuple[str, ...]] = ()
-    """Event types that it makes itself; those that senders say need not be known."""
+    """Event types that the source makes itself. Types that senders name are not listed."""
     catalogued: ClassVar[bool] = False
-    """Whether its event types are Braze's, so that one that is not in the catalogue is worth a word."""
+    """Whether the event types are Braze's, so that relay warns of a type that is not in the catalogue."""
     watches: ClassVar[bool] = False
-    """Whether `kept` is to be called. With several workers all its events are then kept by the first one."""
+    """Whether relay calls `kept`. With several workers the first worker then keeps all events of the source."""
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name
@@ -151,8 +157,10 @@ class Source(Plugin):
         self._kinds: dict[tuple[str, str], Kinds] = {}
 
     def authorize(self, request: Request) -> None:
-        """Raise `Denied` unless the request carries one of the source's bearer tokens (RFC 6750). Called before the
-        body is read, for POST alone."""
+        """Raise `Denied` unless the request has one of the source's bearer tokens (RFC 6750).
+
+        relay calls it before it reads the body, for POST alone.
+        """
         if not self._tokens:
             return
         given = request.headers.get("Authorization", "")
@@ -169,45 +177,56 @@ class Source(Plugin):
         return any(matches)
 
     def verify(self, request: Request) -> None:
-        """Raise `Denied` unless a signature fits the body (see `check_hmac`), or `Malformed`; nothing is signed by
-        default. Return nothing: whatever is returned is a bug, so that no False lets a forged request pass."""
+        """Raise `Denied` unless the body's signature is right, or `Malformed`. By default nothing is signed.
+
+        Use `check_hmac`. Return nothing: relay takes every other result for a bug, so that no False lets a forged
+        request pass.
+        """
 
     def respond(self, request: Request) -> Response | None:
-        """Answer a request that brings no events, such as the challenge by which a sender tries its webhook; None: it
-        brings events. Called after `verify`, and for all `methods` but POST, of which nothing is verified: what such a
-        request says to prove itself is for this method to compare. Raises `Denied`, `Malformed`."""
+        """Answer a request that brings no events, such as a challenge; return None if it brings events.
+
+        relay calls it after `verify`, and for all `methods` but POST, of which nothing is verified: compare their proof
+        here. Raises `Denied`, `Malformed`.
+        """
 
     def decode(self, request: Request) -> Decoded:
-        """Split a request into events. Raises `Malformed`. Must be quick and change nothing of the source: as `verify`
-        and `respond` it runs on the event loop or, for a body of more than 256 KiB, in a thread."""
+        """Split a request into events. Raises `Malformed`.
+
+        Be quick, and change nothing in the source. Like `verify` and `respond`, it runs on the event loop or, for a
+        body over 256 KiB, in a thread.
+        """
         raise NotImplementedError
 
     @property
     def notice(self) -> str:
-        """What an admin should know, in a sentence for `relay status`; empty: nothing."""
+        """Return a sentence for `relay status` on what an admin should know; empty: nothing."""
         return ""
 
     @property
     def incomplete(self) -> int:
-        """How many things that come in several requests are known to lack one. More than 0 needs a look."""
+        """Return how many things that come in several requests lack one. More than 0 needs a look."""
         return 0
 
     def kept(self, bodies: Sequence[Any]) -> None:
-        """Events of this source are on disk, none of them a duplicate. On the event loop, before the answer."""
+        """Take note of events that are on disk and are no duplicates. relay calls it on the event loop, before the
+        answer."""
 
     def look_after(self) -> None:
-        """Say what is overdue, in the log. Called once a minute on the event loop."""
+        """Log what is overdue. relay calls it once a minute on the event loop."""
 
     def remember(self) -> str:
-        """What is to outlast a restart, as a short text; saved after `kept` and from time to time."""
+        """Return a short text that outlasts a restart. relay saves it after `kept`, and from time to time."""
         return ""
 
     def recall(self, memory: str) -> None:
-        """Go on with what was remembered. Any exception means that it cannot be read, and is told in the log."""
+        """Go on with a text of `remember`. If it raises, the log says so, and the source begins without it."""
 
     def kinds(self, id_field: str = "id", time_field: str = "time") -> Kinds:
-        """The kinds of this source's events by type, for many of them at once: `kinds[type]`. The names are those of
-        fields at the top level of each event."""
+        """Return the kinds of the source's events by type: `kinds[type]`. Use it for many events at once.
+
+        `id_field` and `time_field` name fields at the top level of each event.
+        """
         if (kinds := self._kinds.get((id_field, time_field))) is None:
             if len(self._kinds) >= FIELDS_REMEMBERED:
                 self._kinds.clear()
@@ -215,19 +234,22 @@ class Source(Plugin):
         return kinds
 
     def kind(self, type: str, id_field: str = "id", time_field: str = "time") -> Kind:
-        """The kind of this source's events of that type; one object per type, so use it rather than `Kind(...)`. Raises
-        `Malformed` for what is no type: it has 1 to 256 characters."""
+        """Return the kind of events of a type. It is one object per type: use it rather than `Kind(...)`.
+
+        Raises `Malformed` if the type has not 1 to 256 characters.
+        """
         return self.kinds(id_field, time_field)[type]
 
 
 def read_entries(
     entries: Iterable[tuple[int, Any]], decode: Callable[[Any], T], entry: str, event: str
 ) -> tuple[list[T], Entries, list[Unreadable]]:
-    """What `decode`, a msgspec decoder of a struct, reads of each entry, the entries that it can read, and the others
-    with their reasons.
+    """Read each entry with `decode`, a msgspec decoder of a struct. Return what it reads, the good entries, and the
+    unreadable ones.
 
-    `entries` come with their numbers and may raise ValueError where the body is no JSON; `entry` and `event` are the
-    words for them. Raises `Malformed`, also if too many entries are unreadable."""
+    `entries` come with their numbers, and may raise ValueError where the body is no JSON. `entry` and `event` are the
+    words of the reasons. Raises `Malformed`, also for more than 1,000 unreadable entries.
+    """
     heads, bodies, unreadable = [], Entries(), []
     try:
         for number, one in entries:

@@ -100,13 +100,17 @@ class WaySettings(Settings):
 
 
 class HttpConnectorSettings(WaySettings, ConnectorSettings):
-    """Settings of a connector that sends by `self.http` or `self.post`. Who overrides `contradictions` or `warnings`
-    yields from those of this class, too."""
+    """Settings of a connector that sends by `self.http` or `self.post`.
+
+    A subclass that overrides `contradictions` or `warnings` also yields those of this class.
+    """
 
 
 class HttpAlertSettings(WaySettings, AlertSettings):
-    """Settings of an alert that sends by `self.http` or `self.post`. Who overrides `contradictions` or `warnings`
-    yields from those of this class, too."""
+    """Settings of an alert that sends by `self.http` or `self.post`.
+
+    A subclass that overrides `contradictions` or `warnings` also yields those of this class.
+    """
 
 
 def client_context(settings: WaySettings) -> ssl.SSLContext | None:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.docs import configuration, database, event_types, log_messages
+from tools.docs import commands, configuration, database, event_types, log_messages, plugin_api
 from tools.docs.conf_d import with_comments
 
 ROOT: Final = Path(__file__).parents[2]
@@ -15,6 +15,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/configuration.md": configuration.page,
     "docs/reference/database.md": database.page,
     "docs/reference/event-types.md": event_types.page,
+    "docs/reference/commands.md": commands.page,
+    "docs/plugins/api.md": plugin_api.page,
     "docs/reference/log-messages.md": log_messages.page,
 }
 """The function that makes each page, by the path of the page from the root of the repository."""

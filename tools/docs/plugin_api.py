@@ -1,0 +1,266 @@
+"""docs/plugins/api.md: everything that a plugin may import, with signatures and docstrings, as relay/api has them."""
+
+import ast
+import inspect
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import relay.api
+from tools.docs.markdown import code, document, table
+
+FOLDER: Final = Path(relay.api.__file__).parent
+INTRO: Final = """
+This page lists every name that a plugin may import from `relay.api`, with its signature. Nothing else is public.
+
+```python
+from relay.api import Batch, Connector
+```
+
+Start with the pages that show how to write a plugin: a [connector](connector.md), a [source](source.md),
+a [filter](filter.md), an [alert](alert.md). The [configuration](../reference/configuration.md) lists the settings that
+all plugins of a kind have.
+
+Times are Unix seconds and durations are seconds, if a text says nothing else. Settings of a plugin are described where
+an admin reads about them, in the configuration.
+"""
+SECTIONS: Final[dict[str, Sequence[str]]] = {
+    "Connectors": (
+        "Connector",
+        "ConnectorSettings",
+        "HttpConnectorSettings",
+        "BatchSettings",
+        "RetrySettings",
+        "User",
+        "OtherId",
+    ),
+    "Outcomes": (
+        "Outcome",
+        "Delivered",
+        "DELIVERED",
+        "Skipped",
+        "Retry",
+        "Reject",
+        "Unauthorized",
+        "Answered",
+        "check",
+        "retry_after",
+    ),
+    "Events and batches": ("Event", "Batch", "Block", "Kind", "UnreadableEvent", "ERASED", "REDACTED"),
+    "Sources": (
+        "Source",
+        "SourceSettings",
+        "Decoded",
+        "Entries",
+        "Unreadable",
+        "Request",
+        "Response",
+        "Denied",
+        "Malformed",
+        "read_entries",
+    ),
+    "Filters": ("Filter", "FilterSettings"),
+    "Alerts": ("Alert", "AlertSettings", "HttpAlertSettings", "Message", "Alarm"),
+    "Settings and secrets": (
+        "Plugin",
+        "Settings",
+        "Contradiction",
+        "Duration",
+        "ByteSize",
+        "HttpUrl",
+        "UrlPath",
+        "EventSelection",
+        "Secret",
+        "HeaderSecret",
+        "BearerToken",
+    ),
+    "Signatures and headers": ("check_secret", "check_hmac", "signing_key", "signed_headers", "check_headers"),
+    "JSON in bytes": (
+        "LARGE",
+        "UNREADABLE",
+        "Walk",
+        "is_dense",
+        "is_utf8",
+        "value_in",
+        "why_unreadable",
+        "without_surrogates",
+    ),
+    "Hooks": ("hookimpl", "hookspec"),
+}
+"""The exported names by subject, in the order of the page."""
+HOOKS: Final = """
+Marks a function of a module as one of relay's hooks. A module that defines classes needs no hook: relay finds classes
+with a type name. Write a hook in a module that makes its classes in another way, or that adds commands:
+
+```python
+@hookimpl
+def relay_types():      # returns connector, source, filter and alert classes
+    return [make_connector("a"), make_connector("b")]
+
+@hookimpl
+def relay_commands():   # returns commands of click, which `relay` then has
+    return [my_command]
+```
+"""
+TEXTS: Final = {
+    "Outcome": "What can become of a delivery. Return one per event, or raise one for the whole batch.",
+    "hookimpl": HOOKS,
+    "hookspec": "Declares a hook. Plugins do not need it.",
+}
+"""Texts of names that have no docstring."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Field(NamedTuple):
+    """An attribute of a class."""
+
+    name: str
+    type: str
+    text: str
+
+
+def page() -> str:
+    """Make the page."""
+    return document("The API of plugins", "the docstrings of relay/api", _parts())
+
+
+def _parts() -> Iterator[str]:
+    yield INTRO
+    for title, names in SECTIONS.items():
+        yield f"## {title}"
+        for name in names:
+            yield f"### {name}"
+            yield from _described(name)
+
+
+def _described(name: str) -> Iterator[str]:
+    node, text = _definitions()[name]
+    if isinstance(node, ast.ClassDef):
+        yield from _class(node)
+    elif isinstance(node, Function):
+        yield _python(_signature(node))
+        yield text
+    else:
+        if name not in TEXTS:
+            yield _python(_value(node))
+        yield TEXTS.get(name, text)
+
+
+def _class(node: ast.ClassDef) -> Iterator[str]:
+    init = next((one for one in node.body if isinstance(one, Function) and one.name == "__init__"), None)
+    bases = [ast.unparse(base) for base in node.bases if not ast.unparse(base).startswith(("_", "TypedDict"))]
+    yield _python(f"class {node.name}" + (f"({', '.join(bases)})" if bases else ""))
+    yield _text(node)
+    if init is not None and _is_made_by_plugins(node):
+        yield _python(f"{node.name}({_arguments(init)})")
+    fields = [] if _is_settings(node) else [*_fields(node.body), *(_fields(init.body) if init else ())]
+    if fields:
+        yield table(["attribute", "type", ""], [(code(one.name), code(one.type), one.text) for one in fields])
+    for method in node.body:
+        if isinstance(method, Function) and _is_told(node, method):
+            yield f"#### {node.name}.{method.name}"
+            yield _python(_signature(method))
+            yield _text(method)
+
+
+def _value(node: ast.AST) -> str:
+    """A definition in a line: of an annotated type only the type."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript(value=ast.Name(id="Annotated"), slice=parts)):
+            kind = parts.elts[0] if isinstance(parts, ast.Tuple) else parts
+            return f"{name} = {ast.unparse(kind)}  # checked"
+    return ast.unparse(node)
+
+
+def _is_made_by_plugins(node: ast.ClassDef) -> bool:
+    """Whether a plugin calls the class: an outcome is raised with arguments; relay makes plugins and their settings."""
+    return any(ast.unparse(base) == "_Failure" for base in node.bases) or node.name == "Walk"
+
+
+def _is_settings(node: ast.ClassDef) -> bool:
+    """Whether the configuration's page describes the fields."""
+    return node.name.endswith("Settings")
+
+
+def _is_told(node: ast.ClassDef, method: Function) -> bool:
+    """Whether a method is public, and no check of a settings model or one form of several."""
+    is_check = node.name != "Settings" and method.name in ("contradictions", "warnings")
+    return not (method.name.startswith("_") or is_check or "overload" in map(ast.unparse, method.decorator_list))
+
+
+def _fields(body: Sequence[ast.stmt]) -> Iterator[Field]:
+    """Find the public attributes among statements, each with the text behind it; of `self.x` those with a text."""
+    for node, behind in zip(body, [*body[1:], None], strict=True):
+        text = _string(behind)
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind) if not name.startswith("_"):
+                yield Field(
+                    name, ast.unparse(kind).removeprefix("ClassVar[").removesuffix("]" * _is_class_var(kind)), text
+                )
+            case ast.Assign(targets=[ast.Attribute(attr=name)], value=value) if text and not name.startswith("_"):
+                yield Field(name, _kind_of(value), text)
+            case ast.AnnAssign(target=ast.Attribute(attr=name), annotation=kind) if text and not name.startswith("_"):
+                yield Field(name, ast.unparse(kind), text)
+
+
+def _is_class_var(kind: ast.expr) -> bool:
+    return ast.unparse(kind).startswith("ClassVar[")
+
+
+def _kind_of(value: ast.expr) -> str:
+    """The type of a first value; empty for a name, such as that of an argument."""
+    return (
+        type(value.value).__name__
+        if isinstance(value, ast.Constant)
+        else {"folder": "Path"}.get(ast.unparse(value), "")
+    )
+
+
+def _signature(node: Function) -> str:
+    decorators = [ast.unparse(one).rpartition(".")[2] for one in node.decorator_list]
+    returns = ast.unparse(node.returns).strip("'\"") if node.returns else "None"
+    if {"property", "cached_property"}.intersection(decorators):
+        return f"{node.name}: {returns}  # a property"
+    start = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    marks = "".join(f"@{one}\n" for one in decorators if one in ("classmethod", "staticmethod"))
+    return f"{marks}{start} {node.name}({_arguments(node)}) -> {returns}"
+
+
+def _arguments(node: Function) -> str:
+    text = ast.unparse(node.args)
+    return text.removeprefix("self, ").removeprefix("cls, ") if text not in ("self", "cls") else ""
+
+
+def _text(node: ast.ClassDef | Function) -> str:
+    return ast.get_docstring(node) or ""
+
+
+def _string(node: ast.stmt | None) -> str:
+    """The text that stands behind a definition."""
+    match node:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            return inspect.cleandoc(text)
+    return ""
+
+
+def _python(text: str) -> str:
+    return f"```python\n{text}\n```"
+
+
+@cache
+def _definitions() -> dict[str, tuple[ast.AST, str]]:
+    """Where relay/api defines each exported name, and what it says there. Raises LookupError for a missing name."""
+    found: dict[str, tuple[ast.AST, str]] = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for node, behind in zip(body, [*body[1:], None], strict=True):
+            match node:
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    found[name] = node, _text(node)
+                case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                    found.setdefault(name, (node, _string(behind)))
+    named = [name for names in SECTIONS.values() for name in names]
+    if wrong := set(relay.api.__all__) ^ set(named):
+        raise LookupError(f"relay.api and the sections of this page differ in {', '.join(sorted(wrong))}")
+    return found
