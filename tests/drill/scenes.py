@@ -13,7 +13,7 @@ from typing import Final
 from tests.drill.stage import Act, Stage
 from tests.drill.voices import metric
 
-CERTIFICATE_S: Final = 10.0
+CERTIFICATE_S: Final = 30.0
 """How long the certificate is still good when relay starts."""
 NOT_YET_FULL: Final = 0.7
 NEARLY_FULL: Final = 0.85
