@@ -8,7 +8,7 @@ from pydantic import Field
 from relay.api import BatchSettings, RetrySettings, Settings
 from relay.api.settings import with_defaults
 from relay.config import Registry, TlsSettings
-from relay.config.descriptions import descriptions
+from relay.config.descriptions import descriptions, summary
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS
 
@@ -55,6 +55,11 @@ ANEW = {"two": "Said by Field.", "unlike": "Said anew."}
 )
 def test_the_text_below_a_setting_is_its_description(model: type[Settings], said: dict[str, str]) -> None:
     assert descriptions(model) == said
+
+
+def test_a_summary_is_the_first_paragraph_as_plain_text() -> None:
+    text = 'A list,\nsuch as `["a"]`, or\n`none`.\n\nMore.'
+    assert summary(text) == 'A list, such as ["a"], or `none`.'
 
 
 def models() -> Iterator[tuple[str, type[Settings]]]:

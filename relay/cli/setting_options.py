@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from relay.api import AlertSettings, ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
 from relay.api.secret import WAYS
 from relay.cli.options import complete_entry
-from relay.config.descriptions import descriptions
+from relay.config.descriptions import descriptions, summary
 from relay.guests import contained
 
 PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings, AlertSettings)
@@ -45,7 +45,7 @@ def _settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
 def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
-    about = description.partition("\n\n")[0].replace("\n", " ")
+    about = summary(description)
     if _is_text_or_secret(field):
         about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)

@@ -5,6 +5,7 @@ pydantic would read it too, but from the source of every model when that is impo
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 
 from pydantic import BaseModel
@@ -21,6 +22,12 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
             found |= dict(_texts(base))
     named = {name: field.description for name, field in model.model_fields.items() if field.description}
     return {name: text for name, text in (found | named).items() if text and name in model.model_fields}
+
+
+def summary(description: str) -> str:
+    """Return the first paragraph of a description for plain text: on one line, and its values without backticks."""
+    first = " ".join(description.partition("\n\n")[0].split())
+    return re.sub(r'`([^`]*["[{][^`]*)`', r"\1", first)
 
 
 def _texts(model: type[Settings]) -> Iterator[tuple[str, str]]:

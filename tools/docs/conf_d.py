@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.api import Settings
+from relay.config.descriptions import summary
 from relay.config.model import OWN_TABLES
 from relay.config.registry import KINDS
 from tools.docs.builtin import builtin
@@ -30,7 +31,8 @@ def with_comments(path: Path) -> str:
     settings: dict[str, str] = {}
     for line in text.splitlines():
         if found := TABLE.fullmatch(line):
-            settings = _summaries(_model(tables, *found.groups("")))
+            model = _model(tables, *found.groups(""))
+            settings = {name: summary(one.text) for name, one in settings_of(model).items()}
         if (found := SETTING.match(line)) and found[1] not in OBVIOUS:
             if found[1] not in settings:
                 raise LookupError(f"{path.name}: there is no setting {found[1]} in its table")
@@ -47,9 +49,3 @@ def _model(tables: dict[str, dict[str, dict[str, str]]], kind: str, name: str) -
         return OWN_TABLES[kind]
     model: type[Settings] = builtin(kind)[tables[kind][name]["type"]].Settings
     return model
-
-
-def _summaries(model: type[Settings]) -> dict[str, str]:
-    """Return the first paragraph of each setting's text, for readers of plain text: values without backticks."""
-    texts = {name: one.text.partition("\n\n")[0] for name, one in settings_of(model).items()}
-    return {name: re.sub(r'`([^`]*["[{][^`]*)`', r"\1", " ".join(text.split())) for name, text in texts.items()}
