@@ -11,8 +11,6 @@ from tests.docs.pages import PAGES, ROOT, without_blocks
 LINKED = [*PAGES, *sorted(ROOT.glob("*.md"))]
 PLANNED = {
     "docs/explain/guarantees.md",
-    "docs/guide/backup-and-upgrade.md",
-    "docs/guide/moving-disk.md",
     "docs/plugins/api.md",
     "docs/reference/admin-api.md",
     "docs/reference/commands.md",
