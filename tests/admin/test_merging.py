@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from relay.admin import (
+    CertificateStatus,
     GoneConnector,
     LastError,
     ListenerStatus,
@@ -150,6 +151,12 @@ def test_connections_are_summed_and_those_of_a_worker_that_is_gone_are_closed_bu
     assert both.listeners["admin"].connections == 1
     for gone in (ended(status), still(status)):
         assert gone.listeners["ingest"] == ListenerStatus(connections=0, refused={"malformed": 2, "full": 0})
+
+
+def test_of_certificates_of_workers_the_first_to_end_is_shown() -> None:
+    shown = [CertificateStatus(certificate="ingest", begins=0.0, ends=ends, files="") for ends in (9.0, 5.0, 7.0)]
+    (one,) = merged([worker(certificates=[each]) for each in shown], ()).certificates
+    assert one.ends == 5.0
 
 
 def test_a_connector_that_still_runs_in_one_worker_is_not_gone() -> None:

@@ -13,15 +13,18 @@ from click.testing import CliRunner
 
 from relay.api import Kind
 from relay.cli.main import relay
+from relay.config import Config
 from relay.journal import Counts, Cursor, Journal, Limits, backup
 from relay.journal.backup import Backup, back_up, read_backup
 from relay.journal.ending import read_end
 from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.inspect import inspect
 from relay.journal.known import doubts
+from relay.journal.lock import lock
 from relay.journal.opening import open_both
 from relay.journal.restore import advice_on, restore
 from relay.journal.segment import find_end
+from relay.runtime.process import StartError, opened
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = Limits(1 << 30, 3600)
@@ -340,3 +343,42 @@ async def test_a_backup_refuses_a_second_one_beside_it_and_a_damaged_database(st
     with pytest.raises(sqlite3.DatabaseError):
         back(state, tmp_path / "backup")
     assert not read_backup(tmp_path / "backup").complete
+
+
+async def test_a_restore_reads_what_it_has_made(state: Path, tmp_path: Path) -> None:
+    """Siblings: a segment, and a database of a connector, that did not get there as they should."""
+    with closing(sqlite3.connect(state / "mine.db")) as db, db:
+        db.execute("CREATE TABLE member (id)")
+    back(state, tmp_path / "backup")
+
+    def spoil(path: Path) -> None:
+        if path.name == spoilt:
+            path.write_bytes(
+                path.read_bytes()[:-1] + b"?" if path.suffix == ".log" else path.read_bytes()[:100] + b"?" * 9000
+            )
+
+    spoilt = name(5)
+    with pytest.raises(OSError, match="is not what was copied"):
+        restore(tmp_path / "backup", tmp_path / "first", PATH, Files(spoil))
+    spoilt = "mine.db"
+    with pytest.raises(sqlite3.DatabaseError):
+        restore(tmp_path / "backup", tmp_path / "second", PATH, Files(spoil))
+
+
+async def test_a_restore_waits_for_no_relay_and_a_broken_one_starts_none(state: Path, tmp_path: Path) -> None:
+    """Siblings: a state folder that a relay holds; a start after a restore that was broken off."""
+    back(state, tmp_path / "backup")
+    (restored := tmp_path / "restored").mkdir()
+    held = lock(restored)
+    with pytest.raises(OSError, match=str(restored)):
+        restore(tmp_path / "backup", restored, PATH, Files())
+    os.close(held)
+
+    def fail(path: Path) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        restore(tmp_path / "backup", restored, PATH, Files(fail))
+    with pytest.raises(StartError, match="is not complete: a restore was broken off there: run relay restore"):
+        async with opened(Config(), restored, 0):
+            pass

@@ -121,6 +121,8 @@ async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) 
     assert [(one.start, one.stop) for one in journal.unsaved_damage] == [(4, 10), (0, 10)]
     assert journal.lost == 10
     assert said_of(journal.unsaved_damage).startswith("10 events cannot be read: offsets 0-9 in ")
+    overlapping = [Damage(start, stop, "1.log", "bad record", None) for start, stop in ((0, 5), (3, 8))]
+    assert said_of(overlapping).startswith("8 events cannot be read: ")
     for reader in (late, early):
         reader.close()
     await journal.close()
