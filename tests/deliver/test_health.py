@@ -6,7 +6,7 @@ import pytest
 
 from relay.api import Batch, Reject
 from relay.deliver import health
-from tests.deliver.test_lane import bench
+from tests.deliver.test_lane import KIND, bench
 
 
 def test_few_refusals_are_all_once_they_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +32,8 @@ async def test_a_refused_batch_that_is_split_is_no_refusal_yet(tmp_path: Path) -
         await it.send(4)
         await it.settled()
         assert len(it.connector.batches) > 4
-        refusals = it.fleet.lanes[0].delivery.health.refusals
-        assert refusals is not None
-        assert refusals.attempts == 4
+        seen = it.fleet.lanes[0].delivery.health
+        assert seen.refusals is not None
+        assert seen.refusals.attempts == 4
+        assert seen.event is not None
+        assert seen.event[0] == KIND.type

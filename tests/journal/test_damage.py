@@ -140,10 +140,11 @@ async def test_the_newest_file_is_gone(whole: tuple[Path, Sequence[bytes]], tmp_
 
 
 async def test_an_older_copy_goes_on_behind_what_the_database_knows(
-    whole: tuple[Path, Sequence[bytes]], tmp_path: Path
+    whole: tuple[Path, Sequence[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(whole[0], tmp_path / "journal")
     journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS + 100))
+    assert capsys.readouterr().out.count("the journal is older than relay.db") == 1
     assert journal.head == EVENTS + 100
     assert await read(journal) == dict(enumerate(whole[1]))
     assert f"offsets {EVENTS} to {EVENTS + 99} are missing" in journal.problem
