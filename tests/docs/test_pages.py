@@ -13,7 +13,7 @@ from relay.cli.main import relay
 from relay.config import ConfigError, Registry, load
 from tests.docs.pages import PAGES, ROOT, blocks, without_blocks
 
-PROSE = [page for page in PAGES if page.parent.name != "reference" and page.name != "api.md"]
+PROSE = [ROOT / "README.md"] + [page for page in PAGES if page.parent.name != "reference" and page.name != "api.md"]
 REGISTRY = Registry.discover([])
 MOST_WORDS = 30
 MEDIAN_WORDS = 15
@@ -84,3 +84,10 @@ def test_every_sentence_is_short(page: Path) -> None:
     told = sentences(page)
     assert not [one for one in told if len(one.split()) > MOST_WORDS]
     assert median(len(one.split()) for one in told) <= MEDIAN_WORDS
+
+
+def test_the_readme_is_short_and_has_the_ten_promises() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.encode()) <= 8192
+    promises = readme.partition("\n## Ten promises\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^(\d+)\. ", promises, re.MULTILINE) == [str(number) for number in range(1, 11)]
