@@ -46,8 +46,9 @@ async def send(daemon: Any, *events: bytes) -> None:
 
 
 def metrics_documented() -> dict[str, tuple[str, set[str]]]:
-    """Of each metric in the README its type and labels."""
-    rows = re.findall(r"^\| `(relay_\w+)` \| (\w+) \| ([\w, ]*)\|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    """Return the type and labels of each metric that the reference lists."""
+    page = (ROOT / "docs/reference/metrics.md").read_text()
+    rows = re.findall(r"^\| `(relay_\w+)` \| (\w+) \| ([\w, ]*)\|", page, re.MULTILINE)
     return {name: (kind, set(filter(None, labels.replace(",", " ").split()))) for name, kind, labels in rows}
 
 
