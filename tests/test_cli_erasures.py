@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from relay.api import Kind, OtherId, User
 from relay.cli.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.journal import Journal, Limits, Parked, State
-from relay.journal.erasures import Answer, answered, compacted, digest, done, erasures, forget_ids
+from relay.journal import Journal, JournalLimits, Parked, State
+from relay.journal.erasures import ConnectorAnswer, answered, compacted, digest, done, erasures, forget_ids
 from relay.journal.segment import path_of
 from relay.testing import make_event
 
@@ -25,7 +25,7 @@ def relay(*arguments: object) -> tuple[int, str]:
 @pytest.fixture
 async def state(tmp_path: Path) -> Path:
     """With an event and a parked event of anna's."""
-    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
     await journal.append([Kind("braze", "t")] * 2, [make_event(user={"user_id": user}) for user in ("anna", "bert")])
     await state.park([Parked("braze", None, None, None, "unreadable", "no event", 0, b'{"who": "anna')])
     await journal.close()
@@ -45,7 +45,7 @@ def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_notes(state: P
     assert (code, "is no LABEL:NAME" in out) == (2, True)
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         compacted(db, [1])
-        answered(db, {1: Answer("cohorts", "done", "not looked for: aliases")})
+        answered(db, {1: ConnectorAnswer("cohorts", "done", "not looked for: aliases")})
         forget_ids(db, [1])
     assert "connector  cohorts: done (not looked for: aliases)" in relay("show", 1, *where)[1]
     assert erasures(state)[0].user == User()
@@ -64,13 +64,13 @@ def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> No
     assert "not yet: no room" in relay("show", 1, *where)[1]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         compacted(db, [1])
-        answered(db, {1: Answer("heap", "failed", "HTTP 503")})
-        answered(db, {1: Answer("heap", "failed", "HTTP 500")})
+        answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")})
+        answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 500")})
     code, out = relay("show", 1, *where)
     assert "connector  heap: failed (HTTP 500), will be tried again" in out
     assert "kept until the connectors have erased the user" in out
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        answered(db, {1: Answer("heap", "done")})
+        answered(db, {1: ConnectorAnswer("heap", "done")})
         forget_ids(db, [1])
         done(db, [1])
     code, out = relay("show", 1, "--json", *where)
@@ -105,7 +105,11 @@ def test_the_list_names_the_connectors_where_one_failed(state: Path) -> None:
     relay("request", "--user-id", "anna", "--state", state)
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         compacted(db, [1])
-        for answer in (Answer("heap", "failed", "HTTP 401"), Answer("hook", "done"), Answer("web", "failed", "busy")):
+        for answer in (
+            ConnectorAnswer("heap", "failed", "HTTP 401"),
+            ConnectorAnswer("hook", "done"),
+            ConnectorAnswer("web", "failed", "busy"),
+        ):
             answered(db, {1: answer})
     assert "at the connectors; 0 events, 0 parked; failed at heap, web\n" in relay("list", "--state", state)[1]
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.journal import Journal, Limits, Parked, State
+from relay.journal import Journal, JournalLimits, Parked, State
 from relay.testing import Answer, Destination, make_event
 from relay.words import escape
 
@@ -106,7 +106,7 @@ def test_what_the_system_refuses_is_told_without_its_number(tmp_path: Path) -> N
 @pytest.mark.parametrize("words", ["parked list", "parked export", "audit --json", "journal dump"])
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
 async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(tmp_path: Path, words: str) -> None:
-    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
     await journal.append([Kind("s", "a.b", "id", "time")], [b"{}"])
     await journal.close()
     await state.park([Parked("s", None, None, None, "unreadable", "why", 0, b"{}")])
@@ -162,7 +162,7 @@ def on_terminal(*words: str | Path) -> bytes:
 async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Path) -> None:
     """Looked at: the bytes of events, and text of --json."""
     body = json.dumps({"id": "1", "event_type": "a.b", "pad": f"é{CLEAR}{TURNED}"}, ensure_ascii=False).encode()
-    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
     await journal.append([Kind("s", "a.b", "id", "time")], [body])
     await journal.close()
     await state.park([Parked("s", None, None, None, "unreadable", f"no {TURNED}", 0, body)])

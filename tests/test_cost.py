@@ -30,7 +30,7 @@ from relay.config import Config, Configured, IngestSettings
 from relay.deliver import Fleet
 from relay.deliver.live import LiveLane
 from relay.ingest import Ingest
-from relay.journal import Journal, Limits, State
+from relay.journal import Journal, JournalLimits, State
 from relay.sandbox.shapes import make_event, types
 from relay_plugins.currents import Currents
 from relay_plugins.http import Http
@@ -134,7 +134,7 @@ class Pipeline:
     """Everything between a request and a delivery."""
 
     def __init__(self, folder: Path) -> None:
-        self.journal = Journal(folder / "journal", Limits(max_size=64 << 20, retention=3600), 64 << 20)
+        self.journal = Journal(folder / "journal", JournalLimits(max_size=64 << 20, retention=3600), 64 << 20)
         self.state = State(folder)
         tokens = [{"file": str(folder / "token")}]
         (folder / "token").write_text("secret")

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from relay.sandbox.answers import CurrentsSwitches, Next, after, backoff
+from relay.sandbox.answers import CurrentsSwitches, Reaction, after, backoff
 from relay.sandbox.braze import CurrentsSender
 from relay.testing import Answer, Destination, Reset
 
@@ -34,24 +34,24 @@ async def send(destination: Destination, events: Iterable[tuple[str, bytes]], **
 @pytest.mark.parametrize(
     ("status", "size", "refused", "expected"),
     [
-        (200, 100, False, Next.DONE),
-        (202, 1, False, Next.DONE),
-        (299, 1, True, Next.DONE),
-        (400, 100, False, Next.SINGLES),
-        (400, 1, False, Next.SINGLES),
-        (400, 1, True, Next.DROP),
-        (413, 100, False, Next.HALVES),
-        (413, 2, False, Next.HALVES),
-        (413, 1, False, Next.DROP),
-        (401, 1, False, Next.WRONG),
-        (403, 1, False, Next.WRONG),
-        (404, 1, False, Next.WRONG),
-        (429, 1, False, Next.WAIT),
-        (500, 1, False, Next.WAIT),
-        (503, 1, True, Next.WAIT),
-        (302, 1, False, Next.WAIT),
-        (418, 1, False, Next.WAIT),
-        (None, 1, False, Next.WAIT),
+        (200, 100, False, Reaction.DONE),
+        (202, 1, False, Reaction.DONE),
+        (299, 1, True, Reaction.DONE),
+        (400, 100, False, Reaction.SINGLES),
+        (400, 1, False, Reaction.SINGLES),
+        (400, 1, True, Reaction.DROP),
+        (413, 100, False, Reaction.HALVES),
+        (413, 2, False, Reaction.HALVES),
+        (413, 1, False, Reaction.DROP),
+        (401, 1, False, Reaction.WRONG),
+        (403, 1, False, Reaction.WRONG),
+        (404, 1, False, Reaction.WRONG),
+        (429, 1, False, Reaction.WAIT),
+        (500, 1, False, Reaction.WAIT),
+        (503, 1, True, Reaction.WAIT),
+        (302, 1, False, Reaction.WAIT),
+        (418, 1, False, Reaction.WAIT),
+        (None, 1, False, Reaction.WAIT),
     ],
 )
 def test_what_follows_an_answer(status, size, refused, expected):

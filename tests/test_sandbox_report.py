@@ -2,13 +2,13 @@ import pytest
 
 from relay.journal import Ledger
 from relay.journal.cursor import Counts as Outcomes
-from relay.sandbox.currents import Counts
-from relay.sandbox.report import Lane, Result, progress, table
+from relay.sandbox.currents import CurrentCounts
+from relay.sandbox.report import ReportedLane, Result, progress, table
 
 
 def result(*, accepted=101, parked_at_source=1, ledger_accepted=100, arrived=60, **outcomes) -> Result:
     outcomes = {"delivered": 60, "unselected": 30, "filtered": 6, "parked": 4} | outcomes
-    lane = Lane("heap", Ledger(ledger_accepted, Outcomes(**outcomes)), arrived)
+    lane = ReportedLane("heap", Ledger(ledger_accepted, Outcomes(**outcomes)), arrived)
     return Result(sent=101, accepted=accepted, unreadable=1, parked_at_source=parked_at_source, lanes=[lane])
 
 
@@ -56,5 +56,5 @@ def test_without_a_lane_nothing_is_proved():
 
 def test_progress_is_one_line():
     books = {"archive": Ledger(1000, Outcomes(delivered=900)), "heap": Ledger(1000, Outcomes(unselected=1000))}
-    line = progress(Counts(sent=1200, accepted=1100), books)
+    line = progress(CurrentCounts(sent=1200, accepted=1100), books)
     assert line == ("1,200 sent, 1,100 accepted | archive 900 delivered, 100 pending | heap 0 delivered, 0 pending")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.sandbox import scenario
 from relay.sandbox.scenario import Followed, Step
-from relay.sandbox.segments import Segment, SegmentSync
+from relay.sandbox.segments import SegmentSync, StandInSegment
 from relay.sandbox.stories import STORIES, play
 from relay.testing import Destination
 
@@ -52,12 +52,12 @@ async def test_a_story_that_does_not_come_true_is_told_so(monkeypatch: pytest.Mo
 
 def test_a_segment_is_who_did_one_thing_and_not_the_other() -> None:
     events = [{"event": what, "identity": who} for who, what in (("a", "in"), ("b", "in"), ("b", "out"), ("c", "out"))]
-    assert Segment(1, "s", "in", "out").members(events) == {"a"}
+    assert StandInSegment(1, "s", "in", "out").members(events) == {"a"}
     assert not Step("x", 1, 2).good
 
 
 async def test_a_sync_tells_what_has_changed_until_it_is_taken() -> None:
-    segment = Segment(5, "s", "in", "out")
+    segment = StandInSegment(5, "s", "in", "out")
     async with Destination(503) as hook, SegmentSync(hook.url, "secret", page=2) as sync:
         assert await sync.sync(segment, {"a", "b", "c"}) == (3, 0)
         assert await sync.sync(segment, {"c", "d"}) == (1, 2)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from relay.api import Denied, Malformed, Request
-from relay.sandbox.segments import Segment, SegmentSync
+from relay.sandbox.segments import SegmentSync, StandInSegment
 from relay.testing import Destination
 from relay_plugins.heap_segments import HeapSegments
 
-BIG = Segment((1 << 62) + 1, "s", "in", "out")
+BIG = StandInSegment((1 << 62) + 1, "s", "in", "out")
 
 
 def source(**settings: Any) -> HeapSegments:
@@ -23,7 +23,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTS_SECRET", "shh")
 
 
-async def synced(hook: Destination, *members: set[str], segment: Segment = BIG, **switches: Any) -> list[Any]:
+async def synced(hook: Destination, *members: set[str], segment: StandInSegment = BIG, **switches: Any) -> list[Any]:
     """The bodies of syncs of these memberships."""
     async with SegmentSync(hook.url, "shh", **switches) as sync:
         for users in members:
@@ -59,7 +59,7 @@ async def test_signatures(signature, settings, expected):
 
 async def test_a_signature_may_be_over_the_body_as_stringify_writes_it():
     async with Destination() as hook:
-        small = Segment(7, "s", "in", "out")  # JavaScript has no numbers as long as the other's id
+        small = StandInSegment(7, "s", "in", "out")  # JavaScript has no numbers as long as the other's id
         await synced(hook, {"grün"}, segment=small, signed="reserialized")
     request = hook.requests[0]
     source(signed="reserialized").verify(Request(request.body, request.headers))
@@ -124,7 +124,7 @@ async def test_what_is_not_answered_200_comes_again_and_in_the_end_with_the_next
 async def test_a_renamed_segment_a_sample_and_the_retired_drain():
     async with Destination() as hook, SegmentSync(hook.url, "shh") as sync:
         await sync.sync(BIG, {"a"})
-        await sync.sync(Segment(BIG.id, "new", "in"), {"a"})
+        await sync.sync(StandInSegment(BIG.id, "new", "in"), {"a"})
         await sync.sample(BIG)
         await sync.drain(BIG)
         assert await sync.sync(BIG, {"a"}) == (1, 0)

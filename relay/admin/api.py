@@ -26,7 +26,7 @@ TAPS: Final = 8
 """Live taps at a time."""
 
 
-class Api:
+class StatusHandlers:
     """The handlers."""
 
     def __init__(self, control: Control, listeners: Callable[[], Mapping[str, ListenerStatus]]) -> None:

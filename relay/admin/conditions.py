@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.admin.diagnosis import (
     EXPIRED,
-    Finding,
+    HealthFinding,
     advice_for,
     advice_on,
     diagnose,
@@ -87,7 +87,7 @@ def _of_reload(status: Status, said: str) -> Iterator[Condition]:
         yield Condition("reload_refused", "relay", said, refused.at, {"do": "relay check"})
 
 
-def _of_certificates(status: Status, findings: Sequence[Finding]) -> Iterator[Condition]:
+def _of_certificates(status: Status, findings: Sequence[HealthFinding]) -> Iterator[Condition]:
     for certificate, finding in zip(status.certificates, findings, strict=True):
         if kind := kind_of_certificate(certificate, status.now):
             since = min(status.now, certificate.ends) if kind == EXPIRED else status.now

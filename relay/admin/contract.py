@@ -12,13 +12,13 @@ from relay.api import Message, User
 from relay.journal import Forgotten, Parked, Replay, Which
 from relay.journal.audit import Audit, WholeAudit
 from relay.journal.check import Check
-from relay.journal.counting import Count, Stretch
+from relay.journal.counting import ReplayCount, Stretch
 from relay.journal.history import Entry
 from relay.journal.receipts import Receipt
 from relay.journal.remains import Remains
 
 SCHEMAS: Final = (
-    *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, Count, Stretch, Forgotten, Parked, Replay, Which),
+    *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, Which),
     *(User, Receipt, Remains, Entry, Message),
 )
 

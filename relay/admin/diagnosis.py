@@ -47,7 +47,7 @@ NOT_AGAIN: Final = "; Braze does not send again what got 401 or 403"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthFinding:
     """How one part of relay is."""
 
     name: str
@@ -62,28 +62,30 @@ class Diagnosis:
     """How all of it is."""
 
     ok: bool
-    lanes: list[Finding]
-    sources: list[Finding]
-    journal: Finding
-    workers: list[Finding]
+    lanes: list[HealthFinding]
+    sources: list[HealthFinding]
+    journal: HealthFinding
+    workers: list[HealthFinding]
     """Empty if one process does everything."""
-    erasures: list[Finding]
+    erasures: list[HealthFinding]
     """Where any fail: by connector, or "erasures" for relay's own journal and tables."""
-    doubts: list[Finding]
+    doubts: list[HealthFinding]
     """What an admin has to look at, and may accept: "journal", "clock"."""
-    alerts: list[Finding]
-    certificates: list[Finding]
+    alerts: list[HealthFinding]
+    certificates: list[HealthFinding]
     """Those that relay shows; one that ends soon is told, and is no failure yet."""
-    reload: Finding
+    reload: HealthFinding
     """Whether the last reload was good."""
 
 
 def diagnose(status: Status) -> Diagnosis:
     """Look at every part."""
     now = status.now
-    lanes = [Finding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes]
+    lanes = [
+        HealthFinding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes
+    ]
     sources = [
-        Finding(one.source, kind_of_source(one) is None, said_of_source(one, status.lanes, now), one.parked_now)
+        HealthFinding(one.source, kind_of_source(one) is None, said_of_source(one, status.lanes, now), one.parked_now)
         for one in status.sources
     ]
     journal = _journal(status.journal, status.lanes)
@@ -95,9 +97,9 @@ def diagnose(status: Status) -> Diagnosis:
         for one in status.failing_erasures
     ]
     doubts = [_doubt(one, status.lanes, several=bool(workers)) for one in status.doubts]
-    alerts = [Finding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
+    alerts = [HealthFinding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
     certificates = [
-        Finding(
+        HealthFinding(
             f"certificate {one.certificate}", kind_of_certificate(one, now) != EXPIRED, said_of_certificate(one, now)
         )
         for one in status.certificates
@@ -372,26 +374,26 @@ def _relief(lanes: Sequence[LaneStatus]) -> str:
     return f"; {held}raise journal.max_size in conf.d, then relay reload"
 
 
-def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> Finding:
+def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
         relief = _relief(lanes) if ALL_NEEDED in journal.refusing else ""
-        return Finding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
+        return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
-        return Finding("journal", ok=False, said=f"{said} their window")
+        return HealthFinding("journal", ok=False, said=f"{said} their window")
     ok = not kinds_of_journal(journal)
     relief = "" if ok else _relief(lanes)
-    return Finding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
+    return HealthFinding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
 
 
 DAMAGE_ADVICE: Final = "put a good copy of the file back and restart relay, or stop relay and run relay journal repair;"
 
 
-def _doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> Finding:
+def _doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
     where = f" of worker {one.worker}" if several else ""
     lost = f"; {_losers(lanes)}" if one.is_damage else ""
-    return Finding(one.what, ok=False, said=f"{one.what}{where}: {one.said}{lost}; {advice_on(one)}")
+    return HealthFinding(one.what, ok=False, said=f"{one.what}{where}: {one.said}{lost}; {advice_on(one)}")
 
 
 def advice_on(doubt: Doubt) -> str:
@@ -407,38 +409,40 @@ def _losers(lanes: Sequence[LaneStatus]) -> str:
     return ", ".join(found) or "no connector has lost any so far"
 
 
-def _reload(refused: RefusedReload | None) -> Finding:
+def _reload(refused: RefusedReload | None) -> HealthFinding:
     if refused is None:
-        return Finding("reload", ok=True, said="reload: none was refused")
+        return HealthFinding("reload", ok=True, said="reload: none was refused")
     said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
     advice = "mend conf.d until relay check is content; then relay reload"
-    return Finding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
+    return HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
 
 
-def _worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> Finding:
+def _worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     name = f"worker {one.worker}"
     if one.away or one.journal is None:
         part = "missing here" if one.journal is None else "shown as it was last"
-        return Finding(name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}")
+        return HealthFinding(
+            name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}"
+        )
     journal = _journal(one.journal, lanes)
-    return Finding(name, ok=journal.ok, said=f"{name}: {journal.said}")
+    return HealthFinding(name, ok=journal.ok, said=f"{name}: {journal.said}")
 
 
-def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> Finding:
+def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:
     if one.connector is None:
         said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again"
-        return Finding("erasures", ok=False, said=said)
+        return HealthFinding("erasures", ok=False, said=said)
     what = f"{one.connector}: {counted(one.erasures, 'erasure')}"
     if not runs:
         why, back = ("switched off", "switch it on") if is_off else ("not configured any more", "add it back")
         advice = f"{back}, or relay forget {one.connector} gives up"
         said = f"{what} failed there: {one.reason}; it is {why}: {advice}"
-        return Finding(one.connector, ok=False, said=said)
+        return HealthFinding(one.connector, ok=False, said=said)
     since = f"fails there since {moment(one.since)}"
     if one.erasures > 1:
         since = f"fail there, the oldest since {moment(one.since)}"
     said = f"{what} {since}: {one.reason}; relay tells it again (relay erasures list)"
-    return Finding(one.connector, ok=now - one.since < LATE_S, said=said)
+    return HealthFinding(one.connector, ok=now - one.since < LATE_S, said=said)
 
 
 def full_in(journal: JournalStatus) -> str:

@@ -42,7 +42,7 @@ KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
 }
 
 
-class Parking:
+class ParkedHandlers:
     """The handlers."""
 
     def __init__(self, control: Control) -> None:

@@ -28,7 +28,7 @@ KILLED_S: Final = 10.0
 PIECE: Final = 256 << 10
 
 
-class Reader:
+class JournalProcess:
     """Reads a state folder and the journals in it."""
 
     def __init__(self, state: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from relay.admin.answers import answer, content, stream, taken
 from relay.admin.control import Control
 from relay.admin.erasing import user_in
-from relay.admin.reader import Reader
+from relay.admin.reader import JournalProcess
 from relay.admin.tracing import traced
 from relay.journal.counting import Stretch
 from relay.journal.dump import DumpPart, problem
@@ -22,12 +22,14 @@ DUMPS: Final = 2
 """Clients who are sent the events of the journal at a time."""
 
 
-class Reading:
+class JournalHandlers:
     """The handlers."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._reader = Reader(control.folder, control.config.journal.path)  # for good: a new path takes a restart
+        self._reader = JournalProcess(
+            control.folder, control.config.journal.path
+        )  # for good: a new path takes a restart
         self._dumps = 0
 
     def routes(self) -> list[web.RouteDef]:

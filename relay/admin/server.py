@@ -15,21 +15,21 @@ import structlog
 from aiohttp import web
 
 from relay.admin.answers import Handler, problem, problems
-from relay.admin.api import Api
+from relay.admin.api import StatusHandlers
 from relay.admin.control import Control
 from relay.admin.erasing import Erasing
 from relay.admin.merging import both_listeners
-from relay.admin.parking import Parking
-from relay.admin.reading import Reading
+from relay.admin.parking import ParkedHandlers
+from relay.admin.reading import JournalHandlers
 from relay.admin.status import ListenerStatus
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
-from relay.listen import Acceptor, AppRunner, Limits, Server, at
+from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, at
 from relay.socket_path import address_of
 from relay.threads import ADMIN
 
 SOCKET: Final = "admin.sock"
 BACKLOG: Final = 1024
-METRICS_LIMITS: Final = Limits(answer=30.0)
+METRICS_LIMITS: Final = ListenerLimits(answer=30.0)
 """Whoever reaches the metrics needs no token; at the admin API, a live tap may be left unread."""
 LOOK_S: Final = 1.0
 """How soon it is noticed that the unix socket was removed."""
@@ -56,7 +56,7 @@ class Admin:
         """`socket`: the only unix socket to listen on, and not the usual one; for a worker. `bound`: what `bind` has
         returned, if that was to be done before."""
         self._control, self._settings, self._metrics, self._bound = control, settings, metrics, bound
-        self._api = Api(control, self._look)
+        self._api = StatusHandlers(control, self._look)
         usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
         self._group = settings.group if socket is None else ""
@@ -69,13 +69,13 @@ class Admin:
     async def start(self) -> None:
         """Bind all of them. Raises OSError, ListenError for an address that cannot be had."""
         for_admin, for_metrics = self._bound or bind(self._settings, self._metrics)
-        others = [kind(self._control).routes() for kind in (Parking, Erasing, Reading)]
+        others = [kind(self._control).routes() for kind in (ParkedHandlers, Erasing, JournalHandlers)]
         everything = [*self._api.routes(), *chain(*others)]
-        local = await self._server("admin", everything, [problems], Limits())
+        local = await self._server("admin", everything, [problems], ListenerLimits())
         self._listen([_bound(self._sockets, self._group)], local)
         self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]
-        remote = await self._server("admin", everything, [problems, guard(tokens)], Limits())
+        remote = await self._server("admin", everything, [problems, guard(tokens)], ListenerLimits())
         admin = [f"unix:{self._sockets[1]}", *self._listen(for_admin, remote)]
         scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
         self.addresses = {"admin": admin, "metrics": self._listen(for_metrics, scraped)}
@@ -107,7 +107,7 @@ class Admin:
         return found
 
     async def _server(
-        self, name: str, routes: Sequence[web.RouteDef], middlewares: Sequence[object], limits: Limits
+        self, name: str, routes: Sequence[web.RouteDef], middlewares: Sequence[object], limits: ListenerLimits
     ) -> Server:
         app = web.Application(middlewares=middlewares)  # type: ignore[arg-type]
         app.add_routes(routes)

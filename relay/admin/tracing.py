@@ -10,7 +10,7 @@ from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.guests import contained
 from relay.journal import Attempts, Replay
-from relay.journal.search import PENDING, Aside, Found, Progress, Sighting
+from relay.journal.search import PENDING, Aside, Found, LaneProgress, Sighting
 from relay.route import Failed, applied, id_of, numbered
 
 UNKNOWN: Final = "cannot be known from"
@@ -47,7 +47,7 @@ class TracePart:
 
 
 @dataclass(frozen=True, slots=True)
-class Routed:
+class TracedRoute:
     """What the configuration, as it is now, does with the event; an event under way may have met an older one."""
 
     connector: str
@@ -76,7 +76,7 @@ class Resent:
 
 
 @dataclass(frozen=True, slots=True)
-class Way(Routed):
+class TracedConnector(TracedRoute):
     """The event's way through a connector."""
 
     state: str = ""
@@ -94,7 +94,7 @@ class Traced:
     source: str
     received: float
     segment: str
-    connectors: Sequence[Way]
+    connectors: Sequence[TracedConnector]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +135,20 @@ def _traced(one: Sighting, config: Config | None) -> Traced:
     return Traced(one.offset, one.kind.type, one.kind.source, one.received, one.segment, ways)
 
 
-def _way(event: Event, connector: str, lane: Progress | None, config: Config | None) -> Way:
+def _way(event: Event, connector: str, lane: LaneProgress | None, config: Config | None) -> TracedConnector:
     routed = _routed(event, connector, config)
     if lane is None:
-        return Way(**_values(routed), state="never ran")
+        return TracedConnector(**_values(routed), state="never ran")
     state = lane.state or _outcome(routed, lane)
     is_pending = lane.state == PENDING
     current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
     tried = [_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
     wanted = () if routed.wanted is False else lane.replays
     resent = [_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
-    return Way(**_values(routed), state=state, attempts=tried, replays=resent)
+    return TracedConnector(**_values(routed), state=state, attempts=tried, replays=resent)
 
 
-def _resent(one: Replay, event: Event, lane: Progress) -> Resent:
+def _resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
     noted = next((each.outcome for each in lane.attempts if each.replay == one.number), "pending")
     if one.cursor.is_settled(event.offset):
         state = noted if noted in ("parked", "filtered") else "sent again"
@@ -157,20 +157,22 @@ def _resent(one: Replay, event: Event, lane: Progress) -> Resent:
     return Resent(one.number, state, one.asked, one.ended or one.cancelled)
 
 
-def _values(routed: Routed) -> dict[str, Any]:
-    return {field.name: getattr(routed, field.name) for field in fields(Routed)}
+def _values(routed: TracedRoute) -> dict[str, Any]:
+    return {field.name: getattr(routed, field.name) for field in fields(TracedRoute)}
 
 
-def _routed(event: Event, connector: str, config: Config | None) -> Routed:
+def _routed(event: Event, connector: str, config: Config | None) -> TracedRoute:
     if config is None or connector not in config.connectors:
         is_off = config is not None and f"connector.{connector}" in config.disabled
-        return Routed(connector, None if config is None else False, disabled=is_off)
+        return TracedRoute(connector, None if config is None else False, disabled=is_off)
     settings = config.connectors[connector].settings
     entry = Selection(config.entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name] for name in settings.filters]
     said, parts = _filtered(event, steps) if wanted and steps else (None, ())
-    return Routed(connector, True, wanted, entry, said, [TracePart(one.part, id_of(one), one.type) for one in parts])
+    return TracedRoute(
+        connector, True, wanted, entry, said, [TracePart(one.part, id_of(one), one.type) for one in parts]
+    )
 
 
 def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:
@@ -215,7 +217,7 @@ def _names(steps: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(steps))
 
 
-def _outcome(routed: Routed, lane: Progress) -> str:
+def _outcome(routed: TracedRoute, lane: LaneProgress) -> str:
     """What became of a settled event that is not parked: by the books, as far as they know it, else by what today's
     configuration makes of it."""
     last = next((one for one in lane.attempts if not one.replay), None)
@@ -237,7 +239,7 @@ def _outcome(routed: Routed, lane: Progress) -> str:
     return f"{guess}, {UNLESS_CHANGED}" if guess in possible else " or ".join(possible)
 
 
-def _guess(routed: Routed) -> str:
+def _guess(routed: TracedRoute) -> str:
     """The outcome of an event that met the configuration as it is now."""
     if not routed.wanted:
         return "unselected"

@@ -23,7 +23,7 @@ Kept = tuple[Tracks, list[AlertMessage]]
 log = structlog.stdlib.get_logger()
 
 
-class Look(Protocol):
+class AlertSnapshot(Protocol):
     """What is wrong at a moment, and how everything is."""
 
     @property
@@ -94,7 +94,7 @@ class Alerts:
             log.error("what alerts remember cannot be read", error=str(error), advice="they may tell some of it again")
             return {}, []
 
-    def look(self, look: Look) -> None:
+    def look(self, look: AlertSnapshot) -> None:
         """See what is wrong now."""
         found = [*map(without_answer, look.conditions), *self._losses.find(look.status)]
         self._seen = found, without_answers(look.status)

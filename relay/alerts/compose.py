@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from relay.admin import Condition, Status
 from relay.admin.diagnosis import BUG, FAR_S, diagnose, span
-from relay.alerts.memory import FLAPS, Due, Rules, changes, short_of
+from relay.alerts.memory import FLAPS, AlertRules, Due, changes, short_of
 from relay.api import Alarm
 from relay.api.text import cut
 from relay.kinds import family_of
@@ -17,7 +17,7 @@ MOST: Final = 50
 """Alarms in one message."""
 
 
-def alarms_of(due: Sequence[Due], status: Status, rules: Rules) -> list[Alarm]:
+def alarms_of(due: Sequence[Due], status: Status, rules: AlertRules) -> list[Alarm]:
     """What is to be told, what is wrong first."""
     how = sentences(status)
     alarms = [_alarm(one, how, status, rules) for one in due]
@@ -39,7 +39,7 @@ def alarms_now(conditions: Sequence[Condition], status: Status) -> list[Alarm]:
     ]
 
 
-def _alarm(due: Due, how: Mapping[str, str], status: Status, rules: Rules) -> Alarm:
+def _alarm(due: Due, how: Mapping[str, str], status: Status, rules: AlertRules) -> Alarm:
     track, now = due.before, status.now
     sentence = due.condition.sentence if due.condition else how.get(due.key.subject, _gone(due.key.subject))
     before = track.said.get("kind", track.kind)
@@ -62,7 +62,7 @@ def _gone(subject: str) -> str:
     return f"{name}: not configured any more, or switched off" if kind in ("connector", "source", "alert") else ""
 
 
-def _changes(due: Due, now: float, rules: Rules) -> Iterator[str]:
+def _changes(due: Due, now: float, rules: AlertRules) -> Iterator[str]:
     track = due.before
     if due.what == "over":
         yield f"it lasted for {span(track.turned - track.began)}"

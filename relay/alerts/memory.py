@@ -38,7 +38,7 @@ def key_of(condition: Condition) -> Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AlertRules:
     """What an alert tells, and when."""
 
     kinds: frozenset[str]
@@ -48,7 +48,7 @@ class Rules:
     resolved: bool
 
     @classmethod
-    def of(cls, settings: AlertSettings) -> "Rules":
+    def of(cls, settings: AlertSettings) -> "AlertRules":
         """Those of an alert's settings."""
         kinds = frozenset(settings.on) or ALERTED.keys() - {"paused"}
         return cls(frozenset(kinds), settings.only, settings.after, settings.again, settings.resolved)
@@ -112,7 +112,7 @@ Memory = Mapping[Key, Track]
 
 
 def step(
-    memory: Memory, conditions: Sequence[Condition], now: float, rules: Rules, *, unsettled: Collection[Key] = ()
+    memory: Memory, conditions: Sequence[Condition], now: float, rules: AlertRules, *, unsettled: Collection[Key] = ()
 ) -> tuple[Memory, list[Due]]:
     """What is remembered after a look at what is wrong, and what is to be told now.
 
@@ -171,7 +171,7 @@ def _forget_turns(track: Track, until: float) -> Track:
     return track if turns == track.turns else replace(track, turns=turns)
 
 
-def _what(track: Track, now: float, rules: Rules) -> What | None:
+def _what(track: Track, now: float, rules: AlertRules) -> What | None:
     """What is to be told of one thing at a time."""
     steady = now - track.turned
     again = track.told is not None and 0 < rules.again <= now - track.told

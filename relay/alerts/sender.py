@@ -22,7 +22,7 @@ import structlog
 
 from relay.admin import AlertStatus, Condition, LastAlert, Status
 from relay.alerts.compose import MOST, alarms_now, alarms_of
-from relay.alerts.memory import Key, Memory, Rules, Track, key_of, step
+from relay.alerts.memory import AlertRules, Key, Memory, Track, key_of, step
 from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.api.outage import outcome_of
 from relay.config import Redaction
@@ -61,7 +61,7 @@ class Sender:
     ) -> None:
         """`file`: where it is configured; `relay`: the name of this one; `tracks` and `known` are from the database."""
         self._alert, self._file, self._relay, self._host, self._folder = alert, file, relay, host, folder
-        self._rules = Rules.of(alert.settings)
+        self._rules = AlertRules.of(alert.settings)
         self._log = log.bind(alert=alert.name)
         self._clean = Redaction(alert.settings).clean
         self._memory = _read(tracks)

@@ -234,9 +234,9 @@ class Alert(Plugin):
 
         Reasons name the host, never the URL's path or query. Redirects are not followed.
         """
-        from relay.api.http import Limits, send
+        from relay.api.http import AnswerLimits, send
 
-        return await send(self.http, "POST", url, body, headers, {}, Limits())
+        return await send(self.http, "POST", url, body, headers, {}, AnswerLimits())
 
     async def send(self, message: Message) -> None:
         """Send a message. It may take `timeout` seconds, and may be cancelled at any await.

@@ -316,9 +316,9 @@ class Connector(Plugin):
         Network errors raise `Retry`. Reasons name the host, never the URL's query. Redirects are not followed. Headers
         that frame a request, such as Content-Length, raise ValueError: relay sets them.
         """
-        from relay.api.http import Limits, send
+        from relay.api.http import AnswerLimits, send
 
-        limits = Limits(answer_size, answer_seconds)
+        limits = AnswerLimits(answer_size, answer_seconds)
         return await send(self.http, method, url, body, headers, self.settings.answers, limits)
 
     def check(self, answer: "aiohttp.ClientResponse") -> None:

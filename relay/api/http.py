@@ -32,7 +32,7 @@ GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 REACH_SECONDS: Final = 5.0
 
 
-class Way(TypedDict):
+class ConnectionSettings(TypedDict):
     """The TLS and the proxies on the way to a destination."""
 
     context: ssl.SSLContext | None
@@ -57,14 +57,14 @@ def make_session(
     )
 
 
-def way_of(settings: object) -> Way:
+def way_of(settings: object) -> ConnectionSettings:
     """The way to a destination. Raises PemError, LookupError for a secret that cannot be used."""
     if not isinstance(settings, WaySettings):
         return {"context": None, "proxies": None}
     return {"context": client_context(settings), "proxies": proxies_of(settings)}
 
 
-class Limits(NamedTuple):
+class AnswerLimits(NamedTuple):
     """How much of an answer is read."""
 
     size: int = ANSWER_BYTES
@@ -78,7 +78,7 @@ async def send(
     body: bytes,
     headers: Mapping[str, str],
     answers: Answers,
-    limits: Limits,
+    limits: AnswerLimits,
 ) -> Answered:
     """Send a request and return what a good answer said. Raises Retry, Reject, Unauthorized: see `check`.
 
@@ -102,7 +102,7 @@ async def send(
         raise Retry(in_words(error, f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname))) from None
 
 
-async def _read(answer: aiohttp.ClientResponse, limits: Limits, timeout: float | None) -> tuple[bytes, bool]:
+async def _read(answer: aiohttp.ClientResponse, limits: AnswerLimits, timeout: float | None) -> tuple[bytes, bool]:
     """What comes of an answer within the limits, and whether that is all. Read to its end, its connection can be used
     again."""
     content = answer.content

@@ -42,7 +42,7 @@ class Connections(aiohttp.TCPConnector):
         """`context`: what TLS takes, if not the usual; `proxies`: the proxy for a URL, as `proxy.Via`."""
         super().__init__(limit=limit, resolver=resolver, ssl=context or True)
         self._proxies = proxies
-        factory: Any = partial(Connection, self._loop)
+        factory: Any = partial(DestinationConnection, self._loop)
         self._factory = factory
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
@@ -54,7 +54,7 @@ class Connections(aiohttp.TCPConnector):
         return await super().connect(req, *arguments, **options)
 
 
-class Connection(ResponseHandler):
+class DestinationConnection(ResponseHandler):
     """One connection. It keeps an answer's head until aiohttp has read it."""
 
     def __init__(self, loop: Any) -> None:

@@ -7,7 +7,7 @@ import click
 
 from relay.admin.acts import accept_entry
 from relay.cli.client import login
-from relay.cli.place import Place, local_places, note
+from relay.cli.place import StateOptions, local_places, note
 from relay.cli.words import moment
 from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
 from relay.journal.restore import advice_on
@@ -17,7 +17,7 @@ from relay.journal.restore import advice_on
 @click.argument("what", type=click.Choice(["clock", "journal"]))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @local_places
-def accept(place: Place, what: Literal["clock", "journal"], yes: bool) -> None:
+def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) -> None:
     """Confirm that the clock is right, or that the journal may stay.
 
     clock: the clock has jumped ahead and is right. Events, parked events and ids age by the clock again. A machine that

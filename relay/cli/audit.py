@@ -7,18 +7,18 @@ from itertools import chain
 
 import click
 
-from relay.cli.place import Place, places
+from relay.cli.place import StateOptions, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment, size, table
 from relay.journal import ParkedTotal, SourceBooks
-from relay.journal.audit import Audit, Row, WholeAudit
+from relay.journal.audit import Audit, AuditRow, WholeAudit
 from relay.words import counted
 
 
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @places
-def audit(place: Place, as_json: bool) -> None:
+def audit(place: StateOptions, as_json: bool) -> None:
     """Prove for every connector that no accepted event has vanished.
 
     Compares the journal with the counts and the parked events: accepted = delivered + unselected + filtered + parked +
@@ -73,7 +73,7 @@ def _verdict(found: Audit) -> str:
     return f"NOT BALANCED: {'the books of every connector do, the journal does not: ' if books else ''}see above"
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[AuditRow]) -> list[str]:
     if not rows:
         return ["(no connector has run)"]
     plain = [*map(asdict, rows)]

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from relay.cli.output import unescaped
-from relay.cli.place import Place, local_places
+from relay.cli.place import StateOptions, local_places
 from relay.cli.words import moment
 from relay.journal.backup import Backup, back_up
 from relay.words import counted
@@ -21,7 +21,7 @@ from relay.words import counted
 FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
-class Progress:
+class BackupProgress:
     """Shows on a terminal which file is done, and counts those of the journal."""
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class Progress:
 
 
 @contextmanager
-def shown(advice: str) -> Iterator[Progress]:
+def shown(advice: str) -> Iterator[BackupProgress]:
     """Show the progress of what is done inside; say, with what to do, that a disk is full."""
-    progress = Progress()
+    progress = BackupProgress()
     try:
         yield progress
     except (OSError, sqlite3.Error) as error:
@@ -62,7 +62,7 @@ def shown(advice: str) -> Iterator[Progress]:
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @local_places
-def backup(place: Place, folder: Path, as_json: bool) -> None:
+def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
     """Copy the state folder into DIR, whether relay runs or not.
 
     Copies databases, journal and cuts, of all workers. Every event that was acknowledged before the backup began is in
@@ -86,7 +86,7 @@ def _problem(problem: str) -> str:
     return f"damaged in the journal itself, and copied as it is: {problem}"
 
 
-def said_of(found: Backup, folder: Path, progress: Progress) -> str:
+def said_of(found: Backup, folder: Path, progress: BackupProgress) -> str:
     """What there is now, in a sentence."""
     there = len(progress.there - progress.copied)
     files = f"{counted(len(progress.copied), 'segment')} copied" + (f", {there:,} were there" if there else "")

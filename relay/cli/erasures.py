@@ -11,10 +11,10 @@ import click
 from relay.api import OtherId, User
 from relay.cli.desk import desk_of
 from relay.cli.options import relay_options, utf8
-from relay.cli.place import Place, places, tell_problems, told
+from relay.cli.place import StateOptions, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment, printable
-from relay.journal.erasures import Answer, named
+from relay.journal.erasures import ConnectorAnswer, named
 from relay.journal.receipts import Receipt, WorkerReceipt
 from relay.words import counted
 
@@ -78,7 +78,7 @@ def request(
 @erasures.command("list")
 @_JSON
 @places
-def list_(place: Place, as_json: bool) -> None:
+def list_(place: StateOptions, as_json: bool) -> None:
     """List all erasures, the last one first.
 
     Exit codes: 0 listed; 1 the state folder cannot be read.
@@ -94,7 +94,7 @@ def list_(place: Place, as_json: bool) -> None:
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
 @places
-def show(place: Place, number: int, as_json: bool) -> None:
+def show(place: StateOptions, number: int, as_json: bool) -> None:
     """Show the receipt of an erasure: what was removed, and each connector's answer.
 
     Exit codes: 0 shown; 1 no such erasure.
@@ -109,7 +109,7 @@ def show(place: Place, number: int, as_json: bool) -> None:
 @_user
 @_JSON
 @places
-def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
+def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
     """Look for a user in the journal, among parked events and in the receipts.
 
     Reads the whole journal, and names damaged parts. It does not look at what connectors keep: memberships of cohorts,
@@ -128,7 +128,7 @@ def check(place: Place, user_id: str | None, external_ids: tuple[str, ...], as_j
     raise SystemExit(1 if found.events or found.parked or found.problems else 0)
 
 
-def _receipts(place: Place) -> list[Receipt]:
+def _receipts(place: StateOptions) -> list[Receipt]:
     desk = desk_of(place.state)
     config = None if desk.runs else place.config
     return desk.receipts(config.erasure.after if config else None)
@@ -198,6 +198,6 @@ def _receipt(one: Receipt) -> str:
     return "\n".join(lines)
 
 
-def _answer(each: Answer) -> str:
+def _answer(each: ConnectorAnswer) -> str:
     reason = f" ({printable(each.reason)})" if each.reason else ""
     return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

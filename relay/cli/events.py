@@ -16,7 +16,7 @@ from relay.words import counted
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownType:
     """A type that is known. `status` is `current`, `retired`, or `made` by a source of relay's."""
 
     type: str
@@ -44,8 +44,8 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     made = [one for one in registry.made if one not in TYPES]
     known = [
-        *(Known(name, **asdict(one)) for name, one in TYPES.items()),
-        *(Known(one, "", "", "made") for one in made),
+        *(KnownType(name, **asdict(one)) for name, one in TYPES.items()),
+        *(KnownType(one, "", "", "made") for one in made),
     ]
     found = known if pattern is None else [*_matching(pattern, known)]
     if entries:
@@ -60,18 +60,18 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
         raise click.ClickException(_nothing(pattern))
 
 
-def _matching(pattern: str, known: Sequence[Known]) -> Iterator[Known]:
+def _matching(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
     """Those that an entry of a selection matches, else those whose name holds it."""
     selection = Selection([pattern])
     matched = [one for one in known if selection.wants(one.type)]
     yield from matched or (one for one in known if pattern.lower() in one.type.lower())
 
 
-def _taken(entries: Sequence[str], known: Sequence[Known]) -> Iterator[Known]:
+def _taken(entries: Sequence[str], known: Sequence[KnownType]) -> Iterator[KnownType]:
     selection = Selection(without_opt_in([entry.strip() for entry in entries]))
     for one in known:
         if selection.wants(one.type):
-            yield Known(one.type, one.group, one.channel, one.status, selection.explain(one.type))
+            yield KnownType(one.type, one.group, one.channel, one.status, selection.explain(one.type))
 
 
 def _doubts(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
@@ -80,14 +80,14 @@ def _doubts(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
             yield Mistake(reason=reason, suggestion=suggestion)
 
 
-def _table(found: Sequence[Known]) -> list[str]:
+def _table(found: Sequence[KnownType]) -> list[str]:
     heads = ["type", "group", "channel", "status", *(["taken by"] if found[0].entry else [])]
     rows = [[one.type, one.group or "-", one.channel or "-", one.status, *_entry(one)] for one in found]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
 
 
-def _entry(one: Known) -> list[str]:
+def _entry(one: KnownType) -> list[str]:
     return [printable(one.entry)] if one.entry else []
 
 

@@ -12,7 +12,7 @@ from relay.admin.acts import forget_entry
 from relay.cli.client import Client, login, running
 from relay.cli.desk import desk_of
 from relay.cli.options import utf8
-from relay.cli.place import Place, note, places
+from relay.cli.place import StateOptions, note, places
 from relay.journal import Which
 from relay.journal.erasures import FailingErasures, failing_erasures
 from relay.words import counted
@@ -22,7 +22,7 @@ from relay.words import counted
 @click.argument("connector", type=utf8)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @places
-def forget(place: Place, connector: str, yes: bool) -> None:
+def forget(place: StateOptions, connector: str, yes: bool) -> None:
     """Remove what relay keeps of a connector that is gone.
 
     The connector is not configured any more. relay keeps its position, its counts, the events that are pending or
@@ -54,7 +54,7 @@ def _erasures(failing: Sequence[FailingErasures], connector: str) -> str:
     return f", {counted(failed, 'erasure')} that failed there" if failed else ""
 
 
-def _gone(place: Place, client: Client | None) -> tuple[dict[str, int], Sequence[FailingErasures]]:
+def _gone(place: StateOptions, client: Client | None) -> tuple[dict[str, int], Sequence[FailingErasures]]:
     """The connectors that have run but are not configured, with what is pending for each; and where erasures fail."""
     if client is not None:
         seen = msgspec.json.decode(client.read("GET", "/status"), type=Status)

@@ -12,10 +12,10 @@ from relay.admin.acts import repair_entry
 from relay.cli.client import login
 from relay.cli.options import events_option
 from relay.cli.output import while_read
-from relay.cli.place import Place, headed, local_places, note, one_object, places
+from relay.cli.place import StateOptions, headed, local_places, note, one_object, places
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
-from relay.journal.check import Segment, WorkerCheck
+from relay.journal.check import CheckedSegment, WorkerCheck
 from relay.journal.damage_table import mark_repaired
 from relay.journal.dump import PROBLEM, DumpPart
 from relay.journal.folders import journals
@@ -33,7 +33,7 @@ def journal() -> None:
 @journal.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @places
-def check(place: Place, as_json: bool) -> None:
+def check(place: StateOptions, as_json: bool) -> None:
     """Read the whole journal, and verify every checksum and offset.
 
     Shows offsets, times, bytes and state of each segment: good, open, torn at its tail, damaged, or followed by a gap.
@@ -60,7 +60,7 @@ def _lines(one: WorkerCheck) -> list[str]:
     return [*map(_line, one.segments)]
 
 
-def _line(one: Segment) -> str:
+def _line(one: CheckedSegment) -> str:
     times = f"{moment(one.first)} to {moment(one.last)}" if one.events else "-"
     bounds = f"offsets {one.base} to {one.end}  {counted(one.events, 'event')}"
     return f"{one.path.rpartition('/')[2]}  {bounds}  {one.used} bytes  {times}  {one.said}"
@@ -70,7 +70,7 @@ def _line(one: Segment) -> str:
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; relay may run meanwhile.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @local_places
-def repair(place: Place, dry_run: bool, yes: bool) -> None:
+def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     """Save every whole event of a damaged journal, and name the offsets that are lost.
 
     Stop relay first; with --dry-run it may run. The damaged files stay beside as NAME.log.damaged. Connectors count the
@@ -108,7 +108,7 @@ def _repair_line(one: Repair) -> str:
 @events_option("Only these, as in conf.d; repeatable.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="So many at most.")
 @places
-def dump(place: Place, start: int, stop: int | None, entries: Sequence[str], limit: int | None) -> None:
+def dump(place: StateOptions, start: int, stop: int | None, entries: Sequence[str], limit: int | None) -> None:
     """Print events as NDJSON: offset, time of receipt (Unix seconds), source, type, event.
 
     The event is as it came, but for line breaks between its tokens. With several workers one journal follows the other,

@@ -19,7 +19,7 @@ from relay.words import of_system
 
 
 @dataclass(frozen=True)
-class Place:
+class StateOptions:
     """What the options name."""
 
     state: Path
@@ -56,7 +56,7 @@ def local_places(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:
         with told():
-            command(Place(state, conf, plugin_folders), **options)
+            command(StateOptions(state, conf, plugin_folders), **options)
 
     return conf_option(state_option(plugins_option(placed)))
 

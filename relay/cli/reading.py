@@ -14,10 +14,10 @@ from relay.admin.reader import DEADLINE_S
 from relay.admin.tracing import Trace, traced
 from relay.api import User
 from relay.cli.client import Client, running
-from relay.cli.place import Place
+from relay.cli.place import StateOptions
 from relay.journal.audit import Audit, WholeAudit, audit_all
 from relay.journal.check import Check, check_all
-from relay.journal.counting import Count, Stretch, count_all
+from relay.journal.counting import ReplayCount, Stretch, count_all
 from relay.journal.dump import DumpPart, dump_all
 from relay.journal.remains import Remains, look_for
 from relay.journal.search import search_all
@@ -26,7 +26,7 @@ READING_S: Final = DEADLINE_S + 30
 """Relay says it itself if it takes too long."""
 
 
-class Reading(Protocol):
+class JournalBackend(Protocol):
     """What can be asked. All of it raises click.ClickException, OSError, sqlite3.Error."""
 
     def audit(self) -> Audit:
@@ -41,14 +41,14 @@ class Reading(Protocol):
     def dump(self, part: DumpPart) -> Iterator[bytes]:
         """The events of a part of the journal as lines of NDJSON."""
 
-    def count(self, asked: Stretch) -> Count:
+    def count(self, asked: Stretch) -> ReplayCount:
         """What a replay would take."""
 
     def remains(self, user: User) -> Remains:
         """What there still is of a user."""
 
 
-def reading_of(place: Place) -> Reading:
+def reading_of(place: StateOptions) -> JournalBackend:
     """The one to use. Raises click.ClickException if a relay runs that may not be asked."""
     client = running(place.state)
     return _Here(place) if client is None else _Asked(client)
@@ -57,7 +57,7 @@ def reading_of(place: Place) -> Reading:
 class _Here:
     """Without a relay that runs."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: StateOptions) -> None:
         self._config = place.config
         self._folders: tuple[Path, Path] = (place.state, place.path)
 
@@ -73,14 +73,14 @@ class _Here:
     def dump(self, part: DumpPart) -> Iterator[bytes]:
         return dump_all(*self._folders, part)
 
-    def count(self, asked: Stretch) -> Count:
+    def count(self, asked: Stretch) -> ReplayCount:
         try:
             settings = self._config.connector(asked.connector) if self._config else None
             within = self._config.entries(asked.connector) if self._config else None
             found = count_all(*self._folders, asked, within)
         except LookupError as error:
             raise click.ClickException(error.args[0]) from None
-        return Count(settings.rate if settings else 0.0, found)
+        return ReplayCount(settings.rate if settings else 0.0, found)
 
     def remains(self, user: User) -> Remains:
         return look_for(*self._folders, user)
@@ -107,9 +107,9 @@ class _Asked:
         given = {name: value for name, value in asdict(part).items() if value is not None}
         return self._client.lines(f"/journal/events?{urlencode(given, doseq=True)}", READING_S)
 
-    def count(self, asked: Stretch) -> Count:
+    def count(self, asked: Stretch) -> ReplayCount:
         found = self._client.read("POST", "/replays/count", asked, timeout=READING_S)
-        return msgspec.json.decode(found, type=Count)
+        return msgspec.json.decode(found, type=ReplayCount)
 
     def remains(self, user: User) -> Remains:
         found = self._client.read("POST", "/erasures/check", user, timeout=READING_S)

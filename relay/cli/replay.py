@@ -14,7 +14,7 @@ from relay.api.settings import check_rate
 from relay.cli.desk import Asked, Desk, desk_of
 from relay.cli.options import events_option, moment_option, relay_options, utf8
 from relay.cli.output import unescaped
-from relay.cli.place import Place, headed, places, tell_problems, told
+from relay.cli.place import StateOptions, headed, places, tell_problems, told
 from relay.cli.reading import reading_of
 from relay.cli.words import moment
 from relay.journal import Cursor, Replay
@@ -48,7 +48,7 @@ def _rate(text: str) -> float:
 @click.pass_context
 def replay(
     ctx: click.Context,
-    place: Place,
+    place: StateOptions,
     connector: str | None,
     since: float | None,
     until: float | None,

@@ -8,7 +8,7 @@ import click
 from relay.admin.acts import restore_entry
 from relay.cli.backup import FOLDER, said_of, shown
 from relay.cli.client import login
-from relay.cli.place import Place, local_places, note
+from relay.cli.place import StateOptions, local_places, note
 from relay.cli.words import moment
 from relay.journal.restore import restore as make
 
@@ -16,7 +16,7 @@ from relay.journal.restore import restore as make
 @click.command
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @local_places
-def restore(place: Place, folder: Path) -> None:
+def restore(place: StateOptions, folder: Path) -> None:
     """Make a state folder of the backup in DIR.
 
     relay must not run, and the folder must have nothing of relay's. After a restore that was broken off, the same

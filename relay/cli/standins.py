@@ -14,7 +14,7 @@ from relay.cli.switches import chosen, switch_options
 from relay.sandbox.answers import CurrentsSwitches
 from relay.sandbox.braze import CurrentsSender
 from relay.sandbox.braze_doors import cohort_doors, currents_doors
-from relay.sandbox.clock import Clock
+from relay.sandbox.clock import SandboxClock
 from relay.sandbox.cohorts import CohortApi, CohortSwitches
 from relay.sandbox.doors import shared_doors
 from relay.sandbox.heap import HeapWebhook, WebhookSwitches
@@ -101,7 +101,7 @@ def braze(
     /_sandbox/probe       POST {"token": "wrong"}         (or {}: the right one)
     /_sandbox/test_events, /_sandbox/flush, /_sandbox/enable    POST
     """
-    clock = Clock(speed)
+    clock = SandboxClock(speed)
     keys = {name: options[name] for name in ("partner", "partner_key", "data_import_key", "rest_key")}
     users = [Profile(f"user-{number}") for number in range(profiles)]
     api = CohortApi(users, clock=clock, **keys, **chosen(CohortSwitches, options))
@@ -161,7 +161,7 @@ def heap(
     /_sandbox/sync        POST
     /_sandbox/sample, /_sandbox/drain    POST {"segment": 1}
     """
-    clock = Clock(speed)
+    clock = SandboxClock(speed)
     sync = SegmentSync(segments_url, segments_secret, **chosen(SyncSwitches, options)) if segments_url else None
     api = HeapApi(app_id, api_key=api_key, clock=clock, **chosen(ApiSwitches, options))
     webhook = HeapWebhook(token=webhook_token, take=api.remember, **chosen(WebhookSwitches, options))

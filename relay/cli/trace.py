@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import click
 
-from relay.admin.tracing import Resent, Traced, TracePart, Tried, Way, WorkerTrace
+from relay.admin.tracing import Resent, Traced, TracedConnector, TracePart, Tried, WorkerTrace
 from relay.cli.options import utf8
-from relay.cli.place import Place, one_object, places, tell_problems
+from relay.cli.place import StateOptions, one_object, places, tell_problems
 from relay.cli.reading import reading_of
 from relay.cli.words import moment, printable
 from relay.journal.search import Aside
@@ -23,7 +23,7 @@ PARTS_SHOWN: Final = 20
 @click.argument("id", type=utf8)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @places
-def trace(place: Place, id: str, as_json: bool) -> None:
+def trace(place: StateOptions, id: str, as_json: bool) -> None:
     """Find the event with this ID, and show its way through relay.
 
     Looks in the journal and among the parked events. For each connector it says whether the selection wants the event
@@ -76,7 +76,7 @@ def _lines(one: Traced) -> str:
     return "\n".join([f"{head}, in {one.segment}", *map(_way_line, one.connectors)])
 
 
-def _way_line(way: Way) -> str:
+def _way_line(way: TracedConnector) -> str:
     parts = [_wanted(way), way.filters, way.state]
     line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
     return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
@@ -101,7 +101,7 @@ def _resent_line(one: Resent) -> str:
     return f"    by replay {one.replay}: {one.state}, asked for {moment(one.asked)}{ended}"
 
 
-def _wanted(way: Way) -> str:
+def _wanted(way: TracedConnector) -> str:
     if not way.configured:
         unknown = "no valid configuration to tell if it is wanted (relay check)"
         return unknown if way.configured is None else "switched off" if way.disabled else "not configured"

@@ -89,7 +89,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FoundFiles:
     """What was found: the documents in their order, and what is wrong with the files as such."""
 
     documents: list[Document] = field(default_factory=list)
@@ -99,9 +99,9 @@ class Reading:
     """The files that should be there and are not: what seems to be lacking may stand in one of them."""
 
 
-def read(folders: Sequence[Path]) -> Reading:
+def read(folders: Sequence[Path]) -> FoundFiles:
     """Read all files of the configuration."""
-    reading = Reading()
+    reading = FoundFiles()
     if not any(folder.exists() for folder in folders):
         listed = ", ".join(map(str, folders))
         reading.mistakes.append(Mistake(reason=f"there is no configuration folder; looked for {listed}"))
@@ -123,9 +123,9 @@ def read(folders: Sequence[Path]) -> Reading:
     return reading
 
 
-def read_again(texts: Sequence[Text]) -> Reading:
+def read_again(texts: Sequence[Text]) -> FoundFiles:
     """Read what files said before, in the order in which they were read then."""
-    reading = Reading()
+    reading = FoundFiles()
     for one in texts:
         _take(_parse(one.name, one.base, one.text.encode()), one.name, reading)
     return reading
@@ -149,7 +149,7 @@ def file_stamps(folders: Sequence[Path]) -> list[tuple[str, int, int, int]]:
     return found
 
 
-def _in_order(folders: Sequence[Path], reading: Reading) -> list[Path]:
+def _in_order(folders: Sequence[Path], reading: FoundFiles) -> list[Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         try:
@@ -169,7 +169,7 @@ def _counts(name: str) -> bool:
     return name.endswith(".toml") and name[0] not in ".#" and not any(part in name for part in LEFTOVERS)
 
 
-def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
+def _read_file(path: Path, name: str, base: str, reading: FoundFiles) -> bool:
     """Read one file into `reading`; return False if it masks its name."""
     try:
         about = path.stat()
@@ -187,7 +187,7 @@ def _read_file(path: Path, name: str, base: str, reading: Reading) -> bool:
     return True
 
 
-def _take(document: Document | Mistake, name: str, reading: Reading) -> None:
+def _take(document: Document | Mistake, name: str, reading: FoundFiles) -> None:
     if isinstance(document, Mistake):
         reading.mistakes.append(document)
         reading.unread.append(name)

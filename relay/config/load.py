@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from relay.api import Plugin, Settings
 from relay.config import crosscheck, places
 from relay.config.address import TcpAddress
-from relay.config.files import Reading, Text, read, read_again
+from relay.config.files import FoundFiles, Text, read, read_again
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import ConfigError, Mistake, closest, dotted
@@ -73,7 +73,7 @@ def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
     return _load(read_again(texts), registry, secrets_required=True)
 
 
-def _load(reading: Reading, registry: Registry, *, secrets_required: bool) -> Loaded:
+def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) -> Loaded:
     merged = Merged()
     clashes = [mistake for document in reading.documents for mistake in merged.add(document)]
     check = _Check(merged, registry, [*reading.mistakes, *clashes], reading.warnings)

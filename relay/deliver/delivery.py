@@ -25,7 +25,7 @@ from relay.deliver.order import Order
 from relay.deliver.pace import Pace
 from relay.deliver.parking import Parking, key_of, keys_of
 from relay.deliver.parts import Settled
-from relay.deliver.remainder import Next, Part, Remainder
+from relay.deliver.remainder import NextAttempt, Part, Remainder
 from relay.deliver.slots import Slots
 from relay.deliver.verdict import Verdict, judge
 from relay.guests import called, trace_of
@@ -151,7 +151,7 @@ class Delivery:
                 cuts.add_batch(part.batch)
             verdict = await self._attempt(part.batch, left, waited=part.alone)
 
-    def _follow(self, remainder: Remainder, part: Part, verdict: Verdict, cuts: Cuts | None) -> Next:
+    def _follow(self, remainder: Remainder, part: Part, verdict: Verdict, cuts: Cuts | None) -> NextAttempt:
         """What follows from an attempt, told to all who have to know."""
         following = remainder.note(part, verdict, now := time.monotonic(), self.health.proof)
         for batch, halves in following.halved:

@@ -30,7 +30,7 @@ from relay.config import ErasureSettings
 from relay.deliver.fleet import Fleet
 from relay.deliver.live import LiveLane
 from relay.deliver.telling import Telling
-from relay.deliver.watching import Watch
+from relay.deliver.watching import ErasureWatch
 from relay.journal import Corrupt, Journal, State
 from relay.journal.clock import DAY_S
 from relay.journal.erasures import (
@@ -68,7 +68,7 @@ Offsets = dict[int, frozenset[int]]
 log = structlog.stdlib.get_logger()
 
 
-class Busy(Exception):
+class ErasureBusy(Exception):
     """Somebody was reading the database, so what was removed from it may still be in its files."""
 
 
@@ -80,7 +80,7 @@ class Eraser:
     ) -> None:
         self._fleet, self._journal, self._state, self._settings = fleet, journal, state, settings
         self._worker = worker
-        self._watch = Watch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
+        self._watch = ErasureWatch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
         self._next = 0.0
         self._at_connectors = False
         """Whether erasures have come so far that connectors may have to be told."""
@@ -237,14 +237,14 @@ class Eraser:
 
     async def _clean(self) -> None:
         if not await self._state.clean():
-            raise Busy("another process is reading relay.db")
+            raise ErasureBusy("another process is reading relay.db")
 
 
 def _said(error: Exception) -> str:
     """What went wrong. The text of a bug might name a user."""
     if isinstance(error, Corrupt):
         return f"{error}; erasures need a whole journal: stop relay, relay journal repair, start relay"
-    is_known = isinstance(error, sqlite3.Error | OSError | Busy)
+    is_known = isinstance(error, sqlite3.Error | OSError | ErasureBusy)
     return str(error) if is_known else f"a bug in relay: {type(error).__name__}"
 
 

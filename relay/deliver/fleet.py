@@ -22,7 +22,7 @@ from relay.config import Config
 from relay.deliver.lane import Lane
 from relay.deliver.live import LiveLane
 from relay.deliver.opener import CLOSE_S
-from relay.deliver.outfit import Changes, Outfitter, Plan, compare, doubts, plans
+from relay.deliver.outfit import Changes, LanePlan, Outfitter, compare, doubts, plans
 from relay.deliver.replays import Replays
 from relay.deliver.saver import Saver
 from relay.journal import Counts, Cursor, Journal, Pause, State
@@ -39,7 +39,7 @@ GONE_ADVICE: Final = "configure it again under this name to have them delivered,
 log = structlog.stdlib.get_logger()
 
 
-class Place(NamedTuple):
+class LaneStart(NamedTuple):
     """Where a lane begins."""
 
     cursor: Cursor
@@ -54,7 +54,7 @@ class Fleet:
         self._journal, self._state = journal, state
         self._lanes: dict[str, LiveLane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, LanePlan] = {}
         """Of each lane what it was made by."""
         self._behind = defaultdict[str, LeftBehind](LeftBehind)
         """Of each connector's name what goes on in threads of those that have ended."""
@@ -146,15 +146,15 @@ class Fleet:
         changes = compare(self._plans, plans(config))
         self._outfitter.make(config, (*changes.added, *changes.changed))
 
-    async def _places(self, wanted: Mapping[str, Plan]) -> dict[str, Place]:
+    async def _places(self, wanted: Mapping[str, LanePlan]) -> dict[str, LaneStart]:
         """Where lanes begin that do not run. Raises sqlite3.Error."""
         pauses = await self._state.pauses()
         return {
-            name: Place(await self._outfitter.cursor(name, plan.settings.from_), pauses.get(name))
+            name: LaneStart(await self._outfitter.cursor(name, plan.settings.from_), pauses.get(name))
             for name, plan in wanted.items()
         }
 
-    async def _end(self, names: Sequence[str], budget: float) -> dict[str, Place]:
+    async def _end(self, names: Sequence[str], budget: float) -> dict[str, LaneStart]:
         """Have these lanes end, and let go of them; return where they were. Raises sqlite3.Error."""
         if not names:
             return {}
@@ -177,7 +177,7 @@ class Fleet:
         for lane in ending:
             self._behind[lane.name].take(lane.in_threads())
         return {
-            lane.name: Place(
+            lane.name: LaneStart(
                 lane.cursor.copy() if is_saved else await self._outfitter.cursor(lane.name, "now"),
                 lane.delivery.breaker.held,
             )

@@ -31,7 +31,7 @@ from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.forming import Span
 from relay.deliver.groups import divided
 from relay.deliver.ordered import Ordered
-from relay.deliver.parts import Settled, Whole, whole, within
+from relay.deliver.parts import Settled, SplitEvent, whole, within
 from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of
 from relay.guests import named, trace_of
@@ -304,7 +304,7 @@ class Lane:
         self._window.settled(len(span), size_of_span(span))
         self._under_way.discard(sent)
 
-    def _ended(self, sent: "Sent") -> Iterator[Settled | Whole]:
+    def _ended(self, sent: "Sent") -> Iterator[Settled | SplitEvent]:
         """Those events of a span of which every part has its outcome."""
         for each in sent.settled:
             self._retake.tried(each)

@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LanePlan:
     """What a configuration says of one lane. Lanes with equal plans do the same."""
 
     connector: type[Connector]
@@ -31,16 +31,16 @@ class Plan:
     filters: Sequence[tuple[str, type[Filter], FilterSettings]]
 
 
-def plans(config: Config) -> dict[str, Plan]:
+def plans(config: Config) -> dict[str, LanePlan]:
     """The lanes that a configuration wants, by name."""
     return {name: _plan(one, config.filters) for name, one in config.connectors.items()}
 
 
 def _plan(
     one: Configured[Connector, ConnectorSettings], filters: Mapping[str, Configured[Filter, FilterSettings]]
-) -> Plan:
+) -> LanePlan:
     steps = [(name, filters[name].plugin, filters[name].settings) for name in one.settings.filters]
-    return Plan(one.plugin, one.settings, steps)
+    return LanePlan(one.plugin, one.settings, steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Changes:
     """What is to be feared of lanes that are new: they are not open, or cannot reach their destinations now."""
 
 
-def compare(old: Mapping[str, Plan], new: Mapping[str, Plan]) -> Changes:
+def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes:
     """Find out which lanes have to be made, made anew, or ended."""
     return Changes(
         added=[name for name in new if name not in old],
@@ -79,7 +79,7 @@ class Outfitter:
         except NotMade as error:
             raise ConfigError(mistakes_of(error.failures)) from None
 
-    def lane(self, made: Made, plan: Plan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
+    def lane(self, made: Made, plan: LanePlan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
         """A lane from this cursor on; `held`: its pause by an admin; `behind`: what has to be back before
         it begins."""
         lane = LiveLane(

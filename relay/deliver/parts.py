@@ -29,7 +29,7 @@ class Settled(NamedTuple):
         return Counts(**{self.outcome: len(self.batch)})
 
 
-class Whole(NamedTuple):
+class SplitEvent(NamedTuple):
     """Events of which every part has its outcome."""
 
     offsets: Sequence[int]
@@ -57,7 +57,7 @@ class Parts:
         if batch.is_split:
             self._left |= {offset: parts for offset, parts in Counter(batch.offsets()).items() if parts > 1}
 
-    def end(self, settled: Settled) -> Sequence[Settled | Whole]:
+    def end(self, settled: Settled) -> Sequence[Settled | SplitEvent]:
         """Events or parts have their outcome; return the events that are settled because of it."""
         if not self._left:
             return [settled]
@@ -74,8 +74,8 @@ class Parts:
             else:
                 del self._left[offset]
                 ended[offset] = outcome
-        found = [Whole(whole, settled.outcome)] if whole else []
-        return found + [Whole([offset], outcome) for offset, outcome in ended.items()]
+        found = [SplitEvent(whole, settled.outcome)] if whole else []
+        return found + [SplitEvent([offset], outcome) for offset, outcome in ended.items()]
 
 
 def highest(one: Outcome, other: Outcome) -> Outcome:
@@ -83,7 +83,7 @@ def highest(one: Outcome, other: Outcome) -> Outcome:
     return max(one, other, key=RANKS.__getitem__)
 
 
-def whole(batch: Batch | None, settled: Iterable[Settled]) -> Iterator[Settled | Whole]:
+def whole(batch: Batch | None, settled: Iterable[Settled]) -> Iterator[Settled | SplitEvent]:
     """What has its outcome of the events of a batch."""
     parts = Parts(batch)
     for each in settled:

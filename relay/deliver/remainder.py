@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from relay.api import Batch, RetrySettings
 from relay.deliver.breaker import retry_delay
-from relay.deliver.verdict import Deferral, Refusal, Verdict
+from relay.deliver.verdict import Deferral, DestinationRefusal, Verdict
 
 SPLIT_TRIES: Final = 3
 PARK_TRIES: Final = 5
@@ -59,12 +59,12 @@ class Part:
         return replace(self, batch=Batch(batch.blocks, attempt), numbers=own, is_new=self.is_new or not is_whole)
 
 
-class Next(NamedTuple):
+class NextAttempt(NamedTuple):
     """What follows from an attempt."""
 
     halved: Sequence[tuple[Batch, Sequence[Batch]]]
     """Batches that go out in halves from now on."""
-    parked: Sequence[tuple[Batch, Sequence[Refusal]]]
+    parked: Sequence[tuple[Batch, Sequence[DestinationRefusal]]]
     """To be put aside."""
     wait: float | None
     """Seconds after which the destination is to be tried again; None: it is not to blame for anything."""
@@ -85,7 +85,7 @@ class Remainder:
         """How often the connector has to fail before a search begins."""
         self._forward = True
         """Which half goes first in a search: another one in the next search."""
-        self._to_park: list[tuple[Batch, Sequence[Refusal]]] = []
+        self._to_park: list[tuple[Batch, Sequence[DestinationRefusal]]] = []
         self._halved: list[tuple[Batch, Sequence[Batch]]] = []
 
     def __bool__(self) -> bool:
@@ -145,18 +145,18 @@ class Remainder:
         self._parts += reversed(halves) if forward else halves
         self._halved.append((part.batch, [half.batch for half in halves]))
 
-    def note(self, part: Part, verdict: Verdict, now: float, proof: float) -> Next:
+    def note(self, part: Part, verdict: Verdict, now: float, proof: float) -> NextAttempt:
         """Note what an attempt at a part came to. `proof`: when the last attempt began that got any events through."""
         self._to_park, self._halved, part = [], [], replace(part, is_new=False)
         if verdict.split:
             self._halve(part, 1, by_size=verdict.too_large)
-            return Next(self._halved, (), None)
+            return NextAttempt(self._halved, (), None)
         if verdict.answered:
             self._in_vain = 0
         waits = [self._defer(part, why, verdict, now, proof) for why in verdict.deferred]
         if self._in_vain > self._most:
             self._end_search(verdict.deferred[0], part.batch.attempt, now)
-        return Next(self._halved, self._to_park, min((wait for wait in waits if wait is not None), default=None))
+        return NextAttempt(self._halved, self._to_park, min((wait for wait in waits if wait is not None), default=None))
 
     def _defer(self, whole: Part, why: Deferral, verdict: Verdict, now: float, proof: float) -> float | None:
         """Have events come again; return in how many seconds, None if the destination is not to blame."""

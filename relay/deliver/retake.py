@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from relay.deliver.forming import Span
-from relay.deliver.parts import Settled, Whole
+from relay.deliver.parts import Settled, SplitEvent
 from relay.journal import Counts, Parked
 
 
@@ -80,7 +80,7 @@ class Retake:
             if one is not None and settled.outcome != "parked":
                 self._delivered.setdefault(offset, []).append(one)
 
-    def ended(self, events: Settled | Whole) -> Iterator[Settled | Whole]:
+    def ended(self, events: Settled | SplitEvent) -> Iterator[Settled | SplitEvent]:
         """Events have their outcome, all parts of each: the outcomes with what stays parked."""
         if not self._lying:
             yield events
@@ -89,9 +89,9 @@ class Retake:
         if not staying:
             yield events
             return
-        yield Whole(sorted(staying), "parked")
+        yield SplitEvent(sorted(staying), "parked")
         if others := [offset for offset in events.offsets if offset not in staying]:
-            yield Whole(others, events.outcome)
+            yield SplitEvent(others, events.outcome)
 
     def _stays(self, offset: int) -> bool:
         """The event there is settled; whether something of it stays parked that was not tried again."""

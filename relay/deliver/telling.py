@@ -18,7 +18,7 @@ from relay.deliver.live import LiveLane
 from relay.deliver.verdict import Verdict, judge
 from relay.guests import called, text_of, trace_of
 from relay.journal import State
-from relay.journal.erasures import Answer, Erasure, answered, held_elsewhere, read_erasures, unchanged
+from relay.journal.erasures import ConnectorAnswer, Erasure, answered, held_elsewhere, read_erasures, unchanged
 from relay.journal.naming import Wanted
 from relay.threads import ADMIN
 
@@ -78,7 +78,7 @@ class Telling:
         that is looked at again."""
         name, numbers = self._connector.name, [one.number for one in lacking]
         if self._worker:
-            answers = dict.fromkeys(numbers, Answer(name, "done"))
+            answers = dict.fromkeys(numbers, ConnectorAnswer(name, "done"))
             await self._state.run(lambda db: _note(db, lacking, answers))
             return LOOK_S
         held = await ADMIN.run(held_elsewhere, self._state.folder, name, numbers)
@@ -89,7 +89,7 @@ class Telling:
 
     async def _hold(self, lacking: Sequence[Erasure]) -> float:
         """Keep, once for each, why it is not told; return the seconds until that is looked at again."""
-        name, held = self._connector.name, Answer(self._connector.name, "failed", HOLDS)
+        name, held = self._connector.name, ConnectorAnswer(self._connector.name, "failed", HOLDS)
         known = {
             one.number for one in lacking for each in one.answers if (each.connector, each.reason) == (name, HOLDS)
         }
@@ -125,7 +125,7 @@ class Telling:
 
     async def _cut_short(self, lacking: Sequence[Erasure]) -> None:
         """Keep that it has those to do of which nothing says so yet."""
-        failed = Answer(self._connector.name, "failed", "cut short")
+        failed = ConnectorAnswer(self._connector.name, "failed", "cut short")
         answers = {one.number: failed for one in lacking if not one.failed_at(failed.connector)}
         try:
             await self._state.run(lambda db: _note(db, lacking, answers))
@@ -153,21 +153,22 @@ class Telling:
 
     def _answers(
         self, lacking: Sequence[Erasure], verdict: Verdict, notes: Mapping[int, str], wanted: Wanted
-    ) -> Mapping[int, Answer]:
+    ) -> Mapping[int, ConnectorAnswer]:
         """What is kept of the connector's answer: nothing that names a user."""
         name = self._connector.name
-        answers = dict.fromkeys(range(len(lacking)), Answer(name, "done"))
+        answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
         answers |= {
-            number: Answer(name, "done", wanted.hide(self._clean(text_of(note)))) for number, note in notes.items()
+            number: ConnectorAnswer(name, "done", wanted.hide(self._clean(text_of(note))))
+            for number, note in notes.items()
         }
-        answers |= dict.fromkeys(verdict.skipped, Answer(name, "skipped", wanted.hide(verdict.why_skipped)))
+        answers |= dict.fromkeys(verdict.skipped, ConnectorAnswer(name, "skipped", wanted.hide(verdict.why_skipped)))
         for why in verdict.deferred:
-            answers |= dict.fromkeys(why.numbers, Answer(name, "failed", wanted.hide(why.reason)))
-        answers |= {one.number: Answer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
+            answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
+        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
         return {lacking[number].number: answer for number, answer in answers.items()}
 
 
-def _note(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, Answer]) -> None:
+def _note(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
     """Keep the answers; but who is known by another id meanwhile has to be erased again."""
     known = unchanged(db, asked)
     answered(db, {number: answer for number, answer in answers.items() if number in known})

@@ -15,7 +15,7 @@ CLOSE_S: Final = 0.1
 """Waits of single events that differ by no more than this factor, or are as short, are one wait: the longest."""
 
 
-class Refusal(NamedTuple):
+class DestinationRefusal(NamedTuple):
     """An event that is never to be tried again."""
 
     number: int
@@ -45,10 +45,10 @@ class Deferral(NamedTuple):
     bug: bool = False
     """The connector did what it should not; that is neither the destination's nor, perhaps, the events' fault."""
 
-    def given_up(self) -> list[Refusal]:
+    def given_up(self) -> list[DestinationRefusal]:
         """The same events as ones that are not tried again."""
         cause = "bug" if self.bug else "gave_up"
-        return [Refusal(number, self.reason, cause, self.status, self.answer) for number in self.numbers]
+        return [DestinationRefusal(number, self.reason, cause, self.status, self.answer) for number in self.numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Verdict:
     delivered: int = 0
     deferred: Sequence[Deferral] = ()
     """To be tried again."""
-    refused: Sequence[Refusal] = ()
+    refused: Sequence[DestinationRefusal] = ()
     """In the order of the events."""
     skipped: Sequence[int] = ()
     """The connector has no use for them."""
@@ -151,18 +151,18 @@ def _unreadable_in(error: BaseException) -> Iterator[UnreadableEvent]:
             yield from _unreadable_in(one)
 
 
-def _refuse(error: UnreadableEvent, batch: Sequence[Event], clean: Callable[[object], str]) -> list[Refusal]:
+def _refuse(error: UnreadableEvent, batch: Sequence[Event], clean: Callable[[object], str]) -> list[DestinationRefusal]:
     """The events of which that cannot be read, not only the first."""
     found = []
     for number, event in enumerate(batch):
         try:
             getattr(event, error.field)
         except UnreadableEvent as same:
-            found.append(Refusal(number, clean(same.reason)))
+            found.append(DestinationRefusal(number, clean(same.reason)))
     if found:
         return found
     changed = (number for number, event in enumerate(batch) if event.offset == error.offset)  # by the connector
-    return [Refusal(number, clean(error.reason)) for number in changed]
+    return [DestinationRefusal(number, clean(error.reason)) for number in changed]
 
 
 def _deferral(numbers: Sequence[int], outcome: Retry | Unauthorized, clean: Callable[[object], str]) -> Deferral:
@@ -185,9 +185,9 @@ def _seconds(after: float | None) -> float | None:
     raise ValueError(f"Retry: after is a number of seconds, 0 or more, got {after!r:.80}")
 
 
-def _refusal(number: int, outcome: Reject, clean: Callable[[object], str]) -> Refusal:
+def _refusal(number: int, outcome: Reject, clean: Callable[[object], str]) -> DestinationRefusal:
     cause = "too_large" if outcome.too_large else "refused"
-    return Refusal(number, clean(outcome.reason), cause, outcome.status, clean(outcome.answer))
+    return DestinationRefusal(number, clean(outcome.reason), cause, outcome.status, clean(outcome.answer))
 
 
 def _wrong(size: int, outcomes: object) -> str | None:
@@ -203,7 +203,7 @@ def _judge_each(outcomes: Sequence[object], clean: Callable[[object], str]) -> V
     if outcomes.count(DELIVERED) == len(outcomes):
         return Verdict(delivered=len(outcomes), by_event=True)
     delivered, skipped = 0, dict[int, str]()
-    refused, waiting = list[Refusal](), list[Deferral]()
+    refused, waiting = list[DestinationRefusal](), list[Deferral]()
     for number, given in enumerate(outcomes):
         try:
             match outcome := given if isinstance(given, Outcome) else _outcome(given):

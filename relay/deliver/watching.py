@@ -25,7 +25,7 @@ REMEMBERED: Final = 50_000
 log = structlog.stdlib.get_logger()
 
 
-class Watch:
+class ErasureWatch:
     """Looks at every event of the journal once."""
 
     def __init__(self, journal: Journal, state: State, settings: ErasureSettings) -> None:

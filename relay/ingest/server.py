@@ -26,7 +26,7 @@ from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
 from relay.ingest.tls import Certificates
 from relay.journal import Journal, SourceBooks, State, forget_seen
-from relay.listen import Acceptor, Limits, Server
+from relay.listen import Acceptor, ListenerLimits, Server
 from relay.threads import ADMIN
 
 STOP_S: Final = 5.0
@@ -253,9 +253,9 @@ class Ingest:
         return web.Response(text=text, content_type="application/yaml")
 
 
-def limits_of(settings: IngestSettings) -> Limits:
+def limits_of(settings: IngestSettings) -> ListenerLimits:
     """What the listener grants each connection."""
-    return Limits(
+    return ListenerLimits(
         head=settings.read_timeout,
         idle=settings.idle_timeout,
         answer=settings.read_timeout,

@@ -24,7 +24,7 @@ from relay.journal.parking import tidy_parking
 from relay.journal.pauses import Pause, pause_connector, pauses, resume_connector
 from relay.journal.reader import Reader
 from relay.journal.replays import Replay
-from relay.journal.retention import Limits
+from relay.journal.retention import JournalLimits
 from relay.journal.seen import Seen, forget_seen
 from relay.journal.segment import Corrupt
 from relay.journal.state import State
@@ -37,8 +37,8 @@ __all__ = [
     "Cursor",
     "Forgotten",
     "Journal",
+    "JournalLimits",
     "Ledger",
-    "Limits",
     "Parked",
     "ParkedLimits",
     "ParkedTotal",

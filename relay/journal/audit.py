@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from relay.journal.books import Books, Range, SourceBooks, acknowledged, books, parked_offsets, sources
+from relay.journal.books import LaneLedger, Range, SourceBooks, acknowledged, books, parked_offsets, sources
 from relay.journal.cursor import unsettled
 from relay.journal.folders import journals
 from relay.journal.inspect import Inspected, inspect
@@ -31,7 +31,7 @@ COUNTED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AuditRow:
     """The books of one connector, and whether they are borne out."""
 
     connector: str
@@ -59,7 +59,7 @@ class Audit:
     """The oldest offset that can be read."""
     head: int
     """Events below this offset were acknowledged."""
-    connectors: Sequence[Row]
+    connectors: Sequence[AuditRow]
     sources: Sequence[SourceBooks]
     parked: Sequence[ParkedTotal]
     """What lies parked, and what relay has removed of it by itself: in the books that stays parked."""
@@ -82,16 +82,16 @@ class WholeAudit(Audit):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class AuditedState:
     """All that an audit looks at, in the order in which it has to be read while relay runs."""
 
-    before: Sequence[Books]
+    before: Sequence[LaneLedger]
     parked: Mapping[str, Sequence[int]]
     """Of each connector the offsets."""
     journal: Sequence[Inspected]
     kept: Sequence[Range]
     """The offsets that can be read, with good checksums: of damaged segments those behind the damage as well."""
-    after: Sequence[Books]
+    after: Sequence[LaneLedger]
     """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
 
     acknowledged: int = 0
@@ -135,10 +135,10 @@ def _fields(one: Audit) -> dict[str, Any]:
     return {field.name: getattr(one, field.name) for field in fields(Audit)}
 
 
-def _sum(rows: Sequence[Row]) -> Row:
+def _sum(rows: Sequence[AuditRow]) -> AuditRow:
     """The books of one connector over all workers."""
     counts = {name: sum(getattr(row, name) for row in rows) for name in COUNTED}
-    return Row(rows[0].connector, **counts, balances=all(row.balances for row in rows))
+    return AuditRow(rows[0].connector, **counts, balances=all(row.balances for row in rows))
 
 
 def _sources(found: Sequence[SourceBooks]) -> list[SourceBooks]:
@@ -163,7 +163,7 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
     parked = parked_offsets(state)
     found = inspect(journal, head)
     kept = [each for segment in found for each in _readable(segment)]
-    seen = Seen(before=before, parked=parked, journal=found, kept=kept, after=books(state), acknowledged=head)
+    seen = AuditedState(before=before, parked=parked, journal=found, kept=kept, after=books(state), acknowledged=head)
     problems = [*journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(before, key=lambda lane: lane.connector):
@@ -191,7 +191,7 @@ def _readable(segment: Inspected) -> list[Range]:
     return [(segment.base, segment.end)]
 
 
-def journal_problems(seen: Seen) -> Iterator[str]:
+def journal_problems(seen: AuditedState) -> Iterator[str]:
     """Say what is missing between the journal's oldest offset and its head."""
     for segment in seen.journal:
         if not segment.is_whole:
@@ -200,7 +200,7 @@ def journal_problems(seen: Seen) -> Iterator[str]:
         yield f"journal: offsets {ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
 
 
-def lane_problems(lane: Books, seen: Seen, *, may_expire: bool) -> Iterator[str]:
+def lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
     """Say what of a lane's books is not borne out by its cursor, the journal and the parked events.
 
     With `may_expire` what is older than the journal is no fault: the lane will count it as expired when it comes to it.
@@ -226,7 +226,7 @@ def lane_problems(lane: Books, seen: Seen, *, may_expire: bool) -> Iterator[str]
         yield f"{counted(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
 
 
-def _counts(lane: Books, offset: int) -> bool:
+def _counts(lane: LaneLedger, offset: int) -> bool:
     """Whether a parked event is in the saved counts; one that was parked since, or before a crash, is not yet."""
     return lane.cursor.start <= offset < lane.head and lane.is_settled(offset)
 
@@ -235,9 +235,9 @@ def _size(found: Sequence[Range]) -> int:
     return sum(stop - start for start, stop in found)
 
 
-def _row(lane: Books, *, balances: bool) -> Row:
+def _row(lane: LaneLedger, *, balances: bool) -> AuditRow:
     ledger = lane.ledger
-    return Row(
+    return AuditRow(
         lane.connector,
         ledger.accepted,
         **asdict(ledger.counts),

@@ -16,7 +16,7 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class LaneLedger:
     """A lane as last saved: its cursor, and the journal's head at that moment."""
 
     connector: str
@@ -83,13 +83,13 @@ def sources(folder: Path) -> list[SourceBooks]:
     return [read_source(*row) for row in _look(folder, query)]
 
 
-def books(folder: Path) -> list[Books]:
+def books(folder: Path) -> list[LaneLedger]:
     """All lanes of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
     query = f"SELECT connector, head, {CURSOR_COLUMNS} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
-    return [Books(name, head, read_cursor(*columns)) for name, head, *columns in _look(folder, query)]
+    return [LaneLedger(name, head, read_cursor(*columns)) for name, head, *columns in _look(folder, query)]
 
 
-def lanes(folder: Path) -> list[Books]:
+def lanes(folder: Path) -> list[LaneLedger]:
     """The same; none if no relay has run with the folder yet."""
     try:
         return books(folder)
@@ -108,7 +108,7 @@ def ledger(folder: Path) -> dict[str, Ledger]:
     return found
 
 
-def acknowledged(lanes: Sequence[Books]) -> int:
+def acknowledged(lanes: Sequence[LaneLedger]) -> int:
     """The offset below which all events were acknowledged: the head that was saved last.
 
     Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.

@@ -10,7 +10,7 @@ from relay.journal.known import acknowledged_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class CheckedSegment:
     """What a check has found in a segment. Times are Unix seconds."""
 
     path: str
@@ -39,7 +39,7 @@ class WorkerCheck:
 
     worker: int
     ok: bool
-    segments: Sequence[Segment]
+    segments: Sequence[CheckedSegment]
     missing: int = 0
     """Events that were acknowledged, if there is no segment at all."""
 
@@ -67,8 +67,8 @@ def _check(worker: int, folder: Path, journal: Path) -> WorkerCheck:
     return WorkerCheck(worker=worker, ok=ok, segments=[*map(_segment, found)], missing=missing)
 
 
-def _segment(one: Inspected) -> Segment:
-    return Segment(
+def _segment(one: Inspected) -> CheckedSegment:
+    return CheckedSegment(
         path=str(one.path), base=one.base, condition=one.condition, end=one.end, used=one.used, behind=one.behind,
         first=one.first, last=one.last, lost=one.lost, events=one.end - one.base, said=str(one),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from relay.api import Block
 from relay.catalogue import Selection
-from relay.journal.books import Books, lanes
+from relay.journal.books import LaneLedger, lanes
 from relay.journal.folders import worker_folders
 from relay.journal.inspect import Inspected, all_segments, blocks, damage
 
@@ -32,7 +32,7 @@ class WorkerCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class ReplayCount:
     """What a replay would take, out of every worker's journal."""
 
     rate: float
@@ -71,7 +71,7 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
     return found
 
 
-def _position(saved: Sequence[Books], connector: str) -> int | None:
+def _position(saved: Sequence[LaneLedger], connector: str) -> int | None:
     return next((lane.cursor.position for lane in saved if lane.connector == connector), None)
 
 

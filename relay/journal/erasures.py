@@ -34,7 +34,7 @@ Stage = Literal["waiting", "at the connectors", "done"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ConnectorAnswer:
     """What a connector made of an erasure."""
 
     connector: str
@@ -67,7 +67,7 @@ class Erasure:
     problem: str | None = None
     done: float | None = None
     asked_by: str = ""
-    answers: Sequence[Answer] = field(default=())
+    answers: Sequence[ConnectorAnswer] = field(default=())
     workers: Mapping[int, "Erasure"] = field(default_factory=dict)
     """With several workers the receipt of each, by its number; this one is what they come to together."""
 
@@ -226,16 +226,16 @@ def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
 
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
     """The erasures for which an SQL condition holds, the last one first."""
-    answers: dict[int, list[Answer]] = {}
+    answers: dict[int, list[ConnectorAnswer]] = {}
     query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
     for number, *answer in db.execute(f"{query} ORDER BY connector"):
-        answers.setdefault(number, []).append(Answer(*answer))
+        answers.setdefault(number, []).append(ConnectorAnswer(*answer))
     rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
     names = [column[0] for column in rows.description]
     return [_read(dict(zip(names, row, strict=True)), answers) for row in rows]
 
 
-def _read(row: dict[str, Any], answers: Mapping[int, Sequence[Answer]]) -> Erasure:
+def _read(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]]) -> Erasure:
     external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
     user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
     given = row | {"digests": json.loads(row["digests"])}
@@ -321,7 +321,7 @@ def correct_asked(db: sqlite3.Connection, now: float, latest: float) -> None:
     db.execute("UPDATE erasure SET asked = ? WHERE asked > ? AND done IS NULL", (now, latest))
 
 
-def answered(db: sqlite3.Connection, answers: Mapping[int, Answer]) -> None:
+def answered(db: sqlite3.Connection, answers: Mapping[int, ConnectorAnswer]) -> None:
     """Keep what a connector has answered for erasures."""
     rows = [(number, one.connector, one.outcome, one.reason, time.time()) for number, one in answers.items()]
     db.executemany(_ANSWERED, rows)

@@ -22,7 +22,7 @@ class OtherJournal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownJournal:
     """What a database knows of its journal."""
 
     identity: str
@@ -36,7 +36,7 @@ class Known:
     """Unix seconds at which an admin accepted the clock; 0: never."""
 
 
-def identify(folder: Path, known: Known | None) -> str:
+def identify(folder: Path, known: KnownJournal | None) -> str:
     """The id of the journal in a folder; a new journal gets one, and one that has lost its id gets it again. Raises
     OtherJournal, OSError."""
     if why := mismatch(folder, known):
@@ -48,7 +48,7 @@ def identify(folder: Path, known: Known | None) -> str:
     return found
 
 
-def mismatch(folder: Path, known: Known | None) -> str:
+def mismatch(folder: Path, known: KnownJournal | None) -> str:
     """Why the journal in a folder cannot be the one that a database belongs to, and what to do; "" if it can be.
 
     A folder without an id can be, if it holds all that the database knows of. Raises OSError."""

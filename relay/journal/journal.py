@@ -18,10 +18,10 @@ from relay.api import Block, Kind
 from relay.histogram import Histogram
 from relay.journal.clock import Clock
 from relay.journal.damage import Damage
-from relay.journal.identity import Known
+from relay.journal.identity import KnownJournal
 from relay.journal.reader import Reader
 from relay.journal.record import PER_EVENT, size_of
-from relay.journal.retention import Limits
+from relay.journal.retention import JournalLimits
 from relay.journal.seek import offset_at, received_at
 from relay.journal.segment import Corrupt, Segment
 from relay.journal.tail import Tail
@@ -71,7 +71,7 @@ class Group:
 class Journal:
     """The durable log of one state folder. Use it from the event loop that opened it."""
 
-    def __init__(self, folder: Path, limits: Limits, memory: int, known: Known | None = None) -> None:
+    def __init__(self, folder: Path, limits: JournalLimits, memory: int, known: KnownJournal | None = None) -> None:
         """Open the journal. Blocking. `known`: what the database knows of it.
 
         Raises OSError, identity.OtherJournal (it is not the database's)."""
@@ -320,12 +320,12 @@ class Journal:
         for reader in [*self._readers]:
             await JOURNAL_READS.run(reader.let_go)
 
-    def limit(self, limits: Limits, memory: int) -> None:
+    def limit(self, limits: JournalLimits, memory: int) -> None:
         """Keep to other limits from the next commit on."""
         self._writer.limits, self._tail.max_bytes = limits, memory
         self._bound(limits)
 
-    def _bound(self, limits: Limits) -> None:
+    def _bound(self, limits: JournalLimits) -> None:
         """Work out, once and not per request, how much goes at a time."""
         self._largest = limits.largest_record
         self._worth_a_look = self._largest // 4

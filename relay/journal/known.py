@@ -16,7 +16,7 @@ from relay.journal.books import acknowledged, lanes
 from relay.journal.damage_table import accept_damage, read_damage, said_of
 from relay.journal.ending import read_end
 from relay.journal.folders import DATABASE, journals, worker_folders
-from relay.journal.identity import ANY, Known, mismatch
+from relay.journal.identity import ANY, KnownJournal, mismatch
 from relay.journal.parked import LOCKED_S, connect
 from relay.journal.segment import segment_files
 from relay.words import counted
@@ -85,13 +85,13 @@ def older(head: int, end: int) -> str:
     return f"relay.db is older than the journal: it has not heard of {events} ({why}); {lost}"
 
 
-def read_known(db: sqlite3.Connection) -> Known | None:
+def read_known(db: sqlite3.Connection) -> KnownJournal | None:
     """What a database knows of its journal; None if it has never heard of one."""
     row = db.execute(_READ).fetchone()
-    return None if row is None else Known(*row)
+    return None if row is None else KnownJournal(*row)
 
 
-def meet(db: sqlite3.Connection, known: Known, doubt: str) -> None:
+def meet(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> None:
     """From now on the database belongs to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
     db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
     db.execute(_NO_DOUBT)

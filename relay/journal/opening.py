@@ -5,10 +5,10 @@ from typing import Final
 
 import structlog
 
-from relay.journal.identity import ANY, Known
+from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
 from relay.journal.known import older
-from relay.journal.retention import Limits
+from relay.journal.retention import JournalLimits
 from relay.journal.seen import forget_seen
 from relay.journal.state import State
 from relay.words import counted
@@ -22,7 +22,7 @@ LATEST_SAVE_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 
 
-def open_both(folder: Path, journal: Path, number: int, limits: Limits, memory: int) -> tuple[Journal, State]:
+def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, memory: int) -> tuple[Journal, State]:
     """Open the database of the worker with this number, in its folder, and its journal. Blocking.
 
     Raises OSError, sqlite3.Error, identity.OtherJournal (the journal is not the database's)."""
@@ -60,11 +60,11 @@ def _introduced(state: State, journal: Journal) -> str:
             log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
     if known is not None and known.unheard is not None:
         state.now = min(state.now, known.unheard)
-    state.meet(Known(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
+    state.meet(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
     return doubt
 
 
-def _is_older(known: Known, journal: Journal) -> bool:
+def _is_older(known: KnownJournal, journal: Journal) -> bool:
     """Whether a database has not heard of events that it must have heard of: of all after a clean stop, of those up to
     a minute ago after a crash."""
     if journal.stopped is not None:

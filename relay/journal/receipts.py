@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.journal.erasures import Answer, Erasure, Stage, erasures
+from relay.journal.erasures import ConnectorAnswer, Erasure, Stage, erasures
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class RemovedEvents:
     """What was removed."""
 
     events: int
@@ -41,7 +41,7 @@ class WorkerReceipt:
     """When everything was removed."""
     problem: str | None
     """Why that was not possible yet."""
-    removed: Removed
+    removed: RemovedEvents
     done: float | None
 
 
@@ -65,8 +65,8 @@ class Receipt:
     """When everything was removed."""
     problem: str | None
     """Why that was not possible yet."""
-    removed: Removed
-    connectors: Sequence[Answer]
+    removed: RemovedEvents
+    connectors: Sequence[ConnectorAnswer]
     done: float | None
     """When the last connector had answered, and the ids were forgotten."""
     workers: Sequence[WorkerReceipt]
@@ -97,5 +97,5 @@ def _part(worker: int, one: Erasure) -> WorkerReceipt:
     )  # fmt: skip
 
 
-def _removed(one: Erasure) -> Removed:
-    return Removed(one.events, one.changed, one.parked, one.unreadable, one.attempts)
+def _removed(one: Erasure) -> RemovedEvents:
+    return RemovedEvents(one.events, one.changed, one.parked, one.unreadable, one.attempts)

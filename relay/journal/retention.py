@@ -12,7 +12,7 @@ MIN_SEGMENT_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class JournalLimits:
     """How much the journal may keep: `max_size` bytes on disk, delivered events for `retention` seconds."""
 
     max_size: int
@@ -35,7 +35,7 @@ class Limits:
 
 
 def expendable(
-    segments: Sequence[Segment], limits: Limits, keep: int, liked: int, now: float, lacking: float
+    segments: Sequence[Segment], limits: JournalLimits, keep: int, liked: int, now: float, lacking: float
 ) -> list[Segment]:
     """The oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes. They go
     while nobody needs an event in them (`keep` is the first needed offset) or, to make room, if the limits say so.

@@ -27,7 +27,7 @@ REST: Final = 3.0
 
 
 @dataclass(slots=True)
-class Plan:
+class RewritePlan:
     """What of a segment is to be erased."""
 
     gone: dict[int, frozenset[int]] = field(default_factory=dict)
@@ -45,9 +45,9 @@ class Plan:
         return not self.gone and not self.changed and not self.behind
 
 
-def plan(segment: Segment, wanted: Wanted) -> Plan:
+def plan(segment: Segment, wanted: Wanted) -> RewritePlan:
     """Look what of a segment is these users'. Raises Corrupt, OSError."""
-    found = Plan()
+    found = RewritePlan()
     with closing(SegmentReader(segment.path)) as reader:
         for block in _blocks(reader, segment.end):
             erased = Erased(block, wanted)

@@ -13,7 +13,7 @@ import orjson
 
 from relay.api import Event, Kind, value_in
 from relay.journal.attempts import Attempts, attempts_at
-from relay.journal.books import Books, lanes
+from relay.journal.books import LaneLedger, lanes
 from relay.journal.cursor import Counts
 from relay.journal.damage_table import was_damaged
 from relay.journal.folders import journals, worker_of
@@ -34,7 +34,7 @@ FOUND_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LaneProgress:
     """How far a lane is with an event."""
 
     connector: str
@@ -56,7 +56,7 @@ class Sighting:
     kind: Kind
     segment: str
     body: bytes
-    lanes: Sequence[Progress]
+    lanes: Sequence[LaneProgress]
 
     @property
     def event(self) -> Event:
@@ -215,20 +215,20 @@ def _is_of(one: Parked, id: str) -> bool:
 
 def _progress(
     offset: int,
-    saved: Sequence[Books],
+    saved: Sequence[LaneLedger],
     aside: Sequence[Aside],
     noted: Sequence[Attempts],
     replays: Sequence[Replay],
     *,
     was_damaged: bool,
-) -> list[Progress]:
+) -> list[LaneProgress]:
     reasons: dict[str | None, list[str]] = {}
     for one in aside:
         if one.offset == offset:
             part = f"part {one.part}: " if one.part else ""
             reasons.setdefault(one.connector, []).append(f"{part}{one.cause}: {one.reason}")
     return [
-        Progress(
+        LaneProgress(
             lane.connector,
             _state(offset, lane, "; ".join(reasons.get(lane.connector, ())), was_damaged=was_damaged),
             [one for one in noted if one.connector == lane.connector],
@@ -239,7 +239,7 @@ def _progress(
     ]
 
 
-def _state(offset: int, lane: Books, reason: str, *, was_damaged: bool) -> str | None:
+def _state(offset: int, lane: LaneLedger, reason: str, *, was_damaged: bool) -> str | None:
     """How far the lane is with the event; None if that is settled, and neither parked nor damaged."""
     if offset < lane.cursor.start:
         return "before the lane began"

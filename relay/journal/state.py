@@ -26,7 +26,7 @@ from relay.journal.damage import Damage
 from relay.journal.damage_table import note_damage
 from relay.journal.database import give_back, open_in_steps, reserve_log
 from relay.journal.folders import DATABASE
-from relay.journal.identity import Known
+from relay.journal.identity import KnownJournal
 from relay.journal.known import meet, read_known
 from relay.journal.known import note as note_journal
 from relay.journal.lock import lock
@@ -97,7 +97,7 @@ class State:
         """Parked events that were removed, until somebody has told of them."""
         self._removed = 0
 
-    def meet(self, known: Known, doubt: str) -> None:
+    def meet(self, known: KnownJournal, doubt: str) -> None:
         """From now on it belongs to this journal. Blocking. Raises sqlite3.Error."""
         self._transaction(lambda db: meet(db, known, doubt))
 

@@ -24,7 +24,7 @@ _PARKED: Final = """
 """
 
 
-class Row(NamedTuple):
+class ParkedRow(NamedTuple):
     """What matters here of a parked event."""
 
     number: int
@@ -49,11 +49,11 @@ class Wipe:
 
     def __call__(self, db: sqlite3.Connection) -> Counts:
         """Do it; return by how much the counts of the connector's cursor have changed."""
-        gone: list[Row] = []
+        gone: list[ParkedRow] = []
         left: set[int | None] = set()
         """Offsets of events of which anything stays."""
         changes: list[tuple[str, object, int]] = []
-        for row in map(Row._make, db.execute(_PARKED, (self._connector,))):
+        for row in map(ParkedRow._make, db.execute(_PARKED, (self._connector,))):
             if whose := self._whose(row):
                 gone.append(row)
                 self._counts["parked" if self._connector else "unreadable"].update(whose)
@@ -70,7 +70,7 @@ class Wipe:
         counted(db, self._counts)
         return self._correct(db, {row.offset for row in gone if row.replay is None} - left)
 
-    def _whose(self, row: Row) -> frozenset[int]:
+    def _whose(self, row: ParkedRow) -> frozenset[int]:
         whose = self._wanted.whose(row.body)
         if self._connector is None:
             return whose | self._wanted.named_in(row.body.decode(errors="replace"))
@@ -78,7 +78,7 @@ class Wipe:
             whose | self._offsets.get(-1 if row.offset is None else row.offset, NOBODY) | self._wanted.by_key(row.key)
         )
 
-    def _changed(self, row: Row) -> list[tuple[str, object, int]]:
+    def _changed(self, row: ParkedRow) -> list[tuple[str, object, int]]:
         """What is to be changed of a parked event that stays."""
         texts = {name: getattr(row, name) for name in ("reason", "answer") if self._named_in(getattr(row, name))}
         found: list[tuple[str, object, int]] = [(n, self._wanted.hide(text), row.number) for n, text in texts.items()]

@@ -41,11 +41,11 @@ from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
 from relay.journal.damage import Damage, Lost
 from relay.journal.ending import take_end, write_end
-from relay.journal.identity import ANY, Known, OtherJournal, identify, mismatch, write_identity
+from relay.journal.identity import ANY, KnownJournal, OtherJournal, identify, mismatch, write_identity
 from relay.journal.lock import LOCK, lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of
 from relay.journal.recovery import recover
-from relay.journal.retention import Limits, expendable
+from relay.journal.retention import JournalLimits, expendable
 from relay.journal.salvage import salvage
 from relay.journal.segment import (
     PREFIX,
@@ -84,7 +84,9 @@ class Open:
 class Writer:
     """The segments of one journal folder. `segments` is replaced, never changed in place: readers look at it freely."""
 
-    def __init__(self, folder: Path, limits: Limits, known: Known | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, folder: Path, limits: JournalLimits, known: KnownJournal | None = None, clock: Clock | None = None
+    ) -> None:
         """`known`: what the database knows of the journal. Raises OSError, OtherJournal."""
         if not folder.exists() and (why := mismatch(folder, known)):  # and none is made in its place
             raise OtherJournal(why)

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestPayloadError
 
-from relay.listen.limits import HEAD_BYTES, Limits
+from relay.listen.limits import HEAD_BYTES, ListenerLimits
 from relay.listen.refusal import BAD_BODY, BAD_MESSAGE, BUG, LONG_HEAD, Refusal, refusal_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
         if self._head_size > HEAD_BYTES:
             self.refuse(LONG_HEAD)
 
-    def close_if_late(self, now: float, limits: Limits) -> None:
+    def close_if_late(self, now: float, limits: ListenerLimits) -> None:
         """Close it if its client lets it wait too long: for a request, or to take an answer, the last one included."""
         began, stalled = self._head_began, self._stalled
         if self._wire is not None and self._wire.is_closing():

@@ -13,7 +13,7 @@ HEAD_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ListenerLimits:
     """Of one listener. Times are in seconds."""
 
     head: float = 30.0

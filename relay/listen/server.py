@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from relay.listen.connection import Connection, client_of
-from relay.listen.limits import LINE_BYTES, Limits, connections_within
+from relay.listen.limits import LINE_BYTES, ListenerLimits, connections_within
 from relay.listen.refusal import BUG, ODD_EXPECT, Cause, Refusal
 from relay.stop import STOP, left
 
@@ -40,7 +40,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Server(web.Server):
     """A listener's connections; aiohttp's server, within limits."""
 
-    def __init__(self, handler: Handler, name: str, limits: Limits, **options: Any) -> None:
+    def __init__(self, handler: Handler, name: str, limits: ListenerLimits, **options: Any) -> None:
         """`name` is for the log and the metrics; `options` are aiohttp's, of its server and of each connection."""
         handling = {key: options.pop(key) for key in ("request_factory", "handler_cancellation") if key in options}
         super().__init__(handler, **handling)
@@ -58,12 +58,12 @@ class Server(web.Server):
         """Connections that were refused or closed, since the start."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ListenerLimits:
         """What connections are granted; may be set while it listens."""
         return self._limits
 
     @limits.setter
-    def limits(self, limits: Limits) -> None:
+    def limits(self, limits: ListenerLimits) -> None:
         self._limits = limits
         self.bound = connections_within(limits.connections)
         late = f"no complete request came within {limits.head:g} s{limits.named('read_timeout')}"
@@ -212,7 +212,7 @@ class AppRunner(web.AppRunner):
     within: Server
     """Its server, once it is set up."""
 
-    def __init__(self, app: web.Application, name: str, limits: Limits, **options: Any) -> None:
+    def __init__(self, app: web.Application, name: str, limits: ListenerLimits, **options: Any) -> None:
         super().__init__(app, **options)
         self._name, self._limits = name, limits
 

@@ -7,9 +7,9 @@ the code. A plugin that somebody else wrote logs messages of its own.
 from typing import Final
 
 from relay.log_messages import delivery, intake, plugins, process, storage
-from relay.log_messages.message import Message
+from relay.log_messages.message import LogMessage
 
-ROOMS: Final[dict[str, tuple[Message, ...]]] = {
+ROOMS: Final[dict[str, tuple[LogMessage, ...]]] = {
     "Start, stop and systemd": process.LIFE,
     "Configuration and reload": process.RELOAD,
     "Workers": process.WORKERS,

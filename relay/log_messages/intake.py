@@ -2,52 +2,52 @@
 
 from typing import Final
 
-from relay.log_messages.message import Message
+from relay.log_messages.message import LogMessage
 
 REQUESTS: Final = (
-    Message(
+    LogMessage(
         "request refused",
         "warning",
         "A request was answered with an error. `status`, `reason` and `client` say which, why and whose.",
         "Compare the settings of the sender with those of the source. A 503 passes by itself.",
     ),
-    Message(
+    LogMessage(
         "answering a request failed",
         "error",
         "A bug in relay has ended a request. The sender sends again.",
         "Report the traceback.",
     ),
-    Message(
+    LogMessage(
         "connections without a request closed",
         "warning",
         "All connections were in use. relay has closed those that waited longest without a request.",
         "Raise `ingest.max_connections`, or look at the client that the line names.",
     ),
-    Message(
+    LogMessage(
         "no connection can be accepted",
         "error",
         "The process has no file descriptor or memory for a connection. Senders wait.",
         "Raise `LimitNOFILE=` in the unit, or find what holds the descriptors.",
     ),
-    Message(
+    LogMessage(
         "fewer connections than ingest.max_connections",
         "warning",
         "The limit of open files allows fewer connections than the setting.",
         "Raise `LimitNOFILE=` in the unit (`ulimit -n` in a shell). Senders get half of the limit.",
     ),
-    Message(
+    LogMessage(
         "unreadable events parked",
         "warning",
         "Events of an accepted request are not what the source takes. relay has parked them.",
         "Look with `relay parked list --cause unreadable`. To send them: export, mend, `relay send`.",
     ),
-    Message(
+    LogMessage(
         "unreadable events cannot be parked",
         "error",
         "`relay.db` does not take parked events. The request got 503, and the sender sends again.",
         "Find out what locks or fills `relay.db`. Requests without unreadable events are not affected.",
     ),
-    Message(
+    LogMessage(
         "event type is not in the catalogue",
         "warning",
         "Braze has sent an event type that this relay does not know. The event is taken."
@@ -57,33 +57,33 @@ REQUESTS: Final = (
 )
 
 SOURCES: Final = (
-    Message(
+    LogMessage(
         "source has refused everything for too long",
         "error",
         "A source has refused every request since `since`. At `deadline` Braze disables the Current."
         " Later events are lost.",
         "Do what `advice` says before the deadline.",
     ),
-    Message("source takes events again", "info", "A source has taken a request after a long time of refusals."),
-    Message(
+    LogMessage("source takes events again", "info", "A source has taken a request after a long time of refusals."),
+    LogMessage(
         "bug in a source",
         "error",
         "A source plugin has raised an error or returned a wrong value. The request got 500.",
         "Mend the plugin. The line names plugin, call and place.",
     ),
-    Message(
+    LogMessage(
         "what a source remembers cannot be read",
         "error",
         "A source plugin refuses its own saved notes. The source begins without them.",
         "Mend the plugin.",
     ),
-    Message(
+    LogMessage(
         "saving what a source remembers failed",
         "error",
         "The database does not take the notes of a source. After a restart the source knows less.",
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
-    Message(
+    LogMessage(
         "duplicates cannot be told",
         "error",
         "The source has `dedupe`, but its type names no ids of events. Duplicates pass.",
@@ -92,20 +92,20 @@ SOURCES: Final = (
 )
 
 CERTIFICATES: Final = (
-    Message("certificate renewed", "info", "relay serves the new certificate to new connections."),
-    Message(
+    LogMessage("certificate renewed", "info", "relay serves the new certificate to new connections."),
+    LogMessage(
         "certificate needs renewal",
         "error",
         "The certificate that senders see ends soon, or has ended. Senders then refuse relay.",
         "Put a new certificate into the files that the line names. relay loads the files by itself.",
     ),
-    Message(
+    LogMessage(
         "renewed certificate cannot be used",
         "error",
         "The files of the certificate have changed and are not good. relay serves the old certificate.",
         "Mend what `reason` names.",
     ),
-    Message(
+    LogMessage(
         "TLS handshake failed",
         "warning",
         "A client has not accepted the certificate, has shown no good one, or does not speak TLS.",

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Message(NamedTuple):
+class LogMessage(NamedTuple):
     """One log message."""
 
     text: str

@@ -2,28 +2,28 @@
 
 from typing import Final
 
-from relay.log_messages.message import Message
+from relay.log_messages.message import LogMessage
 
 ANY: Final = (
-    Message(
+    LogMessage(
         "a plugin held up relay",
         "warning",
         "A call of a plugin has blocked the event loop for `seconds` seconds. Nothing else ran meanwhile.",
         "Mend the plugin: no blocking requests, files or sleeps in this call.",
     ),
-    Message(
+    LogMessage(
         "connector is not closed: a thread of it hangs",
         "error",
         "A thread of a connector does not return. relay does not call `close`.",
         "Mend the connector: a call in a thread needs a timeout.",
     ),
-    Message(
+    LogMessage(
         "filter is not closed: its thread hangs",
         "error",
         "The thread of a filter does not return. relay does not call `close`.",
         "Mend the filter: a call in a thread needs a timeout.",
     ),
-    Message(
+    LogMessage(
         "alert is not closed: its thread hangs",
         "error",
         "The thread of an alert does not return. relay does not call `close`.",
@@ -32,13 +32,13 @@ ANY: Final = (
 )
 
 FILE: Final = (
-    Message(
+    LogMessage(
         "cut off a line that was not completely written; its event is written again",
         "warning",
         "A crash or a full disk has left part of a line. No event is lost.",
     ),
-    Message("old files removed", "info", "`keep` or `max_total` has removed files."),
-    Message(
+    LogMessage("old files removed", "info", "`keep` or `max_total` has removed files."),
+    LogMessage(
         "old files cannot be removed",
         "warning",
         "`keep` or `max_total` wants files removed, and the system refuses. Events are written.",
@@ -47,14 +47,14 @@ FILE: Final = (
 )
 
 HEAP_SEGMENTS: Final = (
-    Message(
+    LogMessage(
         "segment sync was incomplete",
         "warning",
         "Pages of a segment sync have not come. The users of these pages stay as they are. `missing` has the numbers.",
         "Look in Heap for calls that failed. Run the sync again there, or use `relay cohorts push`.",
     ),
-    Message("segment sync is complete after all", "info", "The missing pages of a sync have come late."),
-    Message(
+    LogMessage("segment sync is complete after all", "info", "The missing pages of a sync have come late."),
+    LogMessage(
         "unknown action of Heap left out",
         "warning",
         "Heap has sent an action that is neither a sync nor a drain. The call was answered 200 and ignored.",
@@ -63,25 +63,25 @@ HEAP_SEGMENTS: Final = (
 )
 
 BRAZE_COHORTS: Final = (
-    Message(
+    LogMessage(
         "Braze took a change only in part",
         "warning",
         "Braze's answer names errors for some users. The others are in the cohort.",
         "Look at `first`. `relay cohorts resync ID` sends every member once more.",
     ),
-    Message(
+    LogMessage(
         "users left out: Braze cannot find them by such an id",
         "warning",
         "Braze's API takes no ids of this kind in this mode. These users are not sent.",
         "Send another kind of id (`match` of the source), or use the other `mode`.",
     ),
-    Message(
+    LogMessage(
         "array overflows: the cohorts that the users came into first leave it",
         "warning",
         "Users are in more cohorts than Braze keeps in an array attribute.",
         "Have Braze raise the limit and set `array_size`, or use `style` with one attribute per cohort.",
     ),
-    Message(
+    LogMessage(
         "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole before its"
         " next change, or now by relay cohorts resync --all. In the other one everybody stays",
         "warning",

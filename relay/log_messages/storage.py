@@ -2,105 +2,105 @@
 
 from typing import Final
 
-from relay.log_messages.message import Message
+from relay.log_messages.message import LogMessage
 
 JOURNAL: Final = (
-    Message(
+    LogMessage(
         "the journal takes no events",
         "error",
         "The disk is full or fails, or the journal is full. Senders get 503 and send again.",
         "Do what `reason` says. `relay status` names the connector that holds events.",
     ),
-    Message("the journal takes events again", "info", "A commit has succeeded after a failure."),
-    Message("the journal has room again", "info", "There is room for the next commit after a lack of room."),
-    Message(
+    LogMessage("the journal takes events again", "info", "A commit has succeeded after a failure."),
+    LogMessage("the journal has room again", "info", "There is room for the next commit after a lack of room."),
+    LogMessage(
         "journal fills up",
         "error",
         "More than 80 % of the room is needed for events that `connector` has not delivered."
         " Once the journal is full, senders get 503.",
         "Mend the connector's destination, or raise `journal.max_size`.",
     ),
-    Message("journal segments removed", "info", "Retention has removed old segments."),
-    Message(
+    LogMessage("journal segments removed", "info", "Retention has removed old segments."),
+    LogMessage(
         "events removed that were still needed",
         "error",
         "The journal is full, and `journal.on_full` is `expire_oldest`. These events count as expired.",
         "Raise `journal.max_size`, or mend the connector that holds events.",
     ),
-    Message(
+    LogMessage(
         "commit failed by a bug",
         "error",
         "A commit has failed by an error that relay does not know. Senders get 503 and send again.",
         "Report the traceback.",
     ),
-    Message(
+    LogMessage(
         "journal cut at its last whole record",
         "warning",
         "A crash has left a torn record at the end. The record was never acknowledged.",
     ),
-    Message(
+    LogMessage(
         "the newest segment is damaged, relay goes on behind it",
         "error",
         "Acknowledged events of the newest segment cannot be read. They count as damaged.",
         "Run `relay journal check`, then `relay journal repair` with relay stopped, then `relay accept journal`.",
     ),
-    Message(
+    LogMessage(
         "a file of the journal is no segment, and is set aside",
         "error",
         "The newest file does not begin as a segment. relay keeps the file as `NAME.log.damaged`.",
         "Look at the disk. If the file was a segment, put back a good copy and restart relay.",
     ),
-    Message(
+    LogMessage(
         "events of the journal cannot be read",
         "error",
         "A place in the journal is damaged or removed. Connectors that need these events count them as damaged."
         " `repair_saves` says how many events of the file can be read.",
         "Put a good copy of the file back and restart relay, or stop relay and run `relay journal repair`.",
     ),
-    Message(
+    LogMessage(
         "the journal is older than relay.db",
         "error",
         "The journal lacks events that `relay.db` knows. They count as damaged.",
         "If this is an old copy, stop relay and put the right journal back; else run `relay accept journal`.",
     ),
-    Message(
+    LogMessage(
         "the journal is older than the cursor; starting at its oldest event",
         "error",
         "A connector's saved position lies behind the end of the journal. The connector begins with the oldest event.",
         "If this is an old copy, put the right journal back. Destinations may get events twice.",
     ),
-    Message(
+    LogMessage(
         "the journal is not where it was",
         "error",
         "The folder of the journal was moved or unmounted. Senders get 503 until the folder is back.",
         "Put the folder back, or mount its file system.",
     ),
-    Message(
+    LogMessage(
         "a journal segment was removed, and is written again",
         "error",
         "Somebody has removed the segment that is written. relay has written the segment again. No event is lost.",
         "Find out who removes files in the journal's folder.",
     ),
-    Message(
+    LogMessage(
         "a journal segment was truncated, and is written again",
         "error",
         "Somebody has truncated a segment. relay has written what was left and what memory held."
         " `lost` events count as damaged.",
         "Find out who truncates the file: logrotate with `copytruncate` does.",
     ),
-    Message(
+    LogMessage(
         "journal segments were removed by somebody else",
         "error",
         "Older segments were removed, not by retention. Connectors that need their events count them as damaged.",
         "Put the files back and restart relay.",
     ),
-    Message(
+    LogMessage(
         "ids of events cannot be kept, so that duplicates of them pass",
         "error",
         "The database of `dedupe` cannot be written. Events are taken; duplicates may pass.",
         "Look at `error`: the disk, or the rights of the state folder.",
     ),
-    Message(
+    LogMessage(
         "ids of events are damaged and removed, so that duplicates of them pass",
         "error",
         "A database of `dedupe` is damaged. relay has removed the file. Duplicates of these events pass.",
@@ -109,74 +109,74 @@ JOURNAL: Final = (
 )
 
 DATABASE: Final = (
-    Message(
+    LogMessage(
         "relay.db does not know the journal",
         "error",
         "`relay.db` was lost, emptied, or copied without `relay.db-wal`. Connectors begin with the oldest event."
         " Events are delivered twice, none is lost.",
         "Pause what was paused, then run `relay accept journal`.",
     ),
-    Message(
+    LogMessage(
         "relay.db is older than the journal",
         "error",
         "`relay.db` is an old copy. Connectors go on where this copy has them; events are delivered twice.",
         "Put the right `relay.db` back, or run `relay accept journal`.",
     ),
-    Message(
+    LogMessage(
         "saving the cursors failed, will be tried again",
         "error",
         "The database does not take positions and counts. Deliveries go on;"
         " after a crash up to `window` events are sent twice.",
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
-    Message(
+    LogMessage(
         "saving the cursors failed at the stop",
         "error",
         "What was delivered since the last save is delivered again after the start.",
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
-    Message(
+    LogMessage(
         "looking for what admins ask failed, will be tried again",
         "error",
         "The database does not answer. Pauses, replays and the like wait.",
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
-    Message(
+    LogMessage(
         "saving what sources count failed",
         "error",
         "The database does not take the counts of sources. They are saved later. Events are taken.",
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
-    Message(
+    LogMessage(
         "cuts cannot be kept",
         "warning",
         "The folder `cuts` cannot be written. No event is lost."
         " After a crash events may go out in other batches, under other `Idempotency-Key`s.",
         "Look at `error`: often the disk is full.",
     ),
-    Message("cuts are kept again", "info", "The folder `cuts` can be written again."),
-    Message(
+    LogMessage("cuts are kept again", "info", "The folder `cuts` can be written again."),
+    LogMessage(
         "cuts cannot be read",
         "warning",
         "The batches that were on their way are unknown. After this start they may go out cut in another way.",
         "Look at `error`, and at the rights of the folder `cuts`.",
     ),
-    Message(
+    LogMessage(
         "cuts are damaged",
         "warning",
         "Lines of a file in `cuts` are damaged. No event is lost. Batches may go out cut in another way.",
         "Look at the disk if there was no power cut.",
     ),
-    Message(
+    LogMessage(
         "cuts of another journal are not used",
         "warning",
         "A file in `cuts` belongs to another journal. relay ignores the file.",
     ),
-    Message(
+    LogMessage(
         "the clock is ahead",
         "error",
         "The clock is more than a day ahead of what relay knows. Nothing is removed for its age.",
         "Set the clock right. If the clock is right, run `relay accept clock`.",
     ),
-    Message("the clock is right again", "info", "What goes by age does so again."),
+    LogMessage("the clock is right again", "info", "What goes by age does so again."),
 )

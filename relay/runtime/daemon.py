@@ -50,7 +50,7 @@ from relay.runtime.reload import HANGUP, Reloaded, guarded, in_full, refused, re
 from relay.runtime.retired import retired
 from relay.runtime.systemd import Notify
 from relay.runtime.view import View
-from relay.runtime.watch import Watch
+from relay.runtime.watch import ConditionWatch
 from relay.runtime.worker import Worker
 from relay.stop import STOP, left
 from relay.threads import ADMIN
@@ -92,7 +92,7 @@ class Daemon:
         self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
         self._looks = Looks(self._fleet, self._ingest, journal)
-        self._watch = Watch()
+        self._watch = ConditionWatch()
         self._history = History(state.folder, lambda: self._config, self._watch)
         note = self._history.note if worker is None else _leave_it  # the supervisor of several workers tells it
         self._view = View(

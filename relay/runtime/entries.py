@@ -14,7 +14,7 @@ from relay.admin import Condition, Status
 from relay.admin.diagnosis import span
 from relay.journal.history import Entry
 from relay.kinds import ENDS, family_of
-from relay.runtime.watch import Look
+from relay.runtime.watch import ConditionSnapshot
 from relay.words import counted
 
 PERIOD_S: Final = 3600.0
@@ -54,7 +54,7 @@ class Told:
 
 
 @dataclass(slots=True)
-class Count:
+class PeriodCount:
     """How many since the last entry, and when that was."""
 
     number: int = 0
@@ -62,12 +62,12 @@ class Count:
 
 
 @dataclass(slots=True)
-class Entries:
+class HistoryEntries:
     """Knows what it has told."""
 
     _told: dict[Key, Told] = field(default_factory=dict)
     _counters: dict[Key, int] = field(default_factory=dict)
-    _counts: dict[Key, Count] = field(default_factory=dict)
+    _counts: dict[Key, PeriodCount] = field(default_factory=dict)
     _starts: dict[int, float] = field(default_factory=dict)
 
     def remember(self, entries: Sequence[Entry]) -> None:
@@ -77,12 +77,12 @@ class Entries:
             told.state = told.now = (one.kind, one.about.get("hours", 0)) if one.kind == "source_refusing" else None
             told.since = one.about.get("since", 0.0)
 
-    def find(self, look: Look) -> list[Entry]:
+    def find(self, look: ConditionSnapshot) -> list[Entry]:
         """What this look adds."""
         self._count(look)
         return [*self._workers(look), *_over(look), *self._changes(look), *self.counts(look.now)]
 
-    def _changes(self, look: Look) -> Iterator[Entry]:
+    def _changes(self, look: ConditionSnapshot) -> Iterator[Entry]:
         found = {_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
         absent = [key for key in self._told if key not in found and not _is_there(key[0], look.status)]
         for key in [*dict.fromkeys((*self._told, *found))]:
@@ -103,7 +103,7 @@ class Entries:
             told.state, told.left_out = state, 0
             told.times.append(look.now)
 
-    def _count(self, look: Look) -> None:
+    def _count(self, look: ConditionSnapshot) -> None:
         """Count what has risen since the last look; what is counted since the start began at 0."""
         for lane in look.status.lanes:
             subject = f"connector {lane.connector}"
@@ -122,7 +122,7 @@ class Entries:
     def count(self, kind: str, subject: str, number: int) -> None:
         """Note that so many more have come."""
         if number:
-            self._counts.setdefault((subject, kind), Count()).number += number
+            self._counts.setdefault((subject, kind), PeriodCount()).number += number
 
     def counts(self, now: float, *, all_of_them: bool = False) -> Iterator[Entry]:
         """What was counted, if the last entry on it is PERIOD_S old; `all_of_them`: however old that is."""
@@ -133,7 +133,7 @@ class Entries:
                 yield Entry(kind, subject, f"{_name(subject)}: {said}", about={"number": count.number}, at=now)
                 count.number, count.told = 0, now
 
-    def _workers(self, look: Look) -> Iterator[Entry]:
+    def _workers(self, look: ConditionSnapshot) -> Iterator[Entry]:
         """Workers that have died, and were back before anybody looked."""
         for worker in look.status.workers:
             if worker.started is None:
@@ -148,7 +148,7 @@ class Entries:
                 yield Entry("worker_recovered", subject, f"{subject} runs again", at=look.now)
 
 
-def _over(look: Look) -> Iterator[Entry]:
+def _over(look: ConditionSnapshot) -> Iterator[Entry]:
     """Pauses that have ended by themselves: nobody else tells that."""
     for one in look.ended:
         if one.kind == "paused" and one.facts.get("until", inf) <= look.now:

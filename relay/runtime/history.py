@@ -20,8 +20,8 @@ from relay.admin.diagnosis import span
 from relay.config import LOG, Config
 from relay.config.files import changed_files, file_stamps
 from relay.journal.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, last_run, read_history
-from relay.runtime.entries import Entries
-from relay.runtime.watch import Look, Watch
+from relay.runtime.entries import HistoryEntries
+from relay.runtime.watch import ConditionSnapshot, ConditionWatch
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import counted, moment
@@ -39,10 +39,10 @@ log = structlog.stdlib.get_logger()
 class History:
     """What happens, on its way into relay.db."""
 
-    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: Watch) -> None:
+    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: ConditionWatch) -> None:
         """`folder` is the state folder; `in_force` says which configuration is."""
         self._folder, self._in_force = folder, in_force
-        self._entries = Entries()
+        self._entries = HistoryEntries()
         self._waiting = deque[Entry]()
         self._some, self._writing = asyncio.Event(), asyncio.Lock()
         self._began = self._looked = time.time()
@@ -60,7 +60,7 @@ class History:
         self._waiting.append(_clean(entry))
         self._some.set()
 
-    def _look(self, look: Look) -> None:
+    def _look(self, look: ConditionSnapshot) -> None:
         for entry in self._entries.find(look):
             self.note(entry)
 

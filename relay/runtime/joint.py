@@ -26,7 +26,7 @@ from relay.runtime.logs import change_logs, dropped_log_lines
 from relay.runtime.reload import NOTHING, Reloaded, alerts_changed, guarded, in_full, refused, settings, waiting
 from relay.runtime.retired import configured, nobody, retired
 from relay.runtime.usage import cpu_seconds, memory_bytes
-from relay.runtime.watch import Watch
+from relay.runtime.watch import ConditionWatch
 from relay.runtime.worker import Worker
 from relay.socket_path import address_of
 from relay.stop import STOP
@@ -63,7 +63,7 @@ class JointView:
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
         self._used, self._load = config, load
         self.alerts = Alerts(folder)
-        self.watch = Watch([self.alerts.look])
+        self.watch = ConditionWatch([self.alerts.look])
         self.history = History(folder, lambda: self.config, self.watch)
         self.note = self.history.note
         self.config = config

@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from relay.config import Config
-from relay.journal import Journal, Limits, ParkedLimits, State
+from relay.journal import Journal, JournalLimits, ParkedLimits, State
 from relay.journal.folders import DATABASE, journal_folder, worker_folder
 from relay.journal.identity import OtherJournal
 from relay.journal.known import cure
@@ -127,11 +127,11 @@ async def _closed(journal: Journal, state: State) -> None:
         log.error("journal and database are not closed", in_s=round(seconds, 1), reason=why)
 
 
-def limits_of(config: Config) -> Limits:
+def limits_of(config: Config) -> JournalLimits:
     """How much the journal may keep."""
     settings = config.journal
     expire_oldest = settings.on_full == "expire_oldest"
-    return Limits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
+    return JournalLimits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
 
 
 def parked_limits_of(config: Config) -> ParkedLimits:

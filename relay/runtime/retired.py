@@ -16,7 +16,7 @@ from relay.admin import GoneConnector, JournalStatus, LaneStatus, SourceStatus, 
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.journal import Ledger, SourceBooks
-from relay.journal.books import Books, acknowledged, books, sources
+from relay.journal.books import LaneLedger, acknowledged, books, sources
 from relay.journal.folders import worker_folders
 from relay.threads import ADMIN
 
@@ -54,7 +54,7 @@ def _books_of(folder: Path, config: Config) -> Status:
     return replace(mine, gone=[_gone(one, config) for one in gone])
 
 
-def _gone(one: Books, config: Config) -> GoneConnector:
+def _gone(one: LaneLedger, config: Config) -> GoneConnector:
     is_off = f"connector.{one.connector}" in config.disabled
     return GoneConnector(connector=one.connector, pending=one.left(0), disabled=is_off)
 

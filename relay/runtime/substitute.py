@@ -17,7 +17,7 @@ from aiohttp import web
 from relay.config import TlsError, TlsSettings, shown
 from relay.ingest.problem import busy
 from relay.ingest.tls import Certificates
-from relay.listen import Acceptor, Limits, Server
+from relay.listen import Acceptor, ListenerLimits, Server
 from relay.runtime.supervised import Supervised
 from relay.threads import ADMIN
 
@@ -25,7 +25,7 @@ AWAY_S: Final = 5.0
 LOOK_S: Final = 0.5
 RETRY_AFTER_S: Final = 5
 STOP_S: Final = 2.0
-LIMITS: Final = Limits(head=5.0, idle=5.0, answer=5.0, connections=1024)
+LIMITS: Final = ListenerLimits(head=5.0, idle=5.0, answer=5.0, connections=1024)
 REASON: Final = "the worker that has this connection is away for the moment"
 log = structlog.stdlib.get_logger()
 

@@ -15,7 +15,7 @@ log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ConditionSnapshot:
     """One look at what is wrong, compared with the look before."""
 
     status: Status
@@ -32,10 +32,10 @@ class Look:
 
 
 @dataclass(slots=True)
-class Watch:
+class ConditionWatch:
     """Compares what is wrong with what was wrong before, and tells those who listen, at every look."""
 
-    listeners: list[Callable[[Look], None]] = field(default_factory=list)
+    listeners: list[Callable[[ConditionSnapshot], None]] = field(default_factory=list)
     """Each is called in the event loop, and must not block."""
     _last: dict[tuple[str, str], Condition] = field(default_factory=dict)
 
@@ -43,12 +43,12 @@ class Watch:
         """Tell nothing any more: what ends with relay is not wrong."""
         self.listeners = []
 
-    def look(self, status: Status) -> Look:
+    def look(self, status: Status) -> ConditionSnapshot:
         """Look at a status. A bug of a listener is logged, and ends nothing."""
         now = {one.key: self._lasting(one) for one in conditions(status)}
         begun = [one for key, one in now.items() if key not in self._last]
         ended = [one for key, one in self._last.items() if key not in now]
-        look, self._last = Look(status, [*now.values()], begun, ended), now
+        look, self._last = ConditionSnapshot(status, [*now.values()], begun, ended), now
         for listener in self.listeners:
             try:
                 listener(look)

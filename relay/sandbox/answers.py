@@ -37,7 +37,7 @@ class CurrentsSwitches(Switches):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ReactionRules:
     """What errors lead to, in seconds."""
 
     wrong_again: tuple[float, float] | None
@@ -53,12 +53,12 @@ class Rules:
 
 
 PAGES: Final = {
-    "current": Rules(wrong_again=None, disable_after=5 * DAY_S),
-    "older": Rules(wrong_again=(120.0, 300.0), wrong_for=48 * HOUR_S, failing_for=24 * HOUR_S),
+    "current": ReactionRules(wrong_again=None, disable_after=5 * DAY_S),
+    "older": ReactionRules(wrong_again=(120.0, 300.0), wrong_for=48 * HOUR_S, failing_for=24 * HOUR_S),
 }
 
 
-class Next(Enum):
+class Reaction(Enum):
     """What Braze does about a batch after an answer."""
 
     DONE = auto()
@@ -69,7 +69,7 @@ class Next(Enum):
     WRONG = auto()
 
 
-def after(status: int | None, size: int, *, refused: bool = False) -> Next:
+def after(status: int | None, size: int, *, refused: bool = False) -> Reaction:
     """Decide about a batch of `size` events by the answer's status; None is a network error.
 
     `refused` says that the batch was answered 400 before. What Braze does with a single event that is answered 413
@@ -77,15 +77,15 @@ def after(status: int | None, size: int, *, refused: bool = False) -> Next:
     """
     match status:
         case 400:
-            return Next.DROP if refused and size == 1 else Next.SINGLES
+            return Reaction.DROP if refused and size == 1 else Reaction.SINGLES
         case 413:
-            return Next.HALVES if size > 1 else Next.DROP
+            return Reaction.HALVES if size > 1 else Reaction.DROP
         case 401 | 403 | 404:
-            return Next.WRONG
+            return Reaction.WRONG
         case int() if 200 <= status < 300:
-            return Next.DONE
+            return Reaction.DONE
         case _:
-            return Next.WAIT
+            return Reaction.WAIT
 
 
 def backoff(attempt: int, first: float, most: float, rng: Random) -> float:

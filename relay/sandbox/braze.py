@@ -11,8 +11,8 @@ import aiohttp
 from yarl import URL
 
 from relay.sandbox.answers import CurrentsSwitches
-from relay.sandbox.clock import Clock
-from relay.sandbox.currents import Counts, Current
+from relay.sandbox.clock import SandboxClock
+from relay.sandbox.currents import Current, CurrentCounts
 
 HEADERS: Final = {"Content-Type": "application/json", "Braze-Currents-Version": "1"}
 DEFAULT: Final = CurrentsSwitches()
@@ -33,17 +33,17 @@ class CurrentsSender:
         connections: int = 4,
         room: int = 10_000,
         switches: CurrentsSwitches = DEFAULT,
-        clock: Clock | None = None,
+        clock: SandboxClock | None = None,
     ) -> None:
         """Events are taken from a stream while fewer than `room` wait."""
-        self.clock = clock or Clock()
+        self.clock = clock or SandboxClock()
         self.current = Current(switches)
         self._url = URL(url, encoded=True)  # the query string stays as it was written
         self._token, self._connections, self._room = token, connections, room
         self._rng = Random()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> CurrentCounts:
         """What became of the events."""
         return self.current.counts
 

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 
-class Clock:
+class SandboxClock:
     """Unix seconds, from now on `speed` times as fast."""
 
     def __init__(self, speed: float = 1.0) -> None:

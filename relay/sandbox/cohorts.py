@@ -37,7 +37,7 @@ class CohortSwitches(ServerSwitches):
 
 
 @dataclass(slots=True)
-class Books:
+class ReceivedRequests:
     """What came in."""
 
     statuses: Counter[int]
@@ -69,7 +69,7 @@ class CohortApi(StandIn):
     ) -> None:
         """`switches` are those of `CohortSwitches`."""
         super().__init__(CohortSwitches(**switches), clock)
-        self.books = Books(self.statuses)
+        self.books = ReceivedRequests(self.statuses)
         self.profiles = Profiles()
         self.profiles.add(profiles)
         self.members = self.profiles.members

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from relay.catalogue import TYPES
-from relay.sandbox.answers import DAY_S, PAGES, CurrentsSwitches, Next, Rules, after, backoff
+from relay.sandbox.answers import DAY_S, PAGES, CurrentsSwitches, Reaction, ReactionRules, after, backoff
 
 BATCH_EVENTS: Final = 100
 MOST_BYTES: Final = 900_000
@@ -16,7 +16,7 @@ MOST_BYTES: Final = 900_000
 
 
 @dataclass(slots=True)
-class Counts:
+class CurrentCounts:
     """Events by what became of them: sent = accepted + dropped + lost + what waits.
 
     `retried` and `repeated` count an event each time it goes out again, because it had to or by `repeat`.
@@ -33,7 +33,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class CurrentBatch:
     """What goes out in one request."""
 
     events: tuple[bytes, ...]
@@ -48,12 +48,12 @@ class Batch:
         """As Braze sends it."""
         return b'{"events":[' + b",".join(self.events) + b"]}"
 
-    def halves(self) -> "Sequence[Batch]":
+    def halves(self) -> "Sequence[CurrentBatch]":
         """The same in two."""
         middle = len(self.events) // 2
         return [replace(self, events=part, attempt=1) for part in (self.events[:middle], self.events[middle:])]
 
-    def singles(self) -> "Sequence[Batch]":
+    def singles(self) -> "Sequence[CurrentBatch]":
         """The same one by one."""
         return [replace(self, events=(event,), attempt=1, refused=True) for event in self.events]
 
@@ -64,7 +64,7 @@ class Current:
 
     switches: CurrentsSwitches = field(default_factory=CurrentsSwitches)
     rng: Random = field(default_factory=Random)
-    counts: Counts = field(default_factory=Counts)
+    counts: CurrentCounts = field(default_factory=CurrentCounts)
     waiting: int = 0
     """Events that were sent but neither accepted nor dropped so far."""
     failing_since: float | None = None
@@ -74,12 +74,12 @@ class Current:
     _stopped_at: float = 0.0
     _filling: dict[str, tuple[float, list[bytes]]] = field(default_factory=dict)
     """Of each type, since when it fills and with what."""
-    _ready: list[tuple[float, int, Batch]] = field(default_factory=list)
+    _ready: list[tuple[float, int, CurrentBatch]] = field(default_factory=list)
     """A heap by when they are due."""
     _number: int = 0
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ReactionRules:
         """Those that are in force."""
         return PAGES[self.switches.page]
 
@@ -107,7 +107,7 @@ class Current:
         for kind in [*self._filling]:
             self._complete(kind, now)
 
-    def take(self, now: float) -> Batch | None:
+    def take(self, now: float) -> CurrentBatch | None:
         """The next batch to send, if one is due."""
         self._look(now)
         if self.stopped or not self._ready or self._ready[0][0] > now:
@@ -121,20 +121,20 @@ class Current:
         moments = [since + self.switches.age for since, _ in self._filling.values()]
         return min([*moments, *(due for due, _, _ in self._ready[:1]), self._deadline()])
 
-    def settle(self, batch: Batch, status: int | None, now: float) -> None:
+    def settle(self, batch: CurrentBatch, status: int | None, now: float) -> None:
         """Draw the conclusions from an answer; None is a network error."""
         match after(status, len(batch.events), refused=batch.refused):
-            case Next.DONE:
+            case Reaction.DONE:
                 self._done(batch, now)
-            case Next.DROP:
+            case Reaction.DROP:
                 self._drop(batch)
-            case Next.SINGLES:
+            case Reaction.SINGLES:
                 self._again(batch.singles(), now)
-            case Next.HALVES:
+            case Reaction.HALVES:
                 self._again(batch.halves(), now)
-            case Next.WAIT:
+            case Reaction.WAIT:
                 self._wait(batch, now)
-            case Next.WRONG:
+            case Reaction.WRONG:
                 self._wrong(batch, f"HTTP {status}", now)
 
     def enable(self, now: float) -> None:
@@ -159,18 +159,18 @@ class Current:
 
     def _complete(self, kind: str, now: float) -> None:
         _, events = self._filling.pop(kind)
-        self._put(Batch(tuple(events), now), now)
+        self._put(CurrentBatch(tuple(events), now), now)
 
-    def _put(self, batch: Batch, due: float) -> None:
+    def _put(self, batch: CurrentBatch, due: float) -> None:
         self._number += 1
         heapq.heappush(self._ready, (due, self._number, batch))
 
-    def _again(self, batches: Sequence[Batch], due: float) -> None:
+    def _again(self, batches: Sequence[CurrentBatch], due: float) -> None:
         for batch in batches:
             self.counts.retried += len(batch.events)
             self._put(batch, due)
 
-    def _done(self, batch: Batch, now: float) -> None:
+    def _done(self, batch: CurrentBatch, now: float) -> None:
         self.failing_since = None
         if batch.again:
             return
@@ -183,14 +183,14 @@ class Current:
 
     def _repeat(self, events: Sequence[bytes], now: float) -> None:
         self.counts.repeated += len(events)
-        self._put(Batch(tuple(events), now, again=True), now)
+        self._put(CurrentBatch(tuple(events), now, again=True), now)
 
-    def _drop(self, batch: Batch) -> None:
+    def _drop(self, batch: CurrentBatch) -> None:
         if not batch.again:
             self.counts.dropped += len(batch.events)
             self.waiting -= len(batch.events)
 
-    def _wait(self, batch: Batch, now: float) -> None:
+    def _wait(self, batch: CurrentBatch, now: float) -> None:
         if self.failing_since is None:
             self.failing_since = now
         if now - batch.since > self.rules.failing_for:
@@ -198,7 +198,7 @@ class Current:
         pause = backoff(batch.attempt, self.switches.retry_first, self.switches.retry_max, self.rng)
         return self._again([replace(batch, attempt=batch.attempt + 1)], now + pause)
 
-    def _wrong(self, batch: Batch, reason: str, now: float) -> None:
+    def _wrong(self, batch: CurrentBatch, reason: str, now: float) -> None:
         if self.rules.wrong_again is None:
             self._stop(reason, now)
             return self._drop(batch)

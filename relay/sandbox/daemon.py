@@ -26,7 +26,7 @@ class SandboxError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DemoFolder:
     """The folder of one demonstration, and the port that relay listens on in it."""
 
     folder: Path
@@ -52,12 +52,12 @@ class Place:
         return f"http://127.0.0.1:{self.port}{path}"
 
 
-def prepare(folder: Path, token: str, heap_url: str) -> Place:
+def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
     """Copy the shipped conf.d there and add what must be local, as drop-ins. Raises SandboxError, OSError.
 
     `token` is what Braze needs towards relay, and relay towards Heap.
     """
-    place = Place(folder, free_port())
+    place = DemoFolder(folder, free_port())
     shutil.copytree(_shipped_conf(), place.conf)
     place.state.mkdir(mode=0o700)
     file = folder / "token"
@@ -78,7 +78,7 @@ def _shipped_conf() -> Path:
 
 
 @asynccontextmanager
-async def running(place: Place, command: Sequence[str]) -> AsyncIterator[Process]:
+async def running(place: DemoFolder, command: Sequence[str]) -> AsyncIterator[Process]:
     """Run relay and wait until it is ready; stop it with SIGTERM at the end. Raises SandboxError."""
     with place.log.open("wb") as log:
         options = ("run", "--conf", place.conf, "--state", place.state)
@@ -93,13 +93,13 @@ async def running(place: Place, command: Sequence[str]) -> AsyncIterator[Process
             await process.wait()
 
 
-async def watch(place: Place, process: Process) -> None:
+async def watch(place: DemoFolder, process: Process) -> None:
     """Raise SandboxError as soon as relay goes away."""
     code = await process.wait()
     raise SandboxError(f"relay went away with exit code {code}{_tail(place)}")
 
 
-async def _ready(place: Place, process: Process) -> None:
+async def _ready(place: DemoFolder, process: Process) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS), aiohttp.ClientSession() as http:
             while not await _answers(http, place.url("/readyz")):
@@ -118,7 +118,7 @@ async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def _stop(place: Place, process: Process) -> None:
+async def _stop(place: DemoFolder, process: Process) -> None:
     if process.returncode is None:
         process.terminate()
     try:
@@ -129,12 +129,12 @@ async def _stop(place: Place, process: Process) -> None:
         raise SandboxError(f"relay stopped with exit code {code}{_tail(place)}")
 
 
-def _tail(place: Place) -> str:
+def _tail(place: DemoFolder) -> str:
     lines = place.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
     return "; the end of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else " and wrote no log"
 
 
-def _drop_in(place: Place, name: str, table: str, settings: str) -> None:
+def _drop_in(place: DemoFolder, name: str, table: str, settings: str) -> None:
     folder = place.conf / f"{name}.d"
     folder.mkdir(exist_ok=True)
     (folder / "sandbox.toml").write_text(f"[{table}]\n{settings}\n")

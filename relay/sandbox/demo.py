@@ -21,9 +21,9 @@ import orjson
 from relay.journal import Ledger, ledger, parked
 from relay.sandbox.answers import CurrentsSwitches
 from relay.sandbox.braze import CurrentsSender
-from relay.sandbox.daemon import Place, SandboxError, prepare, running, watch
+from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, running, watch
 from relay.sandbox.heap import HeapWebhook
-from relay.sandbox.report import Lane, Result, progress
+from relay.sandbox.report import ReportedLane, Result, progress
 from relay.sandbox.shapes import make_event, types
 
 UNREADABLE: Final = (b'"this is no event"',)
@@ -63,7 +63,7 @@ class Demo:
                 await self._send(place, process, braze)
             return await asyncio.to_thread(_result, place, braze, heap)
 
-    async def _send(self, place: Place, process: Process, braze: CurrentsSender) -> None:
+    async def _send(self, place: DemoFolder, process: Process, braze: CurrentsSender) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 aside = (
@@ -77,7 +77,7 @@ class Demo:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _show(self, place: Place, braze: CurrentsSender) -> None:
+    async def _show(self, place: DemoFolder, braze: CurrentsSender) -> None:
         while True:
             self.show(progress(braze.counts, await asyncio.to_thread(_books, place.state)))
             await asyncio.sleep(self.interval)
@@ -112,7 +112,7 @@ async def _events(count: int, rate: float) -> AsyncIterator[tuple[str, bytes]]:
         yield kind, orjson.dumps(make_event(kind, rng, time.time()))
 
 
-async def _settle(place: Place, braze: CurrentsSender) -> None:
+async def _settle(place: DemoFolder, braze: CurrentsSender) -> None:
     """Wait until relay's books know of every event and none is pending."""
     readable = braze.counts.accepted - len(UNREADABLE)
     with suppress(TimeoutError):  # the table shows what is pending
@@ -134,7 +134,7 @@ def _books(state: Path) -> dict[str, Ledger]:
         return {}  # relay is just about to make the database
 
 
-def _result(place: Place, braze: CurrentsSender, heap: HeapWebhook) -> Result:
+def _result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Result:
     arrived = {"archive": len(_ids_in(place.state / "archive")), "heap": len(heap.ids)}
     books = ledger(place.state)
     if missing := arrived.keys() - books.keys():
@@ -144,7 +144,7 @@ def _result(place: Place, braze: CurrentsSender, heap: HeapWebhook) -> Result:
         accepted=braze.counts.accepted,
         unreadable=len(UNREADABLE),
         parked_at_source=sum(one.connector is None for one in parked(place.state)),
-        lanes=[Lane(name, books[name], count) for name, count in arrived.items()],
+        lanes=[ReportedLane(name, books[name], count) for name, count in arrived.items()],
     )
 
 

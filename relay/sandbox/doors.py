@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from relay.sandbox.clock import Clock
+from relay.sandbox.clock import SandboxClock
 from relay.sandbox.server import DOORS, Fault, StandIn
 from relay.sandbox.switches import Switches
 
@@ -47,7 +47,7 @@ def post(name: str, take: Callable[[Any], Any]) -> web.RouteDef:
     return web.post(DOORS + name, answer)
 
 
-def shared_doors(server: StandIn, clock: Clock, *owners: Switched) -> list[web.RouteDef]:
+def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> list[web.RouteDef]:
     """Those that every stand-in has: `switches` of all owners, `faults`, `clock`."""
 
     def show(_: Any) -> dict[str, Any]:

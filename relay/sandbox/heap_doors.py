@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from relay.sandbox.clock import Clock
+from relay.sandbox.clock import SandboxClock
 from relay.sandbox.doors import get, post
-from relay.sandbox.segments import Segment, SegmentSync
+from relay.sandbox.segments import SegmentSync, StandInSegment
 from relay.sandbox.track import HeapApi
 
 SYNC_S: Final = 4 * 3600.0
@@ -20,7 +20,7 @@ class HeapDoors:
 
     heap: HeapApi
     webhook: SegmentSync | None = None
-    segments: dict[int, Segment] = field(default_factory=dict)
+    segments: dict[int, StandInSegment] = field(default_factory=dict)
 
     def routes(self) -> list[web.RouteDef]:
         """The doors."""
@@ -45,7 +45,7 @@ class HeapDoors:
             told[segment.name] = {"add": came, "remove": went}
         return told
 
-    async def keep_syncing(self, clock: Clock) -> None:
+    async def keep_syncing(self, clock: SandboxClock) -> None:
         """Do so again and again."""
         while True:
             await clock.sleep(SYNC_S)
@@ -71,7 +71,7 @@ class HeapDoors:
             raise ValueError("start it with --segments-url")
         return self.webhook
 
-    def _members(self, segment: Segment) -> set[str]:
+    def _members(self, segment: StandInSegment) -> set[str]:
         return segment.members(self.heap.events.values())
 
     def _events(self, query: Any) -> Any:
@@ -93,6 +93,6 @@ class HeapDoors:
         return {"events": len(self.heap.events)}
 
     def _add_segment(self, given: Any) -> Any:
-        segment = Segment(int(given["id"]), str(given["name"]), str(given["did"]), str(given.get("did_not", "")))
+        segment = StandInSegment(int(given["id"]), str(given["name"]), str(given["did"]), str(given.get("did_not", "")))
         self.segments[segment.id] = segment
         return {"members": len(self._members(segment))}

@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 
-class Window:
+class RateWindow:
     """What came in the last so many seconds, counted. What did not fit is not."""
 
     def __init__(self, seconds: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.journal import Ledger
-from relay.sandbox.currents import Counts
+from relay.sandbox.currents import CurrentCounts
 
 COLUMNS: Final = (
     "connector",
@@ -22,7 +22,7 @@ COLUMNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class ReportedLane:
     """A connector's books, beside what really arrived at its destination."""
 
     connector: str
@@ -46,9 +46,9 @@ class Result:
     unreadable: int
     """Sent broken on purpose; they are accepted and parked at the source."""
     parked_at_source: int
-    lanes: Sequence[Lane]
+    lanes: Sequence[ReportedLane]
 
-    def balances(self, lane: Lane) -> bool:
+    def balances(self, lane: ReportedLane) -> bool:
         """Whether the lane balances and had all to do with what was accepted and could be read."""
         return lane.balances and lane.ledger.accepted == self.accepted - self.parked_at_source
 
@@ -62,7 +62,7 @@ class Result:
         """A row per lane, by the names of `COLUMNS`."""
         return [self._row(lane) for lane in self.lanes]
 
-    def _row(self, lane: Lane) -> dict[str, str | int | bool]:
+    def _row(self, lane: ReportedLane) -> dict[str, str | int | bool]:
         counts = lane.ledger.counts
         cells = (
             lane.connector,
@@ -89,7 +89,7 @@ def table(result: Result) -> str:
     return "\n".join([f"{head} ({result.unreadable:,} sent unreadable on purpose)", "", *written, "", verdict])
 
 
-def progress(counts: Counts, books: Mapping[str, Ledger]) -> str:
+def progress(counts: CurrentCounts, books: Mapping[str, Ledger]) -> str:
     """Write one line of what has happened so far."""
     lanes = [f"{name} {book.counts.delivered:,} delivered, {book.pending:,} pending" for name, book in books.items()]
     return " | ".join([f"{counts.sent:,} sent, {counts.accepted:,} accepted", *lanes])

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from relay.sandbox.braze import CurrentsSender
-from relay.sandbox.clock import Clock
+from relay.sandbox.clock import SandboxClock
 from relay.sandbox.cohorts import CohortApi
-from relay.sandbox.daemon import Place, SandboxError, free_port, running
+from relay.sandbox.daemon import DemoFolder, SandboxError, free_port, running
 from relay.sandbox.profiles import Profile
-from relay.sandbox.segments import Segment, SegmentSync
+from relay.sandbox.segments import SegmentSync, StandInSegment
 from relay.sandbox.stream import Stream
 from relay.sandbox.track import HeapApi
 
@@ -94,7 +94,7 @@ class Stage:
     braze: CohortApi
     currents: CurrentsSender
     syncs: SegmentSync
-    clock: Clock
+    clock: SandboxClock
     start: float
     told: list[Step | Followed] = field(default_factory=list)
 
@@ -120,7 +120,7 @@ class Stage:
         """Who is in a Braze segment with these cohort filters, by external id."""
         return {str(profile.external_id) for profile in self.braze.audience(includes, excludes)}
 
-    async def sync(self, segment: Segment, members: int) -> tuple[int, int]:
+    async def sync(self, segment: StandInSegment, members: int) -> tuple[int, int]:
         """Have Heap tell who entered and left a segment, and wait until its cohort has so many members; return how many
         users entered and left."""
         changes = await self.syncs.sync(segment, segment.members(self.heap.events.values()))
@@ -151,7 +151,7 @@ async def stage(
     folder: Path, known: Iterable[str], command: Sequence[str] = (sys.executable, "-m", "relay")
 ) -> AsyncIterator[Stage]:
     """Set it up in a folder; Braze has the profiles of `known`, by external id. Raises SandboxError."""
-    token, clock = secrets.token_urlsafe(16), Clock()
+    token, clock = secrets.token_urlsafe(16), SandboxClock()
     profiles = map(Profile, known)
     async with (
         HeapApi(clock=clock) as heap,
@@ -179,8 +179,8 @@ def _moment(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
-def _prepare(folder: Path, token: str, heap: str, braze: str) -> Place:
-    place, file = Place(folder, free_port()), folder / "token"
+def _prepare(folder: Path, token: str, heap: str, braze: str) -> DemoFolder:
+    place, file = DemoFolder(folder, free_port()), folder / "token"
     place.conf.mkdir()
     place.state.mkdir(mode=0o700)
     file.touch(mode=0o600)

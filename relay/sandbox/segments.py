@@ -55,7 +55,7 @@ class SyncSwitches(Switches):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class StandInSegment:
     """Users who did something and, so far, not something else."""
 
     id: int
@@ -90,7 +90,7 @@ class SegmentSync:
     ) -> None:
         await self._http.close()
 
-    async def sync(self, segment: Segment, members: set[str]) -> tuple[int, int]:
+    async def sync(self, segment: StandInSegment, members: set[str]) -> tuple[int, int]:
         """Tell the changes, page by page; return how many entered and left. Raises TimeoutError if no 200 comes."""
         told = self._told[segment.id]
         came = sorted(members if self.switches.full else members - told)
@@ -100,12 +100,12 @@ class SegmentSync:
         self._told[segment.id] = set(members)
         return len(came), len(went)
 
-    async def sample(self, segment: Segment) -> None:
+    async def sample(self, segment: StandInSegment) -> None:
         """Send what the button "Send sample segment" sends; nothing is remembered of it."""
         for body in self._pages(segment, ["sample-1", "sample-2"], []):
             await self._post(body)
 
-    async def drain(self, segment: Segment) -> None:
+    async def drain(self, segment: StandInSegment) -> None:
         """Tell that the segment is empty, with an action that Heap has retired."""
         await self._post(self._body(segment, DRAIN, 1, 1, str(uuid4()), []))
         self._told[segment.id] = set()
@@ -116,7 +116,7 @@ class SegmentSync:
         pages = pages * 2 if self.switches.repeat_pages else pages
         return Random().sample(pages, len(pages)) if self.switches.shuffle_pages else pages
 
-    def _pages(self, segment: Segment, came: Sequence[str], went: Sequence[str]) -> Iterator[bytes]:
+    def _pages(self, segment: StandInSegment, came: Sequence[str], went: Sequence[str]) -> Iterator[bytes]:
         adds, removes = [("add", user) for user in came], [("remove", user) for user in went]
         size = self.switches.page
         kinds = [adds + removes] if self.switches.mixed else [adds, removes]
@@ -126,7 +126,7 @@ class SegmentSync:
             yield self._body(segment, SYNC, number + 1, len(pages), task, page)
 
     def _body(
-        self, segment: Segment, action: str, number: int, total: int, task: str, page: Sequence[tuple[str, str]]
+        self, segment: StandInSegment, action: str, number: int, total: int, task: str, page: Sequence[tuple[str, str]]
     ) -> bytes:
         users = {what: [{"id": user} for kind, user in page if kind == what] for what in ("add", "remove")}
         info = {"page_number": number, "total_pages": total, "sync_task_id": task}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.sandbox.scenario import DAY_S, Followed, Stage, Step, stage, until
-from relay.sandbox.segments import Segment
+from relay.sandbox.segments import StandInSegment
 from relay.sandbox.stream import Stream
 
 MAIL, PUSH, IN_APP = (
@@ -18,7 +18,10 @@ MAIL, PUSH, IN_APP = (
 
 async def funnel(on: Stage) -> None:
     """Win back who left a purchase at its last step; who is talking with support is not written to."""
-    carts, support = Segment(1, "Lost carts", "Checkout Started", "Purchase"), Segment(2, "In support", "Asked Support")
+    carts, support = (
+        StandInSegment(1, "Lost carts", "Checkout Started", "Purchase"),
+        StandInSegment(2, "In support", "Asked Support"),
+    )
     steps = {"Product Viewed": 40, "Cart Updated": 30, "Checkout Started": 20, "Purchase": 8}
     for step, users in steps.items():
         on.heap.capture(step, visitors(users))
@@ -57,7 +60,7 @@ def _tell_funnel(on: Stage, steps: Mapping[str, int]) -> None:
 
 async def trial(on: Stage) -> None:
     """Remind those who try the product on days 1, 3 and 7; who subscribes leaves before the next reminder."""
-    segment = Segment(3, "On trial", "Trial Started", "Subscribed")
+    segment = StandInSegment(3, "On trial", "Trial Started", "Subscribed")
     on.heap.capture("Trial Started", visitors(20))
     entered, _ = await on.sync(segment, 20)
     on.tell('users in the Heap segment "On trial"', 20, entered)
@@ -83,7 +86,10 @@ async def trial(on: Stage) -> None:
 
 async def offer(on: Stage) -> None:
     """Make an offer to those who looked at the prices, but for a control group, and compare what both bought."""
-    prices, control = Segment(4, "Looked at prices", "Prices Viewed"), Segment(5, "Control group", "Held Out")
+    prices, control = (
+        StandInSegment(4, "Looked at prices", "Prices Viewed"),
+        StandInSegment(5, "Control group", "Held Out"),
+    )
     everybody = visitors(40)
     on.heap.capture("Prices Viewed", everybody)
     on.heap.capture("Held Out", everybody[::4])

@@ -23,7 +23,7 @@ from relay.sandbox.heap_bodies import (
     wrong_with_identify,
     wrong_with_user,
 )
-from relay.sandbox.limits import Window
+from relay.sandbox.limits import RateWindow
 from relay.sandbox.server import Refused, StandIn
 from relay.sandbox.switches import ServerSwitches
 
@@ -68,12 +68,12 @@ class HeapApi(StandIn):
         """Properties by account."""
         self.identities: dict[str, str] = {}
         """Of anonymous users, by `user_id`."""
-        self.minute = Window(MINUTE_S)
+        self.minute = RateWindow(MINUTE_S)
         self.duplicates = 0
         self.deletions = Deletions(f"{app_id}:{api_key}", lambda: self.switches, clock, self._forget)
         self._app_id = app_id
-        self._singles = {"events": Window(HALF_MINUTE_S), "users": Window(HALF_MINUTE_S)}
-        self._month = Window(MONTH_S)
+        self._singles = {"events": RateWindow(HALF_MINUTE_S), "users": RateWindow(HALF_MINUTE_S)}
+        self._month = RateWindow(MONTH_S)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """The calls."""

@@ -20,7 +20,7 @@ from relay.admin.tap import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config import Configured, TcpAddress
 from relay.journal import Cursor, Parked
-from relay.journal.erasures import Answer, answered, ask_erasure
+from relay.journal.erasures import ConnectorAnswer, answered, ask_erasure
 from relay.journal.history import Entry, add_entries
 from relay.journal.replays import Replay, ask_replay, replays
 from tests.admin.conftest import Bench
@@ -127,7 +127,7 @@ async def test_every_answer_is_described(
     ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
     ask_erasure(bench.shown.folder, User("anna", ("a1",)))
     add_entries(bench.shown.folder, [Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
-    bench.state._transaction(lambda db: answered(db, {1: Answer("heap", "failed", "HTTP 503")}))
+    bench.state._transaction(lambda db: answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]
     assert_described(method, template or path, seen)

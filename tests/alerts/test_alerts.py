@@ -19,7 +19,7 @@ from relay.admin import Condition, LastError, Status, conditions
 from relay.admin.diagnosis import diagnose
 from relay.alerts import Alerts
 from relay.alerts.compose import MOST, alarms_of
-from relay.alerts.memory import Memory, Rules, step
+from relay.alerts.memory import AlertRules, Memory, step
 from relay.alerts.sender import WAITING
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config import Config, Configured, RuntimeSettings
@@ -421,7 +421,7 @@ def test_what_is_over_is_what_was_told_and_another_kind_names_the_one_before() -
     filling = Condition("journal_filling", "journal", "journal: 90%", NOON - 400, {})
     full = replace(filling, kind="journal_full", sentence="journal: takes no events", since=NOON + 60)
     fills = replace(a_status(), journal=replace(a_status().journal, full_in=7200.0))
-    rules = Rules.of(AlertSettings(type="fake"))
+    rules = AlertRules.of(AlertSettings(type="fake"))
     memory: Memory = {}
     told = list[Alarm]()
     for passed, wrong in ((0, [HEAP, filling]), (60, [behind, full]), (120, [full]), (430, [full])):
@@ -518,7 +518,7 @@ async def test_messages_of_an_alert_that_is_gone_are_told_to_be_dropped(folder: 
     ],
 )
 def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, sentence: str) -> None:
-    rules = Rules.of(AlertSettings(type="fake"))
+    rules = AlertRules.of(AlertSettings(type="fake"))
     status = replace(a_status(lanes=[a_lane()]), now=NOON + 900)
     memory: Memory = {}
     for passed, wrong in ((0, [Condition(kind, subject, "", NOON - 400, {})]), (400, []), (900, [])):
@@ -529,7 +529,7 @@ def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, se
 
 
 def test_a_trouble_that_was_told_and_is_paused_then_is_told_as_paused_and_not_as_over() -> None:
-    rules, memory = Rules.of(AlertSettings(type="fake")), dict[Any, Any]()
+    rules, memory = AlertRules.of(AlertSettings(type="fake")), dict[Any, Any]()
     refusing, paused = replace(HEAP, kind="refusing"), replace(HEAP, kind="paused", sentence="heap: paused by an admin")
     told = list[Alarm]()
     for passed, wrong in ((0, [refusing]), (60, [paused]), (400, [paused]), (500, []), (900, [])):
@@ -546,7 +546,7 @@ def test_a_trouble_that_was_told_and_is_paused_then_is_told_as_paused_and_not_as
 
 
 def test_what_comes_and_goes_says_when_the_next_message_comes() -> None:
-    rules, memory, told = Rules.of(AlertSettings(type="fake")), dict[Any, Any](), list[Alarm]()
+    rules, memory, told = AlertRules.of(AlertSettings(type="fake")), dict[Any, Any](), list[Alarm]()
     for passed in range(0, 480, 60):
         memory, due = step(memory, [] if passed % 120 else [replace(HEAP, since=NOON)], NOON + passed, rules)
         told += alarms_of(due, replace(a_status(), now=NOON + passed), rules)

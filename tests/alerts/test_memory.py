@@ -10,18 +10,18 @@ from hypothesis import given as stories
 from hypothesis import strategies as st
 
 from relay.admin import Condition
-from relay.alerts.memory import EARLY_S, FLAPS, Due, Key, Memory, Rules, changes, short_of, step
+from relay.alerts.memory import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, changes, short_of, step
 from relay.api import AlertSettings
 
 NOON = 1_800_000_000.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 LOOK = 5.0
-RULES = Rules.of(AlertSettings(type="x"))
+RULES = AlertRules.of(AlertSettings(type="x"))
 HEAP = Condition("failing", "connector heap", "heap: failing", NOON, {"pending": 12})
 
 
 def told(
-    wrong: Callable[[float], Iterable[Condition]], seconds: float, rules: Rules = RULES, look: float = LOOK
+    wrong: Callable[[float], Iterable[Condition]], seconds: float, rules: AlertRules = RULES, look: float = LOOK
 ) -> list[tuple[float, list[Due]]]:
     """What is told while so much time passes, with the seconds since the beginning."""
     memory: Memory = {}
@@ -121,7 +121,7 @@ def test_another_kind_of_the_same_trouble_is_told_once_it_has_lasted() -> None:
     ],
 )
 def test_an_alert_is_about_what_its_settings_say(given: dict[str, Any], subjects: list[str]) -> None:
-    rules = Rules.of(AlertSettings(type="x", after=0, **given))
+    rules = AlertRules.of(AlertSettings(type="x", after=0, **given))
     wrong = [
         HEAP,
         Condition("source_refusing", "source heap", "", NOON, {}),

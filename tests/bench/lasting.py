@@ -17,7 +17,7 @@ from measure import free_port
 from worker import Worker, working
 
 from relay.api import Kind
-from relay.journal import Limits
+from relay.journal import JournalLimits
 from relay.journal.writer import Writer
 from relay.sandbox.shapes import make_event, types
 
@@ -128,7 +128,7 @@ def retain(folder: Path, size: int) -> None:
         name = rng.choice(types())
         kinds.append(known[name])
         bodies.append(orjson.dumps(make_event(name, rng, time.time())))
-    writer = Writer(folder, Limits(max_size=2 * size, retention=FOREVER))
+    writer = Writer(folder, JournalLimits(max_size=2 * size, retention=FOREVER))
     while writer.size < size:
         writer.write(kinds, bodies)
     writer.close()

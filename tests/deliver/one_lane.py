@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from relay.api import Connector
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.journal import Counts, Journal, Limits, State, ledger
+from relay.journal import Counts, Journal, JournalLimits, State, ledger
 
 C = TypeVar("C", bound=Connector)
 
@@ -25,7 +25,7 @@ class OneLane(Generic[C]):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[C]:
-        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
         self.state = State(self.folder)
         fleet = Fleet(self.journal, self.state, self.folder)
         await fleet.open(self.config)

@@ -15,7 +15,7 @@ from relay.api import Batch, BatchSettings, Block, Kind
 from relay.catalogue import Selection
 from relay.deliver.collect import Collector
 from relay.deliver.groups import divided
-from relay.journal import Cursor, Journal, Limits
+from relay.journal import Cursor, Journal, JournalLimits
 from relay.journal.record import make_block
 from relay.route import Route
 from relay.testing import make_event
@@ -40,7 +40,7 @@ async def collect(collector: Collector, found: list[Batch], events: int) -> None
 @pytest.mark.parametrize("most", [5, 1000])
 async def test_aligned_batches_are_the_same_live_and_in_a_replay(tmp_path: Path, most: int) -> None:
     """Events come at odd times; the last batch ends though none comes after it."""
-    journal, chance = Journal(tmp_path, Limits(1 << 30, 3600), 1 << 20), random.Random(3)
+    journal, chance = Journal(tmp_path, JournalLimits(1 << 30, 3600), 1 << 20), random.Random(3)
     limits = BatchSettings.model_validate({"align": f"{ALIGN_S}s", "events": most})
     live, later = list[Batch](), list[Batch]()
     sizes = [chance.randint(1, 4) for _ in range(25)]
@@ -62,7 +62,7 @@ async def test_aligned_batches_are_the_same_live_and_in_a_replay(tmp_path: Path,
 
 
 async def test_an_aligned_batch_that_is_full_or_old_ends_before(tmp_path: Path) -> None:
-    journal, found = Journal(tmp_path, Limits(1 << 30, 3600), 1 << 20), list[Batch]()
+    journal, found = Journal(tmp_path, JournalLimits(1 << 30, 3600), 1 << 20), list[Batch]()
     await journal.append([KIND] * 7, [make_event() for _ in range(7)])
     limits = BatchSettings.model_construct(events=5, size=1 << 20, age=0.01, align=3600.0, group_by=())
     async with asyncio.timeout(10):
@@ -72,7 +72,7 @@ async def test_an_aligned_batch_that_is_full_or_old_ends_before(tmp_path: Path) 
 
 
 async def test_an_aligned_batch_ends_with_its_time_however_old_it_might_grow(tmp_path: Path) -> None:
-    journal, found = Journal(tmp_path, Limits(1 << 30, 3600), 1 << 20), list[Batch]()
+    journal, found = Journal(tmp_path, JournalLimits(1 << 30, 3600), 1 << 20), list[Batch]()
     await journal.append([KIND], [make_event()])
     limits = BatchSettings.model_validate({"align": "50ms", "age": "1h"})
     async with asyncio.timeout(10):

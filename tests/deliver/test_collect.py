@@ -8,7 +8,7 @@ import pytest
 from relay.api import BatchSettings, Event, Filter, Kind
 from relay.catalogue import Selection
 from relay.deliver.collect import FILTERED_AT_ONCE, SELECTED_AT_ONCE, Collector
-from relay.journal import Cursor, Journal, Limits
+from relay.journal import Cursor, Journal, JournalLimits
 from relay.route import Route
 
 TYPES = 2 * SELECTED_AT_ONCE + 1
@@ -65,7 +65,7 @@ async def test_events_with_a_type_each_cost_a_look_each_and_others_have_their_tu
 ) -> None:
     """Siblings: filters that keep and that drop, none at all, selections, what a cursor has settled already, waiting
     readers, parts of a block in connectors and taps."""
-    work, journal = Work(), Journal(tmp_path, Limits(1 << 30, 3600), 64 << 20)
+    work, journal = Work(), Journal(tmp_path, JournalLimits(1 << 30, 3600), 64 << 20)
     route = Route(Looking(work, entry), [] if keeps is None else [kept(work, keeps=keeps)])
     collector = Collector(journal, Cursor(0, 0, ahead=settled), route, BatchSettings(), TYPES)
     await journal.append([Kind("s", f"t{n}") for n in range(TYPES)], [b"{}"] * TYPES)

@@ -17,7 +17,7 @@ from relay.deliver import cuts as cuts_module
 from relay.deliver.collect import Collector
 from relay.deliver.cuts import Cuts, Ranges, resume, settled_in
 from relay.deliver.forming import Span
-from relay.journal import Cursor, Journal, Limits, runs
+from relay.journal import Cursor, Journal, JournalLimits, runs
 from relay.journal.folders import cut_file
 from relay.route import Route
 from relay.testing import make_batch, make_event
@@ -197,7 +197,7 @@ async def spans(journal: Journal, cursor: Cursor, cuts: Sequence[Ranges], **limi
 @pytest.mark.parametrize("memory", [1, 1 << 20])
 async def test_a_lane_begins_with_what_was_cut_and_goes_on_as_usual(tmp_path: Path, memory: int) -> None:
     """Out of memory and off the disk; blocks are cut at other places than the spans."""
-    journal = Journal(tmp_path, Limits(1 << 30, 3600), memory)
+    journal = Journal(tmp_path, JournalLimits(1 << 30, 3600), memory)
     for size in (3, 4, 1, 12):
         kinds = [Kind("s", "other") if n == 2 else KIND for n in range(size)]
         await journal.append(kinds, [b'{"n":%d}' % (journal.head + n) for n in range(size)])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
 from relay.deliver.breaker import BUG_GAP_S, BUGS, FAILURES, MAX_RETRY_AFTER_S, PROBE_WAIT_S, Breaker, retry_delay
 from relay.deliver.pace import Pace
-from relay.deliver.verdict import Deferral, Refusal, Verdict, judge
+from relay.deliver.verdict import Deferral, DestinationRefusal, Verdict, judge
 from relay.journal import Counts, Cursor, unsettled
 
 
@@ -115,14 +115,14 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
         (Retry(), deferred("no reason given")),
         (Unauthorized("401"), deferred("401", unauthorized=True)),
         (Unauthorized("no", status=401), deferred("no", status=401, unauthorized=True)),
-        (Reject("no"), Verdict(refused=[Refusal(n, "no") for n in ALL], split=True)),
+        (Reject("no"), Verdict(refused=[DestinationRefusal(n, "no") for n in ALL], split=True)),
         (
             Reject("no", status=400, answer="bad"),
-            Verdict(refused=[Refusal(n, "no", "refused", 400, "bad") for n in ALL], split=True),
+            Verdict(refused=[DestinationRefusal(n, "no", "refused", 400, "bad") for n in ALL], split=True),
         ),
         (
             Reject("fat", too_large=True),
-            Verdict(refused=[Refusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
+            Verdict(refused=[DestinationRefusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
         ),
         (ZeroDivisionError("x"), bug("ZeroDivisionError: x")),
         ([DELIVERED], bug("1 outcomes for 3 events")),
@@ -146,14 +146,14 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
         ),
         (
             [Retry("later", after=2), DELIVERED, Reject("no")],
-            by_event(Deferral([0], "later", after=2), delivered=1, refused=[Refusal(2, "no")]),
+            by_event(Deferral([0], "later", after=2), delivered=1, refused=[DestinationRefusal(2, "no")]),
         ),
         (
             [Retry("later", after=2, status=503), Retry("wait", after=60, answer="x"), Reject("no", status=422)],
             by_event(
                 Deferral([0], "later", 503, after=2),
                 Deferral([1], "wait", answer="x", after=60),
-                refused=[Refusal(2, "no", status=422)],
+                refused=[DestinationRefusal(2, "no", status=422)],
             ),
         ),
         (
@@ -191,7 +191,7 @@ def test_what_an_answer_says_is_cleaned(answer: Any) -> None:
 
 
 def test_a_refused_event_that_is_alone_is_to_be_parked() -> None:
-    assert judge(1, Reject("no")) == Verdict(refused=[Refusal(0, "no")], split=False)
+    assert judge(1, Reject("no")) == Verdict(refused=[DestinationRefusal(0, "no")], split=False)
 
 
 @given(cuts=st.sets(st.integers(1, 99), max_size=12), order=st.randoms())
@@ -212,9 +212,9 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
 
 
 def test_what_is_given_up_is_refused_with_the_cause() -> None:
-    assert Deferral([0], "later", 503, "busy").given_up() == [Refusal(0, "later", "gave_up", 503, "busy")]
+    assert Deferral([0], "later", 503, "busy").given_up() == [DestinationRefusal(0, "later", "gave_up", 503, "busy")]
     (bug,) = judge(1, KeyError("x")).deferred
-    assert bug.given_up() == [Refusal(0, "bug in the connector: KeyError: 'x'", "bug")]
+    assert bug.given_up() == [DestinationRefusal(0, "bug in the connector: KeyError: 'x'", "bug")]
 
 
 def test_the_breaker_opens_after_some_failures_in_a_row_and_lets_one_attempt_find_out() -> None:

@@ -25,7 +25,7 @@ from relay.api import (
 )
 from relay.config import Config, Configured, ErasureSettings
 from relay.deliver import Eraser, Fleet, erasing, lane, telling
-from relay.journal import Counts, Cursor, Journal, Limits, Replay, State, Which, ledger, mark_parked, parked
+from relay.journal import Counts, Cursor, Journal, JournalLimits, Replay, State, Which, ledger, mark_parked, parked
 from relay.journal.erasures import Erasure, ask_erasure, digest, erasures, read_erasures
 from relay.journal.replays import ask_replay, replays
 from relay.testing import make_event
@@ -79,7 +79,7 @@ class Bench:
 
     def __init__(self, folder: Path, erasure: dict[str, Any], settings: dict[str, Any]) -> None:
         self.folder = folder
-        self.journal = Journal(folder / "journal", Limits(1 << 30, 0.0), 1 << 20)
+        self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 0.0), 1 << 20)
         self.state = State(folder)
         self.fleet = Fleet(self.journal, self.state, folder)
         self.eraser = Eraser(self.fleet, self.journal, self.state, ErasureSettings.model_validate(erasure))

@@ -37,7 +37,7 @@ from relay.journal import (
     Counts,
     Cursor,
     Journal,
-    Limits,
+    JournalLimits,
     Parked,
     Replay,
     State,
@@ -85,7 +85,7 @@ class Bench:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
-        self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
         self.state = State(folder)
         self.fleet = Fleet(self.journal, self.state, folder)
         quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
@@ -557,7 +557,7 @@ async def test_what_was_parked_right_before_a_crash_is_not_parked_and_delivered(
 
 @pytest.mark.parametrize(("start", "arrives"), [("now", 2), ("oldest", 5), ("2000-01-01", 5), ("2100-01-01T00:00Z", 2)])
 async def test_a_new_connector_begins_where_it_is_told(tmp_path: Path, start: str, arrives: int) -> None:
-    journal = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0)
+    journal = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0)
     await journal.append([KIND] * 3, [make_event() for _ in range(3)])
     await journal.close()
     async with bench(tmp_path, **{"from": start}) as it:

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from relay.api import Batch, Connector, Kind, Reject, Retry
 from relay.config import Config, Configured
 from relay.deliver import Fleet
-from relay.journal import Cursor, Journal, Limits, Replay, State, Which, mark_parked, parked
+from relay.journal import Cursor, Journal, JournalLimits, Replay, State, Which, mark_parked, parked
 from relay.journal.books import books
 from relay.journal.replays import ask_replay, cancel_replay, replays
 from relay.testing import make_event
@@ -79,7 +79,7 @@ class Machine(RuleBasedStateMachine):
 
     def start(self) -> None:
         async def start() -> None:
-            self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 2000)
+            self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 2000)
             self.state = State(self.folder)
             self.fleet = Fleet(self.journal, self.state, self.folder)
             await self.fleet.open(configuration())

@@ -16,7 +16,7 @@ from relay.journal import (
     Counts,
     Cursor,
     Journal,
-    Limits,
+    JournalLimits,
     Replay,
     State,
     Which,
@@ -65,7 +65,7 @@ class Bench:
         Taker.given, Taker.answer = [], staticmethod(answer)
         table = {"type": "taker", "retry": {"first": "1ms", "max": "2ms"}, "concurrency": 2, **settings}
         made = Configured("it", Taker, Taker.Settings.model_validate(table))
-        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
         self.state = State(self.folder)
         fleet = Fleet(self.journal, self.state, self.folder)
         await fleet.open(Config(connectors={"it": made}))  # type: ignore[dict-item]

@@ -16,7 +16,7 @@ import pytest
 from relay.api import Denied, Kind, Request, Response, Secret
 from relay.config import Registry, load
 from relay.ingest.decoded import checked
-from relay.journal import Journal, Limits
+from relay.journal import Journal, JournalLimits
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(
@@ -209,7 +209,7 @@ def test_the_tables_of_a_page_are_valid(page: Path, plugin_folder: Path, tmp_pat
 
 async def test_the_program_on_the_journal_format_reads_a_journal(tmp_path: Path) -> None:
     (tmp_path / "read_segment.py").write_text("".join(blocks(DOCS / "explain/journal-format.md")))
-    journal = Journal(tmp_path / "journal", Limits(max_size=16 << 20, retention=3600), 1 << 20)
+    journal = Journal(tmp_path / "journal", JournalLimits(max_size=16 << 20, retention=3600), 1 << 20)
     await journal.append([Kind("braze", "users.messages.email.Open")], [b'{"id": 1}'])
     await journal.append([Kind("shop", "order"), Kind("braze", "users.canvas.Entry")], [b'{"id": 2}', b'{"id":3}'])
     await journal.close()

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from relay.api import Decoded, Request, Source
 from relay.config import IngestSettings, TcpAddress
 from relay.ingest import Ingest
-from relay.journal import Journal, Limits, State
+from relay.journal import Journal, JournalLimits, State
 from relay_plugins.currents import Currents
 
 TOKEN = "sesame-open-77"
@@ -38,7 +38,7 @@ class Relay:
         sources: list[Source] = [Currents("braze", Currents.Settings.model_validate(given))]
         sources.append(Buggy("buggy", Buggy.Settings.model_validate({"type": "buggy", "path": "/buggy"})))
         self.settings = IngestSettings(**({"listen": (TcpAddress("127.0.0.1", 0),)} | settings))
-        self.journal, self.state = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20), State(folder)
+        self.journal, self.state = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(folder)
         self.ingest = Ingest(sources, self.settings, self.journal, self.state)
         self.logs: list[Any] = []
         self._writers: list[asyncio.StreamWriter] = []

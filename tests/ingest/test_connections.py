@@ -17,7 +17,7 @@ from relay.config import IngestSettings, TcpAddress
 from relay.ingest.body import Body
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem
-from relay.listen import Acceptor, AppRunner, Limits, Server
+from relay.listen import Acceptor, AppRunner, ListenerLimits, Server
 from relay.listen.connection import Connection
 
 RESET = struct.pack("ii", 1, 0)
@@ -70,7 +70,7 @@ async def read_body(request: web.BaseRequest) -> web.StreamResponse:
 
 @asynccontextmanager
 async def listening(
-    limits: Limits, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = read_body
+    limits: ListenerLimits, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = read_body
 ) -> AsyncIterator[Listener]:
     server = Server(handle, "ingest", limits)
     bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -95,7 +95,7 @@ def test_connections_that_are_reset_take_neither_room_nor_time_limits_with_them(
     """With nothing sent, half a head, half a body and a whole request; beyond the bound, many times over."""
 
     async def scene() -> None:
-        async with listening(Limits(head=0.5, connections=16)) as listener:
+        async with listening(ListenerLimits(head=0.5, connections=16)) as listener:
             for number in range(300):
                 listener.reset((b"", HALF, BODY_BEGUN, WHOLE)[number % 4])
                 if number % 50 == 0:
@@ -116,7 +116,7 @@ def test_connections_that_are_reset_take_neither_room_nor_time_limits_with_them(
 @LOOPS
 def test_a_head_that_comes_with_the_connection_and_stops_is_answered_408(make_loop: MakeLoop) -> None:
     async def scene() -> None:
-        async with listening(Limits(head=0.2)) as listener:
+        async with listening(ListenerLimits(head=0.2)) as listener:
             assert b" 408 " in await listener.ask(HALF)
             assert await listener.ask(b"") == b""
 
@@ -128,7 +128,7 @@ def test_a_client_that_leaves_the_last_answer_unread_is_hung_up_on(make_loop: Ma
     """aiohttp forgets a transport that it has begun to close; such a connection stays counted until it is gone."""
 
     async def scene() -> None:
-        async with listening(Limits(head=0.2)) as listener:
+        async with listening(ListenerLimits(head=0.2)) as listener:
             with listener.connect():
                 await listener.until(lambda: listener.server.open)
                 (connection,) = listener.server.open
@@ -153,7 +153,7 @@ def test_a_bug_in_one_connection_ends_neither_the_look_nor_the_accepting(
         raise ZeroDivisionError(secret)
 
     async def scene() -> None:
-        async with listening(Limits(head=0.2)) as listener:
+        async with listening(ListenerLimits(head=0.2)) as listener:
             monkeypatch.setattr(listener.server, "has_room", fail)
             assert await listener.ask(b"") == b""
             assert b"200 OK" in await listener.ask(WHOLE)
@@ -181,7 +181,7 @@ def test_a_handler_whose_client_has_gone_is_no_bug(make_loop: MakeLoop) -> None:
         return await read_body(request)
 
     async def scene() -> None:
-        async with listening(Limits(), handle) as listener:
+        async with listening(ListenerLimits(), handle) as listener:
             client = listener.connect(BODY_BEGUN)
             await listener.until(lambda: begun)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -220,7 +220,7 @@ def test_a_whole_request_is_answered_whatever_comes_behind_it(make_loop: MakeLoo
         return await read_body(request)
 
     async def scene() -> None:
-        async with listening(Limits(), handle) as listener:
+        async with listening(ListenerLimits(), handle) as listener:
             with listener.connect(WHOLE) as client:
                 await listener.until(lambda: begun)
                 client.sendall(JUNK)
@@ -233,7 +233,7 @@ async def test_an_expectation_that_is_not_met_is_not_repeated() -> None:
     """At the admin API and the metrics, which share this runner; a source takes no notice of it."""
     app = web.Application()
     app.router.add_get("/metrics", read_body)
-    runner = AppRunner(app, "metrics", Limits())
+    runner = AppRunner(app, "metrics", ListenerLimits())
     await runner.setup()
     bound = socket.create_server(("127.0.0.1", 0))
     acceptor = Acceptor(runner.within, bound)

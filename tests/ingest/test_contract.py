@@ -18,7 +18,7 @@ from openapi_spec_validator import validate
 from relay.api import Request, Response, Secret, Source, SourceSettings
 from relay.config import IngestSettings, Registry, TcpAddress
 from relay.ingest import First, Ingest
-from relay.journal import Journal, Limits, State, Unavailable, parked
+from relay.journal import Journal, JournalLimits, State, Unavailable, parked
 from relay.testing import make_event
 
 
@@ -47,7 +47,7 @@ class Bench:
         sources.append(segments("segments", segments.Settings.model_validate(given)))  # type: ignore[arg-type]
         hooked = SourceSettings.model_validate({"type": "hooked", "path": "/hooked"})
         sources.append(Hooked("hooked", hooked))
-        self.journal = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
         self.state = State(folder)
         self.ingest = Ingest(sources, settings, self.journal, self.state)
         self.url = ""
@@ -271,8 +271,8 @@ async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
 async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at: all source types, and events for the first of several workers, which has a journal as large."""
     async with running(tmp_path) as bench:
-        monkeypatch.setattr(Limits, "largest_record", 20_000)
-        bench.journal.limit(Limits(1 << 30, 3600), 1 << 20)
+        monkeypatch.setattr(JournalLimits, "largest_record", 20_000)
+        bench.journal.limit(JournalLimits(1 << 30, 3600), 1 << 20)
         large, small = make_event(text="x" * 30_000), make_event()
         for path in ("/braze", "/any"):
             status, said, _ = await bench.ask("POST", path, b'{"events":[%s]}' % large if path == "/braze" else large)

@@ -8,7 +8,7 @@ from relay.api import Source
 from relay.config import IngestSettings, Registry
 from relay.ingest import Ingest
 from relay.ingest.server import LINGER_S
-from relay.journal import Journal, Limits, State
+from relay.journal import Journal, JournalLimits, State
 
 REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -18,7 +18,7 @@ async def test_who_connected_to_a_passed_socket_before_the_stop_is_answered_and_
 ) -> None:
     plugin = Registry.discover(()).types("source")["json"]
     sources: list[Source] = [plugin("json", plugin.Settings.model_validate({"type": "json", "path": "/any"}))]  # type: ignore[arg-type]
-    journal, state = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 1 << 20), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(tmp_path)
     ingest = Ingest(sources, IngestSettings(), journal, state)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()

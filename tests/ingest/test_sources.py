@@ -17,7 +17,7 @@ from relay.config import IngestSettings, TcpAddress
 from relay.ingest import Ingest, intake, server, tally
 from relay.ingest.intake import Intake
 from relay.ingest.pressure import Pressure
-from relay.journal import Journal, Limits, Refusals, SourceBooks, State, Unavailable, parked
+from relay.journal import Journal, JournalLimits, Refusals, SourceBooks, State, Unavailable, parked
 from relay.journal.books import sources
 from relay.testing import make_event
 from relay_plugins.currents import Currents
@@ -45,7 +45,7 @@ class Relay:
         all_of_them = [
             self.made[name](name, settings.model_copy(update={"path": f"/{name}", "type": name})) for name in self.names
         ]
-        self.journal = Journal(self.folder / "journal", Limits(1 << 30, 3600), 1 << 20)
+        self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
         self.state = State(self.folder)
         listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),))
         self.ingest = Ingest(all_of_them, listening, self.journal, self.state)
@@ -128,13 +128,13 @@ async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_p
 async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refuses(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
-    relay.journal.limit(Limits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
+    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     if not told:
         monkeypatch.setattr(Journal, "refusing", None)
     for _ in range(3):
         assert (await relay.post(BATCH))[0] == 503
         assert parked(relay.folder) == []
-    relay.journal.limit(Limits(max_size=1 << 30, retention=3600), 1 << 20)
+    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
     monkeypatch.setattr(Journal, "refusing", None)
     assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
     assert (relay.journal.head, len(parked(relay.folder))) == (9, 1)
@@ -183,12 +183,12 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
     decoded = mine.source.decode(
         Request(body_of(b'{"id":"1","event_type":"first"}', b'{"id":"2","event_type":"mine"}'))
     )
-    relay.journal.limit(Limits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
+    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     for _ in range(3):
         with pytest.raises(Unavailable):
             await mine._append(decoded)
     assert len(other.kept) == 1
-    relay.journal.limit(Limits(max_size=1 << 30, retention=3600), 1 << 20)
+    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
     for kept in (2, 3):
         assert await mine._append(decoded) == 2
         assert len(other.kept) == kept

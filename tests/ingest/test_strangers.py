@@ -18,7 +18,7 @@ from relay.api import Decoded
 from relay.config import TcpAddress, TlsSettings, UnixAddress
 from relay.ingest.intake import Intake
 from relay.listen import Acceptor, Server, limits
-from relay.listen import Limits as Granted
+from relay.listen import ListenerLimits as Granted
 from relay.listen.limits import HEAD_BYTES, LINE_BYTES
 from tests.certificates import Authority
 from tests.ingest.raw import AUTHORIZED, BODY, GOOD, HEALTH, TOKEN, answer_of, is_closed, running

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from relay.config import IngestSettings, TcpAddress, TlsError, TlsSettings
 from relay.ingest import Ingest, tls
-from relay.journal import Journal, Limits, State
+from relay.journal import Journal, JournalLimits, State
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 from tests.certificates import Authority
@@ -30,7 +30,7 @@ class Relay:
         self.tls = TlsSettings.model_validate(files | more)
         listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), tls=self.tls)
         source = Currents("braze", Currents.Settings.model_validate({"type": "currents", "path": "/in"}))
-        self.journal, self.state = Journal(folder / "journal", Limits(1 << 30, 3600), 1 << 20), State(folder)
+        self.journal, self.state = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(folder)
         self.ingest = Ingest([source], listening, self.journal, self.state)
 
     async def __aenter__(self) -> "Relay":

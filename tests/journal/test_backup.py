@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from relay.api import Kind
 from relay.cli.main import relay
 from relay.config import Config
-from relay.journal import Counts, Cursor, Journal, Limits, backup
+from relay.journal import Counts, Cursor, Journal, JournalLimits, backup
 from relay.journal.backup import Backup, back_up, read_backup
 from relay.journal.ending import read_end
 from relay.journal.identity import OtherJournal, read_identity
@@ -27,7 +27,7 @@ from relay.journal.segment import find_end
 from relay.runtime.process import StartError, opened
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(1 << 30, 3600)
+LIMITS = JournalLimits(1 << 30, 3600)
 PATH = Path("journal")
 
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from relay.api import Kind
 from relay.config import ErasureSettings
 from relay.deliver import Eraser, Fleet
-from relay.journal import Cursor, Journal, Limits, Seen, State
+from relay.journal import Cursor, Journal, JournalLimits, Seen, State
 from relay.journal.clock import DAY_S, Clock
 from relay.journal.erasures import erasures
 from relay.journal.known import accept_clock, doubts
@@ -99,7 +99,7 @@ def test_an_admin_says_that_it_is_right() -> None:
 def test_a_segment_that_was_written_in_the_future_does_not_hold_up_those_behind_it(tmp_path: Path) -> None:
     times = [NOON, NOON + YEAR_S, NOON + 20, NOON + 30]
     old = [Segment(tmp_path / str(n), n, n + 1, 100, at) for n, at in enumerate(times)]
-    found = expendable(old, Limits(1000, 60.0), keep=4, liked=4, now=NOON + 100, lacking=0)
+    found = expendable(old, JournalLimits(1000, 60.0), keep=4, liked=4, now=NOON + 100, lacking=0)
     assert [one.base for one in found] == [0, 1, 2]
 
 
@@ -107,7 +107,7 @@ async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -
     """Looked at as well: ids of events and erasures (below), parked events (test_parking.py), room, which is no age."""
     machine = Machine()
     machine.wall = time.time()
-    journal = Journal(tmp_path, Limits(16 << 20, 60.0), 1 << 20)
+    journal = Journal(tmp_path, JournalLimits(16 << 20, 60.0), 1 << 20)
     journal._writer.clock = machine.clock(machine.wall)
     for _ in range(3):
         await journal.append([KIND], [b'{"x":"%s"}' % (b"y" * 700_000)])
@@ -136,7 +136,7 @@ async def test_ids_of_events_outlive_a_jump_and_back(tmp_path: Path) -> None:
 async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path) -> None:
     """Siblings: a clock that jumps ahead after the request, and a request while the clock was ahead."""
     machine = Machine()
-    journal = Journal(tmp_path / "journal", Limits(1 << 30, 3600), 0)
+    journal = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0)
     journal._writer.clock = machine.clock(NOON)
     state = State(tmp_path)
     eraser = Eraser(Fleet(journal, state, tmp_path), journal, state, ErasureSettings.model_validate({"after": "1h"}))
@@ -163,7 +163,7 @@ async def test_a_doubt_outlives_a_restart_and_ends_when_it_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is written meanwhile, with the wrong time, makes the clock no more credible at the next start."""
-    limits = Limits(1 << 30, 3600)
+    limits = JournalLimits(1 << 30, 3600)
     machine = Machine()
     monkeypatch.setattr("relay.journal.clock.uptime", lambda: machine.up)
     monkeypatch.setattr("time.time", lambda: machine.wall)
@@ -203,11 +203,11 @@ async def test_what_a_distrusted_clock_has_stamped_ages_from_the_acceptance_on(t
     segments = [Segment(tmp_path, n, n + 1, 1, old) for n in range(3)]
     for passed, going in ((0, 0), (DAY_S - 10, 0), (20, 2)):
         machine.passes(passed)
-        assert len(expendable(segments, Limits(1 << 30, DAY_S), 9, 9, clock.now(DAY_S), 0)) == going
+        assert len(expendable(segments, JournalLimits(1 << 30, DAY_S), 9, 9, clock.now(DAY_S), 0)) == going
 
 
 async def test_accepting_the_clock_removes_no_parked_events_at_once(tmp_path: Path) -> None:
-    journal, state = open_both(tmp_path, tmp_path / "journal", 0, Limits(1 << 30, 3600), 0)
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, JournalLimits(1 << 30, 3600), 0)
     state.parked_limits = ParkedLimits(retention=DAY_S)
     await state.park([Parked("in", "hook", 0, "a.b", "refused", "HTTP 422", 1, b"{}")])
     await state.run(lambda db: db.execute("UPDATE parked SET first = 1000, last = 1000").close())

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.cli.main import relay as command
-from relay.journal import Counts, Cursor, Journal, Limits
+from relay.journal import Counts, Cursor, Journal, JournalLimits
 from relay.journal.damage import Damage
 from relay.journal.damage_table import said_of
-from relay.journal.identity import ANY, Known
+from relay.journal.identity import ANY, KnownJournal
 from relay.journal.inspect import inspect
 from relay.journal.known import accept_journal, doubts
 from relay.journal.opening import open_both
@@ -24,7 +24,7 @@ from relay.journal.repair import plan
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(1 << 30, 3600)
+LIMITS = JournalLimits(1 << 30, 3600)
 EVENTS = 30
 
 
@@ -94,7 +94,7 @@ async def test_what_was_acknowledged_is_never_cut_and_its_offsets_are_never_give
         case "everything":
             overwrite(path, 0, bytes(size))
     before, (planned,) = path.read_bytes(), plan(folder, EVENTS)
-    journal = Journal(folder, LIMITS, 0, Known(ANY, EVENTS))
+    journal = Journal(folder, LIMITS, 0, KnownJournal(ANY, EVENTS))
     assert (journal.head, path.read_bytes()) == (EVENTS, before)
     assert path.name in journal.problem
     lost = {offset for start, stop in planned.lost for offset in range(start, stop)}
@@ -131,7 +131,7 @@ async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) 
 async def test_the_newest_file_is_gone(whole: tuple[Path, Sequence[bytes]], tmp_path: Path) -> None:
     shutil.copytree(whole[0], tmp_path / "journal")
     logs(tmp_path / "journal")[0].unlink()
-    journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS))
+    journal = Journal(tmp_path / "journal", LIMITS, 0, KnownJournal(ANY, EVENTS))
     assert (journal.head, await read(journal)) == (EVENTS, {})
     assert f"offsets 0 to {EVENTS - 1} are missing" in journal.problem
     assert await journal.append([KIND], [b"{}"]) == EVENTS
@@ -143,7 +143,7 @@ async def test_an_older_copy_goes_on_behind_what_the_database_knows(
     whole: tuple[Path, Sequence[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(whole[0], tmp_path / "journal")
-    journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS + 100))
+    journal = Journal(tmp_path / "journal", LIMITS, 0, KnownJournal(ANY, EVENTS + 100))
     assert capsys.readouterr().out.count("the journal is older than relay.db") == 1
     assert journal.head == EVENTS + 100
     assert await read(journal) == dict(enumerate(whole[1]))
@@ -157,7 +157,7 @@ async def test_a_file_that_never_was_a_segment_is_set_aside(
     shutil.copytree(whole[0], tmp_path / "journal")
     strange = tmp_path / "journal" / f"{EVENTS:020d}.log"
     strange.write_bytes(b"?" * 100)
-    journal = Journal(tmp_path / "journal", LIMITS, 0, Known(ANY, EVENTS))
+    journal = Journal(tmp_path / "journal", LIMITS, 0, KnownJournal(ANY, EVENTS))
     assert await journal.append([KIND], [b"{}"]) == EVENTS
     assert strange.with_name(strange.name + ".damaged").read_bytes() == b"?" * 100
     await journal.close()
@@ -193,7 +193,7 @@ def test_whatever_bits_flip_all_is_read_that_can_be_and_nothing_else(
 
 
 async def _reads(folder: Path, expected: dict[int, bytes]) -> None:
-    journal = Journal(folder, LIMITS, 0, Known(ANY, EVENTS))
+    journal = Journal(folder, LIMITS, 0, KnownJournal(ANY, EVENTS))
     assert (journal.head, await read(journal)) == (EVENTS, expected)
     assert await journal.append([KIND], [b"{}"]) == EVENTS
     await journal.close()
@@ -218,14 +218,14 @@ async def test_after_a_crash_offsets_go_on_behind_all_that_may_have_been_acknowl
             path.unlink()
         case "junk":
             overwrite(path, path.stat().st_size // 3, b"?" * path.stat().st_size)
-    known = Known(first.identity, 25 if how == "junk" else 10)
+    known = KnownJournal(first.identity, 25 if how == "junk" else 10)
     journal = Journal(tmp_path, LIMITS, 0, known)
     head = journal.head
     assert head > EVENTS
     assert "at least" in journal.problem
     await journal.close()
     (tmp_path / "end").unlink()
-    again = Journal(tmp_path, LIMITS, 0, Known(first.identity, head))
+    again = Journal(tmp_path, LIMITS, 0, KnownJournal(first.identity, head))
     assert again.problem == ""
     assert await again.append([KIND], [b"{}"]) == head
     assert (await read(again))[head] == b"{}"
@@ -236,7 +236,7 @@ async def test_after_a_clean_stop_the_head_is_known_whatever_the_database_has_sa
     await fill(tmp_path)
     (path,) = logs(tmp_path)
     path.unlink()
-    journal = Journal(tmp_path, LIMITS, 0, Known((tmp_path / "identity").read_text().strip(), 10))
+    journal = Journal(tmp_path, LIMITS, 0, KnownJournal((tmp_path / "identity").read_text().strip(), 10))
     assert journal.head == EVENTS
     assert "at least" not in journal.problem
     await journal.close()

@@ -11,7 +11,7 @@ from relay.api import User
 from relay.journal import State
 from relay.journal import forget_connector as forget_connector
 from relay.journal.erasures import (
-    Answer,
+    ConnectorAnswer,
     Erasure,
     FailingErasures,
     answered,
@@ -56,7 +56,7 @@ def finish(folder: Path) -> None:
     """Erase them there, by what is known there."""
     with database(folder) as db:
         erased(db, read_erasures(db, "compacted IS NULL"))
-        answered(db, {one.number: Answer("heap", "done") for one in read_erasures(db)})
+        answered(db, {one.number: ConnectorAnswer("heap", "done") for one in read_erasures(db)})
         forget_ids(db, [1])
         done(db, [1])
 
@@ -113,8 +113,8 @@ def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> No
 def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Path) -> None:
     with database(state) as db:
         erased(db, read_erasures(db))
-        answered(db, {1: Answer("heap", "failed", "HTTP 401")})
-        answered(db, {1: Answer("hook", "skipped")})
+        answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 401")})
+        answered(db, {1: ConnectorAnswer("hook", "skipped")})
     assert not rows(state)[0].is_over([])
     assert not rows(state)[0].is_over(["hook"])
     spread(state, [Erasure(number=1, asked=0.0, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])])
@@ -165,9 +165,11 @@ def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Pat
             compacted(db, [1, 2])
             db.execute("UPDATE erasure SET compacted = 1000 - number")
     with database(state) as db:
-        answered(db, {1: Answer("heap", "failed", "HTTP 401"), 2: Answer("heap", "failed", "HTTP 400")})
-        answered(db, {1: Answer("hook", "done")})
-        answered(db, {2: Answer("hook", "failed", "busy")})
+        answered(
+            db, {1: ConnectorAnswer("heap", "failed", "HTTP 401"), 2: ConnectorAnswer("heap", "failed", "HTTP 400")}
+        )
+        answered(db, {1: ConnectorAnswer("hook", "done")})
+        answered(db, {2: ConnectorAnswer("hook", "failed", "busy")})
     both = FailingErasures("heap", 2, 998.0, "HTTP 400")
     assert failing_erasures(state) == [both, FailingErasures("hook", 1, 998.0, "busy")]
     with database(state) as db:

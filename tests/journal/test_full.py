@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, Limits, TooLarge, Unavailable
+from relay.journal import Journal, JournalLimits, TooLarge, Unavailable
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
 from relay.journal.usage import usage
@@ -35,8 +35,8 @@ async def read_all(journal: Journal, offset: int = 0) -> list[int]:
     return found
 
 
-def limits(**options: Any) -> Limits:
-    return Limits(**{"max_size": 16 * MIB, "retention": 3600} | options)
+def limits(**options: Any) -> JournalLimits:
+    return JournalLimits(**{"max_size": 16 * MIB, "retention": 3600} | options)
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ async def test_after_a_while_senders_may_find_out_for_themselves(
 
 
 async def test_how_full_the_disk_is_shows_before_it_is(tmp_path: Path, disk: dict[str, int]) -> None:
-    journal = Journal(tmp_path, Limits(1 << 40, 3600, min_free=2 * MIB), 0)
+    journal = Journal(tmp_path, JournalLimits(1 << 40, 3600, min_free=2 * MIB), 0)
     disk["size"] = 1 << 40
     await append(journal, b"{}")
     await journal.keep(0)

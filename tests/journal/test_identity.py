@@ -9,23 +9,23 @@ from click.testing import CliRunner
 
 from relay.api import Kind, User
 from relay.cli.main import relay as command
-from relay.journal import Counts, Cursor, Journal, Limits, Parked, Replay, State, parked
+from relay.journal import Counts, Cursor, Journal, JournalLimits, Parked, Replay, State, parked
 from relay.journal.attempts import Attempts, attempts_at
 from relay.journal.damage import Damage
 from relay.journal.damage_table import was_damaged
 from relay.journal.erasures import ask_erasure, counted, erasures, watch_position, watched
-from relay.journal.identity import ANY, FILE_NAME, Known, OtherJournal
+from relay.journal.identity import ANY, FILE_NAME, KnownJournal, OtherJournal
 from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
 from relay.journal.opening import open_both
 from relay.journal.replays import ask_replay, replays
 from tests.journal.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(1 << 30, 3600)
+LIMITS = JournalLimits(1 << 30, 3600)
 PATH = Path("journal")
 
 
-async def run(state: Path, events: int, path: Path = PATH) -> tuple[Known | None, int | None]:
+async def run(state: Path, events: int, path: Path = PATH) -> tuple[KnownJournal | None, int | None]:
     """Start, take events, stop; return what the database knew at the start, and where "now" was."""
     journal, base = open_both(state, state / path, 0, LIMITS, 1 << 20)
     try:

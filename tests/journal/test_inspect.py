@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Counts, Cursor, Journal, Limits, State
+from relay.journal import Counts, Cursor, Journal, JournalLimits, State
 from relay.journal.books import acknowledged, books
 from relay.journal.inspect import Inspected, blocks, inspect, segments
 from relay.journal.segment import PREFIX, path_of
 
-LIMITS = Limits(max_size=64 << 20, retention=3600)
+LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 KIND = Kind("braze", "order")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Block, Kind
-from relay.journal import Corrupt, Journal, Limits, Unavailable
+from relay.journal import Corrupt, Journal, JournalLimits, Unavailable
 from relay.journal import writer as writer_module
 from relay.journal.record import header_of, make_block, meta_of
 from relay.journal.retention import expendable
@@ -20,10 +20,10 @@ from relay.journal.segment import PREFIX, Segment, SegmentReader, create, path_o
 
 KIND = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("shop", "order", "uuid", "ts")
-LIMITS = Limits(max_size=64 << 20, retention=3600)
+LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 
 
-def open_journal(folder: Path, limits: Limits = LIMITS, memory: int = 1 << 20) -> Journal:
+def open_journal(folder: Path, limits: JournalLimits = LIMITS, memory: int = 1 << 20) -> Journal:
     return Journal(folder, limits, memory)
 
 
@@ -291,7 +291,7 @@ async def test_a_short_write_is_finished(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 async def test_the_journal_is_full_when_all_is_needed_and_goes_on_when_it_is_not(tmp_path: Path) -> None:
-    limits = Limits(max_size=16 << 20, retention=3600)
+    limits = JournalLimits(max_size=16 << 20, retention=3600)
     journal = open_journal(tmp_path, limits)
     body = b'{"x":"' + b"y" * 500_000 + b'"}'
     with suppress(Unavailable):
@@ -311,7 +311,7 @@ async def test_the_journal_is_full_when_all_is_needed_and_goes_on_when_it_is_not
 
 
 async def test_retention_by_age_keeps_what_a_lane_still_needs(tmp_path: Path) -> None:
-    journal = open_journal(tmp_path, Limits(max_size=1 << 30, retention=0))
+    journal = open_journal(tmp_path, JournalLimits(max_size=1 << 30, retention=0))
     body = b'{"x":"' + b"y" * 30_000_000 + b'"}'
     for _ in range(6):
         await append(journal, body)
@@ -360,6 +360,6 @@ def test_a_part_of_a_block_has_no_more_kinds_than_events(numbers: list[int]) -> 
 
 def test_what_a_replay_would_like_to_keep_outlives_the_retention_but_not_the_need_for_room(tmp_path: Path) -> None:
     old = [Segment(tmp_path / str(n), n, n + 1, 100, 0.0) for n in range(5)]
-    limits = Limits(1000, 60.0)
+    limits = JournalLimits(1000, 60.0)
     assert [one.base for one in expendable(old, limits, keep=4, liked=2, now=1000.0, lacking=0)] == [0, 1]
     assert [one.base for one in expendable(old, limits, keep=4, liked=2, now=1000.0, lacking=250)] == [0, 1, 2]

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, Limits
-from relay.journal.identity import ANY, Known
+from relay.journal import Journal, JournalLimits
+from relay.journal.identity import ANY, KnownJournal
 from tests.conftest import LONG
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(max_size=16 << 20, retention=0)
+LIMITS = JournalLimits(max_size=16 << 20, retention=0)
 STRIDE, OFTEN = 1 if LONG else 4, ("pwritev", "fdatasync")
 """`make test` has the power fail after one of four of these, and after every other step."""
 Step = tuple[str, str, Any]
@@ -172,7 +172,7 @@ async def lost(recorder: Recorder, scratch: Path) -> str | None:
 
 async def _missing(folder: Path, due: list[bytes]) -> str | None:
     try:
-        journal = Journal(folder, LIMITS, 1 << 20, Known(ANY, len(due)))
+        journal = Journal(folder, LIMITS, 1 << 20, KnownJournal(ANY, len(due)))
     except Exception as error:
         return f"the journal does not open: {error!r}"
     try:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, Limits, Unavailable
+from relay.journal import Journal, JournalLimits, Unavailable
 from relay.journal.inspect import blocks, segments
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(16 << 20, 3600)
+LIMITS = JournalLimits(16 << 20, 3600)
 
 
 def on_disk(folder: Path) -> list[int]:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.journal import Journal, Limits
+from relay.journal import Journal, JournalLimits
 from relay.journal.inspect import blocks, inspect, segments
 from relay.journal.repair import plan, repair
 from relay.testing import Destination, make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(1 << 30, 3600)
+LIMITS = JournalLimits(1 << 30, 3600)
 
 
 async def fill(folder: Path, starts: int = 3, groups: int = 6) -> list[bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind, OtherId, User
-from relay.journal import Corrupt, Journal, Limits
+from relay.journal import Corrupt, Journal, JournalLimits
 from relay.journal.inspect import blocks, inspect, segments
 from relay.journal.naming import Wanted
 from relay.journal.record import header_at
@@ -17,7 +17,7 @@ from relay.journal.segment import PREFIX
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = Limits(1 << 30, 3600)
+LIMITS = JournalLimits(1 << 30, 3600)
 WANTED = Wanted({1: User("anna")})
 
 
@@ -93,7 +93,7 @@ async def test_a_segment_that_is_written_to_is_not_touched(tmp_path: Path) -> No
 
 
 async def test_what_retention_has_removed_meanwhile_stays_removed(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, Limits(1 << 30, 0.0), 0)
+    journal = Journal(tmp_path, JournalLimits(1 << 30, 0.0), 0)
     for user in ("anna", "bert"):
         await journal.append([KIND], [body(user)])
         first = (await journal.roll())[0]

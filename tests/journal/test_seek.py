@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, Limits
+from relay.journal import Journal, JournalLimits
 from relay.journal import writer as writer_module
 from relay.journal.seek import offset_at, received_at
 
@@ -15,7 +15,7 @@ KIND = Kind("s", "t")
 async def test_a_time_leads_to_the_first_event_that_came_then_or_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits, now = Limits(1 << 30, 3600), 1000
+    limits, now = JournalLimits(1 << 30, 3600), 1000
     monkeypatch.setattr(writer_module.time, "time_ns", lambda: now * 10**9)
     for _ in range(3):  # three segments
         journal = Journal(tmp_path, limits, 1 << 20)

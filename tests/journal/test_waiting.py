@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, Limits, Reader, waiting
+from relay.journal import Journal, JournalLimits, Reader, waiting
 
 WANTED = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("braze", "users.messages.sms.Send")
 
 
 def open_journal(folder: Path) -> Journal:
-    return Journal(folder, Limits(max_size=64 << 20, retention=3600), 1 << 20)
+    return Journal(folder, JournalLimits(max_size=64 << 20, retention=3600), 1 << 20)
 
 
 async def asleep(group: asyncio.TaskGroup, reader: Reader, offset: int) -> asyncio.Task[int]:

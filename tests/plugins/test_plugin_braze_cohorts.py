@@ -23,7 +23,7 @@ from relay.api import DELIVERED, Batch, Block, Delivered, Event, Reject, Retry, 
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
-from relay_plugins.braze_cohorts.braze import Attributes, Budget, Limit, Partner
+from relay_plugins.braze_cohorts.braze import Attributes, Budget, HourlyLimit, Partner
 from relay_plugins.braze_cohorts.change import Member, member_of, portions
 from relay_plugins.braze_cohorts.commands import cohorts as command
 from relay_plugins.braze_cohorts.files import Form, users_in
@@ -576,7 +576,7 @@ async def test_braze_limits_an_hour(tmp_path: Path) -> None:
 
 
 def test_no_hour_has_more_requests_than_braze_takes() -> None:
-    budget = Budget(Limit(3, 3600))
+    budget = Budget(HourlyLimit(3, 3600))
     assert [budget.take(now) for now in (7200, 7201, 7202, 7203, 10799, 10800)] == [0, 0, 0, 3597, 1, 0]
 
 

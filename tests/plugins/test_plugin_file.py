@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User
 from relay_plugins.file import File, appending, file_name
-from relay_plugins.file.old import Limits, Written, going
+from relay_plugins.file.old import FileLimits, Written, going
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
 
@@ -216,10 +216,10 @@ async def test_files_are_bounded_together_and_the_highest_number_is_the_newest(c
 def test_an_open_file_stays_whatever_its_age():
     files = [Written(Path(name), last, 10) for name, last in (("open", 1.0), ("new", 99.0), ("old", 50.0))]
     cases = [
-        (Limits(), []),
-        (Limits(keep=40), ["old"]),
-        (Limits(max_total=25), ["old"]),
-        (Limits(max_total=5), ["old", "new"]),
+        (FileLimits(), []),
+        (FileLimits(keep=40), ["old"]),
+        (FileLimits(max_total=25), ["old"]),
+        (FileLimits(max_total=5), ["old", "new"]),
     ]
     for limits, gone in cases:
         assert [file.path.name for file in going(files, limits, 100.0, lambda path: path.name == "open")] == gone

@@ -17,7 +17,7 @@ from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Skipp
 from relay.catalogue import TYPES
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap, shape
-from relay_plugins.heap.limits import Limits
+from relay_plugins.heap.limits import HeapLimits
 from relay_plugins.heap.shape import NAMES_REMEMBERED, flat, readable
 
 Make = Callable[..., Heap]
@@ -492,7 +492,12 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_no_minute_ever_holds_more_than_the_limits(steps: list[tuple[float, list[str], float, float]]) -> None:
-    limits, now, arrived, open_ = Limits(app=5, identity=2), 0.0, list[tuple[float, str]](), list[tuple[float, Any]]()
+    limits, now, arrived, open_ = (
+        HeapLimits(app=5, identity=2),
+        0.0,
+        list[tuple[float, str]](),
+        list[tuple[float, Any]](),
+    )
     for wait, identities, latency, share in steps:
         now += wait
         for answer, booking in sorted((each for each in open_ if each[0] <= now), key=lambda each: each[0]):

@@ -13,7 +13,7 @@ from fault_points import Steps
 from relay.api import Batch, Connector, Kind, Reject, Retry, User
 from relay.config import Config, Configured, ErasureSettings
 from relay.deliver import Eraser, Fleet, erasing, telling
-from relay.journal import Journal, Limits, State, parked
+from relay.journal import Journal, JournalLimits, State, parked
 from relay.journal.erasures import ask_erasure, erasures
 from relay.testing import make_event
 
@@ -44,7 +44,7 @@ class Target(Connector, type="target"):
 
 async def scenario(folder: Path, *, makes: bool) -> None:
     state = State(folder)
-    journal = Journal(folder / "journal", Limits(16 << 20, 3600.0), 1 << 20)
+    journal = Journal(folder / "journal", JournalLimits(16 << 20, 3600.0), 1 << 20)
     made = Target.Settings.model_validate(
         {"type": "target", "from": "oldest", "batch": {"events": 2}, "concurrency": 64} | QUICK
     )

@@ -16,7 +16,7 @@ from dying import obey
 from relay.api import Batch, Connector, Kind, Reject
 from relay.config import Config, Configured
 from relay.deliver import Fleet, fleet
-from relay.journal import Journal, Limits, Which, mark_parked, parked
+from relay.journal import Journal, JournalLimits, Which, mark_parked, parked
 from relay.journal.opening import open_both
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -105,7 +105,7 @@ def configuration() -> Config:
 
 async def scenario(folder: Path, *, sends: bool) -> None:
     """Groups that fill segments, a lane that delivers, parks, and is asked to deliver what it parked once more."""
-    journal, state = open_both(folder, folder / "journal", 0, Limits(16 << 20, 0.0), 1 << 20)
+    journal, state = open_both(folder, folder / "journal", 0, JournalLimits(16 << 20, 0.0), 1 << 20)
     lanes = Fleet(journal, state, folder)
     await lanes.open(configuration())
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:

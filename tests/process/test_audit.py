@@ -12,17 +12,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.admin import Admin
-from relay.admin.reader import Reader
+from relay.admin.reader import JournalProcess
 from relay.api import Kind, User
 from relay.cli.main import relay
 from relay.config import AdminSettings, MetricsSettings, Registry, load
-from relay.journal import Attempts, Counts, Cursor, Journal, Limits, Parked, ParkedTotal, State
+from relay.journal import Attempts, Counts, Cursor, Journal, JournalLimits, Parked, ParkedTotal, State
 from relay.journal.attempts import note
-from relay.journal.audit import Audit, Row, Seen, journal_problems, lane_problems, together
-from relay.journal.books import Books, Refusals, SourceBooks
+from relay.journal.audit import Audit, AuditedState, AuditRow, journal_problems, lane_problems, together
+from relay.journal.books import LaneLedger, Refusals, SourceBooks
 from relay.journal.erasures import ask_erasure
 from relay.journal.folders import journal_folder, worker_folder
-from relay.journal.identity import ANY, Known
+from relay.journal.identity import ANY, KnownJournal
 from relay.journal.inspect import Inspected
 from relay.journal.segment import path_of
 from relay.testing import Destination, make_event
@@ -74,12 +74,12 @@ async def state(tmp_path: Path) -> Path:
     conf.mkdir()
     (conf / "10.toml").write_text(CONF)
     for events in (EVENTS[:3], EVENTS[3:7], EVENTS[7:]):
-        journal = Journal(folder / "journal", Limits(64 << 20, 3600), 1 << 20)
+        journal = Journal(folder / "journal", JournalLimits(64 << 20, 3600), 1 << 20)
         for group in [events] if events == EVENTS[:3] else [[body] for body in events]:
             await journal.append([ORDER if body == EVENTS[9] else OPEN for body in group], group)
         await journal.close()
     books = State(folder)
-    books.meet(Known(ANY, 10), "")
+    books.meet(KnownJournal(ANY, 10), "")
     await books.park([Parked("braze", "mail", 2, OPEN.type, "refused", "HTTP 422", 3, EVENTS[2])])
     await books.park([Parked("braze", None, None, None, "unreadable", "no event_type", 0, b'{"id":"typeless"}')])
     mail = Cursor(2, 10, [], Counts(delivered=6, parked=1, unselected=1))
@@ -275,14 +275,14 @@ async def test_trace_finds_what_is_parked_only_and_says_if_there_is_nothing(stat
 
 async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.journal.search.FOUND", 2)
-    journal = Journal(state / "journal", Limits(64 << 20, 3600), 1 << 20)
+    journal = Journal(state / "journal", JournalLimits(64 << 20, 3600), 1 << 20)
     await journal.append([ORDER] * 3, [EVENTS[9]] * 3)
     await journal.close()
     result = run(state, "trace", "77")
     assert (result.exit_code, result.stdout.count("order from shop")) == (0, 2)
     assert result.stderr == "there are more events with this id, from offset 11 on\n"
     State(worker_folder(state, 1), 1).close()
-    other = Journal(journal_folder(state, Path("journal"), 1), Limits(64 << 20, 3600), 1 << 20)
+    other = Journal(journal_folder(state, Path("journal"), 1), JournalLimits(64 << 20, 3600), 1 << 20)
     await other.append([ORDER] * 3, [EVENTS[9]] * 3)
     await other.close()
     result = run(state, "trace", "77")
@@ -317,7 +317,7 @@ OF_ALL = [
 
 async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.admin.reader.NICE", 0)  # it reads a dozen times: not behind all other tests
-    monkeypatch.setattr(Reader, "answer", read_once(Reader.answer))
+    monkeypatch.setattr(JournalProcess, "answer", read_once(JournalProcess.answer))
     tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         note(db, tried)
@@ -340,9 +340,9 @@ async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, mo
 def read_once(real: Any) -> Any:
     """Have what was asked before answered from memory, as long as the same API runs: two forms of a command ask the
     same, and each answer takes a process."""
-    answers: dict[tuple[Reader, str], Any] = {}
+    answers: dict[tuple[JournalProcess, str], Any] = {}
 
-    async def answer(reader: Reader, name: str, **more: Any) -> Any:
+    async def answer(reader: JournalProcess, name: str, **more: Any) -> Any:
         asked = reader, f"{name} {more}"
         if asked not in answers:
             answers[asked] = await real(reader, name, **more)
@@ -399,11 +399,11 @@ async def test_a_relay_under_load_audits_as_balanced(daemon: Any) -> None:
 def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> None:
     segment = Inspected(Path("7.log"), 7, None, 10, "good", used=99)
     segment.end = 10
-    before = Books("all", 10, Cursor(0, 4, [], Counts(delivered=4)))
-    after = Books("all", 15, Cursor(0, 8, [], Counts(delivered=8)))
-    seen = Seen(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[after])
+    before = LaneLedger("all", 10, Cursor(0, 4, [], Counts(delivered=4)))
+    after = LaneLedger("all", 15, Cursor(0, 8, [], Counts(delivered=8)))
+    seen = AuditedState(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[after])
     assert [*journal_problems(seen), *lane_problems(before, seen, may_expire=False)] == []
-    stuck = Seen(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[before])
+    stuck = AuditedState(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[before])
     assert [*lane_problems(before, stuck, may_expire=False)] == ["unsettled offsets 4-6 cannot be read in the journal"]
 
 
@@ -413,7 +413,7 @@ def test_many_ranges_are_cut_short() -> None:
 
 def test_workers_balance_together_if_each_does() -> None:
     def found(delivered: int, *problems: str, **books: Any) -> Audit:
-        row = Row("all", 5, delivered, 0, 0, 0, 0, 0, 0, 5 - delivered, 5 - delivered, balances=not problems)
+        row = AuditRow("all", 5, delivered, 0, 0, 0, 0, 0, 0, 5 - delivered, 5 - delivered, balances=not problems)
         sources = [SourceBooks("braze", 2, **books)]
         parked = [ParkedTotal(source="braze", connector=None, cause="unreadable", events=2, removed={"a": 1})]
         return Audit(
@@ -424,7 +424,7 @@ def test_workers_balance_together_if_each_does() -> None:
     refusals = Refusals(1.0, 2.0, 401, "no", None)
     good = together({0: found(5), 2: found(3, refusals=refusals)})
     assert (good.balances, good.segments, good.oldest, good.head, good.problems) == (True, 2, 2, 12, [])
-    assert good.connectors == [Row("all", 10, 8, 0, 0, 0, 0, 0, 0, 2, 2, balances=True)]
+    assert good.connectors == [AuditRow("all", 10, 8, 0, 0, 0, 0, 0, 0, 2, 2, balances=True)]
     assert good.sources == [SourceBooks("braze", 4, refusals)]
     assert [(one.events, one.removed) for one in good.parked] == [(4, {"a": 2})]
     bad = together({0: found(5), 2: found(3, "all: 1 is lost")})

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.sandbox.cohorts import CohortApi, Fault, Profile
-from relay.sandbox.segments import Segment, SegmentSync
+from relay.sandbox.segments import SegmentSync, StandInSegment
 from tests.conftest import LONG
 
 SECRET = "nobody-may-see-this"
@@ -122,7 +122,7 @@ async def test_a_page_that_comes_again_after_a_newer_one_changes_nothing(daemon:
 async def test_however_pages_come_who_is_told_of_is_in_it(
     daemon: Any, tmp_path: Path, ways: dict[str, bool], expected: int
 ) -> None:
-    segment = Segment(42, "Lost carts", "in", "out")
+    segment = StandInSegment(42, "Lost carts", "in", "out")
     async with api_of(range(50)) as api:
         configure(daemon, tmp_path, api.url)
         await daemon.start()

@@ -6,8 +6,8 @@ from typing import Any
 from relay.admin import CertificateStatus, LastError, Refusing, Status, WorkerStatus
 from relay.journal.history import Entry
 from relay.journal.known import Doubt
-from relay.runtime.entries import MOST, Entries
-from relay.runtime.watch import Look, Watch
+from relay.runtime.entries import MOST, HistoryEntries
+from relay.runtime.watch import ConditionSnapshot, ConditionWatch
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 HOUR = 3600.0
@@ -18,10 +18,10 @@ class Told:
     """The entries of statuses one after the other."""
 
     def __init__(self) -> None:
-        self.entries, self.found = Entries(), list[Entry]()
-        self.watch = Watch([self._look])
+        self.entries, self.found = HistoryEntries(), list[Entry]()
+        self.watch = ConditionWatch([self._look])
 
-    def _look(self, look: Look) -> None:
+    def _look(self, look: ConditionSnapshot) -> None:
         self.found += self.entries.find(look)
 
     def see(self, at: float, status: Status | None = None, **lane: Any) -> list[Entry]:

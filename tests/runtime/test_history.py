@@ -15,7 +15,7 @@ from relay.config import Config, HistorySettings
 from relay.journal import State
 from relay.journal.history import Entry, add_entries, read_history
 from relay.runtime.history import WAITING, History
-from relay.runtime.watch import Watch
+from relay.runtime.watch import ConditionWatch
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 
@@ -35,7 +35,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr("relay.runtime.history.add_entries", fail_once)
     State(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, Watch())
+    one = History(tmp_path, lambda: config, ConditionWatch())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = [group.create_task(work, name="history") for work in (one.run(), one.look_around())]
         await asked.wait()
@@ -49,7 +49,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
 async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
     State(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, Watch())
+    one = History(tmp_path, lambda: config, ConditionWatch())
     for number in range(WAITING + 10):
         one.note(Entry("failing", "journal", str(number)))
     await one.end()
@@ -59,7 +59,7 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
 async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> None:
     State(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, Watch())
+    one = History(tmp_path, lambda: config, ConditionWatch())
     for settings, kept in (
         ({"max_entries": 3}, {"3", "4"}),
         ({"max_entries": 9, "keep": 60.0}, {"3", "4"}),
@@ -81,7 +81,7 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
     refusing = Refusing(since=NOON - 600, status=401, reason="wrong token", deadline=None)
     config, bad = Config(), a_status(sources=[a_source(refusing=refusing)])
     for looks, told in (([bad], ["source_refusing"]), ([bad], []), ([bad, a_status()], ["source_recovered"])):
-        watch, before = Watch(), len(read_history(tmp_path))
+        watch, before = ConditionWatch(), len(read_history(tmp_path))
         one = History(tmp_path, lambda: config, watch)
         await one.start()
         for status in looks:
@@ -93,7 +93,7 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
 
 async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path: Path) -> None:
     State(tmp_path).close()
-    config, watch = Config(), Watch()
+    config, watch = Config(), ConditionWatch()
     one = History(tmp_path, lambda: config, watch)
     for parked in (0, 3, 5):
         watch.look(a_status(lanes=[a_lane(parked=parked)]))
@@ -123,7 +123,7 @@ async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, mo
 
     monkeypatch.setattr("relay.runtime.history.add_entries", add_slowly)
     config = Config()
-    one = History(tmp_path, lambda: config, Watch())
+    one = History(tmp_path, lambda: config, ConditionWatch())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         writing = group.create_task(one.run(), name="history")
         await one.start()

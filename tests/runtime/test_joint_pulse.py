@@ -9,7 +9,7 @@ import pytest
 
 from relay.runtime.joint_pulse import SILENT, JointPulse
 from relay.runtime.systemd import Notify
-from relay.runtime.watch import Watch
+from relay.runtime.watch import ConditionWatch
 from tests.admin.conftest import a_status
 
 
@@ -28,7 +28,7 @@ class Worker:
 class View:
     def __init__(self) -> None:
         self.asked = 0
-        self.watch = Watch()
+        self.watch = ConditionWatch()
 
     async def status(self) -> Any:
         self.asked += 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay.admin import Status
-from relay.runtime.watch import Look, Watch
+from relay.runtime.watch import ConditionSnapshot, ConditionWatch
 from tests.admin.conftest import NOON, a_lane, a_status
 
 GOOD = a_status()
@@ -17,8 +17,8 @@ LATER = replace(a_status(lanes=[a_lane(state="broken", pending=9)]), now=NOON + 
 
 
 def test_listeners_hear_what_begins_what_lasts_and_what_ends() -> None:
-    looks: list[Look] = []
-    watch = Watch([looks.append])
+    looks: list[ConditionSnapshot] = []
+    watch = ConditionWatch([looks.append])
     for status in (GOOD, BEHIND, BROKEN, LATER, GOOD, GOOD):
         watch.look(status)
     assert [[[one.kind for one in part] for part in (look.conditions, look.begun, look.ended)] for look in looks] == [
@@ -36,8 +36,8 @@ def test_listeners_hear_what_begins_what_lasts_and_what_ends() -> None:
 
 
 def test_what_ends_with_relay_is_not_told() -> None:
-    looks: list[Look] = []
-    watch = Watch([looks.append])
+    looks: list[ConditionSnapshot] = []
+    watch = ConditionWatch([looks.append])
     watch.stop()
     watch.look(BROKEN)
     assert looks == []
@@ -47,7 +47,7 @@ async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("relay.runtime.watch.LOOK_S", 0.01)
-    asked, looks = 0, asyncio.Queue[Look]()
+    asked, looks = 0, asyncio.Queue[ConditionSnapshot]()
 
     async def status() -> Status:
         nonlocal asked
@@ -59,7 +59,7 @@ async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
     def fail(_: Any) -> None:
         raise KeyError("x")
 
-    watch = Watch([fail, looks.put_nowait])
+    watch = ConditionWatch([fail, looks.put_nowait])
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         watching = group.create_task(watch.run(status), name="watch")
         assert [one.kind for one in (await looks.get()).begun] == ["behind"]

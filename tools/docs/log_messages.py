@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.log_messages import ROOMS
-from relay.log_messages.message import Message
+from relay.log_messages.message import LogMessage
 from tools.docs.markdown import code, document, table
 
 LEVELS: Final = ("error", "warning", "info", "debug")
@@ -48,11 +48,11 @@ def _parts() -> Iterator[str]:
         yield table(["level", "message", "meaning", "what to do"], map(_row, sorted(messages, key=_rank)))
 
 
-def _rank(message: Message) -> int:
+def _rank(message: LogMessage) -> int:
     return LEVELS.index(message.levels.split()[0])
 
 
-def _row(message: Message) -> tuple[str, ...]:
+def _row(message: LogMessage) -> tuple[str, ...]:
     gravest, *others = message.levels.split()
     level = f"**{gravest}**" if gravest == "error" else gravest
     return ", ".join([level, *others]), code(message.text), message.meaning, message.action

@@ -31,7 +31,7 @@ from relay.api import (
     User,
     hookimpl,
 )
-from relay_plugins.braze_cohorts.braze import Attributes, Budget, Partner, Request, errors_in
+from relay_plugins.braze_cohorts.braze import Attributes, Budget, CohortRequest, Partner, errors_in
 from relay_plugins.braze_cohorts.change import (
     EVENT_TYPE,
     Change,
@@ -46,7 +46,7 @@ from relay_plugins.braze_cohorts.change import (
     without,
 )
 from relay_plugins.braze_cohorts.erasing import erase
-from relay_plugins.braze_cohorts.known import Known
+from relay_plugins.braze_cohorts.known import CohortStore
 from relay_plugins.braze_cohorts.looking import FOLDER
 from relay_plugins.braze_cohorts.settings import ARRAY_SIZE, HOSTS, NEEDS, CohortSettings
 
@@ -80,7 +80,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         self._url = (settings.endpoint or HOSTS[settings.cluster or ""]).rstrip("/")
         self._braze = _braze(settings)
         self._budget = Budget(self._braze.limit)
-        self._known = Known(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
+        self._known = CohortStore(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
         self._next_look = 0.0
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         """Of each cohort: nobody is erased from it between a look at who is in it and what is sent because of that."""
@@ -223,13 +223,13 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 raise
             await self._known.run(partial(self._known.sent, change, portion))
 
-    async def _request(self, change: Change, portion: Portion) -> Request:
+    async def _request(self, change: Change, portion: Portion) -> CohortRequest:
         if "{name}" in (self.settings.attribute or ""):
             slug = await self._known.run(partial(self._known.slug, change.cohort, change.name))
             change = replace(change, slug=slug)
         return self._braze.change(change, portion)
 
-    async def _send(self, change: Change, request: Request, until: float) -> None:
+    async def _send(self, change: Change, request: CohortRequest, until: float) -> None:
         if time.monotonic() > until:  # long before the delivery counts as failed; what was told is known
             raise Retry("a long change, goes on", after=0, alone=True)
         await self._heed(change, await self._post(request))
@@ -243,7 +243,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             )
             await self._known.run(partial(self._known.complained, change, errors))
 
-    async def _post(self, request: Request) -> Answered:
+    async def _post(self, request: CohortRequest) -> Answered:
         if wait := self._budget.take(time.time()):
             limit = self._braze.limit
             raise Retry(f"Braze's limit: {limit.requests:,} requests in {limit.seconds:,} s", after=wait)

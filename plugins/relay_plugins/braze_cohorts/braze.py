@@ -14,14 +14,14 @@ LONGEST_S: Final = 3600
 JSON: Final = {"Content-Type": "application/json"}
 
 
-class Limit(NamedTuple):
+class HourlyLimit(NamedTuple):
     """So many requests in so many seconds, of the clock: the hour from 9:00 to 10:00."""
 
     requests: int
     seconds: float
 
 
-class Request(NamedTuple):
+class CohortRequest(NamedTuple):
     """What to post."""
 
     path: str
@@ -35,19 +35,19 @@ class Partner:
     most: Final = 1000
     cannot_find: Final = EMAIL
     """The kind of ids by which Braze finds no user here."""
-    limit: Final = Limit(250_000, 3600)
+    limit: Final = HourlyLimit(250_000, 3600)
 
     def __init__(self, partner: str, partner_key: str, data_import_key: str) -> None:
         self._path = f"/partners/{partner}/cohorts"
         self.target = f"{partner} {_mark(data_import_key)}"
         self._keys = {"partner_api_key": partner_key, "client_secret": data_import_key}
 
-    def introduce(self, change: Change, created: float) -> Request | None:
+    def introduce(self, change: Change, created: float) -> CohortRequest | None:
         """Tell the cohort's name."""
         moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
         return self._request("", {"cohort_id": change.cohort, "name": change.title, "created_at": moment})
 
-    def change(self, change: Change, portion: Portion) -> Request:
+    def change(self, change: Change, portion: Portion) -> CohortRequest:
         """Tell who came and who left."""
         changes = [
             _users(members) | {"should_remove": removed}
@@ -56,8 +56,8 @@ class Partner:
         ]
         return self._request("/users", {"cohort_id": change.cohort, "cohort_changes": changes})
 
-    def _request(self, path: str, fields: dict[str, Any]) -> Request:
-        return Request(self._path + path, orjson.dumps(self._keys | fields), JSON)
+    def _request(self, path: str, fields: dict[str, Any]) -> CohortRequest:
+        return CohortRequest(self._path + path, orjson.dumps(self._keys | fields), JSON)
 
 
 class Attributes:
@@ -65,7 +65,7 @@ class Attributes:
 
     most: Final = 75
     cannot_find: Final = DEVICE_ID
-    limit: Final = Limit(1000, 1.5)
+    limit: Final = HourlyLimit(1000, 1.5)
     """Braze takes 3,000 in 3 seconds: no 3 seconds touch more than three times 1.5."""
 
     def __init__(self, rest_key: str, attribute: str, *, listed: bool) -> None:
@@ -73,18 +73,18 @@ class Attributes:
         self._headers = JSON | {"Authorization": f"Bearer {rest_key}"}
         self.target = f"{attribute} {'listed ' if listed else ''}{_mark(rest_key)}"
 
-    def introduce(self, change: Change, created: float) -> Request | None:
+    def introduce(self, change: Change, created: float) -> CohortRequest | None:
         """Nothing: an attribute has no name but its own."""
         return None
 
-    def change(self, change: Change, portion: Portion) -> Request:
+    def change(self, change: Change, portion: Portion) -> CohortRequest:
         """Set the attribute of existing users."""
         attributes = [
             _user(member) | {"_update_existing_only": True, self._name(change): self._value(change, inside=inside)}
             for members, inside in ((portion.remove, False), (portion.add, True))
             for member in members
         ]
-        return Request("/users/track", orjson.dumps({"attributes": attributes}), self._headers)
+        return CohortRequest("/users/track", orjson.dumps({"attributes": attributes}), self._headers)
 
     def _name(self, change: Change) -> str:
         return self._attribute.replace("{id}", change.cohort).replace("{name}", change.slug)
@@ -98,7 +98,7 @@ class Attributes:
 class Budget:
     """How many requests may still be sent for now."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: HourlyLimit) -> None:
         self._limit = limit
         self._period, self._sent, self._closed_until = 0, 0, 0.0
 

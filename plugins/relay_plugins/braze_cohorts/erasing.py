@@ -7,7 +7,7 @@ from typing import Final
 
 from relay.api import Delivered, Outcome, Reject, Retry, User
 from relay_plugins.braze_cohorts.change import ALIAS, DEVICE_ID, EMAIL, EXTERNAL_ID, Member
-from relay_plugins.braze_cohorts.known import Known
+from relay_plugins.braze_cohorts.known import CohortStore
 
 TakeOut = Callable[[str, Sequence[Member]], Awaitable[None]]
 """Takes users out of a cohort. Raises Retry, Reject, Unauthorized."""
@@ -20,7 +20,7 @@ UNTOLD: Final = {
 """What the receipt says where a cohort has members by a kind of id of which the user's are not known."""
 
 
-async def erase(known: Known, users: Sequence[User], take_out: TakeOut) -> list[Outcome]:
+async def erase(known: CohortStore, users: Sequence[User], take_out: TakeOut) -> list[Outcome]:
     """Have the users taken out everywhere; of each, what became of it: `Retry` and `Reject` are for those of whom
     something is left somewhere. Raises Retry, Unauthorized, sqlite3.Error."""
     named = [_members(user) for user in users]

@@ -51,7 +51,7 @@ def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="cohorts")
 
 
-class Plan(NamedTuple):
+class CohortPlan(NamedTuple):
     """What Braze was not told yet."""
 
     introduce: bool
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
     remove: Sequence[Member]
 
 
-class Known(Traces):
+class CohortStore(Traces):
     """The database of one connector, in a thread of its own; use `run` for its methods."""
 
     def __init__(self, path: Path, target: str) -> None:
@@ -142,7 +142,7 @@ class Known(Traces):
         if db := vars(self).pop("_db", None):
             db.close()
 
-    def plan(self, change: Change) -> Plan:
+    def plan(self, change: Change) -> CohortPlan:
         """Compare a change with what Braze was told."""
         found = self._db.execute("SELECT name, created FROM cohort WHERE id = ?", (change.cohort,)).fetchone()
         name, created = found or (None, time.time())
@@ -153,7 +153,7 @@ class Known(Traces):
             add += [Member(*row) for row in self._db.execute(MEMBERS, (change.cohort,)) if Member(*row) not in told]
         remove = [member for member in change.remove if member not in told]
         introduce = name is None or change.name not in ("", name) or (change.resend and not told)
-        return Plan(introduce, change.name or name or "", created, add, remove)
+        return CohortPlan(introduce, change.name or name or "", created, add, remove)
 
     def introduced(self, change: Change, created: float) -> None:
         """Braze has the cohort under this name."""

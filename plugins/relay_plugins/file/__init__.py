@@ -29,8 +29,8 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.file.appending import NOT_REGULAR, Files, Whole
-from relay_plugins.file.old import Limits, OldFiles
+from relay_plugins.file.appending import NOT_REGULAR, ClosedFiles, Files
+from relay_plugins.file.old import FileLimits, OldFiles
 
 NAME_LENGTH: Final = 128
 """Characters of an event type that go into a file's name; a name may have 255 bytes."""
@@ -133,13 +133,13 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
             max_size=settings.max_size or settings.max_total // PARTS,
             max_age=settings.max_age,
             ending=ending,
-            whole=None if settings.compress == "none" else Whole(folder / "closed" / name),
+            whole=None if settings.compress == "none" else ClosedFiles(folder / "closed" / name),
             warn=lambda what, path: self.log.warning(what, path=str(path)),
         )
 
     @cached_property
     def _old(self) -> OldFiles:
-        limits = Limits(self.settings.keep, self.settings.max_total)
+        limits = FileLimits(self.settings.keep, self.settings.max_total)
         return OldFiles(self.folder, self.settings.path, self.worker, limits)
 
     async def probe(self) -> str:

@@ -57,7 +57,13 @@ class Files:
     """The files that are open. An append is on disk when it returns, and leaves nothing behind when it fails."""
 
     def __init__(
-        self, *, max_size: int, max_age: float, ending: str, whole: "Whole | None", warn: Callable[[str, Path], None]
+        self,
+        *,
+        max_size: int,
+        max_age: float,
+        ending: str,
+        whole: "ClosedFiles | None",
+        warn: Callable[[str, Path], None],
     ) -> None:
         """`whole`: None for plain lines."""
         self._max_size = max_size
@@ -149,7 +155,7 @@ class Files:
         os.close(file.fd)
 
 
-class Whole:
+class ClosedFiles:
     """How long compressed files were when they were closed: one that is as long now ends with a whole member. Between a
     stop and a start that is in a file, which a crash leaves nothing in."""
 

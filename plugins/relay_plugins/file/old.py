@@ -26,7 +26,7 @@ class Written(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FileLimits:
     """What a connector's files may come to."""
 
     keep: float = 0
@@ -35,7 +35,7 @@ class Limits:
     """Bytes of all of them; 0: no limit."""
 
 
-def going(files: Sequence[Written], limits: Limits, now: float, is_open: Callable[[Path], bool]) -> list[Written]:
+def going(files: Sequence[Written], limits: FileLimits, now: float, is_open: Callable[[Path], bool]) -> list[Written]:
     """The files that are to be removed, the oldest first, but none that is open. Pure."""
     found, total = [], sum(file.size for file in files)
     for file in sorted(files, key=lambda file: file.last):
@@ -50,7 +50,7 @@ def going(files: Sequence[Written], limits: Limits, now: float, is_open: Callabl
 class OldFiles:
     """The files of one `path` setting."""
 
-    def __init__(self, folder: Path, path: str, worker: int, limits: Limits) -> None:
+    def __init__(self, folder: Path, path: str, worker: int, limits: FileLimits) -> None:
         self.limits = limits
         suffix = PurePath(path).suffix
         ending = "" if "{" in suffix else suffix
@@ -65,7 +65,7 @@ class OldFiles:
     def remove(self, is_open: Callable[[Path], bool], *, at_once: bool) -> list[Written]:
         """Remove those that may go, at most once a minute unless `at_once`; return what went."""
         now = time.monotonic()
-        if self.limits == Limits() or not (at_once or now - self._looked >= EVERY_S):
+        if self.limits == FileLimits() or not (at_once or now - self._looked >= EVERY_S):
             return []
         self._looked = now
         found = going([*self._files()], self.limits, time.time(), is_open)

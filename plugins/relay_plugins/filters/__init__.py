@@ -17,7 +17,7 @@ __all__ = ["Drop", "Keep", "Redact", "Sample"]
 Scalar = str | bool | int | float
 
 
-class Condition(FilterSettings):
+class FieldCondition(FilterSettings):
     """A field and one test of it. A path with `*` passes the test if any of its values does."""
 
     field: FieldPath
@@ -64,9 +64,9 @@ def _typed(value: Any) -> tuple[bool, Any]:
 class Keep(Filter, type="keep"):
     """Keeps the events for which a condition holds, and drops the others."""
 
-    Settings = Condition
+    Settings = FieldCondition
 
-    def __init__(self, name: str, settings: Condition) -> None:
+    def __init__(self, name: str, settings: FieldCondition) -> None:
         super().__init__(name, settings)
         self._holds = settings.holds()
 

@@ -19,7 +19,7 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.heap.api import MOST_ITEMS, OWN_NAME, PROFILE, Api
+from relay_plugins.heap.api import MOST_ITEMS, OWN_NAME, PROFILE, HeapApp
 from relay_plugins.heap.deletion import Deletion
 from relay_plugins.heap.shape import MOST_CHARACTERS
 
@@ -133,7 +133,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         self._headers = {"Content-Type": "application/json", "Braze-Currents-Version": "1"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token.reveal()}"
-        self._api = Api(settings, self.post) if settings.mode == "api" else None
+        self._api = HeapApp(settings, self.post) if settings.mode == "api" else None
         self._deletion = Deletion(settings, self) if settings.api_key else None
 
     async def probe(self) -> str:

@@ -16,7 +16,7 @@ import orjson
 
 from relay.api import DELIVERED, REDACTED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
-from relay_plugins.heap.shape import CUSTOM_EVENT, Profile, identity_of, moment, own_name, profile, readable, track
+from relay_plugins.heap.shape import CUSTOM_EVENT, HeapProfile, identity_of, moment, own_name, profile, readable, track
 
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
@@ -45,14 +45,14 @@ UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, Re
 """What an odd event may raise: it is that event's fault."""
 
 
-class Call(NamedTuple):
+class HeapCall(NamedTuple):
     """A bulk call, and what its list is called."""
 
     name: str
     key: str
 
 
-TRACK, PROFILES = Call("track", "events"), Call("add_user_properties", "users")
+TRACK, PROFILES = HeapCall("track", "events"), HeapCall("add_user_properties", "users")
 
 
 class Item(NamedTuple):
@@ -63,11 +63,11 @@ class Item(NamedTuple):
     entry: dict[str, Any]
 
 
-Change = tuple[float, int, str, Profile]
+Change = tuple[float, int, str, HeapProfile]
 """An update of a profile: when, its number in the batch, whose, and what it tells."""
 
 
-class Api:
+class HeapApp:
     """One app at Heap."""
 
     def __init__(self, settings: Any, post: Callable[..., Awaitable[object]]) -> None:
@@ -121,7 +121,7 @@ class Api:
             return own_name(event) if event.type == CUSTOM_EVENT else readable(event.type)
         return name.replace(OWN_NAME, own_name(event)) if OWN_NAME in name else name
 
-    async def _send(self, call: Call, items: Sequence[Item], outcomes: list[Outcome]) -> None:
+    async def _send(self, call: HeapCall, items: Sequence[Item], outcomes: list[Outcome]) -> None:
         """Send the items. What is refused is taken apart; what there is no time for any more goes the next time. Raises
         Reject where time was up before any item had its outcome: smaller batches get further."""
         parts, until = [items], time.monotonic() + self._settings.timeout / 2
@@ -140,7 +140,7 @@ class Api:
         return _note(outcomes, chain(*parts), Retry("taken apart for a refused one", after=0, alone=True))
 
     async def _attempt(
-        self, call: Call, items: Sequence[Item], outcomes: list[Outcome]
+        self, call: HeapCall, items: Sequence[Item], outcomes: list[Outcome]
     ) -> tuple[Sequence[Item], Outcome]:
         """Send as many as Heap's limits allow for now, the others get their outcome; return those, and theirs."""
         if call is PROFILES:
@@ -157,7 +157,7 @@ class Api:
         finally:
             self._limits.answered(booking, time.monotonic())
 
-    async def _request(self, call: Call, items: Sequence[Item]) -> Outcome:
+    async def _request(self, call: HeapCall, items: Sequence[Item]) -> Outcome:
         if not items:
             return DELIVERED
         body = orjson.dumps({"app_id": self._settings.app_id, call.key: [item.entry for item in items]})

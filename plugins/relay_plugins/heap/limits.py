@@ -26,7 +26,7 @@ class Booking:
     """When they no longer count; known once there is an answer."""
 
 
-class Limits:
+class HeapLimits:
     """Who was sent how much of late. Remembers one minute: `app` events at most."""
 
     def __init__(self, app: int = APP_EVENTS, identity: int = IDENTITY_EVENTS) -> None:
@@ -85,6 +85,6 @@ class Limits:
 
 
 @cache
-def shared(host: str, app_id: str) -> Limits:
+def shared(host: str, app_id: str) -> HeapLimits:
     """The one account of an app in this process: connectors to the same app share it."""
-    return Limits()
+    return HeapLimits()

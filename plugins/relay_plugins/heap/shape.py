@@ -53,7 +53,7 @@ Scalar = str | int | float
 Flat = dict[str, Scalar]
 
 
-class Profile(NamedTuple):
+class HeapProfile(NamedTuple):
     """What an update tells of a user."""
 
     properties: Flat
@@ -137,7 +137,7 @@ def moment(event: Event) -> float:
     return exact / 1000 if isinstance(exact, int | float) else event.time or 0.0
 
 
-def profile(event: Event, prefix: str) -> Profile:
+def profile(event: Event, prefix: str) -> HeapProfile:
     """The properties of a user: those of the event, the time zone, and each custom attribute. Raises Reject if
     `custom_attributes` is no object.
 
@@ -147,7 +147,7 @@ def profile(event: Event, prefix: str) -> Profile:
     attributes = _named_for_heap(_attributes(told.pop(ATTRIBUTES, None)), prefix)
     told.setdefault("timezone", event.user.get("timezone"))
     properties = flat(_named_for_heap(told, prefix), "", attributes)
-    return Profile(properties, frozenset(_nulls(attributes)) - properties.keys())
+    return HeapProfile(properties, frozenset(_nulls(attributes)) - properties.keys())
 
 
 def _attributes(value: Any) -> Mapping[str, Any]:

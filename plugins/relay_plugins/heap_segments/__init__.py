@@ -17,7 +17,7 @@ import orjson
 from pydantic import Field
 
 from relay.api import Contradiction, Decoded, Duration, Request, Secret, Source, SourceSettings, Unreadable
-from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, User, check_nobodies, is_id, read_page
+from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, SegmentUser, check_nobodies, is_id, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
 from relay_plugins.heap_segments.sync_watch import TOLD, Came, Sync, SyncWatch, told_in_words
 
@@ -193,7 +193,7 @@ class HeapSegments(Source, type="heap_segments"):
         kind, _, label = self.settings.match.partition(":")
         return {"alias_label": label} if kind == "alias" else kind
 
-    def _ids(self, users: Iterable[User]) -> list[str]:
+    def _ids(self, users: Iterable[SegmentUser]) -> list[str]:
         return [str(user.id) for user in users if self._is_id(user.id)]
 
     def _is_id(self, value: Any) -> bool:

@@ -22,13 +22,13 @@ Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Id = Annotated[str, msgspec.Meta(max_length=ID_CHARS)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class User(msgspec.Struct):
+class SegmentUser(msgspec.Struct):
     """A user, by the value of the property that the customer chose as matching key; who has no value has no id."""
 
     id: Any = None
 
 
-class Segment(msgspec.Struct):
+class HeapSegment(msgspec.Struct):
     """The segment that was synced."""
 
     id: Id
@@ -46,13 +46,13 @@ class SyncInfo(msgspec.Struct):
 class Data(msgspec.Struct):
     """What has changed."""
 
-    segment: Segment
+    segment: HeapSegment
     sync_info: SyncInfo | None = None
-    add: list[User] | None = None
-    remove: list[User] | None = None
+    add: list[SegmentUser] | None = None
+    remove: list[SegmentUser] | None = None
 
 
-class Call(msgspec.Struct):
+class SegmentCall(msgspec.Struct):
     """The body of a call; all else in it is not needed."""
 
     action_type: str
@@ -64,21 +64,21 @@ class Page:
     """One call."""
 
     action: str
-    segment: Segment = field(default_factory=lambda: Segment(""))
+    segment: HeapSegment = field(default_factory=lambda: HeapSegment(""))
     task: str = ""
     """Of the sync that this is a page of; empty: it is a sync by itself."""
     number: int = 1
     pages: int = 1
-    add: Sequence[User] = ()
-    remove: Sequence[User] = ()
+    add: Sequence[SegmentUser] = ()
+    remove: Sequence[SegmentUser] = ()
     unreadable: Sequence[Unreadable] = ()
     """Users that the decoder refuses."""
 
 
-decode_call: Final = msgspec.json.Decoder(Call).decode
+decode_call: Final = msgspec.json.Decoder(SegmentCall).decode
 decode_data: Final = msgspec.json.Decoder(Data).decode
-decode_user: Final = msgspec.json.Decoder(User).decode
-decode_segment: Final = msgspec.json.Decoder(Segment).decode
+decode_user: Final = msgspec.json.Decoder(SegmentUser).decode
+decode_segment: Final = msgspec.json.Decoder(HeapSegment).decode
 decode_info: Final = msgspec.json.Decoder(SyncInfo | None).decode
 
 
@@ -117,13 +117,13 @@ def _page_in_parts(body: bytes) -> Page:
     return _made(action, segment, info, add, remove, [*odd, *more])
 
 
-def _users(array: bytes | memoryview, word: str) -> tuple[list[User], list[Unreadable]]:
+def _users(array: bytes | memoryview, word: str) -> tuple[list[SegmentUser], list[Unreadable]]:
     text = bytes(array)
     if text == b"null":
         return [], []
     nobodies = count(1)
 
-    def decode(entry: bytes) -> User:
+    def decode(entry: bytes) -> SegmentUser:
         user = decode_user(entry)
         if not is_id(user.id):
             check_nobodies(next(nobodies))
@@ -151,10 +151,10 @@ def _tame(part: bytes | memoryview) -> bytes:
 
 def _made(
     action: str,
-    segment: Segment,
+    segment: HeapSegment,
     info: SyncInfo | None,
-    add: Sequence[User],
-    remove: Sequence[User],
+    add: Sequence[SegmentUser],
+    remove: Sequence[SegmentUser],
     unreadable: Sequence[Unreadable] = (),
 ) -> Page:
     if info is None or info.sync_task_id in (None, ""):
