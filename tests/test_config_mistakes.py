@@ -96,6 +96,7 @@ def test_what_is_no_toml_is_told_as_its_writer_sees_it(
         assert found.startswith(f"a.toml:{expected}")
 
 
+@pytest.mark.promise(7)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

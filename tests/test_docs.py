@@ -17,7 +17,9 @@ from relay.cli.main import COMMANDS
 from relay.config import Registry
 from tools.docs.commands import commands, subcommands
 from tools.docs.commands import exit_codes as documented_codes
+from tools.docs.guarantees import marked_tests
 from tools.docs.pages import PAGES, is_current
+from tools.docs.promises import PROMISES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -29,6 +31,15 @@ if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.plugins for p
 @pytest.mark.parametrize("path", PAGES)
 def test_a_generated_page_is_what_make_docs_writes(path: str) -> None:
     assert is_current(path, PAGES[path]()), f"{path} is out of date: run `make docs` and commit it"
+
+
+@pytest.mark.parametrize("number", PROMISES)
+def test_each_promise_has_tests(number: int) -> None:
+    assert len(marked_tests()[number]) >= 3
+
+
+def test_no_test_is_of_a_promise_that_relay_does_not_make() -> None:
+    assert marked_tests().keys() == PROMISES.keys()
 
 
 DOCUMENTED = commands()

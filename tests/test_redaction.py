@@ -42,6 +42,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Redaction(settings).clean
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("text", "cleaned"),
     [
@@ -67,6 +68,7 @@ def test_secrets_are_hidden_in_every_form(clean: Any, text: str, cleaned: str) -
     assert clean(text) == cleaned
 
 
+@pytest.mark.promise(9)
 @given(
     secret=st.text(st.sampled_from("abA/ +%\u00e9"), min_size=SHORTEST, max_size=30),
     before=st.text(st.sampled_from("abA/ +%\u00e9."), max_size=30),
@@ -88,6 +90,7 @@ def test_no_cut_leaves_a_piece_of_a_secret(secret: str, before: str, encode: Any
 HOOK = "https://hooks.example/services/T0/xyz7/A1b2C3d4?token=s3cr&v=2"
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("url", "text", "cleaned"),
     [

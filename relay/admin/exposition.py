@@ -25,19 +25,20 @@ Samples = Iterable[tuple[Labels, float]]
 def exposition(status: Status) -> bytes:
     """All metrics."""
     registry = CollectorRegistry()
-    registry.register(
-        _Collected(
-            [
-                *_listeners(status),
-                *_ingest(status),
-                *_journal(status),
-                *_deliver(status),
-                *_alerts(status),
-                *_runtime(status),
-            ]
-        )
-    )
+    registry.register(_Collected([metric for metrics in by_subject(status).values() for metric in metrics]))
     return generate_latest(registry)
+
+
+def by_subject(status: Status) -> dict[str, list[Metric]]:
+    """All metrics, by what they are about."""
+    return {
+        "Listeners": [*_listeners(status)],
+        "Sources": [*_ingest(status)],
+        "Journal": [*_journal(status)],
+        "Connectors and parked events": [*_deliver(status)],
+        "Alerts": [*_alerts(status)],
+        "Process": [*_runtime(status)],
+    }
 
 
 class _Collected(Collector):
@@ -51,25 +52,26 @@ class _Collected(Collector):
 def _listeners(status: Status) -> Iterator[Metric]:
     yield _gauge(
         "relay_listener_certificate_expiry_timestamp_seconds",
-        "When the certificate ends that the listener shows.",
+        "When the certificate in service ends, in Unix seconds.",
         ("listener",),
         (((one.certificate,), one.ends) for one in status.certificates),
     )
     yield _gauge(
         "relay_listener_certificate_begin_timestamp_seconds",
-        "From when on it is good.",
+        "When the certificate in service begins, in Unix seconds.",
         ("listener",),
         (((one.certificate,), one.begins) for one in status.certificates),
     )
     yield _gauge(
         "relay_listener_connections",
-        "Connections that are open.",
+        "Open connections of ingest, admin or metrics.",
         ("listener",),
         (((name,), one.connections) for name, one in status.listeners.items()),
     )
     yield _counter(
         "relay_listener_refused_connections",
-        "Connections that were refused or closed before a request was understood, by cause.",
+        "Connections refused or closed without a request: malformed (no HTTP or TLS), too_large (headers), timeout,"
+        " evicted (to make room), full (503), bug (of relay).",
         ("listener", "cause"),
         (((name, cause), number) for name, one in status.listeners.items() for cause, number in one.refused.items()),
     )
@@ -79,53 +81,61 @@ def _ingest(status: Status) -> Iterator[Metric]:
     sources, by = status.sources, ("source",)
     yield _counter(
         "relay_ingest_requests",
-        "Requests by the status of the answer (403, 429) or its class.",
+        "Requests by answer: 2xx, 403 (not allowed from there), 429 (over the rate), other 4xx, 5xx.",
         ("source", "status"),
         (((one.source, name), number) for one in sources for name, number in one.requests.items()),
     )
-    yield _counter("relay_ingest_stray_requests", "Requests to paths that no source has.", (), [((), status.strays)])
     yield _counter(
-        "relay_ingest_accepted_events", "Events on disk.", by, (((one.source,), one.accepted) for one in sources)
+        "relay_ingest_stray_requests",
+        "Requests to paths that no source has: perhaps of a sender whose source has moved.",
+        (),
+        [((), status.strays)],
+    )
+    yield _counter(
+        "relay_ingest_accepted_events",
+        "Events accepted: they are on disk.",
+        by,
+        (((one.source,), one.accepted) for one in sources),
     )
     yield _counter(
         "relay_ingest_duplicate_events",
-        "Events left out because they had come before.",
+        "Events left out because they had come before (dedupe). Kept for ever.",
         by,
         (((one.source,), one.duplicates) for one in sources),
     )
     yield _counter(
         "relay_ingest_unreadable_events",
-        "Entries of bodies that were no events.",
+        "Entries of bodies that were no events, and are parked.",
         by,
         (((one.source,), one.unreadable) for one in sources),
     )
     yield _gauge(
         "relay_ingest_last_accepted_timestamp_seconds",
-        "When events were accepted last.",
+        "When events were accepted last, in Unix seconds; absent until then.",
         by,
         (((one.source,), one.last) for one in sources if one.last is not None),
     )
     yield _gauge(
         "relay_ingest_refusing_seconds",
-        "How long the source has answered nothing but errors; 0: it takes events.",
+        "Seconds for which the source has answered nothing but errors; 0: it takes events.",
         by,
         (((one.source,), status.now - one.refusing.since if one.refusing else 0.0) for one in sources),
     )
     yield _gauge(
         "relay_ingest_unknown_types",
-        "Event types that came since the start and are not in the catalogue, up to 100; relay status names them.",
+        "Event types since the start that are not in the catalogue, 100 at most; relay status names them.",
         by,
         (((one.source,), len(one.unknown_types)) for one in sources),
     )
     yield _gauge(
         "relay_ingest_incomplete_syncs",
-        "Segment syncs of the last week of which pages never came.",
+        "Segment syncs of the last week that lack pages.",
         by,
         (((one.source,), one.incomplete) for one in sources),
     )
     yield _histogram(
         "relay_ingest_ack_seconds",
-        "From a request's headers to its 2xx, which leaves after the sync.",
+        "Seconds from a request's headers to its 2xx answer, body and fsync included.",
         "source",
         {one.source: one.ack for one in sources},
     )
@@ -134,40 +144,52 @@ def _ingest(status: Status) -> Iterator[Metric]:
 def _journal(status: Status) -> Iterator[Metric]:
     journal = status.journal
     yield _counter(
-        "relay_journal_accepted_events", "Events ever written, as the journal's head.", (), [((), journal.head)]
+        "relay_journal_accepted_events", "Events written to the journal. Kept for ever.", (), [((), journal.head)]
     )
-    yield _counter("relay_journal_accepted_bytes", "Bytes of the events written.", (), [((), journal.bytes)])
-    yield _counter("relay_journal_failed_commits", "Commits that failed: senders got 503.", (), [((), journal.failed)])
     yield _counter(
-        "relay_journal_lost_events", "Events that could not be read: damaged or removed.", (), [((), journal.lost)]
+        "relay_journal_accepted_bytes", "Bytes of the events written since the start.", (), [((), journal.bytes)]
+    )
+    yield _counter(
+        "relay_journal_failed_commits", "Commits that failed: their senders got 503.", (), [((), journal.failed)]
+    )
+    yield _counter(
+        "relay_journal_lost_events",
+        "Events that connectors or replays could not read: damaged, or removed by somebody else.",
+        (),
+        [((), journal.lost)],
     )
     each = {str(one.worker): one.journal for one in status.workers if one.journal} or {"0": journal}
     yield _gauge(
         "relay_journal_size_bytes",
-        "What the journal takes on disk.",
+        "Bytes of the journal on disk.",
         ("worker",),
         (((worker,), one.size) for worker, one in each.items()),
     )
     yield _gauge(
         "relay_journal_needed_bytes",
-        "What of it some connector still needs.",
+        "Bytes of the journal that some connector still needs, in whole segments.",
         ("worker",),
         (((worker,), one.needed) for worker, one in each.items()),
     )
     yield _gauge(
         "relay_journal_capacity_bytes",
-        "What it may take: max_size, and of the file system all but min_free.",
+        "Bytes that the journal may take: max_size, and of the file system all but min_free.",
         ("worker",),
         (((worker,), one.capacity) for worker, one in each.items()),
     )
-    yield _histogram("relay_journal_fsync_seconds", "How long each commit's fdatasync took.", "", {"": journal.syncs})
+    yield _histogram(
+        "relay_journal_fsync_seconds",
+        "Seconds of each commit's fdatasync; the count is that of the commits.",
+        "",
+        {"": journal.syncs},
+    )
 
 
 def _deliver(status: Status) -> Iterator[Metric]:
     lanes, by = status.lanes, ("connector",)
     yield _counter(
         "relay_deliver_events",
-        "Events that have their outcome, but for parked ones.",
+        "Events by outcome: delivered, unselected, filtered, expired, damaged, erased. Kept for ever.",
         ("connector", "outcome"),
         (
             ((one.connector, outcome), number)
@@ -178,73 +200,74 @@ def _deliver(status: Status) -> Iterator[Metric]:
     )
     yield _counter(
         "relay_deliver_parked_events",
-        "Events put aside, those of replays included.",
+        "Events parked, those of replays included.",
         by,
         (((one.connector,), one.parked) for one in lanes),
     )
     yield _gauge(
         "relay_deliver_pending_events",
-        "Accepted events without an outcome yet.",
+        "Accepted events without an outcome.",
         by,
         (((one.connector,), one.pending) for one in lanes),
     )
     yield _gauge(
         "relay_deliver_oldest_pending_seconds",
-        "How long the oldest pending event has waited; 0: nothing is pending.",
+        "Seconds for which the oldest pending event has waited; 0: nothing is pending.",
         by,
         (((one.connector,), max(0.0, status.now - one.oldest_pending) if one.oldest_pending else 0.0) for one in lanes),
     )
     yield _gauge(
         "relay_deliver_batch_wait_seconds",
-        "How long an event may wait for its batch to be full (batch.age).",
+        "Seconds that an event may wait for its batch to be full (batch.age).",
         by,
         (((one.connector,), one.batch_wait) for one in lanes),
     )
     yield _gauge(
         "relay_deliver_lane_state",
-        "1 for the state the lane is in, 0 for the others.",
+        "1 for the state of the connector, 0 for the other states.",
         ("connector", "state"),
         (((one.connector, state), float(one.state == state)) for one in lanes for state in STATES),
     )
     yield _counter(
         "relay_deliver_attempts",
-        "Attempts by what they came to.",
+        "Attempts by outcome: delivered, retried, refused, unauthorized, bug.",
         ("connector", "outcome"),
         (((one.connector, outcome), number) for one in lanes for outcome, number in one.attempts.items()),
     )
     yield _histogram(
         "relay_deliver_attempt_seconds",
-        "How long attempts took.",
+        "Seconds that attempts took.",
         "connector",
         {one.connector: one.attempt for one in lanes},
     )
     yield _histogram(
         "relay_deliver_end_to_end_seconds",
-        "From the receipt of an event to its delivery, without replays.",
+        "Seconds from the receipt of an event to its delivery, without replays.",
         "connector",
         {one.connector: one.end_to_end for one in lanes},
     )
     yield _gauge(
         "relay_deliver_failing_erasure_seconds",
-        "For how long the oldest erasure fails there; 0: none does. connector is empty for the journal and tables.",
+        "Seconds for which the oldest erasure has failed at the connector; 0: none fails. Without connector: in the"
+        " journal and the tables.",
         by,
         (((connector,), seconds) for connector, seconds in _failing(status).items()),
     )
     yield _gauge(
         "relay_parked_events",
-        "Events that lie parked; connector is empty for those parked at a source.",
+        "Events that are parked now. Without connector: at a source.",
         ("source", "connector", "cause"),
         (((one.source, one.connector or "", one.cause), one.events) for one in status.parked),
     )
     yield _gauge(
         "relay_parked_bytes",
-        "About the bytes that they take.",
+        "About the bytes of the events that are parked now.",
         ("source", "connector", "cause"),
         (((one.source, one.connector or "", one.cause), one.bytes) for one in status.parked),
     )
     yield _counter(
         "relay_parked_removed_events",
-        "Parked events that relay has removed by itself, by the setting that had it do so.",
+        "Parked events that relay removed for parked.retention, parked.max_size or journal.min_free. Kept for ever.",
         ("source", "connector", "cause", "setting"),
         (
             ((one.source, one.connector or "", one.cause, setting), one.removed.get(setting, 0))
@@ -263,7 +286,7 @@ def _alerts(status: Status) -> Iterator[Metric]:
     alerts, by = status.alerts, ("alert",)
     yield _counter(
         "relay_alert_messages",
-        "Messages of alerts that were sent, or given up.",
+        "Messages of alerts: sent, or given_up after a day.",
         ("alert", "outcome"),
         (
             ((one.alert, outcome), number)
@@ -273,40 +296,42 @@ def _alerts(status: Status) -> Iterator[Metric]:
     )
     yield _counter(
         "relay_alert_failed_attempts",
-        "Attempts to send a message that failed.",
+        "Failed attempts to send a message.",
         by,
         (((one.alert,), one.failed) for one in alerts),
     )
     yield _gauge(
         "relay_alert_waiting_messages",
-        "Messages that are not sent yet.",
+        "Messages that wait to be sent.",
         by,
         (((one.alert,), one.waiting) for one in alerts),
     )
     yield _gauge(
         "relay_alert_failing_seconds",
-        "For how long no message could be sent; 0: the last one was.",
+        "Seconds for which no message could be sent; 0: the last message was sent.",
         by,
         (((one.alert,), max(0.0, status.now - one.failing) if one.failing else 0.0) for one in alerts),
     )
 
 
 def _runtime(status: Status) -> Iterator[Metric]:
-    yield _gauge("relay_runtime_build_info", "1, with the version.", ("version",), [((status.version,), 1)])
-    yield _gauge("relay_runtime_start_timestamp_seconds", "When relay was started.", (), [((), status.started)])
-    yield _counter("relay_runtime_cpu_seconds", "CPU used.", (), [((), status.cpu)])
-    dropped = "Lines of the log that standard error did not take."
+    yield _gauge("relay_runtime_build_info", "1, with the version as a label.", ("version",), [((status.version,), 1)])
+    yield _gauge(
+        "relay_runtime_start_timestamp_seconds", "When relay started, in Unix seconds.", (), [((), status.started)]
+    )
+    yield _counter("relay_runtime_cpu_seconds", "Seconds of CPU used.", (), [((), status.cpu)])
+    dropped = "Lines of the log that standard error did not take: its reader stalls, or a disk is full."
     yield _counter("relay_runtime_dropped_log_lines", dropped, (), [((), status.dropped_log_lines)])
-    yield _gauge("relay_runtime_memory_bytes", "Memory in RAM.", (), [((), status.memory)])
+    yield _gauge("relay_runtime_memory_bytes", "Bytes of memory in RAM.", (), [((), status.memory)])
     doubts = {one.what for one in status.doubts}
     yield _gauge(
         "relay_runtime_doubtful",
-        "1: an admin has to look at it, and may accept it (relay accept).",
+        "1: the journal or the clock is not as it was; see relay status and relay accept.",
         ("what",),
         (((what,), float(what in doubts)) for what in ("clock", "journal")),
     )
     away = sum(one.away for one in status.workers)
-    yield _gauge("relay_runtime_workers_away", "Workers that do not answer, or are started again.", (), [((), away)])
+    yield _gauge("relay_runtime_workers_away", "Workers that do not answer, or that start again.", (), [((), away)])
 
 
 def _counter(name: str, help: str, labels: Labels, samples: Samples) -> Metric:

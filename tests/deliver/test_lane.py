@@ -379,6 +379,7 @@ async def test_a_delivery_without_an_answer_is_given_up_after_the_timeout_and_tr
         assert len(hung) == 1
 
 
+@pytest.mark.promise(6)
 async def test_no_more_than_the_window_would_be_sent_again_after_a_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,6 +427,7 @@ def stuck(batch: Batch) -> None:
     raise Retry("stuck")
 
 
+@pytest.mark.promise(2)
 async def test_events_that_are_gone_from_the_journal_are_counted_as_expired(tmp_path: Path) -> None:
     for count in (10, 5):
         async with bench(tmp_path) as it:
@@ -439,6 +441,7 @@ async def test_events_that_are_gone_from_the_journal_are_counted_as_expired(tmp_
         assert (counts.expired, counts.delivered) == (10, 5)
 
 
+@pytest.mark.promise(2)
 async def test_events_that_cannot_be_read_are_counted_as_damaged_and_told_once(tmp_path: Path) -> None:
     """Beside events that have left the journal, and a file that somebody removes while relay runs."""
     sent = []
@@ -581,6 +584,7 @@ async def send_by_key(it: Bench, users: Sequence[str]) -> None:
     await it.journal.append([KIND] * len(users), [make_event(n=n, who=user) for n, user in enumerate(users)])
 
 
+@pytest.mark.promise(10)
 async def test_events_of_one_key_stay_in_order_and_others_go_on(tmp_path: Path) -> None:
     async with bench(tmp_path, order_by="properties.who", concurrency=4) as it:
         stuck, chance = True, random.Random(7)

@@ -211,6 +211,7 @@ class Machine(RuleBasedStateMachine):
         assert ledger.counts.parked == len([one for one in parked(self.folder) if one.replay is None])
 
 
+@pytest.mark.promise(2)
 @pytest.mark.slow
 def test_nothing_vanishes_whatever_happens() -> None:
     """The same stories every time; `make faults` makes up new ones."""

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def places(events: Sequence[Event]) -> list[tuple[int, int]]:
     return [(event.offset, event.part) for event in events]
 
 
+@pytest.mark.promise(10)
 def test_an_event_waits_for_the_earlier_ones_of_its_key_and_no_other() -> None:
     order = Order(key_of, LIMITS, park=False)
     first = order.admit([event(0, "a"), event(1, "b"), event(2, "a"), event(3, None)])
@@ -74,6 +76,7 @@ def test_with_park_none_passes_those_on_their_way_to_be_parked() -> None:
     assert offsets(order.admit([event(3, "b")]).going) == [[3]]
 
 
+@pytest.mark.promise(10)
 @given(
     keys=st.lists(st.sampled_from(["a", "b", "c", None]), max_size=40),
     park=st.booleans(),
@@ -134,6 +137,7 @@ def test_with_park_events_that_went_together_part_where_one_is_behind_a_parked_o
     assert offsets(order.settled([(2, 0)], parked=False).going) == [[3]]
 
 
+@pytest.mark.promise(10)
 @given(
     keys=st.lists(st.sampled_from(["a", "b", "c", "d", None]), min_size=1, max_size=40),
     parks=st.tuples(st.booleans(), st.booleans()),

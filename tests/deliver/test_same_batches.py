@@ -125,6 +125,7 @@ def hang_at(
     return answer
 
 
+@pytest.mark.promise(6)
 @pytest.mark.parametrize("order", ["", "properties.n"])
 @pytest.mark.parametrize("way", ["crash", "stop"])
 @pytest.mark.parametrize(

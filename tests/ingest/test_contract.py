@@ -183,6 +183,7 @@ async def test_an_answer_tells_what_was_left_out(bench: Bench, path: str) -> Non
         assert_described(document, path, seen)
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize("path", ["/braze", "/any"])
 async def test_an_outsider_is_403_whatever_it_sends_and_no_failure_of_the_source(tmp_path: Path, path: str) -> None:
     async with running(tmp_path, allow=["192.0.2.0/24"]) as bench:
@@ -200,6 +201,7 @@ async def test_an_outsider_is_403_whatever_it_sends_and_no_failure_of_the_source
         assert all(intake._guard._refusals is None for intake in bench.ingest._intakes.values())
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize("path", ["/braze", "/any"])
 async def test_too_many_events_are_429_until_one_gets_through(tmp_path: Path, path: str) -> None:
     async with running(tmp_path, rate=0.001) as bench:
@@ -255,6 +257,7 @@ async def test_a_stopping_relay_is_alive_but_not_ready_and_refuses_with_retry_af
     assert (await bench.ask("POST", "/braze", b"", Authorization="Bearer wrong"))[0] == 401
 
 
+@pytest.mark.promise(5)
 async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -268,6 +271,7 @@ async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
     assert parked(tmp_path) == []
 
 
+@pytest.mark.promise(5)
 async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at: all source types, and events for the first of several workers, which has a journal as large."""
     async with running(tmp_path) as bench:

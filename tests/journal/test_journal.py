@@ -45,6 +45,7 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.log"))
 
 
+@pytest.mark.promise(4)
 async def test_appended_events_come_back_byte_for_byte_from_memory_and_from_disk(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     assert await append(journal, b'{"a": 1}', b'{\n "b":2}') == 0
@@ -75,6 +76,7 @@ async def test_what_arrives_during_a_commit_forms_one_group(tmp_path: Path, monk
     await journal.close()
 
 
+@pytest.mark.promise(1)
 async def test_nothing_is_acknowledged_or_read_before_it_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +258,7 @@ async def test_a_segment_that_a_crash_left_empty_is_removed(tmp_path: Path) -> N
     await reopened.close()
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
 async def test_a_failed_write_or_sync_refuses_the_group_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str

@@ -203,6 +203,7 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.promise(1)
 @pytest.mark.slow
 async def test_a_power_cut_at_any_point_loses_nothing_that_was_acknowledged(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch

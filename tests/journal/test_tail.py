@@ -11,6 +11,7 @@ from relay.journal.tail import Tail
 LIMIT = 2 << 20
 
 
+@pytest.mark.promise(8)
 @pytest.mark.parametrize(
     ("events", "size", "own_types"),
     [(1000, 32, True), (1000, 32, False), (1, 32, True), (1, 900, False), (100, 900, True)],

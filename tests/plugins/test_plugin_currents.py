@@ -20,6 +20,7 @@ def taken(decoded):
 GOOD = b'{ "event_type" : "users.New", "id":"1", "later": {"n": 1e999, "\xc3\xa9":[18446744073709551617]} }'
 
 
+@pytest.mark.promise(4)
 def test_real_events_come_out_byte_for_byte_in_one_batch_and_alone(samples):
     source, events = currents(), [body.strip() for body in samples.values()]
     together = source.decode(Request(b'{"events": [' + b" ,\n".join(events) + b"]}"))
@@ -30,11 +31,13 @@ def test_real_events_come_out_byte_for_byte_in_one_batch_and_alone(samples):
         assert [bytes(found) for found in source.decode(Request(alone)).bodies] == [body]
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize("probe", [b"", b" \n", b'{"events":[]}', b'{ "events" : [ ] }\n'])
 def test_credential_probes_bring_nothing(probe):
     assert taken(currents().decode(Request(probe))) == []
 
 
+@pytest.mark.promise(4)
 def test_unknown_types_fields_and_odd_numbers_pass_as_they_came():
     assert taken(currents().decode(Request(b'{"events":[' + GOOD + b"]}"))) == [("users.New", GOOD)]
     assert taken(currents().decode(Request(GOOD))) == [("users.New", GOOD)]

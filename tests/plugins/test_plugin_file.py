@@ -43,6 +43,7 @@ def ids(path):
     return [orjson.loads(line)["id"] for line in unpacked(path).splitlines()]
 
 
+@pytest.mark.promise(4)
 async def test_events_are_lines_with_the_bytes_that_came(connect, make_batch, make_event, tmp_path):
     file = connect(File, path="out/events.ndjson")
     pretty = b'{\n  "id" : "1",\r\n "n":1e999 }'

@@ -43,6 +43,7 @@ def connector(request, connect, peer):
     return make
 
 
+@pytest.mark.promise(4)
 async def test_events_arrive_as_the_bytes_they_were(connector, peer, make_batch, make_event):
     odd = b'{ "event_type":"x", "id" : "1", "n": 1e999 }'
     assert await connector().deliver(make_batch(make_event(odd), make_event(b'{"id":2}'))) is None

@@ -148,6 +148,7 @@ async def test_a_flipped_record_is_found_with_its_offset(state: Path) -> None:
     assert problems[1:] == ["journal: offsets 8 cannot be read, of 0 to 9"], "what lies behind it can be read"
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -368,6 +369,7 @@ async def relay_command(daemon: Any, *command: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.promise(2)
 @pytest.mark.slow
 async def test_a_relay_under_load_audits_as_balanced(daemon: Any) -> None:
     daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"')

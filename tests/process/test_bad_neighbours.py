@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
@@ -132,6 +133,7 @@ async def load(daemon: Any, batches: int) -> None:
         assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
 
 
+@pytest.mark.promise(3)
 async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_well(daemon: Any) -> None:
     """All events arrive at Heap, each bad plugin is named and does not flood the log, the books balance, and a stop
     keeps to the drain budget. Looked at: what is loaded, made, opened, called, asked, and closed."""

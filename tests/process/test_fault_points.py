@@ -53,6 +53,7 @@ def check(folder: Path, kills: int) -> None:
     assert doubts(folder, Path("journal")) == []  # a crash is no damage
 
 
+@pytest.mark.promise(1)
 def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
     seen = Counter[str]()
     with harness("fault_points.py") as it:

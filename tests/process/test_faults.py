@@ -57,6 +57,7 @@ def ids(bodies: list[bytes]) -> Counter[str]:
     return Counter(orjson.loads(body)["id"] for body in bodies)
 
 
+@pytest.mark.promise(1)
 @pytest.mark.slow
 @pytest.mark.timeout(360)
 async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Any) -> None:
@@ -88,6 +89,7 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Any
             assert max(arrived.values()) <= ROUNDS
 
 
+@pytest.mark.promise(3)
 async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_the_end(daemon: Any) -> None:
     events = [make_event(number=number) for number in range(30_000)]
     body = [b'{"events":[' + b",".join(events[at : at + 500]) + b"]}" for at in range(0, len(events), 500)]
@@ -116,6 +118,7 @@ async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_t
         assert ids(hanging.bodies()) == ids(well.bodies()) == ids(events)
 
 
+@pytest.mark.promise(6)
 async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_sends_nothing_twice(daemon: Any) -> None:
     acknowledged: list[bytes] = []
     async with Destination() as hook:
@@ -200,6 +203,7 @@ async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Any) -
     assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
 
 
+@pytest.mark.promise(5)
 async def test_while_it_stops_senders_are_told_to_come_again(daemon: Any) -> None:
     async with Destination() as hook:
         hook.behaviour = Answer(hang=True)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import aiohttp
 import orjson
+import pytest
 
 from relay.testing import Destination, make_event
 
@@ -28,6 +29,7 @@ def types_of(bodies: list[bytes]) -> set[str]:
     return {orjson.loads(body)["event_type"] for body in bodies}
 
 
+@pytest.mark.promise(4)
 async def test_all_samples_reach_each_connector_that_wants_them_byte_for_byte(
     daemon: Any, samples: list[dict[str, Any]], tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -156,6 +158,7 @@ async def test_no_listener_tells_versions(daemon: Any) -> None:
     assert found == [(200, "relay"), (404, "relay"), (200, "relay"), (401, "relay")]
 
 
+@pytest.mark.promise(7)
 async def test_a_bad_configuration_or_a_taken_port_ends_the_start_with_a_reason(daemon: Any) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="curents"\npath="/currents"')
     await daemon.launch()

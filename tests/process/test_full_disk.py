@@ -204,6 +204,7 @@ async def test_relay_stops_cleanly_while_the_disk_is_full(small: Any, disk: Path
         await small.settled("hook", 31)
 
 
+@pytest.mark.promise(2)
 async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_balance(small: Any, disk: Path) -> None:
     """Looked at as well: what lanes park (it waits), the file after a drop, status, metrics and audit."""
     async with Destination() as hook:

@@ -53,6 +53,7 @@ async def big(size: int) -> AsyncIterator[bytes]:
         yield b" " * MIB
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize(
     "headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"Authorization": "Basic x"}]
 )
@@ -63,6 +64,7 @@ async def test_a_wrong_token_is_401_whatever_the_body(relay: Any, headers: dict[
     assert "right" not in str(problem)
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -91,6 +93,7 @@ async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Any) -> N
     await still_healthy(relay)
 
 
+@pytest.mark.promise(8)
 async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Any) -> None:
     bomb = gzip.compress(b" " * 400 * MIB, 9, mtime=0)
     before = relay.memory_kib()
@@ -117,6 +120,7 @@ async def test_compressed_bodies(relay: Any, body: bytes, encoding: str, status:
     assert (await post(relay, body, Content_Encoding=encoding))[0] == status
 
 
+@pytest.mark.promise(5)
 async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay: Any) -> None:
     events = [make_event() for _ in range(99)]
     bad = b'{"event_type":"users.messages.email.Open","id":17,"time":1}'
@@ -166,6 +170,7 @@ async def test_a_flood_of_entries_holds_up_nobody_and_takes_little_memory(relay:
     assert relay.peak_kib() - before < (200 if expected == 202 else 100) * 1024
 
 
+@pytest.mark.promise(8)
 async def test_what_events_take_besides_their_bytes_counts_as_in_flight(daemon: Any) -> None:
     daemon.configure("00-ingest", '[ingest]\nlisten="127.0.0.1:0"\nmax_body="1MiB"\nmax_in_flight="2MiB"')
     daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"\n')
@@ -210,6 +215,7 @@ async def test_paths_and_methods_that_do_not_exist(relay: Any) -> None:
             assert answer.status == 200
 
 
+@pytest.mark.promise(8)
 async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(daemon: Any) -> None:
     daemon.configure("00-ingest", '[ingest]\nlisten="127.0.0.1:0"\nmax_body="1MiB"\nmax_in_flight="2MiB"')
     daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"\n')

@@ -26,6 +26,8 @@ def event(number: int, size: int, type: str = "users.messages.email.Open") -> by
     return json.dumps(made).encode()
 
 
+@pytest.mark.promise(8)
+@pytest.mark.promise(3)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -53,6 +55,7 @@ async def test_a_dead_destination_holds_no_more_bytes_than_its_memory(daemon: An
         await daemon.kill()
 
 
+@pytest.mark.promise(8)
 async def test_recent_events_take_no_more_than_journal_memory_however_small_they_are(daemon: Any) -> None:
     """Of each a type of its own. Looked at as well: live taps, types that sources, selections and readers remember."""
     daemon.configure("10-source", SOURCES.replace("8MiB", "16MiB") + '[source.j]\ntype="json"\npath="/j"\n')

@@ -134,6 +134,7 @@ def percentiles(found: list[float]) -> str:
     return f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms"
 
 
+@pytest.mark.promise(3)
 @pytest.mark.timeout(1800)
 async def test_a_destination_that_is_dead_for_hours_costs_disk_and_nothing_else(daemon: Any) -> None:
     sinks = [Shared() for _ in range(3)]

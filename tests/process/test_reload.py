@@ -131,6 +131,7 @@ async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon
     assert await daemon.stop() == 0
 
 
+@pytest.mark.promise(7)
 async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothing(daemon: Any) -> None:
     async with Watched() as kept, Destination() as other:
         daemon.configure("10-source", SOURCE)
@@ -334,6 +335,7 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any)
     assert await daemon.stop() == 0
 
 
+@pytest.mark.promise(7)
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: Any, workers: int) -> None:
     """The last worker alone fails, after the connector is made. Looked at: what is removed, added and changed beside

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 
 from relay.testing import Answer, Destination, make_event
 from relay.testing.destination import Received
@@ -62,6 +63,7 @@ def check_keys(requests: Iterable[Received]) -> int:
     return again
 
 
+@pytest.mark.promise(6)
 async def test_after_kill_9_the_same_events_go_out_under_the_same_keys(daemon: Any) -> None:
     """Looked at as well: selections, orders, aligned batches, groups, parts of events and their ids. Several workers
     each have a folder of their own, as one has."""

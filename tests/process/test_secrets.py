@@ -104,6 +104,7 @@ def secrets(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.promise(9)
 async def test_no_answer_reason_line_or_notice_has_a_secret_and_all_of_them_end(daemon: Any, secrets: Path) -> None:
     """Looked at: answers to senders, parked events, the log of plugins and of libraries, notices, the status."""
     (daemon.plugins / "leak.py").write_text(PLUGIN)
@@ -196,6 +197,7 @@ secret = { file = "%(folder)s/source" }
 """
 
 
+@pytest.mark.promise(9)
 def test_relay_check_tells_no_secret_and_no_endless_reason(secrets: Path) -> None:
     """Looked at: validators of settings, contradictions, warnings, what cannot be made."""
     for name in ("plugins", "conf.d"):

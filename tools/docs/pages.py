@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.docs import commands, configuration, database, event_types, log_messages, plugin_api
+from tools.docs import commands, configuration, database, event_types, guarantees, log_messages, metrics, plugin_api
 from tools.docs.conf_d import with_comments
 
 ROOT: Final = Path(__file__).parents[2]
@@ -17,6 +17,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/event-types.md": event_types.page,
     "docs/reference/commands.md": commands.page,
     "docs/plugins/api.md": plugin_api.page,
+    "docs/explain/guarantees.md": guarantees.page,
+    "docs/reference/metrics.md": metrics.page,
     "docs/reference/log-messages.md": log_messages.page,
 }
 """The function that makes each page, by the path of the page from the root of the repository."""

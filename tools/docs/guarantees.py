@@ -1,0 +1,60 @@
+"""docs/explain/guarantees.md: the promises, and for each the tests that fail when relay breaks it."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from tools.docs.markdown import document
+from tools.docs.promises import PROMISES
+
+ROOT: Final = Path(__file__).parents[2]
+TESTS: Final = ROOT / "tests"
+INTRO: Final = """
+This page says what you can rely on, exactly. The tests below each promise fail when relay breaks the promise.
+
+```sh
+make test        # every test, the slow ones in short
+make faults      # the slow ones in full
+```
+
+A test is bound to a promise by the marker `@pytest.mark.promise(N)`.
+"""
+
+
+def page() -> str:
+    """Make the page."""
+    return document("Guarantees", "tools/docs/promises.py and the marked tests", _parts())
+
+
+def _parts() -> Iterator[str]:
+    yield INTRO
+    for number, promise in PROMISES.items():
+        yield f"## {number}. {promise.short.removesuffix('.')}"
+        yield promise.text
+        tests = [f"- `{name}` in [{path}](../../{path})" for path, name in marked_tests()[number]]
+        yield "\n".join(["Tests:", "", *tests])
+
+
+@cache
+def marked_tests() -> dict[int, list[tuple[str, str]]]:
+    """Find the tests of each promise, as file and name, without running them."""
+    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "mark.promise(" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for number in _numbers(node):
+                    found[number].append((str(path.relative_to(ROOT)), node.name))
+    return found
+
+
+def _numbers(test: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[int]:
+    """The numbers of the promises that decorators name."""
+    for one in test.decorator_list:
+        if isinstance(one, ast.Call) and ast.unparse(one.func) == "pytest.mark.promise":
+            yield from (leaf.value for leaf in one.args if isinstance(leaf, ast.Constant) and type(leaf.value) is int)

@@ -1,0 +1,58 @@
+"""docs/reference/metrics.md: every metric of /metrics, by subject, with the text of its HELP line."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.core import Metric
+
+from relay.admin import JournalStatus, Status
+from relay.admin.exposition import by_subject
+from relay.histogram import QUICK, Histogram
+from tools.docs.markdown import code, document, table
+
+INTRO: Final = """
+This page lists every metric that Prometheus reads from relay. The HELP lines of `/metrics` say the same.
+
+```toml
+[metrics]
+listen = ["127.0.0.1:9464"]     # Prometheus scrapes http://127.0.0.1:9464/metrics, without a token
+```
+
+[Monitoring](../guide/monitoring.md) shows how to scrape, and has rules and a dashboard.
+
+- Counters begin with 0 when relay starts. Those marked *kept for ever* outlast restarts, and are exact.
+- With several workers the metrics are of all workers together. Counters go on when one worker starts again. A worker
+  that was killed loses what it has counted in its last 5 seconds, but for what is kept for ever.
+- A histogram `NAME` is read as `NAME_bucket`, `NAME_count` and `NAME_sum`.
+- Labels are names of the configuration and words of fixed lists. Event types are no label: senders make them up.
+"""
+KEPT: Final = " Kept for ever."
+
+
+def page() -> str:
+    """Make the page."""
+    return document("Metrics", "relay/admin/exposition.py", _parts())
+
+
+def _parts() -> Iterator[str]:
+    yield INTRO
+    for subject, metrics in by_subject(_nothing()).items():
+        yield f"## {subject}"
+        yield table(["metric", "type", "labels", "meaning", ""], map(_row, metrics))
+
+
+def _row(metric: Metric) -> tuple[str, ...]:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    labels: tuple[str, ...] = vars(metric)["_labelnames"]  # the library has no other way to ask
+    kept = "kept for ever" if metric.documentation.endswith(KEPT) else ""
+    about = metric.documentation.removesuffix(KEPT)
+    return code(name), metric.type, ", ".join(labels), about, kept
+
+
+def _nothing() -> Status:
+    """A status with nothing in it: the metrics alone matter."""
+    journal = JournalStatus(
+        oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None, bytes=0, failed=0,
+        syncs=Histogram(QUICK),
+    )  # fmt: skip
+    return Status(version="", now=0.0, started=0.0, cpu=0.0, memory=0, sources=(), lanes=(), journal=journal, parked=())

@@ -1,0 +1,93 @@
+"""The ten promises of relay: the text of each stands here and nowhere else. Tests are marked `promise(N)`."""
+
+from typing import Final, NamedTuple
+
+
+class Promise(NamedTuple):
+    """One promise."""
+
+    short: str
+    """The promise in a sentence."""
+    text: str
+    """What it means exactly, in Markdown."""
+
+
+PROMISES: Final[dict[int, Promise]] = {
+    1: Promise(
+        "2xx means on disk.",
+        "relay answers after the fsync of the commit that holds the event. `kill -9` or a power cut after a 2xx loses"
+        " nothing.",
+    ),
+    2: Promise(
+        "Nothing vanishes.",
+        """
+For every connector:
+
+```
+accepted = delivered + unselected + filtered + parked + expired + damaged + erased + pending
+```
+
+- *Unselected*: the `events` of the connector do not select the event.
+- *Filtered*: a filter has dropped the event, or the connector has no use for it.
+- *Parked*: the event was refused for good, and waits for an admin ([parked events](../guide/parked.md)).
+- *Expired*: the event had to leave the journal before its turn.
+- *Damaged*: the journal could not read the event when its turn came.
+- *Erased*: the event was of a user who was erased.
+- *Pending*: the event waits for its delivery.
+
+relay saves the counts in one transaction with the position that they belong to. `relay audit` proves the equation.
+""",
+    ),
+    3: Promise(
+        "A dead destination costs disk, nothing else.",
+        "Each connector reads the journal at its own speed. The other connectors keep theirs, and memory stays flat.",
+    ),
+    4: Promise(
+        "Bytes in = bytes out.",
+        "relay passes an event on as the exact bytes that came, unless a filter or an erasure has changed the event."
+        " In files and NDJSON an event is one line: line breaks between its tokens become spaces. Unknown event types"
+        " and fields pass.",
+    ),
+    5: Promise(
+        "The sender is never hurt.",
+        """
+- 400: only for a body that is not what the source takes. One bad event in a good batch is parked with its reason, and
+  the others go on.
+- 401: only for a wrong token or signature.
+- 403: only from addresses that the source's `allow` does not name.
+- 413: only over the size limit.
+- 429, with `Retry-After`: only beyond the source's `rate`.
+- 503, with `Retry-After`: only if the journal or its disk is full, if too much is under way, or if relay stops.
+
+Braze's empty probes check the token and do nothing.
+""",
+    ),
+    6: Promise(
+        "At least once, with bounded duplicates.",
+        "After a crash a connector sends at most its `window` of events again, with the same event ids. After `kill -9`"
+        " it sends them in the same batches. So type `http` sends them under the same `Idempotency-Key`. A power cut"
+        " may lose how the batches were cut. A clean stop sends nothing twice, if destinations answer within the drain"
+        " budget (`runtime.drain`).",
+    ),
+    7: Promise(
+        "A bad configuration never replaces a good one.",
+        "relay does not start with a bad configuration, and a reload leaves the old one in force. relay names every"
+        " mistake at once, with file and line.",
+    ),
+    8: Promise(
+        "Memory is bounded.",
+        "The bounds include objects: `ingest.max_in_flight`, `ingest.max_connections` and `journal.memory`. Each"
+        " connector has `concurrency` x `batch` or, if that is more, its `memory`, beside what it read last from disk.",
+    ),
+    9: Promise(
+        "Secrets are references.",
+        "No log, error or parked reason has a secret. A destination's answer or an exception may repeat one of its"
+        " connector's secrets of 4 characters or more. Then `...` stands for the secret. `...` also stands for what a"
+        " connector's URL has behind the host.",
+    ),
+    10: Promise(
+        "Order is kept where it is asked for.",
+        "Order is not promised in general, and Braze does not promise it either. A connector with `order_by` keeps the"
+        " order of the events of one key.",
+    ),
+}
