@@ -5,7 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.docs import commands, configuration, database, event_types, guarantees, log_messages, metrics, plugin_api
+from tools.docs import (
+    admin_api,
+    commands,
+    configuration,
+    database,
+    event_types,
+    guarantees,
+    log_messages,
+    metrics,
+    plugin_api,
+)
 from tools.docs.conf_d import with_comments
 
 ROOT: Final = Path(__file__).parents[2]
@@ -18,6 +28,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/commands.md": commands.page,
     "docs/plugins/api.md": plugin_api.page,
     "docs/explain/guarantees.md": guarantees.page,
+    "docs/reference/admin-api.md": admin_api.page,
     "docs/reference/metrics.md": metrics.page,
     "docs/reference/log-messages.md": log_messages.page,
 }
