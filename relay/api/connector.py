@@ -391,8 +391,8 @@ class Connector(Plugin):
         """Hand the batch to the destination.
 
         Return None if all events were delivered, or one outcome per event. Raise `Retry`, `Reject` or `Unauthorized`
-        for the whole batch. relay calls it for up to `concurrency` batches at a time, and may cancel it at any await;
-        what it does after that does not count. Do not catch `UnreadableEvent`: it parks the events that cannot be read.
+        for the whole batch. relay calls it for up to `concurrency` batches at a time, and may cancel it at any await.
+        What it does after that does not count. Do not catch `UnreadableEvent`: it parks the events that cannot be read.
         """
         raise NotImplementedError
 

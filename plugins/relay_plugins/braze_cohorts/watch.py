@@ -24,9 +24,9 @@ def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
     """Push every file ID.csv or ID.ndjson that comes into DIR, the oldest first.
 
     Each file is the whole membership of the cohort ID, read as by push. A pushed file is renamed to ID.csv.done. A file
-    that cannot be read, or that would remove more than half of the known members, is renamed to ID.csv.failed; standard
-    error has the reason. A file that relay does not take stays and is tried again. Write under another name, and rename
-    the complete file.
+    that cannot be read is renamed to ID.csv.failed. So is a file that would remove more than half of the known members.
+    Standard error has the reason. A file that relay does not take stays and is tried again. Write under another name,
+    and rename the complete file.
 
     Exit codes: 0 ended, or --once and every file was pushed; 1 --once and a file failed.
     """
