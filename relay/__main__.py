@@ -1,5 +1,5 @@
 """`python -m relay` is the same as the command `relay`."""
 
-from relay.cli.main import main
+from relay.cli import main
 
-main()
+main.main()

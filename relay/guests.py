@@ -16,8 +16,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
-from relay.api.deadline import DEADLINE
-from relay.api.text import cut
+from relay.api.internal import DEADLINE, cut
 from relay.stop import STOP, left
 from relay.words import REASON_CHARS
 

@@ -15,7 +15,9 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck, settings
 
-from relay.journal import Ledger, Parked, ledger, parked
+from relay.state.cursor import Ledger
+from relay.state.ledger import ledger
+from relay.state.parked import Parked, parked
 from tests.forks import Forked, Forks, forks
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"

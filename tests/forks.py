@@ -128,9 +128,9 @@ def be(arguments: Sequence[str], environ: dict[str, str], folder: str, streams: 
 
 
 if __name__ == "__main__":
-    import relay.cli.run  # noqa: F401  what `main` will look for
+    import relay.cli.commands.running.run  # noqa: F401  what `main` will look for
     from relay.cli.main import main
-    from relay.config import Registry
+    from relay.config.plugins.registry import Registry
 
     Registry.discover(())
     gc.freeze()

@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import relay
-from relay.config import Registry, load
+from relay.config.load import load
+from relay.config.plugins.registry import Registry
 from relay.testing import Destination
 
-module = import_module("relay.cli.add")
+module = import_module("relay.cli.commands.config.add")
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 
 

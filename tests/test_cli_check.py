@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import relay.config.registry
+import relay.config.plugins.registry
 import relay_plugins as plugins
 import relay_plugins.filters
 from relay import __version__
@@ -228,8 +228,8 @@ def test_a_broken_plugin_is_a_warning_of_every_check(conf):
 
 
 def test_commands_of_plugins_are_commands_of_relay(conf, monkeypatch):
-    discover = relay.config.registry.Registry.discover
-    monkeypatch.setattr(relay.config.registry.Registry, "discover", lambda: discover([conf.parent / "plugins"]))
+    discover = relay.config.plugins.registry.Registry.discover
+    monkeypatch.setattr(relay.config.plugins.registry.Registry, "discover", lambda: discover([conf.parent / "plugins"]))
     assert run("greet").output == "hello\n"
     assert "greet" in run("--help").output
 

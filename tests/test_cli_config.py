@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from relay.api import HttpAlertSettings, HttpConnectorSettings, Settings
-from relay.cli.config import toml
+from relay.cli.commands.config.config import toml
 from relay.cli.main import relay as command
-from relay.config import Loaded, Registry, load
+from relay.config.load import Loaded, load
 from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS
+from relay.config.plugins.registry import KINDS, Registry
 from relay.config.schema import schema
 from tests.certificates import Authority
 

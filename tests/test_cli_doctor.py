@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import relay.cli.doctor
-from relay.admin import SOCKET
-from relay.cli.doctor import disk, machine, running, service
+import relay.cli.commands.doctor
+from relay.admin.server import SOCKET
+from relay.cli.commands.doctor import disk, machine, running, service
 from relay.cli.main import relay as command
-from relay.journal.folders import DATABASE
 from relay.journal.lock import lock
+from relay.state.layout import DATABASE
 from tests.certificates import Authority
 
 PLUGIN = """
@@ -225,7 +225,7 @@ def test_the_secrets_of_a_relay_that_runs_are_found(
     place: Place, server: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x").write_text("s3cret")
-    monkeypatch.setattr(relay.cli.doctor, "CREDENTIALS", tmp_path)
+    monkeypatch.setattr(relay.cli.commands.doctor, "CREDENTIALS", tmp_path)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "to be removed again")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     url = f'url = "http://127.0.0.1:{port(server)}/"\ntoken = {{ credential = "x" }}'
@@ -403,7 +403,7 @@ def test_what_hangs_is_given_up_and_not_waited_for(place: Place) -> None:
     hanging = PLUGIN.replace("raise RuntimeError", "import asyncio, time; await asyncio.to_thread(time.sleep, 600)\n#")
     (place.plugins / "own.py").write_text(hanging)
     place.configure('[connector.c]\ntype = "own"\ntoken = { env = "PATH" }\n')
-    code = "import sys, relay.cli.doctor as doctor; doctor.PATIENCE_S = 0.1; doctor.doctor(sys.argv[1:])"
+    code = "import sys, relay.cli.commands.doctor as doctor; doctor.PATIENCE_S = 0.1; doctor.doctor(sys.argv[1:])"
     folders: list[Any] = ["--conf", place.conf, "--state", place.state, "--plugins", place.plugins]
     answer = subprocess.run(
         [sys.executable, "-c", code, *folders], check=False, capture_output=True, text=True, timeout=30

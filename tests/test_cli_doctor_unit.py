@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from relay.cli.doctor import disk, machine
-from relay.cli.doctor.unit import Unit, service_settings
+from relay.cli.commands.doctor import disk, machine
+from relay.cli.commands.doctor.unit import Unit, service_settings
 from relay.cli.main import relay as command
 
 Findings = list[tuple[str, str, str, str]]

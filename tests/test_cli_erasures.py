@@ -9,11 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from relay.api import Kind, OtherId, User
-from relay.cli.erasures import KEPT
+from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.journal import Journal, JournalLimits, Parked, State
-from relay.journal.erasures import ConnectorAnswer, answered, compacted, digest, done, erasures, forget_ids
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.journal.segment import path_of
+from relay.state.database import State
+from relay.state.erasures import ConnectorAnswer, answered, compacted, digest, done, erasures, forget_ids
+from relay.state.parked import Parked
 from relay.testing import make_event
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from relay.catalogue import TYPES, Selection
 from relay.catalogue.selection import suggest
 from relay.cli.main import relay as command
-from relay.config import Registry
+from relay.config.plugins.registry import Registry
 from relay.config.schema import schema
 
 EMAIL = sorted(name for name, known in TYPES.items() if known.channel == "email")

@@ -18,7 +18,10 @@ from click.testing import CliRunner
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.journal import Journal, JournalLimits, Parked, State
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
+from relay.state.parked import Parked
 from relay.testing import Answer, Destination, make_event
 from relay.words import escape
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import relay.cli.init  # noqa: F401  the name leads to the command
-from relay.cli.doctor import service
+import relay.cli.commands.config.init  # noqa: F401  the name leads to the command
+from relay.cli.commands.doctor import service
 from relay.cli.main import relay as command
 
-init = sys.modules["relay.cli.init"]
+init = sys.modules["relay.cli.commands.config.init"]
 ROOT = Path(__file__).parents[1]
 
 

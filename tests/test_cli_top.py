@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.cli.top import fit
+from relay.cli.commands.running.top import fit
 
 FIGURES = ["relay 1, up 3h", "", "connector  state", "archive  working"]
 SENTENCE = "heap: paused after 401; 5 pending; relay resume heap"

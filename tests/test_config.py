@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import ConfigError, Registry, TcpAddress, UnixAddress, load
+from relay.config.address import TcpAddress, UnixAddress
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
 
 PLUGINS = """
 from pathlib import Path

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import ConfigError, Registry, find_unmade, load, mistakes_of
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.make import find_unmade, mistakes_of
+from relay.config.plugins.registry import Registry
 from relay.config.schema import schema
 
 SLACK = '[alert.ops]\ntype = "slack"\nurl = "https://hooks.slack.example/services/T0/B0/x"\n'

@@ -7,10 +7,10 @@ from pydantic import Field
 
 from relay.api import BatchSettings, RetrySettings, Settings
 from relay.api.settings import with_defaults
-from relay.config import Registry, TlsSettings
 from relay.config.descriptions import descriptions, summary
 from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS
+from relay.config.plugins.registry import KINDS, Registry
+from relay.config.tls import TlsSettings
 
 
 class Outer:

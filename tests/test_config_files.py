@@ -1,6 +1,8 @@
 import pytest
 
-from relay.config import ConfigError, Registry, load
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
 
 EMPTY = Registry()
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from relay.api import Secret
-from relay.config import ConfigError, Registry, load
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
 
 SOURCE = '[source.in]\ntype = "json"\npath = "/in"\nallow = ["unix"]\n'
 ARCHIVE = '[connector.archive]\ntype = "file"\npath = "a.ndjson"\n'

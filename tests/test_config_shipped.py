@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import Registry, load
+from relay.config.load import load
+from relay.config.plugins.registry import Registry
 from tests.certificates import Authority
 
 SHIPPED = Path(__file__).parents[1] / "conf.d"

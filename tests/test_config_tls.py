@@ -8,7 +8,10 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization as form
 
-from relay.config import ConfigError, Registry, TlsSettings, load, server_context
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
+from relay.config.tls import TlsSettings, server_context
 from tests.certificates import Authority
 
 REST = '[source.s]\ntype = "json"\npath = "/s"\nallow = ["unix"]\n[connector.c]\ntype = "stdout"\n'

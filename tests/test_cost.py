@@ -26,12 +26,14 @@ from aiohttp.test_utils import make_mocked_request
 
 import relay
 import relay_plugins
-from relay.config import Config, Configured, IngestSettings
-from relay.deliver import Fleet
-from relay.deliver.live import LiveLane
-from relay.ingest import Ingest
-from relay.journal import Journal, JournalLimits, State
+from relay.config.model import Config, Configured, IngestSettings
+from relay.deliver.fleet import Fleet
+from relay.deliver.live_lane import LiveLane
+from relay.ingest.server import Ingest
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.sandbox.shapes import make_event, types
+from relay.state.database import State
 from relay_plugins.currents import Currents
 from relay_plugins.http import Http
 

@@ -12,9 +12,9 @@ from typing import Any
 import click
 import pytest
 
-from relay.cli.check import BAD_CONFIGURATION
-from relay.cli.main import COMMANDS
-from relay.config import Registry
+from relay.cli.commands.config.check import BAD_CONFIGURATION
+from relay.commands import COMMANDS
+from relay.config.plugins.registry import Registry
 from tools.docs.commands import commands, subcommands
 from tools.docs.commands import exit_codes as documented_codes
 from tools.docs.guarantees import marked_tests

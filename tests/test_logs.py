@@ -15,10 +15,18 @@ from typing import Any
 import pytest
 import structlog
 
-from relay.config import LogSettings
-from relay.runtime import set_up_logs
+from relay.config.model import LogSettings
 from relay.runtime.log_writer import LogWriter
-from relay.runtime.logs import MESSAGES, QUIET_S, VARIANTS, Repeats, _formatter, change_logs, dropped_log_lines
+from relay.runtime.logs import (
+    MESSAGES,
+    QUIET_S,
+    VARIANTS,
+    Repeats,
+    _formatter,
+    change_logs,
+    dropped_log_lines,
+    set_up_logs,
+)
 
 
 def test_a_warning_is_repeated_once_a_minute_with_the_number_held_back() -> None:

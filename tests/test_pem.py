@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from relay.api.pem import validity
+from relay.api.transport.pem import validity
 
 NOW = datetime(2026, 12, 1, 12, 30, 15, tzinfo=UTC)
 

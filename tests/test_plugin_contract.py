@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from relay.api import BatchSettings, ConnectorSettings, RetrySettings
 from relay.api.connector import BatchDefaults, ConnectorDefaults, RetryDefaults
 from relay.cli.main import relay as command
-from relay.config import Registry
+from relay.config.plugins.registry import Registry
 
 CONNECTOR = """
 from relay.api import *

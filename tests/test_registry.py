@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
-import relay.config.registry
-from relay.config import ConfigError, Registry, load
+import relay.config.plugins.registry
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
 
 CONNECTOR = """from relay.api import *
 class C(Connector, type={type!r}):
@@ -132,7 +134,7 @@ def test_a_broken_plugin_is_recorded_and_stops_nothing(folder, text, error):
 
 def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder, monkeypatch):
     """Looked at: one that catches the first error, and a timer that somebody else has set."""
-    monkeypatch.setattr(relay.config.registry, "LOAD_S", 0.2)
+    monkeypatch.setattr(relay.config.plugins.registry, "LOAD_S", 0.2)
     (folder / "bad.py").write_text("import time\ntry:\n    time.sleep(3600)\nexcept OSError:\n    time.sleep(3600)")
     (folder / "good.py").write_text(CONNECTOR.format(type="chat"))
     before = signal.setitimer(signal.ITIMER_REAL, 3600)

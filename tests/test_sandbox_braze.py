@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from relay.sandbox.answers import CurrentsSwitches, Reaction, after, backoff
-from relay.sandbox.braze import CurrentsSender
+from relay.sandbox.braze.reactions import CurrentsSwitches, Reaction, after, backoff
+from relay.sandbox.braze.sender import CurrentsSender
 from relay.testing import Answer, Destination, Reset
 
 ELSEWHERE = Answer(status=302, headers={"Location": "/elsewhere"})

@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from relay.sandbox.cohorts import CohortApi
-from relay.sandbox.profiles import Profile
+from relay.sandbox.braze.profiles import Profile
+from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.server import Fault
 
 KEYS = {"partner_api_key": "partner", "client_secret": "import", "cohort_id": "7"}

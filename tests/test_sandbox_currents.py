@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from relay.sandbox.answers import DAY_S, HOUR_S, CurrentsSwitches
-from relay.sandbox.currents import MOST_BYTES, Current
+from relay.sandbox.braze.current import MOST_BYTES, Current
+from relay.sandbox.braze.reactions import DAY_S, HOUR_S, CurrentsSwitches
 
 KIND = "users.messages.email.Open"
 

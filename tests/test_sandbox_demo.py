@@ -13,9 +13,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from relay.journal import Counts, Cursor, Parked, State
 from relay.sandbox.daemon import SandboxError, prepare
 from relay.sandbox.demo import Demo
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.parked import Parked
 
 EVENTS = 300
 

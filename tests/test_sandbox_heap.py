@@ -1,7 +1,7 @@
 import aiohttp
 import pytest
 
-from relay.sandbox.heap import HeapWebhook
+from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.server import Fault
 
 GOOD = {"events": [{"event_type": "a", "id": "1"}, {"event_type": "a", "id": "2"}, {"event_type": "b", "id": "3"}]}

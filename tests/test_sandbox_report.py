@@ -1,9 +1,9 @@
 import pytest
 
-from relay.journal import Ledger
-from relay.journal.cursor import Counts as Outcomes
-from relay.sandbox.currents import CurrentCounts
+from relay.sandbox.braze.current import CurrentCounts
 from relay.sandbox.report import ReportedLane, Result, progress, table
+from relay.state.cursor import Counts as Outcomes
+from relay.state.cursor import Ledger
 
 
 def result(*, accepted=101, parked_at_source=1, ledger_accepted=100, arrived=60, **outcomes) -> Result:

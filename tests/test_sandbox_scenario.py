@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.sandbox import scenario
+from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from relay.sandbox.scenario import Followed, Step
-from relay.sandbox.segments import SegmentSync, StandInSegment
 from relay.sandbox.stories import STORIES, play
 from relay.testing import Destination
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from relay.api import Denied, Malformed, Request
-from relay.sandbox.segments import SegmentSync, StandInSegment
+from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from relay.testing import Destination
 from relay_plugins.heap_segments import HeapSegments
 

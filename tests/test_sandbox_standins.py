@@ -16,8 +16,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from relay.cli.commands.sandbox.stand_ins import braze, heap
 from relay.cli.main import relay
-from relay.cli.standins import braze, heap
 from relay.sandbox.shapes import make_event
 from relay.testing import Destination
 

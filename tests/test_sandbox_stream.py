@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from relay.sandbox.answers import CurrentsSwitches
-from relay.sandbox.braze import CurrentsSender
-from relay.sandbox.currents import MOST_BYTES
-from relay.sandbox.oddities import ODDITIES
+from relay.sandbox.braze.current import MOST_BYTES
+from relay.sandbox.braze.oddities import ODDITIES
+from relay.sandbox.braze.reactions import CurrentsSwitches
+from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.shapes import make_event, types
 from relay.sandbox.stream import Stream
 from relay.testing import Destination

@@ -5,7 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from relay.sandbox.track import HeapApi
+from relay.sandbox.heap.track import HeapApi
 
 TRACK = "/api/track"
 

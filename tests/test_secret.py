@@ -9,7 +9,9 @@ import pytest
 
 from relay.api import Secret
 from relay.api.secret import BearerToken, HeaderSecret
-from relay.config import ConfigError, Registry, load
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
 
 VALUE = "s3cret-value"
 

@@ -1,60 +1,39 @@
-"""What admins see and do: status, metrics, health in words, live taps, pauses; over HTTP on a unix socket."""
+"""The admin API: HTTP on a unix socket for status, metrics, health, parked events and control."""
 
-from relay.admin.conditions import Condition, conditions
-from relay.admin.control import Control
-from relay.admin.merging import ended, merged, still
-from relay.admin.rates import EVERY_S, Rates, time_to
-from relay.admin.server import SOCKET, Admin, Bound, runtime_folder
-from relay.admin.server import bind as bind_admin
-from relay.admin.status import (
-    AlertStatus,
-    CertificateStatus,
-    GoneConnector,
-    JournalStatus,
-    LaneStatus,
-    LastAlert,
-    LastError,
-    ListenerStatus,
-    RefusedReload,
-    Refusing,
-    ReplayStatus,
-    SourceStatus,
-    State,
-    Status,
-    WorkerStatus,
+from relay.admin.acts import (
+    accept_entry,
+    cancel_entry,
+    erasure_entry,
+    forget_entry,
+    parked_entry,
+    pause_entry,
+    reload_entry,
+    repair_entry,
+    replay_entry,
+    restore_entry,
+    resume_entry,
 )
-from relay.admin.tap import Tap, Taps
+from relay.admin.journal_process import DEADLINE_S
+from relay.admin.server import SOCKET, Admin, Bound, bind, runtime_folder
+from relay.admin.tail import Tap
 
 __all__ = [
-    "EVERY_S",
+    "DEADLINE_S",
     "SOCKET",
     "Admin",
-    "AlertStatus",
     "Bound",
-    "CertificateStatus",
-    "Condition",
-    "Control",
-    "GoneConnector",
-    "JournalStatus",
-    "LaneStatus",
-    "LastAlert",
-    "LastError",
-    "ListenerStatus",
-    "Rates",
-    "RefusedReload",
-    "Refusing",
-    "ReplayStatus",
-    "SourceStatus",
-    "State",
-    "Status",
     "Tap",
-    "Taps",
-    "WorkerStatus",
-    "bind_admin",
-    "conditions",
-    "ended",
-    "merged",
+    "accept_entry",
+    "bind",
+    "cancel_entry",
+    "erasure_entry",
+    "forget_entry",
+    "parked_entry",
+    "pause_entry",
+    "reload_entry",
+    "repair_entry",
+    "replay_entry",
+    "restore_entry",
+    "resume_entry",
     "runtime_folder",
-    "still",
-    "time_to",
 ]

@@ -5,9 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.journal import Forgotten, Replay, Which
-from relay.journal.backup import Backup
-from relay.journal.history import Entry
+from relay.inspect import Backup
+from relay.state import Entry, Forgotten, Replay, Which
 from relay.words import COMMANDING, counted, moment
 
 SAID: Final = 50

@@ -5,12 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from relay.admin.status import Status
 from relay.api import Message
 from relay.config import Config
-from relay.journal import Forgotten
-from relay.journal.alerts import AlertMessage
-from relay.journal.history import Entry
+from relay.state import AlertMessage, Entry, Forgotten
+from relay.status import Status
 
 
 class Reload(Protocol):

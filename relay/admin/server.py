@@ -14,17 +14,16 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from relay.admin.answers import Handler, problem, problems
-from relay.admin.api import StatusHandlers
 from relay.admin.control import Control
-from relay.admin.erasing import Erasing
-from relay.admin.merging import both_listeners
-from relay.admin.parking import ParkedHandlers
-from relay.admin.reading import JournalHandlers
-from relay.admin.status import ListenerStatus
+from relay.admin.handlers.erasures import Erasing
+from relay.admin.handlers.journal import JournalHandlers
+from relay.admin.handlers.parked import ParkedHandlers
+from relay.admin.handlers.status import StatusHandlers
+from relay.admin.responses import Handler, problem, problems
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
 from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, at
 from relay.socket_path import address_of
+from relay.status import ListenerStatus, both_listeners
 from relay.threads import ADMIN
 
 SOCKET: Final = "admin.sock"

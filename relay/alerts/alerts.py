@@ -9,14 +9,14 @@ from typing import Protocol
 
 import structlog
 
-from relay.admin import AlertStatus, Condition, Status
 from relay.alerts.compose import without_answer, without_answers
 from relay.alerts.losses import Losses
 from relay.alerts.sender import Sender
 from relay.api import Alert, Message
 from relay.config import Config, ConfigError, NotMade, make_alerts, mistakes_of
 from relay.guests import is_same
-from relay.journal.alerts import AlertMessage, Tracks, forget_alerts, read_alerts
+from relay.state import AlertMessage, Tracks, forget_alerts, read_alerts
+from relay.status import AlertStatus, Condition, Status
 from relay.threads import ADMIN
 
 Kept = tuple[Tracks, list[AlertMessage]]

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from relay.admin import Condition, Status
-from relay.admin.diagnosis import BUG, FAR_S, diagnose, span
 from relay.alerts.memory import FLAPS, AlertRules, Due, changes, short_of
 from relay.api import Alarm
-from relay.api.text import cut
+from relay.api.internal import cut
 from relay.kinds import family_of
+from relay.status import BUG, FAR_S, Condition, Status, diagnose, span
 from relay.words import REASON_CHARS, escape
 
 MOST: Final = 50

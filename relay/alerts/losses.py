@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.admin import Condition, LaneStatus, Status
+from relay.status import Condition, LaneStatus, Status
 from relay.words import counted
 
 LASTS_S: Final = 86400.0

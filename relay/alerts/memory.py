@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from relay.admin import Condition
 from relay.api import AlertSettings
 from relay.kinds import ALERTED, family_of
+from relay.status import Condition
 
 FLAPS: Final = 4
 """Times that something begins or changes within `Rules.window`."""

@@ -20,14 +20,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from relay.admin import AlertStatus, Condition, LastAlert, Status
 from relay.alerts.compose import MOST, alarms_now, alarms_of
 from relay.alerts.memory import AlertRules, Key, Memory, Track, key_of, step
 from relay.api import Alarm, Alert, Message, Reject, Retry
-from relay.api.outage import outcome_of
+from relay.api.internal import outcome_of
 from relay.config import Redaction
 from relay.guests import Late, called, limited, reason_of
-from relay.journal.alerts import KEPT, AlertMessage, Tracks, save_message, save_tracks
+from relay.state import KEPT, AlertMessage, Tracks, save_message, save_tracks
+from relay.status import AlertStatus, Condition, LastAlert, Status
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 

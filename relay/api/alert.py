@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, TypeVa
 
 from pydantic import Field
 
-from relay.api.blocking import Threads, release
 from relay.api.outcome import Answered
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
+from relay.api.threads import Threads, release
 
 if TYPE_CHECKING:
     import aiohttp
@@ -217,7 +217,7 @@ class Alert(Plugin):
 
         With `HttpAlertSettings` it uses their certificates and proxy.
         """
-        from relay.api.http import make_session
+        from relay.api.transport.http import make_session
 
         return make_session(CONNECTIONS, self.settings.timeout, self.run_blocking, self.settings)
 
@@ -234,7 +234,7 @@ class Alert(Plugin):
 
         Reasons name the host, never the URL's path or query. Redirects are not followed.
         """
-        from relay.api.http import AnswerLimits, send
+        from relay.api.transport.http import AnswerLimits, send
 
         return await send(self.http, "POST", url, body, headers, {}, AnswerLimits())
 

@@ -26,12 +26,12 @@ from typing import (
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from relay.api.batch import Batch
-from relay.api.blocking import LeftBehind, Threads, release
 from relay.api.event import Event
 from relay.api.json_parts import value_in
 from relay.api.outcome import Answered, Outcome, Skipped, check
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
+from relay.api.threads import LeftBehind, Threads, release
 
 if TYPE_CHECKING:
     import aiohttp
@@ -274,7 +274,7 @@ class Connector(Plugin):
 
         With `HttpConnectorSettings` it uses their certificates and proxy, otherwise no proxy.
         """
-        from relay.api.http import make_session
+        from relay.api.transport.http import make_session
 
         return make_session(self.settings.concurrency, self.settings.timeout, self.run_blocking, self.settings)
 
@@ -316,7 +316,7 @@ class Connector(Plugin):
         Network errors raise `Retry`. Reasons name the host, never the URL's query. Redirects are not followed. Headers
         that frame a request, such as Content-Length, raise ValueError: relay sets them.
         """
-        from relay.api.http import AnswerLimits, send
+        from relay.api.transport.http import AnswerLimits, send
 
         limits = AnswerLimits(answer_size, answer_seconds)
         return await send(self.http, method, url, body, headers, self.settings.answers, limits)
@@ -330,7 +330,7 @@ class Connector(Plugin):
 
         Raises `Retry` with the reason, after 5 seconds at most.
         """
-        from relay.api.http import reach
+        from relay.api.transport.http import reach
 
         return await reach(url, self.run_blocking, self.settings)
 

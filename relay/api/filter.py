@@ -8,10 +8,10 @@ from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 from pydantic import Field
 
-from relay.api.blocking import Threads, release
 from relay.api.event import Event
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
+from relay.api.threads import Threads, release
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from relay.api.plain_file import NotPlain, read_plain
+from relay.api.transport.plain_file import NotPlain, read_plain
 
 MOST_BYTES: Final = 1 << 20
 HEADER_BYTES: Final = 32 << 10

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from relay.api.event import Kind
 from relay.api.json_parts import UNREADABLE, read_entry, why_unreadable
-from relay.api.network import NetworkList, Networks
 from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken
 from relay.api.settings import Duration, Rate, Settings, UrlPath
+from relay.api.transport.addresses import NetworkList, Networks
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ import click
 import msgspec
 
 from relay.admin import SOCKET
+from relay.cli.format import printable
 from relay.cli.options import ADMIN_URL, TOKEN
-from relay.cli.words import printable
 from relay.socket_path import address_of
 
 ANSWER_S: Final = 30.0

@@ -10,14 +10,15 @@ import click
 
 from relay import __version__
 from relay.cli import output
-from relay.cli.check import BAD_CONFIGURATION, report
-from relay.config import COMMANDS, ConfigError, Registry
+from relay.cli.commands.config.check import BAD_CONFIGURATION, report
+from relay.commands import COMMANDS
+from relay.config import ConfigError, Registry
 from relay.words import escape, of_system
 
 
 class _Commands(click.Group):
     """Loads plugins only when it is asked for a command that is not relay's own, or for all of them. Each of relay's
-    own is the function of that name in the module of that name, imported when it is asked for."""
+    own is the function of that name in the module that `COMMANDS` names, imported when it is asked for."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:  # whoever asks for nothing gets the help, and that is no mistake
@@ -31,7 +32,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            command: click.Command = getattr(import_module(f"relay.cli.{cmd_name}"), cmd_name)
+            command: click.Command = getattr(import_module(f"relay.cli.commands.{COMMANDS[cmd_name]}"), cmd_name)
             return command
         return next((command for command in Registry.discover().commands if command.name == cmd_name), None)
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
-from relay.api.settings import parse_duration, parse_time
-from relay.config.address import TcpAddress
+from relay.api.internal import parse_duration, parse_time
+from relay.config import TcpAddress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,7 +101,7 @@ def utf8(value: str) -> str:
 
 def complete_entry(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete an entry of a selection, the last of several between commas, with a leading ! or without."""
-    from relay.catalogue import NAMES  # late: only a shell needs it
+    from relay.catalogue import NAMES
 
     before, comma, last = incomplete.rpartition(",")
     sign = "!" if last.startswith("!") else ""

@@ -1,12 +1,26 @@
-"""Turns conf.d into one typed `Config`, or into every mistake at once, and finds the plugins it may use."""
+"""Turns conf.d into one `Config`, or into every mistake at once."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_ipv4
-from relay.config.discovery import PLUGIN_FOLDERS
+from relay.config.crosscheck import traits_by_name, unmatched
+from relay.config.descriptions import descriptions, summary
 from relay.config.effective import Effective, effective
-from relay.config.files import CONF_FOLDERS, Text
-from relay.config.load import Loaded, load, load_again
-from relay.config.make import (
-    Failure,
+from relay.config.files import CONF_FOLDERS, Text, changed_files, file_stamps
+from relay.config.load import NAME, Loaded, load, load_again
+from relay.config.locate import KeyPath
+from relay.config.merge import leaves
+from relay.config.mistake import ConfigError, Mistake, dotted
+from relay.config.model import (
+    OWN_TABLES,
+    AdminSettings,
+    Config,
+    Configured,
+    ErasureSettings,
+    IngestSettings,
+    LogSettings,
+    MetricsSettings,
+)
+from relay.config.plugins.discovery import PLUGIN_FOLDERS
+from relay.config.plugins.make import (
     Made,
     NotMade,
     find_unmade,
@@ -15,31 +29,20 @@ from relay.config.make import (
     make_sources,
     mistakes_of,
 )
-from relay.config.merge import leaves
-from relay.config.mistake import ConfigError, Mistake, dotted
-from relay.config.model import (
-    AdminSettings,
-    Config,
-    Configured,
-    ErasureSettings,
-    HistorySettings,
-    IngestSettings,
-    JournalSettings,
-    LogSettings,
-    MetricsSettings,
-    ParkedSettings,
-    RuntimeSettings,
-)
+from relay.config.plugins.registry import PluginInfo, Registry
+from relay.config.plugins.traits import traits_of
 from relay.config.private import HIDDEN
 from relay.config.redaction import LOG, Redaction
-from relay.config.registry import COMMANDS, PluginInfo, Registry
+from relay.config.schema import schema
+from relay.config.shipped import shipped
 from relay.config.tls import TlsError, TlsSettings, expiry_warning, server_context
 
 __all__ = [
-    "COMMANDS",
     "CONF_FOLDERS",
     "HIDDEN",
     "LOG",
+    "NAME",
+    "OWN_TABLES",
     "PLUGIN_FOLDERS",
     "Address",
     "AdminSettings",
@@ -48,29 +51,28 @@ __all__ = [
     "Configured",
     "Effective",
     "ErasureSettings",
-    "Failure",
-    "HistorySettings",
     "IngestSettings",
-    "JournalSettings",
+    "KeyPath",
     "Loaded",
     "LogSettings",
     "Made",
     "MetricsSettings",
     "Mistake",
     "NotMade",
-    "ParkedSettings",
     "PluginInfo",
     "Redaction",
     "Registry",
-    "RuntimeSettings",
     "TcpAddress",
     "Text",
     "TlsError",
     "TlsSettings",
     "UnixAddress",
+    "changed_files",
+    "descriptions",
     "dotted",
     "effective",
     "expiry_warning",
+    "file_stamps",
     "find_unmade",
     "leaves",
     "load",
@@ -79,7 +81,13 @@ __all__ = [
     "make_connectors",
     "make_sources",
     "mistakes_of",
+    "schema",
     "server_context",
+    "shipped",
     "shown",
+    "summary",
     "takes_ipv4",
+    "traits_by_name",
+    "traits_of",
+    "unmatched",
 ]

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from relay.api.plain_file import NotPlain, read_plain
+from relay.api.internal import NotPlain, read_plain
 from relay.config.locate import KeyPath, locate_keys
 from relay.config.mistake import Mistake, dotted
 from relay.config.private import excerpt, is_secret, without_secrets

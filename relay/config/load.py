@@ -30,7 +30,7 @@ from relay.config.model import (
     ParkedSettings,
     RuntimeSettings,
 )
-from relay.config.registry import KINDS, Registry
+from relay.config.plugins.registry import KINDS, Registry
 from relay.config.tls import TlsError, expiry_warning, server_context
 from relay.config.translate import translate, validated
 from relay.guests import contained, kind_of

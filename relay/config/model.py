@@ -23,7 +23,7 @@ from relay.api import (
     Source,
     SourceSettings,
 )
-from relay.api.network import NetworkList, Networks
+from relay.api.internal import NetworkList, Networks
 from relay.catalogue import without_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
 from relay.config.files import Text

@@ -12,7 +12,7 @@ from relay.config.address import Address, TcpAddress, UnixAddress, takes_ipv4
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import Mistake, dotted
-from relay.config.traits import Traits
+from relay.config.plugins.traits import Traits
 
 RESERVED_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
 """What the ingest listener itself answers."""

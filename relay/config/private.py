@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from relay.api.secret import SECRET_FORMS
+from relay.api.internal import SECRET_FORMS
 
 HIDDEN: Final = "..."
 """Stands in an excerpt for what is not shown."""

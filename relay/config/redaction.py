@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from relay.api import Secret, Settings
-from relay.api.text import MORE
+from relay.api.internal import MORE
 from relay.config.merge import is_reference, leaves
 from relay.config.private import HIDDEN, is_secret
 from relay.guests import TRACE_CHARS, text_of

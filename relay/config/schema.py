@@ -15,7 +15,7 @@ from relay.catalogue import NAMES, TYPES
 from relay.config.descriptions import descriptions
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS, Registry
+from relay.config.plugins.registry import KINDS, Registry
 from relay.guests import contained, named
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from relay.api import Secret, Settings
-from relay.api.pem import Pem, PemError, Validity, load_chain, trust, validity
+from relay.api.internal import Pem, PemError, Validity, load_chain, trust, validity
 
 
 class TlsSettings(Settings):

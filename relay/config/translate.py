@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from relay.api.secret import SECRET_FORMS
-from relay.api.settings import BYTES, CONTRADICTION, SECONDS, Settings, parse_duration, parse_size, write_quantity
+from relay.api import Settings
+from relay.api.internal import BYTES, CONTRADICTION, SECONDS, SECRET_FORMS, parse_duration, parse_size, write_quantity
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, closest, dotted
 from relay.config.redaction import Redaction

@@ -15,21 +15,21 @@ from functools import partial
 from typing import Any, Final
 
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Retry
-from relay.api.blocking import BACK_S, LeftBehind
+from relay.api.internal import BACK_S, LeftBehind
 from relay.config import Redaction
-from relay.deliver.breaker import Breaker
-from relay.deliver.cuts import Cuts
+from relay.deliver.attempts import Meter, Notes
+from relay.deliver.batch.cuts import Cuts
+from relay.deliver.batch.ordering import Order
+from relay.deliver.batch.parts import Settled
+from relay.deliver.batch.remainder import NextAttempt, Part, Remainder
+from relay.deliver.concurrency import Slots
 from relay.deliver.health import Health
-from relay.deliver.meter import Meter, Notes
-from relay.deliver.order import Order
-from relay.deliver.pace import Pace
-from relay.deliver.parking import Parking, key_of, keys_of
-from relay.deliver.parts import Settled
-from relay.deliver.remainder import NextAttempt, Part, Remainder
-from relay.deliver.slots import Slots
-from relay.deliver.verdict import Verdict, judge
+from relay.deliver.park import Parking, key_of, keys_of
+from relay.deliver.rate_limit import Pace
+from relay.deliver.result import Verdict, judge
+from relay.deliver.retry import Breaker
 from relay.guests import called, trace_of
-from relay.journal import State
+from relay.state import State
 
 LOOK_S: Final = 0.05
 """How soon a delivery that waits for its pace sees that others have given back what they booked."""

@@ -16,17 +16,17 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from relay.api.blocking import LeftBehind
+from relay.api.internal import LeftBehind
 from relay.catalogue import Selection
 from relay.config import Config
+from relay.deliver.checkpoint import Saver
 from relay.deliver.lane import Lane
-from relay.deliver.live import LiveLane
+from relay.deliver.lane_factory import Changes, LanePlan, Outfitter, compare, doubts, plans
+from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
-from relay.deliver.outfit import Changes, LanePlan, Outfitter, compare, doubts, plans
 from relay.deliver.replays import Replays
-from relay.deliver.saver import Saver
-from relay.journal import Counts, Cursor, Journal, Pause, State
-from relay.journal.books import books
+from relay.journal import Journal
+from relay.state import Counts, Cursor, Pause, State, books
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 

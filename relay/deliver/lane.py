@@ -25,18 +25,19 @@ import structlog
 
 from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
-from relay.deliver.collect import Collector
-from relay.deliver.cuts import ENDLESS, Cuts, resume, settled_in
+from relay.deliver.batch.builder import Span
+from relay.deliver.batch.cuts import ENDLESS, Cuts, resume, settled_in
+from relay.deliver.batch.groups import divided
+from relay.deliver.batch.parts import Settled, SplitEvent, whole, within
+from relay.deliver.batch.reader import Collector
 from relay.deliver.delivery import Delivery, Stopped
-from relay.deliver.forming import Span
-from relay.deliver.groups import divided
-from relay.deliver.ordered import Ordered
-from relay.deliver.parts import Settled, SplitEvent, whole, within
+from relay.deliver.ordered_delivery import Ordered
 from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of
 from relay.guests import named, trace_of
-from relay.journal import Attempts, Counts, Cursor, Journal, Parked
+from relay.journal import Journal
 from relay.route import Failed, Route
+from relay.state import Attempts, Counts, Cursor, Parked
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0

@@ -14,8 +14,7 @@ from typing import Final
 import structlog
 
 from relay.api import Connector, Filter
-from relay.api.blocking import LeftBehind
-from relay.api.outage import outcome_of
+from relay.api.internal import LeftBehind, outcome_of
 from relay.config import Redaction
 from relay.guests import Late, called, named, text_of, trace_of
 

@@ -14,9 +14,8 @@ from typing import Final
 import structlog
 
 from relay.deliver.lane import Lane, Snapshot
-from relay.deliver.live import LiveLane
-from relay.journal import Cursor, State
-from relay.journal.folders import remove_cuts_of_replays
+from relay.deliver.live_lane import LiveLane
+from relay.state import Cursor, State, remove_cuts_of_replays
 from relay.threads import ADMIN
 
 TOLD: Final = ("delivered", "parked", "expired", "damaged")

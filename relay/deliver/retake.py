@@ -8,9 +8,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from relay.deliver.forming import Span
-from relay.deliver.parts import Settled, SplitEvent
-from relay.journal import Counts, Parked
+from relay.deliver.batch.builder import Span
+from relay.deliver.batch.parts import Settled, SplitEvent
+from relay.state import Counts, Parked
 
 
 class Retake:

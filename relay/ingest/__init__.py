@@ -1,7 +1,20 @@
-"""HTTP in: who may send, what a body means, on disk before the answer."""
+"""HTTP in: who may send, what a body means, and events on disk before the answer."""
 
 from relay.ingest.forward import First, Others
+from relay.ingest.intake import Intake
 from relay.ingest.listeners import bind, close, show
+from relay.ingest.problem import busy
 from relay.ingest.server import Ingest
+from relay.ingest.tls import Certificates
 
-__all__ = ["First", "Ingest", "Others", "bind", "close", "show"]
+__all__ = [
+    "Certificates",
+    "First",
+    "Ingest",
+    "Intake",
+    "Others",
+    "bind",
+    "busy",
+    "close",
+    "show",
+]

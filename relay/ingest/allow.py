@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from aiohttp import web
 
-from relay.api.network import UNIX, Networks, Peer
+from relay.api.internal import UNIX, Networks, Peer
 from relay.ingest.problem import Problem
 
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.api import UNREADABLE, Decoded, Entries, Kind, Unreadable, why_unreadable
-from relay.api.json_parts import read_entry
-from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
+from relay.api.internal import KINDS_REMEMBERED, TYPE_CHARS, read_entry
 from relay.guests import Wrong, described
 from relay.words import counted
 

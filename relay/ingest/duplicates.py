@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from relay.api import Decoded
-from relay.journal import Seen
+from relay.state import Seen
 
 
 class Duplicates:

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from relay.api import Source
-from relay.journal import Refusals
+from relay.state import Refusals
 from relay.words import moment
 
 MINUTE_S: Final = 60.0

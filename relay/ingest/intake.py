@@ -11,8 +11,7 @@ import structlog
 from aiohttp import web
 
 from relay.api import LARGE, Decoded, Denied, Entries, Request, Response, Source
-from relay.api.blocking import Threads
-from relay.api.text import cut
+from relay.api.internal import Threads, cut
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.allow import Allowed, whence
@@ -25,7 +24,8 @@ from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.source_calls import SourceCalls
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
-from relay.journal import Journal, Parked, Seen, SourceBooks, State, TooLarge, Unavailable
+from relay.journal import Journal, TooLarge, Unavailable
+from relay.state import Parked, Seen, SourceBooks, State
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")

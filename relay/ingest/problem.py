@@ -5,7 +5,7 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 
-from relay.api.text import cut
+from relay.api.internal import cut
 from relay.words import REASON_CHARS
 
 

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from relay.api import Decoded, Source
-from relay.api.pem import Validity
+from relay.api.internal import Validity
 from relay.config import IngestSettings, TlsSettings
 from relay.guests import is_same
 from relay.ingest.allow import whence
@@ -25,8 +25,9 @@ from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
 from relay.ingest.tls import Certificates
-from relay.journal import Journal, SourceBooks, State, forget_seen
+from relay.journal import Journal
 from relay.listen import Acceptor, ListenerLimits, Server
+from relay.state import SourceBooks, State, forget_seen
 from relay.threads import ADMIN
 
 STOP_S: Final = 5.0

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from relay.journal import SourceBooks, State
+from relay.state import SourceBooks, State
 
 SAVE_S: Final = 1.0
 """What was counted in the last so many seconds before a crash is not counted."""

@@ -1,72 +1,84 @@
-"""The durable log and the state that goes with it: append, read, park, cursors with the ledger, retention."""
+"""The journal and nothing else: appends events durably, reads them from an offset, drops what nobody needs."""
 
-from relay.journal.attempts import Attempts
-from relay.journal.books import Refusals, SourceBooks, ledger
-from relay.journal.cursor import Counts, Cursor, Ledger, runs, unsettled
-from relay.journal.forgetting import Forgotten, forget_connector
+from relay.journal.clock import DAY_S, Clock
+from relay.journal.damage import Damage, united
+from relay.journal.end_marker import read_end, write_end
+from relay.journal.identity import ANY, KnownJournal, OtherJournal, mismatch, read_identity, write_identity
 from relay.journal.journal import Journal, TooLarge, Unavailable
-from relay.journal.parked import (
-    CAUSES,
-    Parked,
-    ParkedTotal,
-    Which,
-    count_parked,
-    drop_in_portions,
-    drop_parked,
-    look_at_parked,
-    mark_in_portions,
-    mark_parked,
-    parked,
-    parked_totals,
-)
-from relay.journal.parked_limits import ParkedLimits
-from relay.journal.parking import tidy_parking
-from relay.journal.pauses import Pause, pause_connector, pauses, resume_connector
-from relay.journal.reader import Reader
-from relay.journal.replays import Replay
+from relay.journal.lock import LOCK, holder, is_locked, lock
+from relay.journal.record import HEADER, lost_record, whole_records
 from relay.journal.retention import JournalLimits
-from relay.journal.seen import Seen, forget_seen
-from relay.journal.segment import Corrupt
-from relay.journal.state import State
+from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
+from relay.journal.segment import (
+    DAMAGED,
+    FRESH,
+    PREFIX,
+    READ_BYTES,
+    SUFFIX,
+    Corrupt,
+    Segment,
+    SegmentReader,
+    base_of,
+    copy_of,
+    find_end,
+    put_in_place,
+    read_salt,
+    replace_text,
+    segment_files,
+    sync_folder,
+    write_anew,
+)
+from relay.journal.users import LISTS, NOBODY, Erased, Wanted, merged_users, user_of
 
 __all__ = [
-    "CAUSES",
-    "Attempts",
+    "ANY",
+    "DAMAGED",
+    "DAY_S",
+    "FRESH",
+    "HEADER",
+    "LISTS",
+    "LOCK",
+    "NOBODY",
+    "PREFIX",
+    "READ_BYTES",
+    "SUFFIX",
+    "Clock",
     "Corrupt",
-    "Counts",
-    "Cursor",
-    "Forgotten",
+    "Damage",
+    "Erased",
     "Journal",
     "JournalLimits",
-    "Ledger",
-    "Parked",
-    "ParkedLimits",
-    "ParkedTotal",
-    "Pause",
-    "Reader",
-    "Refusals",
-    "Replay",
-    "Seen",
-    "SourceBooks",
-    "State",
+    "KnownJournal",
+    "OtherJournal",
+    "Segment",
+    "SegmentReader",
     "TooLarge",
     "Unavailable",
-    "Which",
-    "count_parked",
-    "drop_in_portions",
-    "drop_parked",
-    "forget_connector",
-    "forget_seen",
-    "ledger",
-    "look_at_parked",
-    "mark_in_portions",
-    "mark_parked",
-    "parked",
-    "parked_totals",
-    "pause_connector",
-    "pauses",
-    "resume_connector",
-    "runs",
-    "tidy_parking",
-    "unsettled",
+    "Wanted",
+    "base_of",
+    "copies_of",
+    "copy_of",
+    "find_end",
+    "holder",
+    "is_locked",
+    "lock",
+    "lost_record",
+    "merged_users",
+    "mismatch",
+    "more_ids",
+    "plan",
+    "put_in_place",
+    "read_end",
+    "read_identity",
+    "read_salt",
+    "replace_text",
+    "rewrite",
+    "segment_files",
+    "sync_folder",
+    "united",
+    "user_of",
+    "whole_records",
+    "write_anew",
+    "write_end",
+    "write_identity",
 ]

@@ -24,8 +24,8 @@ from relay.journal.record import PER_EVENT, size_of
 from relay.journal.retention import JournalLimits
 from relay.journal.seek import offset_at, received_at
 from relay.journal.segment import Corrupt, Segment
+from relay.journal.subscribers import Waiting, Wants
 from relay.journal.tail import Tail
-from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
 from relay.threads import JOURNAL_READS
 

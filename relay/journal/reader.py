@@ -9,8 +9,8 @@ from typing import Final
 from relay.api import Block
 from relay.journal.damage import Damage
 from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, whole_events
+from relay.journal.subscribers import Waiting, Wants
 from relay.journal.tail import Tail
-from relay.journal.waiting import Waiting, Wants
 from relay.journal.writer import Writer
 from relay.threads import JOURNAL_READS
 

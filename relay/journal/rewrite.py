@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from relay.api import Block, User
-from relay.journal.naming import Erased, Wanted
 from relay.journal.record import header_of, lost_record, meta_of
 from relay.journal.segment import DAMAGED, Segment, SegmentReader, write_anew
+from relay.journal.users import Erased, Wanted
 
 PIECE_BYTES: Final = 256 << 10
 LONGEST_ID: Final = 4096

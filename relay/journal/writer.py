@@ -40,7 +40,7 @@ from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
 from relay.journal.damage import Damage, Lost
-from relay.journal.ending import take_end, write_end
+from relay.journal.end_marker import take_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, identify, mismatch, write_identity
 from relay.journal.lock import LOCK, lock
 from relay.journal.record import HEADER, header_of, make_block, meta_of

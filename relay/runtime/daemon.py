@@ -24,17 +24,16 @@ from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
 from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources, mistakes_of
-from relay.deliver import Changes, Eraser, Fleet
+from relay.deliver import Changes, Fleet
+from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
-from relay.journal import Journal, State, tidy_parking
-from relay.journal.folders import other_folders
-from relay.journal.history import Entry
-from relay.journal.pauses import follow_pauses
-from relay.journal.usage import told, usage
-from relay.runtime.chores import Chores
-from relay.runtime.history import History
+from relay.inspect import told, usage
+from relay.journal import Journal
+from relay.runtime.background import Chores
+from relay.runtime.condition_watch import ConditionWatch
+from relay.runtime.control import View
+from relay.runtime.history_writer import History
 from relay.runtime.logs import change_logs
-from relay.runtime.looks import Looks
 from relay.runtime.process import (
     StartError,
     cannot_listen,
@@ -45,13 +44,13 @@ from relay.runtime.process import (
     opened,
     parked_limits_of,
 )
-from relay.runtime.pulse import Pulse, keep_turning
 from relay.runtime.reload import HANGUP, Reloaded, guarded, in_full, refused, reloaded, waiting
-from relay.runtime.retired import retired
+from relay.runtime.status import Looks
 from relay.runtime.systemd import Notify
-from relay.runtime.view import View
-from relay.runtime.watch import ConditionWatch
+from relay.runtime.watchdog import Pulse, keep_turning
 from relay.runtime.worker import Worker
+from relay.state import Entry, State, follow_pauses, other_folders, tidy_parking
+from relay.status import retired
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 

@@ -15,15 +15,11 @@ from typing import Any, Final
 import structlog
 
 from relay.config import Config
-from relay.journal import Journal, JournalLimits, ParkedLimits, State
-from relay.journal.folders import DATABASE, journal_folder, worker_folder
-from relay.journal.identity import OtherJournal
-from relay.journal.known import cure
-from relay.journal.opening import open_both
-from relay.journal.restore import advice_on
-from relay.journal.usage import told, usage
+from relay.inspect import advice_on, told, usage
+from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
+from relay.state import DATABASE, ParkedLimits, State, cure, journal_folder, open_both, worker_folder
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import of_system

@@ -6,15 +6,12 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from relay.admin import RefusedReload, Status
-from relay.admin.acts import reload_entry
-from relay.admin.diagnosis import EXPIRED, kind_of_certificate, said_of_certificate, span
-from relay.config import Config
-from relay.config.model import OWN_TABLES
+from relay.admin import reload_entry
+from relay.config import OWN_TABLES, Config
 from relay.deliver import Changes
 from relay.guests import is_same
-from relay.journal.erasures import FailingErasures
-from relay.journal.history import Entry
+from relay.state import Entry, FailingErasures
+from relay.status import EXPIRED, RefusedReload, Status, kind_of_certificate, said_of_certificate, span
 from relay.words import counted
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}

@@ -1,1 +1,54 @@
 """Stand-ins for Braze and Heap, and the demonstration that runs relay between them."""
+
+from relay.sandbox.braze.profiles import Profile
+from relay.sandbox.braze.reactions import CurrentsSwitches
+from relay.sandbox.braze.rest_api import CohortApi, CohortSwitches
+from relay.sandbox.braze.sender import CurrentsSender
+from relay.sandbox.braze.side_doors import cohort_doors, currents_doors
+from relay.sandbox.clock import SandboxClock
+from relay.sandbox.daemon import SandboxError
+from relay.sandbox.demo import Demo
+from relay.sandbox.doors import shared_doors
+from relay.sandbox.heap.segments import SegmentSync, SyncSwitches
+from relay.sandbox.heap.side_doors import HeapDoors
+from relay.sandbox.heap.track import ApiSwitches, HeapApi
+from relay.sandbox.heap.webhook import HeapWebhook, WebhookSwitches
+from relay.sandbox.report import Result, table
+from relay.sandbox.scenario import Followed, Step
+from relay.sandbox.server import StandIn
+from relay.sandbox.shapes import make_event, types
+from relay.sandbox.stories import STORIES, play
+from relay.sandbox.stream import Stream
+from relay.sandbox.switches import Switches
+
+__all__ = [
+    "STORIES",
+    "ApiSwitches",
+    "CohortApi",
+    "CohortSwitches",
+    "CurrentsSender",
+    "CurrentsSwitches",
+    "Demo",
+    "Followed",
+    "HeapApi",
+    "HeapDoors",
+    "HeapWebhook",
+    "Profile",
+    "Result",
+    "SandboxClock",
+    "SandboxError",
+    "SegmentSync",
+    "StandIn",
+    "Step",
+    "Stream",
+    "Switches",
+    "SyncSwitches",
+    "WebhookSwitches",
+    "cohort_doors",
+    "currents_doors",
+    "make_event",
+    "play",
+    "shared_doors",
+    "table",
+    "types",
+]

@@ -13,7 +13,7 @@ from typing import Final
 
 import aiohttp
 
-from relay.config.shipped import shipped
+from relay.config import shipped
 
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 20.0

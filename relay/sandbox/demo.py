@@ -18,13 +18,13 @@ from typing import Final
 
 import orjson
 
-from relay.journal import Ledger, ledger, parked
-from relay.sandbox.answers import CurrentsSwitches
-from relay.sandbox.braze import CurrentsSender
+from relay.sandbox.braze.reactions import CurrentsSwitches
+from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, running, watch
-from relay.sandbox.heap import HeapWebhook
+from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.report import ReportedLane, Result, progress
 from relay.sandbox.shapes import make_event, types
+from relay.state import Ledger, ledger, parked
 
 UNREADABLE: Final = (b'"this is no event"',)
 """Sent amid the others, to show what becomes of such."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from relay.journal import Ledger
-from relay.sandbox.currents import CurrentCounts
+from relay.sandbox.braze.current import CurrentCounts
+from relay.state import Ledger
 
 COLUMNS: Final = (
     "connector",

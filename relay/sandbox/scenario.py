@@ -16,14 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from relay.sandbox.braze import CurrentsSender
+from relay.sandbox.braze.profiles import Profile
+from relay.sandbox.braze.rest_api import CohortApi
+from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.clock import SandboxClock
-from relay.sandbox.cohorts import CohortApi
 from relay.sandbox.daemon import DemoFolder, SandboxError, free_port, running
-from relay.sandbox.profiles import Profile
-from relay.sandbox.segments import SegmentSync, StandInSegment
+from relay.sandbox.heap.segments import SegmentSync, StandInSegment
+from relay.sandbox.heap.track import HeapApi
 from relay.sandbox.stream import Stream
-from relay.sandbox.track import HeapApi
 
 DAY_S: Final = 86_400.0
 WAIT_S: Final = 30.0

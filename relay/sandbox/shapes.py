@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID
 
-from relay.sandbox.oddities import ODDITIES, placeholders
+from relay.sandbox.braze.oddities import ODDITIES, placeholders
 
 LOOKS: Final = 32
 """Different sets of properties per type: as many campaigns, devices, texts."""

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from relay.sandbox.heap.segments import StandInSegment
 from relay.sandbox.scenario import DAY_S, Followed, Stage, Step, stage, until
-from relay.sandbox.segments import StandInSegment
 from relay.sandbox.stream import Stream
 
 MAIL, PUSH, IN_APP = (

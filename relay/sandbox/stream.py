@@ -9,8 +9,8 @@ from typing import Any, Final
 import orjson
 
 from relay.catalogue import Selection
-from relay.sandbox.braze import CurrentsSender
-from relay.sandbox.oddities import ODDITIES
+from relay.sandbox.braze.oddities import ODDITIES
+from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.shapes import make_event, make_test_event, types
 
 EVERY_S: Final = 0.05

@@ -11,13 +11,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from relay.admin import SOCKET, Admin, JournalStatus, LaneStatus, SourceStatus, Status, Tap, Taps
+from relay.admin.server import SOCKET, Admin
+from relay.admin.tail import Tap, Taps
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
-from relay.config import AdminSettings, Config, Configured, MetricsSettings
+from relay.config.model import AdminSettings, Config, Configured, MetricsSettings
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.journal import Forgotten, State, forget_connector
-from relay.journal.history import Entry
+from relay.state.database import State
+from relay.state.forget import Forgotten, forget_connector
+from relay.state.history import Entry
+from relay.status.model import JournalStatus, LaneStatus, SourceStatus, Status
 
 NOON = 1_800_000_000.0 - 1_800_000_000.0 % 86400 + 43200
 

@@ -13,16 +13,18 @@ import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from relay.admin import api as api_module
 from relay.admin.acts import SAID, named_by, reload_entry
-from relay.admin.contract import contract
-from relay.admin.tap import Tap
+from relay.admin.handlers import status as api_module
+from relay.admin.openapi import contract
+from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
-from relay.config import Configured, TcpAddress
-from relay.journal import Cursor, Parked
-from relay.journal.erasures import ConnectorAnswer, answered, ask_erasure
-from relay.journal.history import Entry, add_entries
-from relay.journal.replays import Replay, ask_replay, replays
+from relay.config.address import TcpAddress
+from relay.config.model import Configured
+from relay.state.cursor import Cursor
+from relay.state.erasures import ConnectorAnswer, answered, ask_erasure
+from relay.state.history import Entry, add_entries
+from relay.state.parked import Parked
+from relay.state.replays import Replay, ask_replay, replays
 from tests.admin.conftest import Bench
 
 DOCUMENT = yaml.safe_load(contract())

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.admin import CertificateStatus, LastError, RefusedReload, Refusing, WorkerStatus, conditions
-from relay.admin.diagnosis import diagnose, said_of_lane
-from relay.journal.erasures import FailingErasures
-from relay.journal.known import Doubt
 from relay.kinds import CONDITIONS
+from relay.state.erasures import FailingErasures
+from relay.state.journal_state import Doubt
+from relay.status.conditions import conditions
+from relay.status.diagnosis import diagnose, said_of_lane
+from relay.status.model import CertificateStatus, LastError, RefusedReload, Refusing, WorkerStatus
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from relay.api import User
+from relay.cli.backend import desk_of
 from relay.cli.client import login, running
-from relay.cli.desk import desk_of
-from relay.journal import Cursor, Parked, State, Which
-from relay.journal.history import read_history
-from relay.journal.replays import Replay
+from relay.state.cursor import Cursor
+from relay.state.database import State
+from relay.state.history import read_history
+from relay.state.parked import Parked, Which
+from relay.state.replays import Replay
 from tests.admin.conftest import Bench
 
 NUMBERS = tuple(range(1, 2000))
@@ -50,7 +52,7 @@ def parked() -> list[Parked]:
 
 
 async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.journal.state.time.time", lambda: 1000.0)
+    monkeypatch.setattr("relay.state.database.time.time", lambda: 1000.0)
     found, noted = [], {}
     for name in ("with", "without"):
         bench = Bench(tmp_path / name)

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from relay.admin import (
+from relay.cli.commands.running.status import screen
+from relay.state.erasures import FailingErasures
+from relay.state.journal_state import Doubt
+from relay.status.conditions import conditions
+from relay.status.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
+from relay.status.model import (
     AlertStatus,
     CertificateStatus,
     GoneConnector,
@@ -15,13 +20,8 @@ from relay.admin import (
     ListenerStatus,
     Refusing,
     ReplayStatus,
-    conditions,
 )
-from relay.admin.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
-from relay.admin.exposition import exposition
-from relay.cli.status import screen
-from relay.journal.erasures import FailingErasures
-from relay.journal.known import Doubt
+from relay.status.prometheus import exposition
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080  # 10:02

@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from relay.admin import (
+from relay.histogram import QUICK, Histogram
+from relay.state.parked import ParkedTotal
+from relay.status.diagnosis import diagnose
+from relay.status.merge import ended, merged, still
+from relay.status.model import (
     CertificateStatus,
     GoneConnector,
     LastError,
@@ -14,13 +18,7 @@ from relay.admin import (
     ReplayStatus,
     Status,
     WorkerStatus,
-    ended,
-    merged,
-    still,
 )
-from relay.admin.diagnosis import diagnose
-from relay.histogram import QUICK, Histogram
-from relay.journal import ParkedTotal
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 

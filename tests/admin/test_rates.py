@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.admin.rates import Rates, time_to
+from relay.status.rates import Rates, time_to
 
 
 def test_a_rate_is_that_of_the_last_seconds_and_unknown_counters_stand_still() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from relay.admin.tap import EVENT_BYTES, HELD_BYTES, PORTION, Tap
+from relay.admin.tail import EVENT_BYTES, HELD_BYTES, PORTION, Tap
 from relay.api import Event, Kind
 from relay.api.batch import Block
 from relay.catalogue import Selection

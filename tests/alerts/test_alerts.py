@@ -15,18 +15,19 @@ import msgspec
 import pytest
 import structlog
 
-from relay.admin import Condition, LastError, Status, conditions
-from relay.admin.diagnosis import diagnose
 from relay.alerts import Alerts
 from relay.alerts.compose import MOST, alarms_of
 from relay.alerts.memory import AlertRules, Memory, step
 from relay.alerts.sender import WAITING
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
-from relay.config import Config, Configured, RuntimeSettings
-from relay.journal.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
-from relay.journal.folders import DATABASE
-from relay.journal.tables import make_tables
+from relay.config.model import Config, Configured, RuntimeSettings
 from relay.runtime.reload import alerts_changed
+from relay.state.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
+from relay.state.layout import DATABASE
+from relay.state.migrations import make_tables
+from relay.status.conditions import Condition, conditions
+from relay.status.diagnosis import diagnose
+from relay.status.model import LastError, Status
 from relay.testing import make_message
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 

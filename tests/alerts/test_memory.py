@@ -9,9 +9,9 @@ from hypothesis import example, settings
 from hypothesis import given as stories
 from hypothesis import strategies as st
 
-from relay.admin import Condition
 from relay.alerts.memory import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, changes, short_of, step
 from relay.api import AlertSettings
+from relay.status.conditions import Condition
 
 NOON = 1_800_000_000.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0

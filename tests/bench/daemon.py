@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 from machine import TICKS_PER_SECOND
 
-from relay.journal import ledger
+from relay.state.ledger import ledger
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0

@@ -17,7 +17,7 @@ from measure import free_port
 from worker import Worker, working
 
 from relay.api import Kind
-from relay.journal import JournalLimits
+from relay.journal.retention import JournalLimits
 from relay.journal.writer import Writer
 from relay.sandbox.shapes import make_event, types
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from relay.api import Connector
-from relay.config import Config
-from relay.deliver import Fleet
-from relay.journal import Counts, Journal, JournalLimits, State, ledger
+from relay.config.model import Config
+from relay.deliver.fleet import Fleet
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.cursor import Counts
+from relay.state.database import State
+from relay.state.ledger import ledger
 
 C = TypeVar("C", bound=Connector)
 

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from relay.api import Batch, BatchSettings, Block, Kind
 from relay.catalogue import Selection
-from relay.deliver.collect import Collector
-from relay.deliver.groups import divided
-from relay.journal import Cursor, Journal, JournalLimits
+from relay.deliver.batch.groups import divided
+from relay.deliver.batch.reader import Collector
+from relay.journal.journal import Journal
 from relay.journal.record import make_block
+from relay.journal.retention import JournalLimits
 from relay.route import Route
+from relay.state.cursor import Cursor
 from relay.testing import make_event
 
 KIND, OTHER = Kind("s", "mine"), Kind("s", "other")

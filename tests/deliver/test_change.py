@@ -10,9 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import Batch, ConnectorSettings, Filter, FilterSettings, Retry, Secret
-from relay.config import Config, ConfigError, Configured
-from relay.journal import Cursor, Pause, Replay
-from relay.journal.replays import ask_replay
+from relay.config.mistake import ConfigError
+from relay.config.model import Config, Configured
+from relay.state.cursor import Cursor
+from relay.state.pauses import Pause
+from relay.state.replays import Replay, ask_replay
 from tests.deliver.test_lane import Bench, Scripted, bench
 
 BUDGET_S = 5.0

@@ -7,9 +7,11 @@ import pytest
 
 from relay.api import BatchSettings, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.deliver.collect import FILTERED_AT_ONCE, SELECTED_AT_ONCE, Collector
-from relay.journal import Cursor, Journal, JournalLimits
+from relay.deliver.batch.reader import FILTERED_AT_ONCE, SELECTED_AT_ONCE, Collector
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.route import Route
+from relay.state.cursor import Cursor
 
 TYPES = 2 * SELECTED_AT_ONCE + 1
 

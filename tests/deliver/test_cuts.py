@@ -13,13 +13,15 @@ from structlog.testing import capture_logs
 
 from relay.api import BatchSettings, Kind
 from relay.catalogue import Selection
-from relay.deliver import cuts as cuts_module
-from relay.deliver.collect import Collector
-from relay.deliver.cuts import Cuts, Ranges, resume, settled_in
-from relay.deliver.forming import Span
-from relay.journal import Cursor, Journal, JournalLimits, runs
-from relay.journal.folders import cut_file
+from relay.deliver.batch import cuts as cuts_module
+from relay.deliver.batch.builder import Span
+from relay.deliver.batch.cuts import Cuts, Ranges, resume, settled_in
+from relay.deliver.batch.reader import Collector
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.route import Route
+from relay.state.cursor import Cursor, runs
+from relay.state.layout import cut_file
 from relay.testing import make_batch, make_event
 
 KIND = Kind("s", "mine")

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
-from relay.deliver.breaker import BUG_GAP_S, BUGS, FAILURES, MAX_RETRY_AFTER_S, PROBE_WAIT_S, Breaker, retry_delay
-from relay.deliver.pace import Pace
-from relay.deliver.verdict import Deferral, DestinationRefusal, Verdict, judge
-from relay.journal import Counts, Cursor, unsettled
+from relay.deliver.rate_limit import Pace
+from relay.deliver.result import Deferral, DestinationRefusal, Verdict, judge
+from relay.deliver.retry import BUG_GAP_S, BUGS, FAILURES, MAX_RETRY_AFTER_S, PROBE_WAIT_S, Breaker, retry_delay
+from relay.state.cursor import Counts, Cursor, unsettled
 
 
 def test_retries_back_off_exponentially_with_full_jitter_up_to_the_longest() -> None:

@@ -23,11 +23,20 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay.config import Config, Configured, ErasureSettings
-from relay.deliver import Eraser, Fleet, erasing, lane, telling
-from relay.journal import Counts, Cursor, Journal, JournalLimits, Replay, State, Which, ledger, mark_parked, parked
-from relay.journal.erasures import Erasure, ask_erasure, digest, erasures, read_erasures
-from relay.journal.replays import ask_replay, replays
+from relay.config.model import Config, Configured, ErasureSettings
+from relay.deliver import lane
+from relay.deliver.fleet import Fleet
+from relay.erasure import destinations as telling
+from relay.erasure import eraser as erasing
+from relay.erasure.eraser import Eraser
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.erasures import Erasure, ask_erasure, digest, erasures, read_erasures
+from relay.state.ledger import ledger
+from relay.state.parked import Which, mark_parked, parked
+from relay.state.replays import Replay, ask_replay, replays
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

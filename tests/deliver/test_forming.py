@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.api import ERASED, BatchSettings, Block, Connector, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.deliver.forming import Forming, Span
+from relay.deliver.batch.builder import Forming, Span
 from relay.journal.record import make_block
 from relay.route import Route, Routed
 

@@ -29,25 +29,17 @@ from relay.api import (
     Unauthorized,
 )
 from relay.catalogue import Selection
-from relay.config import Config, Configured
-from relay.deliver import Fleet
+from relay.config.model import Config, Configured
 from relay.deliver import lane as lane_module
-from relay.deliver import parking as parking_module
-from relay.journal import (
-    Counts,
-    Cursor,
-    Journal,
-    JournalLimits,
-    Parked,
-    Replay,
-    State,
-    Which,
-    drop_parked,
-    mark_parked,
-    parked,
-)
-from relay.journal.replays import ask_replay
+from relay.deliver import park as parking_module
+from relay.deliver.fleet import Fleet
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.route import Route, Routed
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.parked import Parked, Which, drop_parked, mark_parked, parked
+from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
 BUSY = Retry("busy", after=0.001, alone=True)

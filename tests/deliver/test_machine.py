@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from relay.api import Batch, Connector, Kind, Reject, Retry
-from relay.config import Config, Configured
-from relay.deliver import Fleet
-from relay.journal import Cursor, Journal, JournalLimits, Replay, State, Which, mark_parked, parked
-from relay.journal.books import books
-from relay.journal.replays import ask_replay, cancel_replay, replays
+from relay.config.model import Config, Configured
+from relay.deliver.fleet import Fleet
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.cursor import Cursor
+from relay.state.database import State
+from relay.state.ledger import books
+from relay.state.parked import Which, mark_parked, parked
+from relay.state.replays import Replay, ask_replay, cancel_replay, replays
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

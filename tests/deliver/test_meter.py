@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from relay.api import DELIVERED, Batch, Reject, Retry, Unauthorized
+from relay.deliver.attempts import OUTCOMES, outcome_of
 from relay.deliver.health import FEW, MANY, WHILE_S
-from relay.deliver.meter import OUTCOMES, outcome_of
-from relay.deliver.verdict import judge
+from relay.deliver.result import judge
 from relay.histogram import Histogram
 from tests.deliver.test_lane import bench
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import BatchSettings, Event, Kind
-from relay.deliver.order import Order
+from relay.deliver.batch.ordering import Order
 
 LIMITS = BatchSettings(events=5)
 KIND = Kind("braze", "users.canvas.Entry")

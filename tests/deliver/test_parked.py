@@ -9,9 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
-from relay.config import Config, Configured
-from relay.journal import Counts, Parked, Which, drop_parked, ledger, mark_parked, parked
-from relay.journal.attempts import attempts_at
+from relay.config.model import Config, Configured
+from relay.state.attempts import attempts_at
+from relay.state.cursor import Counts
+from relay.state.ledger import ledger
+from relay.state.parked import Parked, Which, drop_parked, mark_parked, parked
 from relay.testing import make_event
 from tests.deliver.one_lane import OneLane
 

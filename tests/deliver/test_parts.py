@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import Batch, BatchSettings, Block, Event, Kind
-from relay.deliver.parts import RANKS, Outcome, Settled, whole, within
-from relay.journal import Counts
+from relay.deliver.batch.parts import RANKS, Outcome, Settled, whole, within
+from relay.state.cursor import Counts
 
 KIND = Kind("shop", "shop.Order")
 OUTCOMES: list[Outcome] = ["filtered", "delivered", "parked"]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from relay.api import Batch, Retry, Unauthorized
-from relay.journal import Cursor, Replay, pause_connector, pauses, resume_connector
-from relay.journal.replays import ask_replay
+from relay.state.cursor import Cursor
+from relay.state.pauses import pause_connector, pauses, resume_connector
+from relay.state.replays import Replay, ask_replay
 from tests.deliver.test_lane import Bench, bench
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Batch, Outcome, Reject, Retry, RetrySettings
-from relay.deliver.remainder import Remainder
-from relay.deliver.verdict import judge
+from relay.deliver.batch.remainder import Remainder
+from relay.deliver.result import judge
 from relay.testing import make_batch, make_event
 
 UNHURRIED = settings(deadline=None, max_examples=50)

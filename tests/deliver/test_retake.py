@@ -2,9 +2,10 @@
 
 import pytest
 
-from relay.deliver.forming import Span
+from relay.deliver.batch.builder import Span
 from relay.deliver.retake import Retake
-from relay.journal import Counts, Parked
+from relay.state.cursor import Counts
+from relay.state.parked import Parked
 
 
 @pytest.mark.parametrize("outcome", ["expired", "damaged"])

@@ -10,23 +10,17 @@ from typing import Any, ClassVar
 import pytest
 
 from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry
-from relay.config import Config, Configured
-from relay.deliver import Fleet
-from relay.journal import (
-    Counts,
-    Cursor,
-    Journal,
-    JournalLimits,
-    Replay,
-    State,
-    Which,
-    forget_connector,
-    ledger,
-    mark_parked,
-    parked,
-)
-from relay.journal.folders import cut_file
-from relay.journal.replays import ask_replay
+from relay.config.model import Config, Configured
+from relay.deliver.fleet import Fleet
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.forget import forget_connector
+from relay.state.layout import cut_file
+from relay.state.ledger import ledger
+from relay.state.parked import Which, mark_parked, parked
+from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

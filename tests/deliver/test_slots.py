@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.deliver.slots import START, Adaptive, Slots
+from relay.deliver.concurrency import START, Adaptive, Slots
 
 MOST = 16
 

@@ -12,14 +12,17 @@ from typing import Any
 import orjson
 import pytest
 
-from relay.admin.tracing import traced
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, User
-from relay.config import Config, Configured
-from relay.journal import Counts, State, Which, drop_parked, ledger, mark_parked, parked
-from relay.journal.audit import audit
-from relay.journal.naming import Wanted
-from relay.journal.search import search_all
-from relay.journal.wipe import Wipe
+from relay.config.model import Config, Configured
+from relay.erasure.tables import Wipe
+from relay.inspect.audit import audit
+from relay.inspect.search import search_all
+from relay.inspect.trace import traced
+from relay.journal.users import Wanted
+from relay.state.cursor import Counts
+from relay.state.database import State
+from relay.state.ledger import ledger
+from relay.state.parked import Which, drop_parked, mark_parked, parked
 from tests.deliver.one_lane import OneLane
 
 KIND = Kind("shop", "shop.Order")
@@ -367,7 +370,7 @@ async def test_parked_events_that_filters_make_much_of_are_sent_again_some_at_a_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits in memory is bounded, whatever a filter makes of the events that it had failed on."""
-    monkeypatch.setattr("relay.deliver.again.ENOUGH_BYTES", 300)
+    monkeypatch.setattr("relay.deliver.redelivery.ENOUGH_BYTES", 300)
     bench = Bench(tmp_path, batch={"events": 100, "age": "0ms"})
     async with bench.running() as till:
         Items.fails = True

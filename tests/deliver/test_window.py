@@ -3,7 +3,7 @@
 import asyncio
 
 from relay.api import Batch, BatchSettings, Block, Event, Kind
-from relay.deliver.order import Order
+from relay.deliver.batch.ordering import Order
 from relay.deliver.window import EVENT_BYTES, Window, size_of
 from relay.testing import make_event
 

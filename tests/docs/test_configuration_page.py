@@ -10,9 +10,9 @@ from pydantic import Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from relay.api import ByteSize, Duration, Secret, Settings
-from relay.api.way import WaySettings
+from relay.api.transport.route import WaySettings
 from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS
+from relay.config.plugins.registry import KINDS
 from tools.docs.builtin import builtin
 from tools.docs.configuration import page, settings_of
 from tools.docs.values import default_of, kind_of

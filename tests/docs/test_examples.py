@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from relay.api import Denied, Kind, Request, Response, Secret
-from relay.config import Registry, load
+from relay.config.load import load
+from relay.config.plugins.registry import Registry
 from relay.ingest.decoded import checked
-from relay.journal import Journal, JournalLimits
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from relay.cli.main import COMMANDS, relay
+from relay.cli.main import relay
+from relay.commands import COMMANDS
 from relay.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,9 @@ import click
 import pytest
 
 from relay.cli.main import relay
-from relay.config import ConfigError, Registry, load
+from relay.config.load import load
+from relay.config.mistake import ConfigError
+from relay.config.plugins.registry import Registry
 from tests.docs.pages import PAGES, ROOT, blocks, without_blocks
 
 PROSE = [ROOT / "README.md"] + [page for page in PAGES if page.parent.name != "reference" and page.name != "api.md"]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from relay.sandbox.heap import HeapWebhook
+from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.shapes import make_event
 from relay.testing import Destination
 from tests.certificates import Authority

@@ -10,9 +10,12 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from relay.api import Decoded, Request, Source
-from relay.config import IngestSettings, TcpAddress
-from relay.ingest import Ingest
-from relay.journal import Journal, JournalLimits, State
+from relay.config.address import TcpAddress
+from relay.config.model import IngestSettings
+from relay.ingest.server import Ingest
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
 from relay_plugins.currents import Currents
 
 TOKEN = "sesame-open-77"

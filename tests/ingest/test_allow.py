@@ -8,7 +8,7 @@ from aiohttp.test_utils import make_mocked_request
 from pydantic import ValidationError
 
 from relay.api import SourceSettings
-from relay.api.network import Networks, Peer, parse_networks
+from relay.api.transport.addresses import Networks, Peer, parse_networks
 from relay.ingest.allow import parse_hop, sender, whence
 
 PROXIES = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])

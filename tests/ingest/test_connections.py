@@ -13,7 +13,8 @@ from aiohttp import StreamReader, web
 from aiohttp.test_utils import make_mocked_request
 from structlog.testing import capture_logs
 
-from relay.config import IngestSettings, TcpAddress
+from relay.config.address import TcpAddress
+from relay.config.model import IngestSettings
 from relay.ingest.body import Body
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem

@@ -16,9 +16,15 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from relay.api import Request, Response, Secret, Source, SourceSettings
-from relay.config import IngestSettings, Registry, TcpAddress
-from relay.ingest import First, Ingest
-from relay.journal import Journal, JournalLimits, State, Unavailable, parked
+from relay.config.address import TcpAddress
+from relay.config.model import IngestSettings
+from relay.config.plugins.registry import Registry
+from relay.ingest.forward import First
+from relay.ingest.server import Ingest
+from relay.journal.journal import Journal, Unavailable
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
+from relay.state.parked import parked
 from relay.testing import make_event
 
 

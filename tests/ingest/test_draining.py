@@ -5,10 +5,12 @@ import socket
 from pathlib import Path
 
 from relay.api import Source
-from relay.config import IngestSettings, Registry
-from relay.ingest import Ingest
-from relay.ingest.server import LINGER_S
-from relay.journal import Journal, JournalLimits, State
+from relay.config.model import IngestSettings
+from relay.config.plugins.registry import Registry
+from relay.ingest.server import LINGER_S, Ingest
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
 
 REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
 

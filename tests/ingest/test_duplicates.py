@@ -9,7 +9,7 @@ import pytest
 
 from relay.api import Decoded, Kind
 from relay.ingest.duplicates import Duplicates
-from relay.journal import Seen
+from relay.state.seen_ids import Seen
 
 KIND = Kind("braze", "a.b")
 

@@ -14,9 +14,8 @@ from structlog.testing import capture_logs
 from relay.api import Decoded, SourceSettings
 from relay.api.source import KINDS_REMEMBERED
 from relay.catalogue import Selection
-from relay.ingest import First, Others
-from relay.ingest.forward import LENGTH, split
-from relay.journal import Unavailable
+from relay.ingest.forward import LENGTH, First, Others, split
+from relay.journal.journal import Unavailable
 from relay_plugins.currents import Currents
 
 NONSENSE = LENGTH.pack(3) + b"\xc1\xc1\xc1"

@@ -13,12 +13,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import LARGE, Decoded, Request, Source, SourceSettings
-from relay.config import IngestSettings, TcpAddress
-from relay.ingest import Ingest, intake, server, tally
+from relay.config.address import TcpAddress
+from relay.config.model import IngestSettings
+from relay.ingest import intake, server, tally
 from relay.ingest.intake import Intake
 from relay.ingest.pressure import Pressure
-from relay.journal import Journal, JournalLimits, Refusals, SourceBooks, State, Unavailable, parked
-from relay.journal.books import sources
+from relay.ingest.server import Ingest
+from relay.journal.journal import Journal, Unavailable
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
+from relay.state.ledger import Refusals, SourceBooks, sources
+from relay.state.parked import parked
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 

@@ -15,7 +15,8 @@ import uvloop
 from aiohttp import web
 
 from relay.api import Decoded
-from relay.config import TcpAddress, TlsSettings, UnixAddress
+from relay.config.address import TcpAddress, UnixAddress
+from relay.config.tls import TlsSettings
 from relay.ingest.intake import Intake
 from relay.listen import Acceptor, Server, limits
 from relay.listen import ListenerLimits as Granted

@@ -12,9 +12,14 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from relay.config import IngestSettings, TcpAddress, TlsError, TlsSettings
-from relay.ingest import Ingest, tls
-from relay.journal import Journal, JournalLimits, State
+from relay.config.address import TcpAddress
+from relay.config.model import IngestSettings
+from relay.config.tls import TlsError, TlsSettings
+from relay.ingest import tls
+from relay.ingest.server import Ingest
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 from tests.certificates import Authority

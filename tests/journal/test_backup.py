@@ -13,18 +13,21 @@ from click.testing import CliRunner
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.config import Config
-from relay.journal import Counts, Cursor, Journal, JournalLimits, backup
-from relay.journal.backup import Backup, back_up, read_backup
-from relay.journal.ending import read_end
+from relay.config.model import Config
+from relay.inspect import backup
+from relay.inspect.backup import Backup, back_up, read_backup
+from relay.inspect.restore import advice_on, restore
+from relay.inspect.segments import inspect
+from relay.journal.end_marker import read_end
 from relay.journal.identity import OtherJournal, read_identity
-from relay.journal.inspect import inspect
-from relay.journal.known import doubts
+from relay.journal.journal import Journal
 from relay.journal.lock import lock
-from relay.journal.opening import open_both
-from relay.journal.restore import advice_on, restore
+from relay.journal.retention import JournalLimits
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, opened
+from relay.state.cursor import Counts, Cursor
+from relay.state.journal_state import doubts
+from relay.state.open_folder import open_both
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(1 << 30, 3600)

@@ -9,17 +9,21 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import Kind
-from relay.config import ErasureSettings
-from relay.deliver import Eraser, Fleet
-from relay.journal import Cursor, Journal, JournalLimits, Seen, State
+from relay.config.model import ErasureSettings
+from relay.deliver.fleet import Fleet
+from relay.erasure.eraser import Eraser
 from relay.journal.clock import DAY_S, Clock
-from relay.journal.erasures import erasures
-from relay.journal.known import accept_clock, doubts
-from relay.journal.opening import open_both
-from relay.journal.parked import Parked
-from relay.journal.parked_limits import ParkedLimits
-from relay.journal.retention import expendable
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits, expendable
 from relay.journal.segment import Segment
+from relay.state.cursor import Cursor
+from relay.state.database import State
+from relay.state.erasures import erasures
+from relay.state.journal_state import accept_clock, doubts
+from relay.state.open_folder import open_both
+from relay.state.parked import Parked
+from relay.state.parked_limits import ParkedLimits
+from relay.state.seen_ids import Seen
 
 YEAR_S = 365 * DAY_S
 NOON = 1_800_000_000.0

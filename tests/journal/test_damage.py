@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.cli.main import relay as command
-from relay.journal import Counts, Cursor, Journal, JournalLimits
+from relay.inspect.repair import plan
+from relay.inspect.segments import inspect
 from relay.journal.damage import Damage
-from relay.journal.damage_table import said_of
 from relay.journal.identity import ANY, KnownJournal
-from relay.journal.inspect import inspect
-from relay.journal.known import accept_journal, doubts
-from relay.journal.opening import open_both
-from relay.journal.repair import plan
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.cursor import Counts, Cursor
+from relay.state.damage import said_of
+from relay.state.journal_state import accept_journal, doubts
+from relay.state.open_folder import open_both
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

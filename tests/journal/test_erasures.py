@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
-from relay.journal import State
-from relay.journal import forget_connector as forget_connector
-from relay.journal.erasures import (
+from relay.state.database import State
+from relay.state.erasures import (
     ConnectorAnswer,
     Erasure,
     FailingErasures,
@@ -29,7 +28,8 @@ from relay.journal.erasures import (
     spread,
     unchanged,
 )
-from relay.journal.folders import other_folders, worker_folder
+from relay.state.forget import forget_connector
+from relay.state.layout import other_folders, worker_folder
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, JournalLimits, TooLarge, Unavailable
+from relay.inspect.disk_usage import usage
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
-from relay.journal.usage import usage
+from relay.journal.journal import Journal, TooLarge, Unavailable
+from relay.journal.retention import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 MIB = 1 << 20

@@ -10,23 +10,16 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
-from relay.journal import Cursor, Replay, State
-from relay.journal.alerts import AlertMessage, read_alerts, save_tracks
-from relay.journal.erasures import ask_erasure
-from relay.journal.folders import worker_folder
-from relay.journal.history import (
-    Entry,
-    HistoryQuery,
-    add_entries,
-    count_erasures,
-    find_done,
-    last_run,
-    read_history,
-)
-from relay.journal.naming import Wanted
-from relay.journal.receipts import receipts
-from relay.journal.replays import ask_replay, replays, save_replays
-from relay.journal.wipe import Wipe
+from relay.erasure.tables import Wipe
+from relay.inspect.receipts import receipts
+from relay.journal.users import Wanted
+from relay.state.alerts import AlertMessage, read_alerts, save_tracks
+from relay.state.cursor import Cursor
+from relay.state.database import State
+from relay.state.erasures import ask_erasure
+from relay.state.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, last_run, read_history
+from relay.state.layout import worker_folder
+from relay.state.replays import Replay, ask_replay, replays, save_replays
 
 NOW = time.time()
 

@@ -9,15 +9,19 @@ from click.testing import CliRunner
 
 from relay.api import Kind, User
 from relay.cli.main import relay as command
-from relay.journal import Counts, Cursor, Journal, JournalLimits, Parked, Replay, State, parked
-from relay.journal.attempts import Attempts, attempts_at
 from relay.journal.damage import Damage
-from relay.journal.damage_table import was_damaged
-from relay.journal.erasures import ask_erasure, counted, erasures, watch_position, watched
 from relay.journal.identity import ANY, FILE_NAME, KnownJournal, OtherJournal
-from relay.journal.known import accept_clock, accept_journal, doubts, said_of_accepting
-from relay.journal.opening import open_both
-from relay.journal.replays import ask_replay, replays
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.attempts import Attempts, attempts_at
+from relay.state.cursor import Counts, Cursor
+from relay.state.damage import was_damaged
+from relay.state.database import State
+from relay.state.erasures import ask_erasure, counted, erasures, watch_position, watched
+from relay.state.journal_state import accept_clock, accept_journal, doubts, said_of_accepting
+from relay.state.open_folder import open_both
+from relay.state.parked import Parked, parked
+from relay.state.replays import Replay, ask_replay, replays
 from tests.journal.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Counts, Cursor, Journal, JournalLimits, State
-from relay.journal.books import acknowledged, books
-from relay.journal.inspect import Inspected, blocks, inspect, segments
+from relay.inspect.segments import Inspected, blocks, inspect, segments
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, path_of
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.ledger import acknowledged, books
 
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 KIND = Kind("braze", "order")

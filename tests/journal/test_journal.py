@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from relay.api import Block, Kind
-from relay.journal import Corrupt, Journal, JournalLimits, Unavailable
 from relay.journal import writer as writer_module
+from relay.journal.journal import Journal, Unavailable
 from relay.journal.record import header_of, make_block, meta_of
-from relay.journal.retention import expendable
-from relay.journal.segment import PREFIX, Segment, SegmentReader, create, path_of, write_all
+from relay.journal.retention import JournalLimits, expendable
+from relay.journal.segment import PREFIX, Corrupt, Segment, SegmentReader, create, path_of, write_all
 
 KIND = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("shop", "order", "uuid", "ts")

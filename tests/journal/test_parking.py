@@ -14,22 +14,21 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from relay.cli.main import relay
-from relay.journal import (
+from relay.state import parked_limits
+from relay.state import parked_retention as parking
+from relay.state.database import State
+from relay.state.parked import (
     Parked,
-    ParkedLimits,
-    State,
     Which,
     drop_in_portions,
     drop_parked,
     look_at_parked,
     mark_parked,
     parked,
-    parked_limits,
     parked_totals,
-    parking,
-    tidy_parking,
 )
-from relay.journal.parked_limits import NoRoom, size_of
+from relay.state.parked_limits import NoRoom, ParkedLimits, size_of
+from relay.state.parked_retention import tidy_parking
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")

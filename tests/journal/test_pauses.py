@@ -5,9 +5,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.journal import State, pause_connector, pauses, resume_connector
-from relay.journal.folders import worker_folder
-from relay.journal.pauses import follow_pauses
+from relay.state.database import State
+from relay.state.layout import worker_folder
+from relay.state.pauses import follow_pauses, pause_connector, pauses, resume_connector
 
 
 async def test_all_workers_pause_and_one_that_comes_later_follows(tmp_path: Path) -> None:

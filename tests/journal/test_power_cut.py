@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, JournalLimits
 from relay.journal.identity import ANY, KnownJournal
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from tests.conftest import LONG
 
 KIND = Kind("braze", "users.messages.email.Open")

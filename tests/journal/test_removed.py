@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, JournalLimits, Unavailable
-from relay.journal.inspect import blocks, segments
+from relay.inspect.segments import blocks, segments
+from relay.journal.journal import Journal, Unavailable
+from relay.journal.retention import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(16 << 20, 3600)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.journal import Journal, JournalLimits
-from relay.journal.inspect import blocks, inspect, segments
-from relay.journal.repair import plan, repair
+from relay.inspect.repair import plan, repair
+from relay.inspect.segments import blocks, inspect, segments
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.testing import Destination, make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

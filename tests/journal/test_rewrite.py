@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind, OtherId, User
-from relay.journal import Corrupt, Journal, JournalLimits
-from relay.journal.inspect import blocks, inspect, segments
-from relay.journal.naming import Wanted
+from relay.inspect.repair import repair
+from relay.inspect.segments import blocks, inspect, segments
+from relay.journal.journal import Journal
 from relay.journal.record import header_at
-from relay.journal.repair import repair
+from relay.journal.retention import JournalLimits
 from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
-from relay.journal.segment import PREFIX
+from relay.journal.segment import PREFIX, Corrupt
+from relay.journal.users import Wanted
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, JournalLimits
 from relay.journal import writer as writer_module
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.journal.seek import offset_at, received_at
 
 KIND = Kind("s", "t")

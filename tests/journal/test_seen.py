@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from relay.journal import Seen, forget_seen
+from relay.state.seen_ids import Seen, forget_seen
 from tests.conftest import LONG
 
 WINDOW = 10

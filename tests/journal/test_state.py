@@ -12,27 +12,25 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
-from relay.journal import (
-    Attempts,
-    Counts,
-    Cursor,
+from relay.state import attempts
+from relay.state.attempts import Attempts
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import _MARKED, State
+from relay.state.erasures import erasures
+from relay.state.ledger import ledger
+from relay.state.migrations import MIGRATIONS
+from relay.state.parked import (
     Parked,
-    Pause,
-    State,
     Which,
-    attempts,
     count_parked,
     drop_parked,
-    ledger,
     look_at_parked,
     mark_parked,
     parked,
     parked_totals,
 )
-from relay.journal.erasures import erasures
-from relay.journal.replays import Replay, ask_replay, replays
-from relay.journal.state import _MARKED
-from relay.journal.tables import MIGRATIONS
+from relay.state.pauses import Pause
+from relay.state.replays import Replay, ask_replay, replays
 from tests.journal.older import AS_VERSION_9
 
 OLD = """
@@ -216,7 +214,7 @@ async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkey
 
 
 async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.journal.state.LOCKED_S", 0.3)
+    monkeypatch.setattr("relay.state.database.LOCKED_S", 0.3)
     state = State(tmp_path)
     patience = "PRAGMA busy_timeout"
     with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
@@ -249,7 +247,7 @@ async def test_what_nobody_waits_for_any_more_is_not_parked(state: State, tmp_pa
 async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_path: Path) -> None:
     """Of version 7 of the tables, in which an event had one parked entry for a connector at most. A number that was
     dropped is not given again, and the totals stay right."""
-    tables = files("relay.journal").joinpath("state.sql").read_text("utf-8")
+    tables = files("relay.state").joinpath("schema.sql").read_text("utf-8")
     (part,) = re.findall(r" +part +INTEGER NOT NULL DEFAULT 0,.*\n", tables)
     old = tables.replace(part, "").replace("UNIQUE (connector, offset, part)", "UNIQUE (connector, offset)")
     old = re.sub(r",(.* an admin paused it\n) +until .*\n", r"\1", old)

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Journal, JournalLimits, Reader, waiting
+from relay.journal import subscribers as waiting
+from relay.journal.journal import Journal
+from relay.journal.reader import Reader
+from relay.journal.retention import JournalLimits
 
 WANTED = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("braze", "users.messages.sms.Send")

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from relay.api import Batch, Block, Event, Kind, Outcome
-from relay.sandbox.cohorts import CohortApi
+from relay.sandbox.braze.rest_api import CohortApi
 from relay.testing import Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
 

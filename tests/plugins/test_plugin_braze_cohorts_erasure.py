@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.api import DELIVERED, Delivered, OtherId, Reject, Retry, User
-from relay.sandbox.cohorts import CohortApi, Fault, Profile
+from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
-from relay_plugins.braze_cohorts.looking import cohorts, members
+from relay_plugins.braze_cohorts.queries import cohorts, members
 from tests.plugins.cohort_changes import change, connected, inside, told
 
 USERS = ["anna", *(f"user-{number}" for number in range(1500))]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from relay.api import DELIVERED, Retry, Skipped, Unauthorized, User
-from relay.sandbox.track import HeapApi
+from relay.sandbox.heap.track import HeapApi
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap, deletion
 

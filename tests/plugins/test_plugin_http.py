@@ -145,7 +145,7 @@ async def test_a_good_answer_that_never_ends_is_still_good(connector, peer, make
 
 
 async def test_a_good_answer_that_breaks_off_or_stalls_is_still_good(connector, peer, make_batch, monkeypatch):
-    monkeypatch.setattr("relay.api.http.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("relay.api.transport.http.ANSWER_SECONDS", 0.01)
     stop = asyncio.Event()
 
     async def stall(request):

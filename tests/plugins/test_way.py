@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from relay.api import Alert, Retry
-from relay.config import Redaction
+from relay.config.redaction import Redaction
 from relay.testing import make_message
 from relay_plugins.alerts import Slack, Webhook
 from relay_plugins.heap import Heap

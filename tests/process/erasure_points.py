@@ -11,10 +11,16 @@ from dying import obey
 from fault_points import Steps
 
 from relay.api import Batch, Connector, Kind, Reject, Retry, User
-from relay.config import Config, Configured, ErasureSettings
-from relay.deliver import Eraser, Fleet, erasing, telling
-from relay.journal import Journal, JournalLimits, State, parked
-from relay.journal.erasures import ask_erasure, erasures
+from relay.config.model import Config, Configured, ErasureSettings
+from relay.deliver.fleet import Fleet
+from relay.erasure import destinations as telling
+from relay.erasure import eraser as erasing
+from relay.erasure.eraser import Eraser
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.database import State
+from relay.state.erasures import ask_erasure, erasures
+from relay.state.parked import parked
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

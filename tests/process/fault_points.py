@@ -14,10 +14,13 @@ import orjson
 from dying import obey
 
 from relay.api import Batch, Connector, Kind, Reject
-from relay.config import Config, Configured
-from relay.deliver import Fleet, fleet
-from relay.journal import Journal, JournalLimits, Which, mark_parked, parked
-from relay.journal.opening import open_both
+from relay.config.model import Config, Configured
+from relay.deliver import fleet
+from relay.deliver.fleet import Fleet
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.open_folder import open_both
+from relay.state.parked import Which, mark_parked, parked
 
 KIND = Kind("braze", "users.messages.email.Open")
 WINDOW, GROUPS, EVENTS, BYTES = 20, 9, 5, 70_000

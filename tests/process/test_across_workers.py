@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from relay.admin import Status
 from relay.cli.client import needed
-from relay.cli.erasures import KEPT
+from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.journal.erasures import Erasure, digest, erasures
+from relay.state.erasures import Erasure, digest, erasures
+from relay.status.model import Status
 from relay.testing import Destination, make_event
 from tests.process.test_erasure import EXTERNAL, USER, left
 from tests.process.test_workers import EMAIL, batch_of, children, hook, numbers_at, send, workers

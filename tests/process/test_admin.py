@@ -19,8 +19,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from relay.admin import Status
 from relay.cli.main import relay as cli
+from relay.status.model import Status
 from relay.testing import Answer, Destination, make_event
 from tests.certificates import Authority
 

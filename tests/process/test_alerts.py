@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.doctor.alerts import sending
+from relay.cli.commands.doctor.alerts import sending
 from relay.testing import Answer, Destination, make_event
 from tests.process.test_admin import relay, seen
 

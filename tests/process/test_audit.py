@@ -11,20 +11,26 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.admin import Admin
-from relay.admin.reader import JournalProcess
+from relay.admin.journal_process import JournalProcess
+from relay.admin.server import Admin
 from relay.api import Kind, User
 from relay.cli.main import relay
-from relay.config import AdminSettings, MetricsSettings, Registry, load
-from relay.journal import Attempts, Counts, Cursor, Journal, JournalLimits, Parked, ParkedTotal, State
-from relay.journal.attempts import note
-from relay.journal.audit import Audit, AuditedState, AuditRow, journal_problems, lane_problems, together
-from relay.journal.books import LaneLedger, Refusals, SourceBooks
-from relay.journal.erasures import ask_erasure
-from relay.journal.folders import journal_folder, worker_folder
+from relay.config.load import load
+from relay.config.model import AdminSettings, MetricsSettings
+from relay.config.plugins.registry import Registry
+from relay.inspect.audit import Audit, AuditedState, AuditRow, journal_problems, lane_problems, together
+from relay.inspect.segments import Inspected
 from relay.journal.identity import ANY, KnownJournal
-from relay.journal.inspect import Inspected
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
 from relay.journal.segment import path_of
+from relay.state.attempts import Attempts, note
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.erasures import ask_erasure
+from relay.state.layout import journal_folder, worker_folder
+from relay.state.ledger import LaneLedger, Refusals, SourceBooks
+from relay.state.parked import Parked, ParkedTotal
 from relay.testing import Destination, make_event
 from relay.words import ranges
 from tests.admin.conftest import Shown
@@ -275,7 +281,7 @@ async def test_trace_finds_what_is_parked_only_and_says_if_there_is_nothing(stat
 
 
 async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.journal.search.FOUND", 2)
+    monkeypatch.setattr("relay.inspect.search.FOUND", 2)
     journal = Journal(state / "journal", JournalLimits(64 << 20, 3600), 1 << 20)
     await journal.append([ORDER] * 3, [EVENTS[9]] * 3)
     await journal.close()
@@ -317,7 +323,7 @@ OF_ALL = [
 
 
 async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.admin.reader.NICE", 0)  # it reads a dozen times: not behind all other tests
+    monkeypatch.setattr("relay.admin.journal_process.NICE", 0)  # it reads a dozen times: not behind all other tests
     monkeypatch.setattr(JournalProcess, "answer", read_once(JournalProcess.answer))
     tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from click.testing import CliRunner
 
-from relay.admin import LaneStatus, Status
 from relay.cli.main import relay as cli
+from relay.status.model import LaneStatus, Status
 from relay.testing import Destination, make_event
 
 PLUGIN = """

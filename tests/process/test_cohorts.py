@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.sandbox.cohorts import CohortApi, Fault, Profile
-from relay.sandbox.segments import SegmentSync, StandInSegment
+from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
+from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from tests.conftest import LONG
 
 SECRET = "nobody-may-see-this"
@@ -87,7 +87,7 @@ async def test_very_many_members_over_kills_and_faults(daemon: Any, tmp_path: Pa
 async def test_the_requests_of_an_hour_are_never_more_than_braze_takes(
     daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.sandbox.cohorts.HOUR_S", 1)  # so long is an hour there
+    monkeypatch.setattr("relay.sandbox.braze.rest_api.HOUR_S", 1)  # so long is an hour there
     async with api_of(range(10), hourly=8) as api:
         configure(daemon, tmp_path, api.url, "concurrency=1")
         await daemon.start()

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from relay.admin import LaneStatus, Status
 from relay.cli.main import relay as cli
+from relay.status.model import LaneStatus, Status
 from relay.testing import Destination, make_event
 from tests.process.tables import HOOK
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from relay.api import User
 from relay.cli.main import relay as cli
-from relay.journal import Counts
-from relay.journal.erasures import Erasure, digest, erasures
-from relay.sandbox.cohorts import CohortApi
-from relay.sandbox.profiles import Profile
-from relay.sandbox.track import HeapApi
+from relay.sandbox.braze.profiles import Profile
+from relay.sandbox.braze.rest_api import CohortApi
+from relay.sandbox.heap.track import HeapApi
+from relay.state.cursor import Counts
+from relay.state.erasures import Erasure, digest, erasures
 from relay.testing import Answer, Destination, make_event
 
 USER, EXTERNAL, AWKWARD = "5f3a9c0d11e2b4a6c7d8e9f0", "anna-4711", 'Änn"a\\7/ü'

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import Counts, ledger, parked
-from relay.journal.erasures import erasures
-from relay.journal.inspect import blocks, inspect, segments
+from relay.inspect.segments import blocks, inspect, segments
+from relay.state.cursor import Counts
+from relay.state.erasures import erasures
+from relay.state.ledger import ledger
+from relay.state.parked import parked
 from tests.conftest import LONG
 from tests.process.dying import harness
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.journal import ledger, parked
-from relay.journal.inspect import inspect
-from relay.journal.known import doubts
+from relay.inspect.segments import inspect
+from relay.state.journal_state import doubts
+from relay.state.ledger import ledger
+from relay.state.parked import parked
 from tests.conftest import LONG
 from tests.process.dying import harness
 

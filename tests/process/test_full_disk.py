@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.journal import Which, drop_parked, parked_totals
+from relay.state.parked import Which, drop_parked, parked_totals
 from relay.testing import Destination, make_event
 
 MIB = 1 << 20

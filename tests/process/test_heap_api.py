@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
+from relay.sandbox.heap.track import HeapApi
 from relay.sandbox.shapes import make_event, types
-from relay.sandbox.track import HeapApi
 from tests.conftest import LONG
 
 HOT, OTHERS = 1100, 150

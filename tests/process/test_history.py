@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from relay.cli.client import login
 from relay.cli.main import relay as cli
-from relay.journal.history import Entry, read_history
+from relay.state.history import Entry, read_history
 from relay.testing import Destination, make_event
 from tests.process.test_full_disk import TABLES, disk, fill, make_events, small
 from tests.process.test_workers import children

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import relay
-from relay.journal.known import accept_clock, acknowledged_in
+from relay.state.journal_state import accept_clock, acknowledged_in
 from relay.testing import Destination, make_event
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
@@ -303,7 +303,7 @@ async def test_a_clock_that_is_years_ahead_removes_nothing_and_is_told_until_it_
         await until_status(daemon, 1)
         now = time.time() + 100 * 365 * 86400
         with monkeypatch.context() as ahead:
-            ahead.setattr("relay.journal.known.time.time", lambda: now)
+            ahead.setattr("relay.state.journal_state.time.time", lambda: now)
             accept_clock(daemon.state)
         await until_status(daemon, 0)
         await daemon.until(lambda: daemon.logged("the clock is right again"), lambda lines: len(lines) == 1)

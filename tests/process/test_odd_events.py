@@ -6,7 +6,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.sandbox.track import HeapApi
+from relay.sandbox.heap.track import HeapApi
 from relay.testing import Destination
 
 EVENT = b"".join(

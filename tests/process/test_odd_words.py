@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from click.testing import CliRunner
 
-from relay.admin import Status
 from relay.cli.main import relay as cli
+from relay.status.model import Status
 from relay.testing import make_event
 
 PLUGIN = r"""

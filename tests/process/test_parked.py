@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.journal import Counts
-from relay.journal.folders import worker_folders
+from relay.state.cursor import Counts
+from relay.state.layout import worker_folders
 from relay.testing import Answer, Destination, make_event
 
 POISON = make_event("users.messages.pushnotification.IosForeground", name="gift")

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.admin import Status
 from relay.cli.client import needed
 from relay.sandbox.daemon import free_port
+from relay.status.model import Status
 from relay.testing import make_event
 from tests.certificates import Authority
 

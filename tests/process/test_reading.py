@@ -13,8 +13,8 @@ import aiohttp
 import orjson
 from click.testing import CliRunner
 
-from relay.admin.reader import NICE
-from relay.cli.erasures import KEPT
+from relay.admin.journal_process import NICE
+from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.testing import make_event
 
@@ -54,7 +54,7 @@ def readers(daemon: Any) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            is_reader = b"relay.journal.reading" in (folder / "cmdline").read_bytes()
+            is_reader = b"relay.inspect.subprocess" in (folder / "cmdline").read_bytes()
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.journal.replays import Replay, replays
+from relay.state.replays import Replay, replays
 from relay.testing import Destination, make_event
 
 OPEN, CLICK = "users.messages.email.Open", "users.messages.email.Click"

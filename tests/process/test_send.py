@@ -115,7 +115,7 @@ async def test_where_nobody_listens_it_says_so_in_few_words(monkeypatch: pytest.
     async def rest(seconds: float) -> None:
         tried.append(seconds)
 
-    monkeypatch.setattr("relay.cli.send.asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": rest}))
+    monkeypatch.setattr("relay.cli.commands.running.send.asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": rest}))
     result = await asyncio.to_thread(CliRunner().invoke, relay, ["send", "-", "--url", url], EVENTS[0])
     assert result.exit_code == 1
     said = result.stderr.splitlines()

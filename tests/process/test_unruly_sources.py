@@ -9,8 +9,8 @@ import aiohttp
 import msgspec
 from click.testing import CliRunner
 
-from relay.admin import SourceStatus, Status
 from relay.cli.main import relay as cli
+from relay.status.model import SourceStatus, Status
 from relay.testing import Destination, make_event
 
 PLUGIN = """

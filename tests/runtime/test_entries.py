@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from relay.admin import CertificateStatus, LastError, Refusing, Status, WorkerStatus
-from relay.journal.history import Entry
-from relay.journal.known import Doubt
-from relay.runtime.entries import MOST, HistoryEntries
-from relay.runtime.watch import ConditionSnapshot, ConditionWatch
+from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
+from relay.runtime.history_entries import MOST, HistoryEntries
+from relay.state.history import Entry
+from relay.state.journal_state import Doubt
+from relay.status.model import CertificateStatus, LastError, Refusing, Status, WorkerStatus
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 HOUR = 3600.0

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from relay.admin import Refusing
 from relay.cli.main import relay
-from relay.config import Config, HistorySettings
-from relay.journal import State
-from relay.journal.history import Entry, add_entries, read_history
-from relay.runtime.history import WAITING, History
-from relay.runtime.watch import ConditionWatch
+from relay.config.model import Config, HistorySettings
+from relay.runtime.condition_watch import ConditionWatch
+from relay.runtime.history_writer import WAITING, History
+from relay.state.database import State
+from relay.state.history import Entry, add_entries, read_history
+from relay.status.model import Refusing
 from tests.admin.conftest import NOON, a_lane, a_source, a_status
 
 
 async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.runtime.history.AROUND_S", 0.01)
+    monkeypatch.setattr("relay.runtime.history_writer.AROUND_S", 0.01)
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def fail(*_: Any) -> None:
@@ -28,11 +28,11 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
         raise KeyError("a bug")
 
     def fail_once(*_: Any) -> None:
-        monkeypatch.setattr("relay.runtime.history.add_entries", add_entries)
+        monkeypatch.setattr("relay.runtime.history_writer.add_entries", add_entries)
         raise KeyError("another")
 
-    monkeypatch.setattr("relay.runtime.history.find_done", fail)
-    monkeypatch.setattr("relay.runtime.history.add_entries", fail_once)
+    monkeypatch.setattr("relay.runtime.history_writer.find_done", fail)
+    monkeypatch.setattr("relay.runtime.history_writer.add_entries", fail_once)
     State(tmp_path).close()
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch())
@@ -121,7 +121,7 @@ async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, mo
         go_on.wait(30)
         add_entries(*given)
 
-    monkeypatch.setattr("relay.runtime.history.add_entries", add_slowly)
+    monkeypatch.setattr("relay.runtime.history_writer.add_entries", add_slowly)
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
@@ -129,7 +129,7 @@ async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, mo
         await one.start()
         while not begun.is_set():
             await asyncio.sleep(0.01)
-        monkeypatch.setattr("relay.runtime.history.add_entries", add_entries)
+        monkeypatch.setattr("relay.runtime.history_writer.add_entries", add_entries)
         ending = group.create_task(one.end(), name="end")
         await asyncio.wait([ending], timeout=0.2)
         go_on.set()

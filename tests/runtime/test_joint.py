@@ -11,12 +11,13 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from relay.admin import Status
-from relay.config import Config
-from relay.journal import Cursor, State
-from relay.runtime.joint import JointView
+from relay.config.model import Config
 from relay.runtime.reload import Reloaded
 from relay.runtime.worker import Worker
+from relay.state.cursor import Cursor
+from relay.state.database import State
+from relay.status.model import Status
+from relay.workers.control import JointView
 from tests.admin.conftest import CONFIG, a_lane, a_source, a_status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from relay.runtime.joint_pulse import SILENT, JointPulse
+from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.systemd import Notify
-from relay.runtime.watch import ConditionWatch
+from relay.workers.watchdog import SILENT, JointPulse
 from tests.admin.conftest import a_status
 
 
@@ -36,7 +36,7 @@ class View:
 
 
 async def test_workers_are_asked_what_they_have_counted_even_if_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.runtime.joint_pulse.BEAT_S", 0.01)
+    monkeypatch.setattr("relay.workers.watchdog.BEAT_S", 0.01)
     view = View()
     async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         pulse = JointPulse(Notify({}), view, [])  # type: ignore[arg-type]

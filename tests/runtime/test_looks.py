@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from relay.histogram import QUICK, Histogram
-from relay.runtime.looks import Looks
+from relay.runtime.status import Looks
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from socket import create_server, socket
 from types import SimpleNamespace
 from typing import Any, cast
 
-from relay.config import TlsSettings
-from relay.runtime.substitute import Substitute
+from relay.config.tls import TlsSettings
+from relay.workers.substitute import Substitute
 from tests.certificates import Authority
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from relay.config import Config
-from relay.runtime import supervised
+from relay.config.model import Config
 from relay.runtime.process import StartError
-from relay.runtime.supervised import Supervised
 from relay.runtime.worker import Worker
+from relay.workers import process as supervised
+from relay.workers.process import Supervised
 
 READY = """
 import os, socket, time

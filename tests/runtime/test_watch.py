@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay.admin import Status
-from relay.runtime.watch import ConditionSnapshot, ConditionWatch
+from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
+from relay.status.model import Status
 from tests.admin.conftest import NOON, a_lane, a_status
 
 GOOD = a_status()
@@ -46,7 +46,7 @@ def test_what_ends_with_relay_is_not_told() -> None:
 async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("relay.runtime.watch.LOOK_S", 0.01)
+    monkeypatch.setattr("relay.runtime.condition_watch.LOOK_S", 0.01)
     asked, looks = 0, asyncio.Queue[ConditionSnapshot]()
 
     async def status() -> Status:

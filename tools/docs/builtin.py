@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from relay.config import Registry
+from relay.config.plugins.registry import Registry
 
 
 @cache

@@ -9,7 +9,8 @@ from typing import Final
 import click
 
 from relay.cli.main import relay
-from relay.config import COMMANDS, Registry
+from relay.commands import COMMANDS
+from relay.config import Registry
 from tools.docs.builtin import builtin
 from tools.docs.markdown import code, document, table
 

@@ -13,7 +13,7 @@ from typing import Final
 from relay.api import Settings
 from relay.config.descriptions import summary
 from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS
+from relay.config.plugins.registry import KINDS
 from tools.docs.builtin import builtin
 from tools.docs.configuration import settings_of
 

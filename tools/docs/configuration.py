@@ -8,10 +8,10 @@ from typing import Any, Final, get_args
 from pydantic.fields import FieldInfo
 
 from relay.api import Settings
-from relay.api.way import WaySettings
+from relay.api.transport.route import WaySettings
 from relay.config.descriptions import descriptions
 from relay.config.model import OWN_TABLES
-from relay.config.registry import KINDS
+from relay.config.plugins.registry import KINDS
 from relay.kinds import ALERTED
 from tools.docs.builtin import builtin
 from tools.docs.configuration_texts import HTTP_INTRO, INTRO, KIND_INTROS, READ_ON

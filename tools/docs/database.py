@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from tools.docs.markdown import code, document, table
 
-SOURCE: Final = "relay/journal/state.sql"
+SOURCE: Final = "relay/state/schema.sql"
 INTRO: Final = """
 This page helps you read `relay.db`, the SQLite database in the state folder (`/var/lib/relay`).
 
@@ -62,7 +62,7 @@ def page() -> str:
 
 def schema() -> str:
     """Read the definitions of all tables."""
-    return files("relay.journal").joinpath("state.sql").read_text("utf-8")
+    return files("relay.state").joinpath("schema.sql").read_text("utf-8")
 
 
 def tables(sql: str) -> list[Table]:

@@ -11,11 +11,11 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from relay.api import BearerToken, ByteSize, Duration, EventSelection, HeaderSecret, HttpUrl, Secret, UrlPath
-from relay.api.network import NetworkList
-from relay.api.pem import Pem
 from relay.api.settings import Rate, StartAt, annotated, write_duration, write_size
-from relay.api.way import Proxy
-from relay.cli.config import toml
+from relay.api.transport.addresses import NetworkList
+from relay.api.transport.pem import Pem
+from relay.api.transport.route import Proxy
+from relay.cli.commands.config.config import toml
 from relay.config.address import Listen, ListenIfAny
 from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl

@@ -31,7 +31,6 @@ from relay.api import (
     User,
     hookimpl,
 )
-from relay_plugins.braze_cohorts.braze import Attributes, Budget, CohortRequest, Partner, errors_in
 from relay_plugins.braze_cohorts.change import (
     EVENT_TYPE,
     Change,
@@ -45,10 +44,11 @@ from relay_plugins.braze_cohorts.change import (
     runs,
     without,
 )
-from relay_plugins.braze_cohorts.erasing import erase
-from relay_plugins.braze_cohorts.known import CohortStore
-from relay_plugins.braze_cohorts.looking import FOLDER
+from relay_plugins.braze_cohorts.erasure import erase
+from relay_plugins.braze_cohorts.queries import FOLDER
+from relay_plugins.braze_cohorts.requests import Attributes, Budget, CohortRequest, Partner, errors_in
 from relay_plugins.braze_cohorts.settings import ARRAY_SIZE, HOSTS, NEEDS, CohortSettings
+from relay_plugins.braze_cohorts.store import CohortStore
 
 USUAL_NAMES: Final = {"boolean": "heap_cohort_{id}", "array": "heap_cohorts"}
 """Of attributes."""
@@ -287,6 +287,6 @@ def _braze(settings: CohortSettings) -> Partner | Attributes:
 @hookimpl
 def relay_commands() -> list[click.Command]:
     """`relay cohorts`."""
-    from relay_plugins.braze_cohorts.commands import cohorts
+    from relay_plugins.braze_cohorts.cli.commands import cohorts
 
     return [cohorts]

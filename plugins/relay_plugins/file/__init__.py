@@ -29,8 +29,8 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.file.appending import NOT_REGULAR, ClosedFiles, Files
 from relay_plugins.file.old import FileLimits, OldFiles
+from relay_plugins.file.writer import NOT_REGULAR, ClosedFiles, Files
 
 NAME_LENGTH: Final = 128
 """Characters of an event type that go into a file's name; a name may have 255 bytes."""

@@ -1,0 +1,1 @@
+"""The handlers of the admin API, one module for each subject."""

@@ -1,0 +1,159 @@
+"""Parked events and replays over the admin API: looked at, dropped, delivered once more."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from relay.admin.acts import cancel_entry, parked_entry, replay_entry
+from relay.admin.control import Control
+from relay.admin.responses import answer, asker, content, stream, taken
+from relay.api.internal import check_rate
+from relay.journal import is_locked
+from relay.state import (
+    Cursor,
+    Parked,
+    Replay,
+    Which,
+    ask_replay,
+    books,
+    cancel_replay,
+    count_parked,
+    drop_in_portions,
+    look_at_parked,
+    mark_in_portions,
+    replays,
+    worker_folders,
+)
+from relay.threads import ADMIN
+
+T = TypeVar("T")
+Change = Callable[[Path, Which], Iterator[int]]
+END: Final = object()
+PORTION_BYTES: Final = 256 << 10
+CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
+KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
+    "drop": "parked_dropped",
+    "replay": "parked_replayed",
+}
+
+
+class ParkedHandlers:
+    """The handlers."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where each of them answers."""
+        return [
+            web.get("/parked", self.parked),
+            web.post("/parked/count", self.count),
+            *(web.post(f"/parked/{name}", self.change) for name in CHANGES),
+            web.get("/replays", self.replays),
+            web.post("/replays", self.ask),
+            web.delete("/replays/{number:[0-9]{1,18}}", self.cancel),
+        ]
+
+    async def parked(self, request: web.Request) -> web.StreamResponse:
+        """Parked events, with their bodies or without."""
+        query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
+        which = taken(query | {"numbers": request.query.getall("number", [])}, Which)
+        bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
+        portions = _portions(look_at_parked(self._control.folder, which, bodies=bodies))
+        return await stream(request, _in_a_thread(portions))
+
+    async def count(self, request: web.Request) -> web.StreamResponse:
+        """Count the parked events that the body names."""
+        which = taken(await content(request), Which)
+        return answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        """Drop or replay the parked events that the body names, until that is done or who asked goes away."""
+        which, name = taken(await content(request), Which), request.path.rpartition("/")[2]
+        if which == Which():
+            raise ValueError("say which: numbers, or a selection such as connector")
+        events = 0
+        try:
+            async with aclosing(_in_a_thread(CHANGES[name](self._control.folder, which))) as portions:
+                async for portion in portions:
+                    events += portion
+        finally:
+            if events:
+                self._control.note(parked_entry(KINDS[name], which, events, asker(request)))
+        return answer({"events": events})
+
+    async def replays(self, _: web.Request) -> web.StreamResponse:
+        """All replays, the last one first."""
+        return answer(await ADMIN.run(replays, self._control.folder))
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """Have a range of the journal delivered once more."""
+        given = await content(request)
+        worker = msgspec.convert(given.pop("worker", 0), int)
+        asked = replace(_asked(given), asked_by=asker(request))
+        running = sorted(lane.connector for lane in (await self._control.status()).lanes)
+        if asked.connector not in running:
+            raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
+        number, runs = await ADMIN.run(_ask, self._control.folder, worker, asked)
+        self._control.note(replay_entry(asked, number))
+        return answer({"number": number, "runs": runs})
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """End a replay where it is."""
+        number = int(request.match_info["number"])
+        cancelled = await ADMIN.run(cancel_replay, self._control.folder, number)
+        if cancelled:
+            self._control.note(cancel_entry(number, asker(request)))
+        return answer({"cancelled": cancelled})
+
+
+def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
+    """Ask for a replay out of a worker's journal: its number, and whether the worker runs. Raises LookupError,
+    ValueError."""
+    folder = worker_folders(state).get(worker)
+    if folder is None:
+        raise LookupError(f"there is no worker {worker}")
+    position = next((lane.cursor.position for lane in books(folder) if lane.connector == asked.connector), 0)
+    if not asked.cursor.start < asked.stop <= position:
+        raise ValueError(f"not start < stop <= {position}, where the connector is")
+    return ask_replay(folder, asked), is_locked(folder)
+
+
+def _asked(given: dict[str, Any]) -> Replay:
+    if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
+        raise ValueError(f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate, worker")
+    start = msgspec.convert(given.get("start"), int)
+    entries = msgspec.convert(given.get("events", ["*"]), list[str])
+    rate, stop = check_rate(msgspec.convert(given.get("rate", 0.0), float)), msgspec.convert(given.get("stop"), int)
+    return Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate)
+
+
+async def _in_a_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:
+    """What blocks between one step and the next, all of it in one thread of its own, for SQLite wants one."""
+    loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "parked events")
+    try:
+        while (step := await loop.run_in_executor(thread, next, steps, END)) is not END:
+            yield step  # type: ignore[misc]
+    finally:
+        thread.submit(steps.close)  # type: ignore[attr-defined]
+        thread.shutdown(wait=False)
+
+
+def _portions(found: Iterator[Parked]) -> Iterator[bytes]:
+    """Parked events as lines, bodies as base64."""
+    lines, size = list[bytes](), 0
+    for one in found:
+        lines.append(msgspec.json.encode(one) + b"\n")
+        size += len(lines[-1])
+        if size >= PORTION_BYTES:
+            yield b"".join(lines)
+            lines, size = [], 0
+    if lines:
+        yield b"".join(lines)

@@ -1,0 +1,27 @@
+"""The OpenAPI document: what is asked and answered is written by hand, the values in it are those of the code."""
+
+from importlib.resources import files
+from typing import Final
+
+import msgspec
+
+from relay.api import Message, User
+from relay.inspect import Audit, Check, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
+from relay.state import Entry, Forgotten, Parked, Replay, Which
+from relay.status import Diagnosis, Status
+
+SCHEMAS: Final = (
+    *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, Which),
+    *(User, Receipt, Remains, Entry, Message),
+)
+
+
+def contract() -> str:
+    """The document, as YAML: of its last part, the schemas, each line is JSON."""
+    _, schemas = msgspec.json.schema_components(
+        SCHEMAS,
+        ref_template="#/components/schemas/{name}",
+    )
+    lines = [f"    {name}: {msgspec.json.encode(schema).decode()}\n" for name, schema in schemas.items()]
+    text = files("relay.admin").joinpath("openapi.yaml").read_text("utf-8")
+    return f"{text}  schemas:\n{''.join(lines)}"

@@ -1,0 +1,66 @@
+"""What the daemon uses of the API beside what plugins may import. Plugins import `relay.api` only."""
+
+from relay.api.batch import one_line
+from relay.api.deadline import DEADLINE
+from relay.api.json_parts import read_entry
+from relay.api.secret import SECRET_FORMS, WAYS
+from relay.api.settings import (
+    BYTES,
+    CONTRADICTION,
+    SECONDS,
+    annotated,
+    check_rate,
+    pairs_of_texts,
+    parse_duration,
+    parse_size,
+    parse_time,
+    write_quantity,
+    write_size,
+)
+from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
+from relay.api.text import MORE, cut
+from relay.api.threads import BACK_S, LeftBehind, Threads
+from relay.api.transport.addresses import UNIX, NetworkList, Networks, Peer
+from relay.api.transport.outage import outcome_of
+from relay.api.transport.pem import Pem, PemError, Validity, load_chain, trust, validity
+from relay.api.transport.plain_file import NotPlain, check_plain, read_plain
+
+__all__ = [
+    "BACK_S",
+    "BYTES",
+    "CONTRADICTION",
+    "DEADLINE",
+    "KINDS_REMEMBERED",
+    "MORE",
+    "SECONDS",
+    "SECRET_FORMS",
+    "TYPE_CHARS",
+    "UNIX",
+    "WAYS",
+    "LeftBehind",
+    "NetworkList",
+    "Networks",
+    "NotPlain",
+    "Peer",
+    "Pem",
+    "PemError",
+    "Threads",
+    "Validity",
+    "annotated",
+    "check_plain",
+    "check_rate",
+    "cut",
+    "load_chain",
+    "one_line",
+    "outcome_of",
+    "pairs_of_texts",
+    "parse_duration",
+    "parse_size",
+    "parse_time",
+    "read_entry",
+    "read_plain",
+    "trust",
+    "validity",
+    "write_quantity",
+    "write_size",
+]

@@ -1,0 +1,1 @@
+"""HTTP to destinations: connections, TLS, proxies, and what a failure means."""

@@ -1,0 +1,128 @@
+"""The way to a destination over HTTP: whose certificates count, which one is shown, and through which proxy."""
+
+import ssl
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+from pydantic import PlainSerializer, PlainValidator
+from yarl import URL
+
+from relay.api.alert import AlertSettings
+from relay.api.connector import ConnectorSettings
+from relay.api.secret import SECRET_FORMS, Secret
+from relay.api.settings import Contradiction, Settings
+from relay.api.transport.pem import Pem, PemError, load_chain, trust, validity
+
+ENVIRONMENT: Final = "environment"
+EXPECTED: Final = 'expected a URL such as "http://proxy.example:3128", or "environment"'
+
+
+class ProxySecret(Secret):
+    """The URL of a proxy, with a password in it."""
+
+    def _flaw(self) -> str | None:
+        return None if is_proxy(self._value) else f"{self} holds no URL such as http://user:password@host:3128"
+
+
+def is_proxy(text: str) -> bool:
+    """Tell whether a text is the URL of an HTTP proxy."""
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    return url.scheme == "http" and bool(url.host) and text.isprintable() and " " not in text
+
+
+def _proxy(value: object) -> str | Secret:
+    if isinstance(value, dict | Secret):
+        return ProxySecret.parse(value)
+    text = value if isinstance(value, str) else "?"
+    if text not in ("", ENVIRONMENT):
+        if not is_proxy(text):
+            raise ValueError(EXPECTED)
+        if URL(text).user or URL(text).password:
+            raise ValueError(f"a URL with a password is a secret: write a reference to all of it, {SECRET_FORMS}")
+    return text
+
+
+def _write_proxy(proxy: str | Secret) -> str | dict[str, str]:
+    return {proxy.how: proxy.name} if isinstance(proxy, Secret) else proxy
+
+
+Proxy = Annotated[
+    str | Secret,
+    PlainValidator(_proxy, json_schema_input_type=str | Secret),
+    PlainSerializer(_write_proxy, when_used="json"),
+]
+"""The URL of an HTTP proxy, a reference to one with a password in it, "environment", or "" for none."""
+
+
+class WaySettings(Settings):
+    """Settings of the way to a destination."""
+
+    ca: Pem | None = None
+    """PEM file of authorities: the destination must show a certificate from one of them. Without `ca` the authorities
+    of this machine count.
+
+    The files of `ca`, `certificate` and `key` may also be references, as to a secret. relay reads them at the start and
+    at each reload.
+    """
+    certificate: Pem | None = None
+    """PEM file: the certificate that relay shows to the destination, then the intermediate certificates. It needs
+    `key`."""
+    key: Pem | None = None
+    """PEM file: the private key of `certificate`, without a passphrase."""
+    proxy: Proxy = ""
+    """URL of an HTTP proxy, such as `"http://proxy.example:3128"`. `"environment"`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
+    and NO_PROXY name the proxy. Write a reference if the URL has a password: `{ credential = "proxy" }`.
+
+    relay reaches `https` destinations by CONNECT, and TLS ends at the destination. Without `proxy` relay ignores the
+    proxies of the environment.
+    """
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """The files can be used."""
+        if (self.certificate is None) is not (self.key is None):
+            lacking = "key" if self.key is None else "certificate"
+            yield "certificate key", f"{lacking} is missing: certificate and key go together"
+        elif not any(one is not None and one.problem for one in (self.ca, self.certificate, self.key)):
+            try:
+                client_context(self)
+            except PemError as error:
+                yield error.key, str(error)
+
+    def warnings(self) -> Iterator[Contradiction]:
+        """The certificate is good."""
+        if self.certificate is not None and not self.certificate.problem:
+            good = validity(self.certificate.reveal())
+            if reason := good.warning():
+                yield "certificate", reason
+
+
+class HttpConnectorSettings(WaySettings, ConnectorSettings):
+    """Settings of a connector that sends by `self.http` or `self.post`.
+
+    A subclass that overrides `contradictions` or `warnings` also yields those of this class.
+    """
+
+
+class HttpAlertSettings(WaySettings, AlertSettings):
+    """Settings of an alert that sends by `self.http` or `self.post`.
+
+    A subclass that overrides `contradictions` or `warnings` also yields those of this class.
+    """
+
+
+def client_context(settings: WaySettings) -> ssl.SSLContext | None:
+    """What TLS takes to reach the destination; None: nothing but what this machine trusts. Raises PemError."""
+    if settings.ca is None and settings.certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.ca is None:
+        context.load_default_certs()
+    else:
+        trust(context, settings.ca.reveal(), "ca")
+    if settings.certificate is not None and settings.key is not None:
+        load_chain(context, settings.certificate.reveal(), settings.key.reveal())
+    return context

@@ -1,0 +1,183 @@
+"""`relay add`: writes a table of conf.d from options, checked before it is there."""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from inspect import getdoc
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import click
+
+from relay.api import Plugin, SourceSettings
+from relay.cli.commands.config.check import report
+from relay.cli.commands.config.config import toml, toml_key
+from relay.cli.commands.config.setting_options import options_of, settings_given
+from relay.cli.options import CONF, plugins_option
+from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load
+from relay.guests import contained, named
+from relay.words import with_article
+
+PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
+"""What the names of the files begin with, by kind of table."""
+CREDENTIALS: Final = Path("/etc/relay/credentials")
+
+
+class _Kinds(click.Group):
+    """A group for each kind of table, with a command for each type that the plugins provide."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*PREFIXES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in PREFIXES:
+            return None
+        registry = Registry.discover(ctx.params.get("plugin_folders") or PLUGIN_FOLDERS)
+        commands = {name: _command(cmd_name, name, registry) for name in registry.types(cmd_name)}
+        about = f"Write {with_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
+        return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
+
+
+@click.group(cls=_Kinds)
+@plugins_option
+def add(plugin_folders: tuple[Path, ...]) -> None:
+    """Write a source, connector, filter or alert into conf.d.
+
+    The options of a type are its settings. relay checks the whole configuration with the new table first. It writes
+    nothing if there is a mistake, and never overwrites a file.
+
+    Exit codes: 0 written; 1 not written; 78 the configuration has mistakes, and nothing is written.
+    """
+
+
+def _command(kind: str, name: str, registry: Registry) -> click.Command:
+    """The command that adds a table of one type; if its plugin's settings make none, one that says so."""
+    try:
+        with contained(until_ctrl_c=True):
+            return _adding(kind, registry.types(kind)[name], registry)
+    except Exception as error:
+        reason = f"{registry.provider(kind, name)}: its settings cannot be options: {named(error)}"
+
+    def refuse() -> None:
+        raise click.ClickException(reason)
+
+    return click.Command(name, callback=refuse, help=f"Cannot be used. {reason}", add_help_option=False)
+
+
+def _adding(kind: str, plugin: type[Plugin], registry: Registry) -> click.Command:
+
+    def write(name: str, conf: Path, *, disabled: bool = False, make_token: bool = False, **given: Any) -> None:
+        settings = settings_given(plugin.Settings, given)
+        if kind == "source":
+            settings = {"path": f"/{name}", **settings}
+        if make_token:
+            settings.setdefault("tokens", [{"credential": f"{name}-token"}])
+        table = {"type": plugin.type, **({"enabled": False} if disabled else {}), **settings}
+        token = _make_token(settings["tokens"][-1]) if make_token else None
+        try:
+            path, warnings = _write(kind, name, table, conf, registry)
+        except BaseException:
+            if token:
+                token.unlink()
+            raise
+        click.echo(f"wrote {path}" + (f"\nwrote {token}: the token, for the sender" if token else ""))
+        if warnings:
+            click.echo(report((), warnings), err=True)
+        click.echo("\n".join(["", "Next:", *_next_steps(kind, table, conf, token)]))
+
+    return click.Command(
+        plugin.type,
+        callback=write,
+        params=[*_places(kind, plugin), *options_of(plugin.Settings)],
+        help=(getdoc(plugin) or "").partition("\n\n")[0],
+    )
+
+
+def _places(kind: str, plugin: type[Plugin]) -> Iterator[click.Option]:
+    """The options that are no settings."""
+    yield click.Option(
+        ["--name"], callback=_check_name, default=plugin.type, show_default=True, help=f"The name of the {kind}."
+    )
+    conf = CONF_FOLDERS[0]
+    yield click.Option(["--conf"], metavar="DIR", type=CONF, default=conf, show_default=True, help="Where to write it.")
+    if issubclass(plugin.Settings, SourceSettings):
+        where = f"a credential is a file in {CREDENTIALS}; without --token-from it is NAME-token"
+        about = f"Make a random token, too, and write it where --token-from says: {where}."
+        yield click.Option(["--make-token"], is_flag=True, help=about)
+
+
+def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not re.fullmatch(NAME, value):
+        raise click.BadParameter("a name is made of a-z, 0-9, _ and -, and starts with a letter", ctx, param)
+    return value
+
+
+def _write(
+    kind: str, name: str, table: Mapping[str, Any], conf: Path, registry: Registry
+) -> tuple[Path, list[Mistake]]:
+    """Check the configuration with the table in it, then write its file. Return its path and the warnings about it.
+
+    Raises ConfigError if the configuration has mistakes with it, click.ClickException if the file cannot be written.
+    """
+    path = conf / f"{PREFIXES[kind]}-{name}.toml"
+    if path.exists():
+        raise click.ClickException(f"{path} exists already: choose another --name, or edit that file")
+    lines = [f"{toml_key((key,))} = {toml(value)}" for key, value in table.items()]
+    text = "\n".join([f"[{toml_key((kind, name))}]", *lines, ""])
+    with TemporaryDirectory(prefix="relay-add-") as beside:
+        (Path(beside) / path.name).write_text(text, "utf-8")
+        folders = CONF_FOLDERS if conf == CONF_FOLDERS[0] else (conf,)
+        loaded = load([Path(beside), *folders], registry, secrets_required=False)
+    try:
+        conf.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
+    return path, [warning for warning in loaded.warnings if warning.file == path.name]
+
+
+def _make_token(reference: Mapping[str, str]) -> Path:
+    """Write a new random token where a reference says. Raises click.ClickException if that is not possible."""
+    ((way, name),) = reference.items()
+    if way == "env":
+        raise click.UsageError("--make-token writes a file: --token-from credential:NAME or file:/PATH")
+    path = CREDENTIALS / name if way == "credential" else Path(name)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(0o600, exist_ok=False)
+        path.write_text(secrets.token_urlsafe(32) + "\n")
+    except FileExistsError:
+        raise click.ClickException(f"{path} exists already: leave --make-token out to use the token in it") from None
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _next_steps(kind: str, table: Mapping[str, Any], conf: Path, token: Path | None) -> Iterator[str]:
+    """What is left to do, a line each."""
+    if names := [*_credentials(table)]:
+        yield "  systemctl edit relay    with [Service] and, for each secret, a line"
+        yield from (f"    LoadCredential={name}:{CREDENTIALS / name}" for name in names)
+        yield "  systemctl restart relay    since credentials are read at the start"
+    option = "" if conf == CONF_FOLDERS[0] else f" --conf {conf}"
+    yield f"  relay check{option}"
+    if not names:
+        yield "  relay reload"
+    if kind == "source":
+        yield f"  the sender posts to https://your.host{table['path']}" + (
+            f", with the token in {token}" if token else ""
+        )
+
+
+def _credentials(value: object) -> Iterator[str]:
+    """The names of the systemd credentials in a table."""
+    if isinstance(value, dict):
+        if [*value] == ["credential"]:
+            yield value["credential"]
+        for inner in value.values():
+            yield from _credentials(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _credentials(inner)

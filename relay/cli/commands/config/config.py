@@ -1,0 +1,101 @@
+"""`relay config`: what the configuration comes to, and its schema for editors."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relay.cli.options import conf_option, plugins_option
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Effective, Loaded, Registry, dotted, effective, load
+from relay.config import schema as schema_of
+
+DEPTH = {"source": 2, "connector": 2, "filter": 2, "alert": 2}
+"""Names in the header of a table; the daemon's own tables have one."""
+
+
+@click.group
+def config() -> None:
+    """Show the configuration in force, and the schema of its files."""
+
+
+@config.command
+@conf_option
+@click.option("--origin", is_flag=True, help="Say of every setting which file and line it comes from.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, with origins.")
+@plugins_option
+def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+    """Print every setting as relay would run with it, as one TOML file.
+
+    Defaults are commented out. Secrets are shown as references only.
+
+    Exit codes: 0 printed; 78 the configuration has mistakes.
+    """
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    loaded = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False)
+    if as_json:
+        click.echo(json.dumps([_plain(setting, loaded) for setting in effective(loaded)], indent=2))
+    else:
+        click.echo("\n".join(_lines(loaded, origin=origin)))
+
+
+@config.command
+@plugins_option
+def schema(plugin_folders: tuple[Path, ...]) -> None:
+    """Print a JSON Schema of a file of conf.d.
+
+    The schema has the types of all installed plugins, and the names of groups, channels and event types. Editors
+    complete and check with it.
+
+    Exit codes: 0 printed.
+    """
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    click.echo(json.dumps(schema_of(registry, partial(click.echo, err=True)), indent=2))
+
+
+def _table(setting: Effective) -> tuple[str | int, ...]:
+    return setting.path[: DEPTH.get(str(setting.path[0]), 1)]
+
+
+def _plain(setting: Effective, loaded: Loaded) -> dict[str, Any]:
+    key, disabled = dotted(setting.path), dotted(_table(setting)) in loaded.disabled
+    return {"key": key, "value": setting.value, "origin": setting.origin, "disabled": disabled}
+
+
+def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
+    for table, settings in groupby(effective(loaded), _table):
+        is_off = dotted(table) in loaded.disabled
+        yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
+        for setting in settings:
+            line = _line(setting, len(table))
+            yield f"{line:<64} # {setting.origin}" if origin else line
+        yield ""
+
+
+def _line(setting: Effective, depth: int) -> str:
+    key = toml_key(setting.path[depth:])
+    if setting.value is None:
+        return f"# {key} is not set"
+    return ("" if setting.file else "# ") + f"{key} = {toml(setting.value)}"
+
+
+def toml_key(path: tuple[str | int, ...]) -> str:
+    """Write a key path as TOML has it, with quotes where they are needed."""
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml(part) for part in map(str, path))
+
+
+def toml(value: Any) -> str:
+    """Write plain data as a TOML value on one line."""
+    match value:
+        case dict():
+            inner = ", ".join(f"{toml_key((key,))} = {toml(item)}" for key, item in value.items())
+            return f"{{ {inner} }}" if inner else "{}"
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case float() if value.is_integer():
+            return f"{value:.0f}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,95 @@
+"""`relay events`: the event types that are known, and which of them a selection takes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from relay.catalogue import TYPES, Selection, suggest, without_opt_in
+from relay.cli.format import printable
+from relay.cli.options import complete_entry, events_option, plugins_option, utf8
+from relay.config import PLUGIN_FOLDERS, Mistake, Registry, unmatched
+from relay.words import counted
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """A type that is known. `status` is `current`, `retired`, or `made` by a source of relay's."""
+
+    type: str
+    group: str
+    channel: str
+    status: str
+    entry: str | None = None
+    """What of the selection takes it; None if there is no selection."""
+
+
+@click.command
+@click.argument("pattern", metavar="[PATTERN]", required=False, type=utf8, shell_complete=complete_entry)
+@events_option("Only those that this selection takes, as in conf.d; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@plugins_option
+def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+    """List the event types that `events` in conf.d can name.
+
+    Each type has its group, channel and status. PATTERN is a group, a channel, a glob, or a part of a name. With
+    --events the list has only what that selection takes, and the entry that takes it. Types that are not listed can be
+    named as well: Braze adds types every month.
+
+    Exit codes: 0 found; 1 no such type.
+    """
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    made = [one for one in registry.made if one not in TYPES]
+    known = [
+        *(KnownType(name, **asdict(one)) for name, one in TYPES.items()),
+        *(KnownType(one, "", "", "made") for one in made),
+    ]
+    found = known if pattern is None else [*_matching(pattern, known)]
+    if entries:
+        found = [*_taken(entries, found)]
+        for doubt in _doubts(entries, made):
+            click.echo(f"warning: {doubt}", err=True)
+    if as_json:
+        click.echo(json.dumps([*map(asdict, found)], indent=2))
+    elif found:
+        click.echo("\n".join([*_table(found), counted(len(found), "type")]))
+    if not found:
+        raise click.ClickException(_nothing(pattern))
+
+
+def _matching(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
+    """Those that an entry of a selection matches, else those whose name holds it."""
+    selection = Selection([pattern])
+    matched = [one for one in known if selection.wants(one.type)]
+    yield from matched or (one for one in known if pattern.lower() in one.type.lower())
+
+
+def _taken(entries: Sequence[str], known: Sequence[KnownType]) -> Iterator[KnownType]:
+    selection = Selection(without_opt_in([entry.strip() for entry in entries]))
+    for one in known:
+        if selection.wants(one.type):
+            yield KnownType(one.type, one.group, one.channel, one.status, selection.explain(one.type))
+
+
+def _doubts(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
+    for reason, suggestion in unmatched(entries, made):
+        if reason:
+            yield Mistake(reason=reason, suggestion=suggestion)
+
+
+def _table(found: Sequence[KnownType]) -> list[str]:
+    heads = ["type", "group", "channel", "status", *(["taken by"] if found[0].entry else [])]
+    rows = [[one.type, one.group or "-", one.channel or "-", one.status, *_entry(one)] for one in found]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
+
+
+def _entry(one: KnownType) -> list[str]:
+    return [printable(one.entry)] if one.entry else []
+
+
+def _nothing(pattern: str | None) -> str:
+    meant = suggest(pattern) if pattern else None
+    return "no type that is known" + (f" (did you mean {meant}?)" if meant else "")

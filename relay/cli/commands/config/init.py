@@ -1,0 +1,88 @@
+"""`relay init`: a configuration to start from, and the systemd unit."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from relay.cli.commands.doctor.service import WITHIN_REACH, out_of_reach
+from relay.cli.commands.doctor.unit import Unit, own_command, service_settings
+from relay.config import CONF_FOLDERS, shipped
+
+UNIT: Final = Path("/etc/systemd/system/relay.service")
+INSTALLED: Final = Path("/opt/relay/bin/relay")
+"""The command as the shipped unit has it."""
+MANUAL: Final = "/usr/share/doc/currents-relay/README.md"
+"""The documentation as the shipped unit has it."""
+NEXT: Final = """
+Next:
+  {conf}/20-braze.toml    the token that Braze is to send
+  {conf}/60-heap.toml     Heap's webhook URL; then take out `enabled`
+  {relay} check{option}
+  {start}
+and in Braze a Custom Currents Export to https://your.host/currents, with that token."""
+
+
+@click.command
+@click.argument("folder", metavar="[DIR]", default=CONF_FOLDERS[0], type=click.Path(file_okay=False, path_type=Path))
+@click.option("--unit", "with_unit", is_flag=True, help=f"Write the systemd unit, too: {UNIT}.")
+@click.option(
+    "--unit-file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="The same, into FILE."
+)
+def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
+    """Write a configuration to start from into DIR.
+
+    DIR is /etc/relay/conf.d by default. Every setting is explained in the files. relay writes only into an empty
+    folder. With --unit it also writes a systemd unit for this installation. It warns if a unit cannot run this
+    installation: one below /home, /root or /tmp.
+
+    Exit codes: 0 written; 1 nothing written.
+    """
+    unit = unit_file or (UNIT if with_unit else None)
+    try:
+        written = [_configuration(folder), *([_unit(unit, folder)] if unit else [])]
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    if not any(written):
+        raise SystemExit(1)
+    option = "" if folder in CONF_FOLDERS else f" --conf {folder}"
+    by_hand = f"{own_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
+    start = "systemctl daemon-reload && systemctl enable --now relay" if unit else by_hand
+    click.echo(NEXT.format(conf=folder, relay=own_command(), option=option, start=start))
+
+
+def _configuration(folder: Path) -> bool:
+    if folder.is_dir() and any(folder.iterdir()):
+        click.echo(f"left as it is: {folder} has files already")
+        return False
+    shutil.copytree(shipped("conf.d"), folder, dirs_exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        click.echo(f"wrote {path}")
+    return True
+
+
+def _unit(unit: Path, folder: Path) -> bool:
+    """Write the unit for this installation of relay and for that folder of the configuration."""
+    text = (shipped("systemd") / "relay.service").read_text().replace(MANUAL, str(shipped("README.md")))
+    if folder not in CONF_FOLDERS:
+        text = text.replace(f"{INSTALLED} run", f"{INSTALLED} run --conf {folder.absolute()}")
+    try:
+        with unit.open("x") as file:
+            file.write(text.replace(str(INSTALLED), str(own_command())))
+    except FileExistsError:
+        click.echo(f"left as it is: {unit} exists already")
+        return False
+    click.echo(f"wrote {unit}")
+    for why in _out_of_reach(Unit({}, service_settings(text)), folder):
+        click.echo(f"warning: the service cannot start like this: {why}", err=True)
+    return True
+
+
+def _out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
+    """Why the unit's user cannot run this installation of relay, or read its configuration."""
+    if why := out_of_reach(unit):
+        yield f"{why}; {WITHIN_REACH}"
+    if why := unit.reading(folder.absolute()):
+        yield f"{folder.absolute()}: {why}; have the configuration in {CONF_FOLDERS[0]}"

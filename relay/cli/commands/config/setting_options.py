@@ -1,0 +1,122 @@
+"""Options of a command made from a settings model: each setting an option, written as it would be in conf.d."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Final, get_args, get_origin
+
+import click
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from relay.api import AlertSettings, ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
+from relay.api.internal import WAYS
+from relay.cli.options import complete_entry
+from relay.config import descriptions, summary
+from relay.guests import contained
+
+PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings, AlertSettings)
+RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
+"""Names of options that say where the table goes; a setting of such a name is --setting-NAME."""
+
+
+def options_of(model: type[Settings]) -> list[click.Option]:
+    """One option per setting, and --disabled where the table can be switched off."""
+    about = descriptions(model)
+    options = [_option(name, field, about.get(name, "")) for name, field in _settings(model)]
+    if "enabled" in model.model_fields:
+        options.append(click.Option(["--disabled"], is_flag=True, help="Write it switched off."))
+    return options
+
+
+def settings_given(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the options say, as plain data for TOML, under the names that conf.d has."""
+    return {field.alias or name: _value(field, given[name]) for name, field in _settings(model) if given.get(name)}
+
+
+def _settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
+    """The settings of a type, its own before those that every type has, the required ones first."""
+    own = set(model.model_fields).difference(*(base.model_fields for base in PLUGIN_SETTINGS))
+    fields = [(name, field) for name, field in model.model_fields.items() if name not in ("type", "enabled")]
+    return iter(sorted(fields, key=lambda one: (not one[1].is_required(), one[0] not in own)))
+
+
+def _option(name: str, field: FieldInfo, description: str) -> click.Option:
+    word = (field.alias or name).replace("_", "-")
+    flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
+    about = summary(description)
+    if _is_text_or_secret(field):
+        about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
+        return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)
+    if _holds_secrets(field):
+        flag, about = f"{flag.removesuffix('s')}-from", f"{about} credential:NAME, file:/PATH or env:NAME."
+        return click.Option([flag, name], metavar="WHERE", multiple=True, type=_Reference(), help=about)
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        parts = ", ".join(f"{inner} = ..." for inner in field.annotation.model_fields)
+        about = f"{about} In TOML: {{ {parts} }}."
+    complete = complete_entry if name == "events" else None
+    return click.Option([flag, name], metavar="VALUE", multiple=True, help=about, shell_complete=complete)
+
+
+def _holds_secrets(field: FieldInfo) -> bool:
+    """Tell whether the setting is a secret or a list of secrets."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return any(isinstance(kind, type) and issubclass(kind, Secret) for kind in kinds)
+
+
+def _is_text_or_secret(field: FieldInfo) -> bool:
+    return _holds_secrets(field) and str in get_args(field.annotation)
+
+
+class _Reference(click.ParamType[dict[str, str]]):
+    """Where a secret is, as credential:NAME, file:/PATH or env:NAME; never the secret."""
+
+    name = "reference"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        way, _, name = value.partition(":")
+        if way not in WAYS or not name:
+            # the value may be the secret itself: it is not repeated
+            self.fail("expected credential:NAME, file:/PATH or env:NAME, never the secret itself", param, ctx)
+        return {way: name}
+
+
+class _TextOrReference(click.ParamType[str | dict[str, str]]):
+    """A text, or where it is, as credential:NAME, file:/PATH or env:NAME."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | dict[str, str]:
+        way, _, name = value.partition(":")
+        return {way: name} if way in WAYS and name else value
+
+
+def _value(field: FieldInfo, given: Sequence[Any]) -> Any:
+    """What the setting takes of the values given: one as it is, else as TOML has it, else a list of them."""
+    if _holds_secrets(field):
+        return [*given] if get_origin(field.annotation) is tuple else given[-1]
+    candidates = [*_readings(given[0])] if len(given) == 1 else []
+    candidates.append([part.strip() for text in given for part in text.split(",")])
+    annotated: Any = Annotated[field.annotation, field]
+    with suppress(Exception), contained(until_ctrl_c=True):  # a plugin's own type; the check of the table tells
+        setting = TypeAdapter[Any](annotated)
+        return next((one for one in candidates if _takes(setting, one)), candidates[0])
+    return candidates[0]
+
+
+def _readings(text: str) -> Iterator[Any]:
+    """A text as it is, and what it is in TOML."""
+    yield text
+    try:
+        yield tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return
+
+
+def _takes(setting: "TypeAdapter[Any]", value: Any) -> bool:
+    try:
+        setting.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""`relay doctor`: what may go wrong on this machine, looked at before it does."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from relay.cli.commands.doctor import alerts, daemon, disk, machine, reach, service, settings, unit
+from relay.cli.commands.doctor.report import Finding, Installation, Level
+from relay.cli.options import conf_option, plugins_option, state_option
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
+
+Check = Callable[[Installation], Finding | Iterable[Finding]]
+
+CHECKS: Final[Sequence[tuple[str, Check]]] = (
+    ("service", service.runs),
+    ("relay", daemon.answers),
+    ("configuration", settings.configuration),
+    ("plugins", settings.plugins),
+    ("secrets", settings.secrets),
+    ("secrets of the service", service.secrets),
+    ("state folder", disk.folder),
+    ("relay.db", disk.database),
+    ("file system", disk.kind),
+    ("room", disk.room),
+    ("inodes", disk.inodes),
+    ("fdatasync", disk.sync),
+    ("clock", machine.clock),
+    ("open files", machine.limits),
+    ("connectors", reach.connectors),
+    ("alerts", alerts.sending),
+    ("program", service.program),
+)
+LEVELS: Final[Sequence[Level]] = ("problem", "warning", "ok")
+"""In the order in which they are told."""
+PATIENCE_S: Final = 10.0
+"""For each check: a dead network file system answers nothing at all."""
+THREAD: Final = "check of "
+"""How the names of the checks' threads begin."""
+CREDENTIALS: Final = Path("/run/credentials/relay.service")
+"""Where systemd has the secrets of a relay that runs; root may read them."""
+
+
+@click.command
+@conf_option
+@state_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@plugins_option
+def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+    """Find problems of installation, machine and destinations.
+
+    Says what to do about each. Looks at the running relay, the configuration, plugins, state folder, disk, clock,
+    limits, secrets, destinations, alerts and the systemd unit. The first line says which state folder that is, and
+    whether a relay runs with it. Problems come first, then warnings, then what is well. As root it can look everywhere.
+    Sends no event and changes nothing.
+
+    Exit codes: 0 no problem; 1 a problem.
+    """
+    it = _installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
+    findings = [finding for name, check in CHECKS for finding in examined(name, check, it)]
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    count = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
+    if as_json:
+        found = {"ok": not count["problem"], "findings": [*map(asdict, findings)]}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        (place,) = examined("state folder", daemon.place, it)
+        counts = f"problems: {count['problem']}, warnings: {count['warning']}"
+        click.echo("\n".join([f"{place.about} {place.said}", *map(_told, findings), counts]))
+    _leave(1 if count["problem"] else 0)
+
+
+def examined(name: str, check: Check, it: Installation) -> list[Finding]:
+    """Make a check in a thread of its own, which is given up if it takes too long."""
+    result: Future[list[Finding]] = Future()
+
+    def make() -> None:
+        try:
+            found = check(it)
+            result.set_result([found] if isinstance(found, Finding) else [*found])
+        except BaseException as error:  # it is raised again where it can be told
+            result.set_exception(error)
+
+    threading.Thread(target=make, name=THREAD + name, daemon=True).start()
+    try:
+        return result.result(PATIENCE_S)
+    except TimeoutError:
+        return [Finding("problem", name, f"not known: no answer within {PATIENCE_S:g} s", "is a file system dead?")]
+    except OSError as error:
+        return [Finding("problem", name, f"cannot be looked at: {error}")]
+    except click.ClickException as error:  # the relay that runs cannot be asked
+        return [Finding("problem", name, error.message)]
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit, without waiting for threads that hang in the kernel."""
+    if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def _installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: Path) -> Installation:
+    if "CREDENTIALS_DIRECTORY" not in os.environ and os.access(CREDENTIALS, os.R_OK | os.X_OK):
+        os.environ["CREDENTIALS_DIRECTORY"] = str(CREDENTIALS)
+    registry = Registry.discover(plugin_folders)
+    loaded, error = None, ConfigError(())
+    try:
+        loaded = load(conf, registry, secrets_required=False)
+    except ConfigError as found:
+        error = found
+    there = unit.installed()
+    return Installation(
+        state=state.absolute(),
+        plugin_folders=plugin_folders,
+        registry=registry,
+        loaded=loaded,
+        mistakes=error.mistakes,
+        warnings=loaded.warnings if loaded else error.warnings,
+        unit=there if there and [*there.conf] == [folder.absolute() for folder in conf] else None,
+    )
+
+
+def _told(finding: Finding) -> str:
+    line = f"{finding.level:<8} {finding.about:<20} {finding.said}"
+    return f"{line}\n{'':<29} -> {finding.advice}" if finding.advice else line

@@ -1,0 +1,61 @@
+"""The relay that runs: whether it answers, whether anything needs a look, and whether its certificates are good."""
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from relay.cli.client import running
+from relay.cli.commands.doctor.report import Finding, Installation, Level
+from relay.config import TlsError
+from relay.state import DATABASE
+from relay.status import CertificateStatus, Status, diagnose, kind_of_certificate, said_of_certificate
+
+
+def answers(it: Installation) -> Iterator[Finding]:
+    """Ask the relay that runs what needs a look, and for the certificates in service; look at the files where none
+    runs."""
+    client = running(it.state)
+    seen = msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
+    if seen is not None:
+        yield from _wrong(seen)
+    elif it.unit is None and (it.state / DATABASE).exists():
+        yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
+    for one in seen.certificates if seen else _configured(it):
+        kind = kind_of_certificate(one, now := time.time())
+        level: Level = "ok" if kind is None else "warning" if kind == "certificate_expiring" else "problem"
+        name, _, said = said_of_certificate(one, now).partition(": ")
+        yield Finding(level, name, said)
+
+
+def place(it: Installation) -> Finding:
+    """Which state folder is looked at, and whether a relay runs with it."""
+    if running(it.state):
+        said = "a relay runs with it"
+    elif it.state.exists():
+        said = "no relay runs with it"
+    else:
+        said = "it does not exist, so no relay runs with it (--state DIR looks at another)"
+    return Finding("ok", "state folder", f"{it.state}: {said}")
+
+
+def _wrong(seen: Status) -> Iterator[Finding]:
+    """What is wrong by the status, but for what other checks look at."""
+    found = diagnose(seen)
+    named = [(f"connector {one.name}", one) for one in found.lanes]
+    named += [(f"source {one.name}", one) for one in found.sources]
+    named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
+    for about, one in named:
+        if not one.ok:
+            yield Finding("problem", about, one.said.partition(": ")[2])
+
+
+def _configured(it: Installation) -> list[CertificateStatus]:
+    tls = it.config.ingest.tls
+    if tls is None or tls.certificate.problem:
+        return []
+    try:
+        good = tls.validity
+    except TlsError:  # the configuration says so
+        return []
+    return [CertificateStatus(certificate="ingest", begins=good.begins, ends=good.ends, files=tls.files)]

@@ -1,0 +1,165 @@
+"""Checks of the state folder: who may use it, what it is on, how much room there is, and how fast it is."""
+
+import os
+import re
+import sqlite3
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import quantiles
+from typing import Final
+
+from relay.cli.commands.doctor.report import Finding, Installation, Level, existing, size
+from relay.config import traits_by_name
+from relay.inspect import told, usage
+from relay.journal import SUFFIX
+from relay.state import DATABASE, cure, doubts_of, has_tables, journals
+from relay.status import advice_on
+
+IN_MEMORY: Final = ("tmpfs", "ramfs")
+REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
+"""Neither locks nor SQLite's shared memory can be relied on there (sqlite.org/wal.html: no network file systems)."""
+FEW_INODES: Final = 1000
+WRITES: Final = 100
+WRITE_BYTES: Final = 4096
+WRITING_S: Final = 5.0
+SLOW_S: Final = 0.05
+
+
+def folder(it: Installation) -> Iterator[Finding]:
+    """Whether relay can use the state folder, and nobody else."""
+    if not it.state.exists():
+        yield Finding("ok", "state folder", f"{it.state} does not exist yet; relay makes it")
+        return
+    if not os.access(it.state, os.R_OK | os.W_OK | os.X_OK):
+        advice = "run relay doctor as the user that relay runs as, or as root"
+        yield Finding("problem", "state folder", f"{it.state} cannot be written by this user", advice)
+        return
+    mode = stat.S_IMODE(it.state.stat().st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        said = f"{it.state} has the mode {mode:o}: others may get at events, which are personal data"
+        yield Finding("warning", "state folder", said, f"chmod 700 {it.state}")
+    else:
+        yield Finding("ok", "state folder", str(it.state))
+
+
+def database(it: Installation) -> Iterator[Finding]:
+    """Whether the databases can be used, and know their journals."""
+    for number, (folder, journal) in journals(it.state, it.config.journal.path).items():
+        about = f"relay.db{f' of {number}' if number else ''}"
+        try:
+            found = [*doubts_of(number, folder, journal)]
+        except sqlite3.Error as error:
+            yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
+            continue
+        yield from (Finding("problem", one.what, one.said, advice_on(one)) for one in found)
+        if not found and has_tables(folder):
+            yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
+
+
+def kind(it: Installation) -> Finding:
+    """Whether the file system keeps what is written to it."""
+    return judge(file_system(existing(it.journal).resolve(), Path("/proc/self/mountinfo").read_text()))
+
+
+def judge(name: str) -> Finding:
+    """Say what a type of file system means for the journal."""
+    verdict: tuple[Level, str, str] = ("ok", "", "")
+    if name in IN_MEMORY:
+        verdict = ("problem", ": it is in memory and gone after a restart of the machine", "put the state on a disk")
+    elif name in REMOTE:
+        verdict = ("problem", ": locks and SQLite do not work over a network", "put the state on a local disk")
+    elif name.startswith("fuse") or name in ("ceph", "glusterfs", "lustre"):
+        verdict = ("warning", ": not known to keep what was synced", "a local ext4 or XFS is known to")
+    elif name == "overlay":
+        verdict = ("warning", ": a container's own layer, which goes with the container", "put the state on a volume")
+    level, said, advice = verdict
+    return Finding(level, "file system", f"{name}{said}", advice)
+
+
+def file_system(path: Path, mountinfo: str) -> str:
+    """The type of the file system that holds an absolute path, by the text of /proc/self/mountinfo."""
+    found = (Path("/"), "unknown")
+    for line in mountinfo.splitlines():
+        mount, _, about = line.partition(" - ")
+        point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mount.split()[4]))
+        if path.is_relative_to(point) and len(point.parts) >= len(found[0].parts):  # the later of two covers the other
+            found = (point, about.split()[0])
+    return found[1]
+
+
+def room(it: Installation) -> Finding:
+    """Whether the journal can grow as large as it may."""
+    limits = it.config.journal
+    about = os.statvfs(existing(it.journal))
+    free = about.f_bavail * about.f_frsize
+    used = sum(_taken(path) for journal in it.journals for path in journal.glob(f"*{SUFFIX}"))
+    most = limits.max_size * len(it.journals)
+    left = free + used - limits.min_free
+    said = f"{size(free)} free, the journal has {size(used)} and may have {size(most)}"
+    advice = "free some, use a larger disk, or lower journal.max_size (journal.min_free)"
+    if free <= limits.min_free:
+        said = f"{said}, and journal.min_free is {size(limits.min_free)}: it is full"
+        return Finding("problem", "room", f"{said}{_fillers(it)}", advice)
+    if left < most:
+        return Finding("warning", "room", f"{said}: it will be full at {size(left)} already{_fillers(it)}", advice)
+    return Finding("ok", "room", said)
+
+
+def _fillers(it: Installation) -> str:
+    """What takes the room."""
+    config = it.config
+    traits = traits_by_name(config.connectors)
+    files = [known.writes for known in traits.values() if known.writes is not None]
+    found = told(usage(it.state, config.journal.path, config.runtime.workers, files))
+    return f"; the disk holds {found}" if found else ""
+
+
+def inodes(it: Installation) -> Finding:
+    """Whether the file system can hold further files, however much room it has."""
+    about = os.statvfs(existing(it.journal))
+    if about.f_files == 0 or about.f_favail >= FEW_INODES:  # 0: it makes them as they are needed
+        return Finding("ok", "inodes", f"{about.f_favail:,} free" if about.f_files else "as many as there is room for")
+    full = "" if about.f_favail else ": no new file can be made, and senders get 503"
+    level: Level = "warning" if about.f_favail else "problem"
+    return Finding(
+        level, "inodes", f"{about.f_favail:,} of {about.f_files:,} free{full}", "remove files of others: df -i"
+    )
+
+
+def _taken(path: Path) -> int:
+    """Bytes that a file takes on disk; none if it has gone meanwhile."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def sync(it: Installation) -> Iterator[Finding]:
+    """How long it takes until a write is on disk: every acknowledgement waits for that."""
+    if not os.access(it.state, os.W_OK | os.X_OK):
+        return
+    times = latencies(it.state)
+    centiles = quantiles(times, n=100, method="inclusive")
+    middle, high = centiles[49], centiles[98]
+    said = f"{len(times)} small writes: p50 {middle * 1000:.1f} ms, p99 {high * 1000:.1f} ms"
+    advice = "every answer to a sender waits for this: another disk, or one that nobody else writes to"
+    slow = high > SLOW_S
+    yield Finding("warning" if slow else "ok", "fdatasync", said, advice if slow else "")
+
+
+def latencies(folder: Path) -> list[float]:
+    """Seconds of each of some writes, until it was on disk; two at least. Raises OSError."""
+    times: list[float] = []
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, WRITES * WRITE_BYTES)
+        os.fsync(file.fileno())
+        start = time.monotonic()
+        while len(times) < 2 or (len(times) < WRITES and time.monotonic() - start < WRITING_S):
+            begin = time.perf_counter()
+            file.write(b"\0" * WRITE_BYTES)
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    return times

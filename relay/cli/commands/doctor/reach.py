@@ -1,0 +1,75 @@
+"""Whether the destinations of connectors can be reached; no event is sent."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from relay.api import Connector, Secret
+from relay.cli.commands.doctor.report import Finding, Installation
+from relay.config import Configured, Redaction, leaves, traits_of
+from relay.guests import contained, limited, reason_of, text_of
+
+PROBE_S: Final = 8.0
+ADVICE: Final = "see the connector's settings; then names, routes, firewalls and certificates"
+WRITING: Final = "see path in the connector's settings; then the rights of its folder, and ReadWritePaths= in the unit"
+ALLOWING: Final = (
+    "ReadWritePaths=FOLDER in the unit, and a permanent user (docs/guide/install.md); or a path in its state folder"
+)
+
+
+def connectors(it: Installation) -> Iterator[Finding]:
+    """Probe every connector, all at a time."""
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:1")  # a name server that is dead is not waited for longer
+    yield from asyncio.run(_all(it))
+
+
+async def _all(it: Installation) -> list[Finding]:
+    async with asyncio.TaskGroup() as group:
+        probes = [
+            group.create_task(_one(connector, it), name=f"probe of {name}")
+            for name, connector in it.config.connectors.items()
+        ]
+    return [probe.result() for probe in probes]
+
+
+async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
+    about = f"connector {configured.name}"
+    if unread := [leaf for _, leaf in leaves((), configured.settings) if isinstance(leaf, Secret) and leaf.problem]:
+        return Finding("ok", about, f"not tried: {unread[0].problem}")
+    advice = ADVICE
+    try:
+        async with asyncio.timeout(PROBE_S), _made(configured, it) as (connector, writes):
+            advice = WRITING if writes else ADVICE
+            said = await limited(connector.probe, PROBE_S, f"{about}: probe")
+            why = await asyncio.to_thread(_kept_from, writes, it)
+    except TimeoutError:
+        return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
+    except Exception as error:  # whatever a plugin raises says why
+        why = Redaction(configured.settings).clean(reason_of(error))
+        return Finding("problem", about, why, advice)
+    if why:
+        return Finding("warning", about, f"{writes} cannot be written by the service: {why}", ALLOWING)
+    told = Redaction(configured.settings).clean(text_of(said)) if said else "not tried: only sending would tell"
+    return Finding("ok", about, told)
+
+
+@asynccontextmanager
+async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[tuple[Connector, Path | None]]:
+    with contained():
+        connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
+        writes = traits_of(connector).writes
+    try:
+        yield connector, writes
+    finally:
+        with suppress(Exception):  # it was never opened
+            await limited(connector.release, PROBE_S, f"connector {configured.name}: close")
+
+
+def _kept_from(path: Path | None, it: Installation) -> str | None:
+    """Why the service could not write there, though this user could."""
+    with suppress(OSError):  # then this user is not allowed to look
+        return it.unit.writing(path) if it.unit and path else None
+    return None

@@ -1,0 +1,74 @@
+"""What a check looks at, and what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from relay.api import Secret
+from relay.config import Config, KeyPath, Loaded, Mistake, Registry, leaves
+from relay.state import journal_folder
+
+if TYPE_CHECKING:
+    from relay.cli.commands.doctor.unit import Unit
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: how it is, and what to do about it if it is not well."""
+
+    level: Level
+    about: str
+    said: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What there is to look at. Without a valid configuration `loaded` is None, and the defaults stand in."""
+
+    state: Path
+    plugin_folders: Sequence[Path]
+    registry: Registry
+    loaded: Loaded | None
+    mistakes: Sequence[Mistake]
+    warnings: Sequence[Mistake]
+    unit: "Unit | None"
+    """The installed unit, if it is for this configuration."""
+
+    @property
+    def config(self) -> Config:
+        """What is configured."""
+        return self.loaded.config if self.loaded else Config()
+
+    @property
+    def secrets(self) -> list[tuple[KeyPath, Secret]]:
+        """All that the configuration refers to as to a secret, in tables that are not switched off."""
+        tables = self.loaded.tables.items() if self.loaded else ()
+        used = [
+            leaf for table, settings in tables if getattr(settings, "enabled", True) for leaf in leaves(table, settings)
+        ]
+        return [(path, leaf) for path, leaf in used if isinstance(leaf, Secret)]
+
+    @property
+    def journal(self) -> Path:
+        """The journal's folder."""
+        return self.state / self.config.journal.path
+
+    @property
+    def journals(self) -> list[Path]:
+        """Those of all workers that are configured; each may be as large as `journal.max_size` says."""
+        settings = self.config.journal
+        return [journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest of its parents that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def size(number: float) -> str:
+    """Write a number of bytes for people."""
+    return f"{number / (1 << 30):,.1f}GiB" if number >= 1 << 30 else f"{number / (1 << 20):,.0f}MiB"

@@ -1,0 +1,100 @@
+"""Checks of relay as a service: whether it can be run and runs, and whether it gets at the secrets it needs."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import relay
+from relay.api import Secret
+from relay.cli.commands.doctor.report import Finding, Installation, Level
+from relay.cli.commands.doctor.settings import LOADED
+from relay.cli.commands.doctor.unit import NAME, Unit, own_command, service_settings
+from relay.config import shipped
+
+LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart relay"
+
+WITHIN_REACH: Final = "make install, or the Debian package, puts relay where it can be run (/opt/relay)"
+
+
+def program(it: Installation) -> Iterator[Finding]:
+    """Whether the service can run what its unit names; where none is installed, whether the unit that comes with relay
+    could run this installation."""
+    if it.unit is None:
+        unit = Unit({}, service_settings((shipped("systemd") / NAME).read_text()))
+        if why := out_of_reach(unit):
+            said = f"this relay can be run by hand, not by the unit that comes with it: {why}"
+            yield Finding("ok", "program", said, WITHIN_REACH)
+    elif it.unit.program and not it.unit.program.exists():
+        yield Finding("problem", "program", f"{NAME} starts {it.unit.program}, which is not there", WITHIN_REACH)
+    elif it.unit.program and (why := it.unit.reading(it.unit.program)):
+        yield Finding("problem", "program", f"{NAME} cannot run {it.unit.program}: {why}", WITHIN_REACH)
+
+
+def out_of_reach(unit: Unit) -> str | None:
+    """Why the unit's user cannot run this installation of relay; None if it can. Raises OSError."""
+    found = (
+        (path, unit.reading(path)) for path in (own_command(), Path(sys.executable).resolve(), Path(relay.__file__))
+    )
+    return next((f"{path}: {why}" for path, why in found if why), None)
+
+
+def runs(it: Installation) -> Iterator[Finding]:
+    """Whether systemd has started relay; nothing where no unit is for this configuration."""
+    if it.unit is None:
+        return
+    states = it.unit.states
+    active, enabled = states.get("ActiveState", ""), states.get("UnitFileState", "")
+    said = f"{NAME} is {active} ({states.get('SubState')}) and {enabled or 'not enabled'}"
+    if active == "failed" or states.get("SubState") == "auto-restart":
+        code = states.get("ExecMainStatus", "")
+        yield Finding("problem", "service", f"relay does not run: {NAME} failed, exit code {code}", LOG)
+    elif active == "inactive":
+        level: Level = "warning" if enabled.startswith("enabled") else "ok"
+        yield Finding(level, "service", f"relay does not run: {said}", "systemctl enable --now relay")
+    else:
+        yield Finding("ok", "service", said)
+    if states.get("NeedDaemonReload") == "yes":
+        yield Finding("warning", "service", f"{NAME} has changed on disk", "systemctl daemon-reload")
+
+
+def secrets(it: Installation) -> Iterator[Finding]:
+    """Whether the service gets every secret."""
+    if it.unit is None:
+        return
+    found = {secret for _, secret in it.secrets}
+    lacking = [finding for secret in sorted(found, key=repr) if (finding := _looked_at(secret, it.unit))]
+    yield from lacking
+    if found and not lacking:
+        yield Finding("ok", "secrets", f"{NAME} gets at each of them when it is started")
+
+
+def _looked_at(secret: Secret, unit: Unit) -> Finding | None:
+    try:
+        return _lacking(secret, unit)
+    except OSError as error:
+        return Finding(
+            "warning", "secret", f"{secret} cannot be looked at: {error.strerror}", "run relay doctor as root"
+        )
+
+
+def _lacking(secret: Secret, unit: Unit) -> Finding | None:
+    if secret.how == "credential":
+        return _not_loaded(secret, unit)
+    if secret.how == "env":
+        said = f"{secret}: {NAME} has no Environment={secret.name}=... and no EnvironmentFile="
+        return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
+    why = unit.reading(Path(secret.name))
+    return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None
+
+
+def _not_loaded(secret: Secret, unit: Unit) -> Finding | None:
+    line = f"LoadCredential={secret.name}:/etc/relay/credentials/{secret.name}"
+    if not unit.loads(secret.name):
+        advice = f"systemctl edit relay: [Service], {line}; then systemctl restart relay"
+        return Finding("problem", "secret", f"{secret}: {NAME} loads no such credential", advice)
+    if path := unit.missing(secret.name):
+        return Finding(
+            "problem", "secret", f"{secret}: {path}, which {NAME} loads it from, is not there", f"write {path}"
+        )
+    return None

@@ -1,0 +1,64 @@
+"""Checks of what an admin wrote and installed: the configuration, plugins, and who may read the secrets."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from relay.cli.commands.config.check import SHOWN, left_out
+from relay.cli.commands.doctor.report import Finding, Installation
+from relay.config import find_unmade, mistakes_of
+
+PUBLIC: Final = ("certificate", "client_ca", "ca")
+"""Settings that refer to a file as to a secret, though it is none."""
+LOADED: Final = 'let systemd read it as root: LoadCredential=NAME:FILE in the unit, { credential = "NAME" } in conf.d'
+"""What to do about a file of a secret that the unit's user cannot read, or others can."""
+
+
+def configuration(it: Installation) -> Iterator[Finding]:
+    """What `relay check` shows: mistakes and warnings, of very many the first ones."""
+    for mistake in it.mistakes[:SHOWN]:
+        yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
+    for more in left_out(it.mistakes, "mistake"):
+        yield Finding("problem", "configuration", more)
+    for warning in it.warnings[:SHOWN]:
+        yield Finding("warning", "configuration", str(warning))
+    for more in left_out(it.warnings, "warning"):
+        yield Finding("warning", "configuration", more)
+    if it.loaded:
+        unmade = find_unmade(it.config, it.state)
+        for mistake in mistakes_of([one for one in unmade.failures if one.kind != "connector"]):  # those are probed
+            yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
+        if unmade.untried:
+            said = f"not made, as their secrets cannot be read here: {', '.join(unmade.untried)}"
+            yield Finding("ok", "configuration", said)
+        kinds = {"sources": it.config.sources, "connectors": it.config.connectors, "filters": it.config.filters}
+        kinds |= {"alerts": it.config.alerts} if it.config.alerts else {}
+        yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
+
+
+def plugins(it: Installation) -> Iterator[Finding]:
+    """Plugins that cannot be used, and folders in which others could put some."""
+    for info in it.registry.plugins:
+        if info.error:
+            yield Finding("warning", f"plugin {info.name}", f"{info.origin}: {info.reason}", "see relay plugins")
+    for folder in it.plugin_folders:
+        if folder.is_dir() and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            advice = f"chmod go-w {folder}"
+            yield Finding("warning", "plugin folder", f"{folder} can be written by others than its owner", advice)
+    good = sum(not info.error for info in it.registry.plugins)
+    yield Finding("ok", "plugins", f"{good} can be used")
+
+
+def secrets(it: Installation) -> Iterator[Finding]:
+    """Files of secrets that everybody can read or write."""
+    found = {leaf for path, leaf in it.secrets if path[-1] not in PUBLIC}
+    files = sorted(secret.name for secret in found if secret.how == "file" and not secret.problem)
+    others = [name for name in files if Path(name).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)]
+    for name in others:
+        moved = it.unit is not None and not it.unit.is_root  # a user that others include could not read it any more
+        yield Finding(
+            "warning", "secret", f"{name} can be read by every user", LOADED if moved else f"chmod o-rwx {name}"
+        )
+    if found and not others:
+        yield Finding("ok", "secrets", f"{len(found)}, none in a file that every user can read")

@@ -1,0 +1,223 @@
+"""The systemd unit that is installed: whether relay runs by it, and what its user may read and write."""
+
+import grp
+import os
+import pwd
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sysconfig
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from relay.cli.commands.doctor.report import existing
+from relay.config import CONF_FOLDERS
+
+NAME: Final = "relay.service"
+STATES: Final = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "Result",
+    "ExecMainStatus",
+    "NeedDaemonReload",
+)
+ANSWER_S: Final = 5.0
+FOLDERS: Final = {
+    "StateDirectory": Path("/var/lib"),
+    "CacheDirectory": Path("/var/cache"),
+    "LogsDirectory": Path("/var/log"),
+    "RuntimeDirectory": Path("/run"),
+}
+"""Settings that name folders that systemd makes for the unit's user, and where."""
+HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
+TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  they are only looked for
+READ_ONLY: Final = {"strict": ("/",), "full": ("/usr", "/boot", "/etc"), "yes": ("/usr", "/boot")}
+"""What ProtectSystem= makes read-only."""
+_CONF: Final = re.compile("(?<=^--conf)=")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What systemd says of its state, and the settings of its section [Service], drop-ins included."""
+
+    states: Mapping[str, str]
+    settings: Mapping[str, Sequence[str]]
+    """The words of each setting, in their order."""
+
+    @property
+    def conf(self) -> Sequence[Path]:
+        """The folders of its configuration."""
+        command = [part for word in self.settings.get("ExecStart", ()) for part in _CONF.split(word, 1)]
+        given = [Path(after) for word, after in pairwise(command) if word == "--conf"]
+        return given or CONF_FOLDERS
+
+    @property
+    def program(self) -> Path | None:
+        """What it starts."""
+        words = self.settings.get("ExecStart", ())
+        return Path(words[0].lstrip("-+!@:")) if words else None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it runs as root."""
+        return not self._is("DynamicUser") and self._last("User") in ("", "root", "0")
+
+    def loads(self, credential: str) -> bool:
+        """Whether it passes this credential."""
+        words = [word for kind in ("Load", "Set") for word in self._credentials(kind)]
+        named = dict(word.partition(":")[::2] for word in words)
+        folders = [f"{name}_*" for name, path in named.items() if path and Path(path).is_dir()]
+        globs = (*folders, *self.settings.get("ImportCredential", ()))
+        return credential in named or any(fnmatch(credential, glob) for glob in globs)
+
+    def missing(self, credential: str) -> str | None:
+        """The file that it is to load this credential from and that is not there; without it relay does not start."""
+        for name, _, path in (word.partition(":") for word in self._credentials("Load")):
+            if name == credential and path.startswith("/") and not Path(path).exists():
+                return path
+        return None
+
+    def sets(self, variable: str) -> bool:
+        """Whether it may have this environment variable."""
+        known = [word.partition("=")[0] for word in self.settings.get("Environment", ())]
+        passed = self.settings.get("PassEnvironment", ())
+        return bool(self.settings.get("EnvironmentFile")) or variable in (*known, *passed)
+
+    def reading(self, path: Path) -> str | None:
+        """Why its user cannot read a file; None if it can. Raises OSError if that cannot be told."""
+        return self._hidden(path) or self._barred(path.resolve(), stat.S_IROTH)
+
+    def writing(self, path: Path) -> str | None:
+        """Why its user cannot write a file; None if it can. Raises OSError if that cannot be told."""
+        place = path.resolve()
+        if any(place.is_relative_to(folder) for folder in self._own_folders()):
+            return None
+        return self._hidden(path) or self._read_only(place) or self._barred(existing(place), stat.S_IWOTH)
+
+    def _own_folders(self) -> Iterator[Path]:
+        for name, above in FOLDERS.items():
+            for word in self.settings.get(name, ()):
+                yield (above / word.partition(":")[0]).resolve()
+                yield above / "private" / word.partition(":")[0]  # where a user that does not stay has it
+
+    def _hidden(self, path: Path) -> str | None:
+        hiding = {
+            "ProtectHome": (HOMES, ("yes", "true", "1", "tmpfs")),
+            "PrivateTmp": (TEMPORARY, ("yes", "true", "1")),
+        }
+        for name, (folders, values) in hiding.items():
+            if self._last(name) in values and any(map(path.is_relative_to, folders)):
+                return f"{name}={self._last(name)} in {NAME} hides it"
+        return None
+
+    def _read_only(self, place: Path) -> str | None:
+        how = self._last("ProtectSystem")
+        covers = [Path(folder) for folder in READ_ONLY.get({"true": "yes", "1": "yes"}.get(how, how), ())]
+        writable = [Path(word.lstrip("-+")).resolve() for word in self.settings.get("ReadWritePaths", ())]
+        if not any(map(place.is_relative_to, covers)) or any(map(place.is_relative_to, writable)):
+            return None
+        return f"ProtectSystem={how} in {NAME} makes it read-only"
+
+    def _barred(self, path: Path, needed: int) -> str | None:
+        """What of a path that exists the rights of files keep from its user."""
+        for place in (*reversed(path.parents), path):
+            about = place.stat()
+            through = stat.S_IXOTH if place.is_dir() else 0
+            if not self._may(place, about, through | (needed if place == path else 0)):
+                return f"{place} has the mode {stat.S_IMODE(about.st_mode):o} and belongs to {_user_name(about.st_uid)}"
+        return None
+
+    def _may(self, place: Path, about: os.stat_result, needed: int) -> bool:
+        user, groups = self._user
+        if self.is_root or _has_acl(place):
+            return True
+        shift = 6 if about.st_uid == user else 3 if about.st_gid in groups else 0
+        return about.st_mode >> shift & needed == needed
+
+    @cached_property
+    def _user(self) -> tuple[int | None, set[int]]:
+        """The ids of its user and groups, as far as they are known."""
+        user, groups, name = None, set[int](), self._last("User")
+        with suppress(KeyError):
+            about = pwd.getpwnam(name)
+            user, groups = about.pw_uid, set(os.getgrouplist(name, about.pw_gid))
+        for group in (*self.settings.get("Group", ()), *self.settings.get("SupplementaryGroups", ())):
+            with suppress(KeyError):
+                groups.add(grp.getgrnam(group).gr_gid)
+        return user, groups
+
+    def _credentials(self, kind: str) -> Sequence[str]:
+        names = (f"{kind}Credential", f"{kind}CredentialEncrypted")
+        return [word for name in names for word in self.settings.get(name, ())]
+
+    def _last(self, name: str) -> str:
+        return next(reversed(self.settings.get(name, ("",))), "")
+
+    def _is(self, name: str) -> bool:
+        return self._last(name).lower() in ("yes", "true", "on", "1")
+
+
+def own_command() -> Path:
+    """The command `relay` of this installation."""
+    return Path(sysconfig.get_path("scripts")) / "relay"
+
+
+def installed() -> Unit | None:
+    """The unit of relay; None where there is none, or no systemd that could tell of it."""
+    if not (systemctl := shutil.which("systemctl")):
+        return None
+    try:
+        states = _said(systemctl, "show", NAME, "--property", ",".join(STATES))
+        text = _said(systemctl, "cat", NAME)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = dict(line.split("=", 1) for line in states.splitlines() if "=" in line)
+    return Unit(found, service_settings(text)) if found.get("LoadState") == "loaded" else None
+
+
+def service_settings(text: str) -> Mapping[str, Sequence[str]]:
+    """The section [Service] of unit files one behind another, as systemd adds them up."""
+    found, section = defaultdict[str, list[str]](list), ""
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("["):
+            section = line.strip()
+        elif section == "[Service]" and line[:1] not in ("#", ";") and "=" in line:
+            name, _, value = line.partition("=")
+            found[name.strip()] = [*found[name.strip()], *_words(value)] if value.strip() else []
+    return found
+
+
+def _words(value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError:
+        return value.split()
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_S).stdout  # noqa: S603
+
+
+def _has_acl(place: Path) -> bool:
+    """Whether more is said of who may than the mode says; what, is not known here."""
+    with suppress(OSError):  # not every file system has such attributes
+        return "system.posix_acl_access" in os.listxattr(place)
+    return False
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"

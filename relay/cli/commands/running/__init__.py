@@ -1,0 +1,1 @@
+"""Commands that run relay, or talk to a relay that runs."""

@@ -1,0 +1,94 @@
+"""`relay alerts`: how alerts are, a test of one, and what they would tell now."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from relay.cli.client import needed
+from relay.cli.format import moment, printable, table
+from relay.cli.options import relay_options, utf8
+from relay.status import AlertStatus
+
+TEST_S = 3700.0
+"""A test may take as long as the longest `timeout`."""
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group
+def alerts() -> None:
+    """Show and test the alerts of the running relay."""
+
+
+@alerts.command("list")
+@_JSON
+@relay_options
+def list_(state: Path, as_json: bool) -> None:
+    """List the alerts: what is wrong, what waits, and the last message of each.
+
+    Exit codes: 0 every alert can send; 1 an alert cannot send, or no relay runs.
+    """
+    told = needed(state).read("GET", "/alerts")
+    found = msgspec.json.decode(told, type=list[AlertStatus])
+    if as_json:
+        click.echo(msgspec.json.format(told).decode())
+    elif found:
+        click.echo("\n".join(_lines(found)))
+    else:
+        click.echo("no [alert.NAME] is configured")
+    raise SystemExit(1 if any(one.failing for one in found) else 0)
+
+
+def _lines(found: list[AlertStatus]) -> Iterator[str]:
+    header = ["alert", "type", "sent", "waiting", "given up", "last message (UTC)"]
+    yield from table([header, *map(_row, found)])
+    for one in found:
+        yield from (f"{one.alert} has told: {printable(what)}" for what in one.told)
+
+
+def _row(one: AlertStatus) -> list[str]:
+    last = "-"
+    if one.last is not None:
+        last = f"{moment(one.last.at)}, {'sent' if one.last.sent else f'not sent: {printable(one.last.problem)}'}"
+    return [one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last]
+
+
+@alerts.command
+@click.argument("name", type=utf8)
+@_JSON
+@relay_options
+def test(state: Path, name: str, as_json: bool) -> None:
+    """Send a test message by the alert NAME, as the alert sends every message.
+
+    Exit codes: 0 sent; 1 not sent, no such alert, or no relay runs.
+    """
+    told = needed(state).ask("POST", f"/alerts/{quote(name, safe='')}/test", timeout=TEST_S)
+    if as_json:
+        click.echo(json.dumps(told))
+    elif told["sent"]:
+        click.echo(f"sent: {told['id']}")
+    else:
+        click.echo(f"not sent: {told['problem']}", err=True)
+    raise SystemExit(0 if told["sent"] else 1)
+
+
+@alerts.command
+@_JSON
+@relay_options
+def show(state: Path, as_json: bool) -> None:
+    """Show what each alert would send now. Sends nothing.
+
+    Also shows what has not lasted for `after` yet.
+
+    Exit codes: 0 shown; 1 no relay runs.
+    """
+    told: dict[str, dict[str, Any]] = needed(state).ask("GET", "/alerts/now")
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for name, message in told.items():
+        click.echo(f"[alert.{name}]\n{message['text'] if message['alarms'] else 'nothing is wrong'}\n")

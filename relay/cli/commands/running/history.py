@@ -1,0 +1,57 @@
+"""`relay history`: what happened, when, and by whom."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+import msgspec
+
+from relay.cli.client import running
+from relay.cli.format import moment, printable
+from relay.cli.options import moment_option, relay_options, utf8
+from relay.cli.state_options import told
+from relay.kinds import KINDS
+from relay.state import Entry, HistoryQuery, read_history
+
+
+@click.command
+@click.argument("subject", metavar="[NAME]", type=utf8, required=False)
+@moment_option("--since", "Only what happened since then.")
+@click.option("--kind", type=click.Choice([*KINDS]), metavar="KIND", help="Only of this kind, such as failing.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the last so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@relay_options
+def history(
+    state: Path, subject: str | None, since: float | None, kind: str | None, limit: int | None, as_json: bool
+) -> None:
+    """Show what happened, when, and by whom.
+
+    The newest entry comes last. NAME is a connector, a source, journal, relay, or a subject such as "worker 1". Works
+    whether relay runs or not.
+
+    Exit codes: 0 shown; 1 no relay has run with that state folder.
+    """
+    query = HistoryQuery(since=since, kind=kind, subject=subject, limit=limit or -1)
+    with told():
+        found = _found(state, query)
+    if as_json:
+        click.echo(json.dumps([asdict(one) | {"at": moment(one.at)} for one in found], indent=2))
+    else:
+        click.echo("\n".join(map(_line, found)) or "nothing of that is in the history")
+
+
+def _found(state: Path, query: HistoryQuery) -> Sequence[Entry]:
+    client = running(state)
+    if client is None:
+        return read_history(state, query)
+    given: dict[str, Any] = {name: value for name, value in asdict(query).items() if value is not None}
+    return msgspec.json.decode(client.read("GET", f"/history?{urlencode(given)}"), type=list[Entry])
+
+
+def _line(one: Entry) -> str:
+    by = f" (by {one.by})" if one.by else ""
+    return printable(f"{moment(one.at)}  {one.kind:<17}  {one.sentence}{by}")

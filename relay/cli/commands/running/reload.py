@@ -1,0 +1,32 @@
+"""`relay reload`: the running relay goes over to the configuration as it is on disk."""
+
+import json
+from pathlib import Path
+
+import click
+
+from relay.cli.client import needed
+from relay.cli.commands.config.check import BAD_CONFIGURATION
+from relay.cli.options import relay_options
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@relay_options
+@click.pass_context
+def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
+    """Have the running relay go over to the new configuration.
+
+    Waits until relay has. What has not changed goes on untouched. If there is a mistake, nothing changes, and every
+    mistake is printed.
+
+    Exit codes: 0 reloaded; 1 no relay runs; 78 the configuration has mistakes, and the old one goes on.
+    """
+    told = needed(state).ask("POST", "/reload", timeout=None)
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        click.echo("\n".join(told["said"]), err=not told["ok"])
+        if not told["ok"]:
+            click.echo("not reloaded: relay goes on with the configuration it has", err=True)
+    ctx.exit(0 if told["ok"] else BAD_CONFIGURATION)

@@ -1,0 +1,23 @@
+"""`relay resume`: have a connector go on."""
+
+from pathlib import Path
+
+import click
+
+from relay.cli.commands.running.pause import change
+from relay.cli.options import relay_options, utf8
+
+
+@click.command
+@click.argument("connector", type=utf8)
+@relay_options
+def resume(state: Path, connector: str) -> None:
+    """End a pause, or have a connector that waits try again at once.
+
+    Say so when the destination of an `unauthorized` or failing connector is mended.
+
+    Exit codes: 0 resumed; 1 no such connector.
+    """
+    done = change(state, connector, "resume")
+    said = [*(["goes on"] if done["changed"] else []), *(["tries again at once"] if done.get("retried") else [])]
+    click.echo(f"{connector} {' and '.join(said) or 'was not paused'}")

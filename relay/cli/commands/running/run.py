@@ -1,0 +1,124 @@
+"""`relay run`: the daemon, in the foreground."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import structlog
+
+from relay import runtime
+from relay.cli import output
+from relay.cli.options import conf_option, plugins_option, state_option
+from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load, load_again
+from relay.listen import raise_descriptor_limit
+from relay.threads import LeftAlone, leave
+from relay.workers import is_needed, supervise
+
+STANDARD_OUTPUT: Final = 1
+WARNINGS: Final = 20
+"""Of a configuration that are logged at the start."""
+log = structlog.stdlib.get_logger()
+
+
+@click.command
+@conf_option
+@state_option
+@plugins_option
+@click.option("--worker", hidden=True, help="What the supervisor of several workers tells each of them.")
+def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None) -> None:
+    """Take events in and deliver them, until SIGTERM or SIGINT.
+
+    Exit codes: 0 stopped; 1 relay cannot start; 78 the configuration has mistakes.
+    """
+    try:
+        _run(conf, state, plugin_folders, worker)
+    except ConfigError:
+        output.mark_errors(runtime.error_mark())
+        raise
+
+
+def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker: str | None) -> None:
+    if sys.__stdout__ is None:  # it was closed: nothing is to count as delivered that is written there, by no worker
+        os.dup2(os.open(os.devnull, os.O_RDONLY), STANDARD_OUTPUT)
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    folders = [conf] if conf else CONF_FOLDERS
+    told = None if worker is None else runtime.Worker.read(worker)
+    loaded = load(folders, registry) if told is None else load_again(told.texts(), registry)
+    LOG.note("table", "admin", loaded.config.admin)  # what has secrets beside the plugins, which are noted when made
+    runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
+    raise_descriptor_limit()
+    if told is None:
+        _tell(loaded.warnings)
+    loop = _make_loop()
+    try:
+        main = _main(
+            loaded.config,
+            lambda: load(folders, registry).config,
+            Path(os.path.realpath(state)),
+            told,
+            lambda: registry.stale,
+        )
+        runtime.run_main(loop, main)
+    except runtime.StartError as error:
+        if told is None or not told.tell(str(error)):
+            output.mark_errors(runtime.error_mark())
+            click.echo(f"relay cannot start: {error}", err=True)
+        _leave(1, loop)
+    except ConfigError:
+        runtime.end_tasks(loop)
+        raise
+    except Exception as error:
+        log.error("relay ends by a bug of its own", exc_info=error)
+        _leave(1, loop)
+    _leave(0, loop)
+
+
+def _leave(code: int, loop: asyncio.AbstractEventLoop) -> NoReturn:
+    leave(code, at_once=not runtime.end_tasks(loop))
+
+
+def _tell(warnings: Sequence[Mistake]) -> None:
+    """Log what relay check warns of; of very many the first ones."""
+    for warning in warnings[:WARNINGS]:
+        log.warning("configuration: %s", warning)
+    if len(warnings) > WARNINGS:
+        log.warning("configuration: %s more warnings, see relay check", f"{len(warnings) - WARNINGS:,}")
+
+
+def _main(
+    config: Config,
+    read: Callable[[], Config],
+    state: Path,
+    worker: runtime.Worker | None,
+    new_code: Callable[[], Sequence[str]],
+) -> Coroutine[Any, Any, None]:
+    """What this process does: all of it, one worker's share, or to look after the workers. Raises StartError."""
+    if worker is not None:
+        runtime.follow_parent()
+        return runtime.run(worker.share(config), lambda: worker.share(read()), state, worker)
+    if _needs_several(config, state):
+        return supervise(config, read, state, new_code)
+    return runtime.run(config, read, state)
+
+
+def _needs_several(config: Config, state: Path) -> bool:
+    try:
+        return is_needed(config, state)
+    except OSError as error:
+        raise runtime.unusable(config, state, error) from error
+
+
+def _make_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed (`currents-relay[speed]`)."""
+    try:
+        import uvloop
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    loop.set_default_executor(LeftAlone())
+    return loop

@@ -1,0 +1,346 @@
+"""`relay send`: posts events from a file to a running relay."""
+
+import asyncio
+import os
+import ssl
+import sys
+import time
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import IO, Any, Final
+
+import aiohttp
+import click
+import orjson
+from yarl import URL
+
+from relay.api import Walk, retry_after
+from relay.api.internal import cut, one_line
+from relay.cli.format import printable
+from relay.cli.options import complete_entry, warn_of_plain_http
+from relay.cli.output import unescaped
+from relay.sandbox import make_event, types
+from relay.words import counted
+
+TRIES: Final = 8
+TIMEOUT_S: Final = 60.0
+SLOW_S: Final = 2.0
+"""A batch without an answer for so long makes sure that anybody answers at all."""
+ALIVE_S: Final = 2.0
+"""Whoever takes connections says something within so many seconds, if only that there is no such path."""
+HANG_UP_S: Final = 2.0
+"""A server that does not accept the sender's certificate hangs up within so long."""
+PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",", b"]"), "ndjson": (b"", b"\n", b"\n")}
+
+
+@click.command
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option(
+    "--sample",
+    metavar="TYPE",
+    shell_complete=complete_entry,
+    help="Send one made-up event of this Currents type instead of FILE.",
+)
+@click.option("--url", default="http://127.0.0.1:8080/currents", show_default=True, help="The source to send to.")
+@click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with the token.")
+@click.option("--batch", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Events per request.")
+@click.option(
+    "--as", "shape", default="events", show_default=True, type=click.Choice(list(ENVELOPES)), help="Body form."
+)
+@click.option("--ca", metavar="FILE", type=PEM, help="Who vouches for relay's certificate (default: the system's).")
+@click.option("--cert", metavar="FILE", type=PEM, help="The sender's own certificate, if relay wants one.")
+@click.option("--key", metavar="FILE", type=PEM, help="Its private key, if that is not in the same file.")
+@click.option("--quiet", is_flag=True, help="Say only what goes wrong.")
+def send(
+    file: IO[bytes] | None,
+    sample: str | None,
+    url: str,
+    token_env: str,
+    batch: int,
+    shape: str,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    quiet: bool,
+) -> None:
+    """Post the events in FILE to a running relay.
+
+    FILE (- for standard input) holds NDJSON, a JSON array, {"events": [...]}, or one event. relay gets the events byte
+    for byte. With --sample the command sends one made-up event of a Currents type, with its own id and the fields that
+    Braze sends. A source of type `json` takes --as array and --as ndjson.
+
+    Answers 429 and 5xx are tried again. A batch that is too large is halved. A line that is no JSON is named and left
+    out; with --as ndjson relay parks it. A certificate that is not accepted ends the command at once. What relay
+    accepted before stays accepted.
+
+    Exit codes: 0 all accepted; 1 lines were left out, or relay refused a batch.
+    """
+    if (file is None) == (sample is None):
+        raise click.UsageError("name a FILE (- for standard input), or --sample TYPE")
+    made = _sample(sample) if sample else {}
+    context, token = _tls(ca, cert, key), os.environ.get(token_env)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if token:
+        warn_of_plain_http(url, f"${token_env}")
+    torn: list[int] = []
+    events = _events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
+    with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
+        kept = asyncio.run(_send(_batches(events, batch), url, headers, shape, context, advance))
+    left_out = f", {counted(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
+    if not quiet:
+        click.echo(f"sent {made['id']}, see relay trace {made['id']}\n" if made else "", nl=False)
+        click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
+    if torn:
+        raise click.ClickException(
+            f"{counted(len(torn), 'line')} of FILE not sent, the first is line {torn[0]:,}: no JSON"
+        )
+
+
+def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Whom to trust, and what to show. Raises click.UsageError."""
+    if key and not cert:
+        raise click.UsageError("--key goes with --cert")
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if cert:
+            context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise click.UsageError(f"--ca, --cert or --key cannot be used: {error}") from None
+    return context
+
+
+@contextmanager
+def _progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that moves by bytes."""
+    if not shown or file is None or file.isatty() or not file.seekable():
+        yield lambda count: None
+        return
+    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=unescaped(sys.stderr)) as bar:
+        yield bar.update
+
+
+async def _send(
+    batches: Iterable[list[bytes]],
+    url: str,
+    headers: dict[str, str],
+    shape: str,
+    context: ssl.SSLContext,
+    advance: Callable[[int], None],
+) -> dict[str, int]:
+    total, first = {"accepted": 0, "parked": 0, "duplicates": 0}, 1
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
+        for events in batches:
+            try:
+                kept = await _post_all(session, url, events, shape, context)
+            except click.ClickException as error:
+                before = (
+                    f"\n{total['accepted']:,} were accepted before it stopped, at event {first:,}" if first > 1 else ""
+                )
+                raise click.ClickException(error.message + before) from None
+            if kept.get("parked"):
+                where = f"events {first} to {first + len(events) - 1}"
+                click.echo(f"of {where} {kept['parked']} parked as unreadable (see relay parked list)", err=True)
+            total, first = {key: total[key] + kept.get(key, 0) for key in total}, first + len(events)
+            advance(sum(map(len, events)) + len(events))
+    return total
+
+
+async def _asked(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+    """The answer to a request, and its body. Raises ClickException if nobody answers anything."""
+
+    async def post() -> tuple[aiohttp.ClientResponse, bytes]:
+        async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+            return answer, await answer.read()
+
+    posting = asyncio.get_running_loop().create_task(post(), name="post a batch")
+    try:
+        await asyncio.wait([posting], timeout=SLOW_S)
+        if not posting.done():
+            await _check_alive(session, url)
+        return await posting
+    finally:
+        posting.cancel()
+
+
+async def _check_alive(session: aiohttp.ClientSession, url: str) -> None:
+    """Raise ClickException if whoever is there says nothing; all else the events are told themselves."""
+    with suppress(aiohttp.ClientError, ValueError, OSError):
+        try:
+            async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
+                return
+        except TimeoutError:
+            raise click.ClickException(f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?") from None
+
+
+class _TooLarge(Exception):
+    """relay answers 413."""
+
+
+async def _post_all(
+    session: aiohttp.ClientSession, url: str, events: Sequence[bytes], shape: str, context: ssl.SSLContext
+) -> dict[str, int]:
+    """Post events as one request, or as two halves and so on if that is too large."""
+    start, between, end = ENVELOPES[shape]
+    parts = map(one_line, events) if shape == "ndjson" else events
+    try:
+        return await _post(session, url, start + between.join(parts) + end, shape, context)
+    except _TooLarge as error:
+        if len(events) == 1:
+            raise click.ClickException(f"an event of {len(events[0]):,} bytes is too large: {error}") from None
+    middle = len(events) // 2
+    halves = [await _post_all(session, url, half, shape, context) for half in (events[:middle], events[middle:])]
+    return {key: sum(half.get(key, 0) for half in halves) for key in {key for half in halves for key in half}}
+
+
+async def _post(
+    session: aiohttp.ClientSession, url: str, body: bytes, shape: str, context: ssl.SSLContext
+) -> dict[str, int]:
+    for attempt in range(TRIES):
+        said, wait = "", None
+        try:
+            answer, told = await _asked(session, url, body)
+            said = f"HTTP {answer.status}: {cut(printable(told.decode(errors='replace')), 300)}"
+            if answer.ok:
+                return _kept(url, told)
+            if answer.status == 413:
+                raise _TooLarge(said)
+            if answer.status != 429 and answer.status < 500:
+                raise click.ClickException(said + _advice(answer.status, shape))
+            wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
+        except aiohttp.NonHttpUrlClientError:
+            raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
+        except aiohttp.InvalidURL:
+            raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if refused := _not_trusted(error) or await _not_trusting(error, url, context):
+                raise click.ClickException(f"{url}: {refused}") from None
+            said = _why(error)
+        if attempt + 1 < TRIES:
+            click.echo(f"{said}, trying again ({attempt + 1}/{TRIES})", err=True)
+            await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
+    raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}")
+
+
+def _not_trusted(error: BaseException | None) -> str | None:
+    """What to do about a server's certificate that is not good; None if it is not about that."""
+    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        unknown = any(word in cause.verify_message for word in ("issuer", "self-signed", "self signed"))
+        advice = "; --ca names who vouches for it" if unknown else ""
+        return f"its certificate is not good: {cause.verify_message}{advice}"
+    return None
+
+
+async def _not_trusting(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
+    """What to do if the server does not accept our certificate, or that there is none; None if it is not about that.
+
+    With TLS 1.3 that shows only after the handshake, and servers in Python hang up then without a word."""
+    place = URL(url)
+    if place.scheme != "https" or not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return None
+    with suppress(OSError):  # a TimeoutError is one: it waits for what we have to say
+        async with asyncio.timeout(HANG_UP_S):
+            reader, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
+            try:
+                with suppress(ssl.SSLError, ConnectionResetError):
+                    await reader.read(1)
+                return "it hangs up after the TLS handshake: it wants another certificate of the sender, see --cert"
+            finally:
+                writer.transport.abort()
+    return None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return "connection refused"
+    return f"{type(error).__name__}: {error}"
+
+
+def _advice(status: int, shape: str) -> str:
+    match status:
+        case 401:
+            return (
+                "\nThe token is taken from the environment: set RELAY_TOKEN, or name another variable by --token-env."
+            )
+        case 400:
+            takes = "currents" if shape == "events" else "json"
+            return f"\nIt was sent in the form `{shape}`, for a source of type {takes}: is this one of another type?"
+    return ""
+
+
+def _kept(url: str, body: bytes) -> dict[str, int]:
+    try:
+        return {key: int(count) for key, count in orjson.loads(body).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise click.ClickException(f"{url} takes the events, but it is no relay") from None
+
+
+def _sample(type_name: str) -> dict[str, Any]:
+    """Make an event of a Currents type. Raises click.UsageError if relay knows no sample of the type."""
+    try:
+        return make_event(type_name, Random(), time.time())
+    except KeyError:
+        near = get_close_matches(type_name, types(), n=1, cutoff=0.5)
+        meant = f": did you mean {near[0]}?" if near else ", see relay events"
+        raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
+
+
+def _batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+    while batch := list(islice(events, size)):
+        yield batch
+
+
+def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
+    """The events of a file, byte for byte. NDJSON is read line by line; any other form is read whole.
+
+    The numbers of lines that are no JSON by themselves go into `torn`, if that is given, and the lines nowhere: among
+    other events they could end the list that holds all of them."""
+    first, before = b"", 0
+    while not first and (line := file.readline()):
+        first, before = line.removeprefix(BOM_UTF8).strip(), before + 1
+    if _is_event(first):
+        yield first
+        for number, line in enumerate(map(bytes.strip, file), before + 1):
+            if line and torn is not None and not Walk(line).is_one_value():
+                torn.append(number)
+            elif line:
+                yield line
+        return
+    try:
+        yield from map(bytes, _whole((first + b"\n" + file.read()).strip()))
+    except ValueError as error:
+        raise click.ClickException(f"neither NDJSON nor JSON: {error}") from None
+
+
+def _is_event(line: bytes) -> bool:
+    """Whether a line is an object by itself, and no envelope of events."""
+    try:
+        return all(name != b"events" for name, _ in Walk(line).members())
+    except ValueError:
+        return False
+
+
+def _whole(text: bytes) -> Iterator[bytes | memoryview]:
+    """The events of an array, an envelope or one event. Raises ValueError."""
+    if not text:
+        return
+    walk = Walk(text)
+    if text.startswith(b"["):
+        yield from walk.elements()
+        return
+    is_envelope = False
+    for name, at in walk.members():
+        if name == b"events":
+            is_envelope = True
+            yield from walk.elements(at)
+    if not is_envelope:
+        yield text

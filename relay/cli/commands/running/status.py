@@ -1,0 +1,181 @@
+"""`relay status`: how relay is, on one screen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from relay.api.internal import cut
+from relay.cli.client import needed
+from relay.cli.format import moment, printable, size, table
+from relay.cli.options import relay_options
+from relay.status import (
+    LaneStatus,
+    ListenerStatus,
+    SourceStatus,
+    Status,
+    WorkerStatus,
+    diagnose,
+    full_in,
+    is_slow,
+    is_well,
+    kind_of_certificate,
+    span,
+)
+from relay.words import counted
+
+CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
+"""What is not called by its name."""
+UNKNOWN_NAMED: Final = 10
+"""Event types of a source that are named; all are with --json."""
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print nothing if all is well, else only what is wrong.")
+@relay_options
+def status(state: Path, as_json: bool, quiet: bool) -> None:
+    """Show on one screen how the running relay is.
+
+    It shows sources, journal and connectors. Below the figures, sentences say what needs a look. Parked events alone
+    are no failure.
+
+    Exit codes: 0 all well; 1 something needs a look, or no relay runs.
+    """
+    told = needed(state).read("GET", "/status")
+    seen = msgspec.json.decode(told, type=Status)
+    ok = diagnose(seen).ok
+    if not (quiet and ok):
+        lines = [*_wrong(seen)] if quiet else screen(seen)
+        click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(lines))
+    raise SystemExit(0 if ok else 1)
+
+
+def screen(seen: Status) -> list[str]:
+    """One screen for people."""
+    return [*overview(seen), *notes(seen)]
+
+
+def overview(seen: Status) -> list[str]:
+    """The figures, most of them in tables."""
+    return [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
+
+
+def notes(seen: Status) -> list[str]:
+    """Sentences on what there is to know besides, behind an empty line."""
+    found = [*_replays(seen), *_gone(seen), *_restart(seen), *_unknown(seen), *_wrong(seen)]
+    return ["", *found] if found else []
+
+
+def _head(seen: Status) -> str:
+    rate = sum(source.rate for source in seen.sources)
+    used = seen.cpu / max(1.0, seen.now - seen.started)
+    return (
+        f"relay {seen.version}, up {span(seen.now - seen.started)}; {rate:,.0f} events/s;"
+        f" {size(seen.memory)} of memory, {used:.0%} of a CPU on average"
+    )
+
+
+def _journal(seen: Status) -> str:
+    journal = seen.journal
+    held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
+    if journal.needed >= journal.capacity:  # a full disk
+        held = f"{size(journal.needed)} still needed, no room for more"
+    kept = counted(journal.head - journal.oldest, "event")
+    return f"journal: {size(journal.size)}, {held}, {kept} kept{full_in(journal)}"
+
+
+def _workers(seen: Status) -> list[str]:
+    header = ["worker", "up", "memory", "journal", "needed"]
+    return [*table([header, *(_worker(one, seen.now) for one in seen.workers)]), ""] if seen.workers else []
+
+
+def _worker(one: WorkerStatus, now: float) -> list[str]:
+    if one.started is None or one.journal is None:
+        return [str(one.worker), "away", "-", "-", "-"]
+    up = "away" if one.away else span(now - one.started)
+    return [str(one.worker), up, size(one.memory), size(one.journal.size), f"{one.journal.fill:.0%}"]
+
+
+def _sources(seen: Status) -> list[str]:
+    header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
+    header += ["duplicates ever", "parked now"]
+    lines = table([header, *(_source(one, seen.now) for one in seen.sources)])
+    if seen.strays:
+        lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
+    if seen.dropped_log_lines:
+        lines.append(f"{counted(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
+    lines += [line for name, one in seen.listeners.items() for line in _refused(name, one)]
+    return lines
+
+
+def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
+    if total := sum(one.refused.values()):
+        causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
+        refused = f"{counted(total, 'connection')} refused or closed without a request"
+        yield f"{name}: {refused}: {causes} (the log may have more)"
+
+
+def _source(one: SourceStatus, now: float) -> list[str]:
+    counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
+    last = "-" if one.last is None else f"{span(now - one.last)} ago"
+    return [one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"]
+
+
+def _lanes(seen: Status) -> list[str]:
+    header = ["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]
+    return table([header, *(_lane(one, seen.now) for one in seen.lanes)])
+
+
+def _lane(one: LaneStatus, now: float) -> list[str]:
+    oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
+    stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
+    grows = "-" if is_well(one, now) else "never"
+    drained = "-" if stands else grows if one.drained_in is None else span(one.drained_in)
+    rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
+    error = one.last_error
+    last = "-" if error is None else f"{error.status or cut(printable(error.reason), 40)} at {moment(error.at)}"
+    counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
+    return [one.connector, one.state, *counts, last]
+
+
+def _replays(seen: Status) -> Iterator[str]:
+    for one in seen.replays:
+        yield f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
+
+
+def _gone(seen: Status) -> Iterator[str]:
+    for one in seen.gone:
+        if one.pending:
+            kept = f"{counted(one.pending, 'pending event')} kept for journal.retention in case it is added back"
+            why = "switched off (enabled = false)" if one.disabled else "not configured any more"
+            yield f"{one.connector}: {why}; {kept} (relay forget {one.connector} lets go of it)"
+
+
+def _restart(seen: Status) -> Iterator[str]:
+    if seen.restart:
+        yield f"a restart is needed for: {', '.join(seen.restart)}"
+
+
+def _unknown(seen: Status) -> Iterator[str]:
+    """Event types that relay does not know, a few of each source by name."""
+    for one in seen.sources:
+        if types := [printable(name) for name in one.unknown_types]:
+            more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
+            named = ", ".join(types[:UNKNOWN_NAMED]) + more
+            yield f"{one.source}: {counted(len(types), 'event type')} not in relay's catalogue: {named}"
+
+
+def _wrong(seen: Status) -> Iterator[str]:
+    """What needs a look, what lies parked, and what plugins have to say, in words."""
+    found = diagnose(seen)
+    each = (*found.workers, *found.sources, found.journal, *found.lanes)
+    speaking = {one.source for one in seen.sources if one.notice}
+    speaking |= {one.connector for one in seen.lanes if one.notice or is_slow(one)}
+    yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
+    yield from (printable(one.said) for one in (*found.erasures, *found.doubts))
+    yield from (printable(one.said) for one in (*found.alerts, found.reload) if not one.ok)
+    wrong = [kind_of_certificate(one, seen.now) for one in seen.certificates]
+    yield from (printable(one.said) for one, kind in zip(found.certificates, wrong, strict=True) if kind)

@@ -1,0 +1,67 @@
+"""`relay tail`: events as they pass."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from urllib.parse import urlencode
+
+import click
+
+from relay.catalogue import Selection
+from relay.cli.client import Gone, needed
+from relay.cli.format import moment, printable
+from relay.cli.options import events_option, plugins_option, relay_options, utf8
+from relay.cli.output import while_read
+from relay.config import PLUGIN_FOLDERS, Mistake, Registry, unmatched
+from relay.words import counted
+
+
+@click.command
+@events_option("Only these, as in conf.d; repeatable.")
+@click.option("--at", metavar="ingest|CONNECTOR", type=utf8, default="ingest", show_default=True, help="Where to look.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="End after so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print NDJSON, each event as it came.")
+@relay_options
+@plugins_option
+def tail(
+    state: Path,
+    plugin_folders: tuple[Path, ...],
+    entries: tuple[str, ...],
+    at: str,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Print events as they pass.
+
+    Events pass here once they are on disk or, with --at, behind the filters of a connector. It never slows the flow.
+    Events that cannot be shown are counted; with --json as {"dropped": N}. Ends with Ctrl-C, or when relay stops.
+
+    Exit codes: 0 ended; 1 no relay runs, or no such connector.
+    """
+    for doubt in _doubts(entries, plugin_folders or PLUGIN_FOLDERS):
+        click.echo(f"warning: {doubt}", err=True)
+    query = urlencode([("at", at), *(("events", entry) for entry in entries)])
+    with suppress(KeyboardInterrupt, Gone):
+        lines = needed(state).lines(f"/tail?{query}", timeout=None)
+        for line in while_read(islice(lines, limit)):
+            click.echo(line.rstrip(b"\n") if as_json else _told(line))
+
+
+def _doubts(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[str]:
+    """What matches no event that is known, as relay check says it."""
+    if Selection(entries).warnings():  # else no plugin need be asked
+        made = Registry.discover(plugin_folders).made
+        for reason, suggestion in unmatched(entries, made):
+            if reason:
+                yield str(Mistake(reason=reason, suggestion=suggestion))
+
+
+def _told(line: bytes) -> str:
+    one = json.loads(line)
+    if "dropped" in one:
+        return f"... {counted(one['dropped'], 'event')} left out"
+    text = json.dumps(one["event"], ensure_ascii=False, separators=(",", ":"))
+    offset = f"{one['worker']}:{one['offset']}" if "worker" in one else one["offset"]
+    return printable(f"{moment(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")

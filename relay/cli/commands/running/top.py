@@ -1,0 +1,75 @@
+"""`relay top`: how relay is, on one screen, again and again."""
+
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from relay.cli.client import needed
+from relay.cli.commands.running.status import notes, overview, screen
+from relay.cli.options import relay_options
+from relay.cli.output import unescaped, while_read
+from relay.status import Status
+from relay.words import counted
+
+CLEAR: Final = "\x1b[H\x1b[J"
+"""What makes a terminal begin at its top, with nothing below."""
+CUT: Final = ">"
+"""Ends a line that goes on to the right."""
+
+
+@click.command
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600),
+    help="Between two looks.",
+)
+@click.option("--times", metavar="N", type=click.IntRange(1), help="End after so many looks.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
+@relay_options
+def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
+    """Show `relay status` again and again, until Ctrl-C.
+
+    On a terminal it shows as much, from the top, as fits.
+
+    Exit codes: 0 ended; 1 no relay runs.
+    """
+    client = needed(state)
+    with suppress(KeyboardInterrupt):
+        for look in while_read(range(times) if times else count()):
+            time.sleep(every if look else 0)
+            _show(client.read("GET", "/status"), as_json=as_json)
+
+
+def _show(told: bytes, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(told)
+        return
+    seen = msgspec.json.decode(told, type=Status)
+    lines = screen(seen)
+    if sys.stdout.isatty():
+        click.echo(CLEAR, nl=False, file=unescaped(sys.stdout))
+        lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
+    click.echo("\n".join(lines))
+
+
+def fit(figures: Sequence[str], sentences: Sequence[str], columns: int, rows: int) -> list[str]:
+    """A screen of so many columns and rows: lines of figures are cut, sentences go on in the next line, and of too many
+    lines the first ones stay."""
+    cut = [line if len(line) <= columns else f"{line[: columns - len(CUT)]}{CUT}" for line in figures]
+    wrapped = [part for line in sentences for part in textwrap.wrap(line, columns) or [""]]
+    lines, room = [*cut, *wrapped], rows - 1  # the cursor has the last row
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], f"... {counted(len(lines) - room + 1, 'more line')}: relay status"[:columns]]

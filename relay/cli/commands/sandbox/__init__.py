@@ -1,0 +1,1 @@
+"""Commands that run the demonstration and the stand-ins."""

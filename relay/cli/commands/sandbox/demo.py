@@ -1,0 +1,127 @@
+"""`relay sandbox`: see relay at work between stand-ins of Braze and Heap, and see the books balance."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import click
+from click.core import ParameterSource
+
+from relay.cli.commands.sandbox.stand_ins import braze, heap
+from relay.cli.output import unescaped
+from relay.sandbox import STORIES, Demo, Followed, Result, SandboxError, Step, play, table
+
+TERMINAL_SECONDS: Final = 0.2
+PLAIN_SECONDS: Final = 1.0
+
+
+@click.group(invoke_without_command=True)
+@click.option("--events", default=20_000, show_default=True, type=click.IntRange(1), help="How many events to send.")
+@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Events per second at most; 0: no limit.")
+@click.option(
+    "--scenario", type=click.Choice([*STORIES]), help="Tell a story of Heap segments and Braze cohorts instead."
+)
+@click.option("--keep", metavar="DIR", type=click.Path(path_type=Path), help="Work in this new folder and keep it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
+def sandbox(
+    ctx: click.Context, events: int, rate: float, scenario: str | None, keep: Path | None, as_json: bool
+) -> None:
+    """Run the demo: made-up events through relay, counted at the end.
+
+    The events go to a file and to a stand-in of Heap. At the end the command says whether the counts balance. With
+    --scenario it plays a closed loop: a Heap segment becomes a Braze cohort, a campaign goes to the cohort, and Heap
+    gets the sends. funnel: the drop-off of each step, and an audience that excludes a second cohort. trial: reminders
+    on days 1, 3 and 7 of the stand-ins' clock, for users who have not subscribed by then. offer: a control group that
+    gets nothing, and what both groups bought. With a command: a stand-in by itself. Everything is local and temporary.
+
+    Exit codes: 0 balanced, or as the scenario expects; 1 not.
+    """
+    if ctx.invoked_subcommand:
+        return
+    if scenario is not None:
+        _refuse_those_of_the_demo(ctx)
+        _tell(ctx, scenario, keep, as_json)
+    terminal = sys.stderr.isatty()
+    show = _rewrite if terminal else _write
+    interval = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
+    try:
+        with _folder(keep) as folder:
+            demo = Demo(folder=folder, events=events, rate=rate, show=show, interval=interval)
+            result = asyncio.run(demo.run())
+    except SandboxError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        if terminal:
+            _rewrite("")
+    click.echo(json.dumps(_plain(result), indent=2) if as_json else table(result))
+    ctx.exit(0 if result.all_balance else 1)
+
+
+def _refuse_those_of_the_demo(ctx: click.Context) -> None:
+    for option in ("events", "rate"):
+        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
+
+
+def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
+    try:
+        with _folder(keep) as folder:
+            told = asyncio.run(play(scenario, folder))
+    except (SandboxError, TimeoutError) as error:
+        raise click.ClickException(str(error)) from None
+    good = all(one.good for one in told)
+    steps = [{"step": one.text, "expected": one.expected, "found": one.found} for one in told if isinstance(one, Step)]
+    users = [asdict(one) for one in told if isinstance(one, Followed)]
+    plain = {"scenario": scenario, "steps": steps, "users": users, "as_told": good}
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_sentence, told)))
+    ctx.exit(0 if good else 1)
+
+
+def _sentence(one: Step | Followed) -> str:
+    if isinstance(one, Step):
+        return f"{one.found:4} {one.text}" + ("" if one.good else f"  WRONG: {one.expected} expected")
+    wrong = "" if one.good else f"  WRONG: expected {'; '.join(one.expected)}"
+    return f"     {one.user}: {'; '.join(one.found)}{wrong}"
+
+
+sandbox.add_command(braze)
+sandbox.add_command(heap)
+
+
+def _rewrite(line: str) -> None:
+    click.echo(f"\r{line}\033[K", nl=False, file=unescaped(sys.stderr))
+
+
+def _write(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with TemporaryDirectory(prefix="relay-sandbox-") as folder:
+            yield Path(folder)
+        return
+    try:
+        keep.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise click.BadParameter(f"{keep} exists already: name a new folder", param_hint="--keep") from None
+    yield keep.resolve()
+
+
+def _plain(result: Result) -> dict[str, object]:
+    return {
+        "sent": result.sent,
+        "accepted": result.accepted,
+        "unreadable": result.unreadable,
+        "parked_at_source": result.parked_at_source,
+        "connectors": result.rows(),
+        "balances": result.all_balance,
+    }

@@ -1,0 +1,49 @@
+"""Options for the switches of stand-ins, made from what the switches say of themselves."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from relay.sandbox import Switches
+
+F = TypeVar("F", bound=Callable[..., Any])
+RANGES: Final = {int: click.IntRange, float: click.FloatRange}
+
+
+def switch_options(*models: type[Switches]) -> Callable[[F], F]:
+    """Add an option for each switch of these; one that several have is one option."""
+    fields = {name: field for model in models for name, field in model.model_fields.items()}
+
+    def add(command: F) -> F:
+        for name, field in reversed(fields.items()):
+            command = _option(name, field)(command)
+        return command
+
+    return add
+
+
+def chosen(model: type[Switches], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of its switches that are among the options."""
+    return {name: options[name] for name in model.model_fields if name in options}
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
+    option = f"--{name.replace('_', '-')}"
+    if field.annotation is bool:
+        option += f"/--no-{name.replace('_', '-')}" if field.default else ""
+        return click.option(option, name, is_flag=True, default=field.default, help=field.description)
+    return click.option(
+        option, name, default=field.default, show_default=True, type=_type(field), help=field.description
+    )
+
+
+def _type(field: FieldInfo) -> Any:
+    if get_origin(field.annotation) is Literal:
+        return click.Choice(get_args(field.annotation))
+    low, high = (next((getattr(one, of) for one in field.metadata if hasattr(one, of)), None) for of in ("ge", "le"))
+    for kind, made in RANGES.items():
+        if field.annotation is kind:
+            return made(low, high)
+    raise TypeError(f"no option for a switch of the type {field.annotation}")

@@ -1,0 +1,1 @@
+"""Commands about what a state folder holds: journal, parked events, replays, erasures, backups."""

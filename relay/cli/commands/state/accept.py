@@ -1,0 +1,47 @@
+"""`relay accept`: say that the journal, or the clock, is as it has to be."""
+
+import time
+from typing import Literal
+
+import click
+
+from relay.admin import accept_entry
+from relay.cli.client import login
+from relay.cli.format import moment
+from relay.cli.state_options import StateOptions, local_places, note
+from relay.inspect import advice_on
+from relay.state import accept_clock, accept_journal, doubts, said_of_accepting
+
+
+@click.command
+@click.argument("what", type=click.Choice(["clock", "journal"]))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@local_places
+def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) -> None:
+    """Confirm that the clock is right, or that the journal may stay.
+
+    clock: the clock has jumped ahead and is right. Events, parked events and ids age by the clock again. A machine that
+    was off for more than a day looks like a clock that is ahead.
+
+    journal: relay no longer warns of what was lost or damaged. If the journal is not the one that relay.db knows, every
+    connector gets all of its events.
+
+    Exit codes: 0 accepted; 1 not confirmed, or the relay.db that has to note it is missing (start relay first).
+    """
+    if what == "journal" and (advice := advice_on(place.state)):
+        raise click.ClickException(f"{place.state} is not complete: {advice}")
+    found = [one.said for one in doubts(place.state, place.path) if one.what == what]
+    if what == "clock":
+        found.append(f"it is {moment(time.time())} by this machine's clock")
+    elif not found:
+        click.echo("nothing is wrong with the journal")
+        return
+    click.echo("\n".join([*found, said_of_accepting(what, place.state, place.path)]))
+    if not yes:
+        click.confirm(f"Accept the {what}?", abort=True)
+    if what == "clock":
+        accept_clock(place.state)
+    else:
+        accept_journal(place.state, place.path)
+    note(place.state, accept_entry(what, found, login()))
+    click.echo(f"the {what} is accepted")

@@ -1,0 +1,84 @@
+"""`relay audit`: proves from the journal, not from counters, that nothing vanished."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
+
+import click
+
+from relay.cli.format import moment, size, table
+from relay.cli.journal_backend import reading_of
+from relay.cli.state_options import StateOptions, places
+from relay.inspect import Audit, AuditRow, WholeAudit
+from relay.state import ParkedTotal, SourceBooks
+from relay.words import counted
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@places
+def audit(place: StateOptions, as_json: bool) -> None:
+    """Prove for every connector that no accepted event has vanished.
+
+    Compares the journal with the counts and the parked events: accepted = delivered + unselected + filtered + parked +
+    expired + damaged + erased + pending. Also says how many duplicates each source has left out, and whether a source
+    refuses everything. Reads the whole journal and changes nothing.
+
+    Exit codes: 0 every count balances; 1 a count does not balance, or something cannot be read.
+    """
+    found = reading_of(place).audit()
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        click.echo("\n".join([*_report(found), *found.problems, _verdict(found)]))
+    raise SystemExit(0 if found.balances else 1)
+
+
+def _report(found: Audit) -> list[str]:
+    if not isinstance(found, WholeAudit):
+        return [_journal(found), *_books(found)]
+    each = [[f"worker {one.worker}:", _journal(one), "", *_table(one.connectors), ""] for one in found.workers]
+    return [*chain(*each), "all workers:", *_books(found)]
+
+
+def _journal(found: Audit) -> str:
+    return f"journal: {counted(found.segments, 'segment')}, offsets from {found.oldest} up to {found.head}"
+
+
+def _books(found: Audit) -> list[str]:
+    return ["", *_table(found.connectors), "", *map(_source, found.sources), *map(_parked, found.parked), ""]
+
+
+def _parked(one: ParkedTotal) -> str:
+    whose = f"{one.connector}, from {one.source}" if one.connector else f"source {one.source}"
+    removed = ", ".join(f"{events:,} by {setting}" for setting, events in one.removed.items())
+    lying = f"parked: {whose}: {one.cause}: {counted(one.events, 'event')}, {size(one.bytes)}"
+    return f"{lying}; removed so far: {removed}" if removed else lying
+
+
+def _source(one: SourceBooks) -> str:
+    duplicates = f"source {one.source}: {counted(one.duplicates, 'duplicate')} left out"
+    if one.refusals is None:
+        return duplicates
+    since, reason = moment(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"
+    until = f"; its sender stops for good at {moment(one.refusals.deadline)}" if one.refusals.deadline else ""
+    return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
+
+
+def _verdict(found: Audit) -> str:
+    if not found.problems:
+        return "Everything balances."
+    books = all(row.balances for row in found.connectors)
+    return f"NOT BALANCED: {'the books of every connector do, the journal does not: ' if books else ''}see above"
+
+
+def _table(rows: Sequence[AuditRow]) -> list[str]:
+    if not rows:
+        return ["(no connector has run)"]
+    plain = [*map(asdict, rows)]
+    return table([[*plain[0]], *([_text(value) for value in row.values()] for row in plain)])
+
+
+def _text(value: object) -> str:
+    return {True: "yes", False: "NO"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,93 @@
+"""`relay backup`: a copy of the state folder, of a relay that runs or one that does not."""
+
+import errno
+import json
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+
+from relay.cli.format import moment
+from relay.cli.output import unescaped
+from relay.cli.state_options import StateOptions, local_places
+from relay.inspect import Backup, back_up
+from relay.words import counted
+
+FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+
+
+class BackupProgress:
+    """Shows on a terminal which file is done, and counts those of the journal."""
+
+    def __init__(self) -> None:
+        self.copied: set[Path] = set()
+        """Segments that were copied."""
+        self.there: set[Path] = set()
+        """Segments that were there."""
+        self._is_shown = sys.stderr.isatty()
+
+    def __call__(self, path: Path, is_copied: bool) -> None:
+        if path.suffix == ".log":
+            (self.copied if is_copied else self.there).add(path)
+        if self._is_shown:
+            print(f"\r\x1b[K{'copied' if is_copied else 'is there'}: {path}", end="", file=unescaped(sys.stderr))
+
+    def end(self) -> None:
+        """Leave the line to others."""
+        if self._is_shown:
+            print("\r\x1b[K", end="", file=unescaped(sys.stderr))
+
+
+@contextmanager
+def shown(advice: str) -> Iterator[BackupProgress]:
+    """Show the progress of what is done inside; say, with what to do, that a disk is full."""
+    progress = BackupProgress()
+    try:
+        yield progress
+    except (OSError, sqlite3.Error) as error:
+        progress.end()
+        codes = getattr(error, "errno", None), getattr(error, "sqlite_errorcode", None)
+        if codes[0] in (errno.ENOSPC, errno.EDQUOT) or codes[1] == sqlite3.SQLITE_FULL:
+            raise OSError(f"no space left: {advice}") from None
+        raise
+    progress.end()
+
+
+@click.command
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@local_places
+def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
+    """Copy the state folder into DIR, whether relay runs or not.
+
+    Copies databases, journal and cuts, of all workers. Every event that was acknowledged before the backup began is in
+    it. Into an earlier backup relay copies only what is new. A backup that was broken off goes on where it was. At the
+    end relay reads all of the copy.
+
+    The configuration, secrets, and files that connectors write are not in a backup.
+
+    Exit codes: 0 complete; 1 not complete, or the journal itself is damaged.
+    """
+    with shown(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
+        found, problems = back_up(place.state, place.path, folder, progress)
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"copied": len(progress.copied), "problems": problems}, indent=2))
+    else:
+        click.echo("\n".join([*map(_problem, problems), said_of(found, folder, progress)]))
+    raise SystemExit(1 if problems else 0)
+
+
+def _problem(problem: str) -> str:
+    return f"damaged in the journal itself, and copied as it is: {problem}"
+
+
+def said_of(found: Backup, folder: Path, progress: BackupProgress) -> str:
+    """What there is now, in a sentence."""
+    there = len(progress.there - progress.copied)
+    files = f"{counted(len(progress.copied), 'segment')} copied" + (f", {there:,} were there" if there else "")
+    return f"{folder}: {counted(found.events, 'event')} as of {moment(found.made)}, verified; {files}"

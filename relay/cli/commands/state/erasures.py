@@ -1,0 +1,203 @@
+"""`relay erasures`: have a user's events removed, and the receipts."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from relay.api import OtherId, User
+from relay.cli.backend import desk_of
+from relay.cli.format import moment, printable
+from relay.cli.journal_backend import reading_of
+from relay.cli.options import relay_options, utf8
+from relay.cli.state_options import StateOptions, places, tell_problems, told
+from relay.inspect import Receipt, WorkerReceipt
+from relay.state import ConnectorAnswer, named
+from relay.words import counted
+
+WHO: Final = "say who: --user-id ID, --external-id ID"
+KEPT: Final = (
+    "what connectors keep themselves (memberships of cohorts, see relay cohorts members; files that were written) and"
+    " what is at the destinations"
+)
+AFTER: Final = {
+    "failed": ", will be tried again while it is configured",
+    "forgotten": " before it had erased the user",
+}
+"""What follows an answer."""
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _user(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a user."""
+    external = click.option(
+        "--external-id", "external_ids", metavar="ID", type=utf8, multiple=True, help="Yours; repeatable."
+    )
+    return click.option("--user-id", metavar="ID", type=utf8, help="Braze's id.")(external(command))
+
+
+@click.group
+def erasures() -> None:
+    """Remove all events of a user, and look at the receipts."""
+
+
+@erasures.command
+@_user
+@click.option("--device-id", "devices", metavar="ID", type=utf8, multiple=True, help="Of a device; repeatable.")
+@click.option("--email", "emails", metavar="ADDRESS", type=utf8, multiple=True, help="Repeatable.")
+@click.option("--alias", "aliases", metavar="LABEL:NAME", type=utf8, multiple=True, help="In Braze; repeatable.")
+@relay_options
+def request(
+    state: Path,
+    user_id: str | None,
+    external_ids: tuple[str, ...],
+    devices: tuple[str, ...],
+    emails: tuple[str, ...],
+    aliases: tuple[str, ...],
+) -> None:
+    """Request the erasure of a user.
+
+    After `erasure.after` relay removes the user's events from the journal and from parked events. Then each connector
+    erases the user at its destination. relay reads external ids, device ids and e-mail addresses from the user's
+    events, too. No event tells an alias: name it here.
+
+    Exit codes: 0 requested; 1 not requested.
+    """
+    others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
+    user = _named(user_id, external_ids, [*others, *map(_alias, aliases)])
+    with told():
+        asked = desk_of(state).ask_erasure(user)
+    click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
+    if not asked.runs:
+        click.echo("relay does not run with this state folder: it begins after the next start")
+
+
+@erasures.command("list")
+@_JSON
+@places
+def list_(place: StateOptions, as_json: bool) -> None:
+    """List all erasures, the last one first.
+
+    Exit codes: 0 listed; 1 the state folder cannot be read.
+    """
+    found = _receipts(place)
+    if as_json:
+        click.echo(json.dumps([*map(_plain, found)], indent=2))
+    else:
+        click.echo("\n".join(map(_line, found)) or "no erasure was ever asked for")
+
+
+@erasures.command
+@click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
+@_JSON
+@places
+def show(place: StateOptions, number: int, as_json: bool) -> None:
+    """Show the receipt of an erasure: what was removed, and each connector's answer.
+
+    Exit codes: 0 shown; 1 no such erasure.
+    """
+    found = next((one for one in _receipts(place) if one.number == number), None)
+    if found is None:
+        raise click.ClickException(f"no erasure has the number {number}")
+    click.echo(json.dumps(_plain(found), indent=2) if as_json else _receipt(found))
+
+
+@erasures.command
+@_user
+@_JSON
+@places
+def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
+    """Look for a user in the journal, among parked events and in the receipts.
+
+    Reads the whole journal, and names damaged parts. It does not look at what connectors keep: memberships of cohorts,
+    and files that were written.
+
+    Exit codes: 0 nothing of the user; 1 something of the user is left, or not everything could be read.
+    """
+    found = reading_of(place).remains(_named(user_id, external_ids))
+    tell_problems(found.problems)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        events = counted(found.events, "event") if found.events else "no events"
+        click.echo(f"{events} in the journal, {found.parked or 'none'} parked")
+        click.echo(f"erasures: {', '.join(map(str, found.erasures)) or 'none'}\nnot looked at: {KEPT}")
+    raise SystemExit(1 if found.events or found.parked or found.problems else 0)
+
+
+def _receipts(place: StateOptions) -> list[Receipt]:
+    desk = desk_of(place.state)
+    config = None if desk.runs else place.config
+    return desk.receipts(config.erasure.after if config else None)
+
+
+def _alias(text: str) -> OtherId:
+    label, _, name = text.partition(":")
+    if not label or not name:
+        raise click.BadParameter(f"{text!r} is no LABEL:NAME", param_hint="--alias")
+    return OtherId(f"alias:{label}", name)
+
+
+def _named(user_id: str | None, external_ids: Sequence[str], other_ids: Sequence[OtherId] = ()) -> User:
+    try:
+        return named(user_id, external_ids, other_ids)
+    except ValueError:
+        raise click.UsageError(WHO) from None
+
+
+def _plain(one: Receipt) -> dict[str, Any]:
+    plain = _dated(asdict(one))
+    answers = [each | {"at": moment(each["at"])} for each in plain["connectors"]]
+    workers = [*map(_dated, plain.pop("workers"))]
+    return plain | {"connectors": answers} | ({"workers": workers} if workers else {})
+
+
+def _dated(plain: dict[str, Any]) -> dict[str, Any]:
+    """With times in words."""
+    times = {name: plain[name] for name in ("asked", "due", "compacted", "done") if name in plain}
+    return plain | {name: moment(time) if time else None for name, time in times.items()}
+
+
+def _line(one: Receipt) -> str:
+    asker = one.by.type if one.by else one.asked_by or "an admin"
+    failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
+    line = f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_removed(one)}"
+    due = f"; due {moment(one.due)}" if one.due else ""
+    return f"{line}{due}{f'; failed at {failed}' if failed else ''}"
+
+
+def _removed(one: Receipt | WorkerReceipt) -> str:
+    its = one.removed
+    removed = f"{counted(its.events, 'event')}, {its.parked + its.unreadable} parked"
+    removed = removed if one.compacted else "nothing removed yet"
+    return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
+
+
+def _receipt(one: Receipt) -> str:
+    asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
+    removed = moment(one.compacted) if one.compacted else "not yet"
+    its = one.removed
+    ids = f"forgotten {moment(one.done)}" if one.done else "kept until the connectors have erased the user"
+    due = moment(one.due) if one.due else "as erasure.after says"
+    lines = [
+        f"erasure    {one.number}: {one.status}",
+        f"asked      {moment(one.asked)} by {asker}",
+        *([f"due        {due}"] if one.status == "waiting" else []),
+        f"removed    {removed}{f': {one.problem}' if one.problem else ''}",
+        f"journal    {counted(its.events, 'event')} removed, {its.changed} that name others as well changed",
+        f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
+        f"attempts   {counted(its.attempts, 'answer')} removed",
+        *(f"worker {part.worker:<4}{_removed(part)}" for part in one.workers),
+        *(f"connector  {each.connector}: {_answer(each)}, {moment(each.at)}" for each in one.connectors),
+        f"ids        {ids}",
+        *(f"sha256     {each}" for each in one.digests),
+    ]
+    return "\n".join(lines)
+
+
+def _answer(each: ConnectorAnswer) -> str:
+    reason = f" ({printable(each.reason)})" if each.reason else ""
+    return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

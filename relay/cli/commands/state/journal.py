@@ -1,0 +1,123 @@
+"""`relay journal`: is the journal whole, and what is in it; and how a damaged one is mended."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+import orjson
+
+from relay.admin import repair_entry
+from relay.cli.client import login
+from relay.cli.format import moment
+from relay.cli.journal_backend import reading_of
+from relay.cli.options import events_option
+from relay.cli.output import while_read
+from relay.cli.state_options import StateOptions, headed, local_places, note, one_object, places
+from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan
+from relay.inspect import repair as mend
+from relay.state import acknowledged_in, journals, mark_repaired
+from relay.words import counted, ranges
+
+
+@click.group
+def journal() -> None:
+    """Look into the journal, whether relay runs or not."""
+
+
+@journal.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@places
+def check(place: StateOptions, as_json: bool) -> None:
+    """Read the whole journal, and verify every checksum and offset.
+
+    Shows offsets, times, bytes and state of each segment: good, open, torn at its tail, damaged, or followed by a gap.
+    A torn tail of the last segment is harmless: a crash leaves it, and nothing in it was acknowledged.
+
+    Exit codes: 0 good; 1 damaged, or a gap.
+    """
+    found = reading_of(place).check()
+    if as_json:
+        click.echo(one_object([(one.worker, _plain(one)) for one in found.workers], ok=found.ok))
+    else:
+        lines = headed([(one.worker, _lines(one)) for one in found.workers])
+        click.echo("\n".join([*lines, "good" if found.ok else "DAMAGED: see above"]))
+    raise SystemExit(0 if found.ok else 1)
+
+
+def _plain(one: WorkerCheck) -> dict[str, Any]:
+    return {"ok": one.ok, "segments": [*map(asdict, one.segments)], "missing": one.missing}
+
+
+def _lines(one: WorkerCheck) -> list[str]:
+    if one.missing:
+        return [f"there is no segment, but {counted(one.missing, 'event')} were acknowledged"]
+    return [*map(_line, one.segments)]
+
+
+def _line(one: CheckedSegment) -> str:
+    times = f"{moment(one.first)} to {moment(one.last)}" if one.events else "-"
+    bounds = f"offsets {one.base} to {one.end}  {counted(one.events, 'event')}"
+    return f"{one.path.rpartition('/')[2]}  {bounds}  {one.used} bytes  {times}  {one.said}"
+
+
+@journal.command
+@click.option("--dry-run", is_flag=True, help="Only say what would be done; relay may run meanwhile.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@local_places
+def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
+    """Save every whole event of a damaged journal, and name the offsets that are lost.
+
+    Stop relay first; with --dry-run it may run. The damaged files stay beside as NAME.log.damaged. Connectors count the
+    events that they still needed as damaged.
+
+    Exit codes: 0 good or repaired; 1 not confirmed, relay runs, or --dry-run found damage.
+    """
+    workers = journals(place.state, place.path)
+    needed = [(number, its, acknowledged_in(folder)) for number, (folder, its) in workers.items()]
+    planned = [(number, plan(its, offset)) for number, its, offset in needed]
+    is_good = not any(repairs for _, repairs in planned)
+    lines = headed([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])
+    click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
+    if dry_run or is_good:
+        raise SystemExit(0 if is_good else 1)
+    if not yes:
+        click.confirm("Repair the journal?", abort=True)
+    done = 0
+    for number, its, offset in needed:
+        repaired = [one.segment.path.name for one in mend(its, offset)]
+        mark_repaired(workers[number][0], repaired)
+        done += len(repaired)
+    note(place.state, repair_entry([line.strip() for line in lines], login()))
+    click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
+
+
+def _repair_line(one: Repair) -> str:
+    saved = f"{counted(one.saved, 'event')} saved, {one.lost_events:,} lost: offsets {ranges(one.lost)}"
+    return f"{one.segment.path.name}: {one.segment}; {saved}"
+
+
+@journal.command
+@click.option("--from", "start", metavar="OFFSET", default=0, type=click.IntRange(0), help="Begin with this offset.")
+@click.option("--until", "stop", metavar="OFFSET", type=click.IntRange(0), help="End before this offset.")
+@events_option("Only these, as in conf.d; repeatable.")
+@click.option("--limit", metavar="N", type=click.IntRange(0), help="So many at most.")
+@places
+def dump(place: StateOptions, start: int, stop: int | None, entries: Sequence[str], limit: int | None) -> None:
+    """Print events as NDJSON: offset, time of receipt (Unix seconds), source, type, event.
+
+    The event is as it came, but for line breaks between its tokens. With several workers one journal follows the other,
+    each with its own offsets, and the worker is named. Damaged parts are left out.
+
+    Exit codes: 0 printed; 1 a part is damaged.
+    """
+    code = 0
+    for line in while_read(reading_of(place).dump(DumpPart(start=start, stop=stop, events=entries, limit=limit))):
+        if line.startswith(PROBLEM):
+            click.echo(orjson.loads(line)["problem"], err=True)
+            code = 1
+        else:
+            sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    raise SystemExit(code)

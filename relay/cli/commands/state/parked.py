@@ -1,0 +1,262 @@
+"""`relay parked`: look at parked events, take them out, drop them, have them replayed."""
+
+import functools
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import fields
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from relay.api.internal import one_line
+from relay.cli.backend import Desk, desk_of
+from relay.cli.format import moment, printable
+from relay.cli.options import moment_option, relay_options, utf8
+from relay.cli.output import Unwritten, while_read
+from relay.state import CAUSES, Parked, Which, worker_of
+from relay.words import counted, of_system
+
+Command = Callable[..., None]
+_NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group
+def parked() -> None:
+    """Look at parked events (dead letters); replay or drop them.
+
+    Parked events stay for `parked.retention` after their last failure; those that wait for a replay stay longer. Works
+    whether relay runs or not.
+    """
+
+
+def _on_state(command: Command) -> Command:
+    """Add --state, and say in one sentence why the database cannot be used."""
+
+    @relay_options
+    @functools.wraps(command)
+    def wrapped(*, state: Path, **options: Any) -> None:
+        try:
+            command(desk=desk_of(state), **options)
+        except Unwritten:  # `main` says it
+            raise
+        except OSError as error:
+            raise click.ClickException(of_system(error)) from error
+        except sqlite3.Error as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+def _selecting(command: Command) -> Command:
+    """Add the options that select parked events, handed on as `which`."""
+
+    @click.option("--connector", metavar="NAME", type=utf8, help="Only those of this connector.")
+    @click.option("--source", metavar="NAME", type=utf8, help="Only those that came by this source.")
+    @click.option("--cause", "--reason", "cause", type=click.Choice(CAUSES), help="Only those with this cause.")
+    @moment_option("--since", "Only those that failed since: 2h ago, or 2026-01-31T12:00 (UTC).")
+    @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the oldest N.")
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        connector: str | None,
+        source: str | None,
+        cause: str | None,
+        since: float | None,
+        limit: int | None,
+        numbers: tuple[int, ...] = (),
+        **options: Any,
+    ) -> None:
+        which = Which(numbers=numbers, connector=connector, source=source, cause=cause, since=since, limit=limit)
+        command(which=which, **options)
+
+    return wrapped
+
+
+@parked.command("list")
+@_selecting
+@_JSON
+@_on_state
+def list_(desk: Desk, which: Which, as_json: bool) -> None:
+    """List parked events, the oldest first, without their content.
+
+    Exit codes: 0 listed; 1 no such parked event, or no state.
+    """
+    _check_some(desk, which)
+    found = desk.look_at_parked(which, bodies=False)
+    for page in while_read(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
+        click.echo("\n".join(page))
+
+
+def _json_array(values: Iterator[Any]) -> Iterator[list[str]]:
+    """A JSON array in pages of lines while its values come, one a line."""
+    before = "["
+    while page := [*islice(values, PAGE)]:
+        lines = [*map(json.dumps, page)]
+        yield [before + lines[0], *(f",{line}" for line in lines[1:])]
+        before = ","
+    yield ["[]" if before == "[" else "]"]
+
+
+def _table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """A table in pages of lines while its rows come: columns grow wider where they have to, from page to page."""
+    widths = [0] * len(_HEADINGS)
+    page = [_HEADINGS, *islice(rows, PAGE)]
+    while page:
+        widths = [max(width, *map(len, column)) for width, column in zip(widths, zip(*page, strict=True), strict=True)]
+        yield [_line(cells, widths) for cells in page]
+        page = [*islice(rows, PAGE)]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    *others, reason = cells
+    padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
+    return printable("  ".join([*padded, reason]))
+
+
+PAGE = 1000
+SAID = 10
+SEARCHED = 10_000
+_SHOWN = ["number", *(f.name for f in fields(Parked) if f.name not in ("number", "body", "id_field", "time_field"))]
+_HEADINGS = ["number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"]
+
+
+def _row(one: Parked) -> list[str]:
+    whose = one.connector or f"source {one.source}"
+    reason = f"{one.reason} (to be replayed)" if one.again else one.reason
+    return [str(one.number), _time(one.last) or "-", whose, one.cause, str(one.attempts), one.type or "-", reason]
+
+
+@parked.command
+@click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
+@_JSON
+@_on_state
+def show(desk: Desk, number: int, as_json: bool) -> None:
+    """Show everything about one parked event, and its content.
+
+    Exit codes: 0 shown; 1 no such parked event, or no state.
+    """
+    one = next(desk.look_at_parked(Which(numbers=[number])), None)
+    if one is None:
+        raise click.ClickException(f"no parked event has the number {number}")
+    text, body = one.body.decode(errors="replace"), None
+    with suppress(ValueError, RecursionError):  # what is nested too deep is shown as it came
+        body = json.loads(one.body)
+        text = json.dumps(body, indent=2)
+    if as_json:
+        click.echo(json.dumps(_fields(one) | {"body": text if body is None else body}))
+        return
+    for name, value in _fields(one).items():
+        click.echo(f"{name + ':':<12}{printable(str(value)) if value not in (None, '') else '-'}")
+    click.echo("\n" + text)
+
+
+@parked.command
+@_selecting
+@click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
+@_on_state
+def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
+    """Write the content of parked events to FILE (default: standard output).
+
+    One event per line, for `relay send`. The events stay parked. Events that the destination refused are written as the
+    filters of the connector left them.
+
+    Exit codes: 0 written; 1 no such parked event, no state, or FILE cannot be written.
+    """
+    number = _check_some(desk, which)
+    for one in while_read(desk.look_at_parked(which)):
+        file.write(one_line(one.body) + b"\n")
+    click.echo(f"{number} exported", err=True)
+
+
+@parked.command
+@_NUMBERS
+@_selecting
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_on_state
+def drop(desk: Desk, which: Which, yes: bool) -> None:
+    """Remove parked events for good, by number or by selection.
+
+    The counts still have them as parked. A selection asks first.
+
+    Exit codes: 0 removed; 1 no such parked event, no state, or not confirmed.
+    """
+    _check_given(which)
+    number = _check_some(desk, which)
+    if not (yes or which.numbers):
+        click.confirm(f"Drop {counted(number, 'parked event')} for good?", abort=True)
+    click.echo(f"{desk.drop_parked(which)} dropped")
+
+
+@parked.command
+@_NUMBERS
+@_selecting
+@_on_state
+def replay(desk: Desk, which: Which) -> None:
+    """Deliver parked events once more, each to its own connector.
+
+    Name them by number or by selection. A running relay begins within a second, a stopped one after its next start.
+    What fails again stays parked. Events that a filter failed on go through selection and filters again; others are
+    sent as they are.
+
+    Exit codes: 0 marked for delivery; 1 no such parked event, or no state.
+    """
+    _check_given(which)
+    number = _check_some(desk, which)
+    marked = desk.mark_parked(which)
+    if marked < number:
+        advice = "unreadable at the source; export, mend, and send with relay send"
+        click.echo(f"{number - marked} cannot be replayed: {advice}", err=True)
+    if not marked:
+        raise click.exceptions.Exit(1)
+    click.echo(f"{marked} to be replayed")
+    for line in islice(_waiting(desk, which), SAID):
+        click.echo(line, err=True)
+
+
+def _waiting(desk: Desk, which: Which) -> Iterator[str]:
+    """Say of events, those of the first page, for which earlier one each waits that is not to be replayed."""
+    some = [one for one in islice(desk.look_at_parked(which, bodies=False), PAGE) if one.cause == "order"]
+    firsts: dict[tuple[int, str | None, str | None], Parked] = {}
+    for connector in {one.connector for one in some}:
+        for one in islice(desk.look_at_parked(Which(connector=connector), bodies=False), SEARCHED):
+            firsts[_chain(one)] = min(firsts.get(_chain(one), one), one, key=attrgetter("offset", "part"))
+    for one in some:
+        first = firsts.get(_chain(one))
+        if one.key is not None and first is not None and first.number != one.number and not first.again:
+            yield f"{one.number} waits for {first.number}, an earlier one of its key: replay that or drop it"
+
+
+def _chain(one: Parked) -> tuple[int, str | None, str | None]:
+    """What those have in common that stay in order."""
+    return worker_of(one.number), one.connector, one.key
+
+
+def _check_given(which: Which) -> None:
+    if which == Which():
+        raise click.UsageError("say which: numbers, or a selection such as --connector NAME")
+
+
+def _check_some(desk: Desk, which: Which) -> int:
+    number, named = desk.count_parked(which), len({*which.numbers})
+    if not number:
+        raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
+    if which.limit is None and number < named:
+        click.echo(f"of {named} numbers only {number} name such a parked event", err=True)
+    return number
+
+
+def _fields(one: Parked) -> dict[str, Any]:
+    """All but the content, for people and programs."""
+    values = {name: getattr(one, name) for name in _SHOWN}
+    return values | {name: _time(values[name]) for name in ("received", "first", "last", "again")}
+
+
+@functools.lru_cache(10_000)
+def _time(seconds: float | None) -> str | None:
+    return moment(seconds) if seconds else None

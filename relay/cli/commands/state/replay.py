@@ -1,0 +1,219 @@
+"""`relay replay`: have a range of the journal delivered once more to one connector."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from relay.api.internal import check_rate
+from relay.cli.backend import Asked, Desk, desk_of
+from relay.cli.format import moment
+from relay.cli.journal_backend import reading_of
+from relay.cli.options import events_option, moment_option, relay_options, utf8
+from relay.cli.output import unescaped
+from relay.cli.state_options import StateOptions, headed, places, tell_problems, told
+from relay.inspect import Stretch, WorkerCount
+from relay.state import Cursor, Replay
+from relay.status import span
+from relay.words import counted
+
+RATE: Final = 1000.0
+LOOK_S: Final = 0.5
+_NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
+
+
+def _rate(text: str) -> float:
+    try:
+        return check_rate(float(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.group(invoke_without_command=True)
+@click.option("--connector", metavar="NAME", type=utf8, help="Who gets the events.")
+@moment_option("--since", "Events that relay received since: 2h ago, or 2026-01-31T12:00 (UTC).")
+@moment_option("--until", "Events that relay received before: 2h ago, or 2026-01-31T12:00 (UTC).")
+@events_option("Only these, as in conf.d; repeatable.")
+@click.option(
+    "--rate", metavar="N", type=_rate, default=RATE, show_default=True, help="Events per second at most; 0: no limit."
+)
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--detach", is_flag=True, help="Do not wait for the end.")
+@places
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    place: StateOptions,
+    connector: str | None,
+    since: float | None,
+    until: float | None,
+    entries: tuple[str, ...],
+    rate: float,
+    dry_run: bool,
+    yes: bool,
+    detach: bool,
+) -> None:
+    """Deliver a range of the journal once more to one connector.
+
+    Counts the events first, says how long it will take, and asks. The connector gets them beside its live events,
+    through its selection and filters as they are now. Its own position stays where it is. A replay goes on after a
+    restart, and Ctrl-C leaves it running. Events that the connector has yet to get for the first time are left out.
+    What cannot be delivered is parked.
+
+    Exit codes: 0 done, or begun with --detach; 1 nothing to replay, not confirmed, or cancelled.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--until is before --since (2h is later than 3h ago): there is nothing between them")
+    if connector is None:
+        raise click.UsageError("say to whom: --connector NAME")
+    found = reading_of(place).count(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
+    tell_problems([problem for part in found.workers for problem in part.problems])
+    wanted, pace = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
+    parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
+    click.echo("\n".join(headed([(part.worker, [_told(part, connector, share * pace)]) for part, share in parts])))
+    if not wanted:
+        raise click.ClickException("there is nothing to replay")
+    if dry_run:
+        return
+    if not yes:
+        click.confirm(f"Send {counted(wanted, 'event')} to {connector} once more?", abort=True)
+    replays = [
+        (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
+        for part, share in parts
+        if part.wanted
+    ]
+    asked = [_ask(desk_of(place.state), worker, replay) for worker, replay in replays]
+    if (running := [one.number for one in asked if one.runs]) and not detach:
+        _follow(place.state, running)
+
+
+def _ask(desk: Desk, worker: int, replay: Replay) -> Asked:
+    asked = desk.ask_replay(replay, worker)
+    click.echo(f"replay {asked.number} asked for; relay replay cancel {asked.number} ends it")
+    if not asked.runs:
+        which = f"worker {worker}" if worker else "relay"
+        click.echo(f"{which} does not run with this state folder: it begins after the next start")
+    return asked
+
+
+def _told(found: WorkerCount, connector: str, pace: float) -> str:
+    paced = f"about {span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
+    takes = paced or "as fast as the destination takes it"
+    return (
+        f"offsets {found.start} up to {found.stop}: {counted(found.events, 'event')}, of which {connector} gets"
+        f" {found.wanted:,} before its filters; {takes}"
+    )
+
+
+def _one(desk: Desk, number: int) -> Replay:
+    found = next((one for one in desk.replays() if one.number == number), None)
+    if found is None:
+        raise click.ClickException(f"no replay has the number {number}")
+    return found
+
+
+def _follow(state: Path, numbers: Sequence[int]) -> None:
+    """Show how far they are until they have ended; Ctrl-C leaves them running."""
+    named = ", ".join(map(str, numbers))
+    length = sum(one.stop - one.cursor.start for one in _those(desk_of(state), numbers))
+    with click.progressbar(length=length, label=f"replay {named}", file=unescaped(sys.stderr)) as bar:
+        try:
+            while any(map(_goes_on, found := _those(desk := desk_of(state), numbers))) and desk.runs:
+                bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
+                time.sleep(LOOK_S)
+            bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
+        except KeyboardInterrupt:
+            click.echo(f"\nit goes on; relay replay cancel {named} ends it", err=True)
+            raise SystemExit(0) from None
+    click.echo("\n".join(map(_line, found)))
+    raise SystemExit(0 if all(one.status == "done" for one in found) else 1)
+
+
+def _those(desk: Desk, numbers: Sequence[int]) -> list[Replay]:
+    return [_one(desk, number) for number in numbers]
+
+
+def _goes_on(one: Replay) -> bool:
+    return one.status in ("waiting", "running")
+
+
+@replay.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@relay_options
+def list_(state: Path, as_json: bool) -> None:
+    """List all replays, the last one first.
+
+    Exit codes: 0 listed; 1 no state.
+    """
+    with told():
+        found = desk_of(state).replays()
+    if as_json:
+        click.echo(json.dumps([*map(_plain, found)], indent=2))
+    else:
+        click.echo("\n".join(map(_line, found)) or "no replay was ever asked for")
+
+
+@replay.command
+@_NUMBER
+@relay_options
+def watch(state: Path, number: int) -> None:
+    """Show how far a replay is, until it has ended.
+
+    Exit codes: 0 done; 1 cancelled, or no such replay.
+    """
+    with told():
+        _follow(state, [number])
+
+
+@replay.command
+@_NUMBER
+@relay_options
+def cancel(state: Path, number: int) -> None:
+    """End a replay where it is; batches on their way still arrive.
+
+    Exit codes: 0 cancelled; 1 no such replay.
+    """
+    with told():
+        desk = desk_of(state)
+        if not desk.cancel_replay(number):
+            raise click.ClickException(f"replay {number} is {_one(desk, number).status}")
+    click.echo(f"replay {number} cancelled")
+
+
+def _plain(one: Replay) -> dict[str, Any]:
+    counts = one.cursor.counts
+    return {
+        "number": one.number,
+        "connector": one.connector,
+        "status": one.status,
+        "start": one.cursor.start,
+        "stop": one.stop,
+        "events": list(one.entries),
+        "rate": one.rate,
+        "asked": moment(one.asked),
+        "asked_by": one.asked_by,
+        "delivered": counts.delivered,
+        "unselected": counts.unselected,
+        "filtered": counts.filtered,
+        "parked": counts.parked,
+        "expired": counts.expired,
+        "damaged": counts.damaged,
+        "erased": counts.erased,
+        "to_come": one.stop - one.cursor.start - counts.total,
+    }
+
+
+def _line(one: Replay) -> str:
+    fields = _plain(one)
+    shown = ("delivered", "unselected", "filtered", "parked", "expired", "damaged", "erased", "to_come")
+    counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
+    head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"
+    by = f" by {one.asked_by}" if one.asked_by else ""
+    return f"{head}, asked {fields['asked']}{by}: {one.status}; {counts or 'nothing yet'}"

@@ -1,0 +1,36 @@
+"""`relay restore`: a state folder made of a backup."""
+
+import time
+from pathlib import Path
+
+import click
+
+from relay.admin import restore_entry
+from relay.cli.client import login
+from relay.cli.commands.state.backup import FOLDER, said_of, shown
+from relay.cli.format import moment
+from relay.cli.state_options import StateOptions, local_places, note
+from relay.inspect import restore as make
+
+
+@click.command
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@local_places
+def restore(place: StateOptions, folder: Path) -> None:
+    """Make a state folder of the backup in DIR.
+
+    relay must not run, and the folder must have nothing of relay's. After a restore that was broken off, the same
+    command removes what it has made and begins anew.
+
+    Events that were delivered since the backup are delivered again. Events that came since are not in it. The journal
+    gets a new identity. The machine's clock counts as right.
+
+    Exit codes: 0 restored; 1 nothing to restore, or something is there.
+    """
+    with shown(f"{place.state} is not complete; the same relay restore begins anew") as progress:
+        found, problems = make(folder, place.state, place.path, progress)
+    now = moment(time.time())
+    note(place.state, restore_entry(folder, found, login()))
+    for problem in problems:
+        click.echo(f"damaged in the backup already: {problem}")
+    click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

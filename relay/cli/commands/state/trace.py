@@ -1,0 +1,117 @@
+"""`relay trace ID`: where an event is, and what becomes of it in every connector."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import click
+
+from relay.cli.format import moment, printable
+from relay.cli.journal_backend import reading_of
+from relay.cli.options import utf8
+from relay.cli.state_options import StateOptions, one_object, places, tell_problems
+from relay.inspect import Aside, Resent, Traced, TracedConnector, TracePart, Tried, WorkerTrace
+from relay.words import counted
+
+PARTS_SHOWN: Final = 20
+"""Of those that filters split an event into, for people; JSON has all."""
+
+
+@click.command
+@click.argument("id", type=utf8)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@places
+def trace(place: StateOptions, id: str, as_json: bool) -> None:
+    """Find the event with this ID, and show its way through relay.
+
+    Looks in the journal and among the parked events. For each connector it says whether the selection wants the event
+    and by which entry, and what the filters make of it. It says whether the event is delivered, pending or parked, and
+    after how many attempts and which answer, if that was not the first. `not delivered` counts attempts at a batch that
+    was then tried in parts. An event that came several times is shown as often. What relay has not noted follows from
+    the configuration as it is now, and the command says so.
+
+    Exit codes: 0 found; 1 not found.
+    """
+    found = reading_of(place).trace(id).workers
+    hits = [one for one in found if one.journal or one.parked]
+    tell_problems([problem for one in found for problem in one.problems])
+    if as_json:
+        click.echo(one_object([(one.worker, _plain(id, one)) for one in found], id=id))
+    else:
+        click.echo("\n".join(_text(hits, several=len(found) > 1)) or _not_found(id))
+    raise SystemExit(0 if hits else 1)
+
+
+def _not_found(id: str) -> str:
+    whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
+    part = f"; is it a part of {printable(whole)}?" if is_part else ""
+    return f"{printable(id)}: not found in the journal, nor parked: it never came, is too old, or is damaged{part}"
+
+
+def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:
+    plain = asdict(found)
+    for one in plain["journal"]:
+        for way in one["connectors"]:
+            way["attempts"] = [
+                tried | {"first": moment(tried["first"]), "last": moment(tried["last"])} for tried in way["attempts"]
+            ]
+            way["replays"] = [
+                one | {"asked": moment(one["asked"]), "ended": moment(one["ended"]) if one["ended"] else None}
+                for one in way["replays"]
+            ]
+    return {"id": id, "journal": plain["journal"], "parked": plain["parked"]}
+
+
+def _text(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]:
+    for found in hits:
+        if several:
+            yield f"worker {found.worker}:"
+        yield from (*map(_lines, found.journal), *map(_parked_line, found.parked))
+
+
+def _lines(one: Traced) -> str:
+    head = f"offset {one.offset}: {printable(one.type)} from {one.source}, received {moment(one.received)}"
+    return "\n".join([f"{head}, in {one.segment}", *map(_way_line, one.connectors)])
+
+
+def _way_line(way: TracedConnector) -> str:
+    parts = [_wanted(way), way.filters, way.state]
+    line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
+    return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
+
+
+def _part_lines(parts: Sequence[TracePart]) -> Iterator[str]:
+    for one in parts[:PARTS_SHOWN]:
+        yield f"    part {one.part}: {printable(one.type)}" + ("" if one.id is None else f", id {printable(one.id)}")
+    if (more := len(parts) - PARTS_SHOWN) > 0:
+        yield f"    and {counted(more, 'more part')}"
+
+
+def _tried_line(one: Tried) -> str:
+    by = f"by replay {one.replay}: " if one.replay else ""
+    answer = f", last refusal: {printable(one.answer)}" if one.answer else ""
+    times = f"{moment(one.first)} to {moment(one.last)}"
+    return f"    {by}{one.outcome} after {counted(one.attempts, 'attempt')}, {times}{answer}"
+
+
+def _resent_line(one: Resent) -> str:
+    ended = f", ended {moment(one.ended)}" if one.ended else ""
+    return f"    by replay {one.replay}: {one.state}, asked for {moment(one.asked)}{ended}"
+
+
+def _wanted(way: TracedConnector) -> str:
+    if not way.configured:
+        unknown = "no valid configuration to tell if it is wanted (relay check)"
+        return unknown if way.configured is None else "switched off" if way.disabled else "not configured"
+    if way.entry is None:
+        return "not wanted: no entry matches"
+    return f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'
+
+
+def _parked_line(one: Aside) -> str:
+    whose = f"connector {one.connector}" if one.connector else f"source {one.source}"
+    gone = f"offset {one.offset} (no longer in the journal)"
+    part = f"part {one.part} of the event at offset {one.offset}"
+    place = "" if one.offset is None else f", {part if one.part else gone}"
+    return f"parked under {whose}{place}: {one.cause}: {printable(one.reason)}"

@@ -1,0 +1,136 @@
+"""What a plugin's class has to be like, and what it makes, so that whatever reads them later can rely on it.
+
+Its name, the attributes that relay reads off the class, and its settings: under the name of a setting of relay's there
+is that setting, with another default or narrower limits at most.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import takewhile
+from typing import Any, ClassVar, Final, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from relay.api import Plugin, Settings
+from relay.api.internal import annotated
+
+TYPE: Final = "[A-Za-z][A-Za-z0-9_.-]*"
+"""What types may be called: their names stand in conf.d, in commands and in the JSON Schema."""
+NAMING: Final = ("by_type", "erases_by", "known_by")
+"""Attributes of a class that name settings."""
+LIMITS: Final = (Ge, Gt, Le, Lt)
+MADE: Final = {
+    "connector": ("name", "settings", "folder", "notice", "worker"),
+    "source": ("name", "settings", "_tokens", "_kinds"),
+    "filter": ("name", "settings"),
+    "alert": ("name", "settings"),
+}
+"""What an object of each kind has once the `__init__` of its base has run."""
+
+
+def check_class(plugin: type[Plugin], base: type[Plugin], settings: type[Settings]) -> None:
+    """Check a class of a plugin, of the kind whose base and settings these are. Raises TypeError, which names class and
+    attribute or setting."""
+    name = plugin.__name__
+    if not isinstance(plugin.type, str) or not re.fullmatch(TYPE, plugin.type):
+        raise TypeError(f"{name}.type: expected letters, digits, _ . and -, with a letter first, got {plugin.type!r}")
+    if not isinstance(plugin.Settings, type) or not issubclass(plugin.Settings, settings):
+        raise TypeError(f"{name}.Settings must be a subclass of {settings.__name__}")
+    for attribute, kind in _attributes(base).items():  # type: ignore[arg-type]  # classes have hashes
+        _check_attribute(plugin, attribute, kind)
+    for field, reason in _misused(plugin.Settings, settings):
+        raise TypeError(f"{name}.Settings.{field} {reason}")
+
+
+def check_made(kind: str, name: str, one: object) -> None:
+    """Check an object that a class has made for a table of this name. Raises TypeError, and what the object raises."""
+    if any(not hasattr(one, attribute) for attribute in MADE[kind]):
+        raise TypeError("its __init__ does not call super().__init__ with name and settings, as it has to")
+    if getattr(one, "name", None) != name:
+        raise TypeError("its __init__ gives it another name than the table has")
+
+
+@cache
+def _attributes(base: type[Plugin]) -> Mapping[str, "TypeAdapter[Any]"]:
+    """What relay reads off the classes of a kind."""
+    hints = get_type_hints(base, include_extras=True).items()
+    return {
+        name: TypeAdapter(*get_args(hint))
+        for name, hint in hints
+        if get_origin(hint) is ClassVar and name not in ("type", "Settings")
+    }
+
+
+def _check_attribute(plugin: type[Plugin], attribute: str, kind: "TypeAdapter[Any]") -> None:
+    place, value = f"{plugin.__name__}.{attribute}", getattr(plugin, attribute)
+    try:
+        kind.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise TypeError(f"{place}: {error.errors()[0]['msg']}, got {value!r}") from None
+    named = value if isinstance(value, tuple) else (value,) if value else ()
+    for one in named if attribute in NAMING else ():
+        if one not in plugin.Settings.model_fields:
+            raise TypeError(f"{place}: {plugin.__name__}.Settings has no setting {one}")
+
+
+def _misused(model: type[Settings], base: type[Settings]) -> Iterator[tuple[str, str]]:
+    """The names of settings that say something else than they do in every table of the kind, and what is wrong."""
+    parts = [*takewhile(lambda part: part is not base, model.__mro__)]
+    plain = {name for part in parts for name in vars(part)}
+    declared = plain.union(*(vars(part).get("__annotations__", {}) for part in parts))
+    for name, known in base.model_fields.items():
+        if name in plain or name not in model.model_fields:
+            yield name, "is a setting of every table: it stays a setting"
+        elif name in declared or model.model_fields[name].default is not known.default:
+            yield from _changed(model.model_fields[name], name, known)
+    keys = {field.alias or name for name, field in base.model_fields.items()}
+    methods = {name for part in base.__mro__ if issubclass(part, Settings) for name in vars(part)}
+    for name, field in model.model_fields.items():
+        if name not in base.model_fields and (name in methods or keys & {name, field.alias, field.validation_alias}):
+            yield name, "is a name that relay uses itself: choose another"
+
+
+def _changed(field: FieldInfo, name: str, known: FieldInfo) -> Iterator[tuple[str, str]]:
+    """What is wrong about a setting that is declared again; nothing if only its default is another, or its limits are
+    narrower."""
+    kind, mine = known.annotation, field.annotation
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        if mine is kind:
+            yield name, f"gets its defaults one by one, where the class begins: behind its type, {name}={{...}}"
+        elif isinstance(mine, type) and issubclass(mine, kind):
+            yield from ((f"{name}.{inner}", reason) for inner, reason in _misused(mine, kind))
+        else:
+            yield name, f"is a setting of every table: it stays a {kind.__name__}"
+    elif mine != kind or field.alias != known.alias or not _keeps(field.metadata, known.metadata):
+        yield name, "is a setting of every table: it keeps its type and its limits, or choose another name"
+    elif reason := _wrong_default(field):
+        yield name, reason
+
+
+def _keeps(mine: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether these parts of a type are the others, or narrower limits in their place."""
+    return all(any(one == other or _is_narrower(one, other) for one in mine) for other in others)
+
+
+def _is_narrower(one: object, other: object) -> bool:
+    match one, other:
+        case (Ge(ge=mine), Ge(ge=limit)) | (Gt(gt=mine), Gt(gt=limit)) | (Gt(gt=mine), Ge(ge=limit)):
+            return bool(mine >= limit)  # type: ignore[operator]
+        case (Le(le=mine), Le(le=limit)) | (Lt(lt=mine), Lt(lt=limit)) | (Lt(lt=mine), Le(le=limit)):
+            return bool(mine <= limit)  # type: ignore[operator]
+    return False
+
+
+def _wrong_default(field: FieldInfo) -> str:
+    """A default is what a setting comes to, not what is written for it: seconds, not "30s"."""
+    if field.is_required():
+        return ""
+    kind = annotated(field.annotation, (part for part in field.metadata if isinstance(part, LIMITS)))
+    try:
+        TypeAdapter(kind).validate_python(field.get_default(call_default_factory=True), strict=True)
+    except ValidationError as error:
+        return f"has a wrong default: {error.errors()[0]['msg']}"
+    return ""

@@ -1,0 +1,117 @@
+"""Finds plugins: drop-in files and folders, and the entry points of installed distributions."""
+
+import hashlib
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import Distribution, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from relay.api.internal import NotPlain, check_plain, read_plain
+
+Stamp = Mapping[str, bytes]
+OWN: Final = "currents-relay"
+"""The distribution that relay itself comes in, with its own plugins."""
+MOST_BYTES: Final = 64 << 20
+PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plugin that was found but not loaded yet. `load` may raise anything, as plugins do."""
+
+    name: str
+    origin: str
+    version: str
+    load: Callable[[], ModuleType]
+    is_drop_in: bool
+
+
+def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
+    """Find all plugins, in the order in which their types and commands count: drop-ins, folder by folder and by their
+    names, relay's own, then those of packages, by the names of package and plugin."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if _is_plugin(path):
+                found.setdefault(path.stem, path)
+    for name, path in found.items():
+        yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
+    about = cache(_about)  # a distribution's metadata is read and parsed whole, README and all
+    installed = [
+        (*(about(point.dist) if point.dist else (point.value, "")), point) for point in set(entry_points(group="relay"))
+    ]
+    for origin, version, point in sorted(installed, key=lambda one: (one[0] != OWN, _normal(one[0]), one[2].name)):
+        yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
+
+
+def _normal(distribution: str) -> str:
+    """The name of a distribution as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _about(distribution: Distribution) -> tuple[str, str]:
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
+
+
+def _is_plugin(path: Path) -> bool:
+    if path.name.startswith("test_") or path.name == "conftest.py":  # what `relay new connector` puts beside a plugin
+        return False
+    return path.name[0] not in "_." and (path.suffix == ".py" or (path / "__init__.py").exists())
+
+
+def _load_drop_in(path: Path) -> ModuleType:
+    """Load a module by its location, under a name of its own that no installed package can have."""
+    for part in (path.parent, path, *path.rglob("*")):
+        _check_code(part)
+    name = f"relay_dropin_{path.stem}"
+    spec = spec_from_file_location(name, path / "__init__.py" if path.is_dir() else path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python module")
+    for loaded in [loaded for loaded in sys.modules if loaded == name or loaded.startswith(f"{name}.")]:
+        del sys.modules[loaded]
+    module = sys.modules[name] = module_from_spec(spec)  # before it runs: dataclasses look themselves up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def place_of(module: ModuleType) -> Path | None:
+    """The file of a module, or the folder of a package."""
+    file = getattr(module, "__file__", None)
+    return None if file is None else Path(file).parent if hasattr(module, "__path__") else Path(file)
+
+
+def stamp(path: Path) -> Stamp:
+    """What the Python files there are now, to see whether they change."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return {str(file): _digest(file) for file in files}
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        return hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
+    except (OSError, NotPlain):
+        return b""
+
+
+def _check_code(path: Path) -> None:
+    """Refuse what is no file, and code that somebody else could have written. Raises PermissionError, NotPlain."""
+    about = path.stat()
+    if not stat.S_ISDIR(about.st_mode):
+        check_plain(about.st_mode)
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path} can be written by others: chmod go-w {path}")
+    if about.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{path} belongs to neither root nor the user that runs relay")

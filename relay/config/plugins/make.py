@@ -1,0 +1,167 @@
+"""Makes the plugins that a configuration names, before anything else is changed for them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from relay.api import Alert, AlertSettings, Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
+from relay.config.merge import leaves
+from relay.config.mistake import Mistake
+from relay.config.model import Config, Configured
+from relay.config.plugins.contract import check_made
+from relay.config.plugins.traits import Traits, traits_of
+from relay.config.redaction import LOG, Redaction
+from relay.guests import contained, is_on_loop, named, quick
+
+P = TypeVar("P", bound=Plugin)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A table of which the plugin's class cannot make an object."""
+
+    kind: str
+    table: Configured[Any, Any]
+    error: Exception
+
+
+class Unmade(NamedTuple):
+    """What cannot be made of a configuration."""
+
+    failures: Sequence[Failure]
+    untried: Sequence[str]
+    """Tables such as "connector.heap" that were not tried: they have secrets that cannot be read here."""
+
+
+class NotMade(Exception):
+    """Some plugins cannot be made."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        super().__init__(", ".join(f"{one.kind} {one.table.name}" for one in failures))
+        self.failures = failures
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A connector that is not open yet, what it says of itself, and the filters of its lane."""
+
+    connector: Connector
+    traits: Traits
+    filters: Sequence[Filter]
+
+
+def make_sources(config: Config) -> list[Source]:
+    """The sources, made anew. Raises NotMade."""
+    making = _Making()
+    found = [making.source(source) for source in config.sources.values()]
+    making.end()
+    return [one for one in found if one is not None]
+
+
+def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: int) -> dict[str, Made]:
+    """The connectors of these names, made anew, with filters of their own; `folder` is the state folder, `worker` the
+    number of this process. Raises NotMade."""
+    making = _Making()
+    found = {name: making.connector(config, name, folder, worker) for name in names}
+    making.end()
+    return {name: made for name, made in found.items() if made is not None}
+
+
+def make_alerts(config: Config, names: Iterable[str]) -> dict[str, Alert]:
+    """The alerts of these names, made anew. Raises NotMade."""
+    making = _Making()
+    found = {name: making.alert(config.alerts[name]) for name in names}
+    making.end()
+    return {name: alert for name, alert in found.items() if alert is not None}
+
+
+def find_unmade(config: Config, folder: Path) -> Unmade:
+    """Try to make everything that a configuration names, but for what has secrets that cannot be read here."""
+    making, untried = _Making(), []
+    for name, source in config.sources.items():
+        if _is_whole(source):
+            making.source(source)
+        else:
+            untried.append(f"source.{name}")
+    for name, connector in config.connectors.items():
+        filters = {step: config.filters[step] for step in connector.settings.filters}
+        unread = [f"filter.{step}" for step, table in filters.items() if not _is_whole(table)]
+        unread += [] if _is_whole(connector) else [f"connector.{name}"]
+        untried += unread
+        if not unread:
+            making.connector(config, name, folder)
+        for step, table in filters.items() if unread else ():
+            if f"filter.{step}" not in unread:
+                making.filter(table, folder)
+    for name, alert in config.alerts.items():
+        if _is_whole(alert):
+            making.alert(alert)
+        else:
+            untried.append(f"alert.{name}")
+    return Unmade(making.failures, [*dict.fromkeys(untried)])
+
+
+def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:
+    """What cannot be made, as mistakes of the configuration, without what the tables keep secret."""
+    return [
+        Mistake(
+            file=one.table.file,
+            line=one.table.line,
+            key=f"{one.kind}.{one.table.name}",
+            reason=f"cannot be made: {Redaction(one.table.settings).clean(named(one.error))}",
+        )
+        for one in failures
+    ]
+
+
+def _is_whole(table: Configured[Any, Any]) -> bool:
+    return not any(isinstance(leaf, Secret) and leaf.problem for _, leaf in leaves((), table.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    failures: list[Failure] = field(default_factory=list)
+
+    def source(self, table: Configured[Source, SourceSettings]) -> Source | None:
+        return self._made("source", table, lambda: table.plugin(table.name, table.settings), lambda source: source)
+
+    def alert(self, table: Configured[Alert, AlertSettings]) -> Alert | None:
+        return self._made("alert", table, lambda: table.plugin(table.name, table.settings), lambda alert: alert)
+
+    def filter(self, table: Configured[Filter, FilterSettings], folder: Path) -> Filter | None:
+        def ready(step: Filter) -> Filter:
+            step.folder = folder
+            return step
+
+        return self._made("filter", table, lambda: table.plugin(table.name, table.settings), ready)
+
+    def connector(self, config: Config, name: str, folder: Path, worker: int = 0) -> Made | None:
+        table = config.connectors[name]
+        steps = [self.filter(config.filters[step], folder) for step in table.settings.filters]
+        filters = [step for step in steps if step is not None]
+
+        def ready(connector: Connector) -> Made:
+            connector.worker, connector.min_free = worker, config.journal.min_free
+            return Made(connector, traits_of(connector), filters)
+
+        made = self._made("connector", table, lambda: table.plugin(name, table.settings, folder=folder), ready)
+        return made if len(filters) == len(steps) else None
+
+    def _made(self, kind: str, table: Configured[Any, Any], make: Callable[[], P], ready: Callable[[P], T]) -> T | None:
+        """Make one, and have it ready; None if that fails, which is noted once a table."""
+        LOG.note(kind, table.name, table.settings)
+        try:
+            with quick("__init__", **{kind: table.name}) if is_on_loop() else contained():
+                one = make()
+                check_made(kind, table.name, one)
+                return ready(one)
+        except Exception as error:  # a plugin's own code
+            if not any(known.table is table for known in self.failures):
+                self.failures.append(Failure(kind, table, error))
+            return None
+
+    def end(self) -> None:
+        if self.failures:
+            raise NotMade(self.failures)

@@ -1,0 +1,299 @@
+"""What plugins provide: connector, source, filter and alert types, and commands. One broken plugin stops nothing.
+
+Of several that provide the same, the first one found counts (`candidates` says the order); the others are left out, and
+whoever uses it is told. relay's own commands count before all.
+"""
+
+import inspect
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import current_thread, main_thread
+from types import ModuleType
+from typing import Any, Final, cast
+
+import click
+import pluggy
+
+from relay.api import (
+    Alert,
+    AlertSettings,
+    Connector,
+    ConnectorSettings,
+    Filter,
+    FilterSettings,
+    Plugin,
+    Settings,
+    Source,
+    SourceSettings,
+)
+from relay.api import hooks as hookspecs
+from relay.commands import COMMANDS
+from relay.config.plugins.contract import check_class
+from relay.config.plugins.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
+from relay.config.plugins.probe import Probed, probe
+from relay.guests import contained, named
+
+KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
+    "source": (Source, SourceSettings),
+    "connector": (Connector, ConnectorSettings),
+    "filter": (Filter, FilterSettings),
+    "alert": (Alert, AlertSettings),
+}
+"""The kinds of plugin classes, each with its base and the base of its settings."""
+
+LOAD_S: Final = 30.0
+"""Seconds that a plugin may take to load."""
+Thing = type[Plugin] | click.Command
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A plugin that was found. `provides` lists things like "connector heap"; `error` says why it cannot be used;
+    `notes` what its author or an admin may not expect."""
+
+    name: str
+    origin: str
+    version: str
+    provides: tuple[str, ...] = ()
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The first line of `error`."""
+        return self.error.partition("\n")[0] if self.error else ""
+
+
+class Registry:
+    """All plugins of a process."""
+
+    def __init__(self) -> None:
+        self.plugins: list[PluginInfo] = []
+        self._provided: dict[tuple[str, str], tuple[Thing, str]] = {}
+        """What counts, by kind and name, and where it comes from."""
+        self._code: dict[tuple[str, str], str] = {}
+        """The plugin whose code that is, named as `stale` does."""
+        self._left_out: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        """Where the same comes from that does not count."""
+        self._stamps: dict[Path, tuple[str, Stamp]] = {}
+        """Where each plugin is, its name, and its files as they were loaded."""
+        self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        """By name and origin of a plugin."""
+        self._folders: Sequence[Path] = ()
+        self._probed: tuple[object, Probed] = (), Probed()
+        """For which changes of files it was looked whether they can be loaded, and what came of it."""
+
+    @classmethod
+    def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
+        """Load the plugins in drop-in folders and the installed ones (entry points of the group `relay`).
+
+        What cannot be loaded is in `plugins` with its error. What plugins print meanwhile goes to standard error.
+        """
+        registry = cls()
+        registry._folders = folders
+        with redirect_stdout(sys.stderr):
+            for candidate in candidates(folders):
+                registry.plugins.append(registry._add(candidate))
+        for number, info in enumerate(registry.plugins):
+            registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
+        return registry
+
+    @property
+    def stale(self) -> list[str]:
+        """The plugins whose files are others now than when they were loaded, with where they are. Reads files."""
+        return [_named_with(path, name) for path, (name, _) in self._changed().items()]
+
+    def _changed(self) -> dict[Path, tuple[str, Stamp]]:
+        """Where the plugins are whose files have changed, their names, and their files as they are now."""
+        now = {path: (name, stamp(path)) for path, (name, _) in self._stamps.items()}
+        return {path: one for path, one in now.items() if one != self._stamps[path]}
+
+    def faults(self) -> dict[str, str]:
+        """Why those `stale` that cannot be loaded as they are now cannot be. Reads files; starts a process, once for
+        each change."""
+        changed = self._changed()
+        if changed and self._probed[0] != changed:
+            self._probed = changed, probe(self._folders)
+        found = {path: self._probed[1].fault_of(name, path) for path, (name, _) in changed.items()}
+        return {_named_with(path, changed[path][0]): fault for path, fault in found.items() if fault is not None}
+
+    def is_of(self, plugin: str, kind: str, type: object) -> bool:
+        """Whether a type is one of a plugin, named as `stale` does."""
+        return self._code.get((kind, str(type))) == plugin
+
+    def types(self, kind: str) -> dict[str, type[Plugin]]:
+        """All classes of a kind (`source`, `connector`, `filter`, `alert`) by their type name."""
+        return {name: cast("type[Plugin]", thing) for (of, name), (thing, _) in self._provided.items() if of == kind}
+
+    def connector(self, name: str) -> type[Connector] | None:
+        """The connector class of this type, if there is one."""
+        return cast("type[Connector] | None", self.types("connector").get(name))
+
+    def source(self, name: str) -> type[Source] | None:
+        """The source class of this type, if there is one."""
+        return cast("type[Source] | None", self.types("source").get(name))
+
+    def filter(self, name: str) -> type[Filter] | None:
+        """The filter class of this type, if there is one."""
+        return cast("type[Filter] | None", self.types("filter").get(name))
+
+    @property
+    def made(self) -> list[str]:
+        """The event types that sources make themselves."""
+        return [made for source in self.types("source").values() for made in getattr(source, "makes", ())]
+
+    @property
+    def commands(self) -> list[click.Command]:
+        """The commands that plugins add to `relay`."""
+        return [cast("click.Command", thing) for (kind, _), (thing, _) in self._provided.items() if kind == "command"]
+
+    def suspects(self, type: object) -> list[PluginInfo]:
+        """The broken plugins that might provide this type: the one of that name, else all."""
+        broken = [info for info in self.plugins if info.error]
+        return [info for info in broken if info.name == type] or broken
+
+    def provider(self, kind: str, name: object) -> str:
+        """The plugin whose type or command of this name counts, and where it is."""
+        return next((place for key, (_, place) in self._provided.items() if key == (kind, name)), "relay itself")
+
+    @property
+    def rivalries(self) -> Mapping[tuple[str, str], str]:
+        """What several provide, by kind and name, in a sentence."""
+        return {
+            key: f"of {self.provider(*key)} counts, that of {' and of '.join(others)} is left out"
+            for key, others in self._left_out.items()
+        }
+
+    def _add(self, candidate: Candidate) -> PluginInfo:
+        name, origin, version = candidate.name, candidate.origin, candidate.version
+        if candidate.is_drop_in:  # what cannot be loaded may be mended
+            self._stamps[Path(origin)] = name, stamp(Path(origin))
+        try:
+            with contained(until_ctrl_c=True), _in_time(LOAD_S):  # whatever a plugin does while it is imported
+                module = candidate.load()
+                place = place_of(module)
+                if not candidate.is_drop_in and place:
+                    self._stamps[place] = name, stamp(place)
+                things = _by_key(_things(module))
+                version = version or str(getattr(module, "__version__", ""))
+                hints = [] if things else [*_nameless(module)]
+        except Exception as error:
+            return PluginInfo(name, origin, version, error=named(error).strip())
+        for hint in hints:
+            self._note(candidate, hint)
+        where = origin if candidate.is_drop_in else f"{origin}, {place}"
+        provided = self._claim(things, candidate, f"plugin {name} ({where})")
+        self._code |= dict.fromkeys(provided, _named_with(origin if candidate.is_drop_in else place, name))
+        return PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
+
+    def _claim(
+        self, things: Mapping[tuple[str, str], Thing], candidate: Candidate, where: str
+    ) -> list[tuple[str, str]]:
+        """Take over what a plugin provides, but for what another one provides already."""
+        provided = []
+        for key, thing in things.items():
+            kind, name = key
+            known = self._provided.get(key)
+            if kind == "command" and name in COMMANDS:
+                owner = "relay itself"
+            elif known is None or known[0] is thing:  # a package may name a class in two places
+                self._provided.setdefault(key, (thing, where))
+                provided.append(key)
+                continue
+            else:
+                owner = known[1]
+            self._left_out[key].append(where)
+            self._note(candidate, f"its {kind} {name} is left out: that of {owner} counts")
+        return provided
+
+    def _note(self, plugin: Candidate, note: str) -> None:
+        self._notes[plugin.name, plugin.origin].append(note)
+
+
+def _named_with(path: Path | str | None, name: str) -> str:
+    return f"{name} ({path})"
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError inside, again and again, once it takes longer; only the main thread can be told so."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def raise_late(*_: object) -> None:
+        raise TimeoutError(f"it was not loaded within {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, raise_late)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+def _things(module: ModuleType) -> Iterator[Thing]:
+    """Ask a module's hooks what it provides, else look for its classes.
+
+    Each plugin has a pluggy manager of its own: what one gets wrong touches no other, and every answer has an owner.
+    """
+    manager = pluggy.PluginManager("relay")
+    manager.add_hookspecs(hookspecs)
+    manager.register(module)
+    manager.check_pending()
+    hooks = manager.get_hookcallers(module) or []
+    for hook in hooks:
+        if any(inspect.iscoroutinefunction(implementation.function) for implementation in hook.get_hookimpls()):
+            raise TypeError(f"{hook.name} must be a plain function, not async")
+        for answer in hook():
+            yield from answer
+    if not any(hook.name == "relay_types" for hook in hooks):
+        yield from filter(_is_named, _own_classes(module))
+
+
+def _own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
+    """The plugin classes that the module, or a module of its package, defines, with a type name or without."""
+    for thing in vars(module).values():
+        is_plugin = isinstance(thing, type) and issubclass(thing, Plugin)
+        if is_plugin and f"{thing.__module__}.".startswith(f"{module.__name__}."):
+            yield thing
+
+
+def _is_named(plugin: type[Plugin]) -> bool:
+    return bool(vars(plugin).get("type"))
+
+
+def _nameless(module: ModuleType) -> Iterator[str]:
+    """What to do about the classes of a module that provides nothing."""
+    for plugin in _own_classes(module):
+        name, base = plugin.__name__, plugin.__bases__[0].__name__
+        yield f'class {name} has no type: write class {name}({base}, type="{name.lower()}")'
+
+
+def _by_key(things: Iterator[Thing]) -> dict[tuple[str, str], Thing]:
+    """What a plugin provides by its kind and name. Raises TypeError, ValueError if two things have one name."""
+    found: dict[tuple[str, str], Thing] = {}
+    for thing in things:
+        kind, name = key = _key(thing)
+        if found.setdefault(key, thing) is not thing:
+            raise ValueError(f"it provides {kind} {name} twice: give one of them another name")
+    return found
+
+
+def _key(thing: Any) -> tuple[str, str]:
+    """The kind and the name of what a plugin provides. Raises TypeError if it is nothing that a plugin can provide."""
+    if isinstance(thing, click.Command) and thing.name:
+        thing.get_short_help_str()  # which `relay --help` asks every command for
+        return "command", thing.name
+    for kind, (base, settings) in KINDS.items():
+        if isinstance(thing, type) and issubclass(thing, base) and thing.type:
+            check_class(thing, base, settings)
+            return kind, thing.type
+    raise TypeError(f"{thing!r} is no connector, source, filter or alert class with a type name, and no command")

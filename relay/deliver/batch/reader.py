@@ -1,0 +1,229 @@
+"""Reads a lane's part of the journal and cuts it into spans: what to deliver together, what is settled as it is."""
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from relay.api import BatchSettings, Block
+from relay.deliver.batch.builder import Forming, Span
+from relay.deliver.batch.cuts import Ranges
+from relay.journal import Journal
+from relay.route import Route, Routed
+from relay.state import Counts, Cursor, merged, unsettled
+
+FILTERED_AT_ONCE: Final = 256
+SELECTED_AT_ONCE: Final = 4096
+
+
+class Collector:
+    """Gives the spans of a lane one after the other, from its cursor on up to offset `until`; first of all those of
+    `cuts`, which have been on their way before."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        cursor: Cursor,
+        route: Route,
+        limits: BatchSettings,
+        until: int,
+        cuts: Sequence[Ranges] = (),
+    ) -> None:
+        self._journal, self._route, self._limits = journal, route, limits
+        self._reader = journal.reader(route.selection.wants)
+        self._position, self._until = cursor.position, until
+        self._ahead = list(cursor.ahead)
+        """Ranges that were settled before the start, or were in `cuts`."""
+        self._cuts, self._resumed = deque(cuts), deque[Span]()
+        self._blocks: list[Block] = []
+        """What was read last for those."""
+        self._forming = Forming(cursor.position, limits)
+        self._oldest = self._due = 0.0
+        """Until when the forming batch waits for more (loop time): at the longest, and until the next look."""
+        self._pieces: deque[tuple[Block, int, int]] = deque()
+        """Of which block, the first event, and the one behind the last: a piece is sliced when it is taken."""
+        self._missing: deque[Span] = deque()
+
+    async def next(self) -> Span | None:
+        """The next span; waits until there is one. None at the end."""
+        while self._cuts or self._resumed:
+            if self._resumed:
+                return self._resumed.popleft()
+            await self._resume(self._cuts.popleft())
+        if self._position >= self._until and self._forming.empty and not self._pieces and not self._missing:
+            return None
+        while not self._forming.full:
+            if self._missing and self._forming.empty:
+                return self._missing.popleft()
+            if self._missing or (not self._pieces and not await self._fetch()):
+                break
+            if self._pieces and not self._take_piece():
+                break
+            if self._pieces and self._pieces[0][1]:  # within a block: others have their turn, even if nothing is wanted
+                await asyncio.sleep(0)
+        if self._forming.empty:  # all that was left is settled
+            return None
+        span = self._forming.take()
+        self._start_age()
+        return span
+
+    async def _resume(self, cut: Ranges) -> None:
+        """Form a batch again that was cut so: one span, if nothing of it is gone and the limits are no narrower."""
+        forming, read, spans = Forming(cut[0][0], self._limits), list[tuple[int, int]](), list[Span]()
+        async for piece in self._read(cut):
+            read.append((piece.offsets[0], piece.offsets[-1] + 1))
+            at: int | None = 0
+            while at is not None:
+                routed = self._route(piece.slice(at, len(piece)), part=True)
+                forming.add(piece.offsets[-1] + 1 if routed.stop is None else routed.stop, routed)
+                at = None if routed.stop is None else routed.stop - piece.offsets[0]
+                while forming.full:
+                    spans.append(forming.take())
+                await asyncio.sleep(0)
+        if not forming.empty:
+            spans.append(forming.take())
+        ranges = merged(read)
+        self._ahead = merged(sorted([*self._ahead, *ranges]))
+        is_cut = len(spans) == 1 and ranges == cut
+        self._resumed += [replace(span.within(ranges), is_cut=is_cut) for span in spans]
+        if not self._cuts:
+            self._blocks = []
+
+    async def _read(self, cut: Ranges) -> AsyncIterator[Block]:
+        """The events of a cut, as far as they can be read."""
+        for start, stop in cut:
+            at = start
+            while at < stop and (block := await self._block(at)) is not None:
+                first = block.offsets[0]
+                at, end = max(at, first), min(stop, block.offsets[-1] + 1)
+                for _, one, other in self._cut(block, at - first, end - first) if at < end else ():
+                    yield block.slice(one, other)
+                    await asyncio.sleep(0)
+                at = end
+
+    async def _block(self, offset: int) -> Block | None:
+        """The block with this offset or, if that cannot be read, the one that follows; None if there is none."""
+        if not self._blocks or not self._blocks[0].offsets[0] <= offset <= self._blocks[-1].offsets[-1]:
+            self._blocks = await self._reader.read(offset)
+        place = bisect_left(self._blocks, offset, key=lambda block: block.offsets[-1])
+        return self._blocks[place] if self._blocks else None
+
+    def _take_piece(self) -> bool:
+        """Route the next piece into the forming batch; False if it does not adjoin what is there."""
+        block, at, stop = self._pieces[0]
+        start = block.offsets[at]
+        if start != self._forming.stop:
+            if not self._forming.empty:
+                return False
+            self._forming = Forming(start, self._limits)
+        if self._limits.align and self._forming.events and block.received // self._limits.align != self._slot:
+            return False
+        self._pieces.popleft()
+        fresh = not self._forming.events
+        routed = self._route(block.slice(at, stop), part=True)
+        end = start + stop - at
+        if routed.stop is not None:
+            end = routed.stop
+            self._pieces.appendleft((block, at + end - start, stop))
+        self._forming.add(end, routed)
+        if fresh:
+            self._start_age()
+        return True
+
+    def _start_age(self) -> None:
+        if self._forming.events:
+            self._oldest = self._due = asyncio.get_running_loop().time() + self._limits.age
+            if self._limits.align:
+                self._look_at_boundary()
+
+    @property
+    def _slot(self) -> float:
+        """Which multiple of `align` the forming batch is in."""
+        return self._forming.received // self._limits.align
+
+    def _look_at_boundary(self) -> float:
+        """Seconds until the forming batch ends by `align`; the next look is then."""
+        wait = (self._slot + 1) * self._limits.align - time.time()
+        self._due = min(self._oldest, asyncio.get_running_loop().time() + max(0.0, wait))
+        return wait
+
+    async def _fetch(self) -> bool:
+        """Read on; False if the forming batch should not wait for more."""
+        if self._position >= self._until:
+            return False
+        if self._forming.empty or self._journal.head > self._position:
+            return await self._read_on()
+        if not self._forming.events:
+            return False
+        try:
+            async with asyncio.timeout_at(self._due):
+                return await self._read_on()
+        except TimeoutError:
+            return bool(self._limits.align) and await self._may_grow()
+
+    async def _may_grow(self) -> bool:
+        """Whether events may still come before the multiple of `align` at which the forming batch ends."""
+        if asyncio.get_running_loop().time() >= self._oldest:
+            return False
+        if self._look_at_boundary() > 0:  # the clock was set back
+            return True
+        await self._journal.answers()  # those of a commit that was under way are there now
+        return self._journal.head > self._position
+
+    async def _read_on(self) -> bool:
+        """Take what comes next, and pass over what is not wanted without reading it; False if the forming batch does
+        not adjoin that."""
+        first = min(await self._reader.skip(self._position), self._until)
+        if first == self._position:
+            self._sort(await self._reader.read(first))
+            self._pass(self._reader.offset)
+            return True
+        if self._forming.stop != self._position:
+            if not self._forming.empty:
+                return False
+            self._forming = Forming(self._position, self._limits)
+        self._forming.add(first, Routed(None))
+        self._position = first
+        return True
+
+    def _sort(self, blocks: list[Block]) -> None:
+        """Leave out what is settled already; a gap before a block is what retention has removed, or what is damaged."""
+        for block in blocks:
+            self._pass(block.offsets[0])
+            start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
+            rest = unsettled(start, stop, self._ahead)
+            for first, last in rest:
+                self._pieces += self._cut(block, first - start, last - start)
+            self._position = stop
+
+    def _pass(self, offset: int) -> None:
+        """Nothing up to this offset can be read."""
+        start = min(offset, self._until)
+        if start > self._position:
+            for first, stop in unsettled(self._position, start, self._ahead):
+                self._missing += missing(first, stop, self._journal.trimmed)
+            self._position = start
+
+    def _cut(self, block: Block, start: int, stop: int) -> list[tuple[Block, int, int]]:
+        """What goes through filters does so in small pieces: their memory is used again for the next one. What does not
+        is cut only where there are very many kinds to select from."""
+        if not self._route.filters and len(block.kinds) <= SELECTED_AT_ONCE:
+            return [(block, start, stop)]
+        at_once = FILTERED_AT_ONCE if self._route.filters else SELECTED_AT_ONCE
+        return [(block, at, min(at + at_once, stop)) for at in range(start, stop, at_once)]
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self._reader.close()
+
+
+def missing(start: int, stop: int, trimmed: int) -> Iterator[Span]:
+    """The spans of what cannot be read: events below `trimmed` had to leave the journal, the others are damaged."""
+    middle = min(max(start, trimmed), stop)
+    if start < middle:
+        yield Span(start, middle, None, (), Counts(expired=middle - start))
+    if middle < stop:
+        yield Span(middle, stop, None, (), Counts(damaged=stop - middle))

@@ -1,0 +1,132 @@
+"""What a lane is made of: its connector, its filters, its place in the journal."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
+from relay.api.internal import LeftBehind, outcome_of
+from relay.catalogue import Selection, without_opt_in
+from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
+from relay.deliver.live_lane import LiveLane
+from relay.guests import called, is_same, reason_of, text_of
+from relay.journal import Journal
+from relay.route import Route
+from relay.state import Cursor, Pause, State
+
+PROBE_S: Final = 5.0
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """What a configuration says of one lane. Lanes with equal plans do the same."""
+
+    connector: type[Connector]
+    settings: ConnectorSettings
+    filters: Sequence[tuple[str, type[Filter], FilterSettings]]
+
+
+def plans(config: Config) -> dict[str, LanePlan]:
+    """The lanes that a configuration wants, by name."""
+    return {name: _plan(one, config.filters) for name, one in config.connectors.items()}
+
+
+def _plan(
+    one: Configured[Connector, ConnectorSettings], filters: Mapping[str, Configured[Filter, FilterSettings]]
+) -> LanePlan:
+    steps = [(name, filters[name].plugin, filters[name].settings) for name in one.settings.filters]
+    return LanePlan(one.plugin, one.settings, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """By what two configurations differ: names of connectors."""
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
+    doubts: Sequence[str] = ()
+    """What is to be feared of lanes that are new: they are not open, or cannot reach their destinations now."""
+
+
+def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes:
+    """Find out which lanes have to be made, made anew, or ended."""
+    return Changes(
+        added=[name for name in new if name not in old],
+        changed=[name for name in new if name in old and not is_same(old[name], new[name])],
+        removed=[name for name in old if name not in new],
+    )
+
+
+class Outfitter:
+    """Makes lanes over one journal."""
+
+    def __init__(
+        self, journal: Journal, state: State, folder: Path, worker: int, save_soon: Callable[[], None]
+    ) -> None:
+        self._journal, self._state, self._folder = journal, state, folder
+        self._worker, self._save_soon = worker, save_soon
+
+    def make(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
+        """The connectors of these names and the filters of their lanes. Raises ConfigError, and then there are none."""
+        try:
+            return make_connectors(config, names, self._folder, self._worker)
+        except NotMade as error:
+            raise ConfigError(mistakes_of(error.failures)) from None
+
+    def lane(self, made: Made, plan: LanePlan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
+        """A lane from this cursor on; `held`: its pause by an admin; `behind`: what has to be back before
+        it begins."""
+        lane = LiveLane(
+            made,
+            plan.settings,
+            Route(Selection(without_opt_in(plan.settings.events, plan.connector.takes)), made.filters),
+            cursor,
+            journal=self._journal,
+            state=self._state,
+            save_soon=self._save_soon,
+            behind=behind,
+        )
+        lane.hold(held)
+        return lane
+
+    async def cursor(self, connector: str, start: str | float) -> Cursor:
+        """Where a connector goes on: where its lane was saved last, or for one that never ran at `start`. Raises
+        sqlite3.Error."""
+        head = self._journal.head
+        cursor = await self._state.cursor(connector)
+        if cursor is None:
+            offset = await self._journal.offset_of(start)
+            if start == "now" and self._state.now is not None:
+                offset = min(offset, max(self._state.now, self._journal.oldest))
+            return Cursor(offset, offset)
+        if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
+            oldest = self._journal.oldest
+            log.error("the journal is older than the cursor; starting at its oldest event", connector=connector)
+            return Cursor(oldest, oldest)
+        return cursor
+
+
+async def doubts(lanes: Iterable[LiveLane]) -> list[str]:
+    """What is to be feared of some lanes now, each in a sentence: their connectors do not get ready, or cannot reach
+    their destinations, which may be down and come back."""
+    found = await asyncio.gather(*map(_doubt, lanes))
+    return [doubt for doubt in found if doubt]
+
+
+async def _doubt(lane: LiveLane) -> str:
+    connector, doubt = lane.connector, "is not open yet"
+    try:
+        async with asyncio.timeout(PROBE_S):
+            if not (doubt := await lane.tried()):
+                await called(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
+    except Exception as error:
+        outage = outcome_of(error)
+        why = Redaction(connector.settings).clean(text_of(outage.reason) if outage else reason_of(error))
+        return f"connector {connector.name}: {doubt or why}"
+    return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

@@ -1,0 +1,130 @@
+"""Sends the spans of a lane whose events have to stay in order by a key.
+
+How it fails and recovers: events that wait for an earlier one of their key are held in memory, at most the lane's
+`window` of them and `memory` bytes. They have no outcome yet: a crash or a stop leaves them to the next start. Each
+event is settled for itself, so that a key whose deliveries fail for a while holds up no other.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import Final
+
+import structlog
+
+from relay.api import Batch, Block, Event
+from relay.deliver.batch.builder import Span
+from relay.deliver.batch.cuts import Cuts
+from relay.deliver.batch.ordering import Admitted, Order
+from relay.deliver.batch.parts import Parts, Settled, within
+from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.retake import Retake
+from relay.deliver.window import Window, size_of
+from relay.route import Failed
+from relay.state import Cursor, Parked, runs, unsettled
+
+BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
+log = structlog.stdlib.get_logger()
+
+
+class Ordered:
+    """Sends spans so that no event overtakes an earlier one of its key."""
+
+    def __init__(
+        self,
+        order: Order,
+        delivery: Delivery,
+        cursor: Cursor,
+        window: Window,
+        cuts: Cuts,
+        retake: Retake,
+        look_for_parked: Callable[[], None],
+    ) -> None:
+        self.order = order
+        self._delivery, self._cursor, self._window = delivery, cursor, window
+        self._cuts, self._retake, self._look_for_parked = cuts, retake, look_for_parked
+        self._parts = Parts()
+        self._freed = Admitted([], [])
+        self._news = asyncio.Event()
+
+    async def send(self, group: asyncio.TaskGroup, span: Span) -> None:
+        """Begin with what may go; the rest follows."""
+        self._settle_clear(span)
+        self.order.failed(failed.event for failed in span.failed)
+        if span.failed:
+            await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
+        if span.batch is not None:
+            self._parts.begin(span.batch)
+            admit = self.order.admit_together if span.ranges else self.order.admit
+            await self._begin(group, admit(span.batch), span.batch, is_cut=span.is_cut)
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Send what has waited for an earlier one, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            freed, self._freed = self._freed, Admitted([], [])
+            await self._begin(group, freed)
+
+    async def _begin(
+        self, group: asyncio.TaskGroup, admitted: Admitted, whole: Batch | None = None, *, is_cut: bool = False
+    ) -> None:
+        """Send what was admitted; `whole` as it is, if that is all of it. `is_cut`: it was cut so before."""
+        if admitted.behind:
+            await self._delivery.begin(group, partial(self._park_behind, admitted.behind), "park", 0)
+        for events in admitted.going:
+            is_whole = whole is not None and len(whole) == len(events)
+            batch = whole if whole is not None and is_whole else _batch(events)
+            if not (is_cut and is_whole):
+                self._cuts.add_batch(batch)
+            await self._delivery.begin(group, partial(self._deliver, batch), "deliver", len(batch))
+
+    async def _deliver(self, batch: Batch) -> None:
+        try:
+            for one in within(batch, self.order.limits):  # of what was sent together, if that was split
+                await self._delivery.finish(one, self._settle, self._cuts)
+        except Stopped:
+            return
+
+    async def _park_failed(self, failed: Sequence[Failed]) -> None:
+        try:
+            await self._delivery.parking.failed(failed)
+        except Stopped:
+            return
+        self._settle(Settled(_batch([each.event for each in failed]), "parked"))
+
+    async def _park_behind(self, events: Sequence[Event]) -> None:
+        name = self._delivery.name
+        log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
+        try:
+            await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
+        except Stopped:
+            return
+        self._settle(Settled(_batch(events), "parked"))
+        self._look_for_parked()  # what they came behind may be gone by now
+
+    def _settle(self, settled: Settled) -> None:
+        self._window.settled(0, size_of(settled.batch))
+        self._retake.tried(settled)
+        for each in [each for event in self._parts.end(settled) for each in self._retake.ended(event)]:
+            self._cursor.settle_each(each.offsets, each.counts)
+            self._window.settled(len(each.offsets), 0)
+        freed = self.order.settled(settled.batch.places(), parked=settled.outcome == "parked")
+        self._freed.going.extend(freed.going)
+        self._freed.behind.extend(freed.behind)
+        self._news.set()
+
+    def _settle_clear(self, span: Span) -> None:
+        """What of the span has its outcome already."""
+        to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
+        open_ranges = runs(sorted({*to_come}))
+        ranges = span.ranges or ((span.start, span.stop),)
+        clear = [one for start, stop in ranges for one in unsettled(start, stop, open_ranges)]
+        self._cursor.settle_ranges(clear, span.counts)
+        self._window.settled(span.counts.total, 0)
+
+
+def _batch(events: Sequence[Event]) -> Batch:
+    return Batch([Block.of([*same]) for _, same in groupby(events, attrgetter("received"))])

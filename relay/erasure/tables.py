@@ -1,0 +1,135 @@
+"""Takes users' events out of the tables: parked events, and what answers to attempts say. A part of a transaction.
+
+A parked event of theirs counts as erased instead of parked, in the same transaction. Others stay; where a reason, an
+answer, the history or a message of an alert names one of the users, "..." stands for the id.
+"""
+
+import json
+import sqlite3
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from relay.api import User
+from relay.journal import LISTS, NOBODY, Wanted
+from relay.state import CURSOR_COLUMNS, Counts, Cursor, alerts, counted, history, read_cursor
+
+NOTHING: Final = Counts()
+_PARKED: Final = """
+    SELECT number, offset, type, body, key, replay, reason, answer FROM parked WHERE connector IS ? ORDER BY number
+"""
+
+
+class ParkedRow(NamedTuple):
+    """What matters here of a parked event."""
+
+    number: int
+    offset: int | None
+    type: str | None
+    body: bytes
+    key: str | None
+    replay: int | None
+    reason: str
+    answer: str
+
+
+class Wipe:
+    """What one connector, or with None the sources, have of these users."""
+
+    def __init__(self, connector: str | None, wanted: Wanted, offsets: Mapping[int, frozenset[int]]) -> None:
+        """`offsets`: where in the journal events of theirs were."""
+        self._connector, self._wanted, self._offsets = connector, wanted, offsets
+        self._sorted = sorted(offsets)
+        self._named_in = lru_cache(10_000)(wanted.named_in)  # answers are much alike
+        self._counts: dict[str, Counter[int]] = {"parked": Counter(), "unreadable": Counter(), "attempts": Counter()}
+
+    def __call__(self, db: sqlite3.Connection) -> Counts:
+        """Do it; return by how much the counts of the connector's cursor have changed."""
+        gone: list[ParkedRow] = []
+        left: set[int | None] = set()
+        """Offsets of events of which anything stays."""
+        changes: list[tuple[str, object, int]] = []
+        for row in map(ParkedRow._make, db.execute(_PARKED, (self._connector,))):
+            if whose := self._whose(row):
+                gone.append(row)
+                self._counts["parked" if self._connector else "unreadable"].update(whose)
+            else:
+                left.add(None if row.replay else row.offset)
+                changes += self._changed(row)
+        db.executemany("DELETE FROM parked WHERE number = ?", [(row.number,) for row in gone])
+        for column, value, number in changes:
+            db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
+        self._wipe_attempts(db)
+        if self._connector is None:
+            history.hide_users(db, self._wanted)
+            alerts.hide_users(db, self._wanted)
+        counted(db, self._counts)
+        return self._correct(db, {row.offset for row in gone if row.replay is None} - left)
+
+    def _whose(self, row: ParkedRow) -> frozenset[int]:
+        whose = self._wanted.whose(row.body)
+        if self._connector is None:
+            return whose | self._wanted.named_in(row.body.decode(errors="replace"))
+        return (
+            whose | self._offsets.get(-1 if row.offset is None else row.offset, NOBODY) | self._wanted.by_key(row.key)
+        )
+
+    def _changed(self, row: ParkedRow) -> list[tuple[str, object, int]]:
+        """What is to be changed of a parked event that stays."""
+        texts = {name: getattr(row, name) for name in ("reason", "answer") if self._named_in(getattr(row, name))}
+        found: list[tuple[str, object, int]] = [(n, self._wanted.hide(text), row.number) for n, text in texts.items()]
+        if row.type in LISTS:
+            body, named = self._wanted.without(row.type, row.body)
+            found += [("body", body, row.number)] if named else []
+        return found
+
+    def _wipe_attempts(self, db: sqlite3.Connection) -> None:
+        """Answers to attempts at their events, or that name them, go; that there were attempts stays."""
+        query = "SELECT rowid, ranges, answer FROM attempt WHERE connector IS ? AND answer != ''"
+        gone: list[tuple[int]] = []
+        for rowid, ranges, answer in db.execute(query, (self._connector,)):
+            if whose := self._named_in(answer) | self._in(json.loads(ranges)):
+                gone.append((rowid,))
+                self._counts["attempts"].update(whose)
+        db.executemany("UPDATE attempt SET answer = '' WHERE rowid = ?", gone)
+
+    def _in(self, ranges: Sequence[tuple[int, int]]) -> frozenset[int]:
+        return NOBODY.union(
+            *(
+                self._offsets[offset]
+                for start, stop in ranges
+                for offset in self._sorted[bisect_left(self._sorted, start) : bisect_left(self._sorted, stop)]
+            )
+        )
+
+    def _correct(self, db: sqlite3.Connection, gone: Collection[int | None]) -> Counts:
+        """Count events at these offsets as erased that the cursor counted as parked; what a replay had parked is in its
+        own books."""
+        query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
+        found = db.execute(query, (self._connector,)).fetchone()
+        if found is None:
+            return NOTHING
+        cursor = read_cursor(*found)
+        events = sum(_is_counted(cursor, offset) for offset in gone)
+        db.execute(
+            "UPDATE cursor SET parked = parked - ?, erased = erased + ? WHERE connector = ?",
+            (events, events, self._connector),
+        )
+        return Counts(parked=-events, erased=events)
+
+
+def _is_counted(cursor: Cursor, offset: int | None) -> bool:
+    return offset is not None and cursor.start <= offset and cursor.is_settled(offset)
+
+
+def parked_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, User]:
+    """The ids that these users have in their parked events."""
+    return wanted.more_ids(body for (body,) in db.execute("SELECT body FROM parked"))
+
+
+def strangers(db: sqlite3.Connection, running: Sequence[str]) -> list[str]:
+    """The connectors that do not run but have events put aside, or notes of attempts."""
+    rows = db.execute("SELECT connector FROM parked WHERE connector NOT NULL UNION SELECT connector FROM attempt")
+    return [connector for (connector,) in rows if connector not in running]

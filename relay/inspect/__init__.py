@@ -1,0 +1,62 @@
+"""A state folder read from outside. Nothing here writes to it but `repair` and `restore`."""
+
+from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
+from relay.inspect.backup import Backup, back_up
+from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
+from relay.inspect.disk_usage import told, usage
+from relay.inspect.dump import PROBLEM, DumpPart, dump_all, line, problem
+from relay.inspect.receipts import Receipt, WorkerReceipt, receipts
+from relay.inspect.repair import Repair, plan, repair
+from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
+from relay.inspect.restore import advice_on, restore
+from relay.inspect.search import Aside, Found, search_all
+from relay.inspect.subprocess import NOT_THERE, Question
+from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, traced
+from relay.inspect.user_search import Remains, look_for
+
+__all__ = [
+    "NOT_THERE",
+    "PROBLEM",
+    "Aside",
+    "Audit",
+    "AuditRow",
+    "Backup",
+    "Check",
+    "CheckedSegment",
+    "DumpPart",
+    "Found",
+    "Question",
+    "Receipt",
+    "Remains",
+    "Repair",
+    "ReplayCount",
+    "Resent",
+    "Stretch",
+    "Trace",
+    "TracePart",
+    "Traced",
+    "TracedConnector",
+    "Tried",
+    "WholeAudit",
+    "WorkerCheck",
+    "WorkerCount",
+    "WorkerReceipt",
+    "WorkerTrace",
+    "advice_on",
+    "audit_all",
+    "back_up",
+    "check_all",
+    "count_all",
+    "dump_all",
+    "line",
+    "look_for",
+    "plan",
+    "problem",
+    "receipts",
+    "repair",
+    "restore",
+    "search_all",
+    "told",
+    "traced",
+    "usage",
+]

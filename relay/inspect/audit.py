@@ -1,0 +1,259 @@
+"""The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from relay.inspect.repair import plan_segment
+from relay.inspect.segments import Inspected, inspect
+from relay.state import (
+    LaneLedger,
+    ParkedTotal,
+    Range,
+    SourceBooks,
+    acknowledged,
+    acknowledged_in,
+    books,
+    doubts_of,
+    has_tables,
+    journals,
+    own_totals,
+    parked_offsets,
+    sources,
+    summed,
+    unsettled,
+)
+from relay.words import counted, ranges
+
+COUNTED: Final = (
+    "accepted",
+    "delivered",
+    "unselected",
+    "filtered",
+    "parked",
+    "expired",
+    "damaged",
+    "erased",
+    "pending",
+    "unsettled",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """The books of one connector, and whether they are borne out."""
+
+    connector: str
+    accepted: int
+    delivered: int
+    unselected: int
+    filtered: int
+    parked: int
+    expired: int
+    damaged: int
+    erased: int
+    pending: int
+    unsettled: int
+    balances: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What an audit has found."""
+
+    balances: bool
+    segments: int
+    """Of the journal."""
+    oldest: int
+    """The oldest offset that can be read."""
+    head: int
+    """Events below this offset were acknowledged."""
+    connectors: Sequence[AuditRow]
+    sources: Sequence[SourceBooks]
+    parked: Sequence[ParkedTotal]
+    """What lies parked, and what relay has removed of it by itself: in the books that stays parked."""
+    problems: Sequence[str]
+    """What does not balance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerAudit(Audit):
+    """What an audit of one of several workers has found."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeAudit(Audit):
+    """What an audit of several workers has found: segments, offsets and books are their sums."""
+
+    workers: Sequence[WorkerAudit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedState:
+    """All that an audit looks at, in the order in which it has to be read while relay runs."""
+
+    before: Sequence[LaneLedger]
+    parked: Mapping[str, Sequence[int]]
+    """Of each connector the offsets."""
+    journal: Sequence[Inspected]
+    kept: Sequence[Range]
+    """The offsets that can be read, with good checksums: of damaged segments those behind the damage as well."""
+    after: Sequence[LaneLedger]
+    """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
+
+    acknowledged: int = 0
+    """Events below this offset were acknowledged before the journal was read, by what the database knows of it."""
+
+    @property
+    def head(self) -> int:
+        """The same, by the books as well."""
+        return max(self.acknowledged, acknowledged(self.before))
+
+    @property
+    def oldest(self) -> int:
+        """The oldest offset of the journal."""
+        return self.journal[0].base if self.journal else 0
+
+
+def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
+    """Audit all workers of a state folder, as `audit` does; `path` is the setting `journal.path`."""
+    found = {number: audit(*folders, kept_for) for number, folders in journals(state, path).items()}
+    return found[0] if len(found) == 1 else together(found)
+
+
+def together(found: Mapping[int, Audit]) -> WholeAudit:
+    """The audits of several workers as one: it balances if all do."""
+    audits = [*found.values()]
+    names = sorted({row.connector for one in audits for row in one.connectors})
+    return WholeAudit(
+        balances=all(one.balances for one in audits),
+        segments=sum(one.segments for one in audits),
+        oldest=sum(one.oldest for one in audits),
+        head=sum(one.head for one in audits),
+        connectors=[_sum([row for one in audits for row in one.connectors if row.connector == name]) for name in names],
+        sources=_sources([books for one in audits for books in one.sources]),
+        parked=summed(total for one in audits for total in one.parked),
+        problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
+        workers=[WorkerAudit(worker=number, **_fields(one)) for number, one in found.items()],
+    )
+
+
+def _fields(one: Audit) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in fields(Audit)}
+
+
+def _sum(rows: Sequence[AuditRow]) -> AuditRow:
+    """The books of one connector over all workers."""
+    counts = {name: sum(getattr(row, name) for row in rows) for name in COUNTED}
+    return AuditRow(rows[0].connector, **counts, balances=all(row.balances for row in rows))
+
+
+def _sources(found: Sequence[SourceBooks]) -> list[SourceBooks]:
+    """What each source counts over all workers, and since when one of them has refused everything."""
+    names = sorted({one.source for one in found})
+    return [_source(name, [one for one in found if one.source == name]) for name in names]
+
+
+def _source(name: str, parts: Sequence[SourceBooks]) -> SourceBooks:
+    refusals = [one.refusals for one in parts if one.refusals]
+    first = min(refusals, key=lambda one: one.since, default=None)
+    return SourceBooks(name, sum(one.duplicates for one in parts), first)
+
+
+def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
+    """Audit a state folder and its journal, whether relay runs or not. `kept_for`: the connectors for which the journal
+    keeps the events that they still need; None: all. Raises FileNotFoundError, OSError, sqlite3.Error."""
+    doubts = [one.said for one in doubts_of(0, state, journal) if one.what == "journal"]
+    if doubts and not has_tables(state):
+        raise FileNotFoundError(doubts[0])
+    before, head = books(state), acknowledged_in(state)
+    parked = parked_offsets(state)
+    found = inspect(journal, head)
+    kept = [each for segment in found for each in _readable(segment)]
+    seen = AuditedState(before=before, parked=parked, journal=found, kept=kept, after=books(state), acknowledged=head)
+    problems = [*journal_problems(seen), *doubts]
+    rows = []
+    for lane in sorted(before, key=lambda lane: lane.connector):
+        may_expire = kept_for is not None and lane.connector not in kept_for
+        wrong = [*lane_problems(lane, seen, may_expire=may_expire)]
+        rows.append(_row(lane, balances=not wrong))
+        problems += [f"{lane.connector}: {problem}" for problem in wrong]
+    return Audit(
+        balances=not problems,
+        segments=len(seen.journal),
+        oldest=seen.oldest,
+        head=seen.head,
+        connectors=rows,
+        sources=sources(state),
+        parked=own_totals(state),
+        problems=problems,
+    )
+
+
+def _readable(segment: Inspected) -> list[Range]:
+    """The offsets of a segment that can be read: connectors go on behind damage."""
+    if not segment.is_whole:
+        with suppress(FileNotFoundError):  # retention has just removed it
+            return unsettled(segment.base, segment.limit, plan_segment(segment).lost)
+    return [(segment.base, segment.end)]
+
+
+def journal_problems(seen: AuditedState) -> Iterator[str]:
+    """Say what is missing between the journal's oldest offset and its head."""
+    for segment in seen.journal:
+        if not segment.is_whole:
+            yield f"journal: {segment.path.name}: {segment}"
+    if missing := unsettled(seen.oldest, seen.head, seen.kept):
+        yield f"journal: offsets {ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
+
+
+def lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
+    """Say what of a lane's books is not borne out by its cursor, the journal and the parked events.
+
+    With `may_expire` what is older than the journal is no fault: the lane will count it as expired when it comes to it.
+    """
+    cursor, ledger = lane.cursor, lane.ledger
+    places = [cursor.start, cursor.position, *chain(*cursor.ahead), lane.head]
+    if any(low > high for low, high in pairwise(places)):
+        yield f"the cursor is out of order: start, position, ranges ahead and head are {', '.join(map(str, places))}"
+    if ledger.pending != _size(lane.unsettled):
+        yield (
+            f"accepted {ledger.accepted} less the outcomes leaves {ledger.pending} pending,"
+            f" but the cursor leaves {_size(lane.unsettled)} unsettled: {ranges(lane.unsettled) or 'none'}"
+        )
+    readable = [(0, seen.oldest), *seen.kept] if may_expire else seen.kept
+    needed = next((later for later in seen.after if later.connector == lane.connector), lane).cursor
+    pending = unsettled(needed.position, lane.head, needed.ahead)
+    if missing := [*chain(*(unsettled(start, stop, readable) for start, stop in pending))]:
+        yield f"unsettled offsets {ranges(missing)} cannot be read in the journal"
+    offsets = seen.parked.get(lane.connector, ())
+    parked = sum(_counts(lane, offset) for offset in offsets)
+    if parked > ledger.counts.parked:
+        shown = ranges([(offset, offset + 1) for offset in offsets if _counts(lane, offset)])
+        yield f"{counted(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
+
+
+def _counts(lane: LaneLedger, offset: int) -> bool:
+    """Whether a parked event is in the saved counts; one that was parked since, or before a crash, is not yet."""
+    return lane.cursor.start <= offset < lane.head and lane.is_settled(offset)
+
+
+def _size(found: Sequence[Range]) -> int:
+    return sum(stop - start for start, stop in found)
+
+
+def _row(lane: LaneLedger, *, balances: bool) -> AuditRow:
+    ledger = lane.ledger
+    return AuditRow(
+        lane.connector,
+        ledger.accepted,
+        **asdict(ledger.counts),
+        pending=ledger.pending,
+        unsettled=_size(lane.unsettled),
+        balances=balances,
+    )

@@ -1,0 +1,382 @@
+"""A copy of a state folder that relay can be started with, made while relay runs or not. Blocking.
+
+How it fails and recovers:
+
+- A copy is laid out as a state folder: databases, journals with their identity, cuts, and `workers/N`. The file
+  `backup.json` says what is in it, and whether it is complete. Only a complete one can be restored.
+- relay.db is copied first, as of one moment, then the journal, which only grows: the copy has all that its database
+  calls accepted. Databases of connectors come last: what they know beyond relay.db is told to a destination again.
+- A pass that took long is followed by another one, which copies what is new: the last one is quick, so that cursors
+  and journal are of nearly the same time. So is one during which events left the journal that the database needs.
+- Each file is written beside its place, synced, and put there in one step. A segment that is there with the size and
+  the time of its original is not copied again: a copy that was broken off goes on where it was.
+- In the end all of it is read. What did not get there as it should is removed, to be copied by the next try.
+"""
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from relay.inspect.segments import Inspected, inspect
+from relay.journal import (
+    FRESH,
+    Corrupt,
+    base_of,
+    copy_of,
+    find_end,
+    lock,
+    mismatch,
+    put_in_place,
+    read_identity,
+    replace_text,
+    segment_files,
+    sync_folder,
+    write_end,
+    write_identity,
+)
+from relay.state import CUTS, DATABASE, LOCKED_S, SEEN, WORKERS, journals, read_known, worker_folder
+
+MANIFEST: Final = "backup.json"
+JOURNAL: Final = Path("journal")
+"""Where a copy has a worker's journal, whatever `journal.path` is."""
+QUICK_S: Final = 10.0
+"""A pass that took no longer is the last one."""
+PASSES: Final = 10
+SQLITE: Final = b"SQLite format 3\0"
+BUSY: Final = "events leave the journal faster than they can be copied: try again when relay is less busy"
+
+Told = Callable[[Path, bool], None]
+"""Called with each file of the copy that is in place, and whether it was copied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupPart:
+    """What a copy has of one worker's journal."""
+
+    worker: int
+    identity: str
+    oldest: int
+    """The first offset."""
+    head: int
+    """The offset behind the last event."""
+
+    @property
+    def events(self) -> int:
+        """How many events there are."""
+        return self.head - self.oldest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A copy of a state folder."""
+
+    complete: bool
+    made: float
+    """As of when its databases are, in Unix seconds."""
+    workers: Sequence[BackupPart]
+
+    @property
+    def events(self) -> int:
+        """How many events there are."""
+        return sum(part.events for part in self.workers)
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one pass has copied of one worker."""
+
+    oldest: int = 0
+    head: int = 0
+    is_consistent: bool = True
+    """Whether nothing left the journal meanwhile that the database needs."""
+    names: set[str] = field(default_factory=set)
+    """Of the segments."""
+
+
+def read_backup(folder: Path) -> Backup:
+    """What a folder says of the copy in it. Raises FileNotFoundError (there is none), OSError."""
+    path = folder / MANIFEST
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Backup)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} is no backup: it has no {MANIFEST}") from None
+    except msgspec.DecodeError as error:
+        raise OSError(f"{path} cannot be read: {error}") from None
+
+
+def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, list[str]]:
+    """Copy a state folder into `target`, or go on where an earlier try was; `path` is the setting `journal.path`.
+
+    Return what there is, and what of the journals is damaged: it is so in the copy as well. Raises OSError,
+    sqlite3.Error; after that the copy is not complete."""
+    folders = journals(state, path)
+    _check_apart(target, [state, *(journal for _, journal in folders.values())])
+    for folder, journal in folders.values():
+        _check_journal(folder / DATABASE, journal)
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(target, os.W_OK | os.X_OK):
+        raise OSError(f"{target} may not be written by this user")
+    held = lock(target)
+    try:
+        _check_same(target, folders)
+        _note(target, Backup(complete=False, made=time.time(), workers=()))
+        made, passes = _copy_all(target, folders, told)
+        parts = [_finish(target, number, passes[number], folders[number][1]) for number in folders]
+        _remove_workers(target, set(folders))
+        problems = [problem for part in parts for problem in _verify(target, part, folders[part.worker][1])]
+        for left in target.rglob(f"*{FRESH}"):  # by a try that was broken off, of a segment that has gone since
+            left.unlink()
+        found = Backup(complete=True, made=made, workers=parts)
+        _note(target, found)
+    finally:
+        os.close(held)
+    return found, problems
+
+
+def _check_apart(target: Path, places: Sequence[Path]) -> None:
+    """Raise OSError if the copy would be part of what is copied."""
+    whole = target.resolve()
+    for place in places:
+        if whole.is_relative_to(place.resolve()) or place.resolve().is_relative_to(whole):
+            raise OSError(f"{target} and {place} lie in one another: a backup belongs elsewhere, best on another disk")
+
+
+def _check_journal(database: Path, journal: Path) -> None:
+    """Raise OSError if a journal is not the one of its database, or not there."""
+    with closing(_look_at(database)) as db:
+        known = read_known(db)
+    if not journal.is_dir() or (why := mismatch(journal, known)):
+        raise OSError(why if journal.is_dir() else f"{journal}: there is no journal")
+
+
+def _check_same(target: Path, folders: Mapping[int, tuple[Path, Path]]) -> None:
+    """Raise OSError if there is something else in the folder than a copy of the same journals."""
+    if not (target / MANIFEST).exists() and any(path.name != "lock" for path in target.iterdir()):
+        raise OSError(f"{target} is not empty, and holds no backup")
+    for number, (_, journal) in folders.items():
+        there = read_identity(worker_folder(target, number) / JOURNAL)
+        if there is not None and there != read_identity(journal):
+            raise OSError(f"{target} holds the backup of another journal than {journal}: take another folder")
+
+
+def _note(target: Path, found: Backup) -> None:
+    replace_text(target / MANIFEST, msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+
+
+def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told) -> tuple[float, dict[int, _Pass]]:
+    """Copy until a pass was quick and consistent; return as of when that was, and what it found."""
+    for _ in range(PASSES):
+        began, made = time.monotonic(), time.time()
+        passes = {number: _copy(worker_folder(target, number), *both, told) for number, both in folders.items()}
+        is_quick = time.monotonic() - began <= QUICK_S
+        is_consistent = all(one.is_consistent for one in passes.values())
+        if is_quick and is_consistent:
+            break
+    if not is_consistent:
+        raise OSError(BUSY)
+    return made, passes
+
+
+def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
+    """One pass over one worker."""
+    (target / JOURNAL).mkdir(mode=0o700, parents=True, exist_ok=True)
+    before = segment_files(journal)
+    fresh = _copy_database(folder / DATABASE, target / DATABASE)
+    found = _copy_segments(journal, target / JOURNAL, told)
+    oldest = base_of(before[0]) if before else found.oldest
+    with closing(sqlite3.connect(fresh)) as db:
+        positions = [position for (position,) in db.execute("SELECT position FROM cursor")]
+    found.is_consistent = not any(oldest <= position < found.oldest for position in positions)
+    others = {target / path.relative_to(folder): path for path in other_databases(folder)}
+    for copy, path in others.items():
+        copy.parent.mkdir(mode=0o700, exist_ok=True)
+        _put_database(_copy_database(path, copy), copy)
+        told(copy, True)
+    for left in other_databases(target):
+        if left not in others:
+            left.unlink()
+    _copy_cuts(folder / CUTS, target / CUTS)
+    if identity := read_identity(journal):
+        write_identity(target / JOURNAL, identity)
+    return found
+
+
+def _copy_segments(journal: Path, target: Path, told: Told) -> _Pass:
+    found = _Pass()
+    listed = segment_files(journal)
+    for path in listed:
+        copy = target / path.name
+        try:
+            is_copied = _copy_last(path, copy) if path is listed[-1] else copy_file(path, copy)
+        except FileNotFoundError:  # it has left the journal meanwhile, and so have all before it
+            found.names.clear()
+            continue
+        found.names.add(path.name)
+        told(copy, is_copied)
+    for left in segment_files(target):
+        if left.name not in found.names:
+            left.unlink()
+    kept = segment_files(target)
+    if kept:
+        found.oldest, found.head = base_of(kept[0]), _end_of(kept[-1])
+    return found
+
+
+def copy_file(path: Path, copy: Path) -> bool:
+    """Copy a file durably, with its time, unless it is there; False if it was. Raises OSError."""
+    with path.open("rb") as file:
+        return _put(file.fileno(), os.fstat(file.fileno()).st_size, copy)
+
+
+def _copy_last(path: Path, copy: Path) -> bool:
+    """Copy the segment that is written as far as its records are whole; if it is damaged, as it is."""
+    try:
+        found = find_end(path)
+    except Corrupt:
+        return copy_file(path, copy)
+    if found.end != found.good:
+        return copy_file(path, copy)
+    with path.open("rb") as file:
+        return _put(file.fileno(), found.used, copy)
+
+
+def _put(fd: int, size: int, copy: Path) -> bool:
+    """Put the first bytes of an open file in place, unless they are there."""
+    about = os.fstat(fd)
+    if (size, about.st_mtime_ns) == _about(copy):
+        return False
+    fresh = copy_of(fd, copy, size)
+    os.utime(fresh, ns=(about.st_atime_ns, about.st_mtime_ns))
+    put_in_place(fresh, copy)
+    return True
+
+
+def _about(copy: Path) -> tuple[int, int] | None:
+    """The size and the time of a file; None if there is none."""
+    with suppress(FileNotFoundError):
+        about = copy.stat()
+        return about.st_size, about.st_mtime_ns
+    return None
+
+
+def _end_of(path: Path) -> int:
+    try:
+        return find_end(path).end
+    except Corrupt:
+        return base_of(path)
+
+
+def other_databases(folder: Path) -> list[Path]:
+    """Those of connectors in a worker's folder. The ids by which duplicates are told are not wanted: what was lost
+    since a backup, and is sent again, is no duplicate."""
+    found = (path for glob in ("*.db", "*/*.db") for path in sorted(folder.glob(glob)))
+    return [path for path in found if path.name != DATABASE and path.parent.name != SEEN and _is_database(path)]
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+
+
+def _copy_database(path: Path, copy: Path) -> Path:
+    """Write a copy of a database as of one moment beside its place. Raises sqlite3.Error, OSError."""
+    fresh = copy.with_name(copy.name + FRESH)
+    for left in (fresh, *_logs(fresh)):
+        left.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    with closing(_look_at(path)) as db, closing(sqlite3.connect(fresh)) as out:
+        db.backup(out)
+        out.execute("PRAGMA journal_mode = DELETE")  # so that whoever looks at a copy writes nothing beside it
+    return fresh
+
+
+def _look_at(path: Path) -> sqlite3.Connection:
+    """Open a database without a right to change it. Raises FileNotFoundError, sqlite3.Error."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no relay has run with this state folder, or it was lost (relay doctor)")
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCKED_S)
+
+
+def _put_database(fresh: Path, copy: Path) -> None:
+    """Have a copy of a database, which nobody has open, take its place, durably."""
+    for left in (*_logs(fresh), *_logs(copy)):
+        left.unlink(missing_ok=True)
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    put_in_place(fresh, copy)
+
+
+def _logs(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+
+def _copy_cuts(folder: Path, target: Path) -> None:
+    """Copy which events go out together; what is gone meanwhile is no longer needed."""
+    if not folder.is_dir():
+        return
+    target.mkdir(mode=0o700, exist_ok=True)
+    names = set[str]()
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.suffix != FRESH:
+                copy_file(path, target / path.name)
+                names.add(path.name)
+    for left in target.iterdir():
+        if left.name not in names:
+            left.unlink()
+
+
+def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPart:
+    """Have the copied database know the copied journal up to its end, as after a clean stop."""
+    folder = worker_folder(target, number)
+    fresh = folder / f"{DATABASE}{FRESH}"
+    with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+        db.execute("UPDATE journal_state SET head = max(head, ?)", (found.head,))
+        (head,) = db.execute("SELECT ifnull(max(head), ?) FROM journal_state", (found.head,)).fetchone()
+    _put_database(fresh, folder / DATABASE)
+    write_end(folder / JOURNAL, head)
+    return BackupPart(worker=number, identity=read_identity(journal) or "", oldest=found.oldest, head=head)
+
+
+def _remove_workers(target: Path, numbers: set[int]) -> None:
+    """Let go of workers whose folders are no longer in the state folder."""
+    for left in (target / WORKERS).glob("[1-9]*"):
+        if left.name.isdecimal() and int(left.name) not in numbers:
+            shutil.rmtree(left)
+
+
+def _verify(target: Path, part: BackupPart, journal: Path) -> Iterator[str]:
+    """Read all of a worker's copy. Say which segments are damaged in the journal itself; remove others that are, and
+    raise OSError."""
+    folder = worker_folder(target, part.worker)
+    check_databases(folder)
+    if bad := bad_segments(folder / JOURNAL, part.head):
+        original = {one.path.name for one in bad_segments(journal, part.head)}
+        for one in bad:
+            if one.path.name not in original:
+                one.path.unlink()
+                sync_folder(one.path.parent)
+                raise OSError(f"{one.path} is not what was copied ({one}), and is removed: run relay backup again")
+            yield f"{journal / one.path.name}: {one}"
+
+
+def bad_segments(journal: Path, head: int) -> list[Inspected]:
+    """The segments of a copy that are not whole; events below `head` must be there. Raises OSError."""
+    return [one for one in inspect(journal, head) if not one.is_whole]
+
+
+def check_databases(folder: Path) -> None:
+    """Read all databases of a worker's copy. Raises sqlite3.Error."""
+    for path in (folder / DATABASE, *other_databases(folder)):
+        with closing(_look_at(path)) as db:
+            (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise sqlite3.DatabaseError(f"{path}: {said}")

@@ -1,0 +1,74 @@
+"""The events of a journal as lines of NDJSON. Blocking, and changes nothing."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import orjson
+
+from relay.api import Event
+from relay.api.internal import one_line
+from relay.catalogue import Selection
+from relay.inspect.segments import Inspected, all_segments, blocks, damage
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+PROBLEM: Final = b'{"problem":'
+"""How a line begins that says what is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpPart:
+    """A part of the journal."""
+
+    start: Natural = 0
+    """The first offset."""
+    stop: Natural | None = None
+    """The offset behind the last one."""
+    events: Sequence[str] = ()
+    """A selection."""
+    limit: Annotated[int, msgspec.Meta(ge=0, le=sys.maxsize)] | None = None
+    """So many events at most."""
+
+
+def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
+    """The events of that part of one worker's journal after the other; `path` is the setting `journal.path`. The last
+    lines say what could not be read.
+
+    Raises FileNotFoundError, OSError, sqlite3.Error."""
+    listed = all_segments(state, path)
+    lines = (
+        line(event, worker if len(listed) > 1 else None)
+        for worker, its in listed.items()
+        for event in _events(its, part)
+    )
+    yield from islice(lines, part.limit)
+    for its in listed.values():
+        yield from map(problem, damage(its))
+
+
+def _events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:
+    selection = Selection(part.events)
+    for _, block in blocks(listed, part.start):
+        for event in block:
+            if part.stop is not None and event.offset >= part.stop:
+                return
+            if event.offset >= part.start and selection.wants(event.type):
+                yield event
+
+
+def line(event: Event, worker: int | None = None) -> bytes:
+    """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, which part it
+    is if that is not the first, and the event as it came. `worker`: whose journal the place is in, of several."""
+    head: dict[str, object] = {} if worker is None else {"worker": worker}
+    head |= {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
+    head |= {"part": event.part} if event.part else {}
+    return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"
+
+
+def problem(said: str) -> bytes:
+    """A line that says what is not there."""
+    return PROBLEM + orjson.dumps(said) + b"}\n"

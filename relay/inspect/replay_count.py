@@ -1,0 +1,103 @@
+"""Count what a replay would take. Blocking, and changes nothing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.api import Block
+from relay.catalogue import Selection
+from relay.inspect.segments import Inspected, all_segments, blocks, damage
+from relay.state import LaneLedger, lanes, worker_folders
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCount:
+    """What a replay out of one worker's journal would take."""
+
+    worker: int
+    start: int
+    """The first offset."""
+    stop: int
+    """The offset behind the last one."""
+    wanted: int
+    """Events between them that the connector would get, before its filters."""
+    problems: Sequence[str]
+    """What could not be read."""
+
+    @property
+    def events(self) -> int:
+        """All events of the range."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayCount:
+    """What a replay would take, out of every worker's journal."""
+
+    rate: float
+    """Events per second at most, by the connector's own limit; 0: no limit."""
+    workers: Sequence[WorkerCount]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """The events that a replay would be of."""
+
+    connector: str
+    events: Sequence[str] = ("*",)
+    """A selection."""
+    since: float = 0.0
+    """Unix seconds: received then or later."""
+    until: float | None = None
+    """Unix seconds: received before that; None: up to where the connector is."""
+
+
+def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | None = None) -> list[WorkerCount]:
+    """Count, for every worker in which the connector has run, the events that it has been through and that both
+    selections want; `within`: its own; `path` is the setting `journal.path`.
+
+    Raises LookupError (it has not run), FileNotFoundError, OSError, sqlite3.Error."""
+    selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
+    positions = {number: _position(lanes(folder), asked.connector) for number, folder in worker_folders(state).items()}
+    listed = all_segments(state, path)
+    found = [
+        _count(number, listed[number], asked, position, selection)
+        for number, position in positions.items()
+        if position is not None
+    ]
+    if not found:
+        raise LookupError(f"connector {asked.connector} has not run yet: set its `from` to begin in the past")
+    return found
+
+
+def _position(saved: Sequence[LaneLedger], connector: str) -> int | None:
+    return next((lane.cursor.position for lane in saved if lane.connector == connector), None)
+
+
+def _count(
+    worker: int, listed: Sequence[Inspected], asked: Stretch, position: int, selection: Selection
+) -> WorkerCount:
+    first, last, wanted = None, position, 0
+    for block in _recent(listed, asked.since):
+        if block.received < asked.since:
+            continue
+        start, stop = block.offsets[0], min(block.offsets[-1] + 1, position)
+        if start >= stop or (asked.until is not None and block.received >= asked.until):
+            last = min(last, start)
+            break
+        first = start if first is None else first
+        wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
+        wanted += sum(wants[kind] for kind in block.index[: stop - start])
+    return WorkerCount(worker, last if first is None else first, last, wanted, damage(listed))
+
+
+def _recent(listed: Sequence[Inspected], since: float) -> Iterator[Block]:
+    """The blocks of all segments that were written to since then."""
+    return (block for _, block in blocks([segment for segment in listed if _written(segment) >= since]))
+
+
+def _written(segment: Inspected) -> float:
+    try:
+        return segment.path.stat().st_mtime
+    except FileNotFoundError:  # retention was faster
+        return 0.0

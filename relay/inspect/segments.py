@@ -1,0 +1,185 @@
+"""The journal as a bystander sees it: read only, without the lock, whether relay runs or not.
+
+While relay runs, the last segment grows and the oldest ones go. So the books are read before the journal: what they
+call accepted was on disk then. And a segment that is gone when its turn comes was removed by retention, as were all
+before it.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.api import Block
+from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, base_of, segment_files
+from relay.state import acknowledged_in, journals
+from relay.words import counted
+
+ENDLESS: Final = 1 << 63
+
+Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
+
+
+@dataclass(slots=True)
+class Inspected:
+    """A segment file, and what was found in it once its `blocks` have been read."""
+
+    path: Path
+    base: int
+    stop: int | None
+    """Where the next segment begins; None for the last one."""
+    needed: int
+    """Events below this offset were acknowledged: they must be there."""
+    condition: Condition = "unread"
+    end: int = field(init=False)
+    """The offset behind the last good event."""
+    used: int = 0
+    """The byte behind the last good record."""
+    behind: int = 0
+    """Bytes that hold anything after that."""
+    first: float | None = None
+    """When the first event was received, in Unix seconds."""
+    last: float | None = None
+    lost: int = 0
+    """Events that an earlier repair could not save."""
+
+    def __post_init__(self) -> None:
+        self.end = self.base
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing acknowledged is missing; a torn tail never was acknowledged."""
+        return self.condition in ("good", "open", "torn")
+
+    def __str__(self) -> str:
+        match self.condition:
+            case "torn":
+                return f"torn tail of {self.behind} bytes at byte {self.used}"
+            case "damaged":
+                return f"damaged at byte {self.used} offset {self.end}"
+            case "gap":
+                return f"gap from {self.end} to {self.limit}"
+        return f"{self.condition}, {counted(self.lost, 'event')} lost" if self.lost else self.condition
+
+    @property
+    def limit(self) -> int:
+        """The offset up to which the segment has to be good."""
+        return self.needed if self.stop is None else self.stop
+
+    def blocks(self, start: int = 0) -> Iterator[Block]:
+        """The blocks from the one that holds `start` on, up to the end or the first damage.
+
+        Raises FileNotFoundError if retention has removed the segment.
+        """
+        reader = self._opened()
+        if reader is not None:
+            try:
+                yield from self._read(reader, start)
+            finally:
+                reader.close()
+
+    def _opened(self) -> SegmentReader | None:
+        for _ in range(2):  # the first time it may just have been created
+            with suppress(Corrupt):
+                return SegmentReader(self.path)
+        with self.path.open("rb") as file:
+            self._judge(file.fileno(), file.read(HEADER.size))
+        if self.condition == "torn":
+            self.condition = "damaged"  # a file that does not begin as a segment is no crash's work
+        return None
+
+    def _read(self, reader: SegmentReader, start: int) -> Iterator[Block]:
+        """Read in large pieces, and record by record from where one has something bad in it.
+
+        What is still bad at a second look is not a record that was just being written.
+        """
+        stop = ENDLESS if self.stop is None else self.stop
+        piece, bad_at = READ_BYTES, -1
+        self.used = reader.at
+        while reader.offset < stop:
+            try:
+                found = reader.read(max(start, reader.offset), stop, piece)
+            except Corrupt:
+                header = os.pread(reader.fd, HEADER.size, self.used)
+                if bad_at == self.used or not any(header):
+                    self._judge(reader.fd, header)
+                    return
+                reader.at, reader.offset, bad_at = self.used, self.end, self.used
+                piece = HEADER.size
+                continue
+            self._passed(reader, found, whole=not start)
+            yield from found
+        self.condition = "good"
+
+    def _passed(self, reader: SegmentReader, found: Sequence[Block], *, whole: bool) -> None:
+        if whole:
+            self.lost += reader.offset - self.end - sum(map(len, found))
+        self.used, self.end = reader.at, reader.offset
+        if found:
+            self.first = found[0].received if self.first is None else self.first
+            self.last = found[-1].received
+
+    def _judge(self, fd: int, header: bytes) -> None:
+        """Name what the good records end with, by the bytes behind them, of which `header` are the first."""
+        if any(header):
+            self.behind = len(os.pread(fd, os.fstat(fd).st_size - self.used, self.used).rstrip(b"\0"))
+        if self.end < self.limit:
+            self.condition = "damaged" if self.behind else "gap"
+        elif self.behind:
+            self.condition = "torn"
+        else:
+            self.condition = "open" if header else "good"
+
+
+def segments(folder: Path, needed: int = 0) -> list[Inspected]:
+    """The segments of a journal folder, the oldest first, still unread. Raises FileNotFoundError.
+
+    Events below `needed` are known to be acknowledged (`acknowledged`): without it, damage in the last segment looks
+    like the torn tail that a crash leaves.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no journal")
+    paths = segment_files(folder)
+    bases = [base_of(path) for path in paths]
+    return [
+        Inspected(path, base, stop, needed) for path, base, stop in zip(paths, bases, [*bases[1:], None], strict=False)
+    ]
+
+
+def all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
+    """The same of every worker's journal, by the workers' numbers; `path` is the setting `journal.path`.
+
+    Raises FileNotFoundError, sqlite3.Error."""
+    found = journals(state, path).items()
+    return {number: segments(journal, acknowledged_in(folder)) for number, (folder, journal) in found}
+
+
+def damage(listed: Sequence[Inspected]) -> list[str]:
+    """Say which of the segments that were read are damaged."""
+    damaged = [segment for segment in listed if segment.condition in ("damaged", "gap")]
+    return [f"{segment.path}: {segment}; relay journal check looks at all of it" for segment in damaged]
+
+
+def inspect(folder: Path, needed: int = 0) -> list[Inspected]:
+    """Read all segments of a journal from the first to the last byte. Raises FileNotFoundError, OSError."""
+    found: list[Inspected] = []
+    for segment in segments(folder, needed):
+        try:
+            for _ in segment.blocks():
+                pass
+        except FileNotFoundError:
+            found.clear()
+        else:
+            found.append(segment)
+    return found
+
+
+def blocks(listed: Sequence[Inspected], start: int = 0) -> Iterator[tuple[Inspected, Block]]:
+    """The good blocks of all segments from the one that holds `start` on, each with its segment."""
+    for segment in listed:
+        if segment.stop is None or segment.stop > start:
+            with suppress(FileNotFoundError):
+                for block in segment.blocks(start):
+                    yield segment, block

@@ -1,0 +1,252 @@
+"""What becomes of an event in every connector: what the journal and the books say of it, beside what the configuration
+makes of it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from relay.api import Event, Filter, FilterSettings
+from relay.catalogue import Selection
+from relay.config import Config, Configured
+from relay.guests import contained
+from relay.inspect.search import PENDING, Aside, Found, LaneProgress, Sighting
+from relay.route import Failed, applied, id_of, numbered
+from relay.state import Attempts, Replay
+
+UNKNOWN: Final = "cannot be known from"
+"""How it begins what a chain of filters makes of an event, if that does not follow from the event."""
+GONE: Final = "was parked, and is not parked any more"
+UNLESS_CHANGED: Final = "unless its events or filters have changed since"
+OTHERS: Final = {"filtered": "filtered", "unselected": "unselected"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Attempts at the event. Times are Unix seconds."""
+
+    replay: int | None
+    """The number of the replay that made them."""
+    attempts: int
+    outcome: str
+    """`pending`, `delivered`, `filtered` (by the connector), `parked`; `not delivered`: what became of the event, other
+    attempts tell, which it had alone or with other events."""
+    answer: str
+    """The last refusal."""
+    first: float
+    """When the first one failed."""
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class TracePart:
+    """A part of an event that filters split."""
+
+    part: int
+    id: str | None
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRoute:
+    """What the configuration, as it is now, does with the event; an event under way may have met an older one."""
+
+    connector: str
+    configured: bool | None
+    """None: there is no valid configuration."""
+    wanted: bool | None = None
+    entry: str | None = None
+    """Of the selection, that decides."""
+    filters: str | None = None
+    """What they make of it."""
+    parts: Sequence[TracePart] = ()
+    """Those that they split it into."""
+    disabled: bool = False
+    """It is configured, and switched off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """A replay that has the event in its range, and wants it. Times are Unix seconds."""
+
+    replay: int
+    state: str
+    """How far it is with the event, in words."""
+    asked: float
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedConnector(TracedRoute):
+    """The event's way through a connector."""
+
+    state: str = ""
+    """How far it is, in words."""
+    attempts: Sequence[Tried] = ()
+    replays: Sequence[Resent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """An event in the journal."""
+
+    offset: int
+    type: str
+    source: str
+    received: float
+    segment: str
+    connectors: Sequence[TracedConnector]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTrace:
+    """What there is of the event in one worker's folder."""
+
+    worker: int
+    journal: Sequence[Traced]
+    parked: Sequence[Aside]
+    """What is only parked, and not in the journal."""
+    problems: Sequence[str]
+    """What could not be read, or is not told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All that is known of an event; of one process alone it is in worker 0."""
+
+    id: str
+    workers: Sequence[WorkerTrace]
+
+
+def traced(id: str, found: Sequence[Found], config: Config | None) -> Trace:
+    """Tell the way of what was found, by the configuration if it is valid."""
+    return Trace(
+        id,
+        [
+            WorkerTrace(one.worker, [_traced(each, config) for each in one.journal], one.parked, one.problems)
+            for one in found
+        ],
+    )
+
+
+def _traced(one: Sighting, config: Config | None) -> Traced:
+    known = {lane.connector: lane for lane in one.lanes}
+    names = sorted({*known, *(config.connectors if config else ())})
+    ways = [_way(one.event, name, known.get(name), config) for name in names]
+    return Traced(one.offset, one.kind.type, one.kind.source, one.received, one.segment, ways)
+
+
+def _way(event: Event, connector: str, lane: LaneProgress | None, config: Config | None) -> TracedConnector:
+    routed = _routed(event, connector, config)
+    if lane is None:
+        return TracedConnector(**_values(routed), state="never ran")
+    state = lane.state or _outcome(routed, lane)
+    is_pending = lane.state == PENDING
+    current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
+    tried = [_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
+    wanted = () if routed.wanted is False else lane.replays
+    resent = [_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
+    return TracedConnector(**_values(routed), state=state, attempts=tried, replays=resent)
+
+
+def _resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
+    noted = next((each.outcome for each in lane.attempts if each.replay == one.number), "pending")
+    if one.cursor.is_settled(event.offset):
+        state = noted if noted in ("parked", "filtered") else "sent again"
+    else:
+        state = "cancelled before it was sent again" if one.cancelled else "is to be sent again"
+    return Resent(one.number, state, one.asked, one.ended or one.cancelled)
+
+
+def _values(routed: TracedRoute) -> dict[str, Any]:
+    return {field.name: getattr(routed, field.name) for field in fields(TracedRoute)}
+
+
+def _routed(event: Event, connector: str, config: Config | None) -> TracedRoute:
+    if config is None or connector not in config.connectors:
+        is_off = config is not None and f"connector.{connector}" in config.disabled
+        return TracedRoute(connector, None if config is None else False, disabled=is_off)
+    settings = config.connectors[connector].settings
+    entry = Selection(config.entries(connector)).explain(event.type)
+    wanted = entry is not None and not entry.startswith("!")
+    steps = [config.filters[name] for name in settings.filters]
+    said, parts = _filtered(event, steps) if wanted and steps else (None, ())
+    return TracedRoute(
+        connector, True, wanted, entry, said, [TracePart(one.part, id_of(one), one.type) for one in parts]
+    )
+
+
+def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:
+    """Say what a chain of filters makes of an event, as far as that follows from the event; and which parts, if it is
+    split."""
+    parts, changed, split = [event], list[str](), list[str]()
+    for table in steps:
+        if why := _why_unknown(table.plugin):
+            return f"{UNKNOWN} {table.name}, which {why}", ()
+        try:
+            with contained():
+                step = table.plugin(table.name, table.settings)
+        except Exception as error:  # what it says may be a secret
+            return f"{UNKNOWN} {table.name}, which cannot be made here ({type(error).__name__})", ()
+        following: list[Event] = []
+        for part in parts:
+            made = applied(step, part)
+            if isinstance(made, Failed):
+                return f"parked by {made.reason.removeprefix('filter ')}", ()
+            if isinstance(made, Event):
+                changed += [table.name] if made is not part else []
+                following.append(made)
+            elif made is not None:
+                split.append(table.name)
+                following += made
+        if not following:
+            return f"dropped by {table.name}", ()
+        parts = following
+    whole = [f"split into {len(parts)} by {_names(split)}"] if split else []
+    said = "; ".join([*whole, *([f"changed by {_names(changed)}"] if changed else [])])
+    return said or "kept", numbered(parts) if split else ()
+
+
+def _why_unknown(plugin: type[Filter]) -> str:
+    """Why only the running lane can tell what a filter makes of an event; "" if that is not so."""
+    if plugin.stateful:
+        return "goes by more than the event"
+    return "is open in its lane alone" if plugin.open is not Filter.open else ""
+
+
+def _names(steps: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(steps))
+
+
+def _outcome(routed: TracedRoute, lane: LaneProgress) -> str:
+    """What became of a settled event that is not parked: by the books, as far as they know it, else by what today's
+    configuration makes of it."""
+    last = next((one for one in lane.attempts if not one.replay), None)
+    if last is not None and last.outcome == "parked":
+        return GONE
+    if last is not None and last.outcome == "filtered":
+        return f"filtered by the connector: {last.answer}"
+    if last is not None and last.outcome == "delivered":
+        return "delivered"
+    if routed.wanted is None:
+        return "settled"
+    outcomes = {"delivered": "delivered" if last else "delivered at the first attempt"} | OTHERS
+    possible = [said for outcome, said in outcomes.items() if getattr(lane.counts, outcome)]
+    if len(possible) < 2:
+        return possible[0] if possible else GONE if lane.counts.parked else "settled"
+    guess = outcomes[_guess(routed)]
+    if str(routed.filters).startswith(UNKNOWN) and not last:
+        return f"{outcomes['delivered']}, or dropped by a filter"
+    return f"{guess}, {UNLESS_CHANGED}" if guess in possible else " or ".join(possible)
+
+
+def _guess(routed: TracedRoute) -> str:
+    """The outcome of an event that met the configuration as it is now."""
+    if not routed.wanted:
+        return "unselected"
+    return "filtered" if str(routed.filters).startswith("dropped") else "delivered"
+
+
+def _tried(one: Attempts, *, is_over: bool) -> Tried:
+    """`is_over`: what was pending then is not any more, as the events were tried otherwise since."""
+    outcome = "not delivered" if is_over and one.outcome == "pending" else one.outcome
+    return Tried(one.replay or None, one.attempts, outcome, one.answer, one.first, one.last)

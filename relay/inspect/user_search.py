@@ -1,0 +1,45 @@
+"""What there still is of a user. Blocking, and changes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.api import User
+from relay.inspect.segments import Inspected, all_segments, blocks, damage
+from relay.journal import Erased, Wanted
+from relay.state import Parked, Which, digests_of, erasures, look_at_parked
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What was found of a user."""
+
+    events: int
+    """Events in the journal that are the user's, or name them among others."""
+    parked: int
+    erasures: Sequence[int]
+    """The numbers of the receipts that have the digest of one of the ids."""
+    problems: Sequence[str]
+    """What could not be read: there may be more."""
+
+
+def look_for(state: Path, path: Path, user: User) -> Remains:
+    """Look for a user in the folders of all workers; `path` is the setting `journal.path`.
+
+    Raises FileNotFoundError, OSError, sqlite3.Error."""
+    wanted, digests = Wanted({1: user}), digests_of(user)
+    receipts = [one.number for one in erasures(state) if digests & {*one.digests}]
+    listed = [segment for its in all_segments(state, path).values() for segment in its]
+    events = _events(listed, wanted)
+    parked = sum(_is_of(one, wanted) for one in look_at_parked(state, Which()))
+    return Remains(events, parked, receipts, damage(listed))
+
+
+def _events(listed: Sequence[Inspected], wanted: Wanted) -> int:
+    found = (Erased(block, wanted) for _, block in blocks(listed))
+    return sum(len(one.gone) + len(one.changed) for one in found)
+
+
+def _is_of(one: Parked, wanted: Wanted) -> bool:
+    text = one.body.decode(errors="replace") if one.connector is None else ""
+    return bool(wanted.whose(one.body) or wanted.by_key(one.key) or wanted.named_in(text))

@@ -1,0 +1,174 @@
+"""Writes the history: beside the flow, in a thread, and rather not at all than that anything waits for it.
+
+One process writes it: the one that does everything, or the supervisor of several workers. How it fails: what cannot be
+written, as the disk is full or relay.db is locked, is lost with a line of the log. What is written outlasts a SIGKILL.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from relay import __version__
+from relay.config import LOG, Config, changed_files, file_stamps
+from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
+from relay.runtime.history_entries import HistoryEntries
+from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, last_run, read_history
+from relay.status import span
+from relay.stop import STOP, left
+from relay.threads import ADMIN
+from relay.words import counted, moment
+
+AROUND_S: Final = 3.0
+WAITING: Final = 1000
+"""Entries that wait to be written, at most."""
+NAMED: Final = 20
+"""Files that an entry names."""
+END_S: Final = 3.0
+"""What a stop waits for the last entries to be written."""
+log = structlog.stdlib.get_logger()
+
+
+class History:
+    """What happens, on its way into relay.db."""
+
+    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: ConditionWatch) -> None:
+        """`folder` is the state folder; `in_force` says which configuration is."""
+        self._folder, self._in_force = folder, in_force
+        self._entries = HistoryEntries()
+        self._waiting = deque[Entry]()
+        self._some, self._writing = asyncio.Event(), asyncio.Lock()
+        self._began = self._looked = time.time()
+        self._last_erasure = -1
+        self._changed: list[str] = []
+        self._seen: tuple[Config | None, Sequence[Any]] = None, []
+        """What the files of conf.d were compared with last, and how they were then."""
+        watch.listeners.append(self._look)
+
+    def note(self, entry: Entry) -> None:
+        """Have an entry be written soon. Never waits."""
+        if len(self._waiting) >= WAITING:
+            log.error("an entry of the history is lost", reason="too many wait to be written", kind=entry.kind)
+            return
+        self._waiting.append(_clean(entry))
+        self._some.set()
+
+    def _look(self, look: ConditionSnapshot) -> None:
+        for entry in self._entries.find(look):
+            self.note(entry)
+
+    async def run(self) -> None:
+        """Write what there is to write, until cancelled."""
+        while True:
+            await self._some.wait()
+            await self._write()
+
+    async def look_around(self) -> None:
+        """Look every AROUND_S for what no status tells: replays and erasures that are done, files that have changed;
+        until cancelled."""
+        while True:
+            for look in (self._look_for_done, self._look_at_files):
+                try:
+                    await look()
+                except (OSError, sqlite3.Error) as error:
+                    log.warning("what is done cannot be looked up for the history", error=str(error))
+                except Exception as bug:  # the history ends nothing
+                    log.error("what is done cannot be looked up for the history", exc_info=bug)
+            await asyncio.sleep(AROUND_S)
+
+    async def _look_for_done(self) -> None:
+        """Tell of replays that have come to their end, and of erasures."""
+        now, since = time.time(), self._looked
+        for entry in await ADMIN.run(find_done, self._folder, since - AROUND_S):
+            self.note(entry)
+        asked, done, last = await ADMIN.run(count_erasures, self._folder, self._last_erasure, since)
+        if self._last_erasure >= 0:
+            self._entries.count("erasure_requested", "relay", asked)
+            self._entries.count("erased", "relay", done)
+        self._last_erasure, self._looked = last, now
+
+    async def _look_at_files(self) -> None:
+        """Tell of files of conf.d that say something else than the configuration in force: once of the same ones."""
+        config = self._in_force()
+        seen = config, await ADMIN.run(file_stamps, config.folders)
+        if seen[1] == self._seen[1] and config is self._seen[0]:  # to read TOML takes time
+            return
+        changed = await ADMIN.run(changed_files, config.folders, config.texts) if config.folders else []
+        if config is not self._in_force():  # a reload has ended meanwhile
+            return
+        if changed and changed != self._changed:
+            self.note(_changed(changed))
+        self._seen, self._changed = seen, changed
+
+    async def start(self, workers: int = 1) -> None:
+        """Note that relay runs, and how the last run ended. What has come to its end since is told as well."""
+        told: list[Entry] = []
+        try:
+            last = await ADMIN.run(last_run, self._folder)
+            before = await ADMIN.run(read_history, self._folder, HistoryQuery(limit=1))
+            for kind in ("source_refusing", "source_recovered"):
+                told += await ADMIN.run(read_history, self._folder, HistoryQuery(kind=kind))
+        except (OSError, sqlite3.Error) as error:
+            log.error("the history cannot be read", error=str(error))
+            last, before = None, []
+        self._entries.remember(sorted(told, key=lambda one: one.number))
+        self._looked = before[0].at if before else self._began
+        about: dict[str, Any] = {"version": __version__, "workers": workers, "stopped_before": None}
+        said = f"relay {__version__} started"
+        if last:
+            about["stopped_before"] = last[0] != "started"
+            if last[0] == "started":
+                said += "; the run before has not ended by a stop: it crashed, or was killed"
+                log.warning("the last run has not ended by a stop", began=moment(last[1]))
+        self.note(Entry("started", "relay", said, about=about, at=self._began))
+
+    async def end(self) -> None:
+        """Note that relay stops, and write what waits."""
+        now = time.time()
+        for entry in self._entries.counts(now, all_of_them=True):
+            self.note(entry)
+        ran = now - self._began
+        self.note(Entry("stopped", "relay", f"relay stopped after {span(ran)}", about={"ran_s": round(ran, 1)}, at=now))
+        seconds = left(STOP.kept, END_S)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._write()
+        except TimeoutError:
+            log.error("entries of the history are lost", reason=f"they could not be written in {seconds:.1f} s")
+
+    async def _write(self) -> None:
+        """Write what waits, behind what is being written."""
+        async with self._writing:
+            self._some.clear()
+            entries = [*self._waiting]
+            self._waiting.clear()
+            settings = self._in_force().history
+            try:
+                await ADMIN.run(add_entries, self._folder, entries, settings.keep, settings.max_entries)
+            except (OSError, sqlite3.Error) as error:
+                kinds = sorted({one.kind for one in entries})
+                log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
+            except Exception as bug:  # the history ends nothing
+                log.error("entries of the history are lost", exc_info=bug)
+
+
+def _changed(files: Sequence[str]) -> Entry:
+    said = f"{counted(len(files), 'file')} of conf.d changed, which relay reload brings into force: "
+    named = [*files[:NAMED], *(["..."] if len(files) > NAMED else [])]
+    return Entry("config_changed", "relay", said + ", ".join(named), about={"files": named})
+
+
+def _clean(entry: Entry) -> Entry:
+    """An entry without secrets."""
+    line: dict[str, Any] = {"sentence": entry.sentence, "by": entry.by, "about": dict(entry.about)}
+    kind, _, name = entry.subject.partition(" ")
+    if kind in ("source", "connector"):
+        line[kind] = name
+    LOG.clean(line)
+    return replace(entry, sentence=line["sentence"], by=line["by"], about=line["about"])

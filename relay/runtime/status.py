@@ -1,0 +1,257 @@
+"""Looks at sources, journal and lanes of this process, for its status."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
+
+import structlog
+
+from relay import __version__
+from relay.api import Connector, Secret
+from relay.config import Config, Redaction, dotted, leaves
+from relay.deliver import Fleet, Lane, LiveLane
+from relay.guests import named, quick, text_of
+from relay.ingest import Ingest, Intake
+from relay.journal import Journal
+from relay.runtime.logs import dropped_log_lines
+from relay.status import (
+    EVERY_S,
+    NOW_S,
+    CertificateStatus,
+    GoneConnector,
+    JournalStatus,
+    LaneStatus,
+    LastError,
+    ListenerStatus,
+    Rates,
+    Refusing,
+    ReplayStatus,
+    SourceStatus,
+    State,
+    Status,
+    cpu_seconds,
+    memory_bytes,
+    time_to,
+)
+
+log = structlog.stdlib.get_logger()
+
+
+class Looks:
+    """Knows how the counters were before, and so how fast they go."""
+
+    def __init__(self, fleet: Fleet, ingest: Ingest, journal: Journal) -> None:
+        self._fleet, self._ingest, self._journal = fleet, ingest, journal
+        self._rates = Rates()
+        self._started = time.time()
+        self._oldest: dict[str, tuple[int, float | None]] = {}
+        """For each lane when the event at its position was received: that may take a look at the disk."""
+
+    async def keep_sampling(self) -> None:
+        """Note the counters once a second, for ever."""
+        while True:
+            self._rates.note(time.monotonic(), self._sample())
+            await asyncio.sleep(EVERY_S)
+
+    def _sample(self) -> Mapping[Hashable, float]:
+        journal, head = self._journal, self._journal.head
+        values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._needed()}
+        for lane in self._fleet.lanes:
+            values["settled", lane.name] = lane.cursor.counts.total
+            values["pending", lane.name] = lane.cursor.ledger(head).pending
+            values["parked", lane.name] = lane.delivery.meter.parked
+        for number, replay in self._fleet.replays.items():
+            values["replayed", number] = replay.cursor.counts.total
+        for name, intake in self._ingest.intakes.items():
+            values["accepted", name] = intake.traffic.accepted
+        return values
+
+    def _needed(self) -> int:
+        """The oldest offset that some lane still needs."""
+        return min((lane.cursor.position for lane in self._fleet.lanes), default=self._journal.head)
+
+    async def status(self, config: Config, restart: Sequence[str]) -> Status:
+        """How everything is now, by the configuration in force; `restart`: what waits for one."""
+        return Status(
+            version=__version__,
+            now=time.time(),
+            started=self._started,
+            cpu=cpu_seconds(),
+            memory=memory_bytes(),
+            sources=[self._source(name, intake, config) for name, intake in self._ingest.intakes.items()],
+            lanes=[await self._lane(lane, config) for lane in self._fleet.lanes],
+            journal=self._journal_status(),
+            strays=self._ingest.strays,
+            dropped_log_lines=dropped_log_lines(),
+            listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
+            certificates=self._certificates(config),
+            parked=(),
+            gone=await self._gone(config),
+            replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
+            restart=restart,
+        )
+
+    def _source(self, name: str, intake: Intake, config: Config) -> SourceStatus:
+        traffic, books = intake.traffic, intake.books
+        refusals = books.refusals
+        refusing = None
+        if refusals:
+            refusing = Refusing(
+                since=refusals.since, status=refusals.status, reason=refusals.reason, deadline=refusals.deadline
+            )
+        return SourceStatus(
+            source=name,
+            file=config.sources[name].file,
+            accepted=traffic.accepted,
+            unreadable=traffic.unreadable,
+            duplicates=books.duplicates,
+            requests={**traffic.requests},
+            last=traffic.last,
+            rate=self._rates.change(("accepted", name), NOW_S),
+            refusing=refusing,
+            ack=traffic.ack.copy(),
+            incomplete=intake.calls.incomplete,
+            notice=intake.calls.notice,
+            unknown_types=[*traffic.unknown_types],
+        )
+
+    def _certificates(self, config: Config) -> list[CertificateStatus]:
+        shown, tls = self._ingest.certificate, config.ingest.tls
+        if shown is None:
+            return []
+        files = tls.files if tls else ""  # to go without TLS takes a restart
+        return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
+
+    async def _gone(self, config: Config) -> list[GoneConnector]:
+        try:
+            gone = await self._fleet.gone()
+        except (OSError, sqlite3.Error) as error:
+            log.error("the books of connectors that are gone cannot be read", error=str(error))
+            return []
+        return [
+            GoneConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)
+            for name, pending in gone.items()
+            if name not in config.connectors  # a reload may just be making its lane anew
+        ]
+
+    def _replay(self, number: int, lane: Lane) -> ReplayStatus:
+        return ReplayStatus(
+            number=number,
+            connector=lane.name,
+            settled=lane.cursor.counts.total,
+            events=lane.until - lane.cursor.start,
+            rate=self._rates.change(("replayed", number), NOW_S),
+        )
+
+    async def _lane(self, lane: LiveLane, config: Config) -> LaneStatus:
+        oldest = await self._received(lane)
+        name, delivery, now = lane.name, lane.delivery, time.monotonic()
+        ledger = lane.cursor.ledger(self._journal.head)
+        configured = config.connectors.get(name)  # a reload may just be adding it
+        state, since = _state(lane)
+        stands = state in ("paused", "unauthorized")
+        asked, held = min(delivery.health.unanswered, default=now), delivery.breaker.held
+        return LaneStatus(
+            connector=name,
+            type=lane.connector.settings.type,
+            file=configured.file if configured else "",
+            state=state,
+            since=since,
+            paused_until=held.until if held else None,
+            unanswered=now - asked,
+            breaker=delivery.breaker.state(now),
+            next_try=delivery.breaker.left(now),
+            accepted=ledger.accepted,
+            outcomes=asdict(ledger.counts),
+            pending=ledger.pending,
+            oldest_pending=oldest,
+            rate=self._rates.change(("settled", name), NOW_S),
+            drained_in=None if stands else time_to(ledger.pending, -self._rates.change(("pending", name))),
+            last_error=_last_error(lane),
+            parked_now=0,
+            parked=delivery.meter.parked,
+            parked_rate=self._rates.change(("parked", name), NOW_S),
+            attempts={**delivery.meter.attempts},
+            attempt=delivery.meter.attempt.copy(),
+            end_to_end=delivery.meter.end_to_end.copy(),
+            notice=_notice(lane.connector),
+            secrets=_secrets(lane.connector),
+            writes=str(lane.traits.writes or ""),
+            batch_wait=lane.connector.settings.batch.age,
+        )
+
+    async def _received(self, lane: LiveLane) -> float | None:
+        position = lane.cursor.position
+        if position >= self._journal.head:
+            return None
+        if self._oldest.get(lane.name, (-1, None))[0] != position:
+            self._oldest[lane.name] = position, await self._journal.received_at(position)
+        return self._oldest[lane.name][1]
+
+    def _journal_status(self) -> JournalStatus:
+        journal, rates = self._journal, self._rates
+        needed = journal.needed(self._needed()) if self._needed() < journal.head else 0
+        per_event = rates.change("bytes") / (rates.change("events") or 1.0)
+        growing = rates.steady_change("held")
+        is_known = growing is not None and journal.refusing is None and needed < journal.capacity
+        return JournalStatus(
+            oldest=journal.oldest,
+            head=journal.head,
+            size=journal.size,
+            needed=needed,
+            capacity=journal.capacity,
+            full_in=time_to(journal.capacity - needed, growing * per_event) if growing and is_known else None,
+            refusing=journal.refusing,
+            unsaved=self._fleet.unsaved,
+            bytes=journal.bytes,
+            failed=journal.failed,
+            lost=journal.lost,
+            syncs=journal.syncs.copy(),
+        )
+
+
+def _state(lane: LiveLane) -> tuple[State, float | None]:
+    """The state of a lane, and since when."""
+    health, held = lane.delivery.health, lane.delivery.breaker.held
+    trouble, refusals = health.trouble, health.refusals
+    if held is not None:
+        return "paused", held.since
+    if lane.fault:
+        return "broken", None
+    if trouble is not None and trouble.over is None:
+        return ("unauthorized", trouble.unauthorized) if trouble.unauthorized else ("failing", trouble.since)
+    if refusals is not None and refusals.is_all(time.time()):
+        return "refusing", refusals.since
+    return "working", None
+
+
+def _notice(connector: Connector) -> str:
+    """What a connector says that admins should know, without secrets."""
+    try:
+        with quick("notice", connector=connector.name):
+            said = connector.notice
+    except Exception as error:  # a property of a plugin
+        said = f"its notice cannot be read: {named(error)}"
+    text = "" if said is None else text_of(said)
+    return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
+
+
+def _secrets(connector: Connector) -> list[str]:
+    """The settings that refer to secrets, each with what it refers to."""
+    found = leaves((), connector.settings)
+    return [f'{dotted(path)} ({one.how} "{one.name}")' for path, one in found if isinstance(one, Secret)]
+
+
+def _last_error(lane: LiveLane) -> LastError | None:
+    if lane.fault:
+        return LastError(at=time.time(), reason=lane.fault, status=None)
+    health = lane.delivery.health
+    kind, number = health.event or ("", "")
+    errors = [
+        LastError(at=one.last, reason=one.reason, status=one.status, event_type=kind, event_id=number)
+        for one in (health.trouble, health.refusals)
+        if one
+    ]
+    return max(errors, key=lambda error: error.at, default=None)

@@ -1,0 +1,1 @@
+"""A stand-in for Braze: Currents out, REST API in."""

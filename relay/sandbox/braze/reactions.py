@@ -1,0 +1,93 @@
+"""What follows which answer to a Current, by Braze's documentation ("Custom Currents Export"): by its current page, or
+by an older one that differs. Where both are silent (waits between attempts, a single event that is too large, from when
+the queue of a disabled Current is kept) the choice is ours.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+from random import Random
+from typing import Final, Literal
+
+from pydantic import Field
+
+from relay.sandbox.braze.oddities import ODDITIES
+from relay.sandbox.switches import Seconds, Share, Switches
+
+HOUR_S, DAY_S = 3600.0, 86_400.0
+
+
+class CurrentsSwitches(Switches):
+    """Of the sending half of Braze. Times are seconds of its clock, but for `timeout`."""
+
+    page: Literal["current", "older"] = Field(
+        "current",
+        description="Which of Braze's pages says what errors mean. current: 401, 403 and 404 stop the Current, "
+        "5 days of errors disable it; older: it goes on, and drops events after 48 and 24 hours.",
+    )
+    entitlement: Literal["all", "messages"] = Field("all", description="messages: no customer behavior events.")
+    age: Seconds = Field(300.0, description="Seconds of its clock that an event waits at most for its batch to fill.")
+    retry_first: Seconds = Field(1.0, description="Seconds of its clock before a second attempt; then doubling, ...")
+    retry_max: Seconds = Field(300.0, description="... up to so many, with jitter.")
+    timeout: Seconds = Field(10.0, description="Real seconds that it waits for an answer.")
+    hang_up: Share = Field(0.0, description="Share of requests whose answer it does not wait for at all.")
+    repeat: Share = Field(0.0, description="Share of accepted batches that it sends again.")
+    repeat_part: Share = Field(0.0, description="... of which it sends a part again, as another batch.")
+    odd: Share = Field(0.0, description=f"Share of made-up events with an oddity: {', '.join(ODDITIES)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionRules:
+    """What errors lead to, in seconds."""
+
+    wrong_again: tuple[float, float] | None
+    """Wait so long after 401, 403, 404; None: stop the Current, and do not send the events again."""
+    wrong_for: float = math.inf
+    """... and drop the events after so long."""
+    failing_for: float = math.inf
+    """Drop events after so long of 429, 5xx and network errors."""
+    disable_after: float = math.inf
+    """Disable the Current after so long without a 2xx."""
+    keep: float = 7 * DAY_S
+    """What waits in a Current that is stopped."""
+
+
+PAGES: Final = {
+    "current": ReactionRules(wrong_again=None, disable_after=5 * DAY_S),
+    "older": ReactionRules(wrong_again=(120.0, 300.0), wrong_for=48 * HOUR_S, failing_for=24 * HOUR_S),
+}
+
+
+class Reaction(Enum):
+    """What Braze does about a batch after an answer."""
+
+    DONE = auto()
+    SINGLES = auto()
+    HALVES = auto()
+    DROP = auto()
+    WAIT = auto()
+    WRONG = auto()
+
+
+def after(status: int | None, size: int, *, refused: bool = False) -> Reaction:
+    """Decide about a batch of `size` events by the answer's status; None is a network error.
+
+    `refused` says that the batch was answered 400 before. What Braze does with a single event that is answered 413
+    is not documented; here it is dropped.
+    """
+    match status:
+        case 400:
+            return Reaction.DROP if refused and size == 1 else Reaction.SINGLES
+        case 413:
+            return Reaction.HALVES if size > 1 else Reaction.DROP
+        case 401 | 403 | 404:
+            return Reaction.WRONG
+        case int() if 200 <= status < 300:
+            return Reaction.DONE
+        case _:
+            return Reaction.WAIT
+
+
+def backoff(attempt: int, first: float, most: float, rng: Random) -> float:
+    """Seconds to wait after attempt number `attempt`, from 1: half to all of `first` * 2^n, `most` at most."""
+    return min(most, first * 2.0 ** min(attempt - 1, 60)) * rng.uniform(0.5, 1)

@@ -1,0 +1,1 @@
+"""A stand-in for Heap: webhook, server-side API, segments."""

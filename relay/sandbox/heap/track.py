@@ -1,0 +1,197 @@
+"""A stand-in for Heap's server-side API: events, properties of users and of accounts, single and bulk, and identify.
+
+It answers as Heap's documentation says. That it refuses a whole body for one bad item, and answers 429 beyond its
+limits, is not documented but likely; there are switches for both. How it deletes users is in `deletion`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from math import inf
+from typing import Any, Final, Literal
+
+import orjson
+from aiohttp import web
+from pydantic import Field
+
+from relay.sandbox.heap.deletion import Deletions, DeletionSwitches
+from relay.sandbox.heap.validation import (
+    Wrong,
+    as_stored,
+    wrong_with_account,
+    wrong_with_event,
+    wrong_with_identify,
+    wrong_with_user,
+)
+from relay.sandbox.limits import RateWindow
+from relay.sandbox.server import Refused, StandIn
+from relay.sandbox.switches import ServerSwitches
+
+MINUTE_S, HALF_MINUTE_S, MONTH_S = 60.0, 30.0, 30 * 86_400.0
+MOST_ITEMS: Final = 1000
+MOST_DEVICES: Final = 10
+"""Anonymous users that one identity may be given in a month."""
+HOSTS: Final = {"us": "heapanalytics.com", "eu": "c.eu.heap-api.com"}
+
+Items = Sequence[Mapping[str, Any]]
+
+
+class ApiSwitches(DeletionSwitches, ServerSwitches):
+    """Of Heap's server-side API."""
+
+    per_app: int = Field(15_000, ge=1, description="Events that bulk calls may bring in a minute of its clock ...")
+    per_identity: int = Field(1000, ge=1, description="... and of one identity.")
+    per_single: int = Field(30, ge=1, description="Single calls for one identity in half a minute.")
+    over_limit: Literal["refuse", "drop"] = Field("refuse", description="Beyond: 429, or 200 and forgotten.")
+    partial: bool = Field(False, description="Take the good items of a bulk call with bad ones, and answer 200.")
+    region: Literal["us", "eu"] = Field("us", description="Which of Heap's two hosts it is.")
+    wrong_region: Literal["accept", "refuse", "lose"] = Field(
+        "accept", description="Calls with the other's name in their Host header: as usual, 400, or 200 and forgotten."
+    )
+
+
+class HeapApi(StandIn):
+    """A local server, as a context manager."""
+
+    switches: ApiSwitches
+
+    def __init__(
+        self, app_id: str = "1", *, api_key: str = "key", clock: Callable[[], float] = time.time, **switches: Any
+    ) -> None:
+        """`switches` are those of `ApiSwitches`."""
+        super().__init__(ApiSwitches(**switches), clock)
+        self.events: dict[str, dict[str, Any]] = {}
+        """By idempotency key: of several with one key the first."""
+        self.users: dict[str, dict[str, Any]] = {}
+        """Properties by identity; whoever was named once is one."""
+        self.accounts: dict[str, dict[str, Any]] = {}
+        """Properties by account."""
+        self.identities: dict[str, str] = {}
+        """Of anonymous users, by `user_id`."""
+        self.minute = RateWindow(MINUTE_S)
+        self.duplicates = 0
+        self.deletions = Deletions(f"{app_id}:{api_key}", lambda: self.switches, clock, self._forget)
+        self._app_id = app_id
+        self._singles = {"events": RateWindow(HALF_MINUTE_S), "users": RateWindow(HALF_MINUTE_S)}
+        self._month = RateWindow(MONTH_S)
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The calls."""
+        return [
+            self._call("/api/track", "events", wrong_with_event, self._track),
+            self._call("/api/add_user_properties", "users", wrong_with_user, self._add_user_properties),
+            self._call("/api/add_account_properties", "accounts", wrong_with_account, self._add_account_properties),
+            self._call("/api/v1/identify", "", wrong_with_identify, self._identify),
+            *self.deletions.routes(),
+        ]
+
+    def remember(self, key: str, event: Mapping[str, Any]) -> None:
+        """Take an event, unless there is one with this key."""
+        if key in self.events:
+            self.duplicates += 1
+            return
+        self.events[key] = {"timestamp": self._now(), **event}
+        if "identity" in event:
+            self.users.setdefault(event["identity"], {})
+
+    def capture(self, event: str, identities: Iterable[str]) -> None:
+        """What Heap sees for itself, on the customer's pages."""
+        for identity in identities:
+            self.remember(f"captured {len(self.events)}", {"event": event, "identity": identity})
+
+    def _forget(self, identities: Iterable[str]) -> None:
+        gone = {*identities}
+        self.events = {key: event for key, event in self.events.items() if event.get("identity") not in gone}
+        self.users = {user: properties for user, properties in self.users.items() if user not in gone}
+
+    def _call(self, path: str, key: str, wrong: Wrong, take: Callable[[Items], None]) -> web.RouteDef:
+        async def answer(request: web.Request) -> web.Response:
+            fields = self._fields(await request.read())
+            items = fields.get(key, [fields])
+            good, complaint = _sorted_out(items, key or "events", wrong)
+            if complaint and not (self.switches.partial and key in fields):
+                raise Refused(400, complaint)
+            if self._kept(request.host) and self._fits(good, key, bulk=key in fields):
+                take(good)
+            return self.answer(200, complaint)
+
+        return web.post(path, answer)
+
+    def _fields(self, body: bytes) -> dict[str, Any]:
+        try:
+            fields = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise Refused(400, "the body is not JSON") from None
+        if not isinstance(fields, dict):
+            raise Refused(400, "postBody should be object")
+        if fields.get("app_id") != self._app_id:
+            raise Refused(400, "postBody.app_id is not known")
+        return fields
+
+    def _kept(self, host: str) -> bool:
+        """Whether data that was sent to this host stays here. Raises Refused."""
+        other = HOSTS["eu" if self.switches.region == "us" else "us"]
+        if host != other or self.switches.wrong_region == "accept":
+            return True
+        if self.switches.wrong_region == "refuse":
+            raise Refused(400, f"this app's data does not belong to {other}")
+        return False
+
+    def _fits(self, items: Items, key: str, *, bulk: bool) -> bool:
+        """Whether items are within the limits. Raises Refused."""
+        identities = [str(item.get("identity") or item.get("user_id")) for item in items]
+        if bulk:
+            most, of_one = self.switches.per_app, self.switches.per_identity
+            fits = key != "events" or self.minute.fits(identities, self.clock(), most=most, most_of_one=of_one)
+        else:
+            window = self._singles.get(key)
+            most_of_one = self.switches.per_single
+            fits = window is None or window.fits(identities, self.clock(), most=inf, most_of_one=most_of_one)
+        if not fits and self.switches.over_limit == "refuse":
+            raise Refused(429, "too many calls or events for this time")
+        return fits
+
+    def _track(self, items: Items) -> None:
+        for item in items:
+            kept = {key: value for key, value in item.items() if key != "app_id"}
+            key = item.get("idempotency_key") or f"none {len(self.events)}"
+            self.remember(key, kept | {"properties": as_stored(item.get("properties", {}))})
+
+    def _add_user_properties(self, items: Items) -> None:
+        for item in items:
+            self.users.setdefault(item["identity"], {}).update(as_stored(item["properties"]))
+
+    def _add_account_properties(self, items: Items) -> None:
+        for item in items:
+            self.accounts.setdefault(item["account_id"], {}).update(as_stored(item["properties"]))
+
+    def _identify(self, items: Items) -> None:
+        """Give an anonymous user an identity, once; beyond the limits nothing happens, and nobody is told."""
+        for item in items:
+            user_id, identity = item["user_id"], item["identity"]
+            if user_id in self.identities:
+                continue
+            if self._month.fits([identity], self.clock(), most=inf, most_of_one=MOST_DEVICES):
+                self.identities[user_id] = identity
+                self.users.setdefault(identity, {})
+                for event in self.events.values():
+                    if event.get("user_id") == user_id:
+                        del event["user_id"]
+                        event["identity"] = identity
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self.clock(), UTC).isoformat()
+
+
+def _sorted_out(items: Any, key: str, wrong: Wrong) -> tuple[Items, str]:
+    """The good items, and what is wrong with the first that is not."""
+    if not isinstance(items, list) or len(items) > MOST_ITEMS:
+        raise Refused(400, f"postBody.{key} should be an array of at most {MOST_ITEMS} items")
+    good, complaint = [], ""
+    for number, item in enumerate(items):
+        said = next((f".{one}" for one in wrong(item)), "") if isinstance(item, dict) else " should be object"
+        if said:
+            complaint = complaint or f"postBody.{key}[{number}]{said}"
+        else:
+            good.append(item)
+    return good, complaint

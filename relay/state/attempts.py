@@ -1,0 +1,81 @@
+"""What deliveries that did not succeed at once had for an answer: kept for whoever asks what became of an event."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.state.parked import connect
+
+KEPT: Final = 100_000
+KEPT_BYTES: Final = 64 << 20
+"""Deliveries at most, and what they may take; the oldest are forgotten first."""
+_TOO_MUCH: Final = """
+    DELETE FROM attempt WHERE rowid <= (
+        SELECT max(rowid) FROM (
+            SELECT rowid, sum(200 + length(ranges) + length(answer)) OVER (ORDER BY rowid DESC) AS size FROM attempt
+        ) WHERE size > ?
+    )
+"""
+
+_NOTE: Final = """
+    INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (connector, replay, start, stop, events)
+    DO UPDATE SET attempts = excluded.attempts, outcome = excluded.outcome, last = excluded.last,
+    answer = CASE excluded.answer WHEN '' THEN answer ELSE excluded.answer END
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often events were tried together, up to now or until they had their outcome."""
+
+    connector: str
+    replay: int
+    """The number of the replay that tried them; 0: their lane itself."""
+    ranges: Sequence[tuple[int, int]]
+    """Their offsets."""
+    attempts: int
+    outcome: Literal["pending", "delivered", "filtered", "parked"]
+    answer: str
+    """What the last attempt that failed came to, or why the connector has no use for them."""
+    first: float
+    """Unix seconds of the first failure."""
+    last: float
+    """Unix seconds of the last attempt."""
+
+    @property
+    def key(self) -> tuple[str, int, int, int, int]:
+        """The same for all attempts at the same events."""
+        events = sum(stop - start for start, stop in self.ranges)
+        return self.connector, self.replay, self.ranges[0][0], self.ranges[-1][1], events
+
+
+def note(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
+    """Write down attempts, each in place of those at the same events before."""
+    rows = [
+        (*one.key, json.dumps(one.ranges), one.attempts, one.outcome, one.answer, one.first, one.last) for one in made
+    ]
+    db.executemany(_NOTE, rows)
+
+
+def forget(db: sqlite3.Connection, oldest: int) -> None:
+    """Let go of what is about events below this offset, and of the oldest beyond KEPT and KEPT_BYTES."""
+    db.execute("DELETE FROM attempt WHERE stop <= ?", (oldest,))
+    db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (KEPT,))
+    db.execute(_TOO_MUCH, (KEPT_BYTES,))
+
+
+def attempts_at(folder: Path, offset: int) -> list[Attempts]:
+    """What was noted of an event, the last attempts first. Raises FileNotFoundError, sqlite3.Error."""
+    query = """
+        SELECT connector, replay, ranges, attempts, outcome, answer, first, last FROM attempt
+        WHERE start <= ? AND stop > ? ORDER BY last DESC, attempts DESC
+    """
+    with closing(connect(folder, "ro")) as db:
+        rows = db.execute(query, (offset, offset)).fetchall()
+    noted = [Attempts(connector, replay, json.loads(ranges), *rest) for connector, replay, ranges, *rest in rows]
+    return [one for one in noted if any(start <= offset < stop for start, stop in one.ranges)]

@@ -1,0 +1,67 @@
+"""The table `damage` of relay.db: what of a journal could not be read, until an admin accepts or repairs it."""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import astuple
+from pathlib import Path
+from typing import Final
+
+from relay.journal import Damage, united
+from relay.state.parked import connect
+from relay.words import counted, ranges
+
+SHOWN: Final = 3
+_NOTE: Final = """
+    INSERT INTO damage (start, stop, file, reason, saved, met) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_READ: Final = "SELECT start, stop, file, reason, saved FROM damage WHERE accepted IS NULL ORDER BY start"
+_ACCEPT: Final = "UPDATE damage SET accepted = ? WHERE accepted IS NULL"
+
+
+def note_damage(db: sqlite3.Connection, found: Iterable[Damage]) -> None:
+    """Keep what was met; what is known already stays as it is, accepted or not."""
+    now = time.time()
+    db.executemany(_NOTE, [(*astuple(one), now) for one in found])
+
+
+def read_damage(db: sqlite3.Connection) -> list[Damage]:
+    """What no admin has accepted so far."""
+    return [Damage(*row) for row in db.execute(_READ)]
+
+
+def said_of(found: Sequence[Damage]) -> str:
+    """A sentence on it; "" if there is none."""
+    if not found:
+        return ""
+    files = {one.file: [each for each in found if each.file == one.file] for one in found}
+    events = sum(stop - start for start, stop in united((one.start, one.stop) for one in found))
+    shown, more = [*map(_said_of_file, files.values())][:SHOWN], len(files) - SHOWN
+    rest = [f"and in {counted(more, 'more file')}"] if more > 0 else []
+    return f"{counted(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
+
+
+def _said_of_file(found: Sequence[Damage]) -> str:
+    offsets, first = ranges([*united((one.start, one.stop) for one in found)]), found[0]
+    saved = [one.saved for one in found if one.saved is not None]
+    others = f"; its {counted(max(saved), 'other event')} can be read, and no connector loses them" if saved else ""
+    return f"offsets {offsets} in {first.file} ({first.reason}{others})"
+
+
+def was_damaged(folder: Path, offset: int) -> bool:
+    """Whether an event could not be read at some time, accepted or not. Raises FileNotFoundError, sqlite3.Error."""
+    query = "SELECT 1 FROM damage WHERE start <= ?1 AND stop > ?1"
+    with closing(connect(folder, "ro")) as db:
+        return db.execute(query, (offset,)).fetchone() is not None
+
+
+def accept_damage(db: sqlite3.Connection) -> None:
+    """An admin has seen to all that was met."""
+    db.execute(_ACCEPT, (time.time(),))
+
+
+def mark_repaired(folder: Path, files: Sequence[str]) -> None:
+    """These files of a journal are repaired; `folder` may have no database. Raises sqlite3.Error."""
+    with suppress(FileNotFoundError), closing(connect(folder, "rw")) as db:
+        db.executemany(f"{_ACCEPT} AND file = ?", [(time.time(), file) for file in files])

@@ -1,0 +1,378 @@
+"""Erasures: the requests to remove all events of a user, and the receipts that stay of them.
+
+relay writes a row when it notices a request. The row keeps the user's ids until everything is done, and then only
+their digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or
+not; they raise FileNotFoundError (no relay has run there) and sqlite3.Error. The others are parts of the daemon's
+transactions.
+
+With several workers the first worker gives the request its number, and each worker has a row of that number: all of
+them erase the user. A worker that learns another id of the user writes the id into all rows (`spread`). The first
+worker tells the connectors. In the rows of the others, a connector's answer only says whether that worker can still
+write events of the user there.
+"""
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from relay.api import OtherId, User
+from relay.journal import is_locked, merged_users
+from relay.state.layout import other_folders, worker_folders
+from relay.state.parked import connect
+
+COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
+Stage = Literal["waiting", "at the connectors", "done"]
+"""How far an erasure is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorAnswer:
+    """What a connector made of an erasure."""
+
+    connector: str
+    outcome: Literal["done", "skipped", "failed", "forgotten"]
+    """`failed`: it is told again; `forgotten`: an admin has forgotten the connector before it succeeded."""
+    reason: str = ""
+    attempts: int = 1
+    at: float = 0.0
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """A user to be erased; when it is done, the receipt. The fields are those of the table."""
+
+    number: int = 0
+    asked: float
+    type: str | None = None
+    source: str | None = None
+    offset: int | None = None
+    user: User
+    digests: Sequence[str] = ()
+    counted: int = 0
+    events: int = 0
+    changed: int = 0
+    parked: int = 0
+    unreadable: int = 0
+    attempts: int = 0
+    compacted: float | None = None
+    problem: str | None = None
+    done: float | None = None
+    asked_by: str = ""
+    answers: Sequence[ConnectorAnswer] = field(default=())
+    workers: Mapping[int, "Erasure"] = field(default_factory=dict)
+    """With several workers the receipt of each, by its number; this one is what they come to together."""
+
+    @property
+    def status(self) -> Stage:
+        """How far it is."""
+        return "done" if self.done else "at the connectors" if self.compacted else "waiting"
+
+    def lacks(self, connector: str) -> bool:
+        """Whether a connector that runs has yet to erase the user."""
+        return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
+
+    def failed_at(self, connector: str) -> bool:
+        """Whether that is its last answer."""
+        return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
+
+    def is_over(self, connectors: Iterable[str]) -> bool:
+        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not. Once the
+        ids are forgotten nobody can be told any more, not even a connector that is new since."""
+        forgotten = self.user == User()
+        failed = any(one.outcome == "failed" for one in self.answers)
+        return self.compacted is not None and (forgotten or not (failed or any(map(self.lacks, connectors))))
+
+
+def digest(one: str) -> str:
+    """What is kept of an id: its SHA-256, of its UTF-8, in hexadecimal."""
+    return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digests_of(user: User) -> set[str]:
+    """Those of all ids of a user."""
+    others = [one.id for one in user.other_ids]
+    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
+
+
+def named(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
+    """The user with these ids, without those that are empty. Raises ValueError if there are no others, or if an id is
+    of an unknown kind."""
+    others = tuple(OtherId(*one) for one in other_ids)
+    for kind, _ in others:
+        if kind not in ("device_id", "email") and not re.fullmatch("alias:.+", kind):
+            raise ValueError(f"{kind!r} is no kind of id: device_id, email, or alias:LABEL")
+    user = User(user_id or None, tuple(filter(None, external_ids)), tuple(one for one in others if one.id))
+    if user == User():
+        raise ValueError("nobody is named: a user has a user_id, external_ids, or other_ids")
+    return user
+
+
+def together(parts: Mapping[int, Erasure]) -> Erasure:
+    """The receipt of an erasure by those of the workers. It is done when all of them are; the connectors answer to the
+    first one."""
+    first, *others = parts.values()
+    if not others:
+        return first
+    problems = [f"worker {number}: {one.problem}" for number, one in parts.items() if one.problem]
+    return replace(
+        first,
+        **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
+        compacted=_last([one.compacted for one in parts.values()]),
+        done=_last([one.done for one in parts.values()]),
+        digests=sorted({each for one in parts.values() for each in one.digests}),
+        problem="; ".join(problems) or None,
+        workers=parts,
+    )
+
+
+def _last(times: Sequence[float | None]) -> float | None:
+    """When all of it was so."""
+    known = [moment for moment in times if moment is not None]
+    return max(known) if len(known) == len(times) else None
+
+
+_COLUMNS: Final = (
+    "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
+    " problem, done, asked_by, user_id, external_ids, other_ids"
+)
+_ASK: Final = """
+    INSERT INTO erasure (number, asked, type, source, offset, asked_by, user_id, external_ids, other_ids, digests)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_AGAIN: Final = """
+    UPDATE erasure
+    SET user_id = ?, external_ids = ?, other_ids = ?, digests = ?, compacted = NULL, done = NULL, counted = 0
+    WHERE number = ?
+"""
+_ANSWERED: Final = """
+    INSERT INTO erasure_answer VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE
+    SET outcome = excluded.outcome, reason = excluded.reason, attempts = attempts + 1, at = excluded.at
+"""
+_FORGET_PAIRS: Final = """
+    WITH gone AS (
+        SELECT user_id, external_ids FROM erasure
+        WHERE number IN (SELECT value FROM json_each(?)) AND compacted NOT NULL
+    )
+    DELETE FROM identity
+    WHERE user_id IN (SELECT user_id FROM gone)
+       OR external_id IN (SELECT value FROM gone, json_each(external_ids))
+"""
+"""Of the identities that are kept: those of a user id, and those that name an external id of theirs."""
+
+
+def ask_erasure(folder: Path, user: User, asked_by: str = "") -> int:
+    """Ask for an erasure; return its number. `asked_by`: who asks, as they say; the receipt keeps it."""
+    with closing(connect(folder, "rw")) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        return ask(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
+
+
+def erasures(folder: Path) -> list[Erasure]:
+    """All erasures of a state folder, the last one first, over all workers."""
+    parts: dict[int, dict[int, Erasure]] = {}
+    for worker, mine in worker_folders(folder).items():
+        with closing(connect(mine, "ro")) as db:
+            for one in read_erasures(db):
+                parts.setdefault(one.number, {})[worker] = one
+    return [together(parts[number]) for number in sorted(parts, reverse=True)]
+
+
+def held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> dict[int, bool]:
+    """Of which of these erasures a connector must not be told yet, as another worker that runs may still write the
+    user's events there; by number, whether that worker's thread hangs. `folder` is the first worker's."""
+    held: dict[int, bool] = {}
+    for other in filter(is_locked, other_folders(folder, 0)):
+        with closing(connect(other, "ro")) as db:
+            for one in read_erasures(db, "done IS NULL"):
+                if one.number in numbers and (one.compacted is None or one.lacks(connector)):
+                    held[one.number] = held.get(one.number, False) or one.failed_at(connector)
+    return held
+
+
+def forget_failed(db: sqlite3.Connection) -> None:
+    """What failed here may not fail any more."""
+    db.execute("DELETE FROM erasure_answer WHERE outcome = 'failed'")
+
+
+def spread(folder: Path, users: Sequence[Erasure]) -> None:
+    """Have another worker erase these users, too. Where it knew less of what they are called, it begins once more."""
+    with closing(connect(folder, "rw")) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        known = {one.number: one for one in read_erasures(db)}
+        for one in users:
+            other = known.get(one.number)
+            if other is None:
+                ask(db, one)
+            elif not {*one.digests} <= {*other.digests}:
+                _begin_again(db, other, one.user)
+        db.execute("COMMIT")
+
+
+def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
+    known = replace(one, user=merged_users(user, one.user))
+    db.execute(_AGAIN, (known.user.user_id, *_ids(known), one.number))
+    db.execute("DELETE FROM erasure_answer WHERE number = ? AND outcome IN ('done', 'skipped')", (one.number,))
+
+
+def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
+    """The erasures for which an SQL condition holds, the last one first."""
+    answers: dict[int, list[ConnectorAnswer]] = {}
+    query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
+    for number, *answer in db.execute(f"{query} ORDER BY connector"):
+        answers.setdefault(number, []).append(ConnectorAnswer(*answer))
+    rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
+    names = [column[0] for column in rows.description]
+    return [_read(dict(zip(names, row, strict=True)), answers) for row in rows]
+
+
+def _read(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]]) -> Erasure:
+    external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
+    user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
+    given = row | {"digests": json.loads(row["digests"])}
+    return Erasure(user=user, answers=answers.get(row["number"], ()), **given)
+
+
+def ask(db: sqlite3.Connection, one: Erasure) -> int:
+    """Add an erasure; return its number."""
+    origin = (one.type, one.source, one.offset, one.asked_by)
+    return db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *_ids(one))).lastrowid or 0
+
+
+def _ids(one: Erasure) -> tuple[str, str, str]:
+    """External and other ids, and the digests of all ids, for the table. Digests stay when ids are forgotten."""
+    digests = sorted({*one.digests, *digests_of(one.user)})
+    return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
+
+
+def watch_position(db: sqlite3.Connection) -> int | None:
+    """How far the journal was searched; None if it never was."""
+    row = db.execute("SELECT position FROM watch").fetchone()
+    return row[0] if row else None
+
+
+def watched(db: sqlite3.Connection, position: int, asked: Iterable[Erasure], known: Iterable[tuple[str, str]]) -> None:
+    """Note how far the journal was searched, the erasures that were asked for, and user ids with their external ids."""
+    for one in asked:
+        ask(db, one)
+    db.executemany("INSERT OR IGNORE INTO identity VALUES (?, ?)", known)
+    db.execute("REPLACE INTO watch VALUES (1, ?)", (position,))
+
+
+def known_external_ids(db: sqlite3.Connection, user_id: str | None) -> set[str]:
+    """The external ids that were kept for a user id."""
+    return {one for (one,) in db.execute("SELECT external_id FROM identity WHERE user_id = ?", (user_id,))}
+
+
+def learnt(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Erasure]:
+    """Keep the ids of users before their events, which tell them, are gone; return the erasures as they are then."""
+    for one in read_erasures(db, "compacted IS NULL"):
+        if one.number in found:
+            known = replace(one, user=merged_users(one.user, found[one.number]))
+            query = "UPDATE erasure SET external_ids = ?, other_ids = ?, digests = ? WHERE number = ?"
+            db.execute(query, (*_ids(known), one.number))
+    return [one for one in read_erasures(db, "compacted IS NULL") if one.number in found]
+
+
+def counted(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], until: int | None = None) -> None:
+    """Add to the counts of erasures; with `until` events below that offset are in them from now on."""
+    for name, by_number in counts.items():
+        rows = [(count, number) for number, count in by_number.items()]
+        db.executemany(f"UPDATE erasure SET {name} = {name} + ? WHERE number = ?", rows)  # noqa: S608
+    if until is not None:
+        numbers = {number for by_number in counts.values() for number in by_number}
+        db.executemany("UPDATE erasure SET counted = max(counted, ?) WHERE number = ?", [(until, n) for n in numbers])
+
+
+def unchanged(db: sqlite3.Connection, before: Sequence[Erasure]) -> list[int]:
+    """Which of these erasures are about the same ids as before, and not begun again meanwhile."""
+    now = {one.number: one for one in read_erasures(db, "done IS NULL")}
+    found = [(one, now[one.number]) for one in before if one.number in now]
+    return [one.number for one, same in found if [*one.digests] == [*same.digests] and one.compacted == same.compacted]
+
+
+def erased(db: sqlite3.Connection, users: Sequence[Erasure]) -> None:
+    """Journal and tables are without these users, as far as their ids were known; those of whom more is known now begin
+    again, and what they find then counts as well."""
+    known = unchanged(db, users)
+    compacted(db, known)
+    left = [(one.number,) for one in users if one.number not in known]
+    db.executemany("UPDATE erasure SET counted = 0 WHERE number = ?", left)
+
+
+def compacted(db: sqlite3.Connection, numbers: Collection[int], problem: str | None = None) -> None:
+    """Journal and tables are without these users; or why that was not possible."""
+    when = None if problem else time.time()
+    rows = [(when, problem, number) for number in numbers]
+    db.executemany("UPDATE erasure SET compacted = ?, problem = ? WHERE number = ?", rows)
+
+
+def correct_asked(db: sqlite3.Connection, now: float, latest: float) -> None:
+    """Have erasures that were asked for later than `latest` be asked for now. Times are Unix seconds."""
+    db.execute("UPDATE erasure SET asked = ? WHERE asked > ? AND done IS NULL", (now, latest))
+
+
+def answered(db: sqlite3.Connection, answers: Mapping[int, ConnectorAnswer]) -> None:
+    """Keep what a connector has answered for erasures."""
+    rows = [(number, one.connector, one.outcome, one.reason, time.time()) for number, one in answers.items()]
+    db.executemany(_ANSWERED, rows)
+
+
+def forget_ids(db: sqlite3.Connection, numbers: Collection[int]) -> None:
+    """Forget the ids of these users: nobody needs them any more."""
+    db.execute(_FORGET_PAIRS, (json.dumps([*numbers]),))
+    nobody = "user_id = NULL, external_ids = '[]', other_ids = '[]'"
+    query = f"UPDATE erasure SET {nobody} WHERE number = ? AND compacted NOT NULL"  # noqa: S608
+    db.executemany(query, [(number,) for number in numbers])
+
+
+def done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
+    """Nothing is left to do."""
+    query = "UPDATE erasure SET done = ? WHERE number = ? AND compacted NOT NULL"
+    db.executemany(query, [(time.time(), number) for number in numbers])
+
+
+_AT_CONNECTORS: Final = """
+    SELECT connector, count(*), min(coalesce(compacted, asked)), reason  -- SQLite: the reason of that minimum's row
+    FROM erasure JOIN erasure_answer USING (number)
+    WHERE done IS NULL AND outcome = 'failed' GROUP BY connector ORDER BY connector
+"""
+_HERE: Final = "SELECT number, asked, problem FROM erasure WHERE done IS NULL AND problem NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class FailingErasures:
+    """Erasures whose last try failed, all at the same place."""
+
+    connector: str | None
+    """None: in relay's own journal and tables."""
+    erasures: int
+    """How many."""
+    since: float
+    """When the oldest of them was removed from journal and tables, or asked for if it was not; Unix seconds."""
+    reason: str
+    """Of the oldest one."""
+
+
+def failing_erasures(folder: Path) -> list[FailingErasures]:
+    """Those of a state folder, each once however many workers fail. Raises FileNotFoundError, sqlite3.Error."""
+    here: dict[int, tuple[float, str]] = {}
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, "ro")) as db:
+            here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
+    with closing(connect(folder, "ro")) as db:
+        at_connectors = failing_at_connectors(db)
+    return [*([FailingErasures(None, len(here), *min(here.values()))] if here else []), *at_connectors]
+
+
+def failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
+    """Those that fail at connectors, by the first worker's database. Raises sqlite3.Error."""
+    return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]

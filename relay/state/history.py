@@ -1,0 +1,169 @@
+"""What happened, when, and by whom: the table `history` of the first worker's database, bounded by age and number.
+
+Whoever has something to tell writes it here, whether relay runs or not: relay itself, and commands where none runs. An
+entry is lost rather than that anything waits for it. The functions that take a folder, the state folder, raise
+FileNotFoundError (no relay has run there), sqlite3.Error. Blocking.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from relay.api.internal import cut
+from relay.journal import Wanted
+from relay.state.layout import worker_folders
+from relay.state.parked import connect
+from relay.state.replays import read_replays
+from relay.words import counted
+
+MOST_CHARS: Final = 4000
+"""Of a sentence."""
+_COLUMNS: Final = "kind, subject, sentence, done_by, about, at, number"
+_ADD: Final = "INSERT INTO history (kind, subject, sentence, done_by, about, at) VALUES (?, ?, ?, ?, ?, ?)"
+_TOO_OLD: Final = "DELETE FROM history WHERE at < ? - (SELECT ifnull(max(ahead), 0) FROM journal_state)"
+"""As everything goes that is too old: not because the clock is ahead."""
+_TOO_MANY: Final = "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?"
+_QUERY: Final = f"""
+    SELECT {_COLUMNS} FROM history
+    WHERE (:since IS NULL OR at >= :since) AND (:kind IS NULL OR kind = :kind)
+    AND (:subject IS NULL OR :subject IN (subject, substr(subject, instr(subject, ' ') + 1)))
+    ORDER BY number DESC LIMIT :limit
+"""  # noqa: S608
+_DONE_ERASURES: Final = "SELECT number FROM erasure WHERE done >= ? AND type IS NULL"
+_ERASURES: Final = """
+    SELECT number, done, events, parked + unreadable, asked_by FROM erasure
+    WHERE number IN (SELECT value FROM json_each(?))
+"""
+_LAST_RUN: Final = """
+    SELECT kind, at FROM history WHERE kind IN ('started', 'stopped', 'restored') ORDER BY number DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that happened."""
+
+    kind: str
+    """One of `relay.kinds.KINDS`."""
+    subject: str
+    """What it is about: "relay", "connector heap", "source braze", "journal", "worker 1"."""
+    sentence: str
+    by: str = ""
+    """Who did it, as they say; "": relay itself."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers and names for programs, as JSON; never what an event says."""
+    at: float = field(default_factory=time.time)
+    """Unix seconds."""
+    number: int = 0
+    """The database gives it, in the order in which entries are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """Which entries."""
+
+    since: float | None = None
+    """Unix seconds: those from then on."""
+    kind: str | None = None
+    subject: str | None = None
+    """All of it, or only the name: "connector heap" or "heap"."""
+    limit: int = -1
+    """The last ones of these; -1: all."""
+
+
+def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
+    """Write entries, and remove those that are older than `keep` seconds or beyond the last `most`; 0: no limit."""
+    rows = [
+        (one.kind, one.subject, cut(one.sentence, MOST_CHARS), one.by, json.dumps(dict(one.about)), one.at)
+        for one in entries
+    ]
+    with closing(connect(folder, "rw")) as db:
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(_ADD, rows)
+        if keep:
+            db.execute(_TOO_OLD, (time.time() - keep,))
+        if most:
+            db.execute(_TOO_MANY, (most,))
+        db.execute("COMMIT")
+
+
+def read_history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
+    """The entries that are wanted, the last one last."""
+    with closing(connect(folder, "ro")) as db:
+        return [*_read(db.execute(_QUERY, asdict(wanted or HistoryQuery())))][::-1]
+
+
+def last_run(folder: Path) -> tuple[str, float] | None:
+    """The last entry on a start, a stop or a restore: "started" if that run has not ended by a stop, and its Unix
+    seconds; None if no run is known. What a backup was made of ran on, and has not crashed."""
+    with closing(connect(folder, "ro")) as db:
+        row = db.execute(_LAST_RUN).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def _read(rows: sqlite3.Cursor) -> Iterator[Entry]:
+    for kind, subject, sentence, by, about, at, number in rows:
+        yield Entry(kind, subject, sentence, by, json.loads(about), at, number)
+
+
+def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
+    """Put "..." for every id of these users: the answers of destinations may name them. A part of a transaction."""
+    rows = db.execute("SELECT sentence, about, number FROM history").fetchall()
+    hidden = [
+        (wanted.hide(said), json.dumps(wanted.hide_in(json.loads(about))), number) for said, about, number in rows
+    ]
+    changed = [after for before, after in zip(rows, hidden, strict=True) if before != after]
+    db.executemany("UPDATE history SET sentence = ?, about = ? WHERE number = ?", changed)
+
+
+def find_done(folder: Path, since: float) -> list[Entry]:
+    """What has come to its end from that moment on (Unix seconds) and is not in the history yet: replays, and erasures
+    that an admin asked for."""
+    known = {(one.kind, one.about.get("number")) for one in read_history(folder, HistoryQuery(since=since))}
+    found = [*_done_replays(folder, since), *_done_erasures(folder, since)]
+    return sorted((one for one in found if (one.kind, one.about["number"]) not in known), key=lambda one: one.at)
+
+
+def _done_replays(folder: Path, since: float) -> Iterator[Entry]:
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, "ro")) as db:
+            found = read_replays(db, f"ended >= {since!r}")
+        for one in found:
+            counts = {name: number for name, number in asdict(one.cursor.counts).items() if number}
+            said = ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "it had no events"
+            sentence = f"replay {one.number} of {one.connector} is done: {said}"
+            about = {"number": one.number, "asked_by": one.asked_by, **counts}
+            yield Entry("replay_done", f"connector {one.connector}", sentence, about=about, at=one.ended or 0.0)
+
+
+def _done_erasures(folder: Path, since: float) -> Iterator[Entry]:
+    folders = [*worker_folders(folder).values()]
+    done: dict[int, list[tuple[float | None, int, int, str]]] = {}
+    for mine in folders:
+        with closing(connect(mine, "ro")) as db:
+            done |= {number: [] for (number,) in db.execute(_DONE_ERASURES, (since,))}
+    for mine in folders:
+        with closing(connect(mine, "ro")) as db:
+            for number, *row in db.execute(_ERASURES, (json.dumps([*done]),)):
+                done[number].append(tuple(row))
+    for number, rows in done.items():
+        ended, events, parked = [row[0] for row in rows], sum(row[1] for row in rows), sum(row[2] for row in rows)
+        if None not in ended:  # in every worker
+            sentence = f"erasure {number} is done: {counted(events, 'event')} and {parked:,} parked removed"
+            about = {"number": number, "asked_by": rows[0][3], "events": events, "parked": parked}
+            yield Entry("erased", f"erasure {number}", sentence, about=about, at=max(one or 0.0 for one in ended))
+
+
+def count_erasures(folder: Path, after: int, since: float) -> tuple[int, int, int]:
+    """Erasures that events have asked for: how many of a number beyond `after`, how many that were done from `since` on
+    (Unix seconds), and the highest number there is."""
+    with closing(connect(folder, "ro")) as db:
+        (asked,) = db.execute("SELECT count(*) FROM erasure WHERE number > ? AND type NOT NULL", (after,)).fetchone()
+        (done,) = db.execute("SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL", (since,)).fetchone()
+        (last,) = db.execute("SELECT ifnull(max(number), 0) FROM erasure").fetchone()
+    return asked, done, last

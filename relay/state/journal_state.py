@@ -1,0 +1,199 @@
+"""What a database knows of its journal (table `journal_state`), and what an admin has to know of the two.
+
+A database that does not know the journal (it was lost, emptied, or copied without its write-ahead log), and a journal
+that has lost acknowledged events, are told until an admin accepts it: `doubts`.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.journal import ANY, KnownJournal, mismatch, read_end, segment_files
+from relay.state.damage import accept_damage, read_damage, said_of
+from relay.state.layout import DATABASE, journals, worker_folders
+from relay.state.ledger import acknowledged, lanes
+from relay.state.parked import LOCKED_S, connect
+from relay.words import counted
+
+GONE_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
+CURE: Final = (
+    "it is damaged: put a backup of it in its place, or move relay.db, relay.db-wal and relay.db-shm away. relay then"
+    " makes a new one, and connectors begin with the oldest event of the journal; parked events are not in the new one"
+)
+_READ: Final = "SELECT identity, head, time, unheard, accepted FROM journal_state"
+_MEET: Final = """
+    INSERT INTO journal_state (one, identity, head, time, unheard, doubt) VALUES (1, ?, ?, ?, ?, ?)
+    ON CONFLICT (one) DO UPDATE SET identity = excluded.identity, head = max(head, excluded.head),
+    time = max(time, excluded.time), doubt = iif(excluded.doubt != '', excluded.doubt, doubt),
+    unheard = coalesce(min(unheard, excluded.unheard), unheard, excluded.unheard)
+"""
+_NO_DOUBT: Final = "UPDATE journal_state SET unheard = NULL WHERE doubt = ''"
+_NOTE: Final = "UPDATE journal_state SET head = max(head, ?), time = max(time, ?), ahead = ?"
+_OF_ANOTHER: Final = """
+    BEGIN IMMEDIATE;
+    DELETE FROM cursor;
+    DELETE FROM attempt;
+    DELETE FROM watch;
+    DELETE FROM damage;
+    UPDATE parked SET offset = -number WHERE connector NOT NULL;  -- the offset means another event now
+    UPDATE replay SET cancelled = unixepoch() WHERE ended IS NULL AND cancelled IS NULL;
+    UPDATE erasure SET counted = 0 WHERE done IS NULL;
+    INSERT INTO watch VALUES (1, 0);
+    COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Something that an admin has to look at, and may accept."""
+
+    worker: int
+    what: Literal["journal", "clock"]
+    """By which name it is accepted."""
+    said: str
+    """What is wrong, in a sentence."""
+    is_damage: bool = False
+    """Whether it is what connectors and replays could not read."""
+
+
+def cure(error: sqlite3.Error) -> str:
+    """What to do about a database that gives this error; "" if its file is not to blame."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return CURE if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else ""
+
+
+def has_tables(folder: Path) -> bool:
+    """Whether there is a database in a folder that is not empty. Raises sqlite3.Error."""
+    path = folder / DATABASE
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCKED_S)) as db:
+        return db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
+
+
+def older(head: int, end: int) -> str:
+    """What is wrong with a database that knows the events below `head` of a journal that goes up to `end`."""
+    why = "an old copy was put back, or it could not be written"
+    events = f"the last {counted(end - head, 'event')}, from offset {head} on"
+    lost = "no event is lost, connectors may get some a second time"
+    return f"relay.db is older than the journal: it has not heard of {events} ({why}); {lost}"
+
+
+def read_known(db: sqlite3.Connection) -> KnownJournal | None:
+    """What a database knows of its journal; None if it has never heard of one."""
+    row = db.execute(_READ).fetchone()
+    return None if row is None else KnownJournal(*row)
+
+
+def meet(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> None:
+    """From now on the database belongs to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
+    db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
+    db.execute(_NO_DOUBT)
+
+
+def note(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
+    """Events below `head` are acknowledged, at this trusted time; the clock is so many seconds ahead of it."""
+    db.execute(_NOTE, (head, time, ahead))
+
+
+def acknowledged_in(folder: Path) -> int:
+    """The offset below which all events were acknowledged, by the database in a folder; 0 if there is none.
+
+    Raises sqlite3.Error."""
+    try:
+        with closing(connect(folder, "ro")) as db:
+            known = read_known(db)
+    except FileNotFoundError:
+        return 0
+    return max(known.head if known else 0, acknowledged(lanes(folder)))
+
+
+def doubts(state: Path, path: Path) -> list[Doubt]:
+    """All there are in a state folder; `path` is the setting `journal.path`. Raises sqlite3.Error, OSError."""
+    found = journals(state, path).items()
+    return [one for number, (folder, journal) in found for one in doubts_of(number, folder, journal)]
+
+
+def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
+    """Those of one worker, whose folder and journal these are. Raises sqlite3.Error, OSError."""
+    holds_events = bool(segment_files(journal))
+    if not has_tables(folder):
+        if holds_events:
+            said = f"{folder / DATABASE} is gone or empty, but {journal} holds events: {GONE_ADVICE}"
+            yield Doubt(worker=worker, what="journal", said=said)
+        return
+    with closing(connect(folder, "ro")) as db:
+        known = read_known(db)
+        ahead, doubt = db.execute("SELECT ahead, doubt FROM journal_state").fetchone() or (0, "")
+        damage = said_of(read_damage(db))
+    if known is None:
+        if holds_events:
+            said = f"{folder / DATABASE} does not know the events that {journal} holds: {GONE_ADVICE}"
+            yield Doubt(worker=worker, what="journal", said=said)
+        return
+    if why := mismatch(journal, known):
+        yield Doubt(worker=worker, what="journal", said=why)
+    elif known.identity != ANY and (end := read_end(journal) or 0) > known.head:
+        yield Doubt(worker=worker, what="journal", said=older(known.head, end))
+    if doubt:
+        yield Doubt(worker=worker, what="journal", said=doubt)
+    if damage:
+        yield Doubt(worker=worker, what="journal", said=damage, is_damage=True)
+    if ahead:
+        days = f"{ahead / 86400:,.1f} days"
+        said = f"it is {days} ahead of what can be right, and nothing is removed for its age until it is set right"
+        yield Doubt(worker=worker, what="clock", said=said)
+
+
+def said_of_accepting(what: Literal["journal", "clock"], state: Path, path: Path) -> str:
+    """What it does to accept the journal or the clock, in a sentence. Raises sqlite3.Error, OSError."""
+    if what == "clock":
+        return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
+    if any(has_tables(folder) and _is_other(folder, journal) for folder, journal in journals(state, path).values()):
+        return "accepting this journal has every connector get all events of it"
+    return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
+
+
+def _is_other(folder: Path, journal: Path) -> bool:
+    with closing(connect(folder, "ro")) as db:
+        return bool(mismatch(journal, read_known(db)))
+
+
+def accept_clock(state: Path) -> None:
+    """Say that the machine's clock is right now. What was stamped before ages from now on. Raises FileNotFoundError,
+    sqlite3.Error."""
+    for folder in [one for one in worker_folders(state).values() if has_tables(one)] or [state]:
+        with closing(connect(folder, "rw")) as db:
+            db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
+
+
+def accept_journal(state: Path, path: Path) -> None:
+    """Have relay take the journals as they are, and say no more of what they have lost. Of a journal that is not the
+    one of its database every connector gets all events.
+
+    Raises sqlite3.Error, OSError: among others if a journal has no database that could note it; the rest is accepted.
+    """
+    without = [folder for folder, journal in journals(state, path).values() if not _accepted(folder, journal)]
+    if without:
+        names = " and ".join(str(folder / DATABASE) for folder in without)
+        raise OSError(f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs")
+
+
+def _accepted(folder: Path, journal: Path) -> bool:
+    """Note in the database of one worker that its journal is accepted; False if there is only the journal."""
+    if not has_tables(folder):
+        return not segment_files(journal)
+    with closing(connect(folder, "rw")) as db:
+        known = read_known(db)
+        if mismatch(journal, known):
+            if segment_files(journal):
+                db.executescript(_OF_ANOTHER)
+            db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
+        else:
+            db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
+            accept_damage(db)
+    return known is not None or not segment_files(journal)

@@ -1,0 +1,71 @@
+"""Opens a state folder: its database, and the journal that belongs to it."""
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relay.journal import ANY, Journal, JournalLimits, KnownJournal
+from relay.state.database import State
+from relay.state.journal_state import older
+from relay.state.seen_ids import forget_seen
+from relay.words import counted
+
+UNKNOWN_ADVICE: Final = "connectors begin with the oldest event: what they had is delivered twice, nothing is lost"
+OLDER_ADVICE: Final = (
+    "connectors go on where this relay.db has them, and those it does not know begin where it ends: what they had is"
+    " delivered twice, nothing is lost; put the right one back, or: relay accept journal"
+)
+LATEST_SAVE_S: Final = 60.0
+log = structlog.stdlib.get_logger()
+
+
+def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, memory: int) -> tuple[Journal, State]:
+    """Open the database of the worker with this number, in its folder, and its journal. Blocking.
+
+    Raises OSError, sqlite3.Error, identity.OtherJournal (the journal is not the database's)."""
+    state = State(folder, number)
+    try:
+        opened = Journal(journal, limits, memory, state.known)
+        doubt = _introduced(state, opened)
+    except BaseException:
+        state.close()
+        raise
+    if doubt:
+        forget_seen(folder, ())  # ids of events that are lost: those would be taken for duplicates when they come again
+    return opened, state
+
+
+def _introduced(state: State, journal: Journal) -> str:
+    """Have the database belong to the journal; return what is wrong with the two, "" if nothing is."""
+    known, doubt = state.known, journal.problem
+    state.now, state.clock, unheard = journal.head, journal.clock, None
+    if known is None:
+        state.now = journal.oldest
+        if events := journal.head - journal.oldest:
+            doubt = (
+                f"relay.db did not know the {counted(events, 'event')} of the journal"
+                f" from offset {journal.oldest} on, and began anew"
+                " (it was lost, emptied, or copied without relay.db-wal);"
+                f" no event is lost, connectors may get {'it' if events == 1 else f'all {events:,}'} a second time"
+            )
+            unheard = state.now
+            log.error("relay.db does not know the journal", events=events, oldest=state.now, advice=UNKNOWN_ADVICE)
+    elif known.identity != ANY:
+        state.now = min(known.head, journal.head)
+        if _is_older(known, journal):
+            doubt, unheard = older(known.head, journal.head), known.head
+            log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
+    if known is not None and known.unheard is not None:
+        state.now = min(state.now, known.unheard)
+    state.meet(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
+    return doubt
+
+
+def _is_older(known: KnownJournal, journal: Journal) -> bool:
+    """Whether a database has not heard of events that it must have heard of: of all after a clean stop, of those up to
+    a minute ago after a crash."""
+    if journal.stopped is not None:
+        return known.head < journal.stopped
+    is_guess = journal.newest is None or bool(journal.problem or journal.clock.ahead)
+    return not is_guess and known.head < journal.head and (journal.newest or 0.0) > known.time + LATEST_SAVE_S

@@ -1,0 +1,118 @@
+"""Replays: the wish to have a range of the journal delivered once more, and how far that has come.
+
+An admin's command writes the wish, the lane that fulfils it saves its cursor here. The functions here work on the
+database of a state folder whether relay runs or not; they raise FileNotFoundError (no relay has run there),
+sqlite3.Error.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
+from relay.state.layout import worker_folders
+from relay.state.parked import connect
+
+_COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A range of the journal, from the cursor's start up to `stop`, that a connector is to get again."""
+
+    connector: str
+    cursor: Cursor
+    stop: int
+    entries: Sequence[str] = ("*",)
+    """Of these events those that the connector's own selection wants."""
+    rate: float = 0.0
+    """Events per second at most, beside the connector's own limit; 0: no limit."""
+    number: int = 0
+    """By which admins name it; the database gives it."""
+    asked: float = field(default_factory=time.time)
+    """Unix seconds."""
+    saved: float | None = None
+    ended: float | None = None
+    cancelled: float | None = None
+    asked_by: str = ""
+    """Who asked for it, as they say."""
+
+    @property
+    def status(self) -> Literal["waiting", "running", "done", "cancelled"]:
+        """How far it is; what runs goes on after a restart."""
+        if self.ended:
+            return "done"
+        if self.cancelled:
+            return "cancelled"
+        return "running" if self.saved else "waiting"
+
+
+def ask_replay(folder: Path, replay: Replay) -> int:
+    """Ask for a replay out of the journal of the worker with this folder; return its number. It begins within a second
+    if relay runs."""
+    query = """
+        INSERT INTO replay (connector, start, position, stop, entries, rate, asked, asked_by)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    """
+    start, entries = replay.cursor.start, json.dumps(replay.entries)
+    values = (replay.connector, start, start, replay.stop, entries, replay.rate, replay.asked, replay.asked_by)
+    with closing(connect(folder, "rw")) as db:
+        return db.execute(query, values).lastrowid or 0
+
+
+def cancel_replay(folder: Path, number: int) -> bool:
+    """Have a replay end where it is; False if it is not under way."""
+    query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
+    return any(_execute(mine, query, (time.time(), number)) for mine in worker_folders(folder).values())
+
+
+def _execute(folder: Path, query: str, values: Sequence[float]) -> int:
+    with closing(connect(folder, "rw")) as db:
+        return db.execute(query, values).rowcount
+
+
+def replays(folder: Path) -> list[Replay]:
+    """All replays of all workers, the last one first."""
+    found = []
+    for mine in worker_folders(folder).values():
+        with closing(connect(mine, "ro")) as db:
+            found += read_replays(db, "TRUE")
+    return sorted(found, key=lambda replay: replay.asked, reverse=True)
+
+
+def replays_over(folder: Path, offset: int) -> list[Replay]:
+    """The replays of one worker over a range that has this offset, the last one first."""
+    with closing(connect(folder, "ro")) as db:
+        return read_replays(db, f"start <= {offset:d} AND stop > {offset:d}")
+
+
+def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
+    """The replays for which an SQL condition holds, the last one first."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM replay WHERE {condition} ORDER BY number DESC")  # noqa: S608
+    return [
+        Replay(connector, read_cursor(*cursor), stop, json.loads(entries), rate, number, *times)
+        for number, connector, stop, entries, rate, *times, cursor in (  # the cursor's columns are the last ones
+            (*row[:10], row[10:]) for row in rows
+        )
+    ]
+
+
+def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
+    """Save how far replays have come."""
+    now = time.time()
+    sets = ", ".join(f"{name} = ?" for name in OUTCOMES)
+    query = f"""
+        UPDATE replay SET position = ?, ahead = ?, {sets}, saved = ?, ended = iif(? >= stop, ?, NULL) WHERE number = ?
+    """  # noqa: S608
+    db.executemany(
+        query,
+        [
+            (one.position, json.dumps(one.ahead), *values(one.counts), now, one.position, now, number)
+            for number, one in cursors.items()
+        ],
+    )

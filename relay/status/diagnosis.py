@@ -1,0 +1,460 @@
+"""What is wrong, in words, and what to do about it. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relay.api.internal import Validity
+from relay.state import Doubt, FailingErasures
+from relay.status.model import (
+    AlertStatus,
+    CertificateStatus,
+    JournalStatus,
+    LaneStatus,
+    RefusedReload,
+    SourceStatus,
+    Status,
+    WorkerStatus,
+)
+from relay.words import counted, moment
+
+BEHIND_S: Final = 60.0
+"""A working lane whose oldest event has waited so long, beyond what it may wait for its batch, is behind."""
+LATE_S: Final = 86400.0
+"""An erasure that fails at a connector for so long is late: some destinations take hours to delete a user."""
+NEARLY_FULL: Final = 0.8
+SLOW_S: Final = 5.0
+"""An attempt without an answer for so long is told: the destination may hang."""
+FAR_S: Final = 30 * 86400.0
+"""What is farther away is not told."""
+EXPIRED: Final = "certificate_expired"
+BUG: Final = "bug in the connector"
+"""How the reason of an attempt begins that failed by the connector's fault."""
+HANGS: Final = "the connector's thread hangs"
+"""What the reason says if an attempt has left a thread behind."""
+FULL: Final = "its file system is full"
+"""What the reason says if a connector leaves the journal its room."""
+NOT_OPEN: Final = "cannot be opened"
+"""How the reason begins of a lane whose connector is not open."""
+SILENT: Final = "no answer in time"
+"""The reason of an attempt that has had no answer within the connector's timeout."""
+ALL_NEEDED: Final = "reached its max_size"
+"""A part of the reason of a journal that is full though its disk is not."""
+STOPS_S: Final = 5 * 86400.0
+STOPS: Final = "Braze disables a Current after 5 days of errors"
+NOT_AGAIN: Final = "; Braze does not send again what got 401 or 403"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFinding:
+    """How one part of relay is."""
+
+    name: str
+    ok: bool
+    said: str
+    parked: int = 0
+    """Events that lie parked there, which is no failure but may want a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """How all of it is."""
+
+    ok: bool
+    lanes: list[HealthFinding]
+    sources: list[HealthFinding]
+    journal: HealthFinding
+    workers: list[HealthFinding]
+    """Empty if one process does everything."""
+    erasures: list[HealthFinding]
+    """Where any fail: by connector, or "erasures" for relay's own journal and tables."""
+    doubts: list[HealthFinding]
+    """What an admin has to look at, and may accept: "journal", "clock"."""
+    alerts: list[HealthFinding]
+    certificates: list[HealthFinding]
+    """Those that relay shows; one that ends soon is told, and is no failure yet."""
+    reload: HealthFinding
+    """Whether the last reload was good."""
+
+
+def diagnose(status: Status) -> Diagnosis:
+    """Look at every part."""
+    now = status.now
+    lanes = [
+        HealthFinding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes
+    ]
+    sources = [
+        HealthFinding(one.source, kind_of_source(one) is None, said_of_source(one, status.lanes, now), one.parked_now)
+        for one in status.sources
+    ]
+    journal = _journal(status.journal, status.lanes)
+    workers = [_worker(one, status.lanes) for one in status.workers]
+    running = {one.connector for one in status.lanes}
+    off = {one.connector for one in status.gone if one.disabled}
+    erasures = [
+        _erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
+        for one in status.failing_erasures
+    ]
+    doubts = [_doubt(one, status.lanes, several=bool(workers)) for one in status.doubts]
+    alerts = [HealthFinding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
+    certificates = [
+        HealthFinding(
+            f"certificate {one.certificate}", kind_of_certificate(one, now) != EXPIRED, said_of_certificate(one, now)
+        )
+        for one in status.certificates
+    ]
+    reload = _reload(status.refused_reload)
+    each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates, reload)
+    ok = all(finding.ok for finding in each)
+    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts, certificates, reload)
+
+
+def is_well(lane: LaneStatus, now: float) -> bool:
+    """Whether nobody need look at the lane."""
+    return kind_of_lane(lane, now) is None
+
+
+def kind_of_lane(lane: LaneStatus, now: float) -> str | None:
+    """What is wrong with a lane, as a kind of `relay.kinds`; None: nothing."""
+    if lane.state == "working":
+        return "behind" if _is_behind(lane, now) else None
+    return lane.state
+
+
+def kind_of_source(source: SourceStatus) -> str | None:
+    """What is wrong with a source, as a kind of `relay.kinds`; None: nothing."""
+    if source.refusing:
+        return "source_refusing"
+    return "source_incomplete" if source.incomplete else None
+
+
+def kind_of_certificate(certificate: CertificateStatus, now: float) -> str | None:
+    """What is wrong with a certificate, as a kind of `relay.kinds`; None: nothing."""
+    good = Validity(certificate.begins, certificate.ends)
+    if not good.is_good(now):
+        return EXPIRED
+    return "certificate_expiring" if good.is_short(now) else None
+
+
+def said_of_certificate(certificate: CertificateStatus, now: float) -> str:
+    """One sentence on a certificate: until when it is good, and what to do."""
+    name, good = certificate.certificate, Validity(certificate.begins, certificate.ends)
+    cure = f"renew {certificate.files or f'the files of {name}.tls'}"
+    if good.is_good(now):
+        soon = f"; {cure}" if good.is_short(now) else ""
+        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}{soon}"
+    how, until = "is not good yet", STOPS
+    if good.ends < now:
+        how, until = "has expired", f"{STOPS}: at {moment(good.ends + STOPS_S)}"
+    taken = "relay takes them within a minute"
+    return f"certificate {name}: {how}, and senders refuse it: it is good {good}; {cure}; {taken}; {until}"
+
+
+def kinds_of_journal(journal: JournalStatus) -> list[str]:
+    """All that is wrong with a journal, as kinds of `relay.kinds`."""
+    found = {
+        "journal_full": bool(journal.refusing),
+        "journal_filling": not journal.refusing and journal.fill >= NEARLY_FULL,
+        "database_failing": bool(journal.unsaved),
+    }
+    return [kind for kind, is_so in found.items() if is_so]
+
+
+def said_of_lane(lane: LaneStatus, now: float) -> str:
+    """One sentence on a lane: how it is, what waits, what to do."""
+    return f"{lane.connector}: {'; '.join([_how(lane, now), _waiting(lane, now), *_advice(lane), *_beside(lane)])}"
+
+
+def said_of_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
+    """One sentence on a source; `lanes`: those that may hold the journal."""
+    return f"{source.source}: {'; '.join([_taking(source, lanes, now), *_beside(source)])}"
+
+
+def said_of_parked(one: LaneStatus | SourceStatus) -> str:
+    """One sentence on what lies parked for a connector or at a source."""
+    name = one.connector if isinstance(one, LaneStatus) else one.source
+    return f"{name}: {'; '.join(_parked(one))}"
+
+
+def listing(one: LaneStatus | SourceStatus) -> str:
+    """The command that lists what lies parked there."""
+    if isinstance(one, LaneStatus):
+        return f"relay parked list --connector {one.connector}"
+    return f"relay parked list --source {one.source} --cause unreadable"
+
+
+def said_of_alert(alert: AlertStatus, now: float) -> str:
+    """One sentence on an alert."""
+    name = f"alert {alert.alert}"
+    if alert.failing:
+        problem = alert.last.problem if alert.last else ""
+        waiting = f"; {counted(alert.waiting, 'message')} waiting" if alert.waiting else ""
+        advice = f"see {alert.file}; relay alerts test {alert.alert} tries at once"
+        return f"{name}: sends nothing since {moment(alert.failing)}: {problem}{waiting}; {advice}"
+    if alert.last is None:
+        return f"{name}: no message yet"
+    if not alert.last.sent:
+        return f"{name}: the last message was not sent at {moment(alert.last.at)}: {alert.last.problem}"
+    return f"{name}: the last message was sent at {moment(alert.last.at)}"
+
+
+def _beside(one: LaneStatus | SourceStatus) -> Iterator[str]:
+    """Its notice and its parked events."""
+    if one.notice:
+        yield one.notice
+    yield from _parked(one)
+
+
+def _parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
+    if one.parked_now:
+        yield f"{one.parked_now:,} parked ({listing(one)})"
+    if isinstance(one, LaneStatus) and one.parked_full_in is not None and one.parked_full_in < FAR_S:
+        yield f"the oldest of them are removed in {span(one.parked_full_in)} if it goes on like this (parked.max_size)"
+    if one.parked_removed:
+        yield _removed(one.parked_removed)
+
+
+def _removed(events: int) -> str:
+    return f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
+
+
+def _taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
+    if refusing := source.refusing:
+        reason = f"{refusing.status} {refusing.reason}"
+        advice = (
+            f"; compare the credentials of the sender with those in {source.file}" if refusing.status == 401 else ""
+        )
+        if ALL_NEEDED in refusing.reason:
+            advice = _relief(lanes)
+        until = f"; its sender stops for good at {moment(refusing.deadline)} ({STOPS})" if refusing.deadline else ""
+        if refusing.deadline and refusing.status in (401, 403):
+            until = NOT_AGAIN + until
+        return f"has refused everything since {moment(refusing.since)}: {reason}{advice}{until}"
+    if source.last is None:
+        return "no events since the start"
+    return f"takes events, the last {span(now - source.last)} ago"
+
+
+def _how(lane: LaneStatus, now: float) -> str:
+    since = moment(lane.since or now)
+    reason = _reason(lane)
+    match lane.state:
+        case "paused":
+            until = f" until {moment(lane.paused_until)}" if lane.paused_until else ""
+            return f"paused by an admin at {since}{until}"
+        case "unauthorized":
+            return f"unauthorized, the destination does not accept relay since {since}: {reason}"
+        case "refusing":
+            return f"refusing, the destination has taken no event since {since}: {reason}"
+        case "failing":
+            return f"failing since {since}: {reason}"
+        case "broken":
+            return reason if reason.startswith(NOT_OPEN) else f"stopped by an error of its own: {reason}"
+    return "behind" if _is_behind(lane, now) else "working"
+
+
+def is_slow(lane: LaneStatus) -> bool:
+    """Whether an attempt at the destination has had no answer for a while."""
+    return lane.unanswered >= SLOW_S
+
+
+def _is_behind(lane: LaneStatus, now: float) -> bool:
+    return waited(lane, now) >= BEHIND_S + lane.batch_wait
+
+
+def _waiting(lane: LaneStatus, now: float) -> str:
+    if not lane.pending:
+        return "nothing pending"
+    oldest = f", the oldest for {span(waited(lane, now))}" if waited(lane, now) >= 1 else ""
+    return f"{lane.pending:,} pending{oldest}"
+
+
+def waited(lane: LaneStatus, now: float) -> float:
+    """Seconds since its oldest pending event was received; 0: nothing is pending."""
+    return 0.0 if lane.oldest_pending is None else max(0.0, now - lane.oldest_pending)
+
+
+def advice_for(lane: LaneStatus) -> str:
+    """What an admin can do for a lane; "": nothing is known."""
+    return "; ".join(_advice(lane))
+
+
+def _advice(lane: LaneStatus) -> Iterator[str]:
+    status = lane.last_error.status if lane.last_error else None
+    if is_slow(lane):
+        yield f"no answer yet for {span(lane.unanswered)}"
+    if lane.state == "paused":
+        yield f"relay resume {lane.connector} lets it go on"
+    elif lane.state == "unauthorized":
+        yield f"{_mend(lane, status)}; relay resume {lane.connector} tries again at once"
+    elif lane.state == "refusing":
+        yield f"relay pause {lane.connector} has further events wait in the journal"
+        yield "relay parked show NUMBER shows an event and the answer"
+        yield f"once that is mended: relay parked replay --connector {lane.connector}"
+    elif lane.state == "broken":
+        yield "relay starts it again; the log has the whole error"
+    elif lane.state == "failing":
+        yield _advice_if_failing(lane, status)
+    elif lane.pending and lane.drained_in and not is_slow(lane):
+        yield f"drains in {span(lane.drained_in)}"
+
+
+def _mend(lane: LaneStatus, status: int | None) -> str:
+    """What to do about a destination that does not accept relay, by its answer."""
+    secrets = " and ".join(lane.secrets)
+    if status is not None and 300 <= status < 400 and " to http" in _reason(lane):
+        return f"put the address that it redirects to into {lane.file}"
+    if status in (401, 403) and secrets:
+        before = ": it was accepted until then" if lane.attempts.get("delivered") else ""
+        return f"check {secrets} in {lane.file}{before}"
+    if status in (401, 403):
+        return f"{lane.file} sets no credentials: set them"
+    if status is not None:
+        return f"check the address in {lane.file}"
+    return f"check the address and {secrets or 'credentials'} in {lane.file}"
+
+
+def _reason(lane: LaneStatus) -> str:
+    return lane.last_error.reason if lane.last_error else ""
+
+
+TLS_ADVICE: Final = (
+    ("expired", "its certificate has to be renewed there; check the clock here (relay doctor)"),
+    ("not yet valid", "check the clock here (relay doctor)"),
+    ("ostname mismatch", "its certificate is for another host: check the address in {file}"),
+    ("IP address mismatch", "its certificate is for another host: check the address in {file}"),
+    ("self-signed", "this machine does not know who signed its certificate: install that authority here"),
+    ("issuer certificate", "this machine does not know who signed its certificate: install that authority here"),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS there: check scheme and port in {file}"),
+)
+"""By a part of what TLS says, what to do."""
+NO_HOST: Final = "there is no such host"
+
+
+def _reach(lane: LaneStatus) -> str:
+    """What to do about a destination that gives no answer."""
+    reason = _reason(lane)
+    if "TLS: " in reason:
+        known = (advice for part, advice in TLS_ADVICE if part in reason)
+        return next(known, "see to its certificate and TLS versions, and to those of {file}").format(file=lane.file)
+    if NO_HOST in reason:
+        return f"check the host in {lane.file}, and the name servers of this machine"
+    if reason.startswith(SILENT):
+        return "it does not answer: ask whoever runs it; relay doctor tells if it takes connections"
+    return f"see if the destination in {lane.file} can be reached from here"
+
+
+def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
+    reason = _reason(lane)
+    if reason.startswith(BUG):
+        return "the log has the whole error; relay plugins says where the connector comes from"
+    if HANGS in reason:
+        return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
+    if is_slow(lane):
+        again = "relay waits for the answer"
+    else:
+        again = f"relay tries again in {span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
+    if status == 429:
+        return f"{again}; lower rate in {lane.file} if it goes on"
+    if lane.writes and FULL in reason:
+        return f"{again}; relay doctor says what takes it"
+    if lane.writes:
+        return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
+    if status is None:
+        return f"{again}; {_reach(lane)}"
+    return f"{again}; the destination has to recover"
+
+
+def _relief(lanes: Sequence[LaneStatus]) -> str:
+    """Which connector holds the journal, and what to do."""
+    waiting = [(lane.oldest_pending, lane.connector) for lane in lanes if lane.oldest_pending is not None]
+    name = min(waiting)[1] if waiting else ""
+    held = f"connector {name} waits longest: mend {name}, or " if name else ""
+    return f"; {held}raise journal.max_size in conf.d, then relay reload"
+
+
+def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
+    used = f"{journal.fill:.0%} of what it may take is still needed"
+    if journal.refusing:
+        relief = _relief(lanes) if ALL_NEEDED in journal.refusing else ""
+        return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
+    if journal.unsaved:
+        said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
+        return HealthFinding("journal", ok=False, said=f"{said} their window")
+    ok = not kinds_of_journal(journal)
+    relief = "" if ok else _relief(lanes)
+    return HealthFinding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
+
+
+DAMAGE_ADVICE: Final = "put a good copy of the file back and restart relay, or stop relay and run relay journal repair;"
+
+
+def _doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
+    where = f" of worker {one.worker}" if several else ""
+    lost = f"; {_losers(lanes)}" if one.is_damage else ""
+    return HealthFinding(one.what, ok=False, said=f"{one.what}{where}: {one.said}{lost}; {advice_on(one)}")
+
+
+def advice_on(doubt: Doubt) -> str:
+    """What an admin can do about what is in doubt."""
+    accept = f"relay accept {doubt.what} ends this warning"
+    return f"{DAMAGE_ADVICE} {accept}" if doubt.is_damage else accept
+
+
+def _losers(lanes: Sequence[LaneStatus]) -> str:
+    """Who could not read how many events, ever."""
+    lost = {one.connector: one.outcomes.get("damaged", 0) for one in lanes}
+    found = [f"{name} has lost {counted(number, 'event')} so far" for name, number in lost.items() if number]
+    return ", ".join(found) or "no connector has lost any so far"
+
+
+def _reload(refused: RefusedReload | None) -> HealthFinding:
+    if refused is None:
+        return HealthFinding("reload", ok=True, said="reload: none was refused")
+    said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
+    advice = "mend conf.d until relay check is content; then relay reload"
+    return HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
+
+
+def _worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
+    name = f"worker {one.worker}"
+    if one.away or one.journal is None:
+        part = "missing here" if one.journal is None else "shown as it was last"
+        return HealthFinding(
+            name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}"
+        )
+    journal = _journal(one.journal, lanes)
+    return HealthFinding(name, ok=journal.ok, said=f"{name}: {journal.said}")
+
+
+def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:
+    if one.connector is None:
+        said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again"
+        return HealthFinding("erasures", ok=False, said=said)
+    what = f"{one.connector}: {counted(one.erasures, 'erasure')}"
+    if not runs:
+        why, back = ("switched off", "switch it on") if is_off else ("not configured any more", "add it back")
+        advice = f"{back}, or relay forget {one.connector} gives up"
+        said = f"{what} failed there: {one.reason}; it is {why}: {advice}"
+        return HealthFinding(one.connector, ok=False, said=said)
+    since = f"fails there since {moment(one.since)}"
+    if one.erasures > 1:
+        since = f"fail there, the oldest since {moment(one.since)}"
+    said = f"{what} {since}: {one.reason}; relay tells it again (relay erasures list)"
+    return HealthFinding(one.connector, ok=now - one.since < LATE_S, said=said)
+
+
+def full_in(journal: JournalStatus) -> str:
+    """When the journal will be full, if that is worth telling."""
+    if journal.full_in is None or journal.full_in > FAR_S:
+        return ""
+    return f"; full in {span(journal.full_in)} if it goes on like this"
+
+
+def span(seconds: float) -> str:
+    """Write a duration for people, in its two largest units."""
+    whole = round(seconds)
+    for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller}{small}"
+    return f"{whole}s"
