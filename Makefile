@@ -24,7 +24,7 @@ lint: .venv/dev.done
 	$(BIN)/lint-imports --no-cache
 
 docs: .venv/dev.done  ## write the generated pages of docs/reference anew, from the code that they describe
-	$(BIN)/python -m tools.docs
+	$(BIN)/python -m tests.docs.generate
 
 drill: .venv/dev.done  ## break a relay under load in many ways, and print what it says of each; DRILL=--page writes the page of docs/guide
 	$(BIN)/python -m tests.drill $(DRILL)

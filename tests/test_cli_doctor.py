@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 import relay.cli.commands.doctor
 from relay.admin.server import SOCKET
-from relay.cli.commands.doctor import disk, machine, running, service
+from relay.cli.commands.doctor import daemon, disk, machine, service
 from relay.cli.main import relay as command
 from relay.journal.lock import lock
 from relay.state.layout import DATABASE
@@ -121,10 +121,10 @@ def test_the_first_line_says_where_and_whether_relay_runs_and_what_is_wrong_come
     with socket.socket(socket.AF_UNIX) as admin:
         admin.bind(str(place.state / SOCKET))
         admin.listen()
-        assert running.place(it).said == f"{place.state}: a relay runs with it"
+        assert daemon.place(it).said == f"{place.state}: a relay runs with it"
     it.state = place.state / "nothing"
     said = f"{it.state}: it does not exist, so no relay runs with it (--state DIR looks at another)"
-    assert running.place(it).said == said
+    assert daemon.place(it).said == said
 
 
 def test_a_problem_is_told_with_what_to_do_and_the_exit_code(place: Place, server: socket.socket) -> None:

@@ -15,11 +15,11 @@ import pytest
 from relay.cli.commands.config.check import BAD_CONFIGURATION
 from relay.commands import COMMANDS
 from relay.config.plugins.registry import Registry
-from tools.docs.commands import commands, subcommands
-from tools.docs.commands import exit_codes as documented_codes
-from tools.docs.guarantees import marked_tests
-from tools.docs.pages import PAGES, is_current
-from tools.docs.promises import PROMISES
+from tests.docs.generate.commands import commands, subcommands
+from tests.docs.generate.commands import exit_codes as documented_codes
+from tests.docs.generate.guarantees import marked_tests
+from tests.docs.generate.pages import PAGES, is_current
+from tests.docs.generate.promises import PROMISES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

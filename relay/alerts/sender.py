@@ -23,7 +23,7 @@ import structlog
 from relay.alerts.compose import MOST, alarms_now, alarms_of
 from relay.alerts.memory import AlertRules, Key, Memory, Track, key_of, step
 from relay.api import Alarm, Alert, Message, Reject, Retry
-from relay.api.internal import outcome_of
+from relay.api.transport import outage
 from relay.config import Redaction
 from relay.guests import Late, called, limited, reason_of
 from relay.state import KEPT, AlertMessage, Tracks, save_message, save_tracks
@@ -211,7 +211,7 @@ class Sender:
         try:
             await called(partial(self._alert.send, message), "send", {"alert": self._alert.name}, seconds)
         except Exception as raised:  # whatever a plugin raises
-            error, late = outcome_of(raised) or raised, isinstance(raised, Late)
+            error, late = outage.outcome_of(raised) or raised, isinstance(raised, Late)
             problem = f"it was not sent within {seconds:g} s" if late else self._clean(reason_of(error))
             now = time.time()
             self._failing = self._failing or now

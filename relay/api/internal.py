@@ -21,7 +21,6 @@ from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
 from relay.api.text import MORE, cut
 from relay.api.threads import BACK_S, LeftBehind, Threads
 from relay.api.transport.addresses import UNIX, NetworkList, Networks, Peer
-from relay.api.transport.outage import outcome_of
 from relay.api.transport.pem import Pem, PemError, Validity, load_chain, trust, validity
 from relay.api.transport.plain_file import NotPlain, check_plain, read_plain
 
@@ -52,7 +51,6 @@ __all__ = [
     "cut",
     "load_chain",
     "one_line",
-    "outcome_of",
     "pairs_of_texts",
     "parse_duration",
     "parse_size",

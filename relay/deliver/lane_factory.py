@@ -9,7 +9,8 @@ from typing import Final
 import structlog
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
-from relay.api.internal import LeftBehind, outcome_of
+from relay.api.internal import LeftBehind
+from relay.api.transport import outage
 from relay.catalogue import Selection, without_opt_in
 from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live_lane import LiveLane
@@ -126,7 +127,7 @@ async def _doubt(lane: LiveLane) -> str:
             if not (doubt := await lane.tried()):
                 await called(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
     except Exception as error:
-        outage = outcome_of(error)
-        why = Redaction(connector.settings).clean(text_of(outage.reason) if outage else reason_of(error))
+        met = outage.outcome_of(error)
+        why = Redaction(connector.settings).clean(text_of(met.reason) if met else reason_of(error))
         return f"connector {connector.name}: {doubt or why}"
     return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

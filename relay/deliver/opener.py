@@ -14,7 +14,8 @@ from typing import Final
 import structlog
 
 from relay.api import Connector, Filter
-from relay.api.internal import LeftBehind, outcome_of
+from relay.api.internal import LeftBehind
+from relay.api.transport import outage
 from relay.config import Redaction
 from relay.guests import Late, called, named, text_of, trace_of
 
@@ -87,7 +88,7 @@ class Opener:
         except Exception as error:
             late = isinstance(error, Late)
             problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)
-            more = {} if outcome_of(error) else {"exception": self._clean(trace_of(error))}
+            more = {} if outage.outcome_of(error) else {"exception": self._clean(trace_of(error))}
             self._told.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
             return self._fault(problem)
@@ -117,5 +118,5 @@ class Opener:
         return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
 
     def _why(self, error: Exception) -> str:
-        outage = outcome_of(error)
-        return self._clean(text_of(outage.reason) if outage and outage.reason else named(error))
+        met = outage.outcome_of(error)
+        return self._clean(text_of(met.reason) if met and met.reason else named(error))

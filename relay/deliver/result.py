@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Final, NamedTuple
 
 from relay.api import DELIVERED, Delivered, Event, Outcome, Reject, Retry, Skipped, Unauthorized, UnreadableEvent
-from relay.api.internal import outcome_of
+from relay.api.transport import outage
 from relay.guests import named, text_of
 
 NOT_SENT: Final = "not sent: another event of the batch cannot be read"
@@ -119,7 +119,7 @@ def _judge(
         others = sorted({*range(size)}.difference(one.number for one in refused))
         waiting = [Deferral(others, NOT_SENT, after=0.0, alone=True)] if others else []
         return Verdict(deferred=waiting, refused=refused)
-    match outcome := outcome_of(answer):
+    match outcome := outage.outcome_of(answer):
         case Reject():
             refused = [_refusal(number, outcome, clean) for number in range(size)]
             return Verdict(refused=refused, split=size > 1, too_large=outcome.too_large)
@@ -139,7 +139,7 @@ def _buggy(numbers: Sequence[int], what: str) -> Deferral:
 def _culprit(error: BaseException) -> BaseException:
     """Of a group of exceptions, as TaskGroup raises it, the first that is the bug."""
     while isinstance(error, ExceptionGroup):
-        error = next((one for one in error.exceptions if outcome_of(one) is None), error.exceptions[0])
+        error = next((one for one in error.exceptions if outage.outcome_of(one) is None), error.exceptions[0])
     return error
 
 
@@ -233,7 +233,7 @@ def _outcome(given: object) -> Outcome | str:
     """What an entry means that is no outcome, such as an exception that `gather` has caught; what is wrong if it means
     nothing."""
     if isinstance(given, BaseException):
-        return next(_unreadable_in(given), None) or outcome_of(given) or named(_culprit(given))
+        return next(_unreadable_in(given), None) or outage.outcome_of(given) or named(_culprit(given))
     return f"not an outcome: {given!r:.80}"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.docs.conf_d import with_comments
+from tests.docs.generate.conf_d import with_comments
 
 FILE = """\
 # A head that stays.

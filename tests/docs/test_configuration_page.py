@@ -13,9 +13,9 @@ from relay.api import ByteSize, Duration, Secret, Settings
 from relay.api.transport.route import WaySettings
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
-from tools.docs.builtin import builtin
-from tools.docs.configuration import page, settings_of
-from tools.docs.values import default_of, kind_of
+from tests.docs.generate.builtin import builtin
+from tests.docs.generate.configuration import page, settings_of
+from tests.docs.generate.values import default_of, kind_of
 
 PAGE = page()
 

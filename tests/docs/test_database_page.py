@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from tools.docs.database import schema, tables
+from tests.docs.generate.database import schema, tables
 
 TABLE = """
 -- What is remembered.

@@ -13,10 +13,10 @@ from relay.config.descriptions import descriptions
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
 from relay.kinds import ALERTED
-from tools.docs.builtin import builtin
-from tools.docs.configuration_texts import HTTP_INTRO, INTRO, KIND_INTROS, READ_ON
-from tools.docs.markdown import code, document, table
-from tools.docs.values import default_of, kind_of
+from tests.docs.generate.builtin import builtin
+from tests.docs.generate.configuration_texts import HTTP_INTRO, INTRO, KIND_INTROS, READ_ON
+from tests.docs.generate.markdown import code, document, table
+from tests.docs.generate.values import default_of, kind_of
 
 HTTP: Final = "HTTP connectors"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.catalogue import TYPES
-from tools.docs.builtin import builtin
-from tools.docs.markdown import code, document, table
+from tests.docs.generate.builtin import builtin
+from tests.docs.generate.markdown import code, document, table
 
 GROUPS: Final = {
     "message_engagement": "What became of a message: for instance sent, delivered, opened, clicked, bounced.",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from tools.docs.markdown import code, document, table
+from tests.docs.generate.markdown import code, document, table
 
 SOURCE: Final = "relay/state/schema.sql"
 INTRO: Final = """

@@ -1,6 +1,6 @@
 """Write every generated page that differs from what is on disk, and print its path."""
 
-from tools.docs.pages import PAGES, ROOT, is_current
+from tests.docs.generate.pages import PAGES, ROOT, is_current
 
 for path, make in PAGES.items():
     text = make()

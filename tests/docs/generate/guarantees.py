@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tools.docs.markdown import document
-from tools.docs.promises import PROMISES
+from tests.docs.generate.markdown import document
+from tests.docs.generate.promises import PROMISES
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 TESTS: Final = ROOT / "tests"
 INTRO: Final = """
 This page says what you can rely on, exactly. The tests below each promise fail when relay breaks the promise.
@@ -26,7 +26,7 @@ A test is bound to a promise by the marker `@pytest.mark.promise(N)`.
 
 def page() -> str:
     """Make the page."""
-    return document("Guarantees", "tools/docs/promises.py and the marked tests", _parts())
+    return document("Guarantees", "tests/docs/generate/promises.py and the marked tests", _parts())
 
 
 def _parts() -> Iterator[str]:

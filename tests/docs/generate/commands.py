@@ -11,8 +11,8 @@ import click
 from relay.cli.main import relay
 from relay.commands import COMMANDS
 from relay.config import Registry
-from tools.docs.builtin import builtin
-from tools.docs.markdown import code, document, table
+from tests.docs.generate.builtin import builtin
+from tests.docs.generate.markdown import code, document, table
 
 INTRO: Final = """
 This page lists every command of relay, with its options and exit codes. `relay COMMAND --help` says the same.

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.docs import (
+from tests.docs.generate import (
     admin_api,
     commands,
     configuration,
@@ -16,9 +16,9 @@ from tools.docs import (
     metrics,
     plugin_api,
 )
-from tools.docs.conf_d import with_comments
+from tests.docs.generate.conf_d import with_comments
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     **{f"conf.d/{file.name}": partial(with_comments, file) for file in sorted((ROOT / "conf.d").glob("*.toml*"))},

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import yaml  # type: ignore[import-untyped]
 
-from relay.admin.contract import contract
-from tools.docs.markdown import code, document, table
+from relay.admin.openapi import contract
+from tests.docs.generate.markdown import code, document, table
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 INTRO: Final = """
 This page lists the requests that relay answers: those of admins, and those of senders. The commands use the same API.
 

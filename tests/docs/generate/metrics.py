@@ -5,10 +5,10 @@ from typing import Final
 
 from prometheus_client.core import Metric
 
-from relay.admin import JournalStatus, Status
-from relay.admin.exposition import by_subject
 from relay.histogram import QUICK, Histogram
-from tools.docs.markdown import code, document, table
+from relay.status import JournalStatus, Status
+from relay.status.prometheus import by_subject
+from tests.docs.generate.markdown import code, document, table
 
 INTRO: Final = """
 This page lists every metric that Prometheus reads from relay. The HELP lines of `/metrics` say the same.
@@ -31,7 +31,7 @@ KEPT: Final = " Kept for ever."
 
 def page() -> str:
     """Make the page."""
-    return document("Metrics", "relay/admin/exposition.py", _parts())
+    return document("Metrics", "relay/status/prometheus.py", _parts())
 
 
 def _parts() -> Iterator[str]:

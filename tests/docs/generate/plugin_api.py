@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import relay.api
-from tools.docs.markdown import code, document, table
+from tests.docs.generate.markdown import code, document, table
 
 FOLDER: Final = Path(relay.api.__file__).parent
 INTRO: Final = """
@@ -252,7 +252,7 @@ def _python(text: str) -> str:
 def _definitions() -> dict[str, tuple[ast.AST, str]]:
     """Where relay/api defines each exported name, and what it says there. Raises LookupError for a missing name."""
     found: dict[str, tuple[ast.AST, str]] = {}
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in sorted(FOLDER.rglob("*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         for node, behind in zip(body, [*body[1:], None], strict=True):
             match node:

@@ -14,8 +14,8 @@ from relay.api import Settings
 from relay.config.descriptions import summary
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
-from tools.docs.builtin import builtin
-from tools.docs.configuration import settings_of
+from tests.docs.generate.builtin import builtin
+from tests.docs.generate.configuration import settings_of
 
 TABLE: Final = re.compile(r"\[(\w+)(?:\.(\w+))?\]")
 SETTING: Final = re.compile(r"(?:# +)?([a-z_]+) = ")

@@ -21,7 +21,7 @@ from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl
 from relay_plugins.filters.field import FieldPath
 from relay_plugins.http import HeaderValue
-from tools.docs.markdown import code
+from tests.docs.generate.markdown import code
 
 PLAIN: Final[Mapping[Any, str]] = {
     str: "text",

@@ -5,7 +5,7 @@ from typing import Final
 
 from relay.log_messages import ROOMS
 from relay.log_messages.message import LogMessage
-from tools.docs.markdown import code, document, table
+from tests.docs.generate.markdown import code, document, table
 
 LEVELS: Final = ("error", "warning", "info", "debug")
 INTRO: Final = """

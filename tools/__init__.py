@@ -1,1 +1,0 @@
-"""Programs for those who work on relay. Neither relay nor a package of it contains them."""
