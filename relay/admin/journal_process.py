@@ -18,7 +18,7 @@ import msgspec
 from relay.inspect import NOT_THERE, Question
 from relay.threads import ADMIN
 
-COMMAND: Final = (sys.executable, "-m", "relay.inspect.subprocess")
+COMMAND: Final = (sys.executable, "-m", "relay.inspect")
 NICE: Final = 5
 """Where there is not enough CPU, it gets a third of what relay gets. With 10, a tenth, it takes minutes there."""
 DEADLINE_S: Final = 3600.0

@@ -1,4 +1,4 @@
-"""`python -m relay.inspect.subprocess`: reads the whole journal for a relay that runs, in a process of its own.
+"""`python -m relay.inspect`: reads the whole journal for a relay that runs, in a process of its own.
 
 Reading a journal of many GiB takes the interpreter's lock for as long: in a thread of the relay it would hold up every
 request. Here it only gets what CPU nobody else wants. The question comes on standard input, the answer goes to standard
@@ -84,7 +84,3 @@ def answer(asked: Question) -> Iterable[bytes]:
     """What there is to say: a value as JSON, or lines."""
     found = QUESTIONS[asked.name](Path(asked.state), Path(asked.path), **asked.more)
     return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]
-
-
-if __name__ == "__main__":
-    main()

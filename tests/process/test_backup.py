@@ -31,7 +31,7 @@ concurrency = 1
 window = 500
 """
 KILLED = """
-import os, signal, relay.journal.backup as it
+import os, signal, relay.inspect.backup as it
 from relay.cli.main import main
 put, left = it.put_in_place, 3
 def put_in_place(fresh, path):

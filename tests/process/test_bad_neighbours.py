@@ -1,6 +1,7 @@
 """A folder full of bad plugins of every kind beside one connector that is well: that one notices nothing."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_we
         by_log = {*NOT_LOADED, *CONNECTORS, *FILTERS, *SOURCES} - {"notice_fails", "close_hangs"}
         await daemon.until(lambda: {name for name in by_log if not naming(daemon, name)}, lambda unnamed: not unnamed)
         code, out = await run("status", "--state", str(daemon.state))
-        assert "notice_fails: working; nothing pending; its notice cannot be read: ZeroDivisionError" in out
+        assert re.search("notice_fails: working; .*; its notice cannot be read: ZeroDivisionError", out)
         assert [name for name in (*NOT_LOADED, *SOURCES, *FILTERS) if len(naming(daemon, name)) > 1] == []
         assert {name: len(naming(daemon, name)) for name in CONNECTORS if len(naming(daemon, name)) > MOST_LINES} == {}
         assert await daemon.stop() == 0

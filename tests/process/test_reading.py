@@ -54,7 +54,7 @@ def readers(daemon: Any) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            is_reader = b"relay.inspect.subprocess" in (folder / "cmdline").read_bytes()
+            is_reader = b"relay.inspect" in (folder / "cmdline").read_bytes()
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
