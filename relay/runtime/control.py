@@ -119,11 +119,14 @@ class View:
         return next(held, None)  # a reload may just be making the lane anew: it is held from the start
 
     async def status(self) -> Status:
-        """How everything is now."""
-        others = await retired(self.folder, {0}, self.config) if self._alone else []
+        """How everything is now. One of several workers leaves what is in the databases to the supervisor to count."""
+        if not self._alone:
+            mine = await self._looks.status(self.config, self.restart)
+            return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
+        others = await retired(self.folder, {0}, self.config)
         parked, failing = await parked_in(self.folder), await failing_erasures_in(self.folder)
         mine = await self._looks.status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
-        doubts = await doubts_in(self.folder, self._path) if self._alone else []
+        doubts = await doubts_in(self.folder, self._path)
         whole = merged([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
         return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

@@ -1,10 +1,12 @@
 """Several workers as one, while they go and come."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,10 +14,12 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from relay.config.model import Config
+from relay.runtime.control import View
 from relay.runtime.reload import Reloaded
 from relay.runtime.worker import Worker
 from relay.state.cursor import Cursor
 from relay.state.database import State
+from relay.state.layout import worker_folder
 from relay.status.model import Status
 from relay.workers.control import JointView
 from tests.admin.conftest import CONFIG, a_lane, a_source, a_status
@@ -163,3 +167,46 @@ async def test_a_worker_that_is_away_in_a_reload_begins_anew_with_what_came_into
     assert "warning: worker 1 is away; it begins with this configuration" in outcome.said
     assert [one.anew for one in workers] == [0, 1]
     state.close()
+
+
+class LooksOfNothing:
+    """What a worker sees of its own lanes and sources."""
+
+    async def status(self, *_: object) -> Status:
+        return a_status()
+
+
+def a_worker(state: Path, number: int) -> View:
+    nothing = cast("Any", None)
+    looks = cast("Any", LooksOfNothing())
+    return View(CONFIG, worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
+
+
+async def test_status_of_four_workers_opens_each_database_once_per_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = [State(worker_folder(tmp_path, number), number) for number in range(4)]
+    views = [a_worker(tmp_path, number) for number in range(4)]
+    supervisor = joint(tmp_path, [Faked(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)])
+    opened: list[str] = []
+    connect = sqlite3.connect
+
+    async def look(worker: Worker) -> Status:
+        status = await views[worker.number].status()
+        supervisor._keep(worker.number, status)
+        return status
+
+    def counting(database: Any, *args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(str(database))
+        return connect(database, *args, **options)
+
+    monkeypatch.setattr(supervisor, "_look", look)
+    monkeypatch.setattr(sqlite3, "connect", counting)
+    status = await supervisor.status()
+    assert len(status.workers) == 4
+    parked = 4
+    failing = 4 + 1  # erasures at connectors are in the first database
+    doubts = 4 * 2  # whether there are tables, and then what they hold
+    assert len(opened) == parked + failing + doubts
+    for state in states:
+        state.close()
