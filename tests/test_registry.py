@@ -179,7 +179,7 @@ def test_a_package_never_takes_over_what_is_relays_or_of_an_earlier_package(inst
     installed("aaa-relay", aaa=CONNECTOR.format(type="heap") + "class F(C, type='chat'): pass\n")
     installed("Zzz_relay", a=CONNECTOR.format(type="chat"), b="from relay_test_a import C\n")
     registry = Registry.discover([folder])
-    assert registry.connector("heap").__module__ == "relay_plugins.heap"
+    assert registry.connector("heap").__module__ == "relay_plugins.heap.connector"
     assert registry.connector("chat").__module__ == "relay_test_aaa"
     places = {name: folder.parent / "site" / f"relay_test_{name}.py" for name in ("aaa", "a")}
     heap, chat = registry.rivalries["connector", "heap"], registry.rivalries["connector", "chat"]

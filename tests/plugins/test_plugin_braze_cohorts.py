@@ -84,7 +84,7 @@ async def test_of_neighbours_that_are_refused_the_one_to_blame_is_found(tmp_path
 async def test_a_long_change_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count()  # a second passes with every look at the clock; half of the timeout are 15
     clock = SimpleNamespace(monotonic=lambda: next(ticks), time=time.time)
-    monkeypatch.setattr("relay_plugins.braze_cohorts.time", clock)
+    monkeypatch.setattr("relay_plugins.braze_cohorts.connector.time", clock)
     users = [f"user-{number}" for number in range(20_000)]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
         resend = change(sync={"resend": True})

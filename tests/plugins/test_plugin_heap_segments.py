@@ -11,8 +11,9 @@ import orjson
 import pytest
 
 from relay.api import Denied, Malformed, Request
-from relay_plugins.heap_segments import NAME_CHARS, USERS, HeapSegments
+from relay_plugins.heap_segments import HeapSegments
 from relay_plugins.heap_segments.page import ID_CHARS, NOBODIES
+from relay_plugins.heap_segments.source import NAME_CHARS, USERS
 from relay_plugins.heap_segments.sync_watch import Came
 
 SECRET = "whispered"

@@ -1,0 +1,31 @@
+"""The filter type `sample`: a share of the events, the same events each time."""
+
+from hashlib import blake2b
+
+from pydantic import Field
+
+from relay.api import Event, Filter, FilterSettings
+from relay_plugins.filters.field import FieldPath, values_at
+
+
+class Sample(Filter, type="sample"):
+    """Keeps a share of the events. Events with the same key are all kept or all dropped."""
+
+    class Settings(FilterSettings):
+        """How much, and by what."""
+
+        rate: float = Field(ge=0, le=1)
+        """The share that is kept: 0 is nothing, 1 is everything."""
+        key: FieldPath = ("user", "user_id")
+        """The field that decides. An event without the field goes by its id."""
+        seed: str = ""
+        """Another seed chooses other keys."""
+
+    settings: Settings
+
+    def apply(self, event: Event) -> Event | None:
+        """Return the event or None."""
+        found = (value for value in values_at(event.data, self.settings.key) if value is not None)
+        key = next(found, None)
+        digest = blake2b(f"{self.settings.seed}\0{event.id if key is None else key}".encode(), digest_size=8).digest()
+        return event if int.from_bytes(digest, "big") < self.settings.rate * 2**64 else None

@@ -1,0 +1,166 @@
+"""The connector type `heap`: Currents events to the webhook URL that Heap gives its customers, or to its server API."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from relay.api import (
+    Batch,
+    BearerToken,
+    Connector,
+    Contradiction,
+    Event,
+    HttpConnectorSettings,
+    HttpUrl,
+    Outcome,
+    Secret,
+    Skipped,
+    User,
+)
+from relay_plugins.heap.api import MOST_ITEMS, OWN_NAME, PROFILE, HeapApp
+from relay_plugins.heap.deletion import Deletion
+from relay_plugins.heap.shape import MOST_CHARACTERS
+
+API_RATE: Final = 245.0
+"""Events per second, with a burst of one second: below 15,000 in any minute."""
+WEBHOOK_EVENTS: Final = 100
+"""Of a request, as Braze batches them (Braze docs, Custom Currents Export)."""
+API_EVENTS: Final = 250
+"""Of a request: about what may go in a second."""
+API_ONLY: Final = frozenset({"region", "without_identity", "prefix", "names"})
+FOR_DELETION: Final = frozenset({"app_id", "identity"})
+"""What the webhook has no use for, but the deletion of users."""
+
+
+def _event_name(name: str) -> str:
+    if {"{", "}"}.intersection(name.replace(OWN_NAME, "")):
+        raise ValueError(f"only {OWN_NAME} can be filled in, got {name!r}")
+    return name
+
+
+EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_event_name)]
+
+
+class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
+    """Sends events to Heap: to the webhook that Heap has set up for Braze, or to Heap's server-side API.
+
+    In the mode `webhook` Heap gets the payload and headers that Braze itself would send. In the mode `api` relay calls
+    bulk track and bulk add user properties.
+    """
+
+    # Braze docs, Heap: the export is the Custom HTTP one. Heap docs, Braze: the URL comes from Heap.
+    by_type: ClassVar[tuple[str, ...]] = ("names",)
+    erases_by: ClassVar[str] = "api_key"
+
+    class Settings(HttpConnectorSettings):
+        """Where Heap takes the events, and in what form."""
+
+        mode: Literal["webhook", "api"] = "webhook"
+        """Where events go. `"webhook"`: the webhook that Heap set up for Braze. `"api"`: Heap's server-side API.
+
+        In the mode `"api"` two defaults are other: `rate` is 245, below Heap's limit of 15,000 events a minute, and
+        `batch.events` is 250. `batch.events` may be at most 1,000 there.
+        """
+        endpoint: HttpUrl | None = None
+        """The webhook URL that Heap gave you. The mode `"webhook"` needs it. In the mode `"api"` it names another host
+        instead of `region`."""
+        token: BearerToken | None = None
+        """A bearer token for the webhook, if Heap gave you one."""
+        app_id: str | None = Field(None, pattern=r"^\d+$")
+        """The id of the environment in Heap: Account > Manage > Account Settings. The mode `"api"` and `api_key` need
+        it. It is no secret."""
+        region: Literal["us", "eu"] = "us"
+        """Mode `"api"`: where your data is in Heap. `"us"` is heapanalytics.com, `"eu"` is c.eu.heap-api.com."""
+        identity: Literal["external_user_id", "user_id"] = "external_user_id"
+        """Mode `"api"`, or with `api_key`: the field of `user` that is the identity in Heap."""
+        without_identity: Literal["park", "skip"] = "park"
+        """Mode `"api"`: what happens to events without an identity. `"park"`: relay parks them. `"skip"`: they count as
+        filtered."""
+        prefix: str = Field("", max_length=100)
+        """Mode `"api"`: text before the names of events and properties, such as `"braze-"`."""
+        names: dict[str, EventName] = Field(default_factory=dict)
+        """Mode `"api"`: names in Heap by event type, such as `{ "users.behaviors.Purchase" = "Bought" }`. Other types
+        have their usual names.
+
+        Usual names read `Email Send`, `Push Notification Open`, `Purchase`. A custom event has its own name. `{name}`
+        stands for the event's own name (`properties.name`): `{ "users.behaviors.CustomEvent" = "Shop: {name}" }`.
+        """
+        api_key: Secret | None = None
+        """API key of Heap's Main Production environment: Heap deletes users when relay erases them, in both modes. It
+        needs the `app_id` of that environment."""
+
+        @model_validator(mode="after")
+        def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way
+            if self.mode == "api" and "rate" not in self.model_fields_set:
+                vars(self)["rate"] = API_RATE
+            if self.mode == "api" and "events" not in self.batch.model_fields_set:
+                vars(self)["batch"] = self.batch.model_copy(update={"events": API_EVENTS})
+            return self
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """What the mode needs, and what it has no use for."""
+            yield from super().contradictions()
+            if self.mode == "webhook":
+                if self.endpoint is None:
+                    reason = 'endpoint is missing: the webhook URL that Heap gave you (or set mode = "api")'
+                    yield "endpoint mode", reason
+                for strange in sorted(API_ONLY & self.model_fields_set):
+                    yield f"{strange} mode", f'{strange} is for mode = "api"; this is mode = "webhook"'
+                yield from self._contradictions_of_deletion()
+                return
+            if self.app_id is None:
+                yield "app_id mode", "app_id is missing: in Heap under Account > Manage > Account Settings"
+            if self.token is not None:
+                yield "token mode", "token is for the webhook; Heap's API goes by app_id alone"
+            if self.endpoint is not None and "region" in self.model_fields_set:
+                yield "region endpoint", "endpoint is another host than the region's: leave out one of them"
+            if (events := self.batch.events) > MOST_ITEMS:
+                yield "batch mode", f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {events:,}"
+
+        def _contradictions_of_deletion(self) -> Iterator[Contradiction]:
+            if self.api_key is None:
+                for strange in sorted(FOR_DELETION & self.model_fields_set):
+                    yield f"{strange} mode", f'{strange} is for mode = "api", or for deleting users: set api_key, too'
+            elif self.app_id is None:
+                yield "app_id api_key", "app_id is missing, which api_key belongs to: in Heap under Account > Manage"
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
+        super().__init__(name, settings, folder=folder)
+        self._headers = {"Content-Type": "application/json", "Braze-Currents-Version": "1"}
+        if settings.token:
+            self._headers["Authorization"] = f"Bearer {settings.token.reveal()}"
+        self._api = HeapApp(settings, self.post) if settings.mode == "api" else None
+        self._deletion = Deletion(settings, self) if settings.api_key else None
+
+    async def probe(self) -> str:
+        """Connect to Heap. Raises `Retry`."""
+        return await self.reach(self._api.url if self._api is not None else str(self.settings.endpoint))
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether `key` says anything."""
+        return self._api is not None or bool(self.settings.order_by)
+
+    def key(self, event: Event) -> str | None:
+        """Changes of one profile stay in order in the mode `api`: of each property Heap keeps what came last."""
+        if self.settings.order_by:
+            return super().key(event)
+        identity = event.user.get(self.settings.identity) if self._api and event.type == PROFILE else None
+        return None if identity is None else str(identity)
+
+    async def deliver(self, batch: Batch) -> list[Outcome] | None:
+        """Post the batch as `{"events": [...]}`, or hand its events to the API."""
+        if self._api is not None:
+            return await self._api.deliver(batch)
+        await self.post(str(self.settings.endpoint), batch.joined(b'{"events":[', b"]}"), self._headers)
+        return None
+
+    async def erase(self, users: Sequence[User]) -> list[Outcome]:
+        """Have Heap delete the users, by its User Deletion API; without `api_key` nothing is done."""
+        if self._deletion is None:
+            return [Skipped("not supported: it needs app_id and api_key")] * len(users)
+        return await self._deletion.erase(users)
