@@ -9,16 +9,17 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
+from zlib import crc32
 
 from relay_plugins.braze_cohorts.change import Change, Member, Portion, slug_of
 from relay_plugins.braze_cohorts.queries import BUSY_S, MEMBERS
-from relay_plugins.braze_cohorts.traces import ANSWERED, GONE, Traces
 
 T = TypeVar("T")
 KNOWN: Final = """
@@ -40,7 +41,29 @@ COMPLAINED: Final = """
 INSERT INTO error VALUES (?, ?, ?)
 ON CONFLICT (cohort) DO UPDATE SET count = count + excluded.count, last = excluded.last
 """
-
+TRACES: Final = """
+SELECT target.cohort, given.kind, given.id, (member.id NOT NULL AND target.target = :target)
+    OR told.offset IS :before OR asked.target IS :target
+FROM target CROSS JOIN (
+    SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS id FROM json_each(:members)
+) AS given
+LEFT JOIN member ON member.cohort = target.cohort AND member.kind = given.kind AND member.id = given.id
+LEFT JOIN told ON told.cohort = target.cohort AND told.kind = given.kind AND told.id = given.id
+LEFT JOIN asked ON asked.cohort = target.cohort AND asked.kind = given.kind AND asked.id = given.id
+WHERE target.cohort = coalesce(:cohort, target.cohort) AND coalesce(member.id, told.id, asked.id) NOT NULL
+"""
+"""Of users in cohorts: whether this Braze may have them there; also of cohorts that are not all brought to it yet."""
+ANSWERED: Final = "DELETE FROM asked WHERE cohort = ? AND kind = ? AND id = ?"
+GONE: Final = "DELETE FROM member WHERE cohort = ? AND kind = ? AND id = ?"
+FORGET: Final = (
+    GONE,
+    "DELETE FROM told WHERE cohort = ? AND kind = ? AND id = ?",
+    ANSWERED,
+)
+ASKED: Final = """
+INSERT INTO asked SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?) WHERE true
+ON CONFLICT DO UPDATE SET target = excluded.target WHERE asked.target != excluded.target RETURNING kind, id
+"""
 
 ADVICE: Final = (
     "if it is damaged, restore it, or move it away and have the source send each membership as a whole (a full sync)"
@@ -63,14 +86,17 @@ class CohortPlan(NamedTuple):
     remove: Sequence[Member]
 
 
-class CohortStore(Traces):
+class CohortStore:
     """The database of one connector, in a thread of its own; use `run` for its methods."""
+
+    _db: sqlite3.Connection
 
     def __init__(self, path: Path, target: str) -> None:
         """`target` is which Braze is told, and in what way."""
-        super().__init__(target)
-        self._path = path
+        self._path, self._target = path, target
         self._thread = _thread()
+        self.before: Final = -1 - crc32(target.encode())
+        """An offset before those of all events; of another target another, for what was told."""
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do the work in the thread. Raises sqlite3.Error, OSError."""
@@ -215,6 +241,50 @@ class CohortStore(Traces):
             if complete:
                 self._db.execute(FORGET_PARTS, {"cohort": change.cohort, "task": change.task})
 
+    def asked(self, cohort: str, members: Iterable[Member]) -> Sequence[Member]:
+        """Note, before a request, whom it adds: Braze may have them even if its answer never comes. Return those who
+        were not noted by an earlier one."""
+        with self._db:
+            rows = self._db.execute(ASKED, (cohort, self._target, json.dumps([*members])))
+            return [Member(*row) for row in rows]
+
+    def answered(self, cohort: str, members: Iterable[Member]) -> None:
+        """Of these it is certain by now whether Braze has them."""
+        with self._db:
+            self._db.executemany(ANSWERED, [(cohort, *member) for member in members])
+
+    def where(self, members: Sequence[Member]) -> Mapping[str, Sequence[Member]]:
+        """The cohorts of which anything is known that has to do with the users, and which of them these are."""
+        found = defaultdict[str, list[Member]](list)
+        for cohort, member, _ in self._traces(members):
+            found[cohort].append(member)
+        return found
+
+    def inside(self, cohort: str, members: Sequence[Member]) -> Sequence[Member]:
+        """Which of the users this Braze may have in a cohort."""
+        return [member for _, member, here in self._traces(members, cohort) if here]
+
+    def kinds(self) -> set[str]:
+        """The kinds of the ids of all members: `alias` for all aliases."""
+        rows = self._db.execute("SELECT DISTINCT kind FROM member")
+        return {kind.partition(":")[0] for (kind,) in rows}
+
+    def forget(self, cohort: str, members: Sequence[Member]) -> None:
+        """Forget that users were ever in a cohort."""
+        rows = [(cohort, *member) for member in members]
+        with self._db:
+            for statement in FORGET:
+                self._db.executemany(statement, rows)
+
+    def clean(self) -> bool:
+        """Leave nothing in the files of who is forgotten, nor what Braze said last, which may name them; False if
+        somebody was reading those, so that it has to be done again."""
+        with self._db:
+            self._db.execute("UPDATE error SET last = ''")
+        self._db.execute("VACUUM")
+        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
     def _known(self, change: Change) -> set[Member]:
         given = json.dumps([tuple(member) for member in change.add])
         return {Member(*row) for row in self._db.execute(KNOWN, (given, change.cohort))}
@@ -224,3 +294,8 @@ class CohortStore(Traces):
             "INSERT INTO member VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)",
             [(change.cohort, *member, change.offset) for member in members],
         )
+
+    def _traces(self, members: Sequence[Member], cohort: str | None = None) -> Iterable[tuple[str, Member, bool]]:
+        given = {"members": json.dumps(members), "cohort": cohort, "target": self._target, "before": self.before}
+        for found, kind, one, here in self._db.execute(TRACES, given):
+            yield found, Member(kind, one), here

@@ -8,19 +8,27 @@ from typing import IO, Any
 
 import click
 
-from relay_plugins.braze_cohorts.cli.choice import cohort, database
-from relay_plugins.braze_cohorts.cli.effect import counted, effect_of
 from relay_plugins.braze_cohorts.cli.files import Form, users_in
-from relay_plugins.braze_cohorts.cli.membership import events_of, match_of, send
+from relay_plugins.braze_cohorts.cli.membership import (
+    Pushing,
+    confirmed,
+    counted,
+    effect_of,
+    events_of,
+    match_of,
+    pushing_options,
+    send,
+)
 from relay_plugins.braze_cohorts.cli.options import (
+    cohort,
     connector_option,
+    database,
     form_options,
     json_option,
     state_option,
     token_option,
     url_option,
 )
-from relay_plugins.braze_cohorts.cli.push import Pushing, confirmed, pushing_options
 from relay_plugins.braze_cohorts.cli.watch import watch
 from relay_plugins.braze_cohorts.queries import cohorts as known_cohorts
 from relay_plugins.braze_cohorts.queries import members, unfinished

@@ -6,10 +6,9 @@ from typing import Final
 
 import click
 
-from relay_plugins.braze_cohorts.cli.choice import NotFound, database
-from relay_plugins.braze_cohorts.cli.effect import counted
 from relay_plugins.braze_cohorts.cli.files import users_in
-from relay_plugins.braze_cohorts.cli.push import Pushing, pushing_options
+from relay_plugins.braze_cohorts.cli.membership import Pushing, counted, pushing_options
+from relay_plugins.braze_cohorts.cli.options import NotFound, database
 
 ENDINGS: Final = (".csv", ".ndjson")
 DONE, FAILED = ".done", ".failed"
