@@ -724,7 +724,7 @@ def test_types_that_filters_make_are_known_to_the_connector_behind_them(tmp_path
 from relay.api import Connector, ConnectorSettings, Event, Filter
 
 class Takes(Connector, type="takes"):
-    takes, by_type = ("shop.Item",), ("names",)
+    accepted_types, per_type_settings = ("shop.Item",), ("names",)
 
     class Settings(ConnectorSettings):
         names: dict[str, str] = {}
@@ -733,7 +733,7 @@ class Takes(Connector, type="takes"):
         pass
 
 class Makes(Filter, type="makes"):
-    makes = ("shop.Item",)
+    emitted_types = ("shop.Item",)
 """
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "item.py").write_text(plugin)

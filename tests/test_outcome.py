@@ -171,7 +171,7 @@ def test_a_reset_that_is_no_moment_asks_for_nothing(header: str) -> None:
         (lambda: Retry("busy", after=nan), ValueError, "Retry: after is a number of seconds, 0 or more, got nan"),
         (lambda: Retry("busy", after=inf), ValueError, "Retry: after is a number of seconds, 0 or more, got inf"),
         (lambda: Retry("busy", after=-1), ValueError, "Retry: after is a number of seconds, 0 or more, got -1"),
-        (lambda: Retry("busy", alone=1), TypeError, "Retry: alone is True or False, got 1"),
+        (lambda: Retry("busy", hold_lane=1), TypeError, "Retry: hold_lane is True or False, got 1"),
         (lambda: Retry(60), TypeError, "Retry: reason is a text or an exception, got 60"),
         (lambda: Reject(None), TypeError, "Reject: reason is a text or an exception, got None"),
         (lambda: Reject(b"no"), TypeError, "Reject: reason is a text or an exception, got b'no'"),

@@ -51,13 +51,19 @@ def run(folder: Path, *words: str) -> Result:
 @pytest.mark.parametrize(
     ("attribute", "error"),
     [
-        ("takes = 'cohort.Change'", "Bad.takes: Input should be a valid tuple, got 'cohort.Change'"),
-        ("takes = (1,)", "Bad.takes: Input should be a valid string, got (1,)"),
-        ("by_type = ('nope',)", "Bad.by_type: Bad.Settings has no setting nope"),
-        ("erases_by = None", "Bad.erases_by: Input should be a valid string, got None"),
-        ("erases_by = 'nope'", "Bad.erases_by: Bad.Settings has no setting nope"),
-        ("takes = property(lambda self: ())", "Bad.takes: Input should be a valid tuple, got <property"),
-        ("__doc__ = 5\n    takes: ClassVar[tuple[str, ...]] = ('x',)\n    by_type = ('names',)", None),
+        ("accepted_types = 'cohort.Change'", "Bad.accepted_types: Input should be a valid tuple, got 'cohort.Change'"),
+        ("accepted_types = (1,)", "Bad.accepted_types: Input should be a valid string, got (1,)"),
+        ("per_type_settings = ('nope',)", "Bad.per_type_settings: Bad.Settings has no setting nope"),
+        ("erasure_setting = None", "Bad.erasure_setting: Input should be a valid string, got None"),
+        ("erasure_setting = 'nope'", "Bad.erasure_setting: Bad.Settings has no setting nope"),
+        (
+            "accepted_types = property(lambda self: ())",
+            "Bad.accepted_types: Input should be a valid tuple, got <property",
+        ),
+        (
+            "__doc__ = 5\n    accepted_types: ClassVar[tuple[str, ...]] = ('x',)\n    per_type_settings = ('names',)",
+            None,
+        ),
     ],
 )
 def test_a_class_attribute_is_of_its_type_and_names_what_there_is(
@@ -70,12 +76,12 @@ def test_a_class_attribute_is_of_its_type_and_names_what_there_is(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("class S(Source, type='s'):\n    makes = None", "S.makes: Input should be a valid tuple"),
+        ("class S(Source, type='s'):\n    emitted_types = None", "S.emitted_types: Input should be a valid tuple"),
         ("class S(Source, type='s'):\n    accepted_status = '200'", "S.accepted_status: Input should be a valid int"),
         ("class S(Source, type='s'):\n    accepted_status = 404", "S.accepted_status: Input should be less"),
         ("class S(Source, type='s'):\n    methods = ['GET']", "S.methods: Input should be a valid tuple"),
         ("class S(Source, type='s'):\n    disabled_after = '5d'", "S.disabled_after: Input should be a valid number"),
-        ("class S(Source, type='s'):\n    known_by = 'secret'", "S.known_by: S.Settings has no setting secret"),
+        ("class S(Source, type='s'):\n    auth_setting = 'secret'", "S.auth_setting: S.Settings has no setting secret"),
         ("class F(Filter, type='f'):\n    stateful = 'no'", "F.stateful: Input should be a valid boolean"),
         ("class F(Filter, type='a b'):\n    pass", "F.type: expected letters, digits, _ . and -, with a letter first"),
         ("class F(Filter, type=5):\n    pass", "F.type: expected letters"),
@@ -242,11 +248,11 @@ def test_what_settings_say_of_themselves_in_another_form_is_a_bug_of_the_plugin(
 @pytest.mark.parametrize(
     ("attribute", "said"),
     [
-        ("alone = property(fail)", "KeyError: 'x'"),
+        ("single_worker = property(fail)", "KeyError: 'x'"),
         ("keeps_order = property(fail)", "KeyError: 'x'"),
-        ("writes = property(fail)", "KeyError: 'x'"),
-        ("writes = '/x'", "TypeError: writes says str, and is to say a Path or None"),
-        ("alone = 'no'", "TypeError: alone says str, and is to say true or false"),
+        ("local_path = property(fail)", "KeyError: 'x'"),
+        ("local_path = '/x'", "TypeError: local_path says str, and is to say a Path or None"),
+        ("single_worker = 'no'", "TypeError: single_worker says str, and is to say true or false"),
         ("def __init__(self, name, settings, *, folder): pass", "TypeError: its __init__ does not call super()"),
         (
             "def __init__(self, name, settings, *, folder):\n"

@@ -38,7 +38,7 @@ class Stdout(Connector, type="stdout"):
         """Most batches under way at a time. It is always 1, so that lines stay whole."""
 
     @property
-    def alone(self) -> bool:
+    def single_worker(self) -> bool:
         """Several processes would mix their lines."""
         return True
 
@@ -53,7 +53,7 @@ def _deliver(batch: Batch, until: float) -> list[Outcome] | None:
         return None
     goes_on = bool(written) and problem == STALLED
     said = "standard output is closed" if problem == CLOSED else f"standard output: {problem}"
-    retry = Retry(said, after=0 if goes_on else None, alone=goes_on)
+    retry = Retry(said, after=0 if goes_on else None, hold_lane=not goes_on)
     outcomes: list[Outcome] = [DELIVERED] * written
     return outcomes + [retry] * (len(batch) - written)
 

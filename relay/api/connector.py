@@ -240,11 +240,11 @@ class Connector(Plugin):
 
     Settings: ClassVar[type[Settings]] = ConnectorSettings
     _noun: ClassVar[str] = "connector"
-    takes: ClassVar[tuple[str, ...]] = ()
+    accepted_types: ClassVar[tuple[str, ...]] = ()
     """The event types that the connector can use, for `relay check`; empty: all types."""
-    by_type: ClassVar[tuple[str, ...]] = ()
+    per_type_settings: ClassVar[tuple[str, ...]] = ()
     """The settings that are tables by event type. `relay check` warns of types in them that it does not know."""
-    erases_by: ClassVar[str] = ""
+    erasure_setting: ClassVar[str] = ""
     """The setting without which `erase` erases nobody, for `relay check`; empty: there is none."""
 
     def __init_subclass__(cls, type: str = "", **defaults: Unpack[ConnectorDefaults]) -> None:
@@ -340,7 +340,7 @@ class Connector(Plugin):
         return bool(self.settings.order_by) or type(self).key is not Connector.key
 
     @property
-    def alone(self) -> bool:
+    def single_worker(self) -> bool:
         """Return whether one process has to deliver all events, if relay runs several (`runtime.workers`).
 
         The default is True for a connector with an order or a rate. Override it for a destination that several
@@ -349,7 +349,7 @@ class Connector(Plugin):
         return self.keeps_order or bool(self.settings.rate)
 
     @property
-    def writes(self) -> Path | None:
+    def local_path(self) -> Path | None:
         """Return a file on this machine that the connector writes; None if it writes none.
 
         `relay doctor` and `relay status` use it to say what to do when writing fails.

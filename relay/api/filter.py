@@ -38,7 +38,7 @@ class Filter(Plugin):
     stateful: ClassVar[bool] = False
     """Whether the result depends on more than the event and the settings: earlier events, the time, a file. `relay
     trace` then says that it cannot know."""
-    makes: ClassVar[tuple[str, ...]] = ()
+    emitted_types: ClassVar[tuple[str, ...]] = ()
     """The event types that the filter gives to events, for `relay check`."""
 
     folder: Path

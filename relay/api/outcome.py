@@ -91,19 +91,19 @@ class Retry(_Failure):
     """Have relay try the same events again.
 
     `reason` is a sentence for people, or the exception. `after` is the least number of seconds until the next attempt.
-    `status` and `answer` are the HTTP status and the first bytes of the answer. With `alone`, in a list of outcomes,
-    only this event waits and others go on: the destination is well.
+    `status` and `answer` are the HTTP status and the first bytes of the answer. With
+    `hold_lane=False`, in a list of outcomes, only this event waits and the others go on: the destination is well.
     """
 
     after: float | None = None
-    alone = False
+    hold_lane = True
 
     def __init__(
         self,
         reason: str = "",
         *,
         after: float | None = None,
-        alone: bool = False,
+        hold_lane: bool = True,
         status: int | None = None,
         answer: str = "",
     ) -> None:
@@ -112,8 +112,8 @@ class Retry(_Failure):
             raise TypeError(f"Retry: after is a number of seconds or None, got {after!r:.80}; see retry_after()")
         if after is not None and not 0 <= after < inf:
             raise ValueError(f"Retry: after is a number of seconds, 0 or more, got {after!r:.80}")
-        _check("Retry", "alone", alone, bool)
-        self.after, self.alone = after, alone
+        _check("Retry", "hold_lane", hold_lane, bool)
+        self.after, self.hold_lane = after, hold_lane
 
 
 class Reject(_Failure):

@@ -139,11 +139,11 @@ class Source(Plugin):
     """The status of an answer that says that all events are kept."""
     disabled_after: ClassVar[float | None] = None
     """Seconds of refusals after which the sender stops for good. None: not known."""
-    known_by: ClassVar[str] = "tokens"
+    auth_setting: ClassVar[str] = "tokens"
     """The setting by which the source knows its senders. `relay check` asks for it."""
     methods: ClassVar[tuple[str, ...]] = ("POST",)
     """The HTTP methods that the source takes; all others get 405. `respond` answers those that are not POST."""
-    makes: ClassVar[tuple[str, ...]] = ()
+    emitted_types: ClassVar[tuple[str, ...]] = ()
     """Event types that the source makes itself. Types that senders name are not listed."""
     catalogued: ClassVar[bool] = False
     """Whether the event types are Braze's, so that relay warns of a type that is not in the catalogue."""

@@ -98,11 +98,11 @@ class Selection:
         return [Unmatched(entry, suggest(entry.removeprefix("!"))) for entry in (*globs, *names)]
 
 
-def without_opt_in(entries: Sequence[str], takes: Sequence[str] = ()) -> tuple[str, ...]:
+def without_opt_in(entries: Sequence[str], accepted_types: Sequence[str] = ()) -> tuple[str, ...]:
     """The entries of a connector, without the types in OPT_IN unless it names them (with a glob other than `*`) or
-    `takes` them by its own type."""
+    `accepted_types` them by its own type."""
     naming = [entry for entry in entries if entry != "*" and not entry.startswith("!")]
-    asked = {*takes, *filter(Selection(naming).wants, OPT_IN if naming else ())}
+    asked = {*accepted_types, *filter(Selection(naming).wants, OPT_IN if naming else ())}
     return (*entries, *(f"!{one}" for one in OPT_IN if one not in asked))
 
 

@@ -52,21 +52,21 @@ def unused_filters(merged: Merged) -> Iterator[Mistake]:
 def open_source(source: Configured[Any, Any], merged: Merged) -> list[Mistake]:
     """Find out whether a source asks for no credentials and no address; its type may have a way of its own to know its
     senders."""
-    settings, known_by = source.settings, source.plugin.known_by
+    settings, auth_setting = source.settings, source.plugin.auth_setting
     is_open = settings.enabled and settings.is_open and not settings.allow
-    verifies = known_by == "tokens" and source.plugin.verify is not Source.verify
+    verifies = auth_setting == "tokens" and source.plugin.verify is not Source.verify
     if not is_open or source.plugin.authorize is not Source.authorize or verifies:
         return []
-    reason = f"has no `{known_by}`: everybody who reaches relay may send to it"
+    reason = f"has no `{auth_setting}`: everybody who reaches relay may send to it"
     return [merged.mistake(("source", source.name), reason)]
 
 
 def useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
     """Find sources that ask for a token which senders of their type do not have."""
     for name, source in sources.items():
-        known_by = source.plugin.known_by
-        if known_by != "tokens" and source.settings.enabled and source.settings.tokens:
-            reason = f"senders of this type have no token and are answered 401: set `{known_by}` instead"
+        auth_setting = source.plugin.auth_setting
+        if auth_setting != "tokens" and source.settings.enabled and source.settings.tokens:
+            reason = f"senders of this type have no token and are answered 401: set `{auth_setting}` instead"
             yield merged.mistake(("source", name, "tokens"), reason)
 
 
@@ -98,25 +98,29 @@ def unmatched(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[s
 def useless_events(
     connectors: Mapping[str, Configured[Any, Any]], filters: Mapping[str, Configured[Any, Any]], merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors that do not select what their type takes, or more than that, unless their filters make it."""
+    """Find connectors that do not select what their type accepts, or more than that, unless their filters make it."""
     for name, connector in connectors.items():
-        takes, selection = connector.plugin.takes, _selection(connector)
-        if not takes or not connector.settings.enabled or not _made_by_filters(connector, filters).isdisjoint(takes):
+        accepted, selection = connector.plugin.accepted_types, _selection(connector)
+        if (
+            not accepted
+            or not connector.settings.enabled
+            or not _made_by_filters(connector, filters).isdisjoint(accepted)
+        ):
             continue
-        listed, path = " and ".join(takes), ("connector", name, "events")
-        if not any(map(selection.wants, takes)):
+        listed, path = " and ".join(accepted), ("connector", name, "events")
+        if not any(map(selection.wants, accepted)):
             yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
-        elif any(selection.wants(known) for known in TYPES if known not in takes):
+        elif any(selection.wants(known) for known in TYPES if known not in accepted):
             yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
 
 
 def untaken_events(
     sources: Mapping[str, Configured[Any, Any]], connectors: Mapping[str, Configured[Any, Any]], merged: Merged
 ) -> Iterator[Mistake]:
-    """Find sources whose own events no connector takes, because `*` does not ask for them."""
+    """Find sources whose own events no connector accepts, because `*` does not ask for them."""
     selections = [_selection(connector) for connector in connectors.values() if connector.settings.enabled]
     for name, source in sources.items():
-        for made in source.plugin.makes if source.settings.enabled else ():
+        for made in source.plugin.emitted_types if source.settings.enabled else ():
             if made in OPT_IN and not any(selection.wants(made) for selection in selections):
                 reason = f"no connector takes {made}, which it makes: name that in `events`, `*` leaves it out"
                 yield merged.mistake(("source", name), reason)
@@ -131,18 +135,20 @@ def events_of_nobody(
 ) -> Iterator[Mistake]:
     """Find connectors of a type that takes what no source brings: sources of Braze's own types bring those alone."""
     enabled = [source.plugin for source in sources.values() if source.settings.enabled]
-    if not enabled or not all(plugin.catalogued or plugin.makes for plugin in enabled):
+    if not enabled or not all(plugin.catalogued or plugin.emitted_types for plugin in enabled):
         return
-    made = {event for plugin in enabled for event in plugin.makes}
+    made = {event for plugin in enabled for event in plugin.emitted_types}
     for name, connector in connectors.items():
-        takes = set(connector.plugin.takes)
-        if not takes or not connector.settings.enabled or not takes.isdisjoint(made.union(TYPES)):
+        accepted = set(connector.plugin.accepted_types)
+        if not accepted or not connector.settings.enabled or not accepted.isdisjoint(made.union(TYPES)):
             continue
-        if takes.isdisjoint(_made_by_filters(connector, filters)):
+        if accepted.isdisjoint(_made_by_filters(connector, filters)):
             types = registry.types("source").items()
-            makers = [made_by for made_by, plugin in types if not takes.isdisjoint(getattr(plugin, "makes", ()))]
+            makers = [
+                made_by for made_by, plugin in types if not accepted.isdisjoint(getattr(plugin, "emitted_types", ()))
+            ]
             cure = f"add a source of the type {' or '.join(makers)}" if makers else "add a source of them"
-            reason = f"takes {' and '.join(sorted(takes))} alone, and no source brings that: {cure}"
+            reason = f"takes {' and '.join(sorted(accepted))} alone, and no source brings that: {cure}"
             yield merged.mistake(("connector", name), reason)
 
 
@@ -160,11 +166,11 @@ def urls_with_blanks(kind: str, tables: Mapping[str, Configured[Any, Any]], merg
 def _made_by_filters(connector: Configured[Any, Any], filters: Mapping[str, Configured[Any, Any]]) -> set[str]:
     """The event types that a connector's filters give to events."""
     steps = [filters[name] for name in connector.settings.filters if name in filters]
-    return {made for step in steps for made in step.plugin.makes}
+    return {made for step in steps for made in step.plugin.emitted_types}
 
 
 def _selection(connector: Configured[Any, Any]) -> Selection:
-    return Selection(without_opt_in(connector.settings.events, connector.plugin.takes))
+    return Selection(without_opt_in(connector.settings.events, connector.plugin.accepted_types))
 
 
 def unknown_keys(
@@ -176,7 +182,7 @@ def unknown_keys(
     """Find event types in tables by event type that are neither known nor made by sources or filters."""
     for name, connector in connectors.items():
         by_filters = _made_by_filters(connector, filters)
-        for setting in connector.plugin.by_type if connector.settings.enabled else ():
+        for setting in connector.plugin.per_type_settings if connector.settings.enabled else ():
             keys = getattr(connector.settings, setting)
             for key in keys if isinstance(keys, Mapping) else ():
                 if key not in TYPES and key not in made and key not in by_filters:
@@ -189,7 +195,7 @@ def kept_users(
 ) -> Iterator[Mistake]:
     """Find connectors that could have their destination erase users, and are not set up for it."""
     for name, connector in connectors.items():
-        lacking, settings = connector.plugin.erases_by, connector.settings
+        lacking, settings = connector.plugin.erasure_setting, connector.settings
         if erasure.on and lacking and settings.enabled and getattr(settings, lacking) is None:
             reason = f"has no `{lacking}`: users whom relay erases stay in this destination"
             yield merged.mistake(("connector", name), reason)
@@ -260,8 +266,8 @@ def one_worker_for_all(
 ) -> Iterator[Mistake]:
     """Find connectors for which one of several workers has to take all events, so that the others do nothing."""
     for name, known in traits.items() if workers > 1 else ():
-        if known.alone and all(map(_selection(connectors[name]).wants, TYPES)):
-            also = "; or put {worker} into its path" if known.writes else ""
+        if known.single_worker and all(map(_selection(connectors[name]).wants, TYPES)):
+            also = "; or put {worker} into its path" if known.local_path else ""
             reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"
             yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
 

@@ -258,7 +258,7 @@ class Config:
 
     def entries(self, name: str) -> tuple[str, ...]:
         """What a connector selects: its `events`, without what `*` does not ask for. Raises LookupError."""
-        return without_opt_in(self.connector(name).events, self.connectors[name].plugin.takes)
+        return without_opt_in(self.connector(name).events, self.connectors[name].plugin.accepted_types)
 
 
 OWN_TABLES: Final[Mapping[str, type[Settings]]] = {

@@ -79,7 +79,7 @@ def files_of_several(traits: Mapping[str, Traits], merged: Merged) -> Iterator[M
     """Find connectors that write to the file of another one, or to what is no file."""
     writers: dict[str, str] = {}
     for name, known in traits.items():
-        if (path := known.writes) is not None:
+        if (path := known.local_path) is not None:
             if path.is_absolute() and _is_no_file(path):
                 yield merged.mistake(("connector", name, "path"), f"{path} is no regular file: it takes no events")
             other = writers.setdefault(os.path.realpath(path), name)

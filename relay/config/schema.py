@@ -102,7 +102,7 @@ def _typed(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
     properties["type"] = {"const": name, "description": getdoc(plugin) or ""}
     if kind == "connector":
         properties["events"]["items"] = _link("entry")
-        for setting in plugin.by_type if issubclass(plugin, Connector) else ():
+        for setting in plugin.per_type_settings if issubclass(plugin, Connector) else ():
             properties[plugin.Settings.model_fields[setting].alias or setting]["propertyNames"] = _link("event type")
     return table
 

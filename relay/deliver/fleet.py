@@ -312,9 +312,9 @@ class Fleet:
                 lane.correct(await meanwhile(lane.name))
 
     @property
-    def alone(self) -> list[Selection]:
+    def single_worker_selections(self) -> list[Selection]:
         """What the connectors want of which one process has to deliver all."""
-        return [lane.selection for lane in self.lanes if lane.traits.alone]
+        return [lane.selection for lane in self.lanes if lane.traits.single_worker]
 
     async def is_idle(self) -> bool:
         """Whether there is nothing to deliver, once more or for the first time. Raises sqlite3.Error."""

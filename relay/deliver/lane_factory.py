@@ -86,7 +86,7 @@ class Outfitter:
         lane = LiveLane(
             made,
             plan.settings,
-            Route(Selection(without_opt_in(plan.settings.events, plan.connector.takes)), made.filters),
+            Route(Selection(without_opt_in(plan.settings.events, plan.connector.accepted_types)), made.filters),
             cursor,
             journal=self._journal,
             state=self._state,

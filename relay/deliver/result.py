@@ -173,7 +173,7 @@ def _deferral(numbers: Sequence[int], outcome: Retry | Unauthorized, clean: Call
         outcome.status,
         clean(outcome.answer),
         after,
-        alone=isinstance(outcome, Retry) and bool(outcome.alone),
+        alone=isinstance(outcome, Retry) and not outcome.hold_lane,
         unauthorized=isinstance(outcome, Unauthorized),
     )
 

@@ -187,7 +187,7 @@ class Daemon:
     def _hand_on(self) -> None:
         """Have the first worker get what has to be in its journal, if this is another one."""
         if self._first is not None:
-            self._first.selections = [*self._fleet.alone, *self._eraser.wants]
+            self._first.selections = [*self._fleet.single_worker_selections, *self._eraser.wants]
 
     async def _follow_pauses(self, first: Path) -> None:
         """Pause what the first worker does."""
@@ -225,7 +225,7 @@ class Daemon:
         if now - self._filled[1] > FILLERS_S:
             number = self._state.worker
             root = self._state.folder.parents[1] if number else self._state.folder
-            files = [lane.traits.writes for lane in self._fleet.lanes if lane.traits.writes is not None]
+            files = [lane.traits.local_path for lane in self._fleet.lanes if lane.traits.local_path is not None]
             config = self._config
             found = usage(root, config.journal.path, config.runtime.workers, files)
             self._filled = told(found), now

@@ -178,7 +178,7 @@ class Looks:
             end_to_end=delivery.meter.end_to_end.copy(),
             notice=_notice(lane.connector),
             secrets=_secrets(lane.connector),
-            writes=str(lane.traits.writes or ""),
+            writes=str(lane.traits.local_path or ""),
             batch_wait=lane.connector.settings.batch.age,
         )
 

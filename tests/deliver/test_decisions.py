@@ -161,7 +161,7 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
             by_event(Deferral([0, 1], "a", after=60), Deferral([2], "c")),
         ),
         (
-            [Skipped("no use"), DELIVERED, Retry("wait", after=3, alone=True)],
+            [Skipped("no use"), DELIVERED, Retry("wait", after=3, hold_lane=False)],
             by_event(Deferral([2], "wait", after=3, alone=True), delivered=1, skipped=(0,), why_skipped="no use"),
         ),
         ([DELIVERED, DELIVERED, Unauthorized("no")], by_event(Deferral([2], "no", unauthorized=True), delivered=2)),

@@ -42,7 +42,7 @@ from relay.state.parked import Parked, Which, drop_parked, mark_parked, parked
 from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
-BUSY = Retry("busy", after=0.001, alone=True)
+BUSY = Retry("busy", after=0.001, hold_lane=False)
 KIND = Kind("braze", "users.messages.email.Open")
 Answer = Callable[[Batch], Sequence[Outcome] | None]
 

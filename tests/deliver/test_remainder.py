@@ -142,7 +142,7 @@ def test_a_wait_holds_for_the_event_that_it_was_asked_for() -> None:
     asked = {0: 1.0, 1: 50.0, 2: 0.0}
 
     def first_not(numbers: list[int]) -> list[Outcome]:
-        return [DELIVERED if len(run.tried) > 1 else Retry("busy", after=asked[n], alone=True) for n in numbers]
+        return [DELIVERED if len(run.tried) > 1 else Retry("busy", after=asked[n], hold_lane=False) for n in numbers]
 
     run = Run(3, first_not)
     run.go_on()

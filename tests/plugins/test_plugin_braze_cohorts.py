@@ -91,7 +91,7 @@ async def test_a_long_change_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
         for event, left in ((change(users), 20_000), (resend, 20_000), (change([], users), 0)):
             (first,) = await told(braze, event)
             assert isinstance(first, Retry)
-            assert (first.alone, first.after) == (True, 0)
+            assert (first.hold_lane, first.after) == (False, 0)
             await told_for_good(braze, [event])
             assert len(inside(api)) == left
         assert api.books.ids == [1000] * 60, "nobody is told twice"

@@ -425,7 +425,7 @@ async def test_more_files_than_there_is_time_for_are_settled_one_by_one(connect,
         outcomes = await file.deliver(make_batch(*events)) or [DELIVERED] * len(events)
         again = [event for event, outcome in zip(events, outcomes, strict=True) if outcome != DELIVERED]
         assert len(again) < len(events)
-        assert all((one.alone, one.after) == (True, 0) for one in outcomes if one != DELIVERED)
+        assert all((one.hold_lane, one.after) == (False, 0) for one in outcomes if one != DELIVERED)
         events, attempts = again, attempts + 1
     assert attempts > 1
     assert all(ids(tmp_path / f"type-{n}") == [n] for n in range(50))

@@ -347,7 +347,7 @@ async def test_what_there_is_no_time_to_take_apart_goes_the_next_time(
         outcomes = await connector.deliver(batch_of(*left)) or ()
         refused = [isinstance(outcome, Reject) for outcome in outcomes]
         assert any(refused)
-        assert all(isinstance(one, Reject) or (isinstance(one, Retry) and one.alone) for one in outcomes)
+        assert all(isinstance(one, Reject) or (isinstance(one, Retry) and not one.hold_lane) for one in outcomes)
         left = [one for one, gone in zip(left, refused, strict=True) if not gone]
         tries += 1
     assert tries > 1
@@ -384,7 +384,7 @@ async def test_a_busy_or_closed_heap_is_not_the_events_fault(heap: Destination, 
     heap.script.extend([Answer(status=429, headers={"Retry-After": "7"}), 401])
     (busy,) = await connect().deliver(batch_of(event(1))) or ()
     assert isinstance(busy, Retry)
-    assert (busy.after, busy.alone) == (7, False)
+    assert (busy.after, busy.hold_lane) == (7, True)
     (closed,) = await connect().deliver(batch_of(event(1))) or ()
     assert isinstance(closed, Unauthorized)
 
@@ -399,7 +399,7 @@ async def test_what_a_busy_identity_has_too_much_waits_alone(heap: Destination, 
     assert second[2] == DELIVERED
     for waiting in second[:2]:
         assert isinstance(waiting, Retry)
-        assert waiting.alone
+        assert not waiting.hold_lane
         assert 50 < (waiting.after or 0) <= 60
     another = await connect(app_id="18").deliver(batch_of(event(3000, user="busy")))
     assert another is not None

@@ -121,9 +121,9 @@ async def test_a_pipe_that_nobody_reads_loses_and_doubles_nothing(connect, make_
     events = [*EVENTS] * 3
     outcomes = await stdout.deliver(make_batch(*events))
     assert outcomes[0] == DELIVERED
-    assert (outcomes[-1].reason, outcomes[-1].alone) == ("standard output: nobody reads it", True)
+    assert (outcomes[-1].reason, outcomes[-1].hold_lane) == ("standard output: nobody reads it", False)
     (again,) = await stdout.deliver(make_batch(events[0]))
-    assert (again.reason, again.alone) == ("standard output: nobody reads it", False)
+    assert (again.reason, again.hold_lane) == ("standard output: nobody reads it", True)
     came = []
     reader = threading.Thread(target=lambda: came.extend(iter(lambda: os.read(pipe[0], 100), b"")))
     reader.start()

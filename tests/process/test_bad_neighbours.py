@@ -19,8 +19,8 @@ NOT_LOADED = {
     "exits": "import sys\nsys.exit(3)",
     "escapes": "class Stop(BaseException): pass\nraise Stop",
     "prints": "print('loud')\n1 / 0",
-    "takes_text": "from relay.api import *\nclass A(Connector, type='a', batch={'events': 5}):\n    takes = 'x'\n"
-    "    async def deliver(self, batch): pass",
+    "takes_text": "from relay.api import *\nclass A(Connector, type='a', batch={'events': 5}):\n"
+    "    accepted_types = 'x'\n    async def deliver(self, batch): pass",
     "shadows": "from relay.api import *\nclass B(Connector, type='b'):\n    class Settings(ConnectorSettings):\n"
     "        timeout: int = 5\n    async def deliver(self, batch): pass",
     "wrong_default": "from relay.api import *\nclass C(Connector, type='c', batch={'events': 0}):\n"

@@ -27,7 +27,7 @@ class Moody(Connector, type="moody"):
         mood: str = "good"
 
     @property
-    def writes(self):
+    def local_path(self):
         if self.settings.mood == "bad" and self.worker == %d:
             raise RuntimeError("moody")
 

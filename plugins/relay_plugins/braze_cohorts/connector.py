@@ -69,7 +69,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     The changes of a cohort stay in order, through all retries.
     """
 
-    takes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
+    accepted_types: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
 
     Settings = CohortSettings
     settings: CohortSettings
@@ -231,7 +231,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _send(self, change: Change, request: CohortRequest, until: float) -> None:
         if time.monotonic() > until:  # long before the delivery counts as failed; what was told is known
-            raise Retry("a long change, goes on", after=0, alone=True)
+            raise Retry("a long change, goes on", after=0, hold_lane=False)
         await self._heed(change, await self._post(request))
 
     async def _heed(self, change: Change, answer: Answered, hidden: Sequence[str] = ()) -> None:

@@ -147,12 +147,12 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         return await self.run_blocking(self._probe)
 
     @property
-    def alone(self) -> bool:
+    def single_worker(self) -> bool:
         """Several processes must not append to one file; with {worker} in its path each has its own."""
         return "{worker}" not in self.settings.path
 
     @property
-    def writes(self) -> Path:
+    def local_path(self) -> Path:
         """The file of an event that comes now."""
         return self._path(time.time() // HOUR_SECONDS, "type", "source")
 
@@ -170,7 +170,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         await self.run_blocking(self._files.close)
 
     def _probe(self) -> str:
-        path = self.writes
+        path = self.local_path
         if path.exists() and not path.is_file():
             raise Retry(f"{path}: {NOT_REGULAR}")
         place = next(place for place in (path, *path.parents) if place.exists())
@@ -185,7 +185,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         shares = self._shares(batch)
         for written, (path, share) in enumerate(shares.items()):
             if written and time.monotonic() > until:
-                retry = Retry(f"{written} of {len(shares)} files are written, goes on", after=0, alone=True)
+                retry = Retry(f"{written} of {len(shares)} files are written, goes on", after=0, hold_lane=False)
             elif (problem := self._append(path, share)) is not None:
                 retry = Retry(problem)
             else:

@@ -39,7 +39,7 @@ LIMITS: Final = "Heap's limits: 1,000 events a minute per identity, 15,000 per a
 NOTHING_OF_THE_USER: Final = Skipped("the update tells nothing of the user")
 OWN_NAME: Final = "{name}"
 """What stands in `names` for the event's own name."""
-NOT_SENT: Final = Retry("not sent", after=0, alone=True)
+NOT_SENT: Final = Retry("not sent", after=0, hold_lane=False)
 HEADERS: Final = {"Content-Type": "application/json"}
 UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
 """What an odd event may raise: it is that event's fault."""
@@ -137,7 +137,7 @@ class HeapApp:
                 return _note(outcomes, chain(*parts), outcome)
         if parts and not settled:
             raise refusal
-        return _note(outcomes, chain(*parts), Retry("taken apart for a refused one", after=0, alone=True))
+        return _note(outcomes, chain(*parts), Retry("taken apart for a refused one", after=0, hold_lane=False))
 
     async def _attempt(
         self, call: HeapCall, items: Sequence[Item], outcomes: list[Outcome]
@@ -151,7 +151,7 @@ class HeapApp:
             sent = [items[number] for number in allowed]
             for number in {*range(len(items))}.difference(allowed):
                 after = self._limits.delay(items[number].identity, now)
-                _note(outcomes, [items[number]], Retry(LIMITS, after=after, alone=True))
+                _note(outcomes, [items[number]], Retry(LIMITS, after=after, hold_lane=False))
         try:
             return sent, await self._request(call, sent)
         finally:

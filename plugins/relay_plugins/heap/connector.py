@@ -51,8 +51,8 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
     """
 
     # Braze docs, Heap: the export is the Custom HTTP one. Heap docs, Braze: the URL comes from Heap.
-    by_type: ClassVar[tuple[str, ...]] = ("names",)
-    erases_by: ClassVar[str] = "api_key"
+    per_type_settings: ClassVar[tuple[str, ...]] = ("names",)
+    erasure_setting: ClassVar[str] = "api_key"
 
     class Settings(HttpConnectorSettings):
         """Where Heap takes the events, and in what form."""

@@ -79,8 +79,8 @@ class HeapSegments(Source, type="heap_segments"):
     """
 
     accepted_status: ClassVar[int] = 200  # Heap docs, Segments Sync
-    known_by: ClassVar[str] = "secret"
-    makes: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
+    auth_setting: ClassVar[str] = "secret"
+    emitted_types: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
     watches: ClassVar[bool] = True
 
     class Settings(SourceSettings):

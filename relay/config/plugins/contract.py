@@ -19,7 +19,7 @@ from relay.api.internal import annotated
 
 TYPE: Final = "[A-Za-z][A-Za-z0-9_.-]*"
 """What types may be called: their names stand in conf.d, in commands and in the JSON Schema."""
-NAMING: Final = ("by_type", "erases_by", "known_by")
+NAMING: Final = ("per_type_settings", "erasure_setting", "auth_setting")
 """Attributes of a class that name settings."""
 LIMITS: Final = (Ge, Gt, Le, Lt)
 MADE: Final = {

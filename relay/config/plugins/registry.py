@@ -145,7 +145,7 @@ class Registry:
     @property
     def made(self) -> list[str]:
         """The event types that sources make themselves."""
-        return [made for source in self.types("source").values() for made in getattr(source, "makes", ())]
+        return [made for source in self.types("source").values() for made in getattr(source, "emitted_types", ())]
 
     @property
     def commands(self) -> list[click.Command]:

@@ -11,15 +11,15 @@ class Traits:
     """The properties of the same names in `relay.api.Connector`."""
 
     keeps_order: bool = False
-    alone: bool = False
-    writes: Path | None = None
+    single_worker: bool = False
+    local_path: Path | None = None
 
 
 def traits_of(connector: Connector) -> Traits:
     """Read them. Raises whatever the connector raises, TypeError if they are of another type."""
-    found = {name: getattr(connector, name) for name in ("keeps_order", "alone", "writes")}
+    found = {name: getattr(connector, name) for name in ("keeps_order", "single_worker", "local_path")}
     for name, value in found.items():
-        if not isinstance(value, (Path, type(None)) if name == "writes" else bool):
-            wanted = "a Path or None" if name == "writes" else "true or false"
+        if not isinstance(value, (Path, type(None)) if name == "local_path" else bool):
+            wanted = "a Path or None" if name == "local_path" else "true or false"
             raise TypeError(f"{name} says {type(value).__name__}, and is to say {wanted}")
     return Traits(**found)

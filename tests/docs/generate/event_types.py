@@ -54,5 +54,5 @@ def _parts() -> Iterator[str]:
         )
     yield "## Types of relay's own sources"
     yield OWN
-    made = [(code(name), code(source.type)) for source in builtin("source").values() for name in source.makes]
+    made = [(code(name), code(source.type)) for source in builtin("source").values() for name in source.emitted_types]
     yield table(["event type", "source type"], made)

@@ -112,7 +112,7 @@ def _fillers(it: Installation) -> str:
     """What takes the room."""
     config = it.config
     traits = traits_by_name(config.connectors)
-    files = [known.writes for known in traits.values() if known.writes is not None]
+    files = [known.local_path for known in traits.values() if known.local_path is not None]
     found = told(usage(it.state, config.journal.path, config.runtime.workers, files))
     return f"; the disk holds {found}" if found else ""
 

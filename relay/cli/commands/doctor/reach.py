@@ -41,17 +41,17 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
         return Finding("ok", about, f"not tried: {unread[0].problem}")
     advice = ADVICE
     try:
-        async with asyncio.timeout(PROBE_S), _made(configured, it) as (connector, writes):
-            advice = WRITING if writes else ADVICE
+        async with asyncio.timeout(PROBE_S), _made(configured, it) as (connector, local_path):
+            advice = WRITING if local_path else ADVICE
             said = await limited(connector.probe, PROBE_S, f"{about}: probe")
-            why = await asyncio.to_thread(_kept_from, writes, it)
+            why = await asyncio.to_thread(_kept_from, local_path, it)
     except TimeoutError:
         return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
     except Exception as error:  # whatever a plugin raises says why
         why = Redaction(configured.settings).clean(reason_of(error))
         return Finding("problem", about, why, advice)
     if why:
-        return Finding("warning", about, f"{writes} cannot be written by the service: {why}", ALLOWING)
+        return Finding("warning", about, f"{local_path} cannot be written by the service: {why}", ALLOWING)
     told = Redaction(configured.settings).clean(text_of(said)) if said else "not tried: only sending would tell"
     return Finding("ok", about, told)
 
@@ -60,9 +60,9 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
 async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[tuple[Connector, Path | None]]:
     with contained():
         connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
-        writes = traits_of(connector).writes
+        local_path = traits_of(connector).local_path
     try:
-        yield connector, writes
+        yield connector, local_path
     finally:
         with suppress(Exception):  # it was never opened
             await limited(connector.release, PROBE_S, f"connector {configured.name}: close")
