@@ -186,9 +186,7 @@ def _facts(one: Alarm) -> list[str]:
     if full := facts.get("full_at"):
         lines.append(f"the journal is full at {_moment(full)} if it goes on like this")
     if (deadline := facts.get("deadline")) and _moment(deadline) not in one.sentence:
-        lines.append(
-            f"its sender stops for good at {_moment(deadline)}: Braze disables a Current after 5 days of errors"
-        )
+        lines.append(f"Braze disables the Current at {_moment(deadline)}, after 5 days of errors")
     return lines
 
 

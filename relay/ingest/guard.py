@@ -20,7 +20,9 @@ ADVICE: Final = {
     503: "the reason says what takes no events; make room there, or end what locks it",
 }
 OTHER_ADVICE: Final = "the reason says what is wrong with the requests"
-STOPS: Final = "; at the deadline the sender stops for good (Braze disables the Current) and what comes after is lost"
+LOST: Final = "events are lost: Braze does not send again what got 401 or 403; "
+STOPS: Final = "; at the deadline Braze disables the Current"
+LATER_LOST: Final = "; later events are lost"
 log = structlog.stdlib.get_logger()
 
 
@@ -75,8 +77,17 @@ class Guard:
             status=refusals.status,
             reason=refusals.reason,
             **until,
-            advice=ADVICE.get(refusals.status, OTHER_ADVICE) + (STOPS if until else ""),
+            advice=_advice(refusals),
         )
+
+
+def _advice(refusals: Refusals) -> str:
+    """What is lost where the sender is Braze, and what to do."""
+    advice = ADVICE.get(refusals.status, OTHER_ADVICE)
+    if refusals.deadline is None:
+        return advice
+    loses = refusals.status in (401, 403)
+    return (LOST if loses else "") + advice + STOPS + ("" if loses else LATER_LOST)
 
 
 def _age(refusals: Refusals) -> float:

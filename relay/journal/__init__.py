@@ -7,6 +7,7 @@ from relay.journal.identity import ANY, KnownJournal, OtherJournal, mismatch, re
 from relay.journal.journal import Journal, TooLarge, Unavailable
 from relay.journal.lock import LOCK, holder, is_locked, lock
 from relay.journal.record import HEADER, lost_record, whole_records
+from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
 from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
 from relay.journal.segment import (
@@ -32,6 +33,7 @@ from relay.journal.users import LISTS, NOBODY, Erased, Wanted, merged_users, use
 
 __all__ = [
     "ANY",
+    "BEHIND_ALL",
     "DAMAGED",
     "DAY_S",
     "FRESH",

@@ -27,6 +27,8 @@ from relay.words import counted
 
 SMALLEST: Final = 10
 """Bytes that an event takes in a segment at least: two numbers of four, and `{}`."""
+BEHIND_ALL: Final = "behind all that may have been acknowledged"
+"""A part of the problem if the head is a guess: some offsets below it may never have been given to an event."""
 DAMAGE_ADVICE: Final = "what can be read behind it is delivered; relay journal check says what is lost"
 OLDER_ADVICE: Final = "what is missing counts as damaged; if this is an old copy: put the right one back, and replay it"
 log = structlog.stdlib.get_logger()
@@ -78,7 +80,7 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
     head = max(end, acknowledged)
     if unsure and room >= SMALLEST:
         head += room // SMALLEST
-        problem += f"; offsets go on at {head}, behind all that may have been acknowledged"
+        problem += f"; offsets go on at {head}, {BEHIND_ALL}"
         segments += _mark_head(folder, head, segments[-1].written if segments else time.time())
     return Recovered(segments, head, oldest, problem)
 

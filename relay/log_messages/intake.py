@@ -60,8 +60,8 @@ SOURCES: Final = (
     LogMessage(
         "source has refused everything for too long",
         "error",
-        "A source has refused every request since `since`. At `deadline` Braze disables the Current."
-        " Later events are lost.",
+        "A source has refused every request since `since`. Braze does not send again what got 401 or 403. At `deadline`"
+        " Braze disables the Current. Later events are lost.",
         "Do what `advice` says before the deadline.",
     ),
     LogMessage("source takes events again", "info", "A source has taken a request after a long time of refusals."),

@@ -9,8 +9,8 @@ from dataclasses import asdict
 import structlog
 
 from relay import __version__
-from relay.api import Connector, Secret
-from relay.config import Config, Redaction, dotted, leaves
+from relay.api import Connector, Secret, Settings
+from relay.config import Config, KeyPath, Redaction, dotted, leaves
 from relay.deliver import Fleet, Lane, LiveLane
 from relay.guests import named, quick, text_of
 from relay.ingest import Ingest, Intake
@@ -115,6 +115,7 @@ class Looks:
             incomplete=intake.calls.incomplete,
             notice=intake.calls.notice,
             unknown_types=[*traffic.unknown_types],
+            secrets=secrets_of(f"source {name}", config.sources[name].settings, config),
         )
 
     def _certificates(self, config: Config) -> list[CertificateStatus]:
@@ -177,7 +178,7 @@ class Looks:
             attempt=delivery.meter.attempt.copy(),
             end_to_end=delivery.meter.end_to_end.copy(),
             notice=_notice(lane.connector),
-            secrets=_secrets(lane.connector),
+            secrets=secrets_of(f"connector {name}", lane.connector.settings, config),
             writes=str(lane.traits.local_path or ""),
             batch_wait=lane.connector.settings.batch.age,
         )
@@ -238,10 +239,32 @@ def _notice(connector: Connector) -> str:
     return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
 
 
-def _secrets(connector: Connector) -> list[str]:
-    """The settings that refer to secrets, each with what it refers to."""
-    found = leaves((), connector.settings)
-    return [f'{dotted(path)} ({one.how} "{one.name}")' for path, one in found if isinstance(one, Secret)]
+def secrets_of(table: str, settings: Settings, config: Config) -> list[str]:
+    """The settings of a table that refer to secrets, each with what it refers to, and who else refers to that."""
+    return [
+        f'{dotted(path)} ({secret.how} "{secret.name}"{_shared(secret, table, config)})'
+        for path, secret in _secret_leaves(settings)
+    ]
+
+
+def _shared(secret: Secret, table: str, config: Config) -> str:
+    tables: dict[str, Settings] = {f"source {name}": one.settings for name, one in config.sources.items()}
+    tables |= {f"connector {name}": one.settings for name, one in config.connectors.items()}
+    tables |= {f"alert {name}": one.settings for name, one in config.alerts.items()}
+    others = [
+        other
+        for other, settings in tables.items()
+        if other != table and any(_place(leaf) == _place(secret) for _, leaf in _secret_leaves(settings))
+    ]
+    return f"; {' and '.join(others)} {'uses' if len(others) == 1 else 'use'} it, too" if others else ""
+
+
+def _place(secret: Secret) -> tuple[str, str]:
+    return secret.how, secret.name
+
+
+def _secret_leaves(settings: Settings) -> list[tuple[KeyPath, Secret]]:
+    return [(path, leaf) for path, leaf in leaves((), settings) if isinstance(leaf, Secret)]
 
 
 def _last_error(lane: LiveLane) -> LastError | None:

@@ -3,7 +3,7 @@
 from relay.state.alerts import KEPT, AlertMessage, Tracks, forget_alerts, read_alerts, save_message, save_tracks
 from relay.state.attempts import Attempts, attempts_at
 from relay.state.cursor import CURSOR_COLUMNS, Counts, Cursor, Ledger, merged, read_cursor, runs, unsettled
-from relay.state.damage import mark_repaired, was_damaged
+from relay.state.damage import AT_MOST, is_bound, mark_repaired, was_damaged
 from relay.state.database import State
 from relay.state.erasures import (
     ConnectorAnswer,
@@ -101,6 +101,7 @@ from relay.state.replays import Replay, ask_replay, cancel_replay, replays, repl
 from relay.state.seen_ids import SEEN, Seen, forget_seen
 
 __all__ = [
+    "AT_MOST",
     "CAUSES",
     "CURSOR_COLUMNS",
     "CUTS",
@@ -175,6 +176,7 @@ __all__ = [
     "forget_seen",
     "has_tables",
     "held_elsewhere",
+    "is_bound",
     "journal_folder",
     "journals",
     "known_external_ids",

@@ -13,6 +13,8 @@ from relay.state.parked import connect
 from relay.words import counted, ranges
 
 SHOWN: Final = 3
+AT_MOST: Final = "at most "
+"""Before a number of events that is a bound."""
 _NOTE: Final = """
     INSERT INTO damage (start, stop, file, reason, saved, met) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
@@ -31,21 +33,27 @@ def read_damage(db: sqlite3.Connection) -> list[Damage]:
     return [Damage(*row) for row in db.execute(_READ)]
 
 
-def said_of(found: Sequence[Damage]) -> str:
-    """A sentence on it; "" if there is none."""
+def said_of(found: Sequence[Damage], *, is_bound: bool = False) -> str:
+    """A sentence on it; "" if there is none. `is_bound`: some of the offsets may never have been given to an event."""
     if not found:
         return ""
     files = {one.file: [each for each in found if each.file == one.file] for one in found}
     events = sum(stop - start for start, stop in united((one.start, one.stop) for one in found))
     shown, more = [*map(_said_of_file, files.values())][:SHOWN], len(files) - SHOWN
     rest = [f"and in {counted(more, 'more file')}"] if more > 0 else []
-    return f"{counted(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
+    most = AT_MOST if is_bound else ""
+    return f"{most}{counted(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
+
+
+def is_bound(said: str) -> bool:
+    """Whether a sentence of `said_of` gives a bound, not a count."""
+    return said.startswith(AT_MOST)
 
 
 def _said_of_file(found: Sequence[Damage]) -> str:
     offsets, first = ranges([*united((one.start, one.stop) for one in found)]), found[0]
     saved = [one.saved for one in found if one.saved is not None]
-    others = f"; its {counted(max(saved), 'other event')} can be read, and no connector loses them" if saved else ""
+    others = f"; the file's {counted(max(saved), 'other event')} can be read and are delivered" if saved else ""
     return f"offsets {offsets} in {first.file} ({first.reason}{others})"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.journal import ANY, KnownJournal, mismatch, read_end, segment_files
+from relay.journal import ANY, BEHIND_ALL, KnownJournal, mismatch, read_end, segment_files
 from relay.state.damage import accept_damage, read_damage, said_of
 from relay.state.layout import DATABASE, journals, worker_folders
 from relay.state.ledger import acknowledged, lanes
@@ -79,7 +79,7 @@ def older(head: int, end: int) -> str:
     """What is wrong with a database that knows the events below `head` of a journal that goes up to `end`."""
     why = "an old copy was put back, or it could not be written"
     events = f"the last {counted(end - head, 'event')}, from offset {head} on"
-    lost = "no event is lost, connectors may get some a second time"
+    lost = "no event is lost, connectors may get some a second time; later pauses and replays are not in it"
     return f"relay.db is older than the journal: it has not heard of {events} ({why}); {lost}"
 
 
@@ -129,7 +129,7 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
     with closing(connect(folder, "ro")) as db:
         known = read_known(db)
         ahead, doubt = db.execute("SELECT ahead, doubt FROM journal_state").fetchone() or (0, "")
-        damage = said_of(read_damage(db))
+        damage = said_of(read_damage(db), is_bound=BEHIND_ALL in doubt)
     if known is None:
         if holds_events:
             said = f"{folder / DATABASE} does not know the events that {journal} holds: {GONE_ADVICE}"

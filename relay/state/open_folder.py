@@ -47,7 +47,9 @@ def _introduced(state: State, journal: Journal) -> str:
                 f"relay.db did not know the {counted(events, 'event')} of the journal"
                 f" from offset {journal.oldest} on, and began anew"
                 " (it was lost, emptied, or copied without relay.db-wal);"
-                f" no event is lost, connectors may get {'it' if events == 1 else f'all {events:,}'} a second time"
+                " parked events, pauses and replays of the old relay.db are not in the new one;"
+                " no event of the journal is lost; connectors begin with its oldest event,"
+                " and deliver a second time what they had"
             )
             unheard = state.now
             log.error("relay.db does not know the journal", events=events, oldest=state.now, advice=UNKNOWN_ADVICE)

@@ -13,6 +13,7 @@ from relay.status.diagnosis import (
     is_well,
     kind_of_certificate,
     said_of_certificate,
+    said_of_doubt,
     span,
 )
 from relay.status.merge import both_listeners, ended, merged, still
@@ -77,6 +78,7 @@ __all__ = [
     "nobody",
     "retired",
     "said_of_certificate",
+    "said_of_doubt",
     "span",
     "still",
     "time_to",

@@ -1,17 +1,18 @@
 """What is wrong, in words, and what to do about it. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from relay.api.internal import Validity
-from relay.state import Doubt, FailingErasures
+from relay.state import AT_MOST, Doubt, FailingErasures, is_bound
 from relay.status.model import (
     AlertStatus,
     CertificateStatus,
     JournalStatus,
     LaneStatus,
     RefusedReload,
+    Refusing,
     SourceStatus,
     Status,
     WorkerStatus,
@@ -42,7 +43,7 @@ ALL_NEEDED: Final = "reached its max_size"
 """A part of the reason of a journal that is full though its disk is not."""
 STOPS_S: Final = 5 * 86400.0
 STOPS: Final = "Braze disables a Current after 5 days of errors"
-NOT_AGAIN: Final = "; Braze does not send again what got 401 or 403"
+NOT_AGAIN: Final = "events are lost: Braze does not send again what got 401 or 403"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,10 @@ def kinds_of_journal(journal: JournalStatus) -> list[str]:
 
 def said_of_lane(lane: LaneStatus, now: float) -> str:
     """One sentence on a lane: how it is, what waits, what to do."""
-    return f"{lane.connector}: {'; '.join([_how(lane, now), _waiting(lane, now), *_advice(lane), *_beside(lane)])}"
+    how, advice, beside = [_how(lane, now), _waiting(lane, now)], [*_advice(lane)], [*_beside(lane)]
+    loses = lane.state == "refusing"  # then the loss and its deadline come first
+    parts = [*how, *beside, *advice] if loses else [*how, *advice, *beside]
+    return f"{lane.connector}: {'; '.join(parts)}"
 
 
 def said_of_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
@@ -220,19 +224,33 @@ def _removed(events: int) -> str:
 
 def _taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
     if refusing := source.refusing:
-        reason = f"{refusing.status} {refusing.reason}"
-        advice = (
-            f"; compare the credentials of the sender with those in {source.file}" if refusing.status == 401 else ""
-        )
-        if ALL_NEEDED in refusing.reason:
-            advice = _relief(lanes)
-        until = f"; its sender stops for good at {moment(refusing.deadline)} ({STOPS})" if refusing.deadline else ""
-        if refusing.deadline and refusing.status in (401, 403):
-            until = NOT_AGAIN + until
-        return f"has refused everything since {moment(refusing.since)}: {reason}{advice}{until}"
+        said = f"has refused everything since {moment(refusing.since)}: {refusing.status} {refusing.reason}"
+        return "; ".join([said, *_sender(refusing), *_access(source, refusing.status), *_room(refusing, lanes)])
     if source.last is None:
         return "no events since the start"
     return f"takes events, the last {span(now - source.last)} ago"
+
+
+def _sender(refusing: Refusing) -> Iterator[str]:
+    """What the refusals cost where the sender is Braze."""
+    if refusing.deadline is None:
+        return
+    loses = refusing.status in (401, 403)
+    if loses:
+        yield NOT_AGAIN
+    later = "" if loses else "; later events are lost"
+    yield f"Braze disables the Current at {moment(refusing.deadline)}, after 5 days of errors{later}"
+
+
+def _access(source: SourceStatus, status: int) -> Iterator[str]:
+    if status == 401:
+        known = f"{' and '.join(source.secrets) or 'those'} in {source.file}"
+        yield f"compare the credentials of the sender with {known}"
+
+
+def _room(refusing: Refusing, lanes: Sequence[LaneStatus]) -> Iterator[str]:
+    if ALL_NEEDED in refusing.reason:
+        yield _relief(lanes)
 
 
 def _how(lane: LaneStatus, now: float) -> str:
@@ -281,16 +299,16 @@ def advice_for(lane: LaneStatus) -> str:
 
 def _advice(lane: LaneStatus) -> Iterator[str]:
     status = lane.last_error.status if lane.last_error else None
-    if is_slow(lane):
+    if is_slow(lane) and lane.state != "failing":
         yield f"no answer yet for {span(lane.unanswered)}"
     if lane.state == "paused":
         yield f"relay resume {lane.connector} lets it go on"
     elif lane.state == "unauthorized":
         yield f"{_mend(lane, status)}; relay resume {lane.connector} tries again at once"
     elif lane.state == "refusing":
-        yield f"relay pause {lane.connector} has further events wait in the journal"
-        yield "relay parked show NUMBER shows an event and the answer"
-        yield f"once that is mended: relay parked replay --connector {lane.connector}"
+        yield f"relay pause {lane.connector} keeps further events in the journal"
+        yield "relay parked show NUMBER shows an event of that list, and the answer"
+        yield f"after the repair: relay parked replay --connector {lane.connector}"
     elif lane.state == "broken":
         yield "relay starts it again; the log has the whole error"
     elif lane.state == "failing":
@@ -340,7 +358,7 @@ def _reach(lane: LaneStatus) -> str:
     if NO_HOST in reason:
         return f"check the host in {lane.file}, and the name servers of this machine"
     if reason.startswith(SILENT):
-        return "it does not answer: ask whoever runs it; relay doctor tells if it takes connections"
+        return "ask whoever runs the destination why it does not answer"
     return f"see if the destination in {lane.file} can be reached from here"
 
 
@@ -350,10 +368,7 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
         return "the log has the whole error; relay plugins says where the connector comes from"
     if HANGS in reason:
         return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
-    if is_slow(lane):
-        again = "relay waits for the answer"
-    else:
-        again = f"relay tries again in {span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
+    again = f"relay tries again in {span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
     if lane.writes and FULL in reason:
@@ -370,29 +385,37 @@ def _relief(lanes: Sequence[LaneStatus]) -> str:
     waiting = [(lane.oldest_pending, lane.connector) for lane in lanes if lane.oldest_pending is not None]
     name = min(waiting)[1] if waiting else ""
     held = f"connector {name} waits longest: mend {name}, or " if name else ""
-    return f"; {held}raise journal.max_size in conf.d, then relay reload"
+    return f"{held}raise journal.max_size in conf.d, then relay reload"
 
 
 def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
-        relief = _relief(lanes) if ALL_NEEDED in journal.refusing else ""
+        relief = f"; {_relief(lanes)}" if ALL_NEEDED in journal.refusing else ""
         return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
         return HealthFinding("journal", ok=False, said=f"{said} their window")
     ok = not kinds_of_journal(journal)
-    relief = "" if ok else _relief(lanes)
+    relief = "" if ok else f"; {_relief(lanes)}"
     return HealthFinding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
 
 
-DAMAGE_ADVICE: Final = "put a good copy of the file back and restart relay, or stop relay and run relay journal repair;"
+DAMAGE_ADVICE: Final = (
+    "with a good copy of the file: stop relay, put the copy in its place, start relay, relay replay; without a copy:"
+    " stop relay, relay journal repair, which brings no lost event back;"
+)
 
 
 def _doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
     where = f" of worker {one.worker}" if several else ""
-    lost = f"; {_losers(lanes)}" if one.is_damage else ""
-    return HealthFinding(one.what, ok=False, said=f"{one.what}{where}: {one.said}{lost}; {advice_on(one)}")
+    lost = {lane.connector: lane.outcomes.get("damaged", 0) for lane in lanes}
+    return HealthFinding(one.what, ok=False, said=f"{one.what}{where}: {said_of_doubt(one, lost)}; {advice_on(one)}")
+
+
+def said_of_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
+    """Say what is in doubt. `lost`: the damaged events that each connector has ever counted."""
+    return f"{_losers(lost, is_bound=is_bound(one.said))}; {one.said}" if one.is_damage else one.said
 
 
 def advice_on(doubt: Doubt) -> str:
@@ -401,11 +424,11 @@ def advice_on(doubt: Doubt) -> str:
     return f"{DAMAGE_ADVICE} {accept}" if doubt.is_damage else accept
 
 
-def _losers(lanes: Sequence[LaneStatus]) -> str:
+def _losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
     """Who could not read how many events, ever."""
-    lost = {one.connector: one.outcomes.get("damaged", 0) for one in lanes}
-    found = [f"{name} has lost {counted(number, 'event')} so far" for name, number in lost.items() if number]
-    return ", ".join(found) or "no connector has lost any so far"
+    most = AT_MOST if is_bound else ""
+    found = [f"{name} has lost {most}{counted(number, 'event')}" for name, number in lost.items() if number]
+    return ", ".join(found) or "no connector has lost an event"
 
 
 def _reload(refused: RefusedReload | None) -> HealthFinding:

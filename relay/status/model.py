@@ -56,6 +56,8 @@ class SourceStatus:
     """What the source has to say itself."""
     unknown_types: Sequence[str] = ()
     """Event types that came since the start and are not in the catalogue, up to 100."""
+    secrets: Sequence[str] = ()
+    """The settings that have its credentials, as in `LaneStatus.secrets`."""
 
     @property
     def refused(self) -> int:
@@ -156,7 +158,8 @@ class LaneStatus:
     notice: str = ""
     """What the connector itself says that an admin should know."""
     secrets: Sequence[str] = ()
-    """The settings that have its credentials, such as `token (credential "heap-token")`: never what is in them."""
+    """The settings that have its credentials, such as `token (credential "heap-token")`: never what is in them. Other
+    tables that refer to the same credential or file are named: `token (file "/f"; source braze uses it, too)`."""
     parked_removed: int = 0
     """Events that lay parked for it until there was no room for them, ever."""
     parked_rate: float = 0.0

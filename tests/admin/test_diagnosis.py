@@ -90,18 +90,17 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             REFUSING | {"last_error": error("HTTP 422: no such field", 422), "parked_full_in": 7200.0},
             "refusing, the destination has taken no event since MORNING: HTTP 422: no such field; nothing pending;"
-            " relay pause heap has further events wait in the journal; relay parked show NUMBER shows an event and the"
-            " answer; once that is mended: relay parked replay --connector heap; 3 parked (relay parked list"
-            " --connector heap); the oldest of them are removed in 2h 0m if it goes on like this (parked.max_size)",
+            " 3 parked (relay parked list --connector heap); the oldest of them are removed in 2h 0m if it goes on like"
+            " this (parked.max_size); relay pause heap keeps further events in the journal; relay parked show NUMBER"
+            " shows an event of that list, and the answer; after the repair: relay parked replay --connector heap",
         ),
         (True, {"pending": 5, "drained_in": 37.0, "unanswered": 4.9}, "working; 5 pending; drains in 37s"),
         (True, {"pending": 5, "drained_in": 37.0, "unanswered": 12.0}, "working; 5 pending; no answer yet for 12s"),
         (
             False,
             FAILING | {"last_error": error("no answer in time"), "next_try": 3.0, "unanswered": 12.0},
-            "failing since MORNING: no answer in time; 1 pending; no answer yet for 12s;"
-            " relay waits for the answer;"
-            " it does not answer: ask whoever runs it; relay doctor tells if it takes connections",
+            "failing since MORNING: no answer in time; 1 pending; relay tries again in 3s;"
+            " ask whoever runs the destination why it does not answer",
         ),
         (
             False,
@@ -135,7 +134,7 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             FAILING | {"last_error": error("no answer in time")},
             "failing since MORNING: no answer in time; 1 pending; relay tries again;"
-            " it does not answer: ask whoever runs it; relay doctor tells if it takes connections",
+            " ask whoever runs the destination why it does not answer",
         ),
         (
             False,
@@ -177,9 +176,14 @@ def test_a_source_that_refuses_everything_in_words() -> None:
     refusing = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=MORNING + 5 * 86400)
     source = a_source(refusing=refusing)
     assert written(said_of_source(source, [], NOON)) == (
-        "braze: has refused everything since MORNING: 401 wrong bearer token; compare the credentials of the sender"
-        " with those in 20-braze.toml; Braze does not send again what got 401 or 403; its sender stops for good at"
-        " 2027-01-20T10:02:00Z (Braze disables a Current after 5 days of errors)"
+        "braze: has refused everything since MORNING: 401 wrong bearer token; events are lost: Braze does not send"
+        " again what got 401 or 403; Braze disables the Current at 2027-01-20T10:02:00Z, after 5 days of errors;"
+        " compare the credentials of the sender with those in 20-braze.toml"
+    )
+    secrets = ['token (file "/run/t"; connector heap uses it, too)']
+    assert said_of_source(replace(source, secrets=secrets), [], NOON).endswith(
+        '; compare the credentials of the sender with token (file "/run/t"; connector heap uses it, too) in'
+        " 20-braze.toml"
     )
     assert not diagnose(a_status(sources=[source])).ok
     assert said_of_source(a_source(), [], NOON) == "braze: takes events, the last 2s ago"
@@ -193,7 +197,8 @@ def test_a_source_that_refuses_everything_in_words() -> None:
 def test_what_braze_does_not_send_again_is_told(status: int, deadline: float | None, is_lost: bool) -> None:
     source = a_source(refusing=Refusing(since=MORNING, status=status, reason="no", deadline=deadline))
     said = said_of_source(source, [], NOON)
-    assert ("; Braze does not send again what got 401 or 403" in said) is is_lost
+    assert ("; events are lost: Braze does not send again what got 401 or 403" in said) is is_lost
+    assert ("; later events are lost" in said) is (deadline is not None and not is_lost)
 
 
 def test_what_lies_parked_is_told_and_is_no_failure() -> None:
@@ -300,16 +305,19 @@ def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
 
 @pytest.mark.parametrize(
     ("damaged", "lost"),
-    [(10, "heap has lost 10 events so far"), (0, "no connector has lost any so far")],
+    [(10, "heap has lost MOST10 events"), (0, "no connector has lost an event")],
 )
-def test_damage_says_who_has_lost_what_and_what_to_do(damaged: int, lost: str) -> None:
-    doubt = Doubt(worker=0, what="journal", said="10 events cannot be read", is_damage=True)
+@pytest.mark.parametrize("most", ["", "at most "])
+def test_damage_says_who_has_lost_what_and_what_to_do(damaged: int, lost: str, most: str) -> None:
+    lost = lost.replace("MOST", most)
+    doubt = Doubt(worker=0, what="journal", said=f"{most}10 events cannot be read", is_damage=True)
     status = a_status(doubts=[doubt], lanes=[a_lane(outcomes={"damaged": damaged})])
     (one,) = conditions(status)
-    assert one.sentence == f"journal: 10 events cannot be read; {lost}; {one.facts['do']}"
+    assert one.sentence == f"journal: {lost}; {most}10 events cannot be read; {one.facts['do']}"
     assert one.facts["do"] == (
-        "put a good copy of the file back and restart relay, or stop relay and run relay journal repair;"
-        " relay accept journal ends this warning"
+        "with a good copy of the file: stop relay, put the copy in its place, start relay, relay replay; without a"
+        " copy: stop relay, relay journal repair, which brings no lost event back; relay accept journal ends this"
+        " warning"
     )
 
 
@@ -369,7 +377,7 @@ def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], 
         ("failing", "h:80: TLS: WRONG_VERSION_NUMBER", None, "it does not speak TLS there: check scheme and port in"),
         ("failing", "h:443: TLS: something new", None, "see to its certificate and TLS versions"),
         ("failing", "h:443: there is no such host: Name or service not known", None, "check the host in 60-heap.toml"),
-        ("failing", "no answer in time", None, "it does not answer: ask whoever runs it"),
+        ("failing", "no answer in time", None, "ask whoever runs the destination why it does not answer"),
         ("failing", "not done in time, and the connector's thread hangs", None, "find out what it waits for: a disk"),
         ("failing", "bug in the connector: KeyError: 'a'", None, "relay plugins says where the connector comes from"),
         ("failing", "HTTP 429: slow down", 429, "lower rate in 60-heap.toml"),

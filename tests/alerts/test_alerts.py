@@ -181,7 +181,7 @@ async def test_four_at_once_are_one_message_that_names_all_of_them(folder: Path)
     }  # fmt: skip
     assert "4 alarms: connector heap, connector archive, journal, source braze" in message.title
     assert message.alarms[0].facts["full_at"] == NOON + 7200
-    assert "its sender stops for good at" in message.text
+    assert "Braze disables the Current at" in message.text
 
 
 @pytest.mark.parametrize(

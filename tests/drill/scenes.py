@@ -310,7 +310,7 @@ SCENES: Final = (
         says={
             "status": r"^heap: .*no answer yet for \d+s",
             "log": "delivery failed, will be tried again.*no answer",
-            "doctor": "problem  connector heap .*no answer.*ask whoever runs it",
+            "doctor": "problem  connector heap .*no answer.*ask whoever runs the destination",
             "metric": STATE % "failing",
             "alert": "connector heap: failing",
             "history": "failing +heap",
@@ -343,7 +343,7 @@ SCENES: Final = (
         cause=switched(fail=1, fail_status=400),
         says={
             "log": "destination refuses everything",
-            "status": "^exit code 1\n^heap: refusing.*relay pause heap.*NUMBER.*oldest of them are removed in",
+            "status": "^exit code 1\n^heap: refusing.*oldest of them are removed in.*relay pause heap.*NUMBER",
             "doctor": "problem  connector heap .*refusing",
             "metric": STATE % "refusing",
             "alert": "connector heap: refusing",
@@ -415,7 +415,7 @@ SCENES: Final = (
         cause=damage,
         says={
             "log": "events of the journal cannot be read\nevents are damaged",
-            "status": "^exit code 1\nevents cannot be read.*can be read.*heap has lost .* relay accept journal ends",
+            "status": "^exit code 1\nheap has lost .*events cannot be read.*are delivered.* relay accept journal ends",
             "doctor": "problem  journal",
             "metric": r'^relay_deliver_events_total\{connector="heap",outcome="damaged"\} [1-9]',
             "alert": "^journal: events damaged, since",
@@ -435,7 +435,7 @@ SCENES: Final = (
             "status": "^exit code 1\n^journal: .*did not know",
             "doctor": "problem  journal",
             "metric": r'^relay_runtime_doubtful\{what="journal"\} 1',
-            "alert": "^journal: not as relay.db knows it, since\n.*no event is lost",
+            "alert": "^journal: not as relay.db knows it, since\n.*no event of the journal is lost",
             "history": "doubt",
         },
         mended="relay accept journal",

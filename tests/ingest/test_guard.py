@@ -63,6 +63,10 @@ def test_a_warning_says_what_to_do(status: int, advice: str) -> None:
     assert (line["since"], line["hours"], line["status"]) == ("1970-01-01T00:00:00Z", 30.0, status)
     assert advice in line["advice"]
     assert "Braze disables the Current" in line["advice"]
+    assert ("events are lost: " in line["advice"], "later events are lost" in line["advice"]) == (
+        status == 401,
+        status != 401,
+    )
 
 
 def test_no_deadline_is_told_where_none_is_known() -> None:

@@ -3,7 +3,9 @@ silence, and what can be read behind it is read."""
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from relay.inspect.segments import inspect
 from relay.journal.damage import Damage
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
+from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts, Cursor
 from relay.state.damage import said_of
@@ -268,7 +271,7 @@ async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again
     await state.save({}, 0, damage=[first])
     await state.save({}, 0, damage=[first, second])
     (doubt,) = doubts(tmp_path, Path("journal"))
-    others = "its 9 other events can be read, and no connector loses them"
+    others = "the file's 9 other events can be read and are delivered"
     assert doubt.said == f"10 events cannot be read: offsets 0-4, 7-11 in 1.log (bad record; {others})"
     accept_journal(tmp_path, Path("journal"))
     await state.save({}, 0, damage=[second])
@@ -276,5 +279,18 @@ async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again
     await state.save({}, 0, damage=[Damage(20, 21, "2.log", "the file is gone", None)])
     (doubt,) = doubts(tmp_path, Path("journal"))
     assert doubt.said == "1 event cannot be read: offsets 20 in 2.log (the file is gone)"
+    await journal.close()
+    state.close()
+
+
+async def test_a_head_that_is_a_guess_makes_the_loss_a_bound(tmp_path: Path) -> None:
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    await state.save({}, 0, damage=[Damage(5, 900, "1.log", "it ends there", 9)])
+    db = sqlite3.connect(tmp_path / "relay.db")
+    with closing(db), db:
+        db.execute("UPDATE journal_state SET doubt = ?", (f"at least offsets 3 to 4 are missing, {BEHIND_ALL}",))
+    (*_, doubt) = doubts(tmp_path, Path("journal"))
+    assert doubt.is_damage
+    assert doubt.said.startswith("at most 895 events cannot be read: ")
     await journal.close()
     state.close()

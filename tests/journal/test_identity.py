@@ -156,7 +156,10 @@ async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_ac
         assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
     assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
     assert (known is not None, now) == (True, 0)
-    assert "no event is lost, connectors may get all 5 a second time" in doubts(tmp_path, PATH)[0].said
+    assert (
+        "parked events, pauses and replays of the old relay.db are not in the new one; no event of the journal is"
+        in doubts(tmp_path, PATH)[0].said
+    )
     assert said_of_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
     accept_journal(tmp_path, PATH)
     assert doubts(tmp_path, PATH) == []

@@ -89,7 +89,7 @@ def test_the_text_has_all_that_is_known() -> None:
         "one of the events: users.messages.email.Open e-1",
         "source braze: still refusing, since 2027-01-15T08:00:00Z\n"
         "braze: has refused everything since 12:00 UTC: 401\none day left of five\n"
-        "its sender stops for good at 2027-01-20T08:00:00Z: Braze disables a Current after 5 days of errors",
+        "Braze disables the Current at 2027-01-20T08:00:00Z, after 5 days of errors",
     ]
     assert message.text == "\n\n".join(paragraphs)
 

@@ -93,7 +93,7 @@ async def test_four_troubles_are_one_message_that_a_kill_repeats_with_its_id(
         assert heap["facts"]["event"]["type"] == "users.messages.email.Open"
         assert "127.0.0.1:1: Connection refused" in heap["sentence"]
         assert "xxxx" not in json.dumps(first)
-        assert first["text"].count("its sender stops for good at") == 1
+        assert first["text"].count("Braze disables the Current at") == 1
 
         assert (await daemon.post(make_event()))[0] == 202  # the flow knows nothing of it
         await daemon.until(lambda: len(good.bodies()), lambda number: number == good_before + 1)

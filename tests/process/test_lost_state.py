@@ -195,7 +195,7 @@ async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_re
         for command in ("status", "doctor", "audit"):
             found = await run(daemon, command)
             assert (found.exit_code, said in found.stdout) == (1, True), found
-            assert "(offset 10); its 10 other events can be read, and no connector loses them)" in found.stdout
+            assert "(offset 10); the file's 10 other events can be read and are delivered)" in found.stdout
         told = await daemon.metrics()
         assert told['relay_deliver_events_total{connector="hook",outcome="damaged"}'] == 10
         assert told['relay_deliver_events_total{connector="hook",outcome="expired"}'] == 0

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from relay.api import Connector, ConnectorSettings, Secret, Source, SourceSettings
+from relay.config.model import Config, Configured
 from relay.histogram import QUICK, Histogram
-from relay.runtime.status import Looks
+from relay.runtime.status import Looks, secrets_of
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,27 @@ def test_the_journal_has_a_time_to_be_full_once_that_is_known(
     for second in range(seconds):
         looks._rates.note(second, {"events": 10 * second, "bytes": 10 * second, "held": 10 * second})
     assert looks._journal_status().full_in == full_in
+
+
+class TokenSource(SourceSettings):
+    token: Secret
+
+
+class TokenConnector(ConnectorSettings):
+    token: Secret
+
+
+def test_a_secret_of_two_tables_names_the_other_table() -> None:
+    def secret(name: str) -> Secret:
+        return Secret("file", name)
+
+    mine = TokenSource(type="braze", path="/b", token=secret("/run/t"))
+    tables = {"heap": secret("/run/t"), "other": secret("/run/o")}
+    connectors = {
+        name: Configured(name, Connector, TokenConnector(type="x", token=token)) for name, token in tables.items()
+    }
+    config = Config(sources={"braze": Configured("braze", Source, mine)}, connectors=connectors)
+    assert secrets_of("source braze", mine, config) == ['token (file "/run/t"; connector heap uses it, too)']
+    heap, other = (secrets_of(f"connector {name}", one.settings, config) for name, one in connectors.items())
+    assert heap == ['token (file "/run/t"; source braze uses it, too)']
+    assert other == ['token (file "/run/o")']

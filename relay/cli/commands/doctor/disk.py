@@ -15,8 +15,8 @@ from relay.cli.commands.doctor.report import Finding, Installation, Level, exist
 from relay.config import traits_by_name
 from relay.inspect import told, usage
 from relay.journal import SUFFIX
-from relay.state import DATABASE, cure, doubts_of, has_tables, journals
-from relay.status import advice_on
+from relay.state import DATABASE, cure, doubts_of, has_tables, journals, lanes
+from relay.status import advice_on, said_of_doubt
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
@@ -54,9 +54,14 @@ def database(it: Installation) -> Iterator[Finding]:
         except sqlite3.Error as error:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
             continue
-        yield from (Finding("problem", one.what, one.said, advice_on(one)) for one in found)
+        yield from (Finding("problem", one.what, said_of_doubt(one, _lost(folder)), advice_on(one)) for one in found)
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
+
+
+def _lost(folder: Path) -> dict[str, int]:
+    """The damaged events of each connector, as last saved. Raises sqlite3.Error."""
+    return {lane.connector: lane.ledger.counts.damaged for lane in lanes(folder)}
 
 
 def kind(it: Installation) -> Finding:
