@@ -14,11 +14,12 @@ from relay.admin.acts import (
     resume_entry,
 )
 from relay.admin.journal_process import DEADLINE_S
-from relay.admin.server import SOCKET, Admin, Bound, bind, runtime_folder
+from relay.admin.server import RELOAD_AS_VALUE, SOCKET, Admin, Bound, bind, runtime_folder
 from relay.admin.tail import Tap
 
 __all__ = [
     "DEADLINE_S",
+    "RELOAD_AS_VALUE",
     "SOCKET",
     "Admin",
     "Bound",

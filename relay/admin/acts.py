@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from relay.inspect import Backup
 from relay.state import Entry, Forgotten, Replay, Which
+from relay.status import ReloadResult
 from relay.words import COMMANDING, counted, moment
 
 SAID: Final = 50
@@ -97,10 +98,11 @@ def restore_entry(source: Path, found: Backup, by: str) -> Entry:
     return Entry("restored", "relay", f"restored from the backup in {source} {made}", by, about)
 
 
-def reload_entry(*, ok: bool, said: Sequence[str], by: str) -> Entry:
+def reload_entry(result: ReloadResult, by: str) -> Entry:
     """Somebody had the configuration reloaded: what has changed, or every mistake."""
+    said = result.said
     lines = [*said[:SAID], *([f"and {len(said) - SAID} more"] if len(said) > SAID else [])]
-    if ok:
+    if result.ok:
         return Entry("reloaded", "relay", f"the configuration was reloaded: {'; '.join(lines)}", by, {"said": lines})
     sentence = f"the configuration was not reloaded, the one before goes on: {'; '.join(lines)}"
     return Entry("reload_refused", "relay", sentence, by, {"said": lines})

@@ -8,19 +8,7 @@ from typing import Protocol
 from relay.api import Message
 from relay.config import Config
 from relay.state import AlertMessage, Entry, Forgotten
-from relay.status import Status
-
-
-class Reload(Protocol):
-    """The outcome of a reload."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the new configuration is in force; if not, the old one is."""
-
-    @property
-    def said(self) -> Sequence[str]:
-        """What has changed, or every mistake."""
+from relay.status import ReloadResult, Status
 
 
 class Alerting(Protocol):
@@ -54,7 +42,7 @@ class Control(Protocol):
     def note(self, entry: Entry) -> None:
         """Have an entry be written into the history soon. Never waits."""
 
-    async def reload(self, *, dry_run: bool = False, by: str = "") -> Reload:
+    async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
         """Go over to the configuration as it is on disk now; a second one waits its turn. `dry_run`: only see whether
         that can be done. `by`: who asks, as they say."""
 

@@ -27,6 +27,8 @@ from relay.status import ListenerStatus, both_listeners
 from relay.threads import ADMIN
 
 SOCKET: Final = "admin.sock"
+RELOAD_AS_VALUE: Final = "/reload/value"
+"""Where a worker answers its supervisor."""
 BACKLOG: Final = 1024
 METRICS_LIMITS: Final = ListenerLimits(answer=30.0)
 """Whoever reaches the metrics needs no token; at the admin API, a live tap may be left unread."""
@@ -59,6 +61,7 @@ class Admin:
         usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
         self._group = settings.group if socket is None else ""
+        self._is_worker = socket is not None
         self._local: Server
         self._runners: list[AppRunner] = []
         self._accepting: list[Acceptor] = []
@@ -70,7 +73,8 @@ class Admin:
         for_admin, for_metrics = self._bound or bind(self._settings, self._metrics)
         others = [kind(self._control).routes() for kind in (ParkedHandlers, Erasing, JournalHandlers)]
         everything = [*self._api.routes(), *chain(*others)]
-        local = await self._server("admin", everything, [problems], ListenerLimits())
+        supervised = [web.post(RELOAD_AS_VALUE, self._api.reload_as_value)] if self._is_worker else []
+        local = await self._server("admin", [*everything, *supervised], [problems], ListenerLimits())
         self._listen([_bound(self._sockets, self._group)], local)
         self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -51,8 +51,8 @@ class Changes:
     added: Sequence[str]
     changed: Sequence[str]
     removed: Sequence[str]
-    doubts: Sequence[str] = ()
-    """What is to be feared of lanes that are new: they are not open, or cannot reach their destinations now."""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """By connector a sentence on a new lane that is not open, or cannot reach its destination now."""
 
 
 def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes:
@@ -113,11 +113,11 @@ class Outfitter:
         return cursor
 
 
-async def doubts(lanes: Iterable[LiveLane]) -> list[str]:
-    """What is to be feared of some lanes now, each in a sentence: their connectors do not get ready, or cannot reach
-    their destinations, which may be down and come back."""
+async def doubts(lanes: Sequence[LiveLane]) -> dict[str, str]:
+    """What is to be feared of some lanes now, by connector in a sentence: a connector does not get ready, or cannot
+    reach its destination, which may be down and come back."""
     found = await asyncio.gather(*map(_doubt, lanes))
-    return [doubt for doubt in found if doubt]
+    return {lane.name: doubt for lane, doubt in zip(lanes, found, strict=True) if doubt}
 
 
 async def _doubt(lane: LiveLane) -> str:

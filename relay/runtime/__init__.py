@@ -7,7 +7,7 @@ from relay.runtime.history_writer import History
 from relay.runtime.journald import error_mark
 from relay.runtime.logs import change_logs, dropped_log_lines, set_up_logs
 from relay.runtime.process import StartError, cannot_listen, inherited, on_signal, unusable
-from relay.runtime.reload import HANGUP, NOTHING, Reloaded, alerts_changed, guarded, in_full, refused, settings, waiting
+from relay.runtime.reload import HANGUP, changed_alerts_and_settings, guarded, in_full, refused, waiting
 from relay.runtime.state_folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import ADVICE, BEAT_S, sentence
@@ -18,17 +18,15 @@ __all__ = [
     "BEAT_S",
     "FAILURE",
     "HANGUP",
-    "NOTHING",
     "ConditionWatch",
     "History",
     "Load",
     "Notify",
-    "Reloaded",
     "StartError",
     "Worker",
-    "alerts_changed",
     "cannot_listen",
     "change_logs",
+    "changed_alerts_and_settings",
     "doubts_in",
     "dropped_log_lines",
     "end_tasks",
@@ -47,7 +45,6 @@ __all__ = [
     "run_main",
     "sentence",
     "set_up_logs",
-    "settings",
     "unusable",
     "waiting",
 ]

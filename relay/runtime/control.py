@@ -14,11 +14,10 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.journal import Journal
-from relay.runtime.reload import Reloaded
 from relay.runtime.state_folder import doubts_in, failing_erasures_in, forgotten, parked_in
 from relay.runtime.status import Looks
 from relay.state import Entry, Forgotten, Pause, pause_connector, resume_connector
-from relay.status import RefusedReload, Status, configured, merged, retired
+from relay.status import RefusedReload, ReloadResult, Status, configured, merged, retired
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
@@ -36,7 +35,7 @@ class View:
         looks: Looks,
         fleet: Fleet,
         journal: Journal,
-        reload: Callable[..., Coroutine[Any, Any, Reloaded]],
+        reload: Callable[..., Coroutine[Any, Any, ReloadResult]],
         note: Callable[[Entry], None],
         *,
         alone: bool,

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -44,13 +43,13 @@ from relay.runtime.process import (
     opened,
     parked_limits_of,
 )
-from relay.runtime.reload import HANGUP, Reloaded, guarded, in_full, refused, reloaded, waiting
+from relay.runtime.reload import HANGUP, guarded, in_full, refused, reloaded, waiting
 from relay.runtime.status import Looks
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_turning
 from relay.runtime.worker import Worker
 from relay.state import Entry, State, follow_pauses, other_folders, tidy_parking
-from relay.status import retired
+from relay.status import ReloadResult, ReloadWarning, merged_results, retired
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 
@@ -103,7 +102,7 @@ class Daemon:
         self._chores = Chores()
         self._filled = "", -inf
         journal.tell_fillers(self._fillers)
-        self._asked = asyncio.Queue[tuple[asyncio.Future[Reloaded], bool, str]]()
+        self._asked = asyncio.Queue[tuple[asyncio.Future[ReloadResult], bool, str]]()
         """Who waits for a reload, whether for a dry run of it, and who they say they are."""
 
     async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
@@ -231,13 +230,13 @@ class Daemon:
             self._filled = told(found), now
         return self._filled[0]
 
-    async def reload(self, *, dry_run: bool = False, by: str = "") -> Reloaded:
+    async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
         """Go over to the configuration as it is on disk now. What has not changed goes on untouched; if anything is
         wrong, everything does. A second reload waits its turn; whoever asked may go away meanwhile. `dry_run`: only see
         whether it can be done. `by`: who asks, as they say."""
         return await self._ask_reload(dry_run=dry_run, by=by)
 
-    def _ask_reload(self, *, dry_run: bool = False, by: str = "") -> asyncio.Future[Reloaded]:
+    def _ask_reload(self, *, dry_run: bool = False, by: str = "") -> asyncio.Future[ReloadResult]:
         future = asyncio.get_running_loop().create_future()
         self._asked.put_nowait((future, dry_run, by))
         return future
@@ -249,14 +248,14 @@ class Daemon:
             if not future.done():
                 future.set_result(outcome)
 
-    async def _reload_in_turn(self, by: str) -> Reloaded:
+    async def _reload_in_turn(self, by: str) -> ReloadResult:
         await self._notify.reloading()
         async with self._view.changing:
             outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload, by))
         await self._notify.ready(self._pulse.status())
         return outcome
 
-    async def _try_reload(self) -> Reloaded:
+    async def _try_reload(self) -> ReloadResult:
         """Whether a reload can be done: all is made that it would make, and let go."""
         try:
             new = await ADMIN.run(self._load)
@@ -265,9 +264,9 @@ class Daemon:
             self._fleet.try_change(new)
         except ConfigError as error:
             return refused(error.mistakes)
-        return Reloaded(ok=True, said=[])
+        return ReloadResult()
 
-    async def _reload(self) -> Reloaded:
+    async def _reload(self) -> ReloadResult:
         try:
             new = await ADMIN.run(self._load)
             sources, alerts = sources_of(new), self._view.alerts.made(new)
@@ -276,10 +275,11 @@ class Daemon:
             return refused(error.mistakes)
         except (sqlite3.Error, OSError) as error:
             return refused([f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"])
+        kept: list[ReloadWarning] = []
         try:
             await self._ingest.reload_tls(new.ingest.tls)
         except TlsError as error:  # it was good a moment ago, when the configuration was checked
-            changes = replace(changes, doubts=[*changes.doubts, f"{error}; the certificate before is served on"])
+            kept = [ReloadWarning("ingest.tls", f"{error}; the certificate before is served on")]
         old, self._config, self._view.config = self._config, new, new
         STOP.drain = new.runtime.drain
         change_logs(new.log, None if self._worker is None else self._worker.number)
@@ -291,7 +291,7 @@ class Daemon:
         self._hand_on()
         await self._view.alerts.change(new, alerts)
         self._view.restart = waiting(self._used, new)
-        return reloaded(old, new, changes, self._view.restart)
+        return merged_results([reloaded(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
 
     async def _change(self, new: Config) -> Changes:
         """Change the lanes. Erasing rests meanwhile: it has to reach all of them. Raises ConfigError, sqlite3.Error,

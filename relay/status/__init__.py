@@ -35,6 +35,7 @@ from relay.status.model import (
     WorkerStatus,
 )
 from relay.status.rates import EVERY_S, NOW_S, Rates, time_to
+from relay.status.reload_result import REMOVED, Change, ReloadResult, ReloadWarning, merged_results
 from relay.status.retired import configured, nobody, retired
 from relay.status.usage import cpu_seconds, memory_bytes
 
@@ -44,8 +45,10 @@ __all__ = [
     "EXPIRED",
     "FAR_S",
     "NOW_S",
+    "REMOVED",
     "AlertStatus",
     "CertificateStatus",
+    "Change",
     "Condition",
     "Diagnosis",
     "GoneConnector",
@@ -57,6 +60,8 @@ __all__ = [
     "Rates",
     "RefusedReload",
     "Refusing",
+    "ReloadResult",
+    "ReloadWarning",
     "ReplayStatus",
     "SourceStatus",
     "State",
@@ -75,6 +80,7 @@ __all__ = [
     "kind_of_certificate",
     "memory_bytes",
     "merged",
+    "merged_results",
     "nobody",
     "retired",
     "said_of_certificate",

@@ -16,16 +16,15 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from relay.admin import RELOAD_AS_VALUE
 from relay.alerts import Alerts
 from relay.config import Config, ConfigError
 from relay.runtime import (
-    NOTHING,
     ConditionWatch,
     History,
-    Reloaded,
     Worker,
-    alerts_changed,
     change_logs,
+    changed_alerts_and_settings,
     doubts_in,
     dropped_log_lines,
     failing_erasures_in,
@@ -34,13 +33,14 @@ from relay.runtime import (
     in_full,
     parked_in,
     refused,
-    settings,
     waiting,
 )
 from relay.socket_path import address_of
 from relay.state import Forgotten, pause_connector, resume_connector
 from relay.status import (
     RefusedReload,
+    ReloadResult,
+    ReloadWarning,
     Status,
     WorkerStatus,
     configured,
@@ -48,6 +48,7 @@ from relay.status import (
     ended,
     memory_bytes,
     merged,
+    merged_results,
     nobody,
     retired,
     still,
@@ -62,7 +63,6 @@ AGAIN_S: Final = 0.5
 PIECES: Final = 4
 """How much of a live tap waits for who reads it: beyond that the workers leave events out, and count them."""
 GONE: Final = (aiohttp.ClientError, OSError)
-AWAY: Final = "warning: worker %d is away; it begins with this configuration"
 TORN: Final = "other workers have gone over to it already: mend that, and reload again"
 
 
@@ -165,34 +165,34 @@ class JointView:
         memory = 0 if away else seen.memory
         return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
 
-    async def reload(self, *, dry_run: bool = False, by: str = "") -> Reloaded:
+    async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
         """Have all workers go over to the configuration as it is on disk now, once each of them has made what it takes:
         if one cannot, none does. A second reload waits its turn. `dry_run`: only see whether it can be done. `by`: who
         asks, as they say."""
         async with self._reloading:
             return await guarded(self._try_all() if dry_run else in_full(self, self._reload_all, by))
 
-    async def _try_all(self) -> Reloaded:
+    async def _try_all(self) -> ReloadResult:
         """See whether all workers can reload."""
         tried, _ = await self._ask_all(dry_run=True)
         return tried
 
-    async def _ask_all(self, *, dry_run: bool) -> tuple[Reloaded, Sequence[Running]]:
+    async def _ask_all(self, *, dry_run: bool) -> tuple[ReloadResult, Sequence[Running]]:
         """Have the workers reload one after the other, as long as none refuses; also return those that are away."""
-        said: dict[str, None] = {}
+        results: list[ReloadResult] = []
         away: list[Running] = []
-        first, *others = [one for one in self._workers if not one.over]
-        for one in (first, *others):
-            if (found := await self._reload(one.worker, dry_run=dry_run)) is None:
-                found = Reloaded(ok=True, said=[AWAY % one.worker.number])
+        for one in [one for one in self._workers if not one.over]:
+            result = await self._reload(one.worker, dry_run=dry_run)
+            if result is None:
                 away.append(one)
-            if not found.ok:
-                torn = [] if dry_run or one is first else [TORN]
-                return Reloaded(ok=False, said=[*found.said, *torn]), away
-            said |= dict.fromkeys(line for line in found.said if line != NOTHING)
-        return Reloaded(ok=True, said=[*said]), away
+                result = ReloadResult(warnings=[away_warning(one.worker)])
+            if not result.ok:
+                torn = [TORN] if results and not dry_run else []
+                return refused([*result.mistakes, *torn]), away
+            results.append(result)
+        return merged_results(results), away
 
-    async def _reload_all(self) -> Reloaded:
+    async def _reload_all(self) -> ReloadResult:
         try:
             new = await ADMIN.run(self._load)
             alerts = self.alerts.made(new)
@@ -203,26 +203,27 @@ class JointView:
         done, away = await self._ask_all(dry_run=False)
         if not done.ok:
             return done
+        old, self.config = self.config, new
         self._restart = waiting(self._used, new)
-        said = [*done.said, *settings(self.config, new, self._restart), *alerts_changed(self.config, new)]
-        self.config = new
         STOP.drain = new.runtime.drain
         change_logs(new.log)
         await self.alerts.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
             one.begin_anew()
-        return Reloaded(ok=True, said=[*dict.fromkeys(said)] or [NOTHING])
+        return merged_results([done, changed_alerts_and_settings(old, new, self._restart)])
 
-    async def _reload(self, worker: Worker, *, dry_run: bool) -> Reloaded | None:
-        """What a worker says; None if it is away."""
-        url = f"http://worker/reload?dry_run={str(dry_run).lower()}"
+    async def _reload(self, worker: Worker, *, dry_run: bool) -> ReloadResult | None:
+        """What a worker's reload comes to; None if it is away."""
+        url = f"http://worker{RELOAD_AS_VALUE}?dry_run={str(dry_run).lower()}"
         try:
             async with _session(worker, None) as session, session.post(url) as answer:
-                return msgspec.json.decode(await answer.read(), type=Reloaded)
+                if not answer.ok:
+                    return refused([f"worker {worker.number}: HTTP {answer.status}"])
+                return msgspec.json.decode(await answer.read(), type=ReloadResult)
         except GONE:
             return None
         except msgspec.MsgspecError as error:
-            return Reloaded(ok=False, said=[f"worker {worker.number}: {error}"])
+            return refused([f"worker {worker.number}: {error}"])
 
     async def pause(self, connector: str, until: float | None) -> bool:
         """Have a connector hold its events in all workers, until a time (Unix seconds) or until it is resumed; False if
@@ -311,6 +312,12 @@ class JointView:
                     task.cancel()
         if failed is not None:
             raise failed
+
+
+def away_warning(worker: Worker) -> ReloadWarning:
+    """Say that a worker takes no part in a reload."""
+    name = f"worker {worker.number}"
+    return ReloadWarning(name, f"{name} is away; it begins with this configuration")
 
 
 async def _tap(worker: Worker, query: Sequence[tuple[str, str]], lines: asyncio.Queue[bytes]) -> None:

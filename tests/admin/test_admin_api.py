@@ -25,6 +25,7 @@ from relay.state.erasures import ConnectorAnswer, answered, ask_erasure
 from relay.state.history import Entry, add_entries
 from relay.state.parked import Parked
 from relay.state.replays import Replay, ask_replay, replays
+from relay.status.reload_result import ReloadResult
 from tests.admin.conftest import Bench
 
 DOCUMENT = yaml.safe_load(contract())
@@ -235,8 +236,8 @@ def test_who_somebody_says_they_are_is_one_short_line() -> None:
 
 def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
     mistakes = [f"60-heap.toml:{line}: expected a number" for line in range(3)]
-    entry = reload_entry(ok=False, said=mistakes, by="root")
+    entry = reload_entry(ReloadResult(mistakes=mistakes), by="root")
     assert entry.sentence.endswith(": " + "; ".join(mistakes))
     assert (entry.kind, entry.by, entry.about) == ("reload_refused", "root", {"said": mistakes})
-    many = reload_entry(ok=False, said=mistakes * SAID, by="")
+    many = reload_entry(ReloadResult(mistakes=mistakes * SAID), by="")
     assert [*many.about["said"][SAID - 1 :]] == [mistakes[(SAID - 1) % 3], f"and {2 * SAID} more"]

@@ -134,7 +134,7 @@ async def test_a_connector_that_cannot_be_opened_fails_alone_and_is_opened_again
         ask_replay(tmp_path, Replay("new", Cursor(0, 0), 5))
         changes = await it.fleet.change(replace(it.config, connectors={**it.config.connectors, "new": shut}), BUDGET_S)
         problem = "cannot be opened: ValueError: InvalidURL: ..."
-        assert (changes.added, changes.doubts) == (["new"], [f"connector new: {problem}; tried again by itself"])
+        assert (changes.added, changes.doubts) == (["new"], {"new": f"connector new: {problem}; tried again by itself"})
         await it.send(5)
         await it.settled()
         first, second = it.fleet.lanes
@@ -153,7 +153,7 @@ async def test_a_destination_that_cannot_be_reached_is_told_without_its_secret(t
     Shut.opens.set()
     async with bench(tmp_path) as it:
         added = replace(it.config, connectors={"new": shut})
-        assert (await it.fleet.change(added, BUDGET_S)).doubts == ["connector new: no way to ..."]
+        assert (await it.fleet.change(added, BUDGET_S)).doubts == {"new": "connector new: no way to ..."}
 
 
 async def test_a_lane_whose_connector_does_not_get_ready_says_so_and_stops_at_once(
@@ -197,7 +197,7 @@ async def test_a_connector_that_takes_longer_than_its_open_timeout_is_opened_aga
     async with bench(tmp_path) as it:
         monkeypatch.setattr(Scripted, "open", slow)
         changes = await it.fleet.change(otherwise(it.config, open_timeout=0.01), BUDGET_S)
-        assert "cannot be opened: it was not ready within 0.01s (open_timeout)" in changes.doubts[0]
+        assert "cannot be opened: it was not ready within 0.01s (open_timeout)" in changes.doubts["it"]
         await it.until(lambda: not it.fleet.lanes[0].fault)
         assert tries == 3
 

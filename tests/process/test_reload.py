@@ -12,7 +12,7 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.runtime.reload import GONE
+from relay.status.reload_result import NOT_FOUND
 from relay.testing import Destination, make_event
 from tests.conftest import LONG
 from tests.process.tables import CHAT
@@ -190,7 +190,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
             0,
             [
                 "source braze: changed",
-                f"warning: source more: removed; {GONE}",
+                f"warning: source more: removed; {NOT_FOUND}",
                 "ingest.max_body: changed",
                 "journal.retention: changed",
                 "runtime.workers: needs no restart any more",

@@ -15,12 +15,12 @@ from structlog.testing import capture_logs
 
 from relay.config.model import Config
 from relay.runtime.control import View
-from relay.runtime.reload import Reloaded
 from relay.runtime.worker import Worker
 from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.layout import worker_folder
 from relay.status.model import Status
+from relay.status.reload_result import Change, ReloadResult, ReloadWarning
 from relay.workers.control import JointView
 from tests.admin.conftest import CONFIG, a_lane, a_source, a_status
 
@@ -43,6 +43,7 @@ class Faked:
     """Called with the path before it answers."""
     anew: int = 0
     newer: Sequence[str] = ()
+    reloaded: ReloadResult = field(default_factory=ReloadResult)
 
     def begin_anew(self) -> None:
         self.anew += 1
@@ -53,8 +54,8 @@ class Faked:
             await hold(request.path)
         if request.path == "/status":
             return web.Response(body=msgspec.json.encode(status))
-        if request.path == "/reload":
-            return web.Response(body=msgspec.json.encode(Reloaded(ok=True, said=[])))
+        if request.path == "/reload/value":
+            return web.Response(body=msgspec.json.encode(self.reloaded))
         return web.Response(status=500, text="500 Internal Server Error")
 
 
@@ -114,7 +115,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
         one.status = a_status(lanes=[])
 
     async def late(path: str) -> None:
-        if path == "/reload":
+        if path == "/reload/value":
             reloading.set()
             await go.wait()
 
@@ -132,7 +133,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
 
     async with asyncio.timeout(30):
         reloaded, forgotten, _ = await asyncio.gather(view.reload(), forget(), go_on(), return_exceptions=True)
-    assert isinstance(reloaded, Reloaded)
+    assert isinstance(reloaded, ReloadResult)
     assert "heap is configured" in str(forgotten)
     assert await state.cursor("heap") == Cursor(0, 4)
     state.close()
@@ -167,6 +168,56 @@ async def test_a_worker_that_is_away_in_a_reload_begins_anew_with_what_came_into
     assert "warning: worker 1 is away; it begins with this configuration" in outcome.said
     assert [one.anew for one in workers] == [0, 1]
     state.close()
+
+
+async def test_warnings_of_two_workers_on_a_connector_are_told_once(tmp_path: Path, workers: list[Faked]) -> None:
+    state, view = State(tmp_path), joint(tmp_path, workers)
+    for one in workers:
+        sentence = f"connector heap: no answer after 5.0{one.worker.number} s"
+        changed = Change("connector", "heap", "changed")
+        one.reloaded = ReloadResult([changed], ["ingest.tls"], [ReloadWarning("connector heap", sentence)])
+    assert (await view.reload()).said == [
+        "connector heap: changed",
+        "ingest.tls: takes a restart",
+        "warning: connector heap: no answer after 5.00 s",
+    ]
+    state.close()
+
+
+async def test_setting_that_one_worker_takes_at_a_restart_is_told_once(tmp_path: Path, workers: list[Faked]) -> None:
+    state, view = State(tmp_path), joint(tmp_path, workers)
+    workers[0].reloaded = ReloadResult([Change("setting", "ingest.tls", "needs no restart any more")])
+    workers[1].reloaded = ReloadResult(restart_needed=["ingest.tls"])
+    assert (await view.reload()).said == ["ingest.tls: takes a restart"]
+    state.close()
+
+
+async def test_refusal_of_the_second_worker_says_what_the_first_has_done(tmp_path: Path, workers: list[Faked]) -> None:
+    state, view = State(tmp_path), joint(tmp_path, workers)
+    tried = asyncio.Event()
+
+    async def refuse(path: str) -> None:
+        if path == "/reload/value" and tried.is_set():
+            workers[1].reloaded = ReloadResult(mistakes=["relay.db cannot be used"])
+        elif path == "/reload/value":
+            tried.set()
+
+    workers[1].hold = refuse
+    outcome = await view.reload()
+    torn = "other workers have gone over to it already: mend that, and reload again"
+    assert (outcome.ok, outcome.said) == (False, ["relay.db cannot be used", torn])
+    state.close()
+
+
+async def test_worker_that_answers_a_reload_with_an_error_has_not_reloaded(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    async def fail(_: str) -> None:
+        raise web.HTTPServiceUnavailable(text="{}")
+
+    workers[1].hold = fail
+    outcome = await joint(tmp_path, workers).reload(dry_run=True)
+    assert (outcome.ok, outcome.said) == (False, ["worker 1: HTTP 503"])
 
 
 class LooksOfNothing:

@@ -111,8 +111,13 @@ class StatusHandlers:
 
     async def reload(self, request: web.Request) -> web.StreamResponse:
         """Go over to the configuration as it is on disk, or see whether that can be done."""
-        reloaded = await self._control.reload(dry_run=request.query.get("dry_run") == "true", by=asker(request))
-        return answer({"ok": reloaded.ok, "said": reloaded.said})
+        dry_run = request.query.get("dry_run") == "true"
+        result = await self._control.reload(dry_run=dry_run, by=asker(request))
+        return answer({"ok": result.ok, "said": result.lines if dry_run else result.said})
+
+    async def reload_as_value(self, request: web.Request) -> web.StreamResponse:
+        """Reload, and answer the result as a value: for the supervisor, which merges those of several workers."""
+        return answer(await self._control.reload(dry_run=request.query.get("dry_run") == "true", by=asker(request)))
 
     async def forget(self, request: web.Request) -> web.StreamResponse:
         """Let go of all that is kept of a connector that is not configured."""

@@ -1,0 +1,109 @@
+"""What a reload of the configuration comes to, as a value, and in words for people. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from relay.status.diagnosis import span
+from relay.words import counted
+
+NOTHING: Final = "nothing has changed"
+NOT_FOUND: Final = "its path answers 404 now, which ends in Braze disabling a Current"
+REMOVED: Final = ("removed", "switched off")
+Kind = Literal["connector", "source", "alert", "setting"]
+What = Literal["added", "changed", "removed", "switched off", "needs no restart any more"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One part of the configuration that differs from the configuration before."""
+
+    kind: Kind
+    name: str
+    what: What
+    pending: int = 0
+    """Events that wait for a connector that was added back or removed."""
+    failing_erasures: int = 0
+    """Erasures that failed at a connector that was removed."""
+    kept_for: float = 0.0
+    """Seconds for which the journal keeps the events of a connector that was removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadWarning:
+    """What an admin may have to mend after a reload that succeeded."""
+
+    subject: str
+    """The part of relay that the warning is about. A reload has one warning per subject."""
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """The outcome of a reload."""
+
+    changes: Sequence[Change] = ()
+    restart_needed: Sequence[str] = ()
+    """Settings, and the code of plugins, that relay takes over at the next restart."""
+    warnings: Sequence[ReloadWarning] = ()
+    mistakes: Sequence[str] = ()
+    """Why the new configuration is not in force. If there are any, the old one is, and all of it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the new configuration is in force."""
+        return not self.mistakes
+
+    @property
+    def lines(self) -> list[str]:
+        """Every change and warning, or every mistake, in words. Empty if nothing has changed."""
+        return [*(self.mistakes or _lines(self))]
+
+    @property
+    def said(self) -> list[str]:
+        """The same lines, and a line if nothing has changed."""
+        return self.lines or [NOTHING]
+
+
+def merged_results(results: Sequence[ReloadResult]) -> ReloadResult:
+    """Join the results of several workers: one change, one warning and one restart per subject. The first worker's
+    words stand. A setting that takes a restart in one worker counts as no change."""
+    restart_needed = [*dict.fromkeys(name for one in results for name in one.restart_needed)]
+    changes: dict[tuple[Kind, str], Change] = {}
+    warnings: dict[str, ReloadWarning] = {}
+    for one in results:
+        for change in one.changes:
+            if change.kind != "setting" or change.name not in restart_needed:
+                changes.setdefault((change.kind, change.name), change)
+        for warning in one.warnings:
+            warnings.setdefault(warning.subject, warning)
+    mistakes = [*dict.fromkeys(mistake for one in results for mistake in one.mistakes)]
+    return ReloadResult([*changes.values()], restart_needed, [*warnings.values()], mistakes)
+
+
+def _lines(result: ReloadResult) -> Iterator[str]:
+    yield from map(_line, result.changes)
+    yield from (f"{name}: takes a restart" for name in result.restart_needed)
+    yield from (f"warning: {warning.sentence}" for warning in result.warnings)
+
+
+def _line(change: Change) -> str:
+    if change.kind == "setting":
+        return f"{change.name}: {change.what}"
+    line = f"{change.kind} {change.name}: {change.what}"
+    if change.what not in REMOVED:
+        return f"{line}; goes on where it was, {counted(change.pending, 'event')} pending" if change.pending else line
+    if change.kind == "source":
+        return f"warning: {line}; {NOT_FOUND}"
+    return "; ".join([line, *_left(change)])
+
+
+def _left(change: Change) -> Iterator[str]:
+    """What waits for a connector that was removed."""
+    if change.pending:
+        kept = f"kept until {span(change.kept_for)} old (journal.retention), as long as there is room"
+        yield f"{counted(change.pending, 'pending event')} {kept}, in case it is added back"
+    if change.failing_erasures:
+        what = f"{counted(change.failing_erasures, 'erasure')} that failed there"
+        verb = "waits" if change.failing_erasures == 1 else "wait"
+        yield f"{what} {verb} until {change.name} is added back, or relay forget {change.name} gives up"
