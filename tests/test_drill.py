@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from relay.cli.main import relay
+from relay.kinds import KINDS
 from tests.drill.__main__ import play
 from tests.drill.page import PAGE, SHOWN, samples, shape, unwrapped
 from tests.drill.played import told
@@ -16,6 +17,7 @@ from tests.drill.scenes import SCENES, Scene
 
 ROOT = Path(__file__).parents[1]
 TEXT = PAGE.read_text()
+CODE = "".join(path.read_text() for path in (ROOT / "relay").rglob("*.py"))
 
 
 def sections() -> dict[str, str]:
@@ -38,6 +40,7 @@ def test_page_has_each_scene_in_its_index_and_in_a_section() -> None:
 def test_page_quotes_in_its_index_what_relay_says(scene: Scene) -> None:
     sample = unwrapped(samples(TEXT)[scene.name])
     (row,) = re.findall(rf"^\| (.+) \| \[.+\]\(#{scene.name}\) \|$", sections()["find"], re.MULTILINE)
+    assert "`" in row
     for phrase in re.findall(r"`([^`]+)`", row):
         assert phrase in sample, phrase
 
@@ -60,12 +63,20 @@ def test_page_shows_what_the_drill_waits_for(scene: Scene) -> None:
             assert re.search(pattern, said, re.MULTILINE), f"{voice}: {pattern}\n{said}"
 
 
+def test_page_quotes_in_its_other_rows_what_relay_says() -> None:
+    """Rows that lead to a section and beyond have words that no sample has: the code has them."""
+    known = f"{CODE}{' '.join(KINDS).replace('_', ' ')}"
+    rows = re.findall(r"^\| (.+) \| .*\]\(#[\w-]+\), .* \|$", sections()["find"], re.MULTILINE)
+    quoted = [phrase for row in rows for phrase in re.findall(r"`([^`]+)`", row)]
+    assert quoted
+    assert not [phrase for phrase in quoted if phrase not in known]
+
+
 def test_page_quotes_messages_of_the_log_that_exist() -> None:
-    code = "".join(path.read_text() for path in (ROOT / "relay").rglob("*.py"))
     quoted = re.findall(r"^  (?:warning|error) +(.+?) +\{", unwrapped(TEXT), re.MULTILINE)
     assert len({*quoted}) > 9
     for message in quoted:
-        assert f'"{message}"' in code, message
+        assert f'"{message}"' in CODE, message
 
 
 def test_page_gives_commands_and_options_that_exist() -> None:
