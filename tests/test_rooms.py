@@ -39,8 +39,8 @@ def test_no_module_imports_past_the_face_of_another_room() -> None:
         ("plugins/relay_plugins/http.py", "from relay.api.internal import cut", False),
         ("plugins/relay_plugins/http.py", "from relay.api import internal", False),
         ("plugins/relay_plugins/http.py", "from relay.words import counted", False),
-        ("plugins/relay_plugins/heap/api.py", "from relay_plugins.heap.limits import LIMIT", True),
-        ("plugins/relay_plugins/heap/api.py", "from relay_plugins.file.writer import Writer", False),
+        ("plugins/relay_plugins/heap/bulk_track.py", "from relay_plugins.heap.limits import LIMIT", True),
+        ("plugins/relay_plugins/heap/bulk_track.py", "from relay_plugins.file.writer import Writer", False),
     ],
 )
 def test_an_import_past_a_face_is_found(file: str, line: str, is_allowed: bool) -> None:

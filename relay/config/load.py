@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
-from relay.config import crosscheck, places
+from relay.config import clashes, crosscheck
 from relay.config.address import TcpAddress
 from relay.config.files import FoundFiles, Text, read, read_again
 from relay.config.locate import KeyPath
@@ -75,8 +75,8 @@ def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
 
 def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) -> Loaded:
     merged = Merged()
-    clashes = [mistake for document in reading.documents for mistake in merged.add(document)]
-    check = _Check(merged, registry, [*reading.mistakes, *clashes], reading.warnings)
+    repeated = [mistake for document in reading.documents for mistake in merged.add(document)]
+    check = _Check(merged, registry, [*reading.mistakes, *repeated], reading.warnings)
     check.unknown_tables()
     named = {kind: check.named_tables(kind) for kind in KINDS}
     sources, connectors = named["source"], named["connector"]
@@ -86,7 +86,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
     check.doubts(named, lacks=not reading.unread)
     traits = crosscheck.traits_by_name(connectors)
     check.warnings.extend(crosscheck.unknown_keys(connectors, named["filter"], registry.made, merged))
-    check.warnings.extend(places.files_of_several(traits, merged))
+    check.warnings.extend(clashes.files_of_several(traits, merged))
     check.warnings.extend(crosscheck.large_batches(connectors, merged))
     check.mistakes.extend(crosscheck.unknown_kinds(merged))
     check.warnings.extend(crosscheck.parking_without_order(connectors, traits, merged))
@@ -277,7 +277,7 @@ class _Check:
 
     def between_tables(self) -> None:
         """Report what is wrong whatever else there is."""
-        self.mistakes.extend(self._unless_wrong(places.path_clashes(self.merged)))
+        self.mistakes.extend(self._unless_wrong(clashes.path_clashes(self.merged)))
         self.warnings.extend(crosscheck.unmatched_entries(self.merged, self.registry.made))
         self.warnings.extend(crosscheck.unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.rivalries(self.registry, self.merged))
@@ -320,7 +320,7 @@ class _Check:
         wrong = {mistake.key.partition(".")[0] for mistake in self.mistakes}
         listeners = {"ingest": ingest.listen, "admin": admin.listen, "metrics": metrics.listen}
         good = {table: listen for table, listen in listeners.items() if table not in wrong}
-        self.mistakes.extend(places.address_clashes(good, self.merged))
+        self.mistakes.extend(clashes.address_clashes(good, self.merged))
 
     def own_secrets(self, path: KeyPath, settings: Settings, *, required: bool) -> None:
         """Report unread secrets of one of the daemon's tables."""

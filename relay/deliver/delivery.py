@@ -18,10 +18,10 @@ from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Retry
 from relay.api.internal import BACK_S, LeftBehind
 from relay.config import Redaction
 from relay.deliver.attempts import Meter, Notes
-from relay.deliver.batch.cuts import Cuts
 from relay.deliver.batch.ordering import Order
 from relay.deliver.batch.parts import Settled
-from relay.deliver.batch.remainder import NextAttempt, Part, Remainder
+from relay.deliver.batch.sent_together import Cuts
+from relay.deliver.batch.split import NextAttempt, Part, Remainder
 from relay.deliver.concurrency import Slots
 from relay.deliver.health import Health
 from relay.deliver.park import Parking, key_of, keys_of

@@ -26,10 +26,10 @@ import structlog
 from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
 from relay.deliver.batch.builder import Span
-from relay.deliver.batch.cuts import ENDLESS, Cuts, resume, settled_in
 from relay.deliver.batch.groups import divided
 from relay.deliver.batch.parts import Settled, SplitEvent, whole, within
 from relay.deliver.batch.reader import Collector
+from relay.deliver.batch.sent_together import ENDLESS, Cuts, resume, settled_in
 from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.ordered_delivery import Ordered
 from relay.deliver.retake import Retake

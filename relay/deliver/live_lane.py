@@ -10,7 +10,7 @@ from relay.api import ConnectorSettings
 from relay.api.internal import LeftBehind
 from relay.catalogue import Selection
 from relay.config import Made
-from relay.deliver.batch.cuts import Cuts
+from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import HANGS, Delivery
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener

@@ -16,9 +16,9 @@ import structlog
 
 from relay.api import Batch, Block, Event
 from relay.deliver.batch.builder import Span
-from relay.deliver.batch.cuts import Cuts
 from relay.deliver.batch.ordering import Admitted, Order
 from relay.deliver.batch.parts import Parts, Settled, within
+from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of

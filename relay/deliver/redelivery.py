@@ -15,9 +15,9 @@ from typing import Final
 import structlog
 
 from relay.api import Batch, BatchSettings, Block
-from relay.deliver.batch.cuts import Cuts
 from relay.deliver.batch.groups import divided
 from relay.deliver.batch.parts import Outcome, Settled, highest, within
+from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.window import Window, size_of
 from relay.route import ENOUGH_BYTES, ENOUGH_S, Failed, Routed

@@ -14,15 +14,15 @@ from relay.api import LARGE, Decoded, Denied, Entries, Request, Response, Source
 from relay.api.internal import Threads, cut
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
-from relay.ingest.allow import Allowed, whence
 from relay.ingest.body import Body
+from relay.ingest.client_address import Allowed, whence
 from relay.ingest.duplicates import Duplicates
-from relay.ingest.forward import First, split
-from relay.ingest.guard import Guard
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
+from relay.ingest.refusal_clock import Guard
 from relay.ingest.source_calls import SourceCalls
+from relay.ingest.to_first_worker import First, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
 from relay.journal import Journal, TooLarge, Unavailable
 from relay.state import Parked, Seen, SourceBooks, State

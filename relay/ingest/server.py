@@ -15,9 +15,8 @@ from relay.api import Decoded, Source
 from relay.api.internal import Validity
 from relay.config import IngestSettings, TlsSettings
 from relay.guests import is_same
-from relay.ingest.allow import whence
+from relay.ingest.client_address import whence
 from relay.ingest.duplicates import Duplicates
-from relay.ingest.forward import First
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.listeners import bind, show
 from relay.ingest.paths import harmless, meant
@@ -25,6 +24,7 @@ from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
 from relay.ingest.tally import Tally
 from relay.ingest.tls import Certificates
+from relay.ingest.to_first_worker import First
 from relay.journal import Journal
 from relay.listen import Acceptor, ListenerLimits, Server
 from relay.state import SourceBooks, State, forget_seen

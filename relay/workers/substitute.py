@@ -18,7 +18,7 @@ from relay.config import TlsError, TlsSettings, shown
 from relay.ingest import Certificates, busy
 from relay.listen import Acceptor, ListenerLimits, Server
 from relay.threads import ADMIN
-from relay.workers.process import Supervised
+from relay.workers.respawn import Supervised
 
 AWAY_S: Final = 5.0
 LOOK_S: Final = 0.5

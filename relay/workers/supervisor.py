@@ -35,7 +35,7 @@ from relay.runtime import HANGUP, Load, Notify, StartError, Worker, cannot_liste
 from relay.state import worker_folders
 from relay.stop import STOP, left
 from relay.workers.control import JointView
-from relay.workers.process import Supervised
+from relay.workers.respawn import Supervised
 from relay.workers.substitute import Substitute
 from relay.workers.unfinished import has_work
 from relay.workers.watchdog import JointPulse

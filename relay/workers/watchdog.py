@@ -14,7 +14,7 @@ from relay.runtime import ADVICE, BEAT_S, Notify, sentence
 from relay.status import Status
 from relay.words import counted
 from relay.workers.control import JointView
-from relay.workers.process import Supervised
+from relay.workers.respawn import Supervised
 
 SILENT: Final = 3.0
 """In terms of systemd's patience: after once, a worker is killed."""

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from relay.api import BatchSettings, Kind
 from relay.catalogue import Selection
-from relay.deliver.batch import cuts as cuts_module
+from relay.deliver.batch import sent_together as cuts_module
 from relay.deliver.batch.builder import Span
-from relay.deliver.batch.cuts import Cuts, Ranges, resume, settled_in
 from relay.deliver.batch.reader import Collector
+from relay.deliver.batch.sent_together import Cuts, Ranges, resume, settled_in
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Batch, Outcome, Reject, Retry, RetrySettings
-from relay.deliver.batch.remainder import Remainder
+from relay.deliver.batch.split import Remainder
 from relay.deliver.result import judge
 from relay.testing import make_batch, make_event
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from relay.api import SourceSettings
 from relay.api.transport.addresses import Networks, Peer, parse_networks
-from relay.ingest.allow import parse_hop, sender, whence
+from relay.ingest.client_address import parse_hop, sender, whence
 
 PROXIES = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])
 

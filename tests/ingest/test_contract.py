@@ -19,8 +19,8 @@ from relay.api import Request, Response, Secret, Source, SourceSettings
 from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
 from relay.config.plugins.registry import Registry
-from relay.ingest.forward import First
 from relay.ingest.server import Ingest
+from relay.ingest.to_first_worker import First
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
 from relay.state.database import State

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from relay.api import Decoded, SourceSettings
 from relay.api.source import KINDS_REMEMBERED
 from relay.catalogue import Selection
-from relay.ingest.forward import LENGTH, First, Others, split
+from relay.ingest.to_first_worker import LENGTH, First, Others, split
 from relay.journal.journal import Unavailable
 from relay_plugins.currents import Currents
 
@@ -130,7 +130,7 @@ async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def test_whatever_the_first_worker_does_a_sender_soon_hears_that_it_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[..., Coroutine[Any, Any, None]]
 ) -> None:
-    monkeypatch.setattr("relay.ingest.forward.KEEP_S", 0.2)
+    monkeypatch.setattr("relay.ingest.to_first_worker.KEEP_S", 0.2)
     socket = tmp_path / "first.sock"
     there = First(socket, [])
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import Source, SourceSettings
-from relay.ingest.guard import Guard
+from relay.ingest.refusal_clock import Guard
 from relay_plugins.currents import Currents
 from relay_plugins.json_source import Json
 

@@ -10,7 +10,7 @@ import structlog
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.ingest.guard import Guard
+from relay.ingest.refusal_clock import Guard
 from relay_plugins.currents import Currents
 
 HOUR = 3600.0

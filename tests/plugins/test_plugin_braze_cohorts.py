@@ -23,11 +23,11 @@ from relay.api import DELIVERED, Batch, Block, Delivered, Event, Reject, Retry, 
 from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
+from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, HourlyLimit, Partner
 from relay_plugins.braze_cohorts.change import Member, member_of, portions
 from relay_plugins.braze_cohorts.cli.commands import cohorts as command
 from relay_plugins.braze_cohorts.cli.files import Form, users_in
 from relay_plugins.braze_cohorts.queries import cohorts, members, unfinished
-from relay_plugins.braze_cohorts.requests import Attributes, Budget, HourlyLimit, Partner
 from tests.plugins.cohort_changes import change, connected, inside, told
 
 

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Skipped, Unauthorized
 from relay.catalogue import TYPES
 from relay.testing import Answer, Destination
-from relay_plugins.heap import Heap, shape
+from relay_plugins.heap import Heap, translate
 from relay_plugins.heap.limits import HeapLimits
-from relay_plugins.heap.shape import NAMES_REMEMBERED, flat, readable
+from relay_plugins.heap.translate import NAMES_REMEMBERED, flat, readable
 
 Make = Callable[..., Heap]
 LATER = 1_790_000_009_500
@@ -339,7 +339,9 @@ async def test_of_a_refused_request_the_refused_event_stands_alone(
 async def test_what_there_is_no_time_to_take_apart_goes_the_next_time(
     heap: Destination, connect: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay_plugins.heap.api.time", SimpleNamespace(monotonic=count().__next__))  # a second a look
+    monkeypatch.setattr(
+        "relay_plugins.heap.bulk_track.time", SimpleNamespace(monotonic=count().__next__)
+    )  # a second a look
     connector = connect(app_id="19", timeout="30s")
     left, tries = [event(number) for number in range(60)], 0
     while left:
@@ -356,7 +358,7 @@ async def test_what_there_is_no_time_to_take_apart_goes_the_next_time(
 async def test_a_heap_too_slow_to_take_anything_apart_gets_smaller_batches(
     heap: Destination, connect: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay_plugins.heap.api.time", SimpleNamespace(monotonic=count(step=20).__next__))
+    monkeypatch.setattr("relay_plugins.heap.bulk_track.time", SimpleNamespace(monotonic=count(step=20).__next__))
     heap.script.append(Answer(status=400, body=b"no"))
     with pytest.raises(Reject, match="400"):
         await connect(app_id="20", timeout="60s").deliver(batch_of(*(event(number) for number in range(4))))
@@ -471,7 +473,7 @@ def test_heap_takes_whatever_comes_out(values: dict[str, Any]) -> None:
 
 @given(st.dictionaries(st.text() | st.sampled_from(["id", "ID", "name"]), JSON, max_size=4))
 def test_properties_whose_names_were_seen_before_come_out_the_same(values: dict[str, Any]) -> None:
-    shape._usual.clear()
+    translate._usual.clear()
     assert flat(deepcopy(values)) == flat(deepcopy(values))
 
 
@@ -480,8 +482,8 @@ def test_of_names_that_senders_make_up_not_all_are_remembered() -> None:
         readable(f"made.up.{number}")
         flat({f"made up {number}": 1})
     flat({"name": 1})
-    assert "name" in shape._usual
-    assert len(shape._usual) <= NAMES_REMEMBERED
+    assert "name" in translate._usual
+    assert len(translate._usual) <= NAMES_REMEMBERED
     assert readable.cache_info().currsize <= NAMES_REMEMBERED
 
 

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from relay.config.model import Config
 from relay.runtime.process import StartError
 from relay.runtime.worker import Worker
-from relay.workers import process as supervised
-from relay.workers.process import Supervised
+from relay.workers import respawn as supervised
+from relay.workers.respawn import Supervised
 
 READY = """
 import os, socket, time

@@ -31,6 +31,7 @@ from relay.api import (
     User,
     hookimpl,
 )
+from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, CohortRequest, Partner, errors_in
 from relay_plugins.braze_cohorts.change import (
     EVENT_TYPE,
     Change,
@@ -46,7 +47,6 @@ from relay_plugins.braze_cohorts.change import (
 )
 from relay_plugins.braze_cohorts.erasure import erase
 from relay_plugins.braze_cohorts.queries import FOLDER
-from relay_plugins.braze_cohorts.requests import Attributes, Budget, CohortRequest, Partner, errors_in
 from relay_plugins.braze_cohorts.settings import ARRAY_SIZE, HOSTS, NEEDS, CohortSettings
 from relay_plugins.braze_cohorts.store import CohortStore
 

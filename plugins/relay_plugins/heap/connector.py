@@ -19,9 +19,9 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.heap.api import MOST_ITEMS, OWN_NAME, PROFILE, HeapApp
+from relay_plugins.heap.bulk_track import MOST_ITEMS, OWN_NAME, PROFILE, HeapApp
 from relay_plugins.heap.deletion import Deletion
-from relay_plugins.heap.shape import MOST_CHARACTERS
+from relay_plugins.heap.translate import MOST_CHARACTERS
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from relay.api import Batch, BatchSettings, Block
-from relay.deliver.batch.cuts import Ranges
+from relay.deliver.batch.sent_together import Ranges
 from relay.route import Failed, Routed
 from relay.state import Counts
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.api import BatchSettings, Block
 from relay.deliver.batch.builder import Forming, Span
-from relay.deliver.batch.cuts import Ranges
+from relay.deliver.batch.sent_together import Ranges
 from relay.journal import Journal
 from relay.route import Route, Routed
 from relay.state import Counts, Cursor, merged, unsettled

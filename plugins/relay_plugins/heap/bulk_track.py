@@ -16,7 +16,16 @@ import orjson
 
 from relay.api import DELIVERED, REDACTED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.heap.limits import shared
-from relay_plugins.heap.shape import CUSTOM_EVENT, HeapProfile, identity_of, moment, own_name, profile, readable, track
+from relay_plugins.heap.translate import (
+    CUSTOM_EVENT,
+    HeapProfile,
+    identity_of,
+    moment,
+    own_name,
+    profile,
+    readable,
+    track,
+)
 
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
