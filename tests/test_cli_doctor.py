@@ -1,5 +1,6 @@
 """`relay doctor`: what it finds, and what it says to do."""
 
+import errno
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +20,48 @@ from click.testing import CliRunner, Result
 
 import relay.cli.commands.doctor
 from relay.admin.server import SOCKET
-from relay.cli.commands.doctor import daemon, disk, machine, service
+from relay.cli.commands.doctor import daemon, disk, joined, machine, service
+from relay.cli.commands.doctor.report import Finding
 from relay.cli.main import relay as command
+from relay.inspect.restore import MARKER
 from relay.journal.lock import lock
 from relay.state.layout import DATABASE
 from tests.certificates import Authority
+
+PROBLEM = Finding("problem", "connector heap", "failing since T: h:443: no answer", "")
+
+
+@pytest.mark.parametrize(
+    ("level", "said", "advice"),
+    [
+        ("problem", "h:443: no answer", ""),
+        ("problem", "h:443: refused", "relay doctor has tried, too: h:443: refused"),
+        ("ok", "h:443 takes connections", "no event was tried by relay doctor: h:443 takes connections"),
+    ],
+)
+def test_a_connector_is_one_finding_of_the_relay_and_of_the_try(level: Any, said: str, advice: str) -> None:
+    other = Finding("ok", "connector archive", "it can be written")
+    found = joined([PROBLEM, Finding(level, "connector heap", said, "see the settings"), other])
+    assert found == [replace(PROBLEM, advice=advice), other]
+
+
+def test_a_connector_that_works_keeps_the_finding_of_the_try() -> None:
+    found = [Finding("ok", "connector heap", "h:443 takes connections"), Finding("ok", "clock", "synchronized")]
+    assert joined(found) == found
+
+
+def test_a_full_disk_is_no_finding_of_its_own_for_fdatasync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> list[float]:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(disk, "latencies", fail)
+    it: Any = SimpleNamespace(state=tmp_path)
+    number = errno.ENOSPC
+    assert [*disk.sync(it)] == []
+    number = errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        [*disk.sync(it)]
+
 
 PLUGIN = """
 from relay.api import Connector, ConnectorSettings, Secret
@@ -411,3 +450,11 @@ def test_what_hangs_is_given_up_and_not_waited_for(place: Place) -> None:
     assert answer.returncode == 1
     assert "problem  connectors           not known: no answer within 0.1 s\n" in answer.stdout
     assert answer.stdout.splitlines()[-1].startswith("problems: ")
+
+
+def test_a_restore_that_was_broken_off_is_a_problem(place: Place) -> None:
+    (place.state / MARKER).write_text(f"/backup\n{place.state}/journal\n")
+    level, said = place.findings()["state folder"]
+    assert level == "problem"
+    assert "a restore was broken off there, and relay does not start with it" in said
+    assert f"-> run relay restore /backup --state {place.state} again" in place.run().output

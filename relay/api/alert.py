@@ -145,6 +145,7 @@ PHRASES: Final = MappingProxyType(
         "damaged": ("events damaged", "no events damaged any more"),
         "journal doubt": ("not as relay.db knows it", "as relay.db knows it"),
         "clock doubt": ("ahead of what can be right", "right again"),
+        "database_failing": ("relay.db cannot be written", "relay.db can be written again"),
         "reload_refused": ("reload refused", "reload no longer refused"),
     }
 )
@@ -171,7 +172,8 @@ def _paragraph(one: Alarm) -> str:
     """One alarm for people, in lines."""
     if one.kind == TEST:
         return one.sentence
-    lines = [f"{_headline(one)}, since {_moment(one.since)}", one.sentence, one.changed, *_facts(one)]
+    since = "trouble since" if one.was else "since"  # it began as the kind that it was
+    lines = [f"{_headline(one)}, {since} {_moment(one.since)}", one.sentence, one.changed, *_facts(one)]
     return "\n".join(line for line in lines if line)
 
 

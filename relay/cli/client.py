@@ -199,5 +199,7 @@ def needed(state: Path) -> Client:
     """The same for commands that cannot do without."""
     client = running(state)
     if client is None:
-        raise click.ClickException(f"no relay runs with the state folder {state} (relay audit shows its books)")
+        raise click.ClickException(
+            f"no relay runs with the state folder {state} (relay audit looks at a stopped relay)"
+        )
     return client

@@ -14,7 +14,7 @@ import click
 from relay.cli.options import conf_option, plugins_option, state_option, url_option
 from relay.cli.output import Unwritten
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
-from relay.state import Entry, add_entries
+from relay.state import Entry, OlderTables, add_entries
 from relay.words import of_system
 
 
@@ -81,6 +81,8 @@ def note(state: Path, entry: Entry) -> None:
     """Write what a command has done into the history of a state folder that no relay runs with."""
     try:
         add_entries(state, [entry])
+    except OlderTables:
+        click.echo("the history has no entry of this: relay.db is of an older relay, and the next start updates it")
     except (OSError, sqlite3.Error) as error:
         click.echo(f"the history cannot be written: {error}", err=True)
 

@@ -322,7 +322,8 @@ class Writer:
         least = self.limits.min_free
         if free - size >= least:
             return "the journal has reached its max_size and every event in it is still needed"
-        numbers = f"{free // MIB:.0f} MiB free, {math.ceil((size + least) / MIB)} MiB needed"
+        parts = f"the next segment {math.ceil(size / MIB)} MiB, journal.min_free {math.ceil(least / MIB)} MiB"
+        numbers = f"{free // MIB:.0f} MiB free, {math.ceil((size + least) / MIB)} MiB needed: {parts}"
         filled = f"; it holds {fillers}" if (fillers := self.fillers()) else ""
         lower = ", or lower journal.min_free" if free >= size else ""
         return f"the journal's file system is full ({numbers}{filled}): free some space{lower}"

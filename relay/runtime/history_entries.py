@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from relay.kinds import ENDS, family_of
 from relay.runtime.condition_watch import ConditionSnapshot
-from relay.state import Entry
+from relay.state import AT_MOST, Entry, is_bound
 from relay.status import Condition, Status, span
 from relay.words import counted
 
 PERIOD_S: Final = 3600.0
 MOST: Final = 6
+LONG_S: Final = 60.0
+"""An entry that counts what has come in a longer time says how long that was."""
 REFUSING_HOURS: Final = (1, 24, 72)
 """After how many hours a source that refuses everything is told once more."""
 TOLD_ELSEWHERE: Final = frozenset({"parked", "reload_refused"})
@@ -58,6 +60,8 @@ class PeriodCount:
 
     number: int = 0
     told: float = -PERIOD_S
+    began: float | None = None
+    """When the first of them was seen; None: there is none yet."""
 
 
 @dataclass(slots=True)
@@ -68,6 +72,8 @@ class HistoryEntries:
     _counters: dict[Key, int] = field(default_factory=dict)
     _counts: dict[Key, PeriodCount] = field(default_factory=dict)
     _starts: dict[int, float] = field(default_factory=dict)
+    _is_bound: bool = False
+    """Whether the number of damaged events is a bound."""
 
     def remember(self, entries: Sequence[Entry]) -> None:
         """Know what the history says of sources that refuse everything, whose trouble outlasts a restart."""
@@ -104,6 +110,7 @@ class HistoryEntries:
 
     def _count(self, look: ConditionSnapshot) -> None:
         """Count what has risen since the last look; what is counted since the start began at 0."""
+        self._is_bound = any(one.is_damage and is_bound(one.said) for one in look.status.doubts)
         for lane in look.status.lanes:
             subject = f"connector {lane.connector}"
             self._rise("parked", subject, lane.parked, 0)
@@ -126,11 +133,16 @@ class HistoryEntries:
     def counts(self, now: float, *, all_of_them: bool = False) -> Iterator[Entry]:
         """What was counted, if the last entry on it is PERIOD_S old; `all_of_them`: however old that is."""
         for (subject, kind), count in self._counts.items():
+            if count.number and count.began is None:
+                count.began = now
             if count.number and (all_of_them or now - count.told >= PERIOD_S):
                 noun = "erasure" if subject == "relay" else "event"
-                said = COUNTED[kind].format(counted(count.number, noun))
-                yield Entry(kind, subject, f"{_name(subject)}: {said}", about={"number": count.number}, at=now)
-                count.number, count.told = 0, now
+                most = AT_MOST if kind == "damaged" and self._is_bound else ""
+                said = COUNTED[kind].format(most + counted(count.number, noun))
+                lasted = now - (now if count.began is None else count.began)
+                during = f" (in the last {span(lasted)})" if lasted >= LONG_S else ""
+                yield Entry(kind, subject, f"{_name(subject)}: {said}{during}", about={"number": count.number}, at=now)
+                count.number, count.told, count.began = 0, now, None
 
     def _workers(self, look: ConditionSnapshot) -> Iterator[Entry]:
         """Workers that have died, and were back before anybody looked."""

@@ -241,6 +241,10 @@ def mark_in_portions(folder: Path, which: Which) -> Iterator[int]:
     return _change(folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()])
 
 
+class OlderTables(sqlite3.DatabaseError):
+    """A database has the tables of an older relay. A start of this relay brings them up to date."""
+
+
 def connect(folder: Path, mode: str) -> sqlite3.Connection:
     """Open the database of a state folder that some relay has run with: "ro" to look, "rw" to change."""
     path = folder / DATABASE
@@ -251,8 +255,9 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
         db.close()
-        age = "an older relay; start this one with it once" if version < VERSION else "a newer relay"
-        raise sqlite3.DatabaseError(f"{path} is of {age}")
+        if version < VERSION:
+            raise OlderTables(f"{path} is of an older relay; start this one with it once")
+        raise sqlite3.DatabaseError(f"{path} is of a newer relay")
     return db
 
 

@@ -382,7 +382,7 @@ SCENES: Final = (
             "doctor": "problem  journal .*takes no events",
             "readyz": "HTTP 503",
             "metric": rf"^relay_journal_failed_commits_total{MORE_THAN_0}",
-            "alert": "^journal: full, was filling, since",
+            "alert": "^journal: full, was filling, trouble since",
             "history": "journal_full",
         },
         mended="Heap is back, relay resume heap",

@@ -70,6 +70,10 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
             [replace(OVER, kind="doubt", subject="journal of worker 1")],
             "relay on host-1: journal of worker 1: as relay.db knows it",
         ),
+        (
+            [replace(HEAP, kind="database_failing", subject="journal")],
+            "relay on host-1: journal: relay.db cannot be written",
+        ),
         ([replace(HEAP, kind="doubt", subject="clock")], "relay on host-1: clock: ahead of what can be right"),
         ([replace(OVER, kind="parked")], "relay on host-1: connector heap: no events parked any more"),
         ([HEAP, BRAZE], "relay on host-1: 2 alarms: connector heap, source braze"),
@@ -78,6 +82,12 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
 )
 def test_a_title_says_what_and_where(alarms: list[Alarm], title: str) -> None:
     assert make_message(*alarms).title == title
+
+
+def test_the_time_of_another_kind_is_that_of_the_trouble() -> None:
+    """A certificate that was expiring first is not expired since then."""
+    alarm = replace(BRAZE, kind="certificate_expired", subject="certificate ingest", was="certificate_expiring")
+    assert "expired, was expiring, trouble since 2027-01-15T08:00:00Z\n" in make_message(alarm).text
 
 
 def test_the_text_has_all_that_is_known() -> None:

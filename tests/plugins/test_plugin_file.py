@@ -235,7 +235,7 @@ async def test_the_room_of_the_journal_is_left_free(connect, make_batch, tmp_pat
     (answer,) = await file.deliver(make_batch(1))
     assert isinstance(answer, Retry)
     assert answer.reason.startswith("its file system is full: /")
-    assert "MiB are kept for the journal" in answer.reason
+    assert "twice journal.min_free, are kept for the journal): free some space" in answer.reason
     assert file.settings.retry.max == 5, "room that is made is seen soon"
     assert not (tmp_path / "x.ndjson").exists()
     file.min_free = 1

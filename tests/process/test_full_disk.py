@@ -275,7 +275,10 @@ async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_nam
         )
     assert any("connector.archive.path: grows without limit" in line["message"] for line in small.logs)
     reason = waits[0]["reason"]
-    assert (reason[:26], "the last 8 MiB are kept for the journal" in reason) == ("its file system is full: /", True)
+    assert (reason[:26], "8 MiB, twice journal.min_free, are kept for the journal" in reason) == (
+        "its file system is full: /",
+        True,
+    )
     about = os.statvfs(disk)
     assert about.f_bavail * about.f_frsize > 4 * MIB
     for _ in range(3):

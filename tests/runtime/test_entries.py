@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import MOST, HistoryEntries
 from relay.state.history import Entry
@@ -117,7 +119,7 @@ def test_events_are_counted_at_once_and_then_once_an_hour() -> None:
     assert told.see(10, parked=10, outcomes=ever) == []
     assert told.kinds(20, parked=10, outcomes=ever | {"expired": 9}) == ["expired"]
     (more,) = told.see(HOUR + 10, parked=1_010, outcomes=ever | {"expired": 9})
-    assert more.about == {"number": 1_007}
+    assert (more.sentence, more.about) == ("heap: 1,007 events parked (in the last 1h 0m)", {"number": 1_007})
     assert told.see(3 * HOUR, parked=1_010, outcomes=ever | {"expired": 9}) == []
     told.see(3 * HOUR + 5, parked=1_011, outcomes=ever | {"expired": 9})
     told.see(3 * HOUR + 9, parked=1_013, outcomes=ever | {"expired": 9})
@@ -165,3 +167,12 @@ def test_what_ends_of_a_journal_says_what_it_was() -> None:
         "journal: its damage is accepted or repaired, after 1m 0s",
         "journal: nothing is in doubt any more, after 1m 0s",
     ]
+
+
+@pytest.mark.parametrize("most", ["", "at most "])
+def test_lost_events_are_a_bound_where_the_journal_has_a_bound(most: str) -> None:
+    told = Told()
+    doubt = Doubt(worker=0, what="journal", said=f"{most}5 events cannot be read", is_damage=True)
+    told.see(0, a_status(doubts=[doubt], lanes=[a_lane(outcomes={"damaged": 0})]))
+    found = told.see(5, a_status(doubts=[doubt], lanes=[a_lane(outcomes={"damaged": 5})]))
+    assert f"heap: {most}5 events lost: the journal cannot be read there" in [one.sentence for one in found]

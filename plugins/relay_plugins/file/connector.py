@@ -217,8 +217,10 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         free, kept = about.f_bavail * about.f_frsize, 2 * self.min_free
         if free - size >= kept:
             return ""
-        numbers = f"{free / MIB:,.0f} MiB free, the last {kept / MIB:,.0f} MiB are kept for the journal"
-        return f"its file system is full: {path} ({numbers}): free some space, or have keep and max_total remove more"
+        numbers = f"{free / MIB:,.0f} MiB free; {kept / MIB:,.0f} MiB, twice journal.min_free, are kept for the journal"
+        limits = [name for name in ("keep", "max_total") if getattr(self.settings, name)]
+        lower = f", or lower {' or '.join(limits)}" if limits else ""
+        return f"its file system is full: {path} ({numbers}): free some space{lower}"
 
     def _remove_old(self, *, at_once: bool) -> None:
         """Remove files that are too old or too many; that one stays is no reason to write events again."""

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -63,7 +63,7 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
     Exit codes: 0 no problem; 1 a problem.
     """
     it = _installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
-    findings = [finding for name, check in CHECKS for finding in examined(name, check, it)]
+    findings = joined([finding for name, check in CHECKS for finding in examined(name, check, it)])
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     count = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     if as_json:
@@ -74,6 +74,20 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
         counts = f"problems: {count['problem']}, warnings: {count['warning']}"
         click.echo("\n".join([f"{place.about} {place.said}", *map(_told, findings), counts]))
     _leave(1 if count["problem"] else 0)
+
+
+def joined(findings: Sequence[Finding]) -> list[Finding]:
+    """Make one finding of what the running relay says of a connector and what a try of relay doctor says of it."""
+    found: list[Finding] = []
+    for one in findings:
+        before = next((other for other in found if other.about == one.about), None)
+        if before is None or not one.about.startswith("connector ") or before.level != "problem":
+            found.append(one)
+        elif one.level == "ok":
+            found[found.index(before)] = replace(before, advice=f"no event was tried by relay doctor: {one.said}")
+        elif one.said not in before.said:
+            found[found.index(before)] = replace(before, advice=f"relay doctor has tried, too: {one.said}")
+    return found
 
 
 def examined(name: str, check: Check, it: Installation) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Checks of the state folder: who may use it, what it is on, how much room there is, and how fast it is."""
 
+import errno
 import os
 import re
 import sqlite3
@@ -13,6 +14,7 @@ from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation, Level, existing, size
 from relay.config import traits_by_name
+from relay.inspect import advice_on as restore_advice
 from relay.inspect import told, usage
 from relay.journal import SUFFIX
 from relay.state import DATABASE, cure, doubts_of, has_tables, journals, lanes
@@ -37,6 +39,9 @@ def folder(it: Installation) -> Iterator[Finding]:
         advice = "run relay doctor as the user that relay runs as, or as root"
         yield Finding("problem", "state folder", f"{it.state} cannot be written by this user", advice)
         return
+    if why := restore_advice(it.state):
+        said, _, advice = why.partition(": ")
+        yield Finding("problem", "state folder", f"{it.state}: {said}, and relay does not start with it", advice)
     mode = stat.S_IMODE(it.state.stat().st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         said = f"{it.state} has the mode {mode:o}: others may get at events, which are personal data"
@@ -104,10 +109,10 @@ def room(it: Installation) -> Finding:
     most = limits.max_size * len(it.journals)
     left = free + used - limits.min_free
     said = f"{size(free)} free, the journal has {size(used)} and may have {size(most)}"
-    advice = "free some, use a larger disk, or lower journal.max_size (journal.min_free)"
+    advice = "free some space, use a larger disk, or lower journal.max_size"
     if free <= limits.min_free:
         said = f"{said}, and journal.min_free is {size(limits.min_free)}: it is full"
-        return Finding("problem", "room", f"{said}{_fillers(it)}", advice)
+        return Finding("problem", "room", f"{said}{_fillers(it)}", "free some space, or use a larger disk")
     if left < most:
         return Finding("warning", "room", f"{said}: it will be full at {size(left)} already{_fillers(it)}", advice)
     return Finding("ok", "room", said)
@@ -146,7 +151,12 @@ def sync(it: Installation) -> Iterator[Finding]:
     """How long it takes until a write is on disk: every acknowledgement waits for that."""
     if not os.access(it.state, os.W_OK | os.X_OK):
         return
-    times = latencies(it.state)
+    try:
+        times = latencies(it.state)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return  # the check of the room says so
     centiles = quantiles(times, n=100, method="inclusive")
     middle, high = centiles[49], centiles[98]
     said = f"{len(times)} small writes: p50 {middle * 1000:.1f} ms, p99 {high * 1000:.1f} ms"

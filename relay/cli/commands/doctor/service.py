@@ -24,7 +24,7 @@ def program(it: Installation) -> Iterator[Finding]:
         unit = Unit({}, service_settings((shipped("systemd") / NAME).read_text()))
         if why := out_of_reach(unit):
             said = f"this relay can be run by hand, not by the unit that comes with it: {why}"
-            yield Finding("ok", "program", said, WITHIN_REACH)
+            yield Finding("ok", "program", said)
     elif it.unit.program and not it.unit.program.exists():
         yield Finding("problem", "program", f"{NAME} starts {it.unit.program}, which is not there", WITHIN_REACH)
     elif it.unit.program and (why := it.unit.reading(it.unit.program)):

@@ -80,9 +80,10 @@ def _head(seen: Status) -> str:
 
 def _journal(seen: Status) -> str:
     journal = seen.journal
-    held = f"{size(journal.needed)} still needed of {size(journal.capacity)} ({journal.fill:.0%})"
+    needed = f"{size(journal.needed)} still needed (whole segments)"
+    held = f"{needed} of {size(journal.capacity)} ({journal.fill:.0%})"
     if journal.needed >= journal.capacity:  # a full disk
-        held = f"{size(journal.needed)} still needed, no room for more"
+        held = f"{needed}, no room for more events"
     kept = counted(journal.head - journal.oldest, "event")
     return f"journal: {size(journal.size)}, {held}, {kept} kept{full_in(journal)}"
 
@@ -115,7 +116,8 @@ def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
     if total := sum(one.refused.values()):
         causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
         refused = f"{counted(total, 'connection')} refused or closed without a request"
-        yield f"{name}: {refused}: {causes} (the log may have more)"
+        more = " (the log may have more)" if {*one.refused} - {"malformed"} else ""  # of TLS the log has nothing
+        yield f"{name}: {refused}: {causes}{more}"
 
 
 def _source(one: SourceStatus, now: float) -> list[str]:
@@ -132,7 +134,7 @@ def _lanes(seen: Status) -> list[str]:
 def _lane(one: LaneStatus, now: float) -> list[str]:
     oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
     stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
-    grows = "-" if is_well(one, now) else "never"
+    grows = "-" if is_well(one, now) or one.state != "working" else "never"
     drained = "-" if stands else grows if one.drained_in is None else span(one.drained_in)
     rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
     error = one.last_error
