@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from relay.state.cursor import Ledger
-from relay.state.ledger import ledger
-from relay.state.parked import Parked, parked
+from relay.state.ledger import read_ledger
+from relay.state.parked import Parked, list_parked
 from tests.forks import Forked, Forks, forks
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
@@ -134,10 +134,10 @@ class Daemon:
             return answer.status, await answer.json(content_type=None)
 
     def ledger(self) -> dict[str, Ledger]:
-        return ledger(self.state)
+        return read_ledger(self.state)
 
     def parked(self) -> list[Parked]:
-        return parked(self.state)
+        return list_parked(self.state)
 
     async def settled(self, connector: str, accepted: int, *, within: float = 60) -> Ledger:
         """Wait until the lane has an outcome for so many accepted events."""

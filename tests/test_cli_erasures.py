@@ -15,7 +15,15 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import path_of
 from relay.state.database import State
-from relay.state.erasures import ConnectorAnswer, answered, compacted, digest, done, erasures, forget_ids
+from relay.state.erasures import (
+    ConnectorAnswer,
+    digest,
+    forget_ids,
+    list_erasures,
+    mark_compacted,
+    mark_done,
+    save_answers,
+)
 from relay.state.parked import Parked
 from relay.testing import make_event
 
@@ -40,18 +48,18 @@ def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_notes(state: P
     where = ("--state", state)
     ids = ["--user-id", "anna", "--device-id", "phone", "--email", "a@example.com", "--alias", "crm:17:eu"]
     assert relay("request", *ids, *where)[0] == 0
-    (one,) = erasures(state)
+    (one,) = list_erasures(state)
     others = (OtherId("device_id", "phone"), OtherId("email", "a@example.com"), OtherId("alias:crm", "17:eu"))
     assert one.user == User("anna", (), others)
     assert len(one.digests) == 4
     code, out = relay("request", "--alias", "17", *where)
     assert (code, "is no LABEL:NAME" in out) == (2, True)
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        compacted(db, [1])
-        answered(db, {1: ConnectorAnswer("cohorts", "done", "not looked for: aliases")})
+        mark_compacted(db, [1])
+        save_answers(db, {1: ConnectorAnswer("cohorts", "done", "not looked for: aliases")})
         forget_ids(db, [1])
     assert "connector  cohorts: done (not looked for: aliases)" in relay("show", 1, *where)[1]
-    assert erasures(state)[0].user == User()
+    assert list_erasures(state)[0].user == User()
 
 
 def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> None:
@@ -63,19 +71,19 @@ def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> No
     assert "begins after the next start" in out
     assert "waiting; nothing removed yet" in relay("list", *where)[1]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        compacted(db, [1], "no room")
+        mark_compacted(db, [1], "no room")
     assert "not yet: no room" in relay("show", 1, *where)[1]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        compacted(db, [1])
-        answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")})
-        answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 500")})
+        mark_compacted(db, [1])
+        save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")})
+        save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 500")})
     code, out = relay("show", 1, *where)
     assert "connector  heap: failed (HTTP 500), will be tried again" in out
     assert "kept until the connectors have erased the user" in out
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        answered(db, {1: ConnectorAnswer("heap", "done")})
+        save_answers(db, {1: ConnectorAnswer("heap", "done")})
         forget_ids(db, [1])
-        done(db, [1])
+        mark_done(db, [1])
     code, out = relay("show", 1, "--json", *where)
     shown = json.loads(out)
     assert (code, shown["status"], shown["by"]) == (0, "done", None)
@@ -99,7 +107,7 @@ def test_one_that_waits_says_when_it_is_due(state: Path, tmp_path_factory: pytes
     assert "due        as erasure.after says" in relay("show", 1, *where)[1]
     (conf / "erasure.toml").unlink()
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        compacted(db, [1])
+        mark_compacted(db, [1])
     assert "due" not in relay("show", 1, *where)[1]
     assert json.loads(relay("show", 1, "--json", *where)[1])["due"] is None
 
@@ -107,13 +115,13 @@ def test_one_that_waits_says_when_it_is_due(state: Path, tmp_path_factory: pytes
 def test_the_list_names_the_connectors_where_one_failed(state: Path) -> None:
     relay("request", "--user-id", "anna", "--state", state)
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        compacted(db, [1])
+        mark_compacted(db, [1])
         for answer in (
             ConnectorAnswer("heap", "failed", "HTTP 401"),
             ConnectorAnswer("hook", "done"),
             ConnectorAnswer("web", "failed", "busy"),
         ):
-            answered(db, {1: answer})
+            save_answers(db, {1: answer})
     assert "at the connectors; 0 events, 0 parked; failed at heap, web\n" in relay("list", "--state", state)[1]
 
 

@@ -24,9 +24,9 @@ from relay.state import (
     cancel_replay,
     count_parked,
     drop_parked,
-    look_at_parked,
+    list_replays,
     mark_parked,
-    replays,
+    read_parked,
     worker_folder,
 )
 
@@ -78,7 +78,7 @@ class _Folder:
         return is_locked(self._state)
 
     def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
-        return look_at_parked(self._state, which, bodies=bodies)
+        return read_parked(self._state, which, bodies=bodies)
 
     def count_parked(self, which: Which) -> int:
         return count_parked(self._state, which)
@@ -95,7 +95,7 @@ class _Folder:
         return events
 
     def replays(self) -> list[Replay]:
-        return replays(self._state)
+        return list_replays(self._state)
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
         folder, asked = worker_folder(self._state, worker), replace(replay, asked_by=login())

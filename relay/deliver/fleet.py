@@ -26,7 +26,7 @@ from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
 from relay.journal import Journal
-from relay.state import Counts, Cursor, Pause, State, books
+from relay.state import Counts, Cursor, Pause, State, read_lane_ledgers
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 
@@ -117,7 +117,7 @@ class Fleet:
     async def gone(self) -> dict[str, int]:
         """Connectors that have run, but do not now, and of each how many of the events that were pending when it ended
         the journal still has. Raises FileNotFoundError, sqlite3.Error."""
-        found = await ADMIN.run(books, self._state.folder)
+        found = await ADMIN.run(read_lane_ledgers, self._state.folder)
         running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
         return {one.connector: one.left(oldest) for one in found if one.connector not in running}
 

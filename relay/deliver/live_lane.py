@@ -19,7 +19,7 @@ from relay.deliver.redelivery import Again
 from relay.deliver.window import EVENT_BYTES, Window
 from relay.journal import Journal
 from relay.route import Route
-from relay.state import Counts, Cursor, Pause, Replay, State, unsettled
+from relay.state import Counts, Cursor, Pause, Replay, State, find_unsettled
 
 log = structlog.stdlib.get_logger()
 
@@ -100,7 +100,7 @@ class LiveLane(Lane):
     async def _begin(self) -> None:
         await super()._begin()
         await self._again.begin()
-        open_ranges = unsettled(self.cursor.position, self._journal.head, self.cursor.ahead)
+        open_ranges = find_unsettled(self.cursor.position, self._journal.head, self.cursor.ahead)
         self._retake.begin(await self._state.parked_in(self.name, open_ranges))
         await self._read_keys()
 

@@ -23,7 +23,7 @@ from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of
 from relay.route import Failed
-from relay.state import Cursor, Parked, runs, unsettled
+from relay.state import Cursor, Parked, find_unsettled, ranges_of
 
 BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
 log = structlog.stdlib.get_logger()
@@ -119,9 +119,9 @@ class Ordered:
     def _settle_clear(self, span: Span) -> None:
         """What of the span has its outcome already."""
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
-        open_ranges = runs(sorted({*to_come}))
+        open_ranges = ranges_of(sorted({*to_come}))
         ranges = span.ranges or ((span.start, span.stop),)
-        clear = [one for start, stop in ranges for one in unsettled(start, stop, open_ranges)]
+        clear = [one for start, stop in ranges for one in find_unsettled(start, stop, open_ranges)]
         self._cursor.settle_ranges(clear, span.counts)
         self._window.settled(span.counts.total, 0)
 

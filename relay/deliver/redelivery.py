@@ -21,7 +21,7 @@ from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.window import Window, size_of
 from relay.route import ENOUGH_BYTES, ENOUGH_S, Failed, Routed
-from relay.state import Counts, Parked, State, runs
+from relay.state import Counts, Parked, State, ranges_of
 
 LATER_S: Final = 0.5
 log = structlog.stdlib.get_logger()
@@ -153,7 +153,7 @@ class Again:
         self._cuts.clear()
         found = self._due(await self._state.marked(name, limits.events, limits.size))
         if found:
-            self._cuts.add(runs(sorted({one.event.offset for one in found})))
+            self._cuts.add(ranges_of(sorted({one.event.offset for one in found})))
         return found
 
     def _due(self, marked: Sequence[Parked]) -> list[Parked]:

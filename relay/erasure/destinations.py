@@ -16,7 +16,15 @@ from relay.config import Redaction
 from relay.deliver import LiveLane, Verdict, judge, retry_delay
 from relay.guests import called, text_of, trace_of
 from relay.journal import Wanted
-from relay.state import ConnectorAnswer, Erasure, State, answered, held_elsewhere, read_erasures, unchanged
+from relay.state import (
+    ConnectorAnswer,
+    Erasure,
+    State,
+    find_held_elsewhere,
+    find_unchanged,
+    read_erasures,
+    save_answers,
+)
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
@@ -78,7 +86,7 @@ class Telling:
             answers = dict.fromkeys(numbers, ConnectorAnswer(name, "done"))
             await self._state.run(lambda db: _note(db, lacking, answers))
             return LOOK_S
-        held = await ADMIN.run(held_elsewhere, self._state.folder, name, numbers)
+        held = await ADMIN.run(find_held_elsewhere, self._state.folder, name, numbers)
         if hanging := [one for one in lacking if held.get(one.number)]:
             await self._hold(hanging)
         free = [one for one in lacking if one.number not in held]
@@ -167,5 +175,5 @@ class Telling:
 
 def _note(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
     """Keep the answers; but who is known by another id meanwhile has to be erased again."""
-    known = unchanged(db, asked)
-    answered(db, {number: answer for number, answer in answers.items() if number in known})
+    known = find_unchanged(db, asked)
+    save_answers(db, {number: answer for number, answer in answers.items() if number in known})

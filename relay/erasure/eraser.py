@@ -47,19 +47,19 @@ from relay.journal import (
 from relay.state import (
     Erasure,
     State,
-    compacted,
+    add_counts,
     correct_asked,
-    counted,
-    done,
-    erased,
-    failing_at_connectors,
+    find_external_ids,
+    find_failing_at_connectors,
     forget_failed,
     forget_ids,
-    known_external_ids,
-    learnt,
+    mark_compacted,
+    mark_done,
+    mark_erased,
     other_folders,
     read_erasures,
-    spread,
+    save_found_ids,
+    share_erasures,
 )
 from relay.threads import ADMIN
 
@@ -119,7 +119,7 @@ class Eraser:
     async def _tell_abandoned(self) -> None:
         """Say where erasures failed that nobody tries again: at connectors that are not configured any more."""
         running = {lane.name for lane in self._told}
-        for one in await self._state.look(failing_at_connectors):
+        for one in await self._state.look(find_failing_at_connectors):
             if one.connector not in running:
                 news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
                 log.warning("connector is gone but has users to erase", **news, advice=GONE_ADVICE)
@@ -164,7 +164,7 @@ class Eraser:
         await self._state.run(lambda db: forget_ids(db, numbers))
         self._watch.forget()
         await self._clean()
-        await self._state.run(lambda db: done(db, numbers))
+        await self._state.run(lambda db: mark_done(db, numbers))
         log.info("erasures done", erasures=sorted(numbers))
 
     async def _compact(self, due: Sequence[Erasure]) -> None:
@@ -175,9 +175,9 @@ class Eraser:
         except Exception as error:
             problem = _said(error)
             with suppress(sqlite3.Error):
-                await self._state.run(lambda db: compacted(db, numbers, problem))
+                await self._state.run(lambda db: mark_compacted(db, numbers, problem))
             raise
-        await self._state.run(lambda db: erased(db, users))
+        await self._state.run(lambda db: mark_erased(db, users))
         log.info("users erased from journal and tables", erasures=numbers)
 
     async def _remove(self, due: Sequence[Erasure]) -> Sequence[Erasure]:
@@ -201,7 +201,7 @@ class Eraser:
 
     async def _spread(self, users: Sequence[Erasure]) -> None:
         for folder in await ADMIN.run(other_folders, self._state.folder, self._worker):
-            await ADMIN.run(spread, folder, users)
+            await ADMIN.run(share_erasures, folder, users)
             if not is_locked(folder):
                 log.warning("a worker that does not run erases at its next start", folder=str(folder))
 
@@ -210,7 +210,7 @@ class Eraser:
         unknown: they are found by what was known before."""
         found = dict(users)
         for number, user in users.items():
-            kept = await self._state.look(partial(known_external_ids, user_id=user.user_id))
+            kept = await self._state.look(partial(find_external_ids, user_id=user.user_id))
             found[number] = merged_users(user, User(None, tuple(kept)))
         known = Wanted(found)
         parts = [await self._state.look(lambda db: parked_ids(db, known))]
@@ -218,7 +218,7 @@ class Eraser:
         for part in parts:
             for number, more in part.items():
                 found[number] = merged_users(found[number], more)
-        return await self._state.run(lambda db: learnt(db, found))
+        return await self._state.run(lambda db: save_found_ids(db, found))
 
     async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:
         """Take the users out of a segment; return where their events were. What an earlier pass erased is no longer to
@@ -228,7 +228,7 @@ class Eraser:
             return {}
         if not planned.is_empty:
             counts = {"events": _count(planned.gone, known), "changed": _count(planned.changed, known)}
-            await self._state.run(lambda db: counted(db, counts, segment.end))
+            await self._state.run(lambda db: add_counts(db, counts, segment.end))
             if (fresh := await self._on(rewrite, segment, wanted)) is not None:
                 await self._journal.replace(segment, fresh)
         return planned.gone | dict.fromkeys(planned.before, frozenset({min(known)}))

@@ -15,7 +15,7 @@ import structlog
 from relay.api import Block
 from relay.config import ErasureSettings
 from relay.journal import Corrupt, Journal, user_of
-from relay.state import Erasure, State, watch_position, watched
+from relay.state import Erasure, State, read_watch_position, save_watch
 
 SAVE_S: Final = 1.0
 AGAIN_S: Final = 10.0
@@ -42,7 +42,7 @@ class ErasureWatch:
 
     async def open(self) -> None:
         """Find its place: where it was, or, the first time, as a connector that begins now. Raises sqlite3.Error."""
-        found = await self._state.look(watch_position)
+        found = await self._state.look(read_watch_position)
         new = self._journal.head if self._state.now is None else self._state.now
         self.position = new if found is None else min(found, self._journal.head)
         await self._save(self.position, [], [])
@@ -71,7 +71,7 @@ class ErasureWatch:
             reader.close()
 
     async def _save(self, position: int, asked: Sequence[Erasure], known: Sequence[tuple[str, str]]) -> None:
-        await self._state.run(lambda db: watched(db, position, asked, known))
+        await self._state.run(lambda db: save_watch(db, position, asked, known))
         self._saved_at = time.monotonic()
         if asked:
             log.info("erasures asked for", users=len(asked))

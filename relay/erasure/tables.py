@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from relay.api import User
 from relay.journal import LISTS, NOBODY, Wanted
-from relay.state import CURSOR_COLUMNS, Counts, Cursor, alerts, counted, history, read_cursor
+from relay.state import CURSOR_COLUMNS, Counts, Cursor, add_counts, alerts, history, read_cursor
 
 NOTHING: Final = Counts()
 _PARKED: Final = """
@@ -65,7 +65,7 @@ class Wipe:
         if self._connector is None:
             history.hide_users(db, self._wanted)
             alerts.hide_users(db, self._wanted)
-        counted(db, self._counts)
+        add_counts(db, self._counts)
         return self._correct(db, {row.offset for row in gone if row.replay is None} - left)
 
     def _whose(self, row: ParkedRow) -> frozenset[int]:

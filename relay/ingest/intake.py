@@ -25,7 +25,7 @@ from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
 from relay.journal import Journal, TooLarge, Unavailable
-from relay.state import Parked, Seen, SourceBooks, State
+from relay.state import Parked, Seen, SourceLedger, State
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -81,11 +81,11 @@ class Intake:
         self.draining = False
 
     @property
-    def books(self) -> SourceBooks:
+    def books(self) -> SourceLedger:
         """What the source counts."""
-        return SourceBooks(self.source.name, self._left_out, self._guard.lasting)
+        return SourceLedger(self.source.name, self._left_out, self._guard.lasting)
 
-    def restore(self, books: SourceBooks) -> None:
+    def restore(self, books: SourceLedger) -> None:
         """Go on with what it counted before a restart."""
         self._left_out = books.duplicates
         self._guard.restore(books.refusals)

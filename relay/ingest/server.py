@@ -27,7 +27,7 @@ from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First
 from relay.journal import Journal
 from relay.listen import Acceptor, ListenerLimits, Server
-from relay.state import SourceBooks, State, forget_seen
+from relay.state import SourceLedger, State, forget_seen
 from relay.threads import ADMIN
 
 STOP_S: Final = 5.0
@@ -58,7 +58,7 @@ class Ingest:
         self._intakes: dict[str, Intake] = {}
         self._paths: dict[str, Intake] = {}
         self._duplicates: set[Duplicates] = set()
-        self._gone: list[SourceBooks] = []
+        self._gone: list[SourceLedger] = []
         self.strays = 0
         """Requests to paths that no source has, since the start."""
         self._take(sources)
@@ -163,7 +163,7 @@ class Ingest:
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await ADMIN.run(forget_seen, self._state.folder, dedupes)
 
-    def _books(self) -> list[SourceBooks]:
+    def _books(self) -> list[SourceLedger]:
         return [*(intake.books for intake in self._intakes.values()), *self._gone]
 
     async def reload_tls(self, settings: TlsSettings | None = None) -> bool:

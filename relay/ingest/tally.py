@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from relay.state import SourceBooks, State
+from relay.state import SourceLedger, State
 
 SAVE_S: Final = 1.0
 """What was counted in the last so many seconds before a crash is not counted."""
@@ -16,7 +16,7 @@ log = structlog.stdlib.get_logger()
 class Tally:
     """Saves the books of all sources a moment after they have changed, and once more at the end."""
 
-    def __init__(self, state: State, books: Callable[[], Sequence[SourceBooks]]) -> None:
+    def __init__(self, state: State, books: Callable[[], Sequence[SourceLedger]]) -> None:
         self._state, self._books = state, books
         self._timer: asyncio.TimerHandle | None = None
 

@@ -13,18 +13,18 @@ from relay.state import (
     LaneLedger,
     ParkedTotal,
     Range,
-    SourceBooks,
-    acknowledged,
-    acknowledged_in,
-    books,
-    doubts_of,
+    SourceLedger,
+    acknowledged_head,
+    find_unsettled,
+    find_worker_doubts,
     has_tables,
     journals,
-    own_totals,
-    parked_offsets,
-    sources,
-    summed,
-    unsettled,
+    read_acknowledged,
+    read_lane_ledgers,
+    read_parked_offsets,
+    read_source_ledgers,
+    read_worker_totals,
+    sum_totals,
 )
 from relay.words import counted, ranges
 
@@ -72,7 +72,7 @@ class Audit:
     head: int
     """Events below this offset were acknowledged."""
     connectors: Sequence[AuditRow]
-    sources: Sequence[SourceBooks]
+    sources: Sequence[SourceLedger]
     parked: Sequence[ParkedTotal]
     """What lies parked, and what relay has removed of it by itself: in the books that stays parked."""
     problems: Sequence[str]
@@ -112,7 +112,7 @@ class AuditedState:
     @property
     def head(self) -> int:
         """The same, by the books as well."""
-        return max(self.acknowledged, acknowledged(self.before))
+        return max(self.acknowledged, acknowledged_head(self.before))
 
     @property
     def oldest(self) -> int:
@@ -137,7 +137,7 @@ def together(found: Mapping[int, Audit]) -> WholeAudit:
         head=sum(one.head for one in audits),
         connectors=[_sum([row for one in audits for row in one.connectors if row.connector == name]) for name in names],
         sources=_sources([books for one in audits for books in one.sources]),
-        parked=summed(total for one in audits for total in one.parked),
+        parked=sum_totals(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[WorkerAudit(worker=number, **_fields(one)) for number, one in found.items()],
     )
@@ -153,29 +153,31 @@ def _sum(rows: Sequence[AuditRow]) -> AuditRow:
     return AuditRow(rows[0].connector, **counts, balances=all(row.balances for row in rows))
 
 
-def _sources(found: Sequence[SourceBooks]) -> list[SourceBooks]:
+def _sources(found: Sequence[SourceLedger]) -> list[SourceLedger]:
     """What each source counts over all workers, and since when one of them has refused everything."""
     names = sorted({one.source for one in found})
     return [_source(name, [one for one in found if one.source == name]) for name in names]
 
 
-def _source(name: str, parts: Sequence[SourceBooks]) -> SourceBooks:
+def _source(name: str, parts: Sequence[SourceLedger]) -> SourceLedger:
     refusals = [one.refusals for one in parts if one.refusals]
     first = min(refusals, key=lambda one: one.since, default=None)
-    return SourceBooks(name, sum(one.duplicates for one in parts), first)
+    return SourceLedger(name, sum(one.duplicates for one in parts), first)
 
 
 def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
     """Audit a state folder and its journal, whether relay runs or not. `kept_for`: the connectors for which the journal
     keeps the events that they still need; None: all. Raises FileNotFoundError, OSError, sqlite3.Error."""
-    doubts = [one.said for one in doubts_of(0, state, journal) if one.what == "journal"]
+    doubts = [one.said for one in find_worker_doubts(0, state, journal) if one.what == "journal"]
     if doubts and not has_tables(state):
         raise FileNotFoundError(doubts[0])
-    before, head = books(state), acknowledged_in(state)
-    parked = parked_offsets(state)
+    before, head = read_lane_ledgers(state), read_acknowledged(state)
+    parked = read_parked_offsets(state)
     found = inspect(journal, head)
     kept = [each for segment in found for each in _readable(segment)]
-    seen = AuditedState(before=before, parked=parked, journal=found, kept=kept, after=books(state), acknowledged=head)
+    seen = AuditedState(
+        before=before, parked=parked, journal=found, kept=kept, after=read_lane_ledgers(state), acknowledged=head
+    )
     problems = [*journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(before, key=lambda lane: lane.connector):
@@ -189,8 +191,8 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
         oldest=seen.oldest,
         head=seen.head,
         connectors=rows,
-        sources=sources(state),
-        parked=own_totals(state),
+        sources=read_source_ledgers(state),
+        parked=read_worker_totals(state),
         problems=problems,
     )
 
@@ -199,7 +201,7 @@ def _readable(segment: Inspected) -> list[Range]:
     """The offsets of a segment that can be read: connectors go on behind damage."""
     if not segment.is_whole:
         with suppress(FileNotFoundError):  # retention has just removed it
-            return unsettled(segment.base, segment.limit, plan_segment(segment).lost)
+            return find_unsettled(segment.base, segment.limit, plan_segment(segment).lost)
     return [(segment.base, segment.end)]
 
 
@@ -208,7 +210,7 @@ def journal_problems(seen: AuditedState) -> Iterator[str]:
     for segment in seen.journal:
         if not segment.is_whole:
             yield f"journal: {segment.path.name}: {segment}"
-    if missing := unsettled(seen.oldest, seen.head, seen.kept):
+    if missing := find_unsettled(seen.oldest, seen.head, seen.kept):
         yield f"journal: offsets {ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
 
 
@@ -228,8 +230,8 @@ def lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> 
         )
     readable = [(0, seen.oldest), *seen.kept] if may_expire else seen.kept
     needed = next((later for later in seen.after if later.connector == lane.connector), lane).cursor
-    pending = unsettled(needed.position, lane.head, needed.ahead)
-    if missing := [*chain(*(unsettled(start, stop, readable) for start, stop in pending))]:
+    pending = find_unsettled(needed.position, lane.head, needed.ahead)
+    if missing := [*chain(*(find_unsettled(start, stop, readable) for start, stop in pending))]:
         yield f"unsettled offsets {ranges(missing)} cannot be read in the journal"
     offsets = seen.parked.get(lane.connector, ())
     parked = sum(_counts(lane, offset) for offset in offsets)

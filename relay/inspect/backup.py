@@ -42,7 +42,7 @@ from relay.journal import (
     write_end,
     write_identity,
 )
-from relay.state import CUTS, DATABASE, LOCKED_S, SEEN, WORKERS, journals, read_known, worker_folder
+from relay.state import CUTS, DATABASE, LOCKED_S, SEEN, WORKERS, journals, read_known_journal, worker_folder
 
 MANIFEST: Final = "backup.json"
 JOURNAL: Final = Path("journal")
@@ -152,7 +152,7 @@ def _check_apart(target: Path, places: Sequence[Path]) -> None:
 def _check_journal(database: Path, journal: Path) -> None:
     """Raise OSError if a journal is not the one of its database, or not there."""
     with closing(_look_at(database)) as db:
-        known = read_known(db)
+        known = read_known_journal(db)
     if not journal.is_dir() or (why := mismatch(journal, known)):
         raise OSError(why if journal.is_dir() else f"{journal}: there is no journal")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.inspect.segments import Condition, Inspected, inspect
-from relay.state import acknowledged_in, journals
+from relay.state import journals, read_acknowledged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def check_all(state: Path, path: Path) -> Check:
 
 
 def _check(worker: int, folder: Path, journal: Path) -> WorkerCheck:
-    needed = acknowledged_in(folder)  # first: what is acknowledged now is in the journal that is then read
+    needed = read_acknowledged(folder)  # first: what is acknowledged now is in the journal that is then read
     found = inspect(journal, needed)
     missing = 0 if found else needed
     ok = not missing and all(segment.is_whole for segment in found)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.state import ConnectorAnswer, Erasure, Stage, erasures
+from relay.state import ConnectorAnswer, Erasure, Stage, list_erasures
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Receipt:
 def receipts(state: Path, after: float | None) -> list[Receipt]:
     """The receipts of a state folder, the last one first; `after` is the setting `erasure.after`, in seconds, if it is
     known. Raises FileNotFoundError, sqlite3.Error."""
-    return [_receipt(one, after) for one in erasures(state)]
+    return [_receipt(one, after) for one in list_erasures(state)]
 
 
 def _receipt(one: Erasure, after: float | None) -> Receipt:

@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.api import Block
 from relay.catalogue import Selection
 from relay.inspect.segments import Inspected, all_segments, blocks, damage
-from relay.state import LaneLedger, lanes, worker_folders
+from relay.state import LaneLedger, read_lanes_if_any, worker_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,10 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
 
     Raises LookupError (it has not run), FileNotFoundError, OSError, sqlite3.Error."""
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
-    positions = {number: _position(lanes(folder), asked.connector) for number, folder in worker_folders(state).items()}
+    positions = {
+        number: _position(read_lanes_if_any(folder), asked.connector)
+        for number, folder in worker_folders(state).items()
+    }
     listed = all_segments(state, path)
     found = [
         _count(number, listed[number], asked, position, selection)

@@ -20,13 +20,13 @@ from relay.state import (
     Parked,
     Replay,
     Which,
-    acknowledged_in,
-    attempts_at,
+    find_attempts_at,
+    find_parked_at,
+    find_replays_over,
     journals,
-    lanes,
-    look_at_parked,
-    parked_at,
-    replays_over,
+    read_acknowledged,
+    read_lanes_if_any,
+    read_parked,
     was_damaged,
     worker_of,
 )
@@ -122,11 +122,11 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
     folders = journals(state, path)
-    saved = {number: lanes(folder) for number, (folder, _) in folders.items()}
+    saved = {number: read_lanes_if_any(folder) for number, (folder, _) in folders.items()}
     aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
-        listed = segments(journal, acknowledged_in(folder))
+        listed = segments(journal, read_acknowledged(folder))
         events, problems = _seen(listed, room, id)
         mine = [one for worker, one in aside if worker == number and one.offset not in events]
         beside = sorted(_parked_at(folder, [*events]), key=attrgetter("part"))
@@ -164,25 +164,25 @@ def _seen(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, t
 
 def _parked(state: Path, id: str) -> Iterator[Parked]:
     with suppress(FileNotFoundError):
-        yield from (one for one in look_at_parked(state, Which()) if _is_of(one, id))
+        yield from (one for one in read_parked(state, Which()) if _is_of(one, id))
 
 
 def _parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:
     """What is parked of the events at these offsets: their parts have ids of their own."""
     with suppress(FileNotFoundError):
-        return [*map(_aside, parked_at(folder, offsets))]
+        return [*map(_aside, find_parked_at(folder, offsets))]
     return []
 
 
 def _attempts(folder: Path, offset: int) -> list[Attempts]:
     with suppress(FileNotFoundError):
-        return attempts_at(folder, offset)
+        return find_attempts_at(folder, offset)
     return []
 
 
 def _replays(folder: Path, offset: int) -> list[Replay]:
     with suppress(FileNotFoundError):
-        return replays_over(folder, offset)
+        return find_replays_over(folder, offset)
     return []
 
 

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from relay.api import Block
 from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, base_of, segment_files
-from relay.state import acknowledged_in, journals
+from relay.state import journals, read_acknowledged
 from relay.words import counted
 
 ENDLESS: Final = 1 << 63
@@ -153,7 +153,7 @@ def all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
 
     Raises FileNotFoundError, sqlite3.Error."""
     found = journals(state, path).items()
-    return {number: segments(journal, acknowledged_in(folder)) for number, (folder, journal) in found}
+    return {number: segments(journal, read_acknowledged(folder)) for number, (folder, journal) in found}
 
 
 def damage(listed: Sequence[Inspected]) -> list[str]:

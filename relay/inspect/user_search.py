@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.api import User
 from relay.inspect.segments import Inspected, all_segments, blocks, damage
 from relay.journal import Erased, Wanted
-from relay.state import Parked, Which, digests_of, erasures, look_at_parked
+from relay.state import Parked, Which, digests_of, list_erasures, read_parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ def look_for(state: Path, path: Path, user: User) -> Remains:
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
     wanted, digests = Wanted({1: user}), digests_of(user)
-    receipts = [one.number for one in erasures(state) if digests & {*one.digests}]
+    receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
     listed = [segment for its in all_segments(state, path).values() for segment in its]
     events = _events(listed, wanted)
-    parked = sum(_is_of(one, wanted) for one in look_at_parked(state, Which()))
+    parked = sum(_is_of(one, wanted) for one in read_parked(state, Which()))
     return Remains(events, parked, receipts, damage(listed))
 
 

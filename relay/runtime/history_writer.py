@@ -19,7 +19,7 @@ from relay import __version__
 from relay.config import LOG, Config, changed_files, file_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
-from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, last_run, read_history
+from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
 from relay.status import span
 from relay.stop import STOP, left
 from relay.threads import ADMIN
@@ -110,7 +110,7 @@ class History:
         """Note that relay runs, and how the last run ended. What has come to its end since is told as well."""
         told: list[Entry] = []
         try:
-            last = await ADMIN.run(last_run, self._folder)
+            last = await ADMIN.run(find_last_run, self._folder)
             before = await ADMIN.run(read_history, self._folder, HistoryQuery(limit=1))
             for kind in ("source_refusing", "source_recovered"):
                 told += await ADMIN.run(read_history, self._folder, HistoryQuery(kind=kind))

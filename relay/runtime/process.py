@@ -19,7 +19,7 @@ from relay.inspect import advice_on, told, usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
-from relay.state import DATABASE, ParkedLimits, State, cure, journal_folder, open_both, worker_folder
+from relay.state import DATABASE, ParkedLimits, State, advise_on_error, journal_folder, open_both, worker_folder
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import of_system
@@ -76,7 +76,7 @@ async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterat
             raise StartError(f"the state folder {state_folder} is not complete: {advice}")
         journal, state = await ADMIN.run(open_both, folder, place, number, limits_of(config), settings.memory)
     except sqlite3.Error as error:
-        why = [str(error), full_disk(state_folder, config) or cure(error)]
+        why = [str(error), full_disk(state_folder, config) or advise_on_error(error)]
         raise StartError(f"{folder / DATABASE} cannot be used: {'; '.join(filter(None, why))}") from error
     except OtherJournal as error:
         raise StartError(str(error)) from error

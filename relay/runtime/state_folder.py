@@ -11,10 +11,10 @@ from relay.state import (
     FailingErasures,
     Forgotten,
     ParkedTotal,
-    doubts,
-    failing_erasures,
+    find_doubts,
+    find_failing_erasures,
     forget_connector,
-    parked_totals,
+    read_parked_totals,
 )
 from relay.threads import ADMIN
 
@@ -35,7 +35,7 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
 async def parked_in(folder: Path) -> list[ParkedTotal]:
     """What lies parked in a state folder; nothing if that cannot be told at the moment."""
     try:
-        return await ADMIN.run(parked_totals, folder)
+        return await ADMIN.run(read_parked_totals, folder)
     except (OSError, sqlite3.Error) as error:
         log.error("parked events cannot be counted", error=str(error))
         return []
@@ -45,7 +45,7 @@ async def doubts_in(folder: Path, path: Path) -> list[Doubt]:
     """What an admin may have to accept in a state folder; nothing if that cannot be told at the moment. `path`: the
     setting `journal.path`."""
     try:
-        return await ADMIN.run(doubts, folder, path)
+        return await ADMIN.run(find_doubts, folder, path)
     except (OSError, sqlite3.Error) as error:
         log.error("relay.db does not say what it knows of the journal", error=str(error))
         return []
@@ -54,7 +54,7 @@ async def doubts_in(folder: Path, path: Path) -> list[Doubt]:
 async def failing_erasures_in(folder: Path) -> list[FailingErasures]:
     """The erasures of a state folder that fail; nothing if that cannot be told at the moment."""
     try:
-        return await ADMIN.run(failing_erasures, folder)
+        return await ADMIN.run(find_failing_erasures, folder)
     except (OSError, sqlite3.Error) as error:
         log.error("erasures that fail cannot be told", error=str(error))
         return []

@@ -24,7 +24,7 @@ from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, running, wat
 from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.report import ReportedLane, Result, progress
 from relay.sandbox.shapes import make_event, types
-from relay.state import Ledger, ledger, parked
+from relay.state import Ledger, list_parked, read_ledger
 
 UNREADABLE: Final = (b'"this is no event"',)
 """Sent amid the others, to show what becomes of such."""
@@ -129,21 +129,21 @@ def _settled(books: Mapping[str, Ledger], readable: int) -> bool:
 
 def _books(state: Path) -> dict[str, Ledger]:
     try:
-        return ledger(state)
+        return read_ledger(state)
     except (FileNotFoundError, sqlite3.OperationalError):
         return {}  # relay is just about to make the database
 
 
 def _result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Result:
     arrived = {"archive": len(_ids_in(place.state / "archive")), "heap": len(heap.ids)}
-    books = ledger(place.state)
+    books = read_ledger(place.state)
     if missing := arrived.keys() - books.keys():
         raise SandboxError(f"relay kept no books for {', '.join(sorted(missing))}; its log is {place.log}")
     return Result(
         sent=braze.counts.sent,
         accepted=braze.counts.accepted,
         unreadable=len(UNREADABLE),
-        parked_at_source=sum(one.connector is None for one in parked(place.state)),
+        parked_at_source=sum(one.connector is None for one in list_parked(place.state)),
         lanes=[ReportedLane(name, books[name], count) for name, count in arrived.items()],
     )
 

@@ -54,7 +54,7 @@ class Attempts:
         return self.connector, self.replay, self.ranges[0][0], self.ranges[-1][1], events
 
 
-def note(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
+def save_attempts(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
     """Write down attempts, each in place of those at the same events before."""
     rows = [
         (*one.key, json.dumps(one.ranges), one.attempts, one.outcome, one.answer, one.first, one.last) for one in made
@@ -62,14 +62,14 @@ def note(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
     db.executemany(_NOTE, rows)
 
 
-def forget(db: sqlite3.Connection, oldest: int) -> None:
+def forget_attempts(db: sqlite3.Connection, oldest: int) -> None:
     """Let go of what is about events below this offset, and of the oldest beyond KEPT and KEPT_BYTES."""
     db.execute("DELETE FROM attempt WHERE stop <= ?", (oldest,))
     db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (KEPT,))
     db.execute(_TOO_MUCH, (KEPT_BYTES,))
 
 
-def attempts_at(folder: Path, offset: int) -> list[Attempts]:
+def find_attempts_at(folder: Path, offset: int) -> list[Attempts]:
     """What was noted of an event, the last attempts first. Raises FileNotFoundError, sqlite3.Error."""
     query = """
         SELECT connector, replay, ranges, attempts, outcome, answer, first, last FROM attempt

@@ -69,16 +69,16 @@ class Cursor:
         insort(self.ahead, (start, stop))
         while self.ahead and self.ahead[0][0] == self.position:
             self.position = self.ahead.pop(0)[1]
-        self.ahead = merged(self.ahead)
+        self.ahead = merge_ranges(self.ahead)
 
     def settle_each(self, offsets: Sequence[int], counts: Counts) -> None:
         """Mark single events as settled, in any order; none of them must have been settled before."""
-        self.settle_ranges(runs(sorted(offsets)), counts)
+        self.settle_ranges(ranges_of(sorted(offsets)), counts)
 
     def settle_ranges(self, ranges: Iterable[tuple[int, int]], counts: Counts) -> None:
         """Mark many ranges as settled, in any order; none of them must have been settled before."""
         self.counts += counts
-        self.ahead = merged(sorted([*self.ahead, *ranges]))
+        self.ahead = merge_ranges(sorted([*self.ahead, *ranges]))
         if self.ahead and self.ahead[0][0] == self.position:
             self.position = self.ahead.pop(0)[1]
 
@@ -100,7 +100,7 @@ def read_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
     return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
 
 
-def unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def find_unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """What of the range from `start` up to `stop` lies in none of the (ascending) ranges."""
     rest = []
     for first, last in ahead:
@@ -111,14 +111,14 @@ def unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[t
     return [*rest, (start, stop)] if start < stop else rest
 
 
-def runs(offsets: Sequence[int]) -> list[tuple[int, int]]:
+def ranges_of(offsets: Sequence[int]) -> list[tuple[int, int]]:
     """Single events (ascending) as ranges."""
     if offsets and offsets[-1] - offsets[0] == len(offsets) - 1:
         return [(offsets[0], offsets[-1] + 1)]
-    return merged([(offset, offset + 1) for offset in offsets])
+    return merge_ranges([(offset, offset + 1) for offset in offsets])
 
 
-def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Adjoining ranges (ascending) as one: what stays apart is bounded by the batches on their way."""
     joined: list[tuple[int, int]] = []
     for start, stop in ranges:

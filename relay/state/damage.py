@@ -22,24 +22,24 @@ _READ: Final = "SELECT start, stop, file, reason, saved FROM damage WHERE accept
 _ACCEPT: Final = "UPDATE damage SET accepted = ? WHERE accepted IS NULL"
 
 
-def note_damage(db: sqlite3.Connection, found: Iterable[Damage]) -> None:
-    """Keep what was met; what is known already stays as it is, accepted or not."""
+def save_damage(db: sqlite3.Connection, found: Iterable[Damage]) -> None:
+    """Save damage. Known damage stays as it is, accepted or not."""
     now = time.time()
     db.executemany(_NOTE, [(*astuple(one), now) for one in found])
 
 
 def read_damage(db: sqlite3.Connection) -> list[Damage]:
-    """What no admin has accepted so far."""
+    """Return the damage that no admin has accepted."""
     return [Damage(*row) for row in db.execute(_READ)]
 
 
-def said_of(found: Sequence[Damage], *, is_bound: bool = False) -> str:
+def describe_damage(found: Sequence[Damage], *, is_bound: bool = False) -> str:
     """A sentence on it; "" if there is none. `is_bound`: some of the offsets may never have been given to an event."""
     if not found:
         return ""
     files = {one.file: [each for each in found if each.file == one.file] for one in found}
     events = sum(stop - start for start, stop in united((one.start, one.stop) for one in found))
-    shown, more = [*map(_said_of_file, files.values())][:SHOWN], len(files) - SHOWN
+    shown, more = [*map(_describe_file, files.values())][:SHOWN], len(files) - SHOWN
     rest = [f"and in {counted(more, 'more file')}"] if more > 0 else []
     most = AT_MOST if is_bound else ""
     return f"{most}{counted(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
@@ -50,7 +50,7 @@ def is_bound(said: str) -> bool:
     return said.startswith(AT_MOST)
 
 
-def _said_of_file(found: Sequence[Damage]) -> str:
+def _describe_file(found: Sequence[Damage]) -> str:
     offsets, first = ranges([*united((one.start, one.stop) for one in found)]), found[0]
     saved = [one.saved for one in found if one.saved is not None]
     others = f"; the file's {counted(max(saved), 'other event')} can be read and are delivered" if saved else ""
@@ -64,12 +64,12 @@ def was_damaged(folder: Path, offset: int) -> bool:
         return db.execute(query, (offset,)).fetchone() is not None
 
 
-def accept_damage(db: sqlite3.Connection) -> None:
-    """An admin has seen to all that was met."""
+def mark_accepted(db: sqlite3.Connection) -> None:
+    """Mark all damage as accepted."""
     db.execute(_ACCEPT, (time.time(),))
 
 
 def mark_repaired(folder: Path, files: Sequence[str]) -> None:
-    """These files of a journal are repaired; `folder` may have no database. Raises sqlite3.Error."""
+    """Mark the damage of these journal files as repaired; `folder` may have no database. Raises sqlite3.Error."""
     with suppress(FileNotFoundError), closing(connect(folder, "rw")) as db:
         db.executemany(f"{_ACCEPT} AND file = ?", [(time.time(), file) for file in files])

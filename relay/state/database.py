@@ -19,14 +19,14 @@ from types import MappingProxyType
 from typing import Final, TypeVar, TypeVarTuple
 
 from relay.journal import Clock, Damage, KnownJournal, lock
-from relay.state.attempts import Attempts, forget, note
+from relay.state.attempts import Attempts, forget_attempts, save_attempts
 from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
-from relay.state.damage import note_damage
+from relay.state.damage import save_damage
 from relay.state.database_file import give_back, open_in_steps, reserve_log
-from relay.state.journal_state import meet, read_known
-from relay.state.journal_state import note as note_journal
+from relay.state.journal_state import adopt_journal, read_known_journal
+from relay.state.journal_state import save_head as note_journal
 from relay.state.layout import DATABASE
-from relay.state.ledger import SOURCE_COLUMNS, SourceBooks, read_source
+from relay.state.ledger import SOURCE_COLUMNS, SourceLedger, source_ledger_of
 from relay.state.migrations import make_tables
 from relay.state.parked import FIELDS, LOCKED_S, Parked
 from relay.state.parked_limits import ParkedLimits, Reason, Removals, Removed, make_room, remove_some, size_of
@@ -77,7 +77,7 @@ class State:
         reserve_log(folder / DATABASE)
         self.clock = Clock()
         """The time by which things are removed."""
-        self.known = read_known(self._db)
+        self.known = read_known_journal(self._db)
         """What it knew of its journal when it was opened; None: it had never heard of one."""
         self.now: int | None = None
         """Where a connector begins that begins "now" and has no cursor: at the first event that this database has not
@@ -96,11 +96,11 @@ class State:
 
     def meet(self, known: KnownJournal, doubt: str) -> None:
         """From now on it belongs to this journal. Blocking. Raises sqlite3.Error."""
-        self._transaction(lambda db: meet(db, known, doubt))
+        self._transaction(lambda db: adopt_journal(db, known, doubt))
 
     async def heed_accepted(self) -> None:
         """Go by what an admin has accepted meanwhile, of the clock and of the journal. Raises sqlite3.Error."""
-        if known := await self.look(read_known):
+        if known := await self.look(read_known_journal):
             self.clock.accept(known.time, known.accepted)
             self.now = known.unheard
 
@@ -138,8 +138,8 @@ class State:
             db.executemany(query, rows)
             db.executemany(_LET_GO, gone)
             save_replays(db, replays)
-            note(db, attempts)
-            note_damage(db, damage)
+            save_attempts(db, attempts)
+            save_damage(db, damage)
             note_journal(db, head, trusted, self.clock.ahead)
 
         await self.run(write)
@@ -154,7 +154,7 @@ class State:
 
     async def forget_attempts(self, oldest: int) -> None:
         """Let go of what was noted of events that have left the journal, whose oldest offset is given."""
-        await self.run(lambda db: forget(db, oldest))
+        await self.run(lambda db: forget_attempts(db, oldest))
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
         """Put events aside, those that were tried since `first`; return their numbers. One that lies there already
@@ -264,10 +264,10 @@ class State:
         sqlite3.Error."""
         return await self._submit(lambda: next(give_back(self._db), False) is None)
 
-    async def sources(self) -> dict[str, SourceBooks]:
+    async def sources(self) -> dict[str, SourceLedger]:
         """What each source counted when it was saved last."""
         rows = await self.run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
-        return {one.source: one for one in starmap(read_source, rows)}
+        return {one.source: one for one in starmap(source_ledger_of, rows)}
 
     async def memories(self) -> dict[str, str]:
         """What each source wants to know after a restart."""
@@ -277,7 +277,7 @@ class State:
         """Save what a source wants to know after a restart."""
         await self.run(lambda db: db.execute("REPLACE INTO source_memory VALUES (?, ?)", (source, memory)))
 
-    def save_sources(self, books: Sequence[SourceBooks]) -> asyncio.Future[object]:
+    def save_sources(self, books: Sequence[SourceLedger]) -> asyncio.Future[object]:
         """Save what sources count. It begins at once; await it only to know how it ends."""
         rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in books]
         query = f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608

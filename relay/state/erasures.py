@@ -6,8 +6,8 @@ not; they raise FileNotFoundError (no relay has run there) and sqlite3.Error. Th
 transactions.
 
 With several workers the first worker gives the request its number, and each worker has a row of that number: all of
-them erase the user. A worker that learns another id of the user writes the id into all rows (`spread`). The first
-worker tells the connectors. In the rows of the others, a connector's answer only says whether that worker can still
+them erase the user. A worker that learns another id of the user writes the id into all rows (`share_erasures`).
+The first worker tells the connectors. In the rows of the others, a connector's answer only says whether that worker can still
 write events of the user there.
 """
 
@@ -102,8 +102,8 @@ def digests_of(user: User) -> set[str]:
     return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
 
 
-def named(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
-    """The user with these ids, without those that are empty. Raises ValueError if there are no others, or if an id is
+def make_user(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
+    """Make a user of these ids, without empty ids. Raises ValueError if there are no others, or if an id is
     of an unknown kind."""
     others = tuple(OtherId(*one) for one in other_ids)
     for kind, _ in others:
@@ -115,9 +115,9 @@ def named(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[
     return user
 
 
-def together(parts: Mapping[int, Erasure]) -> Erasure:
-    """The receipt of an erasure by those of the workers. It is done when all of them are; the connectors answer to the
-    first one."""
+def merge_receipts(parts: Mapping[int, Erasure]) -> Erasure:
+    """Merge the receipts of the workers into the receipt of an erasure. It is done when all of them are done; the
+    connectors answer to the first worker."""
     first, *others = parts.values()
     if not others:
         return first
@@ -172,22 +172,22 @@ def ask_erasure(folder: Path, user: User, asked_by: str = "") -> int:
     """Ask for an erasure; return its number. `asked_by`: who asks, as they say; the receipt keeps it."""
     with closing(connect(folder, "rw")) as db:
         db.execute("PRAGMA synchronous = FULL")
-        return ask(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
+        return add_erasure(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
 
 
-def erasures(folder: Path) -> list[Erasure]:
-    """All erasures of a state folder, the last one first, over all workers."""
+def list_erasures(folder: Path) -> list[Erasure]:
+    """Return all erasures of a state folder, over all workers, the newest first."""
     parts: dict[int, dict[int, Erasure]] = {}
     for worker, mine in worker_folders(folder).items():
         with closing(connect(mine, "ro")) as db:
             for one in read_erasures(db):
                 parts.setdefault(one.number, {})[worker] = one
-    return [together(parts[number]) for number in sorted(parts, reverse=True)]
+    return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
 
 
-def held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> dict[int, bool]:
-    """Of which of these erasures a connector must not be told yet, as another worker that runs may still write the
-    user's events there; by number, whether that worker's thread hangs. `folder` is the first worker's."""
+def find_held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> dict[int, bool]:
+    """Find the erasures that a connector must not hear of yet: another running worker may still write the user's events
+    there. Return by number whether the thread of that worker hangs. `folder` is the first worker's."""
     held: dict[int, bool] = {}
     for other in filter(is_locked, other_folders(folder, 0)):
         with closing(connect(other, "ro")) as db:
@@ -198,12 +198,12 @@ def held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> di
 
 
 def forget_failed(db: sqlite3.Connection) -> None:
-    """What failed here may not fail any more."""
+    """Forget all failed answers of connectors."""
     db.execute("DELETE FROM erasure_answer WHERE outcome = 'failed'")
 
 
-def spread(folder: Path, users: Sequence[Erasure]) -> None:
-    """Have another worker erase these users, too. Where it knew less of what they are called, it begins once more."""
+def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
+    """Have another worker erase these users, too. It begins again for a user of whom it knew fewer ids."""
     with closing(connect(folder, "rw")) as db:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
@@ -211,7 +211,7 @@ def spread(folder: Path, users: Sequence[Erasure]) -> None:
         for one in users:
             other = known.get(one.number)
             if other is None:
-                ask(db, one)
+                add_erasure(db, one)
             elif not {*one.digests} <= {*other.digests}:
                 _begin_again(db, other, one.user)
         db.execute("COMMIT")
@@ -241,7 +241,7 @@ def _read(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]])
     return Erasure(user=user, answers=answers.get(row["number"], ()), **given)
 
 
-def ask(db: sqlite3.Connection, one: Erasure) -> int:
+def add_erasure(db: sqlite3.Connection, one: Erasure) -> int:
     """Add an erasure; return its number."""
     origin = (one.type, one.source, one.offset, one.asked_by)
     return db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *_ids(one))).lastrowid or 0
@@ -253,27 +253,29 @@ def _ids(one: Erasure) -> tuple[str, str, str]:
     return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
 
 
-def watch_position(db: sqlite3.Connection) -> int | None:
-    """How far the journal was searched; None if it never was."""
+def read_watch_position(db: sqlite3.Connection) -> int | None:
+    """Return the offset up to which the journal was searched; None: it never was."""
     row = db.execute("SELECT position FROM watch").fetchone()
     return row[0] if row else None
 
 
-def watched(db: sqlite3.Connection, position: int, asked: Iterable[Erasure], known: Iterable[tuple[str, str]]) -> None:
-    """Note how far the journal was searched, the erasures that were asked for, and user ids with their external ids."""
+def save_watch(
+    db: sqlite3.Connection, position: int, asked: Iterable[Erasure], known: Iterable[tuple[str, str]]
+) -> None:
+    """Save how far the journal was searched, the erasures that were asked for, and user ids with their external ids."""
     for one in asked:
-        ask(db, one)
+        add_erasure(db, one)
     db.executemany("INSERT OR IGNORE INTO identity VALUES (?, ?)", known)
     db.execute("REPLACE INTO watch VALUES (1, ?)", (position,))
 
 
-def known_external_ids(db: sqlite3.Connection, user_id: str | None) -> set[str]:
-    """The external ids that were kept for a user id."""
+def find_external_ids(db: sqlite3.Connection, user_id: str | None) -> set[str]:
+    """Return the external ids that were saved for a user id."""
     return {one for (one,) in db.execute("SELECT external_id FROM identity WHERE user_id = ?", (user_id,))}
 
 
-def learnt(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Erasure]:
-    """Keep the ids of users before their events, which tell them, are gone; return the erasures as they are then."""
+def save_found_ids(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Erasure]:
+    """Save the ids of users before relay removes the events that hold the ids. Return the changed erasures."""
     for one in read_erasures(db, "compacted IS NULL"):
         if one.number in found:
             known = replace(one, user=merged_users(one.user, found[one.number]))
@@ -282,7 +284,7 @@ def learnt(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Erasure]:
     return [one for one in read_erasures(db, "compacted IS NULL") if one.number in found]
 
 
-def counted(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], until: int | None = None) -> None:
+def add_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], until: int | None = None) -> None:
     """Add to the counts of erasures; with `until` events below that offset are in them from now on."""
     for name, by_number in counts.items():
         rows = [(count, number) for number, count in by_number.items()]
@@ -292,24 +294,23 @@ def counted(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], unt
         db.executemany("UPDATE erasure SET counted = max(counted, ?) WHERE number = ?", [(until, n) for n in numbers])
 
 
-def unchanged(db: sqlite3.Connection, before: Sequence[Erasure]) -> list[int]:
-    """Which of these erasures are about the same ids as before, and not begun again meanwhile."""
+def find_unchanged(db: sqlite3.Connection, before: Sequence[Erasure]) -> list[int]:
+    """Return the numbers of the erasures whose ids are the same as before, and that have not begun again."""
     now = {one.number: one for one in read_erasures(db, "done IS NULL")}
     found = [(one, now[one.number]) for one in before if one.number in now]
     return [one.number for one, same in found if [*one.digests] == [*same.digests] and one.compacted == same.compacted]
 
 
-def erased(db: sqlite3.Connection, users: Sequence[Erasure]) -> None:
-    """Journal and tables are without these users, as far as their ids were known; those of whom more is known now begin
-    again, and what they find then counts as well."""
-    known = unchanged(db, users)
-    compacted(db, known)
+def mark_erased(db: sqlite3.Connection, users: Sequence[Erasure]) -> None:
+    """Mark that journal and tables hold none of these users. Erasures with new ids begin again, and count on."""
+    known = find_unchanged(db, users)
+    mark_compacted(db, known)
     left = [(one.number,) for one in users if one.number not in known]
     db.executemany("UPDATE erasure SET counted = 0 WHERE number = ?", left)
 
 
-def compacted(db: sqlite3.Connection, numbers: Collection[int], problem: str | None = None) -> None:
-    """Journal and tables are without these users; or why that was not possible."""
+def mark_compacted(db: sqlite3.Connection, numbers: Collection[int], problem: str | None = None) -> None:
+    """Mark that journal and tables hold none of these users; with `problem`, save why the removal failed."""
     when = None if problem else time.time()
     rows = [(when, problem, number) for number in numbers]
     db.executemany("UPDATE erasure SET compacted = ?, problem = ? WHERE number = ?", rows)
@@ -320,8 +321,8 @@ def correct_asked(db: sqlite3.Connection, now: float, latest: float) -> None:
     db.execute("UPDATE erasure SET asked = ? WHERE asked > ? AND done IS NULL", (now, latest))
 
 
-def answered(db: sqlite3.Connection, answers: Mapping[int, ConnectorAnswer]) -> None:
-    """Keep what a connector has answered for erasures."""
+def save_answers(db: sqlite3.Connection, answers: Mapping[int, ConnectorAnswer]) -> None:
+    """Save the answers of connectors, by the number of the erasure."""
     rows = [(number, one.connector, one.outcome, one.reason, time.time()) for number, one in answers.items()]
     db.executemany(_ANSWERED, rows)
 
@@ -334,8 +335,8 @@ def forget_ids(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     db.executemany(query, [(number,) for number in numbers])
 
 
-def done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
-    """Nothing is left to do."""
+def mark_done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
+    """Mark erasures as done."""
     query = "UPDATE erasure SET done = ? WHERE number = ? AND compacted NOT NULL"
     db.executemany(query, [(time.time(), number) for number in numbers])
 
@@ -362,17 +363,17 @@ class FailingErasures:
     """Of the oldest one."""
 
 
-def failing_erasures(folder: Path) -> list[FailingErasures]:
+def find_failing_erasures(folder: Path) -> list[FailingErasures]:
     """Those of a state folder, each once however many workers fail. Raises FileNotFoundError, sqlite3.Error."""
     here: dict[int, tuple[float, str]] = {}
     for mine in worker_folders(folder).values():
         with closing(connect(mine, "ro")) as db:
             here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
     with closing(connect(folder, "ro")) as db:
-        at_connectors = failing_at_connectors(db)
+        at_connectors = find_failing_at_connectors(db)
     return [*([FailingErasures(None, len(here), *min(here.values()))] if here else []), *at_connectors]
 
 
-def failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
+def find_failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
     """Those that fail at connectors, by the first worker's database. Raises sqlite3.Error."""
     return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.state.layout import CLOSED, cut_files, worker_folders
-from relay.state.ledger import ledger
+from relay.state.ledger import read_ledger
 from relay.state.parked import Which, connect, drop_parked
 
 TABLES: Final = ("cursor", "replay", "attempt", "pause")
@@ -38,7 +38,7 @@ def forget_connector(folder: Path, connector: str) -> Forgotten:
     """Let go of all that is kept of a connector.
 
     Raises LookupError (it never ran), FileNotFoundError, sqlite3.Error."""
-    known = ledger(folder)
+    known = read_ledger(folder)
     if connector not in known:
         raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
     parked, erasures = drop_parked(folder, Which(connector=connector)), 0  # in portions, and so before all else

@@ -98,7 +98,7 @@ def read_history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry
         return [*_read(db.execute(_QUERY, asdict(wanted or HistoryQuery())))][::-1]
 
 
-def last_run(folder: Path) -> tuple[str, float] | None:
+def find_last_run(folder: Path) -> tuple[str, float] | None:
     """The last entry on a start, a stop or a restore: "started" if that run has not ended by a stop, and its Unix
     seconds; None if no run is known. What a backup was made of ran on, and has not crashed."""
     with closing(connect(folder, "ro")) as db:

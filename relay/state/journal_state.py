@@ -1,7 +1,7 @@
 """What a database knows of its journal (table `journal_state`), and what an admin has to know of the two.
 
 A database that does not know the journal (it was lost, emptied, or copied without its write-ahead log), and a journal
-that has lost acknowledged events, are told until an admin accepts it: `doubts`.
+that has lost acknowledged events, are told until an admin accepts it: `find_doubts`.
 """
 
 import sqlite3
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal import ANY, BEHIND_ALL, KnownJournal, mismatch, read_end, segment_files
-from relay.state.damage import accept_damage, read_damage, said_of
+from relay.state.damage import describe_damage, mark_accepted, read_damage
 from relay.state.layout import DATABASE, journals, worker_folders
-from relay.state.ledger import acknowledged, lanes
+from relay.state.ledger import acknowledged_head, read_lanes_if_any
 from relay.state.parked import LOCKED_S, connect
 from relay.words import counted
 
@@ -60,8 +60,8 @@ class Doubt:
     """Whether it is what connectors and replays could not read."""
 
 
-def cure(error: sqlite3.Error) -> str:
-    """What to do about a database that gives this error; "" if its file is not to blame."""
+def advise_on_error(error: sqlite3.Error) -> str:
+    """Return the advice for a database that gives this error; "" if its file is not to blame."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return CURE if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else ""
 
@@ -75,51 +75,51 @@ def has_tables(folder: Path) -> bool:
         return db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
 
 
-def older(head: int, end: int) -> str:
-    """What is wrong with a database that knows the events below `head` of a journal that goes up to `end`."""
+def describe_older_database(head: int, end: int) -> str:
+    """Describe a database that knows the events below `head` of a journal that goes up to `end`."""
     why = "an old copy was put back, or it could not be written"
     events = f"the last {counted(end - head, 'event')}, from offset {head} on"
     lost = "no event is lost, connectors may get some a second time; later pauses and replays are not in it"
     return f"relay.db is older than the journal: it has not heard of {events} ({why}); {lost}"
 
 
-def read_known(db: sqlite3.Connection) -> KnownJournal | None:
-    """What a database knows of its journal; None if it has never heard of one."""
+def read_known_journal(db: sqlite3.Connection) -> KnownJournal | None:
+    """Return what a database knows of its journal; None: it knows no journal."""
     row = db.execute(_READ).fetchone()
     return None if row is None else KnownJournal(*row)
 
 
-def meet(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> None:
-    """From now on the database belongs to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
+def adopt_journal(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> None:
+    """Make the database belong to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
     db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
     db.execute(_NO_DOUBT)
 
 
-def note(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
-    """Events below `head` are acknowledged, at this trusted time; the clock is so many seconds ahead of it."""
+def save_head(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
+    """Save that events below `head` are acknowledged, at this trusted time. The clock is `ahead` seconds ahead of it."""
     db.execute(_NOTE, (head, time, ahead))
 
 
-def acknowledged_in(folder: Path) -> int:
-    """The offset below which all events were acknowledged, by the database in a folder; 0 if there is none.
+def read_acknowledged(folder: Path) -> int:
+    """Read the offset below which all events are acknowledged, from the database in a folder; 0 if there is none.
 
     Raises sqlite3.Error."""
     try:
         with closing(connect(folder, "ro")) as db:
-            known = read_known(db)
+            known = read_known_journal(db)
     except FileNotFoundError:
         return 0
-    return max(known.head if known else 0, acknowledged(lanes(folder)))
+    return max(known.head if known else 0, acknowledged_head(read_lanes_if_any(folder)))
 
 
-def doubts(state: Path, path: Path) -> list[Doubt]:
-    """All there are in a state folder; `path` is the setting `journal.path`. Raises sqlite3.Error, OSError."""
+def find_doubts(state: Path, path: Path) -> list[Doubt]:
+    """Find all doubts of a state folder; `path` is the setting `journal.path`. Raises sqlite3.Error, OSError."""
     found = journals(state, path).items()
-    return [one for number, (folder, journal) in found for one in doubts_of(number, folder, journal)]
+    return [one for number, (folder, journal) in found for one in find_worker_doubts(number, folder, journal)]
 
 
-def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
-    """Those of one worker, whose folder and journal these are. Raises sqlite3.Error, OSError."""
+def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
+    """Find the doubts of one worker, whose folder and journal these are. Raises sqlite3.Error, OSError."""
     holds_events = bool(segment_files(journal))
     if not has_tables(folder):
         if holds_events:
@@ -127,9 +127,9 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
             yield Doubt(worker=worker, what="journal", said=said)
         return
     with closing(connect(folder, "ro")) as db:
-        known = read_known(db)
+        known = read_known_journal(db)
         ahead, doubt = db.execute("SELECT ahead, doubt FROM journal_state").fetchone() or (0, "")
-        damage = said_of(read_damage(db), is_bound=BEHIND_ALL in doubt)
+        damage = describe_damage(read_damage(db), is_bound=BEHIND_ALL in doubt)
     if known is None:
         if holds_events:
             said = f"{folder / DATABASE} does not know the events that {journal} holds: {GONE_ADVICE}"
@@ -138,7 +138,7 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
     if why := mismatch(journal, known):
         yield Doubt(worker=worker, what="journal", said=why)
     elif known.identity != ANY and (end := read_end(journal) or 0) > known.head:
-        yield Doubt(worker=worker, what="journal", said=older(known.head, end))
+        yield Doubt(worker=worker, what="journal", said=describe_older_database(known.head, end))
     if doubt:
         yield Doubt(worker=worker, what="journal", said=doubt)
     if damage:
@@ -149,8 +149,8 @@ def doubts_of(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
         yield Doubt(worker=worker, what="clock", said=said)
 
 
-def said_of_accepting(what: Literal["journal", "clock"], state: Path, path: Path) -> str:
-    """What it does to accept the journal or the clock, in a sentence. Raises sqlite3.Error, OSError."""
+def describe_accepting(what: Literal["journal", "clock"], state: Path, path: Path) -> str:
+    """Describe in a sentence what accepting the journal or the clock does. Raises sqlite3.Error, OSError."""
     if what == "clock":
         return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
     if any(has_tables(folder) and _is_other(folder, journal) for folder, journal in journals(state, path).values()):
@@ -160,7 +160,7 @@ def said_of_accepting(what: Literal["journal", "clock"], state: Path, path: Path
 
 def _is_other(folder: Path, journal: Path) -> bool:
     with closing(connect(folder, "ro")) as db:
-        return bool(mismatch(journal, read_known(db)))
+        return bool(mismatch(journal, read_known_journal(db)))
 
 
 def accept_clock(state: Path) -> None:
@@ -177,23 +177,23 @@ def accept_journal(state: Path, path: Path) -> None:
 
     Raises sqlite3.Error, OSError: among others if a journal has no database that could note it; the rest is accepted.
     """
-    without = [folder for folder, journal in journals(state, path).values() if not _accepted(folder, journal)]
+    without = [folder for folder, journal in journals(state, path).values() if not _accept(folder, journal)]
     if without:
         names = " and ".join(str(folder / DATABASE) for folder in without)
         raise OSError(f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs")
 
 
-def _accepted(folder: Path, journal: Path) -> bool:
+def _accept(folder: Path, journal: Path) -> bool:
     """Note in the database of one worker that its journal is accepted; False if there is only the journal."""
     if not has_tables(folder):
         return not segment_files(journal)
     with closing(connect(folder, "rw")) as db:
-        known = read_known(db)
+        known = read_known_journal(db)
         if mismatch(journal, known):
             if segment_files(journal):
                 db.executescript(_OF_ANOTHER)
             db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
         else:
             db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
-            accept_damage(db)
+            mark_accepted(db)
     return known is not None or not segment_files(journal)

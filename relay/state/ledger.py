@@ -1,4 +1,4 @@
-"""The books of all lanes as last saved in a state folder: read only, whether relay runs or not."""
+"""The ledgers of all lanes as last saved in a state folder: read only, whether relay runs or not."""
 
 from array import array
 from collections.abc import Mapping, MutableSequence, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relay.state.cursor import CURSOR_COLUMNS, Cursor, Ledger, read_cursor, unsettled
+from relay.state.cursor import CURSOR_COLUMNS, Cursor, Ledger, find_unsettled, read_cursor
 from relay.state.layout import worker_folders
 from relay.state.parked import connect
 
@@ -31,11 +31,11 @@ class LaneLedger:
     @property
     def unsettled(self) -> list[Range]:
         """The offsets that have no outcome yet."""
-        return unsettled(self.cursor.position, self.head, self.cursor.ahead)
+        return find_unsettled(self.cursor.position, self.head, self.cursor.ahead)
 
     def left(self, oldest: int) -> int:
         """How many of them a journal still has whose oldest offset is given."""
-        rest = unsettled(max(self.cursor.position, oldest), self.head, self.cursor.ahead)
+        rest = find_unsettled(max(self.cursor.position, oldest), self.head, self.cursor.ahead)
         return sum(stop - start for start, stop in rest)
 
     def is_settled(self, offset: int) -> bool:
@@ -59,7 +59,7 @@ class Refusals:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceBooks:
+class SourceLedger:
     """What a source counts."""
 
     source: str
@@ -72,43 +72,43 @@ class SourceBooks:
 SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"
 
 
-def read_source(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceBooks:
-    """The books that a row's `SOURCE_COLUMNS` hold."""
-    return SourceBooks(name, duplicates, None if since is None else Refusals(since, *rest))
+def source_ledger_of(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceLedger:
+    """Return the ledger of a source that a row's `SOURCE_COLUMNS` hold."""
+    return SourceLedger(name, duplicates, None if since is None else Refusals(since, *rest))
 
 
-def sources(folder: Path) -> list[SourceBooks]:
-    """What all sources count, by name; up to a minute old. Raises FileNotFoundError, sqlite3.Error."""
+def read_source_ledgers(folder: Path) -> list[SourceLedger]:
+    """Read the ledgers of all sources, by name; up to a minute old. Raises FileNotFoundError, sqlite3.Error."""
     query = f"SELECT {SOURCE_COLUMNS} FROM source ORDER BY name"  # noqa: S608
-    return [read_source(*row) for row in _look(folder, query)]
+    return [source_ledger_of(*row) for row in _query(folder, query)]
 
 
-def books(folder: Path) -> list[LaneLedger]:
-    """All lanes of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
+def read_lane_ledgers(folder: Path) -> list[LaneLedger]:
+    """Read the ledgers of all lanes of a folder, the newest first. Raises FileNotFoundError, sqlite3.Error."""
     query = f"SELECT connector, head, {CURSOR_COLUMNS} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
-    return [LaneLedger(name, head, read_cursor(*columns)) for name, head, *columns in _look(folder, query)]
+    return [LaneLedger(name, head, read_cursor(*columns)) for name, head, *columns in _query(folder, query)]
 
 
-def lanes(folder: Path) -> list[LaneLedger]:
-    """The same; none if no relay has run with the folder yet."""
+def read_lanes_if_any(folder: Path) -> list[LaneLedger]:
+    """Read the ledgers of all lanes; return none if no relay has run with the folder."""
     try:
-        return books(folder)
+        return read_lane_ledgers(folder)
     except FileNotFoundError:
         return []
 
 
-def ledger(folder: Path) -> dict[str, Ledger]:
-    """The count of each outcome of every connector as last saved, over all workers.
+def read_ledger(folder: Path) -> dict[str, Ledger]:
+    """Read the count of each outcome of every connector as last saved, over all workers.
 
     Raises FileNotFoundError, sqlite3.Error."""
     found: dict[str, Ledger] = {}
-    lanes = [lane for mine in worker_folders(folder).values() for lane in books(mine)]
+    lanes = [lane for mine in worker_folders(folder).values() for lane in read_lane_ledgers(mine)]
     for lane in sorted(lanes, key=lambda lane: lane.connector):
         found[lane.connector] = lane.ledger + found[lane.connector] if lane.connector in found else lane.ledger
     return found
 
 
-def acknowledged(lanes: Sequence[LaneLedger]) -> int:
+def acknowledged_head(lanes: Sequence[LaneLedger]) -> int:
     """The offset below which all events were acknowledged: the head that was saved last.
 
     Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.
@@ -116,9 +116,9 @@ def acknowledged(lanes: Sequence[LaneLedger]) -> int:
     return lanes[0].head if lanes else 0
 
 
-def parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
-    """The offset of every event of which a lane has parked anything, by connector; what replays parked is in books of
-    their own.
+def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
+    """Read the offset of every event of which a lane has parked anything, by connector. Replays have
+    ledgers of their own.
 
     Raises FileNotFoundError, sqlite3.Error.
     """
@@ -133,7 +133,7 @@ def parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
     return found
 
 
-def _look(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    """Ask the database without a right to change it. Raises FileNotFoundError, sqlite3.Error."""
+def _query(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """Query the database read-only. Raises FileNotFoundError, sqlite3.Error."""
     with closing(connect(folder, "ro")) as db:
         return db.execute(query).fetchall()

@@ -7,7 +7,7 @@ import structlog
 
 from relay.journal import ANY, Journal, JournalLimits, KnownJournal
 from relay.state.database import State
-from relay.state.journal_state import older
+from relay.state.journal_state import describe_older_database
 from relay.state.seen_ids import forget_seen
 from relay.words import counted
 
@@ -27,7 +27,7 @@ def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, m
     state = State(folder, number)
     try:
         opened = Journal(journal, limits, memory, state.known)
-        doubt = _introduced(state, opened)
+        doubt = _introduce(state, opened)
     except BaseException:
         state.close()
         raise
@@ -36,7 +36,7 @@ def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, m
     return opened, state
 
 
-def _introduced(state: State, journal: Journal) -> str:
+def _introduce(state: State, journal: Journal) -> str:
     """Have the database belong to the journal; return what is wrong with the two, "" if nothing is."""
     known, doubt = state.known, journal.problem
     state.now, state.clock, unheard = journal.head, journal.clock, None
@@ -56,7 +56,7 @@ def _introduced(state: State, journal: Journal) -> str:
     elif known.identity != ANY:
         state.now = min(known.head, journal.head)
         if _is_older(known, journal):
-            doubt, unheard = older(known.head, journal.head), known.head
+            doubt, unheard = describe_older_database(known.head, journal.head), known.head
             log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
     if known is not None and known.unheard is not None:
         state.now = min(state.now, known.unheard)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from relay.api import Event, Kind
 from relay.state.database_file import give_back, open_in_steps
 from relay.state.layout import DATABASE, worker_folders
-from relay.state.parked_limits import BYTES, ROWS, SIZE, Reason, first_of
+from relay.state.parked_limits import BYTES, ROWS, SIZE, Reason, take_first
 
 T = TypeVar("T")
 VERSION: Final = 12
@@ -160,15 +160,15 @@ class ParkedTotal:
         return replace(self, events=self.events + other.events, bytes=self.bytes + other.bytes, removed=removed)
 
 
-def parked(folder: Path) -> list[Parked]:
-    """All parked events of a state folder, the oldest first."""
-    return list(look_at_parked(folder, Which()))
+def list_parked(folder: Path) -> list[Parked]:
+    """Return all parked events of a state folder, the oldest first."""
+    return list(read_parked(folder, Which()))
 
 
-def look_at_parked(folder: Path, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
-    """Parked events one after the other, those of each worker from the oldest on; without `bodies` theirs are empty.
+def read_parked(folder: Path, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
+    """Read parked events, those of each worker from the oldest on; without `bodies` their bodies are empty.
 
-    They are read in portions: whoever takes them slowly has few in memory, and holds up nobody."""
+    Reads in portions: a slow caller has few events in memory, and holds up nobody."""
     for db, part in _each(folder, "ro", which):
         after, left = 0, part.limit
         while portion := _portion(db, part, after, left, bodies=bodies):
@@ -176,8 +176,8 @@ def look_at_parked(folder: Path, which: Which, *, bodies: bool = True) -> Iterat
             after, left = portion[-1].number, None if left is None else left - len(portion)
 
 
-def parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
-    """What one worker's connectors have parked of the events at these offsets, a thousand entries at most."""
+def find_parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
+    """Find what one worker's connectors have parked of the events at these offsets, a thousand entries at most."""
     columns = ", ".join(name if name != "body" else "x''" for name in FIELDS)
     query = f"""
         SELECT {columns} FROM parked
@@ -188,28 +188,28 @@ def parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
 
 
 def count_parked(folder: Path, which: Which) -> int:
-    """How many parked events that are."""
+    """Return the number of these parked events."""
     return sum(_count(db, part) for db, part in _each(folder, "ro", which))
 
 
-def parked_totals(folder: Path) -> list[ParkedTotal]:
-    """What lies parked in a state folder, by source, connector and cause, and what was removed of it."""
-    return summed(one for mine in worker_folders(folder).values() for one in own_totals(mine))
+def read_parked_totals(folder: Path) -> list[ParkedTotal]:
+    """Read what lies parked in a state folder, by source, connector and cause, and what was removed of it."""
+    return sum_totals(one for mine in worker_folders(folder).values() for one in read_worker_totals(mine))
 
 
-def own_totals(folder: Path) -> list[ParkedTotal]:
-    """The same of one worker's folder."""
+def read_worker_totals(folder: Path) -> list[ParkedTotal]:
+    """Read the totals of one worker's folder."""
     with closing(connect(folder, "ro")) as db:
         lying = db.execute("SELECT source, connector, cause, events, bytes FROM parked_total").fetchall()
         gone = db.execute("SELECT source, connector, cause, reason, events FROM parked_removed").fetchall()
-    return summed(
+    return sum_totals(
         [ParkedTotal(source=s, connector=c or None, cause=why, events=n, bytes=size) for s, c, why, n, size in lying]
         + [ParkedTotal(source=s, connector=c or None, cause=why, removed={SETTINGS[r]: n}) for s, c, why, r, n in gone]
     )
 
 
-def summed(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
-    """Totals, with those of one source, connector and cause together."""
+def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
+    """Sum totals of the same source, connector and cause."""
     found: dict[tuple[str, str | None, str], ParkedTotal] = {}
     for one in parts:
         key = one.source, one.connector, one.cause
@@ -227,7 +227,7 @@ def drop_in_portions(folder: Path, which: Which) -> Iterator[int]:
     yield from _change(folder, "DELETE FROM parked WHERE", which, [])
     with suppress(sqlite3.OperationalError):  # they are gone all the same, and a relay that runs goes on with this
         for db, _ in _each(folder, "rw", Which()):
-            for _ in unhurried(give_back(db)):
+            for _ in run_unhurried(give_back(db)):
                 yield 0
 
 
@@ -302,7 +302,7 @@ def _change(folder: Path, what: str, which: Which, values: Sequence[float]) -> I
     for db, part in _each(folder, "rw", which):
         open_in_steps(db)
         db.execute("PRAGMA synchronous = FULL")
-        yield from unhurried(_change_one(db, what, part, values))
+        yield from run_unhurried(_change_one(db, what, part, values))
 
 
 def _change_one(db: sqlite3.Connection, what: str, which: Which, values: Sequence[float]) -> Iterator[int]:
@@ -311,15 +311,15 @@ def _change_one(db: sqlite3.Connection, what: str, which: Which, values: Sequenc
     query = f"SELECT number, {SIZE} FROM parked NOT INDEXED WHERE {where}"  # noqa: S608
     (newest,) = db.execute("SELECT coalesce(max(number), 0) FROM parked").fetchone()
     after, left = 0, ROWS if which.limit is None else which.limit
-    while numbers := first_of(db.execute(query, [after, newest, *more, min(ROWS, left)]).fetchall(), BYTES):
+    while numbers := take_first(db.execute(query, [after, newest, *more, min(ROWS, left)]).fetchall(), BYTES):
         some = "number IN (SELECT value FROM json_each(?))"
         changed = db.execute(f"{what} {some}", [*values, json.dumps(numbers)])
         yield changed.rowcount
         after, left = numbers[-1], left if which.limit is None else left - len(numbers)
 
 
-def unhurried(steps: Iterator[T]) -> Iterator[T]:
-    """Steps that keep others from the database, with pauses as long as the steps, in which those get their turn."""
+def run_unhurried(steps: Iterator[T]) -> Iterator[T]:
+    """Run steps that keep others from the database, with pauses as long as the steps, in which those get their turn."""
     began = time.monotonic()
     for step in steps:
         yield step

@@ -148,14 +148,14 @@ def _by_room(db: sqlite3.Connection, size: int) -> list[Removed]:
 
 def _remove(db: sqlite3.Connection, query: str, values: tuple[float, ...], size: int, reason: Reason) -> list[Removed]:
     """Remove about so many bytes of those that the query finds, or a portion of them, and count what went."""
-    numbers = first_of(db.execute(query, values).fetchall(), min(size, BYTES))
+    numbers = take_first(db.execute(query, values).fetchall(), min(size, BYTES))
     rows = db.execute(_REMOVE, (json.dumps(numbers),)).fetchall()
     gone = [Removed(source, connector, cause, last, size, reason) for source, connector, cause, last, size in rows]
     db.executemany(_COUNT, [(one.source, one.connector or "", one.cause, reason) for one in gone])
     return gone
 
 
-def first_of(found: Iterable[tuple[int, int]], size: int) -> list[int]:
+def take_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
     """The numbers of as many parked events (number, size) as have so many bytes: at least one, if there is one."""
     numbers: list[int] = []
     for number, its in found:

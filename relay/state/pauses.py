@@ -55,7 +55,7 @@ def _change(folder: Path, query: str, values: Sequence[object]) -> bool:
     return changed > 0
 
 
-def pauses(folder: Path) -> dict[str, Pause]:
+def list_pauses(folder: Path) -> dict[str, Pause]:
     """The connectors that are paused now."""
     with closing(connect(folder, "ro")) as db:
         return read_pauses(db)
@@ -64,7 +64,7 @@ def pauses(folder: Path) -> dict[str, Pause]:
 def follow_pauses(db: sqlite3.Connection, first: Path) -> None:
     """Have a worker pause what the first one, which has this folder, does: it may not have been there when that was
     asked for. A part of a transaction."""
-    wanted = pauses(first)
+    wanted = list_pauses(first)
     db.execute("DELETE FROM pause")
     rows = [(connector, one.since, one.until) for connector, one in wanted.items()]
     db.executemany("INSERT INTO pause (connector, since, until) VALUES (?, ?, ?)", rows)

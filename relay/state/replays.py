@@ -76,7 +76,7 @@ def _execute(folder: Path, query: str, values: Sequence[float]) -> int:
         return db.execute(query, values).rowcount
 
 
-def replays(folder: Path) -> list[Replay]:
+def list_replays(folder: Path) -> list[Replay]:
     """All replays of all workers, the last one first."""
     found = []
     for mine in worker_folders(folder).values():
@@ -85,7 +85,7 @@ def replays(folder: Path) -> list[Replay]:
     return sorted(found, key=lambda replay: replay.asked, reverse=True)
 
 
-def replays_over(folder: Path, offset: int) -> list[Replay]:
+def find_replays_over(folder: Path, offset: int) -> list[Replay]:
     """The replays of one worker over a range that has this offset, the last one first."""
     with closing(connect(folder, "ro")) as db:
         return read_replays(db, f"start <= {offset:d} AND stop > {offset:d}")

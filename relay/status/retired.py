@@ -14,7 +14,15 @@ import structlog
 from relay import __version__
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.state import LaneLedger, Ledger, SourceBooks, acknowledged, books, sources, worker_folders
+from relay.state import (
+    LaneLedger,
+    Ledger,
+    SourceLedger,
+    acknowledged_head,
+    read_lane_ledgers,
+    read_source_ledgers,
+    worker_folders,
+)
 from relay.status.model import GoneConnector, JournalStatus, LaneStatus, SourceStatus, Status
 from relay.threads import ADMIN
 
@@ -44,11 +52,11 @@ def _retired(state: Path, running: Collection[int], config: Config) -> list[Stat
 
 
 def _books_of(folder: Path, config: Config) -> Status:
-    lanes = books(folder)
+    lanes = read_lane_ledgers(folder)
     ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
-    counted = {one.source: one for one in sources(folder) if one.source in config.sources}
+    counted = {one.source: one for one in read_source_ledgers(folder) if one.source in config.sources}
     gone = [one for one in lanes if one.connector not in config.connectors]
-    mine = nobody(acknowledged(lanes), ledgers, counted, config)
+    mine = nobody(acknowledged_head(lanes), ledgers, counted, config)
     return replace(mine, gone=[_gone(one, config) for one in gone])
 
 
@@ -57,7 +65,7 @@ def _gone(one: LaneLedger, config: Config) -> GoneConnector:
     return GoneConnector(connector=one.connector, pending=one.left(0), disabled=is_off)
 
 
-def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceBooks], config: Config) -> Status:
+def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceLedger], config: Config) -> Status:
     """The status of a process that does nothing, with these books."""
     now = time.time()
     return Status(

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from relay.state import books, connect, has_tables
+from relay.state import connect, has_tables, read_lane_ledgers
 
 _ASKED: Final = """
     SELECT EXISTS (SELECT 1 FROM replay WHERE ended IS NULL AND cancelled IS NULL)
@@ -20,7 +20,7 @@ def has_work(folder: Path) -> bool:
     if not has_tables(folder):
         return True
     with closing(connect(folder, "ro")) as db:
-        return any(lane.ledger.pending for lane in books(folder)) or is_asked(db)
+        return any(lane.ledger.pending for lane in read_lane_ledgers(folder)) or is_asked(db)
 
 
 def is_asked(db: sqlite3.Connection) -> bool:

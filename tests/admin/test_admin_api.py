@@ -21,10 +21,10 @@ from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
 from relay.config.model import Configured
 from relay.state.cursor import Cursor
-from relay.state.erasures import ConnectorAnswer, answered, ask_erasure
+from relay.state.erasures import ConnectorAnswer, ask_erasure, save_answers
 from relay.state.history import Entry, add_entries
 from relay.state.parked import Parked
-from relay.state.replays import Replay, ask_replay, replays
+from relay.state.replays import Replay, ask_replay, list_replays
 from relay.status.reload_result import ReloadResult
 from tests.admin.conftest import Bench
 
@@ -130,7 +130,7 @@ async def test_every_answer_is_described(
     ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
     ask_erasure(bench.shown.folder, User("anna", ("a1",)))
     add_entries(bench.shown.folder, [Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
-    bench.state._transaction(lambda db: answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
+    bench.state._transaction(lambda db: save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]
     assert_described(method, template or path, seen)
@@ -147,7 +147,7 @@ async def test_parked_events_are_counted_replayed_and_dropped_as_named(bench: Be
 async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
     asked = {"connector": "heap", "start": 2, "stop": 8, "events": ["email"], "rate": 5}
     assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1, "runs": True}
-    (one,) = replays(bench.shown.folder)
+    (one,) = list_replays(bench.shown.folder)
     assert (one.connector, one.cursor.start, one.stop, one.entries, one.rate) == ("heap", 2, 8, ["email"], 5.0)
     assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": True}
     assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": False}

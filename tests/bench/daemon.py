@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 from machine import TICKS_PER_SECOND
 
-from relay.state.ledger import ledger
+from relay.state.ledger import read_ledger
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
@@ -60,7 +60,7 @@ class Daemon:
         """Wait until the ledger shows that many accepted events in every lane, and nothing pending."""
 
         async def is_settled() -> bool:
-            return all(books.accepted >= events and not books.pending for books in ledger(self._state).values())
+            return all(books.accepted >= events and not books.pending for books in read_ledger(self._state).values())
 
         await until(is_settled)
 

@@ -13,7 +13,7 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts
 from relay.state.database import State
-from relay.state.ledger import ledger
+from relay.state.ledger import read_ledger
 
 C = TypeVar("C", bound=Connector)
 
@@ -49,5 +49,5 @@ class OneLane(Generic[C]):
     async def until(self, **counts: int) -> None:
         """Wait until the saved books say so."""
         async with asyncio.timeout(self.patience):
-            while (books := ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
+            while (books := read_ledger(self.folder).get("it")) is None or books.counts != Counts(**counts):
                 await asyncio.sleep(0.005)

@@ -20,7 +20,7 @@ from relay.deliver.batch.sent_together import Cuts, Ranges, resume, settled_in
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route
-from relay.state.cursor import Cursor, runs
+from relay.state.cursor import Cursor, ranges_of
 from relay.state.layout import cut_file
 from relay.testing import make_batch, make_event
 
@@ -62,7 +62,7 @@ def test_whatever_was_cut_what_is_not_settled_goes_once(
 ) -> None:
     cursor = Cursor(0, position)
     cursor.settle_each([one for one in settled if one >= position], cursor.counts)
-    made = [runs(sorted(cut)) for cut in cuts]
+    made = [ranges_of(sorted(cut)) for cut in cuts]
     found = [{n for start, stop in cut for n in range(start, stop)} for cut in resume(made, cursor, until)]
     due = {n for cut in cuts for n in cut if n < until and not cursor.is_settled(n)}
     assert sorted(n for cut in found for n in cut) == sorted(due)

@@ -14,7 +14,7 @@ from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_aft
 from relay.deliver.rate_limit import Pace
 from relay.deliver.result import Deferral, DestinationRefusal, Verdict, judge
 from relay.deliver.retry import BUG_GAP_S, BUGS, FAILURES, MAX_RETRY_AFTER_S, PROBE_WAIT_S, Breaker, retry_delay
-from relay.state.cursor import Counts, Cursor, unsettled
+from relay.state.cursor import Counts, Cursor, find_unsettled
 
 
 def test_retries_back_off_exponentially_with_full_jitter_up_to_the_longest() -> None:
@@ -205,7 +205,7 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
         settled = {n for first, last in ranges[:done] for n in range(first, last)}
         assert set(range(cursor.position)) <= settled
         assert all(stop < start for (_, stop), (start, _) in pairwise([(0, cursor.position), *cursor.ahead]))
-        open_ranges = unsettled(0, 100, [(0, cursor.position), *cursor.ahead])
+        open_ranges = find_unsettled(0, 100, [(0, cursor.position), *cursor.ahead])
         assert {n for first, last in open_ranges for n in range(first, last)} == set(range(100)) - settled
         assert cursor.ledger(100).pending == 100 - len(settled)
     assert (cursor.position, cursor.ahead) == (100, [])

@@ -33,10 +33,10 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.erasures import Erasure, ask_erasure, digest, erasures, read_erasures
-from relay.state.ledger import ledger
-from relay.state.parked import Which, mark_parked, parked
-from relay.state.replays import Replay, ask_replay, replays
+from relay.state.erasures import Erasure, ask_erasure, digest, list_erasures, read_erasures
+from relay.state.ledger import read_ledger
+from relay.state.parked import Which, list_parked, mark_parked
+from relay.state.replays import Replay, ask_replay, list_replays
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -112,9 +112,9 @@ class Bench:
 
     async def erased(self, **counts: int) -> Erasure:
         """Wait until the one erasure is done, and the books say so."""
-        await self.until(lambda: erasures(self.folder) and all(one.done for one in erasures(self.folder)))
-        await self.until(lambda: ledger(self.folder)["it"].counts == Counts(**counts))
-        return erasures(self.folder)[0]
+        await self.until(lambda: list_erasures(self.folder) and all(one.done for one in list_erasures(self.folder)))
+        await self.until(lambda: read_ledger(self.folder)["it"].counts == Counts(**counts))
+        return list_erasures(self.folder)[0]
 
 
 def make_due(folder: Path, condition: str = "TRUE") -> None:
@@ -174,8 +174,8 @@ async def test_a_replay_forgets_the_user_too(tmp_path: Path) -> None:
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: it.it.at_once == 2)
         it.it.gate.set()
-        await it.until(lambda: replays(tmp_path)[0].status == "done")
-        assert replays(tmp_path)[0].cursor.counts == Counts(delivered=2, erased=2)
+        await it.until(lambda: list_replays(tmp_path)[0].status == "done")
+        assert list_replays(tmp_path)[0].cursor.counts == Counts(delivered=2, erased=2)
         await it.erased(delivered=4)
 
 
@@ -185,7 +185,7 @@ async def test_events_that_wait_for_an_earlier_one_of_their_key_go(tmp_path: Pat
         await it.send(*[body(user, n=n) for n in range(5) for user in ("anna", "bert")])
         await it.until(lambda: it.it.at_once == 2)
         ask_erasure(tmp_path, User("anna"))
-        await it.until(lambda: erasures(tmp_path)[0].compacted)
+        await it.until(lambda: list_erasures(tmp_path)[0].compacted)
         it.it.gate.set()
         await it.erased(delivered=5, erased=5)
         assert not any(b"anna" in taken for taken in it.it.taken)
@@ -202,14 +202,14 @@ async def test_parked_events_are_erased_once_whether_they_are_on_their_way_again
         it.state._db.execute("PRAGMA secure_delete = OFF")  # as it is where SQLite was not built otherwise
         it.it.answer = refuse
         await it.send(*[body(user) for user in ("anna", "bert", "anna")])
-        await it.until(lambda: len(parked(tmp_path)) == 3)
+        await it.until(lambda: len(list_parked(tmp_path)) == 3)
         if again:
             it.it.gate.clear()
             mark_parked(tmp_path, Which())
             await it.until(lambda: it.it.at_once == 2)
         ask_erasure(tmp_path, User("anna"))
-        await it.until(lambda: erasures(tmp_path)[0].compacted)
-        (one,) = parked(tmp_path)
+        await it.until(lambda: list_erasures(tmp_path)[0].compacted)
+        (one,) = list_parked(tmp_path)
         assert (one.offset, one.reason, one.key) == (1, "HTTP 400: ... is not known", "bert")
         it.it.answer = lambda batch: None
         it.it.gate.set()
@@ -217,14 +217,14 @@ async def test_parked_events_are_erased_once_whether_they_are_on_their_way_again
         receipt = await it.erased(delivered=1, erased=2)
         assert (receipt.parked, receipt.events) == (2, 2)
         assert not any(b"anna" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert parked(tmp_path) == []
+    assert list_parked(tmp_path) == []
 
 
 async def test_events_of_connectors_that_do_not_run_go_too(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         it.it.answer = lambda batch: (_ for _ in ()).throw(Reject("no"))
         await it.send(body("anna"), body("bert"))
-        await it.until(lambda: ledger(tmp_path)["it"].counts.parked == 2)
+        await it.until(lambda: read_ledger(tmp_path)["it"].counts.parked == 2)
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         for table in ("cursor", "parked", "attempt"):
             db.execute(f"UPDATE {table} SET connector = 'gone'")
@@ -234,8 +234,8 @@ async def test_events_of_connectors_that_do_not_run_go_too(tmp_path: Path) -> No
         ask_erasure(tmp_path, User("anna"))
         receipt = await it.erased(delivered=2)
         assert receipt.parked == 1
-    assert ledger(tmp_path)["gone"].counts == Counts(parked=1, erased=1)
-    assert [one.offset for one in parked(tmp_path)] == [1]
+    assert read_ledger(tmp_path)["gone"].counts == Counts(parked=1, erased=1)
+    assert [one.offset for one in list_parked(tmp_path)] == [1]
 
 
 async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path)
             await it.erased(delivered=2)
         assert len(it.it.erased) >= 6
         assert it.it.erased[-1] == [User("anna", ("a1",))]
-        found = {one.number: one.answers[0] for one in erasures(tmp_path)}
+        found = {one.number: one.answers[0] for one in list_erasures(tmp_path)}
         assert [found[number].outcome for number in (1, 2, 3)] == ["done", "done", "skipped"]
         assert found[3].reason == "no id of ..."
         told = [str(line) for line in logs if "anna" in str(line) or SECRET in str(line)]
@@ -298,8 +298,8 @@ async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
         await it.until(lambda: len(looks) > 3)
         it.fleet._lanes = lanes
         connector.may_erase.set()
-        await it.until(lambda: erasures(tmp_path)[0].done)
-        assert [(one.connector, one.outcome) for one in erasures(tmp_path)[0].answers] == [("it", "done")]
+        await it.until(lambda: list_erasures(tmp_path)[0].done)
+        assert [(one.connector, one.outcome) for one in list_erasures(tmp_path)[0].answers] == [("it", "done")]
 
 
 async def test_who_is_stopped_before_the_first_answer_still_has_it_to_do(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ async def test_who_is_stopped_before_the_first_answer_still_has_it_to_do(tmp_pat
         it.it.may_erase.clear()
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: it.it.erased)
-    (one,) = erasures(tmp_path)
+    (one,) = list_erasures(tmp_path)
     assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("it", "failed", "cut short")]
     assert not one.is_over([]), "whether it is configured at the next start or not"
     async with bench(tmp_path) as it:
@@ -367,15 +367,15 @@ async def test_events_that_ask_are_noticed_once_also_those_of_a_time_without_us(
         await it.send(body("too early"), kind=DELETE)
     async with bench(tmp_path, on) as it:
         await it.send(body("anna"), kind=DELETE)
-        await it.until(lambda: len(erasures(tmp_path)) == 1)
+        await it.until(lambda: len(list_erasures(tmp_path)) == 1)
     async with bench(tmp_path, {"after": "1h"}) as it:
         await it.send(body("bert"), make_event(user={}), kind=DELETE)
         await it.send(body("carl"))
     with capture_logs() as logs:
         async with bench(tmp_path, on) as it:
-            await it.until(lambda: len(erasures(tmp_path)) == 2)
+            await it.until(lambda: len(list_erasures(tmp_path)) == 2)
             await it.until(lambda: it.eraser._watch.position == 5)
-    assert [(one.user.user_id, one.offset, one.type, one.source) for one in erasures(tmp_path)] == [
+    assert [(one.user.user_id, one.offset, one.type, one.source) for one in list_erasures(tmp_path)] == [
         ("bert", 2, DELETE.type, "braze"),
         ("anna", 1, DELETE.type, "braze"),
     ]
@@ -390,8 +390,8 @@ async def test_a_damaged_journal_is_told_in_the_receipt_and_the_erasure_waits_fo
         whole = segment.path.read_bytes()
         segment.path.write_bytes(whole[:-9] + b"?" + whole[-8:])
         ask_erasure(tmp_path, User("anna"))
-        await it.until(lambda: erasures(tmp_path)[0].problem)
-        assert "stop relay, relay journal repair" in (erasures(tmp_path)[0].problem or "")
+        await it.until(lambda: list_erasures(tmp_path)[0].problem)
+        assert "stop relay, relay journal repair" in (list_erasures(tmp_path)[0].problem or "")
         segment.path.write_bytes(whole)
         one = await it.erased(delivered=1)
         assert (one.problem, one.events) == (None, 1)
@@ -406,7 +406,7 @@ async def test_a_reader_of_the_database_is_waited_for(tmp_path: Path) -> None:
             db.execute("BEGIN")
             db.execute("SELECT * FROM erasure").fetchall()
             it.state._db.execute("PRAGMA busy_timeout = 50")
-            await it.until(lambda: erasures(tmp_path)[0].problem)
+            await it.until(lambda: list_erasures(tmp_path)[0].problem)
             db.execute("COMMIT")
         await it.erased(delivered=1)
 
@@ -417,8 +417,8 @@ async def test_users_are_taken_together_and_those_who_are_not_due_wait(tmp_path:
         for user in ("anna", "bert", "anna"):
             ask_erasure(tmp_path, User(user))
         make_due(tmp_path, "number != 2")
-        await it.until(lambda: erasures(tmp_path)[0].done)
-        third, second, first = erasures(tmp_path)
+        await it.until(lambda: list_erasures(tmp_path)[0].done)
+        third, second, first = list_erasures(tmp_path)
         assert (first.events, second.events, third.events) == (2, 0, 2)
         assert (first.status, second.status, third.status) == ("done", "waiting", "done")
         assert len(it.it.erased) == 1

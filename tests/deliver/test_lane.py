@@ -38,7 +38,7 @@ from relay.journal.retention import JournalLimits
 from relay.route import Route, Routed
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.parked import Parked, Which, drop_parked, mark_parked, parked
+from relay.state.parked import Parked, Which, drop_parked, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
@@ -261,7 +261,7 @@ async def test_a_poison_event_is_found_by_halves_and_parked_and_the_rest_goes_th
         assert it.connector.delivered == Counter(body for body in bodies if body != poison)
         assert len(it.connector.batches) <= 1 + 2 * 10
         assert it.fleet.lanes[0].cursor.counts.parked == 1
-    (one,) = parked(tmp_path)
+    (one,) = list_parked(tmp_path)
     assert (one.connector, one.offset, one.cause, one.reason, one.body) == (
         "it",
         617,
@@ -492,8 +492,10 @@ async def test_what_could_not_be_delivered_for_too_long_is_parked_only_if_the_ad
         await it.settled()
         assert it.fleet.lanes[0].cursor.counts.parked == 3
         assert len(it.connector.batches) > 1
-    assert [(one.cause, one.reason, one.body) for one in parked(tmp_path)] == [("gave_up", "stuck", b) for b in bodies]
-    assert parked(tmp_path)[0].attempts > 1
+    assert [(one.cause, one.reason, one.body) for one in list_parked(tmp_path)] == [
+        ("gave_up", "stuck", b) for b in bodies
+    ]
+    assert list_parked(tmp_path)[0].attempts > 1
 
 
 async def test_a_batch_too_large_is_split_by_bytes(tmp_path: Path) -> None:
@@ -510,7 +512,7 @@ async def test_a_batch_too_large_is_split_by_bytes(tmp_path: Path) -> None:
         await it.settled()
         assert it.connector.delivered == Counter(bodies[:-1])
         assert len(it.connector.batches) <= 5
-    assert [(one.cause, one.body) for one in parked(tmp_path)] == [("too_large", bodies[-1])]
+    assert [(one.cause, one.body) for one in list_parked(tmp_path)] == [("too_large", bodies[-1])]
 
 
 async def test_a_dead_destination_is_tried_by_one_batch_at_a_time(tmp_path: Path) -> None:
@@ -540,14 +542,14 @@ async def test_what_was_parked_right_before_a_crash_is_not_parked_and_delivered(
         it.connector.answer = refuse
         await it.send(2)
         await it.settled()
-    assert len(parked(tmp_path)) == 2
+    assert len(list_parked(tmp_path)) == 2
     state = State(tmp_path)
     await state.save({"it": saved}, 2)  # the crash came before the cursor was saved
     state.close()
     async with bench(tmp_path) as it:
         await it.settled()
         assert it.connector.delivered.total() == 2
-    assert parked(tmp_path) == []
+    assert list_parked(tmp_path) == []
 
 
 @pytest.mark.parametrize(("start", "arrives"), [("now", 2), ("oldest", 5), ("2000-01-01", 5), ("2100-01-01T00:00Z", 2)])
@@ -613,11 +615,11 @@ async def test_what_comes_behind_a_parked_event_is_parked_and_follows_it(tmp_pat
         await send_by_key(it, [f"user-{n % 3}" for n in range(30)])
         await it.settled()
         assert by_key(it) == {"user-0": [0], "user-1": [*range(1, 30, 3)], "user-2": [*range(2, 30, 3)]}
-        assert [one.cause for one in parked(tmp_path)] == ["refused"] + ["order"] * 8
+        assert [one.cause for one in list_parked(tmp_path)] == ["refused"] + ["order"] * 8
         it.connector.answer = lambda batch: None
         mark_parked(tmp_path, Which(cause="refused"))
         async with asyncio.timeout(30):
-            while parked(tmp_path):
+            while list_parked(tmp_path):
                 await asyncio.sleep(0.01)
         assert by_key(it)["user-0"] == [*range(0, 30, 3)]
         assert it.fleet.lanes[0].cursor.counts == Counts(delivered=30)
@@ -643,7 +645,7 @@ async def test_keys_of_parked_events_are_known_after_a_restart_and_free_once_tho
         assert by_key(it) == {"other": [2]}
         drop_parked(tmp_path, Which(cause="refused"))
         async with asyncio.timeout(30):
-            while parked(tmp_path):
+            while list_parked(tmp_path):
                 await asyncio.sleep(0.01)
         assert by_key(it) == {"other": [2], "user": [1]}
 
@@ -665,7 +667,7 @@ async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, m
         monkeypatch.setattr(it.state, "park", full)
         it.connector.answer = refuse
         await send_by_key(it, ["user", "user"])
-        await it.until(lambda: len(parked(tmp_path)) == 1)
+        await it.until(lambda: len(list_parked(tmp_path)) == 1)
         drop_parked(tmp_path, Which(cause="refused"))
         ordered = it.fleet.lanes[0]._ordered
         assert ordered is not None
@@ -693,5 +695,5 @@ async def test_of_a_batch_of_several_blocks_what_is_refused_and_what_is_given_up
         await it.settled()
         assert len(it.connector.batches[0]) == 6
         assert it.fleet.lanes[0].cursor.counts == Counts(delivered=3, parked=3)
-        causes = sorted((one.offset or 0, one.cause) for one in parked(tmp_path))
+        causes = sorted((one.offset or 0, one.cause) for one in list_parked(tmp_path))
         assert causes == [(0, "gave_up"), (1, "gave_up"), (5, "refused")]

@@ -24,9 +24,9 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Cursor
 from relay.state.database import State
-from relay.state.ledger import books
-from relay.state.parked import Which, mark_parked, parked
-from relay.state.replays import Replay, ask_replay, cancel_replay, replays
+from relay.state.ledger import read_lane_ledgers
+from relay.state.parked import Which, list_parked, mark_parked
+from relay.state.replays import Replay, ask_replay, cancel_replay, list_replays
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
     @rule(start=st.floats(0, 1), share=st.floats(0, 1), rate=st.sampled_from([0.0, 500.0]))
     def replay(self, start: float, share: float, rate: float) -> None:
         """Of what the lane has behind it, a part."""
-        end = next((lane.cursor.position for lane in books(self.folder)), 0)
+        end = next((lane.cursor.position for lane in read_lane_ledgers(self.folder)), 0)
         first = int(end * start)
         wanted = range(first, first + int((end - first) * share))
         if wanted:
@@ -172,11 +172,11 @@ class Machine(RuleBasedStateMachine):
         self.run(self.until(lambda: not self.pending() and not self.under_way()))
         self.check_books()
         self.check_replays()
-        waiting = {one.body for one in parked(self.folder)}
+        waiting = {one.body for one in list_parked(self.folder)}
         assert waiting | self.world.delivered.keys() == set(self.appended)
         self.world.strict = False
         mark_parked(self.folder, Which())
-        self.run(self.until(lambda: not parked(self.folder)))
+        self.run(self.until(lambda: not list_parked(self.folder)))
         self.check_books()
         assert self.world.delivered.keys() == set(self.appended)
         again = self.world.delivered.total() - len(self.appended)
@@ -184,18 +184,18 @@ class Machine(RuleBasedStateMachine):
         assert again <= self.crashes * WINDOW * lanes + sum(map(len, self.asked.values()))
 
     def under_way(self) -> list[Replay]:
-        return [one for one in replays(self.folder) if one.status in ("waiting", "running")]
+        return [one for one in list_replays(self.folder) if one.status in ("waiting", "running")]
 
     def check_replays(self) -> None:
         """Each has an outcome for all of its range, and an event that is in order came once more for each."""
         times = Counter[int]()
-        for one in replays(self.folder):
+        for one in list_replays(self.folder):
             wanted = self.asked[one.number]
             assert (one.cursor.start, one.stop) == (wanted.start, wanted.stop)
             if one.status == "done":
                 assert one.cursor.counts.total == len(wanted)
                 times.update(wanted)
-        aside = {one.offset for one in parked(self.folder)}
+        aside = {one.offset for one in list_parked(self.folder)}
         for offset, body in enumerate(self.appended):
             if b"poison" not in body and offset not in aside:
                 assert self.world.delivered[body] >= 1 + times[offset]
@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
         self.run(self.fleet.save())
         ledger = self.fleet.lanes[0].cursor.ledger(self.journal.head)
         assert (ledger.accepted, ledger.pending) == (len(self.appended), 0)
-        assert ledger.counts.parked == len([one for one in parked(self.folder) if one.replay is None])
+        assert ledger.counts.parked == len([one for one in list_parked(self.folder) if one.replay is None])
 
 
 @pytest.mark.promise(2)

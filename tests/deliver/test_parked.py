@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
 from relay.config.model import Config, Configured
-from relay.state.attempts import attempts_at
+from relay.state.attempts import find_attempts_at
 from relay.state.cursor import Counts
-from relay.state.ledger import ledger
-from relay.state.parked import Parked, Which, drop_parked, mark_parked, parked
+from relay.state.ledger import read_ledger
+from relay.state.parked import Parked, Which, drop_parked, list_parked, mark_parked
 from relay.testing import make_event
 from tests.deliver.one_lane import OneLane
 
@@ -74,7 +74,7 @@ class Bench(OneLane[Picky]):
 
     async def until_parked(self, good: Callable[[list[Parked]], bool]) -> list[Parked]:
         async with asyncio.timeout(30):
-            while not good(found := parked(self.folder)):
+            while not good(found := list_parked(self.folder)):
                 await asyncio.sleep(0.005)
         return found
 
@@ -85,7 +85,7 @@ async def test_refused_events_are_sent_as_they_are_in_batches_beside_new_ones(tm
         it.likes = lambda event: False
         await bench.send(25)
         await bench.until(parked=25)
-        before = parked(tmp_path)
+        before = list_parked(tmp_path)
         it.likes = lambda event: True
         it.gate.clear()
         assert mark_parked(tmp_path, Which()) == 25
@@ -102,7 +102,7 @@ async def test_refused_events_are_sent_as_they_are_in_batches_beside_new_ones(tm
         assert [(event.offset, event.body) for event in again] == [(one.offset, one.body) for one in before]
         assert again[0].received == before[0].received > 0
         assert (again[0].kind.id_field, again[0].kind.time_field) == ("uuid", "at")
-    assert parked(tmp_path) == []
+    assert list_parked(tmp_path) == []
 
 
 async def test_what_is_refused_again_stays_and_is_not_tried_until_asked_for(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ async def test_what_is_refused_again_stays_and_is_not_tried_until_asked_for(tmp_
         it.likes = lambda event: event.offset != 2
         mark_parked(tmp_path, Which())
         await bench.until(parked=1, delivered=3)
-        (one,) = parked(tmp_path)
+        (one,) = list_parked(tmp_path)
         assert (one.offset, one.attempts, one.again) == (2, 2, None)
         it.likes = lambda event: True
         await bench.send(1)
@@ -122,7 +122,7 @@ async def test_what_is_refused_again_stays_and_is_not_tried_until_asked_for(tmp_
         mark_parked(tmp_path, Which())
         await bench.until(delivered=5)
     assert [event.offset for batch in it.taken for event in batch].count(2) == 1
-    noted = {offset: [(one.outcome, one.attempts) for one in attempts_at(tmp_path, offset)] for offset in range(5)}
+    noted = {offset: [(one.outcome, one.attempts) for one in find_attempts_at(tmp_path, offset)] for offset in range(5)}
     assert noted[2][0] == ("delivered", 3)
     assert noted[0][0] == noted[3][0] == ("delivered", 2)
     assert noted[4] == []
@@ -182,12 +182,12 @@ async def test_until_the_books_are_saved_a_replayed_event_stays_parked(tmp_path:
         mark_parked(tmp_path, Which())
         async with asyncio.timeout(30):
             await broken.wait()
-        (one,) = parked(tmp_path)
+        (one,) = list_parked(tmp_path)
         assert one.again
-        assert ledger(tmp_path)["it"].counts == Counts(parked=1)
+        assert read_ledger(tmp_path)["it"].counts == Counts(parked=1)
         monkeypatch.setattr(bench.state, "save", save)
         await bench.until(delivered=1)
-        assert parked(tmp_path) == []
+        assert list_parked(tmp_path) == []
         assert len(it.taken) == 1
 
 
@@ -209,7 +209,7 @@ async def test_what_is_replayed_while_the_books_are_being_saved_is_sent_once(tmp
         await bench.send(1)
         mark_parked(tmp_path, Which())
         await bench.until(delivered=2)
-    assert parked(tmp_path) == []
+    assert list_parked(tmp_path) == []
     assert sorted(event.offset for batch in it.taken for event in batch) == [0, 1]
 
 
@@ -223,7 +223,7 @@ async def test_dropped_events_stay_parked_in_the_books(tmp_path: Path) -> None:
         it.likes = lambda event: True
         mark_parked(tmp_path, Which())
         await bench.until(parked=1, delivered=1)
-    assert parked(tmp_path) == []
+    assert list_parked(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_the_last_answer_is_kept_and_what_is_secret_in_it_neither_kept_nor
             it.likes, it.refuse = (lambda event: False), refuse
             await bench.send(1)
             await bench.until(parked=1)
-    (one,) = parked(tmp_path)
+    (one,) = list_parked(tmp_path)
     assert (one.cause, one.reason, one.status, one.answer) == (cause, reason, status, answer)
     assert any(line.get("reason") == reason for line in lines)
     assert "hunter2" not in str(lines)

@@ -9,7 +9,7 @@ import pytest
 
 from relay.api import Batch, Retry, Unauthorized
 from relay.state.cursor import Cursor
-from relay.state.pauses import pause_connector, pauses, resume_connector
+from relay.state.pauses import list_pauses, pause_connector, resume_connector
 from relay.state.replays import Replay, ask_replay
 from tests.deliver.test_lane import Bench, bench
 
@@ -35,7 +35,7 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
     async with bench(tmp_path) as it:
         await asyncio.sleep(0.05)
         assert it.connector.batches == []
-        assert list(pauses(tmp_path)) == ["it", "other"]
+        assert list(list_pauses(tmp_path)) == ["it", "other"]
         assert resume_connector(tmp_path, "it")
         assert not resume_connector(tmp_path, "it")
         await it.settled()
@@ -60,7 +60,7 @@ async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: P
         assert it.connector.delivered.total() == 3
         assert time.time() > soon
         assert it.fleet.lanes[0].delivery.breaker.held is None
-        assert pauses(tmp_path) == {}
+        assert list_pauses(tmp_path) == {}
         assert not resume_connector(tmp_path, "it")
 
 

@@ -18,8 +18,8 @@ from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
 from relay.state.forget import forget_connector
 from relay.state.layout import cut_file
-from relay.state.ledger import ledger
-from relay.state.parked import Which, mark_parked, parked
+from relay.state.ledger import read_ledger
+from relay.state.parked import Which, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
@@ -195,7 +195,9 @@ async def test_a_lane_at_rest_a_reload_and_a_replay_cut_again_where_they_had_cut
         following = bench.crash()
     async with following.running(take, batch={"events": 7}) as fleet:
         await until(lambda: fleet.lanes[0].cursor.position == following.journal.head)
-        await until(lambda: ledger(following.folder)["it"].pending == 0)  # saved, so that only the replay goes again
+        await until(
+            lambda: read_ledger(following.folder)["it"].pending == 0
+        )  # saved, so that only the replay goes again
         assert ids()[:2] == before
         Taker.given.clear()
         Taker.answer = staticmethod(hang)
@@ -221,15 +223,15 @@ async def test_parked_events_that_are_on_their_way_again_go_in_the_same_batch(tm
 
     async with bench.running(refuse, batch={"events": 1, "age": "0ms"}):
         await bench.send(6)
-        await until(lambda: len(parked(bench.folder)) == 6)
-    numbers = {one.offset: one.number for one in parked(bench.folder)}
+        await until(lambda: len(list_parked(bench.folder)) == 6)
+    numbers = {one.offset: one.number for one in list_parked(bench.folder)}
     mark_parked(bench.folder, Which(numbers=[numbers[n] for n in (2, 3, 5)]))
     async with bench.running(hang):
         await until(lambda: given() == [[2, 3, 5]])
         sent, following = ids(), bench.crash()
     mark_parked(following.folder, Which())
     async with following.running(take):
-        await until(lambda: not parked(following.folder))
+        await until(lambda: not list_parked(following.folder))
         assert ids()[:1] == sent
         assert given() == [[2, 3, 5], [0, 1, 4]]
 
@@ -277,10 +279,10 @@ async def test_parked_events_go_again_in_groups(tmp_path: Path) -> None:
 
     async with bench.running(refuse):
         await bench.journal.append([KIND, Kind("other", KIND.type)] * 2, [make_event(n=n) for n in range(4)])
-        await until(lambda: len(parked(bench.folder)) == 4)
+        await until(lambda: len(list_parked(bench.folder)) == 4)
     mark_parked(bench.folder, Which())
     async with bench.running(take, batch={"group_by": "source"}):
-        await until(lambda: not parked(bench.folder))
+        await until(lambda: not list_parked(bench.folder))
         assert given() == [[0, 2], [1, 3]]
 
 

@@ -21,8 +21,8 @@ from relay.inspect.trace import traced
 from relay.journal.users import Wanted
 from relay.state.cursor import Counts
 from relay.state.database import State
-from relay.state.ledger import ledger
-from relay.state.parked import Which, drop_parked, mark_parked, parked
+from relay.state.ledger import read_ledger
+from relay.state.parked import Which, drop_parked, list_parked, mark_parked
 from tests.deliver.one_lane import OneLane
 
 KIND = Kind("shop", "shop.Order")
@@ -94,14 +94,14 @@ class Bench(OneLane[Till]):
 
     async def replayed(self, offset: int, part: int) -> None:
         """Have one parked part sent again, and wait until it was."""
-        (one,) = [one for one in parked(self.folder) if (one.offset, one.part) == (offset, part)]
+        (one,) = [one for one in list_parked(self.folder) if (one.offset, one.part) == (offset, part)]
         mark_parked(self.folder, Which(numbers=[one.number]))
         async with asyncio.timeout(20):
-            while any(each.number == one.number and each.attempts == one.attempts for each in parked(self.folder)):
+            while any(each.number == one.number and each.attempts == one.attempts for each in list_parked(self.folder)):
                 await asyncio.sleep(0.005)
 
     def parked(self) -> list[tuple[int | None, int, str]]:
-        return [(one.offset, one.part, one.event.id) for one in parked(self.folder)]
+        return [(one.offset, one.part, one.event.id) for one in list_parked(self.folder)]
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ async def test_an_event_of_which_not_all_parts_have_an_outcome_is_sent_again_aft
             while len(till.batches) < 3:
                 await asyncio.sleep(0.005)
         before = [event.id for event in till.taken]
-    assert ledger(tmp_path)["it"].counts == Counts()
+    assert read_ledger(tmp_path)["it"].counts == Counts()
     async with bench.running() as till:
         till.refuses = lambda event: event.part == 1
         await bench.until(parked=1)
@@ -255,13 +255,13 @@ async def test_what_is_parked_of_an_unsettled_event_stays_also_if_the_filter_mak
         async with asyncio.timeout(20):
             while len(till.batches) < 3:
                 await asyncio.sleep(0.005)
-    assert ledger(tmp_path)["it"].counts == Counts()
-    (before,) = parked(tmp_path)
+    assert read_ledger(tmp_path)["it"].counts == Counts()
+    (before,) = list_parked(tmp_path)
     monkeypatch.setattr(Items, "apply", only(*made))
     async with bench.running() as till:
         till.refuses = lambda event: event.part == 1
         await bench.until(parked=1)
-        (after,) = parked(tmp_path)
+        (after,) = list_parked(tmp_path)
         assert (after.number, after.part, after.cause) == (before.number, 1, "refused")
         assert after.attempts == (2 if 1 in made else 1)
         await bench.send(["b"])
@@ -336,7 +336,7 @@ async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path:
     state.close()
     assert counts == Counts(parked=-1, erased=1)
     assert bench.parked() == [(0, 1, "o0-2")]
-    assert ledger(tmp_path)["it"].counts == Counts(parked=1, erased=1)
+    assert read_ledger(tmp_path)["it"].counts == Counts(parked=1, erased=1)
 
 
 async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: P
         till.refuses = lambda event: False
         assert mark_parked(tmp_path, Which()) == 1
         await asyncio.sleep(0.8)  # time to do wrong
-        assert ledger(tmp_path)["it"].counts == Counts()
+        assert read_ledger(tmp_path)["it"].counts == Counts()
         assert "a" not in till.items
         is_busy = False
         await bench.until(delivered=1)

@@ -24,7 +24,7 @@ from relay.ingest.to_first_worker import First
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
-from relay.state.parked import parked
+from relay.state.parked import list_parked
 from relay.testing import make_event
 
 
@@ -274,7 +274,7 @@ async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
     status, problem, answer = await bench.ask("POST", "/braze", EVENTS % (make_event() + b",{}"))
     assert (status, problem["detail"]) == (503, "the journal is full")
     assert int(answer.headers["Retry-After"]) > 0
-    assert parked(tmp_path) == []
+    assert list_parked(tmp_path) == []
 
 
 @pytest.mark.promise(5)

@@ -22,8 +22,8 @@ from relay.ingest.server import Ingest
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
-from relay.state.ledger import Refusals, SourceBooks, sources
-from relay.state.parked import parked
+from relay.state.ledger import Refusals, SourceLedger, read_source_ledgers
+from relay.state.parked import list_parked
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 
@@ -99,7 +99,7 @@ async def test_duplicates_are_counted_over_restarts(relay: Relay) -> None:
     await relay.start()
     await relay.post(body_of(EVENT))
     await relay.stop()
-    assert sources(relay.folder) == [SourceBooks("bare"), SourceBooks("braze", 2)]
+    assert read_source_ledgers(relay.folder) == [SourceLedger("bare"), SourceLedger("braze", 2)]
     await relay.start()
 
 
@@ -108,7 +108,7 @@ async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: 
     for duplicates in (1, 3):
         await relay.post(body_of(EVENT, EVENT))
         async with asyncio.timeout(30):
-            while SourceBooks("braze", duplicates) not in sources(relay.folder):
+            while SourceLedger("braze", duplicates) not in read_source_ledgers(relay.folder):
                 await asyncio.sleep(0.01)
 
 
@@ -123,10 +123,10 @@ async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_p
     for _ in range(5):
         status, problem = await relay.post(BATCH)
         assert (status, "full" in problem["detail"]) == (503, True)
-    assert relay.journal.head == len(parked(relay.folder)) == 0
+    assert relay.journal.head == len(list_parked(relay.folder)) == 0
     relay.state._db.execute("PRAGMA max_page_count = 1000000")
     assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
-    assert (relay.journal.head, len(parked(relay.folder))) == (9, 1)
+    assert (relay.journal.head, len(list_parked(relay.folder))) == (9, 1)
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -138,11 +138,11 @@ async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refu
         monkeypatch.setattr(Journal, "refusing", None)
     for _ in range(3):
         assert (await relay.post(BATCH))[0] == 503
-        assert parked(relay.folder) == []
+        assert list_parked(relay.folder) == []
     relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
     monkeypatch.setattr(Journal, "refusing", None)
     assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
-    assert (relay.journal.head, len(parked(relay.folder))) == (9, 1)
+    assert (relay.journal.head, len(list_parked(relay.folder))) == (9, 1)
 
 
 async def test_types_that_are_not_in_the_catalogue_are_told_once_and_up_to_a_hundred(relay: Relay) -> None:
@@ -420,7 +420,7 @@ async def test_a_database_that_cannot_be_written_fails_no_request(
         db.execute("ALTER TABLE elsewhere RENAME TO source")
     await relay.post(body_of(EVENT))
     await relay.stop()
-    assert SourceBooks("braze", 2) in sources(relay.folder)
+    assert SourceLedger("braze", 2) in read_source_ledgers(relay.folder)
     await relay.start()
 
 
@@ -431,7 +431,7 @@ async def test_the_clock_of_a_source_that_is_gone_is_not_shown_for_ever_but_what
     relay.names = ["bare"]
     await relay.start()
     await relay.stop()
-    assert sources(relay.folder)[1] == SourceBooks("braze", 7)
+    assert read_source_ledgers(relay.folder)[1] == SourceLedger("braze", 7)
     await relay.start()
 
 

@@ -26,7 +26,7 @@ from relay.journal.retention import JournalLimits
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, opened
 from relay.state.cursor import Counts, Cursor
-from relay.state.journal_state import doubts
+from relay.state.journal_state import find_doubts
 from relay.state.open_folder import open_both
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -215,7 +215,7 @@ async def test_a_restored_backup_is_a_journal_of_its_own_and_starts_without_a_do
     assert fresh not in (None, identity)
     assert (restored / "cuts" / "it").read_text() == f"relay cuts 1 {fresh}\nline\n"
     assert (restored / "cohorts" / "vip.db").exists()
-    assert doubts(restored, elsewhere) == []
+    assert find_doubts(restored, elsewhere) == []
     journal, base = open_both(restored, elsewhere, 0, LIMITS, 1 << 20)
     assert (journal.head, journal.problem, journal.clock.ahead, base.clock.ahead) == (15, "", 0, 0)
     await base.heed_accepted()

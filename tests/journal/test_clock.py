@@ -18,8 +18,8 @@ from relay.journal.retention import JournalLimits, expendable
 from relay.journal.segment import Segment
 from relay.state.cursor import Cursor
 from relay.state.database import State
-from relay.state.erasures import erasures
-from relay.state.journal_state import accept_clock, doubts
+from relay.state.erasures import list_erasures
+from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
 from relay.state.parked import Parked
 from relay.state.parked_limits import ParkedLimits
@@ -147,14 +147,14 @@ async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path)
     await state.run(lambda db: ask_at(db, NOON))
     machine.wall += YEAR_S
     await eraser._erase([])
-    assert erasures(tmp_path)[0].compacted is None
+    assert list_erasures(tmp_path)[0].compacted is None
     machine.wall -= YEAR_S
     await state.run(lambda db: ask_at(db, NOON + YEAR_S))
     await eraser._erase([])
-    assert [one.asked for one in erasures(tmp_path)] == [NOON, NOON]
+    assert [one.asked for one in list_erasures(tmp_path)] == [NOON, NOON]
     machine.passes(3601)
     await eraser._erase([])
-    assert all(one.compacted for one in erasures(tmp_path))
+    assert all(one.compacted for one in list_erasures(tmp_path))
     await journal.close()
     state.close()
 
@@ -186,9 +186,9 @@ async def test_a_doubt_outlives_a_restart_and_ends_when_it_is_accepted(
     for _ in range(2):
         machine.passes(60)
         assert await run() == pytest.approx(YEAR_S, abs=1000)
-        assert [one.what for one in doubts(tmp_path, Path("journal"))] == ["clock"]
+        assert [one.what for one in find_doubts(tmp_path, Path("journal"))] == ["clock"]
     accept_clock(tmp_path)
-    assert doubts(tmp_path, Path("journal")) == []
+    assert find_doubts(tmp_path, Path("journal")) == []
     assert await run() == 0
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT time FROM journal_state").fetchone() == (machine.wall,)

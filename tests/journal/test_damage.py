@@ -23,8 +23,8 @@ from relay.journal.journal import Journal
 from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts, Cursor
-from relay.state.damage import said_of
-from relay.state.journal_state import accept_journal, doubts
+from relay.state.damage import describe_damage
+from relay.state.journal_state import accept_journal, find_doubts
 from relay.state.open_folder import open_both
 from relay.testing import make_event
 
@@ -125,9 +125,9 @@ async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) 
     assert [block.offsets for block in await late.read(4)] == [block.offsets for block in await early.read(0)]
     assert [(one.start, one.stop) for one in journal.unsaved_damage] == [(4, 10), (0, 10)]
     assert journal.lost == 10
-    assert said_of(journal.unsaved_damage).startswith("10 events cannot be read: offsets 0-9 in ")
+    assert describe_damage(journal.unsaved_damage).startswith("10 events cannot be read: offsets 0-9 in ")
     overlapping = [Damage(start, stop, "1.log", "bad record", None) for start, stop in ((0, 5), (3, 8))]
-    assert said_of(overlapping).startswith("8 events cannot be read: ")
+    assert describe_damage(overlapping).startswith("8 events cannot be read: ")
     for reader in (late, early):
         reader.close()
     await journal.close()
@@ -270,14 +270,14 @@ async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again
     first, second = (Damage(start, start + 5, "1.log", "bad record", 9) for start in (0, 7))
     await state.save({}, 0, damage=[first])
     await state.save({}, 0, damage=[first, second])
-    (doubt,) = doubts(tmp_path, Path("journal"))
+    (doubt,) = find_doubts(tmp_path, Path("journal"))
     others = "the file's 9 other events can be read and are delivered"
     assert doubt.said == f"10 events cannot be read: offsets 0-4, 7-11 in 1.log (bad record; {others})"
     accept_journal(tmp_path, Path("journal"))
     await state.save({}, 0, damage=[second])
-    assert doubts(tmp_path, Path("journal")) == []
+    assert find_doubts(tmp_path, Path("journal")) == []
     await state.save({}, 0, damage=[Damage(20, 21, "2.log", "the file is gone", None)])
-    (doubt,) = doubts(tmp_path, Path("journal"))
+    (doubt,) = find_doubts(tmp_path, Path("journal"))
     assert doubt.said == "1 event cannot be read: offsets 20 in 2.log (the file is gone)"
     await journal.close()
     state.close()
@@ -289,7 +289,7 @@ async def test_a_head_that_is_a_guess_makes_the_loss_a_bound(tmp_path: Path) -> 
     db = sqlite3.connect(tmp_path / "relay.db")
     with closing(db), db:
         db.execute("UPDATE journal_state SET doubt = ?", (f"at least offsets 3 to 4 are missing, {BEHIND_ALL}",))
-    (*_, doubt) = doubts(tmp_path, Path("journal"))
+    (*_, doubt) = find_doubts(tmp_path, Path("journal"))
     assert doubt.is_damage
     assert doubt.said.startswith("at most 895 events cannot be read: ")
     await journal.close()

@@ -13,20 +13,20 @@ from relay.state.erasures import (
     ConnectorAnswer,
     Erasure,
     FailingErasures,
-    answered,
-    ask,
+    add_erasure,
     ask_erasure,
-    compacted,
     digest,
-    done,
-    erased,
-    erasures,
-    failing_erasures,
+    find_failing_erasures,
+    find_unchanged,
     forget_ids,
-    learnt,
+    list_erasures,
+    mark_compacted,
+    mark_done,
+    mark_erased,
     read_erasures,
-    spread,
-    unchanged,
+    save_answers,
+    save_found_ids,
+    share_erasures,
 )
 from relay.state.forget import forget_connector
 from relay.state.layout import other_folders, worker_folder
@@ -55,10 +55,10 @@ def rows(folder: Path) -> list[Erasure]:
 def finish(folder: Path) -> None:
     """Erase them there, by what is known there."""
     with database(folder) as db:
-        erased(db, read_erasures(db, "compacted IS NULL"))
-        answered(db, {one.number: ConnectorAnswer("heap", "done") for one in read_erasures(db)})
+        mark_erased(db, read_erasures(db, "compacted IS NULL"))
+        save_answers(db, {one.number: ConnectorAnswer("heap", "done") for one in read_erasures(db)})
         forget_ids(db, [1])
-        done(db, [1])
+        mark_done(db, [1])
 
 
 def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Path) -> None:
@@ -66,60 +66,62 @@ def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Pa
     assert other_folders(state, 0) == [other]
     assert other_folders(other, 1) == [state]
     for _ in range(2):
-        spread(other, rows(state))
+        share_erasures(other, rows(state))
     (one,) = rows(other)
     assert (one.number, one.user, one.asked, one.digests) == (1, User("anna"), rows(state)[0].asked, [digest("anna")])
     finish(state)
-    assert [(one.status, one.done) for one in erasures(state)] == [("waiting", None)]
+    assert [(one.status, one.done) for one in list_erasures(state)] == [("waiting", None)]
     finish(other)
-    (one,) = erasures(state)
+    (one,) = list_erasures(state)
     assert (one.status, [*one.workers]) == ("done", [0, 1])
 
 
 def test_who_learns_an_id_has_the_others_begin_again_even_if_they_were_done(state: Path) -> None:
     other = worker_folder(state, 1)
-    spread(other, rows(state))
+    share_erasures(other, rows(state))
     finish(state)
     with database(other) as db:
-        users = learnt(db, {1: User(None, ("a1",))})
-    spread(state, users)
+        users = save_found_ids(db, {1: User(None, ("a1",))})
+    share_erasures(state, users)
     (one,) = rows(state)
     assert (one.status, one.user, one.answers) == ("waiting", User("anna", ("a1",)), ())
-    spread(other, rows(state))
+    share_erasures(other, rows(state))
     assert rows(other)[0].user == User("anna", ("a1",))
     finish(state)
-    spread(state, users)
+    share_erasures(state, users)
     assert [(one.status, one.user.user_id, len(one.digests)) for one in rows(state)] == [("done", None, 2)]
 
 
 def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> None:
     before = rows(state)
     (known,) = before
-    spread(
+    share_erasures(
         state,
         [Erasure(number=1, asked=known.asked, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])],
     )
     with database(state) as db:
-        assert unchanged(db, before) == []
-        erased(db, before)
+        assert find_unchanged(db, before) == []
+        mark_erased(db, before)
         assert read_erasures(db)[0].compacted is None
         forget_ids(db, [1])
-        done(db, [1])
+        mark_done(db, [1])
         assert [(one.user.user_id, one.done) for one in read_erasures(db)] == [("anna", None)]
-        erased(db, read_erasures(db))
+        mark_erased(db, read_erasures(db))
         assert read_erasures(db)[0].compacted
 
 
 def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Path) -> None:
     with database(state) as db:
-        erased(db, read_erasures(db))
-        answered(db, {1: ConnectorAnswer("heap", "failed", "HTTP 401")})
-        answered(db, {1: ConnectorAnswer("hook", "skipped")})
+        mark_erased(db, read_erasures(db))
+        save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 401")})
+        save_answers(db, {1: ConnectorAnswer("hook", "skipped")})
     assert not rows(state)[0].is_over([])
     assert not rows(state)[0].is_over(["hook"])
-    spread(state, [Erasure(number=1, asked=0.0, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])])
+    share_erasures(
+        state, [Erasure(number=1, asked=0.0, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])]
+    )
     with database(state) as db:
-        erased(db, read_erasures(db))
+        mark_erased(db, read_erasures(db))
     assert not rows(state)[0].is_over([]), "whoever begins again has to come to the same"
     with database(state) as db:
         for connector in ("heap", "hook"):
@@ -133,7 +135,7 @@ def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Pa
 
 def test_once_the_ids_are_forgotten_a_new_connector_is_not_waited_for(state: Path) -> None:
     with database(state) as db:
-        erased(db, read_erasures(db))
+        mark_erased(db, read_erasures(db))
         assert not read_erasures(db)[0].is_over(["new"])
         forget_ids(db, [1])
     assert rows(state)[0].is_over(["new"]), "it was killed before it was done, and a connector came"
@@ -142,36 +144,36 @@ def test_once_the_ids_are_forgotten_a_new_connector_is_not_waited_for(state: Pat
 def test_the_map_forgets_who_is_named_by_external_ids_alone(state: Path) -> None:
     with database(state) as db:
         db.executemany("INSERT INTO identity VALUES (?, ?)", [("bert", "b1"), ("bert", "b2"), ("carl", "c1")])
-        ask(db, Erasure(asked=0.0, user=User(None, ("b1", "c1"))))
+        add_erasure(db, Erasure(asked=0.0, user=User(None, ("b1", "c1"))))
         forget_ids(db, [2])
         assert db.execute("SELECT count(*) FROM identity").fetchone() == (3,), "it is not that far"
-        erased(db, read_erasures(db, "number = 2"))
+        mark_erased(db, read_erasures(db, "number = 2"))
         forget_ids(db, [2])
         assert db.execute("SELECT * FROM identity").fetchall() == [("bert", "b2")]
 
 
 def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Path) -> None:
     other = worker_folder(state, 1)
-    assert failing_erasures(state) == []
+    assert find_failing_erasures(state) == []
     ask_erasure(state, User("bert"))
-    spread(other, rows(state))
+    share_erasures(other, rows(state))
     for folder in (state, other):
         with database(folder) as db:
             db.execute("UPDATE erasure SET asked = 100 * number")
-            compacted(db, [1, 2], "no room")
-    assert failing_erasures(state) == [FailingErasures(None, 2, 100.0, "no room")]
+            mark_compacted(db, [1, 2], "no room")
+    assert find_failing_erasures(state) == [FailingErasures(None, 2, 100.0, "no room")]
     for folder in (state, other):
         with database(folder) as db:
-            compacted(db, [1, 2])
+            mark_compacted(db, [1, 2])
             db.execute("UPDATE erasure SET compacted = 1000 - number")
     with database(state) as db:
-        answered(
+        save_answers(
             db, {1: ConnectorAnswer("heap", "failed", "HTTP 401"), 2: ConnectorAnswer("heap", "failed", "HTTP 400")}
         )
-        answered(db, {1: ConnectorAnswer("hook", "done")})
-        answered(db, {2: ConnectorAnswer("hook", "failed", "busy")})
+        save_answers(db, {1: ConnectorAnswer("hook", "done")})
+        save_answers(db, {2: ConnectorAnswer("hook", "failed", "busy")})
     both = FailingErasures("heap", 2, 998.0, "HTTP 400")
-    assert failing_erasures(state) == [both, FailingErasures("hook", 1, 998.0, "busy")]
+    assert find_failing_erasures(state) == [both, FailingErasures("hook", 1, 998.0, "busy")]
     with database(state) as db:
-        done(db, [1, 2])
-    assert failing_erasures(state) == []
+        mark_done(db, [1, 2])
+    assert find_failing_erasures(state) == []

@@ -17,9 +17,9 @@ from relay.state.alerts import AlertMessage, read_alerts, save_tracks
 from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.erasures import ask_erasure
-from relay.state.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, last_run, read_history
+from relay.state.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
 from relay.state.layout import worker_folder
-from relay.state.replays import Replay, ask_replay, replays, save_replays
+from relay.state.replays import Replay, ask_replay, list_replays, save_replays
 
 NOW = time.time()
 
@@ -68,13 +68,13 @@ def test_while_the_clock_is_ahead_nothing_goes_for_its_age(folder: Path) -> None
 
 
 def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
-    assert last_run(folder) is None
+    assert find_last_run(folder) is None
     add_entries(folder, [Entry("started", "relay", "", at=1.0), Entry("failing", "journal", "", at=2.0)])
-    assert last_run(folder) == ("started", 1.0)
+    assert find_last_run(folder) == ("started", 1.0)
     add_entries(folder, [Entry("stopped", "relay", "", at=3.0)])
-    assert last_run(folder) == ("stopped", 3.0)
+    assert find_last_run(folder) == ("stopped", 3.0)
     add_entries(folder, [Entry("started", "relay", "", at=4.0), Entry("restored", "relay", "", at=5.0)])
-    assert last_run(folder) == ("restored", 5.0), "what a backup was made of has not crashed"
+    assert find_last_run(folder) == ("restored", 5.0), "what a backup was made of has not crashed"
 
 
 async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(folder: Path) -> None:
@@ -103,7 +103,7 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
     assert "someone" not in str(last)
     add_entries(folder, [last])
     assert find_done(folder, NOW - 60) == []
-    assert (replays(folder)[0].asked_by, receipts(folder, None)[0].asked_by) == ("anna", "bert")
+    assert (list_replays(folder)[0].asked_by, receipts(folder, None)[0].asked_by) == ("anna", "bert")
 
 
 async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path: Path) -> None:

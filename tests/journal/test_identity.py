@@ -13,15 +13,15 @@ from relay.journal.damage import Damage
 from relay.journal.identity import ANY, FILE_NAME, KnownJournal, OtherJournal
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.attempts import Attempts, attempts_at
+from relay.state.attempts import Attempts, find_attempts_at
 from relay.state.cursor import Counts, Cursor
 from relay.state.damage import was_damaged
 from relay.state.database import State
-from relay.state.erasures import ask_erasure, counted, erasures, watch_position, watched
-from relay.state.journal_state import accept_clock, accept_journal, doubts, said_of_accepting
+from relay.state.erasures import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
+from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
 from relay.state.open_folder import open_both
-from relay.state.parked import Parked, parked
-from relay.state.replays import Replay, ask_replay, replays
+from relay.state.parked import Parked, list_parked
+from relay.state.replays import Replay, ask_replay, list_replays
 from tests.journal.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -47,7 +47,7 @@ async def test_a_database_knows_its_journal_from_the_first_start_on(tmp_path: Pa
     known, now = await run(tmp_path, 0)
     assert known is not None
     assert (known.identity, known.head, now) == ((tmp_path / "journal" / FILE_NAME).read_text().strip(), 5, 5)
-    assert doubts(tmp_path, PATH) == []
+    assert find_doubts(tmp_path, PATH) == []
 
 
 @pytest.mark.parametrize("place", ["nothing", "an empty folder", "another journal"])
@@ -66,7 +66,7 @@ async def test_a_journal_that_is_elsewhere_for_a_while_is_refused_and_untouched(
     with pytest.raises(OtherJournal, match="relay accept journal"):
         await run(state, 1)
     assert {*before} <= {path.name for path in (state / "journal").glob("*")} <= {*before, "lock"}
-    assert [one.what for one in doubts(state, PATH)] == ["journal"]
+    assert [one.what for one in find_doubts(state, PATH)] == ["journal"]
     for path in (state / "journal").glob("*"):
         path.unlink()
     if place != "nothing":
@@ -105,18 +105,18 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
     tried = Attempts("it", 0, [(0, 5)], 3, "delivered", "busy", 1.0, 2.0)
     await state.save({}, 5, attempts=[tried], damage=[Damage(0, 5, "1.log", "bad record", 9)])
     await state.park([Parked("braze", "it", 3, KIND.type, "rejected", "no", 1, b"{}")])
-    await state.run(lambda db: (watched(db, 5, (), ()), counted(db, {"events": {1: 2}}, until=5)))
+    await state.run(lambda db: (save_watch(db, 5, (), ()), add_counts(db, {"events": {1: 2}}, until=5)))
     state.close()
     (tmp_path / "journal").rename(tmp_path / "away")
     await run(tmp_path / "beside", 3)
     (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
     accept_journal(tmp_path, PATH)
-    assert [(one.offset, one.body) for one in parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
-    assert [one.status for one in replays(tmp_path)] == ["cancelled"]
-    assert (attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
-    assert [one.counted for one in erasures(tmp_path)] == [0]
+    assert [(one.offset, one.body) for one in list_parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
+    assert [one.status for one in list_replays(tmp_path)] == ["cancelled"]
+    assert (find_attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
+    assert [one.counted for one in list_erasures(tmp_path)] == [0]
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
-        assert watch_position(db) == 0
+        assert read_watch_position(db) == 0
 
 
 async def test_an_id_that_was_removed_is_written_again_if_the_journal_holds_what_the_database_knows(
@@ -147,22 +147,22 @@ async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_ac
         database.unlink()
     if how == "empty":
         database.touch()
-    assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+    assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
     with pytest.raises(OSError, match=r"relay\.db cannot note that: start relay"):
         accept_journal(tmp_path, PATH)
-    assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+    assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
     for _ in range(2):
         known, now = await run(tmp_path, 0)
-        assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+        assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
     assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
     assert (known is not None, now) == (True, 0)
     assert (
         "parked events, pauses and replays of the old relay.db are not in the new one; no event of the journal is"
-        in doubts(tmp_path, PATH)[0].said
+        in find_doubts(tmp_path, PATH)[0].said
     )
-    assert said_of_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
+    assert describe_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
     accept_journal(tmp_path, PATH)
-    assert doubts(tmp_path, PATH) == []
+    assert find_doubts(tmp_path, PATH) == []
 
 
 async def test_what_one_worker_cannot_note_yet_keeps_nothing_of_the_others_from_being_accepted(tmp_path: Path) -> None:
@@ -174,14 +174,14 @@ async def test_what_one_worker_cannot_note_yet_keeps_nothing_of_the_others_from_
     (tmp_path / "workers" / "2").mkdir()
     (tmp_path / "workers" / "2" / "lock").touch()
     await run(tmp_path / "workers" / "1", 0)
-    assert [one.worker for one in doubts(tmp_path, PATH)] == [0, 1]
+    assert [one.worker for one in find_doubts(tmp_path, PATH)] == [0, 1]
     with pytest.raises(OSError, match=r"relay\.db cannot note that"):
         accept_journal(tmp_path, PATH)
-    assert [one.worker for one in doubts(tmp_path, PATH)] == [0]
+    assert [one.worker for one in find_doubts(tmp_path, PATH)] == [0]
     accept_clock(tmp_path)
     await run(tmp_path, 0)
     accept_journal(tmp_path, PATH)
-    assert doubts(tmp_path, PATH) == []
+    assert find_doubts(tmp_path, PATH) == []
 
 
 async def test_who_begins_now_begins_with_what_an_older_database_has_not_heard_of(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ async def test_a_state_folder_of_an_older_relay_opens_and_is_no_doubt(tmp_path: 
     known, now = await run(tmp_path, 1)
     assert known is not None
     assert (known.identity, known.head, now) == (ANY, 5, 5)
-    assert doubts(tmp_path, PATH) == []
+    assert find_doubts(tmp_path, PATH) == []
     known, _ = await run(tmp_path, 1)
     assert known is not None
     assert known.identity == (tmp_path / "journal" / FILE_NAME).read_text().strip()
@@ -222,7 +222,7 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
         db.execute("DROP TABLE pause")
         db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
     assert (await run(tmp_path, 0))[1] == 1
-    assert doubts(tmp_path, PATH) == []
+    assert find_doubts(tmp_path, PATH) == []
 
 
 async def test_a_connector_that_a_lost_database_does_not_know_begins_at_the_oldest_event_until_it_is_accepted(
@@ -258,14 +258,14 @@ async def test_a_database_that_is_older_than_its_journal_is_told_until_it_is_acc
         with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
             db.execute("UPDATE journal_state SET time = time - 100")
     else:
-        assert [one.what for one in doubts(tmp_path, PATH)] == ["journal"]
+        assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
     for _ in range(2):
         assert (await run(tmp_path, 0))[1] == 5
-        (doubt,) = doubts(tmp_path, PATH)
+        (doubt,) = find_doubts(tmp_path, PATH)
         assert "has not heard of the last 5 events" in doubt.said
     assert capsys.readouterr().out.count("relay.db is older than the journal advice") == 1
     accept_journal(tmp_path, PATH)
-    assert ((await run(tmp_path, 0))[1], doubts(tmp_path, PATH)) == (10, [])
+    assert ((await run(tmp_path, 0))[1], find_doubts(tmp_path, PATH)) == (10, [])
 
 
 async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> None:
@@ -275,4 +275,4 @@ async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> No
     (tmp_path / "relay.db").write_bytes(older)
     (tmp_path / "journal" / "end").unlink()
     await run(tmp_path, 0)
-    assert doubts(tmp_path, PATH) == []
+    assert find_doubts(tmp_path, PATH) == []

@@ -12,7 +12,7 @@ from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, path_of
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.ledger import acknowledged, books
+from relay.state.ledger import acknowledged_head, read_lane_ledgers
 
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 KIND = Kind("braze", "order")
@@ -144,8 +144,8 @@ async def test_the_books_tell_what_was_acknowledged_and_what_is_unsettled(tmp_pa
     await state.save({"gone": gone}, 99)
     await state.save({"runs": runs}, 10)
     state.close()
-    found = books(tmp_path)
-    assert acknowledged(found) == 10
+    found = read_lane_ledgers(tmp_path)
+    assert acknowledged_head(found) == 10
     lane = found[0]
     assert (lane.connector, lane.ledger.pending, lane.unsettled) == ("runs", 5, [(4, 6), (7, 10)])
     assert [offset for offset in range(10) if not lane.is_settled(offset)] == [4, 5, 7, 8, 9]

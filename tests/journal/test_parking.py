@@ -22,10 +22,10 @@ from relay.state.parked import (
     Which,
     drop_in_portions,
     drop_parked,
-    look_at_parked,
+    list_parked,
     mark_parked,
-    parked,
-    parked_totals,
+    read_parked,
+    read_parked_totals,
 )
 from relay.state.parked_limits import NoRoom, ParkedLimits, size_of
 from relay.state.parked_retention import tidy_parking
@@ -62,7 +62,7 @@ async def tidied(state: State, retention: float) -> AsyncIterator[None]:
 
 async def until_left(folder: Path, number: int) -> list[Parked]:
     async with asyncio.timeout(30):
-        while len(left := parked(folder)) != number:
+        while len(left := list_parked(folder)) != number:
             await asyncio.sleep(0.005)
     return left
 
@@ -80,7 +80,7 @@ async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_onc
     await state.park([refused(n) for n in range(10)] + [refused(0, "hook"), AT_THE_SOURCE])
     age(tmp_path, 91 * DAY_S)
     age(tmp_path, 1 * DAY_S, "11")
-    oldest = min(one.last for one in parked(tmp_path))
+    oldest = min(one.last for one in list_parked(tmp_path))
     await state.park([refused(4)])  # it has failed again
     with capture_logs() as lines:
         async with tidied(state, 90 * DAY_S):
@@ -106,7 +106,7 @@ async def test_without_limits_parked_events_stay_for_ever(tmp_path: Path, state:
     await state.park([refused(1), AT_THE_SOURCE])
     age(tmp_path, 10_000 * DAY_S)
     assert not await state.remove_parked()
-    assert len(parked(tmp_path)) == 2
+    assert len(list_parked(tmp_path)) == 2
 
 
 async def test_it_is_looked_for_again_and_again_also_after_an_error(
@@ -126,7 +126,7 @@ async def test_it_is_looked_for_again_and_again_also_after_an_error(
         async with tidied(state, 90 * DAY_S):
             async with asyncio.timeout(30):
                 await failed.wait()
-            assert len(parked(tmp_path)) == 1
+            assert len(list_parked(tmp_path)) == 1
             age(tmp_path, 91 * DAY_S)
             await until_left(tmp_path, 0)
             await until_told(lines, "warning")
@@ -157,7 +157,7 @@ async def test_the_oldest_leave_first(tmp_path: Path, state: State, monkeypatch:
         age(tmp_path, days * DAY_S, str(number))
     state.parked_limits = ParkedLimits(retention=DAY_S)
     assert await state.remove_parked()
-    assert [one.number for one in parked(tmp_path)] == [2, 4]
+    assert [one.number for one in list_parked(tmp_path)] == [2, 4]
 
 
 def junk(number: int, size: int = 1000) -> Parked:
@@ -172,11 +172,11 @@ async def test_max_size_takes_the_oldest_unreadable_ones_first_then_others_but_n
     mark_parked(tmp_path, Which(numbers=[1]))
     state.parked_limits = ParkedLimits(max_size=8 * size_of("HTTP 400", "", None, b" " * 1000))
     await state.park([junk(4), junk(5)])
-    assert [one.number for one in parked(tmp_path)] == [1, 2, 3, 4, 7, 8, 9, 10]
+    assert [one.number for one in list_parked(tmp_path)] == [1, 2, 3, 4, 7, 8, 9, 10]
     for number in range(10, 18):
         await state.park([replace(refused(number), body=b" " * 1000)])
-    assert [one.offset for one in parked(tmp_path)] == [0, *range(11, 18)]
-    removed = {one.connector: one.removed for one in parked_totals(tmp_path)}
+    assert [one.offset for one in list_parked(tmp_path)] == [0, *range(11, 18)]
+    removed = {one.connector: one.removed for one in read_parked_totals(tmp_path)}
     assert removed == {None: {"parked.max_size": 6}, "heap": {"parked.max_size": 4}}
 
 
@@ -185,9 +185,9 @@ async def test_a_request_that_is_larger_than_max_size_is_taken_and_goes_with_the
 ) -> None:
     state.parked_limits = ParkedLimits(max_size=5000)
     await state.park([junk(n) for n in range(10)])
-    assert len(parked(tmp_path)) == 10
+    assert len(list_parked(tmp_path)) == 10
     await state.park([junk(10)])
-    assert sum(one.bytes for one in parked_totals(tmp_path)) <= 5000
+    assert sum(one.bytes for one in read_parked_totals(tmp_path)) <= 5000
 
 
 async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
@@ -198,15 +198,15 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     await state.park([junk(n, 100_000) for n in range(4)])
     state.parked_limits = ParkedLimits(min_free=1_000_000)
     await state.park([junk(4, 100_000)])
-    assert len(parked(tmp_path)) == 5
+    assert len(list_parked(tmp_path)) == 5
     free = 1_950_000
     await state.park([junk(5, 100_000)])
-    assert [one.number for one in parked(tmp_path)] == [3, 4, 5, 6]
+    assert [one.number for one in list_parked(tmp_path)] == [3, 4, 5, 6]
     free = 900_000
     with pytest.raises(NoRoom, match="min_free"):
         await state.park([replace(refused(1), body=b" " * 2_000_000)])
-    assert parked_totals(tmp_path)[0].removed == {"journal.min_free": 6}
-    assert "heap" not in {one.connector for one in parked_totals(tmp_path)}
+    assert read_parked_totals(tmp_path)[0].removed == {"journal.min_free": 6}
+    assert "heap" not in {one.connector for one in read_parked_totals(tmp_path)}
     free = 5_000_000
     await state.park([replace(refused(1), body=b" " * 2_000_000)])
 
@@ -216,7 +216,7 @@ async def test_totals_follow_every_change_and_those_of_an_older_relay_are_counte
     await state.park([refused(1), refused(2), junk(3)])
     await state.park([replace(refused(2), cause="gave_up", reason="longer " * 9)])
     drop_parked(tmp_path, Which(numbers=[1]))
-    found = {one.cause: (one.events, one.bytes) for one in parked_totals(tmp_path)}
+    found = {one.cause: (one.events, one.bytes) for one in read_parked_totals(tmp_path)}
     assert found == {
         "gave_up": (1, size_of("longer " * 9, "", None, b"{}")),
         "unreadable": (1, size_of("no id", "", None, junk(3).body)),
@@ -225,12 +225,12 @@ async def test_totals_follow_every_change_and_those_of_an_older_relay_are_counte
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("DELETE FROM parked_total")
     State(tmp_path).close()
-    assert {one.cause: (one.events, one.bytes) for one in parked_totals(tmp_path)} == found
+    assert {one.cause: (one.events, one.bytes) for one in read_parked_totals(tmp_path)} == found
 
 
 async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path, state: State) -> None:
     await state.park([junk(n, 300_000) for n in range(20)])
-    listing = look_at_parked(tmp_path, Which())
+    listing = read_parked(tmp_path, Which())
     next(listing)
     assert drop_parked(tmp_path, Which()) == 20
     assert len([*listing]) < 10
@@ -244,7 +244,7 @@ async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, sta
     assert next(dropping) == 1
     await state.park([junk(9)])
     assert sum(dropping) == 3
-    assert [one.number for one in parked(tmp_path)] == [5]
+    assert [one.number for one in list_parked(tmp_path)] == [5]
 
 
 async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_path: Path, state: State) -> None:

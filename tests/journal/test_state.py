@@ -16,21 +16,21 @@ from relay.state import attempts
 from relay.state.attempts import Attempts
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import _MARKED, State
-from relay.state.erasures import erasures
-from relay.state.ledger import ledger
+from relay.state.erasures import list_erasures
+from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
 from relay.state.parked import (
     Parked,
     Which,
     count_parked,
     drop_parked,
-    look_at_parked,
+    list_parked,
     mark_parked,
-    parked,
-    parked_totals,
+    read_parked,
+    read_parked_totals,
 )
 from relay.state.pauses import Pause
-from relay.state.replays import Replay, ask_replay, replays
+from relay.state.replays import Replay, ask_replay, list_replays
 from tests.journal.older import AS_VERSION_9
 
 OLD = """
@@ -59,15 +59,15 @@ async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.executescript(OLD)
     with pytest.raises(sqlite3.Error, match="older relay"):
-        parked(tmp_path)
+        list_parked(tmp_path)
     for _ in range(2):  # the second start finds it up to date
         state = State(tmp_path)
         await state.park([refused(8)])
         state.close()
-    old, new = parked(tmp_path)
+    old, new = list_parked(tmp_path)
     assert (old.number, old.offset, old.first, old.last, old.again, old.body) == (4, 7, 1e9, 1e9, None, b"{}")
     assert (new.number, new.attempts) == (5, 2)
-    assert ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
+    assert read_ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
 
 
 async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> 
     assert await state.cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
     await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
     state.close()
-    (replay,) = replays(tmp_path)
+    (replay,) = list_replays(tmp_path)
     assert replay.cursor.counts == Counts(expired=3, erased=1)
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT damaged, erased, pending FROM ledger").fetchall() == [(2, 2, 0)]
@@ -97,7 +97,7 @@ def test_erasures_of_an_older_relay_are_kept(tmp_path: Path) -> None:
         db.execute("INSERT INTO erasure (number, asked, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?)", row)
         db.commit()
     State(tmp_path).close()
-    (one,) = erasures(tmp_path)
+    (one,) = list_erasures(tmp_path)
     assert (one.number, one.user, one.digests) == (1, User("anna", ("a1",)), ["d"])
 
 
@@ -108,17 +108,17 @@ def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.Error, match="newer relay"):
         State(tmp_path)
     with pytest.raises(sqlite3.Error, match="newer relay"):
-        parked(tmp_path)
+        list_parked(tmp_path)
 
 
 async def test_an_event_that_is_parked_again_keeps_number_and_first_time_and_loses_its_mark(
     state: State, tmp_path: Path
 ) -> None:
     await state.park([refused(1), refused(2)])
-    before = parked(tmp_path)[0]
+    before = list_parked(tmp_path)[0]
     assert mark_parked(tmp_path, Which(numbers=[1])) == 1
     await state.park([Parked("braze", "heap", 1, "a.b", "refused", "HTTP 413", 3, b"{}")])
-    after = parked(tmp_path)[0]
+    after = list_parked(tmp_path)[0]
     assert (after.number, after.first, after.attempts, after.reason) == (1, before.first, 4, "HTTP 413")
     assert after.last >= before.last
     assert after.again is None
@@ -132,11 +132,11 @@ async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path
 
     def numbers(**given: object) -> list[int]:
         which = Which(**given)  # type: ignore[arg-type]
-        found = [one.number for one in look_at_parked(tmp_path, which)]
+        found = [one.number for one in read_parked(tmp_path, which)]
         assert count_parked(tmp_path, which) == len(found)
         return found
 
-    last = parked(tmp_path)[-1].last
+    last = list_parked(tmp_path)[-1].last
     assert numbers() == [1, 2, 3, 4, 5]
     assert numbers(connector="heap") == [1, 3, 4]
     assert numbers(connector="heap", source="braze") == [1, 4]
@@ -145,7 +145,7 @@ async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path
     assert numbers(numbers=[5, 2, 77]) == [2, 5]
     assert numbers(limit=2) == [1, 2]
     assert mark_parked(tmp_path, Which()) == 4
-    assert [one.number for one in parked(tmp_path) if one.again] == [1, 2, 3, 4]
+    assert [one.number for one in list_parked(tmp_path) if one.again] == [1, 2, 3, 4]
     assert drop_parked(tmp_path, Which(connector="heap", limit=2)) == 2
     assert numbers() == [2, 4, 5]
 
@@ -173,8 +173,8 @@ async def test_a_replayed_event_goes_with_the_cursor_that_counts_it_unless_it_fa
     marked = await state.marked("heap", 10, 1000)
     await state.park([refused(2)])
     await state.save({"heap": Cursor(0, 3, [], Counts(delivered=2, parked=1))}, 3, marked)
-    assert [one.offset for one in parked(tmp_path)] == [2]
-    assert ledger(tmp_path)["heap"].counts == Counts(delivered=2, parked=1)
+    assert [one.offset for one in list_parked(tmp_path)] == [2]
+    assert read_ledger(tmp_path)["heap"].counts == Counts(delivered=2, parked=1)
     state.close()
 
 
@@ -191,7 +191,7 @@ async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None
     await state.park([refused(1)])
     drop_parked(tmp_path, Which(numbers=[1]))
     await state.park([refused(2)])
-    assert [one.number for one in parked(tmp_path)] == [2]
+    assert [one.number for one in list_parked(tmp_path)] == [2]
     state.close()
 
 
@@ -200,7 +200,7 @@ async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State
     began = time.time()
     mark_parked(tmp_path, Which(numbers=[2]))
     await state.park([replace(refused(1), first=began), replace(refused(2), first=began)])
-    assert [one.again is None for one in parked(tmp_path)] == [True, False]
+    assert [one.again is None for one in list_parked(tmp_path)] == [True, False]
 
 
 async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkey
     noted = [Attempts("heap", 0, [(n, n + 1)], 2, "delivered", "x" * 1000, 1.0, 1.0) for n in range(20)]
     await state.save({}, 20, attempts=noted)
     await state.forget_attempts(0)
-    assert [n for n in range(20) if attempts.attempts_at(tmp_path, n)] == [16, 17, 18, 19]
+    assert [n for n in range(20) if attempts.find_attempts_at(tmp_path, n)] == [16, 17, 18, 19]
     state.close()
 
 
@@ -240,7 +240,7 @@ async def test_what_nobody_waits_for_any_more_is_not_parked(state: State, tmp_pa
         assert state.busy_for >= 0.1
         db.execute("ROLLBACK")
     await state.park([refused(10)])
-    assert [one.offset for one in parked(tmp_path)] == [10]
+    assert [one.offset for one in list_parked(tmp_path)] == [10]
     state.close()
 
 
@@ -266,11 +266,11 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     assert await state.pauses() == {"heap": Pause(1e9)}
     await state.park([replace(refused(2), part=1), refused(3)])
     state.close()
-    found = parked(tmp_path)
+    found = list_parked(tmp_path)
     assert [(one.number, one.offset, one.part) for one in found] == [(1, 1, 0), (2, 2, 0), (4, 2, 1), (5, 3, 0)]
     first = found[0]
     assert (first.status, first.answer, first.replay, first.key, first.attempts) == (400, "no", None, "k", 2)
-    assert sum(total.events for total in parked_totals(tmp_path)) == 4
+    assert sum(total.events for total in read_parked_totals(tmp_path)) == 4
 
 
 def test_what_is_to_be_sent_again_is_found_without_a_look_at_all_that_is_parked(state: State) -> None:

@@ -19,8 +19,8 @@ from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
-from relay.state.erasures import ask_erasure, erasures
-from relay.state.parked import parked
+from relay.state.erasures import ask_erasure, list_erasures
+from relay.state.parked import list_parked
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -64,7 +64,7 @@ async def scenario(folder: Path, *, makes: bool) -> None:
             await fleet.save()
         else:
             erase = group.create_task(eraser.run(), name="erase")
-            while not erasures(folder)[0].done:
+            while not list_erasures(folder)[0].done:
                 await asyncio.sleep(0.002)
             erase.cancel()
             Target.accepts = True
@@ -84,7 +84,7 @@ async def make(journal: Journal, folder: Path) -> None:
         await journal.append([KIND] * 4, [make_event(user=user) for user in users])
         await journal.append([KIND] * 2, [make_event(user=user, poison=True) for user in users[:2]])
         await journal.roll()
-    while len(parked(folder)) < 2 * GROUPS:
+    while len(list_parked(folder)) < 2 * GROUPS:
         await asyncio.sleep(0.002)
     ask_erasure(folder, User(USER))
 

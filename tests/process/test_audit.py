@@ -24,12 +24,12 @@ from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import path_of
-from relay.state.attempts import Attempts, note
+from relay.state.attempts import Attempts, save_attempts
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
 from relay.state.erasures import ask_erasure
 from relay.state.layout import journal_folder, worker_folder
-from relay.state.ledger import LaneLedger, Refusals, SourceBooks
+from relay.state.ledger import LaneLedger, Refusals, SourceLedger
 from relay.state.parked import Parked, ParkedTotal
 from relay.testing import Destination, make_event
 from relay.words import ranges
@@ -327,7 +327,7 @@ async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, mo
     monkeypatch.setattr(JournalProcess, "answer", read_once(JournalProcess.answer))
     tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
-        note(db, tried)
+        save_attempts(db, tried)
     ask_erasure(state, User("anna", ("å",)))
     config = load([state.parent / "conf.d"], Registry.discover(())).config
 
@@ -422,7 +422,7 @@ def test_many_ranges_are_cut_short() -> None:
 def test_workers_balance_together_if_each_does() -> None:
     def found(delivered: int, *problems: str, **books: Any) -> Audit:
         row = AuditRow("all", 5, delivered, 0, 0, 0, 0, 0, 0, 5 - delivered, 5 - delivered, balances=not problems)
-        sources = [SourceBooks("braze", 2, **books)]
+        sources = [SourceLedger("braze", 2, **books)]
         parked = [ParkedTotal(source="braze", connector=None, cause="unreadable", events=2, removed={"a": 1})]
         return Audit(
             balances=not problems, segments=1, oldest=1, head=6, connectors=[row], sources=sources, parked=parked,
@@ -433,7 +433,7 @@ def test_workers_balance_together_if_each_does() -> None:
     good = together({0: found(5), 2: found(3, refusals=refusals)})
     assert (good.balances, good.segments, good.oldest, good.head, good.problems) == (True, 2, 2, 12, [])
     assert good.connectors == [AuditRow("all", 10, 8, 0, 0, 0, 0, 0, 0, 2, 2, balances=True)]
-    assert good.sources == [SourceBooks("braze", 4, refusals)]
+    assert good.sources == [SourceLedger("braze", 4, refusals)]
     assert [(one.events, one.removed) for one in good.parked] == [(4, {"a": 2})]
     bad = together({0: found(5), 2: found(3, "all: 1 is lost")})
     assert (bad.balances, bad.connectors[0].balances, bad.problems) == (False, False, ["worker 2: all: 1 is lost"])

@@ -17,7 +17,7 @@ from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.heap.track import HeapApi
 from relay.state.cursor import Counts
-from relay.state.erasures import Erasure, digest, erasures
+from relay.state.erasures import Erasure, digest, list_erasures
 from relay.testing import Answer, Destination, make_event
 
 USER, EXTERNAL, AWKWARD = "5f3a9c0d11e2b4a6c7d8e9f0", "anna-4711", 'Änn"a\\7/ü'
@@ -61,7 +61,7 @@ def relay(*arguments: Any) -> tuple[int, str]:
 
 
 async def until(daemon: Any, good: Callable[[Erasure], bool]) -> Erasure:
-    (found,) = await daemon.until(lambda: erasures(daemon.state), lambda found: len(found) == 1 and good(found[0]))
+    (found,) = await daemon.until(lambda: list_erasures(daemon.state), lambda found: len(found) == 1 and good(found[0]))
     one: Erasure = found
     return one
 
@@ -162,7 +162,7 @@ async def asked(daemon: Any, *arguments: Any) -> str:
 
 
 def of(daemon: Any, number: int) -> Erasure:
-    return next(one for one in erasures(daemon.state) if one.number == number)
+    return next(one for one in list_erasures(daemon.state) if one.number == number)
 
 
 def configure_heap(daemon: Any, heap: HeapApi, key: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from relay.api import Kind
 from relay.inspect.segments import blocks, inspect, segments
 from relay.state.cursor import Counts
-from relay.state.erasures import erasures
-from relay.state.ledger import ledger
-from relay.state.parked import parked
+from relay.state.erasures import list_erasures
+from relay.state.ledger import read_ledger
+from relay.state.parked import list_parked
 from tests.conftest import LONG
 from tests.process.dying import harness
 
@@ -35,11 +35,11 @@ def check(folder: Path) -> None:
     """No byte of the user is left, every offset is, and the counts are as if nothing had happened."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "delivered"]
     assert [path.name for path in files if any(one in path.read_bytes() for one in IDS)] == []
-    (one,) = erasures(folder)
+    (one,) = list_erasures(folder)
     assert (one.events, one.changed, one.parked, one.status, one.user.user_id) == (9, 0, 3, "done", None)
     assert [(answer.connector, answer.outcome) for answer in one.answers] == [("it", "done")]
-    assert ledger(folder)["it"].counts == Counts(delivered=6, parked=3, erased=9)
-    assert len(parked(folder)) == 3
+    assert read_ledger(folder)["it"].counts == Counts(delivered=6, parked=3, erased=9)
+    assert len(list_parked(folder)) == 3
     assert all(segment.is_whole for segment in inspect(folder / "journal", 18))
     kinds = {event.offset: event.kind for _, block in blocks(segments(folder / "journal")) for event in block.events()}
     assert [offset for offset in range(18) if Kind.is_erased.fget(kinds[offset])] == [  # type: ignore[attr-defined]

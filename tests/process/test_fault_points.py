@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from relay.inspect.segments import inspect
-from relay.state.journal_state import doubts
-from relay.state.ledger import ledger
-from relay.state.parked import parked
+from relay.state.journal_state import find_doubts
+from relay.state.ledger import read_ledger
+from relay.state.parked import list_parked
 from tests.conftest import LONG
 from tests.process.dying import harness
 
@@ -46,12 +46,12 @@ def check(folder: Path, kills: int) -> None:
     delivered = Counter(lines(folder / "delivered"))
     assert set(lines(folder / "acknowledged")) <= delivered.keys()
     assert delivered.total() - len(delivered) <= WINDOW * kills
-    assert parked(folder) == []
-    books = ledger(folder)["it"]
+    assert list_parked(folder) == []
+    books = read_ledger(folder)["it"]
     assert books.pending == 0
     assert books.accepted == books.counts.delivered == len(delivered)
     assert all(segment.is_whole for segment in inspect(folder / "journal", books.accepted))
-    assert doubts(folder, Path("journal")) == []  # a crash is no damage
+    assert find_doubts(folder, Path("journal")) == []  # a crash is no damage
 
 
 @pytest.mark.promise(1)

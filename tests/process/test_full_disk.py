@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.parked import Which, drop_parked, parked_totals
+from relay.state.parked import Which, drop_parked, read_parked_totals
 from relay.testing import Destination, make_event
 
 MIB = 1 << 20
@@ -222,7 +222,7 @@ async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_bal
         (told, *_) = small.logged("parked events removed")
         assert "journal.min_free" in told["reason"]
         assert [*told["counts"]] == ["source junk"]
-        (total,) = parked_totals(small.state)
+        (total,) = read_parked_totals(small.state)
         assert total.events + total.removed["journal.min_free"] == 30_000
         code, out, _ = relay("audit", "--state", small.state)
         assert code == 0, out

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import relay
-from relay.state.journal_state import accept_clock, acknowledged_in
+from relay.state.journal_state import accept_clock, read_acknowledged
 from relay.testing import Destination, make_event
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
@@ -50,7 +50,7 @@ async def post(daemon: Any, *numbers: int) -> None:
 
 async def taken(daemon: Any, folder: Path, number: int) -> None:
     """Wait until the database in a folder knows of so many events."""
-    await daemon.until(lambda: acknowledged_in(folder), lambda head: head == number)
+    await daemon.until(lambda: read_acknowledged(folder), lambda head: head == number)
 
 
 async def left_pending(daemon: Any, hook: Destination, events: int = 20) -> None:

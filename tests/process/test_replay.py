@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.replays import Replay, replays
+from relay.state.replays import Replay, list_replays
 from relay.testing import Destination, make_event
 
 OPEN, CLICK = "users.messages.email.Open", "users.messages.email.Click"
@@ -32,7 +32,7 @@ def bodies(hook: Destination) -> Counter[bytes]:
 
 
 def one(daemon: Any) -> Replay:
-    (found,) = replays(daemon.state)
+    (found,) = list_replays(daemon.state)
     return found
 
 

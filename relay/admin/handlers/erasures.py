@@ -7,7 +7,7 @@ from relay.admin.control import Control
 from relay.admin.responses import answer, asker, content, taken
 from relay.api import User
 from relay.inspect import receipts
-from relay.state import ask_erasure, named
+from relay.state import ask_erasure, make_user
 from relay.threads import ADMIN
 
 
@@ -37,4 +37,4 @@ class Erasing:
 async def user_in(request: web.Request) -> User:
     """The user that a request's body names. Raises ValueError."""
     given = taken(await content(request), User)
-    return named(given.user_id, given.external_ids, given.other_ids)
+    return make_user(given.user_id, given.external_ids, given.other_ids)

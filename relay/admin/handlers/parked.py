@@ -22,13 +22,13 @@ from relay.state import (
     Replay,
     Which,
     ask_replay,
-    books,
     cancel_replay,
     count_parked,
     drop_in_portions,
-    look_at_parked,
+    list_replays,
     mark_in_portions,
-    replays,
+    read_lane_ledgers,
+    read_parked,
     worker_folders,
 )
 from relay.threads import ADMIN
@@ -66,7 +66,7 @@ class ParkedHandlers:
         query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
         which = taken(query | {"numbers": request.query.getall("number", [])}, Which)
         bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
-        portions = _portions(look_at_parked(self._control.folder, which, bodies=bodies))
+        portions = _portions(read_parked(self._control.folder, which, bodies=bodies))
         return await stream(request, _in_a_thread(portions))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
@@ -91,7 +91,7 @@ class ParkedHandlers:
 
     async def replays(self, _: web.Request) -> web.StreamResponse:
         """All replays, the last one first."""
-        return answer(await ADMIN.run(replays, self._control.folder))
+        return answer(await ADMIN.run(list_replays, self._control.folder))
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have a range of the journal delivered once more."""
@@ -120,7 +120,9 @@ def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
     folder = worker_folders(state).get(worker)
     if folder is None:
         raise LookupError(f"there is no worker {worker}")
-    position = next((lane.cursor.position for lane in books(folder) if lane.connector == asked.connector), 0)
+    position = next(
+        (lane.cursor.position for lane in read_lane_ledgers(folder) if lane.connector == asked.connector), 0
+    )
     if not asked.cursor.start < asked.stop <= position:
         raise ValueError(f"not start < stop <= {position}, where the connector is")
     return ask_replay(folder, asked), is_locked(folder)

@@ -13,7 +13,7 @@ from relay.deliver.batch.builder import Forming, Span
 from relay.deliver.batch.sent_together import Ranges
 from relay.journal import Journal
 from relay.route import Route, Routed
-from relay.state import Counts, Cursor, merged, unsettled
+from relay.state import Counts, Cursor, find_unsettled, merge_ranges
 
 FILTERED_AT_ONCE: Final = 256
 SELECTED_AT_ONCE: Final = 4096
@@ -85,8 +85,8 @@ class Collector:
                 await asyncio.sleep(0)
         if not forming.empty:
             spans.append(forming.take())
-        ranges = merged(read)
-        self._ahead = merged(sorted([*self._ahead, *ranges]))
+        ranges = merge_ranges(read)
+        self._ahead = merge_ranges(sorted([*self._ahead, *ranges]))
         is_cut = len(spans) == 1 and ranges == cut
         self._resumed += [replace(span.within(ranges), is_cut=is_cut) for span in spans]
         if not self._cuts:
@@ -194,7 +194,7 @@ class Collector:
         for block in blocks:
             self._pass(block.offsets[0])
             start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
-            rest = unsettled(start, stop, self._ahead)
+            rest = find_unsettled(start, stop, self._ahead)
             for first, last in rest:
                 self._pieces += self._cut(block, first - start, last - start)
             self._position = stop
@@ -203,7 +203,7 @@ class Collector:
         """Nothing up to this offset can be read."""
         start = min(offset, self._until)
         if start > self._position:
-            for first, stop in unsettled(self._position, start, self._ahead):
+            for first, stop in find_unsettled(self._position, start, self._ahead):
                 self._missing += missing(first, stop, self._journal.trimmed)
             self._position = start
 

@@ -31,7 +31,7 @@ import msgspec
 import structlog
 
 from relay.api import Batch
-from relay.state import Cursor, cut_file, runs, unsettled
+from relay.state import Cursor, cut_file, find_unsettled, ranges_of
 from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]
@@ -197,7 +197,7 @@ class Cuts:
 
 
 def _ranges_of(batch: Batch) -> Ranges:
-    return runs(sorted({*batch.offsets()}))
+    return ranges_of(sorted({*batch.offsets()}))
 
 
 def _decoded(line: bytes) -> tuple[Ranges, bool]:
@@ -249,7 +249,7 @@ class Taken:
 
     def rest(self, cut: Ranges) -> Ranges:
         """What of a cut is not among them."""
-        return [left for start, stop in cut for left in unsettled(start, stop, self._around(start, stop))]
+        return [left for start, stop in cut for left in find_unsettled(start, stop, self._around(start, stop))]
 
     def _around(self, start: int, stop: int) -> Ranges:
         first = bisect_right(self._ranges, (start, ENDLESS))

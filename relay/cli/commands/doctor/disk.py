@@ -17,7 +17,7 @@ from relay.config import traits_by_name
 from relay.inspect import advice_on as restore_advice
 from relay.inspect import told, usage
 from relay.journal import SUFFIX
-from relay.state import DATABASE, cure, doubts_of, has_tables, journals, lanes
+from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, journals, read_lanes_if_any
 from relay.status import advice_on, said_of_doubt
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
@@ -55,9 +55,9 @@ def database(it: Installation) -> Iterator[Finding]:
     for number, (folder, journal) in journals(it.state, it.config.journal.path).items():
         about = f"relay.db{f' of {number}' if number else ''}"
         try:
-            found = [*doubts_of(number, folder, journal)]
+            found = [*find_worker_doubts(number, folder, journal)]
         except sqlite3.Error as error:
-            yield Finding("problem", about, f"{folder / DATABASE}: {error}", cure(error))
+            yield Finding("problem", about, f"{folder / DATABASE}: {error}", advise_on_error(error))
             continue
         yield from (Finding("problem", one.what, said_of_doubt(one, _lost(folder)), advice_on(one)) for one in found)
         if not found and has_tables(folder):
@@ -66,7 +66,7 @@ def database(it: Installation) -> Iterator[Finding]:
 
 def _lost(folder: Path) -> dict[str, int]:
     """The damaged events of each connector, as last saved. Raises sqlite3.Error."""
-    return {lane.connector: lane.ledger.counts.damaged for lane in lanes(folder)}
+    return {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
 
 
 def kind(it: Installation) -> Finding:

@@ -14,7 +14,7 @@ from relay.cli.client import login, running
 from relay.cli.format import moment
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import note, told
-from relay.state import lanes, pause_connector, resume_connector
+from relay.state import pause_connector, read_lanes_if_any, resume_connector
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -63,7 +63,7 @@ def change(
     if not state.is_dir():
         raise click.ClickException(f"there is no state folder {state}: --state names it")
     with told():
-        known = sorted(lane.connector for lane in lanes(state))
+        known = sorted(lane.connector for lane in read_lanes_if_any(state))
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         if action == "pause":

@@ -10,7 +10,7 @@ from relay.cli.client import login
 from relay.cli.format import moment
 from relay.cli.state_options import StateOptions, local_places, note
 from relay.inspect import advice_on
-from relay.state import accept_clock, accept_journal, doubts, said_of_accepting
+from relay.state import accept_clock, accept_journal, describe_accepting, find_doubts
 
 
 @click.command
@@ -30,13 +30,13 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
     """
     if what == "journal" and (advice := advice_on(place.state)):
         raise click.ClickException(f"{place.state} is not complete: {advice}")
-    found = [one.said for one in doubts(place.state, place.path) if one.what == what]
+    found = [one.said for one in find_doubts(place.state, place.path) if one.what == what]
     if what == "clock":
         found.append(f"it is {moment(time.time())} by this machine's clock")
     elif not found:
         click.echo("nothing is wrong with the journal")
         return
-    click.echo("\n".join([*found, said_of_accepting(what, place.state, place.path)]))
+    click.echo("\n".join([*found, describe_accepting(what, place.state, place.path)]))
     if not yes:
         click.confirm(f"Accept the {what}?", abort=True)
     if what == "clock":

@@ -11,7 +11,7 @@ from relay.cli.format import moment, size, table
 from relay.cli.journal_backend import reading_of
 from relay.cli.state_options import StateOptions, places
 from relay.inspect import Audit, AuditRow, WholeAudit
-from relay.state import ParkedTotal, SourceBooks
+from relay.state import ParkedTotal, SourceLedger
 from relay.words import counted
 
 
@@ -57,7 +57,7 @@ def _parked(one: ParkedTotal) -> str:
     return f"{lying}; removed so far: {removed}" if removed else lying
 
 
-def _source(one: SourceBooks) -> str:
+def _source(one: SourceLedger) -> str:
     duplicates = f"source {one.source}: {counted(one.duplicates, 'duplicate')} left out"
     if one.refusals is None:
         return duplicates

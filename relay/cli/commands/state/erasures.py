@@ -15,7 +15,7 @@ from relay.cli.journal_backend import reading_of
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, places, tell_problems, told
 from relay.inspect import Receipt, WorkerReceipt
-from relay.state import ConnectorAnswer, named
+from relay.state import ConnectorAnswer, make_user
 from relay.words import counted
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
@@ -143,7 +143,7 @@ def _alias(text: str) -> OtherId:
 
 def _named(user_id: str | None, external_ids: Sequence[str], other_ids: Sequence[OtherId] = ()) -> User:
     try:
-        return named(user_id, external_ids, other_ids)
+        return make_user(user_id, external_ids, other_ids)
     except ValueError:
         raise click.UsageError(WHO) from None
 

@@ -12,7 +12,7 @@ from relay.cli.backend import desk_of
 from relay.cli.client import Client, login, running
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, note, places
-from relay.state import FailingErasures, Which, failing_erasures
+from relay.state import FailingErasures, Which, find_failing_erasures
 from relay.status import Status
 from relay.words import counted
 
@@ -61,5 +61,5 @@ def _gone(place: StateOptions, client: Client | None) -> tuple[dict[str, int], S
     if place.config is None:
         raise click.ClickException("the configuration cannot be read, so nobody knows if it is configured: relay check")
     configured = place.config.connectors
-    gone = {name: books.pending for name, books in state.ledger(place.state).items() if name not in configured}
-    return gone, failing_erasures(place.state)
+    gone = {name: books.pending for name, books in state.read_ledger(place.state).items() if name not in configured}
+    return gone, find_failing_erasures(place.state)
