@@ -7,8 +7,8 @@ transactions.
 
 With several workers the first worker gives the request its number, and each worker has a row of that number: all of
 them erase the user. A worker that learns another id of the user writes the id into all rows (`share_erasures`).
-The first worker tells the connectors. In the rows of the others, a connector's answer only says whether that worker can still
-write events of the user there.
+The first worker tells the connectors. In the rows of the others, a connector's answer only says whether that
+worker can still write events of the user there.
 """
 
 import json

@@ -96,7 +96,7 @@ def adopt_journal(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> No
 
 
 def save_head(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
-    """Save that events below `head` are acknowledged, at this trusted time. The clock is `ahead` seconds ahead of it."""
+    """Save that events below `head` are acknowledged, at this trusted time. The clock is `ahead` seconds ahead."""
     db.execute(_NOTE, (head, time, ahead))
 
 
