@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryFile
 from typing import Any
 
 
@@ -50,14 +52,40 @@ class Forks:
 
     async def start(self, arguments: Sequence[str], stdout: int) -> Forked:
         """Start a relay with these arguments, and this process's environment and folder."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         errors, stderr = os.pipe()
-        order = {"arguments": arguments, "environ": dict(os.environ), "folder": str(Path.cwd())}
+        news = self.order(arguments, stdout, stderr, Path.cwd())
+        news.setblocking(False)
+        os.close(stderr)
+        return Forked(await _number(news), await _reader_of(errors), news)
+
+    def order(self, arguments: Sequence[str], stdout: int, stderr: int, folder: Path) -> socket.socket:
+        """Start a relay with these arguments; return the socket that gets its pid, and its exit code at the end."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        order = {"arguments": arguments, "environ": dict(os.environ), "folder": str(folder)}
         with theirs:
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), stdout, stderr])
-        os.close(stderr)
-        return Forked(await _number(ours), await _reader_of(errors), ours)
+        return ours
+
+    def run(self, *arguments: str, stdout: int | None = None, folder: Path | None = None) -> CompletedProcess[bytes]:
+        """Run a command of relay to its end, as `subprocess.run` does, and return what it wrote and its exit code."""
+        with TemporaryFile() as out, TemporaryFile() as err:
+            given = out.fileno() if stdout is None else stdout
+            with self.order(arguments, given, err.fileno(), folder or Path.cwd()) as news:
+                code = exit_code(news)
+            out.seek(0)
+            err.seek(0)
+            return CompletedProcess(arguments, code, out.read(), err.read())
+
+
+def exit_code(news: socket.socket) -> int:
+    """Wait for the end of an ordered relay. Raises TimeoutError after a minute, and kills that relay."""
+    news.settimeout(60)
+    pid = int(news.recv(32))
+    try:
+        return int(news.recv(32))
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
 async def _number(news: socket.socket) -> int:
@@ -120,6 +148,7 @@ def be(arguments: Sequence[str], environ: dict[str, str], folder: str, streams: 
     for number, stream in enumerate(streams, 1):
         os.dup2(stream, number)
         os.close(stream)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)

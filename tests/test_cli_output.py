@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -24,29 +25,58 @@ from relay.state.database import State
 from relay.state.parked import Parked
 from relay.testing import Answer, Destination, make_event
 from relay.words import escape
+from tests.forks import Forks, exit_code
 
 CLEAR, TURNED = "\x9b2J\x07", "\u202e"
 SOURCE = '[source.s]\ntype = "json"\npath = "/s"\nallow = ["unix"]\n'
 FULL = Path("/dev/full")
 
 
-def run(*words: str | Path, env: dict[str, str] | None = None, shell: str = "", **options: Any) -> Any:
-    """A command in a process of its own; `shell` redirects its streams."""
+def run(*words: str | Path, env: dict[str, str] | None = None, shell: str = "") -> CompletedProcess[bytes]:
+    """A command in a new interpreter; `shell` redirects its streams."""
     command: list[str] = [sys.executable, "-m", "relay", *map(str, words)]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run(command, env=os.environ | (env or {}), timeout=60, check=False, **options)
+    return subprocess.run(command, env=os.environ | (env or {}), timeout=60, check=False, capture_output=True)
 
 
-def run_unread(*words: str | Path, **options: Any) -> Any:
-    """A command whose output nobody reads."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        return run(*words, stdout=writing, **options)
-    finally:
-        os.close(writing)
+class Commands:
+    """Runs commands in processes that need not import relay first."""
+
+    def __init__(self, forks: Forks) -> None:
+        self._forks = forks
+
+    def __call__(
+        self, *words: str | Path, stdout: int | None = None, folder: Path | None = None
+    ) -> CompletedProcess[bytes]:
+        return self._forks.run(*map(str, words), stdout=stdout, folder=folder)
+
+    def unread(self, *words: str | Path, folder: Path | None = None) -> CompletedProcess[bytes]:
+        """A command whose output nobody reads."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            return self(*words, stdout=writing, folder=folder)
+        finally:
+            os.close(writing)
+
+    def on_terminal(self, *words: str | Path) -> bytes:
+        """What a command writes to a terminal."""
+        mine, its = pty.openpty()
+        shown = b""
+        news = self._forks.order([*map(str, words)], its, its, Path.cwd())
+        os.close(its)
+        with news, os.fdopen(mine, "rb", buffering=0) as reading:
+            with suppress(OSError):  # the other end is closed
+                while part := reading.read(4096):
+                    shown += part
+            exit_code(news)
+        return shown
+
+
+@pytest.fixture
+def command(_forks: Forks) -> Commands:
+    return Commands(_forks)
 
 
 @pytest.fixture
@@ -73,15 +103,15 @@ def test_what_commands_a_terminal_is_escaped(text: str, shown: str) -> None:
     assert escape(text) == shown
 
 
-def test_a_mistake_does_not_command_the_terminal(conf: Path) -> None:
-    found = run("check", conf)
+def test_a_mistake_does_not_command_the_terminal(conf: Path, command: Commands) -> None:
+    found = command("check", conf)
     assert found.returncode == 78
     assert f"connector.c.é{escape(CLEAR + TURNED)}: unknown key".encode() in found.stdout
     assert CLEAR.encode() not in found.stdout
     assert TURNED.encode() not in found.stdout
-    (mistake,) = json.loads(run("check", conf, "--json").stdout)["mistakes"]
+    (mistake,) = json.loads(command("check", conf, "--json").stdout)["mistakes"]
     assert mistake["key"] == f"connector.c.é{CLEAR}{TURNED}"
-    started = run("run", "--conf", conf, "--state", conf)
+    started = command("run", "--conf", conf, "--state", conf)
     assert (started.returncode, CLEAR.encode() in started.stderr) == (78, False)
 
 
@@ -93,29 +123,31 @@ def test_a_letter_that_the_encoding_lacks_is_escaped(conf: Path) -> None:
 
 @pytest.mark.parametrize("words", [["config", "schema"], ["--help"], ["check", "--json", "conf.d"]])
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_an_error_of_one_line(conf: Path, words: list[str]) -> None:
+def test_a_full_disk_is_an_error_of_one_line(conf: Path, words: list[str], command: Commands) -> None:
     with FULL.open("wb") as full:
-        found = run(*words, stdout=full, cwd=conf.parent)
+        found = command(*words, stdout=full.fileno(), folder=conf.parent)
     assert (found.returncode, found.stderr) == (1, b"Error: No space left on device\n")
 
 
-def test_what_the_system_refuses_is_told_without_its_number(tmp_path: Path) -> None:
+def test_what_the_system_refuses_is_told_without_its_number(tmp_path: Path, command: Commands) -> None:
     (tmp_path / "file").touch()
-    found = run("restore", tmp_path / "file" / "backup", "--state", tmp_path / "new")
+    found = command("restore", tmp_path / "file" / "backup", "--state", tmp_path / "new")
     assert (found.returncode, found.stderr.count(b"\n"), b"[Errno" in found.stderr) == (1, 1, False)
     assert found.stderr.endswith(b"Not a directory\n")
 
 
 @pytest.mark.parametrize("words", ["parked list", "parked export", "audit --json", "journal dump"])
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
-async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(tmp_path: Path, words: str) -> None:
+async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(
+    tmp_path: Path, words: str, command: Commands
+) -> None:
     journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
     await journal.append([Kind("s", "a.b", "id", "time")], [b"{}"])
     await journal.close()
     await state.park([Parked("s", None, None, None, "unreadable", "why", 0, b"{}")])
     state.close()
     with FULL.open("wb") as full:
-        found = run(*words.split(), "--state", tmp_path, stdout=full)
+        found = command(*words.split(), "--state", tmp_path, stdout=full.fileno())
     said = [line for line in found.stderr.splitlines() if b"exported" not in line]
     assert (found.returncode, said) == (1, [b"Error: No space left on device"])
 
@@ -132,14 +164,14 @@ async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(tmp_path: Pa
         (["status", "--state", "nowhere"], 1),
     ],
 )
-def test_a_pipe_that_nobody_reads_is_no_error(conf: Path, words: list[str], code: int) -> None:
-    found = run_unread(*words, cwd=conf.parent)
+def test_a_pipe_that_nobody_reads_is_no_error(conf: Path, words: list[str], code: int, command: Commands) -> None:
+    found = command.unread(*words, folder=conf.parent)
     assert found.returncode == code
     assert (found.stderr == b"") is ("status" not in words)  # it says there that no relay runs
 
 
-def test_a_command_that_changes_something_does_so_whether_it_is_read_or_not(tmp_path: Path) -> None:
-    assert run_unread("init", tmp_path / "new").returncode == 0
+def test_a_command_that_changes_something_does_so_whether_it_is_read_or_not(tmp_path: Path, command: Commands) -> None:
+    assert command.unread("init", tmp_path / "new").returncode == 0
     assert (tmp_path / "new" / "00-relay.toml").exists()
 
 
@@ -150,19 +182,7 @@ def test_streams_that_are_closed_at_the_start_are_no_error(conf: Path, closed: s
     assert found.stderr == b""
 
 
-def on_terminal(*words: str | Path) -> bytes:
-    """What a command writes to a terminal."""
-    mine, its = pty.openpty()
-    command, shown = [sys.executable, "-m", "relay", *map(str, words)], b""
-    with os.fdopen(mine, "rb", buffering=0) as reading, subprocess.Popen(command, stdout=its, stderr=its):
-        os.close(its)
-        with suppress(OSError):  # the other end is closed
-            while part := reading.read(4096):
-                shown += part
-    return shown
-
-
-async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Path) -> None:
+async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Path, command: Commands) -> None:
     """Looked at: the bytes of events, and text of --json."""
     body = json.dumps({"id": "1", "event_type": "a.b", "pad": f"é{CLEAR}{TURNED}"}, ensure_ascii=False).encode()
     journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
@@ -171,17 +191,17 @@ async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Pat
     await state.park([Parked("s", None, None, None, "unreadable", f"no {TURNED}", 0, body)])
     state.close()
     where = ["--state", tmp_path, "--conf", tmp_path / "none"]
-    assert body in run("journal", "dump", *where).stdout
+    assert body in command("journal", "dump", *where).stdout
     evil = [letter.encode() for letter in (*CLEAR, TURNED) if not letter.isprintable()]
     for words in ("journal dump", "trace 1", "trace 1 --json"):
-        shown = on_terminal(*words.split(), *where)
+        shown = command.on_terminal(*words.split(), *where)
         assert b"a.b" in shown, words
         assert not [letter for letter in evil if letter in shown], words
     for words in ("parked export -", "parked list", "parked list --json"):
-        shown = on_terminal(*words.split(), "--state", tmp_path)
+        shown = command.on_terminal(*words.split(), "--state", tmp_path)
         assert b"no" in shown or b"a.b" in shown, words
         assert not [letter for letter in evil if letter in shown], words
-    (line,) = [line for line in on_terminal("journal", "dump", *where).splitlines() if line.startswith(b"{")]
+    (line,) = [line for line in command.on_terminal("journal", "dump", *where).splitlines() if line.startswith(b"{")]
     assert json.loads(line)["event"]["pad"] == f"é{CLEAR}{TURNED}"
 
 
@@ -195,7 +215,7 @@ def test_what_keeps_relay_from_starting_is_an_error_for_the_journal(conf: Path) 
     assert all(line.startswith(b"<3>") for line in lines), lines
 
 
-async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any) -> None:
+async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any, command: Commands) -> None:
     said = f"no{CLEAR}{TURNED}\n  other: delivered"
     async with Destination() as destination:
         destination.behaviour = Answer(status=422, body=said.encode())
@@ -207,7 +227,7 @@ async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any
         await daemon.post(json.dumps(event).encode(), "/s")
         await daemon.until(daemon.parked, bool)
         state = ["--state", str(daemon.state)]
-        found = run("trace", event["id"], *state)
+        found = command("trace", event["id"], *state)
         assert found.stdout
         assert CLEAR.encode() not in found.stdout
         assert TURNED.encode() not in found.stdout
@@ -215,4 +235,4 @@ async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any
             shown = CliRunner().invoke(relay, [*words, *state]).stdout
             assert "no" in shown, words
             assert "\n  other: delivered" not in shown, words
-        assert json.loads(run("trace", event["id"], "--json", *state).stdout)["journal"][0]["type"] == f"t{CLEAR}"
+        assert json.loads(command("trace", event["id"], "--json", *state).stdout)["journal"][0]["type"] == f"t{CLEAR}"

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -87,70 +88,52 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert "Not a directory" in answer.stderr
 
 
-def test_a_new_connector_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
-    assert run("new", "connector", "team_chat", tmp_path / "plugins").exit_code == 0
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
-    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
+STARTERS = {
+    "connector": (
+        "team_chat",
+        '[connector.team_chat]\ntype = "team_chat"\nurl = "https://host.example/"\ntoken = { env = "PATH" }\n',
+    ),
+    "source": ("team_hook", '[source.team_hook]\ntype = "team_hook"\npath = "/hook"\nsecret = { env = "PATH" }\n'),
+    "filter": (
+        "order_items",
+        '[filter.order_items]\ntype = "order_items"\n[connector.out]\ntype = "stdout"\nfilters = ["order_items"]\n',
+    ),
+    "alert": (
+        "team_pager",
+        '[alert.team_pager]\ntype = "team_pager"\nurl = "https://host.example/"\nkey = { env = "PATH" }\n',
+    ),
+}
+"""By what `relay new` writes: a name, and a configuration that uses it."""
+
+
+def test_new_plugins_pass_their_tests(tmp_path: Path) -> None:
+    for kind, (name, _) in STARTERS.items():
+        assert run("new", kind, name, tmp_path).exit_code == 0
+    tests = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
+    result = subprocess.run(tests, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout
-    assert re.search(r"\b[6-9] passed", result.stdout)
+    passed = Counter(re.findall(r"^PASSED test_(\w+)\.py::", result.stdout, re.MULTILINE))
+    assert passed.keys() == {name for name, _ in STARTERS.values()}
+    assert (passed["team_chat"] >= 6, passed["team_hook"]) == (True, 2), passed
+
+
+@pytest.mark.parametrize("kind", STARTERS)
+def test_a_new_plugin_can_be_configured(tmp_path: Path, kind: str) -> None:
+    name, table = STARTERS[kind]
+    assert run("new", kind, name, tmp_path / "plugins").exit_code == 0
     listed = run("plugins", "--plugins", tmp_path / "plugins").output
-    assert "connector team_chat" in listed
+    assert f"{kind} {name}" in listed
     assert "BROKEN" not in listed
-    conf = tmp_path / "conf.d"
-    conf.mkdir()
-    (conf / "chat.toml").write_text(
-        '[connector.team_chat]\ntype = "team_chat"\nurl = "https://host.example/"\ntoken = { env = "PATH" }\n'
-    )
-    answer = run("check", conf, "--plugins", tmp_path / "plugins")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "new.toml").write_text(table)
+    answer = run("check", tmp_path / "conf.d", "--plugins", tmp_path / "plugins")
     assert answer.exit_code == 0, answer.output
-    assert "1 connector" in answer.output
-
-
-def test_a_new_source_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
-    assert run("new", "source", "team_hook", tmp_path / "plugins").exit_code == 0
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
-    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stdout
-    assert "2 passed" in result.stdout
-    conf = tmp_path / "conf.d"
-    conf.mkdir()
-    (conf / "hook.toml").write_text(
-        '[source.team_hook]\ntype = "team_hook"\npath = "/hook"\nsecret = { env = "PATH" }\n'
-    )
-    answer = run("check", conf, "--plugins", tmp_path / "plugins")
-    assert answer.exit_code == 0, answer.output
-    assert "1 source" in answer.output
+    assert f"1 {'connector' if kind == 'filter' else kind}" in answer.output
     assert "everybody who reaches relay may send" not in answer.output
 
 
-def test_a_new_filter_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
-    assert run("new", "filter", "order_items", tmp_path / "plugins").exit_code == 0
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
-    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stdout
-    conf = tmp_path / "conf.d"
-    conf.mkdir()
-    (conf / "items.toml").write_text(
-        '[filter.order_items]\ntype = "order_items"\n[connector.out]\ntype = "stdout"\nfilters = ["order_items"]\n'
-    )
-    answer = run("check", conf, "--plugins", tmp_path / "plugins")
-    assert answer.exit_code == 0, answer.output
+def test_a_new_plugin_has_no_built_in_name(tmp_path: Path) -> None:
     assert run("new", "filter", "redact", tmp_path).exit_code == 2
-
-
-def test_a_new_alert_passes_its_test_and_can_be_configured(tmp_path: Path) -> None:
-    assert run("new", "alert", "team_pager", tmp_path / "plugins").exit_code == 0
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
-    result = subprocess.run(tests, cwd=tmp_path / "plugins", check=False, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stdout
-    conf = tmp_path / "conf.d"
-    conf.mkdir()
-    (conf / "pager.toml").write_text(
-        '[alert.team_pager]\ntype = "team_pager"\nurl = "https://host.example/"\nkey = { env = "PATH" }\n'
-    )
-    answer = run("check", conf, "--plugins", tmp_path / "plugins")
-    assert answer.exit_code == 0, answer.output
-    assert "1 alert" in answer.output
     assert run("new", "alert", "slack", tmp_path).exit_code == 2
 
 
