@@ -116,7 +116,9 @@ def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
     if total := sum(one.refused.values()):
         causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
         refused = f"{counted(total, 'connection')} refused or closed without a request"
-        more = " (the log may have more)" if {*one.refused} - {"malformed"} else ""  # of TLS the log has nothing
+        more = (
+            " (the log may have more)" if total > one.refused.get("malformed", 0) else ""
+        )  # of TLS the log has nothing
         yield f"{name}: {refused}: {causes}{more}"
 
 
