@@ -23,8 +23,8 @@ class StateOptions:
     """What the options name."""
 
     state: Path
-    conf: Path | None
-    plugin_folders: Sequence[Path]
+    conf: Path | None = None
+    plugin_folders: Sequence[Path] = ()
 
     @cached_property
     def config(self) -> Config | None:

@@ -1,21 +1,17 @@
 """`relay history`: what happened, when, and by whom."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import click
-import msgspec
 
-from relay.cli.client import running
+from relay.cli.access import access_of
 from relay.cli.format import moment, printable
 from relay.cli.options import moment_option, relay_options, utf8
-from relay.cli.state_options import told
+from relay.cli.state_options import StateOptions, told
 from relay.kinds import KINDS
-from relay.state import Entry, HistoryQuery, read_history
+from relay.state import Entry, HistoryQuery
 
 
 @click.command
@@ -37,19 +33,11 @@ def history(
     """
     query = HistoryQuery(since=since, kind=kind, subject=subject, limit=limit or -1)
     with told():
-        found = _found(state, query)
+        found = access_of(StateOptions(state)).history(query)
     if as_json:
         click.echo(json.dumps([asdict(one) | {"at": moment(one.at)} for one in found], indent=2))
     else:
         click.echo("\n".join(map(_line, found)) or "nothing of that is in the history")
-
-
-def _found(state: Path, query: HistoryQuery) -> Sequence[Entry]:
-    client = running(state)
-    if client is None:
-        return read_history(state, query)
-    given: dict[str, Any] = {name: value for name, value in asdict(query).items() if value is not None}
-    return msgspec.json.decode(client.read("GET", f"/history?{urlencode(given)}"), type=list[Entry])
 
 
 def _line(one: Entry) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from relay.cli.commands.running.pause import change
+from relay.cli.access import access_of
 from relay.cli.options import relay_options, utf8
+from relay.cli.state_options import StateOptions, told
 
 
 @click.command
@@ -18,6 +19,7 @@ def resume(state: Path, connector: str) -> None:
 
     Exit codes: 0 resumed; 1 no such connector.
     """
-    done = change(state, connector, "resume")
-    said = [*(["goes on"] if done["changed"] else []), *(["tries again at once"] if done.get("retried") else [])]
+    with told():
+        done = access_of(StateOptions(state)).resume(connector)
+    said = [*(["goes on"] if done.changed else []), *(["tries again at once"] if done.retried else [])]
     click.echo(f"{connector} {' and '.join(said) or 'was not paused'}")

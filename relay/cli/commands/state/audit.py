@@ -7,8 +7,8 @@ from itertools import chain
 
 import click
 
+from relay.cli.access import access_of
 from relay.cli.format import moment, size, table
-from relay.cli.journal_backend import reading_of
 from relay.cli.state_options import StateOptions, places
 from relay.inspect import Audit, AuditRow, WholeAudit
 from relay.state import ParkedTotal, SourceLedger
@@ -27,7 +27,7 @@ def audit(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 every count balances; 1 a count does not balance, or something cannot be read.
     """
-    found = reading_of(place).audit()
+    found = access_of(place).audit()
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:

@@ -9,9 +9,8 @@ from typing import Any, Final
 import click
 
 from relay.api import OtherId, User
-from relay.cli.backend import desk_of
+from relay.cli.access import access_of
 from relay.cli.format import moment, printable
-from relay.cli.journal_backend import reading_of
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, places, tell_problems, told
 from relay.inspect import Receipt, WorkerReceipt
@@ -69,7 +68,7 @@ def request(
     others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
     user = _named(user_id, external_ids, [*others, *map(_alias, aliases)])
     with told():
-        asked = desk_of(state).ask_erasure(user)
+        asked = access_of(StateOptions(state)).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
     if not asked.runs:
         click.echo("relay does not run with this state folder: it begins after the next start")
@@ -83,7 +82,7 @@ def list_(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 listed; 1 the state folder cannot be read.
     """
-    found = _receipts(place)
+    found = access_of(place).receipts()
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -99,7 +98,7 @@ def show(place: StateOptions, number: int, as_json: bool) -> None:
 
     Exit codes: 0 shown; 1 no such erasure.
     """
-    found = next((one for one in _receipts(place) if one.number == number), None)
+    found = next((one for one in access_of(place).receipts() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
     click.echo(json.dumps(_plain(found), indent=2) if as_json else _receipt(found))
@@ -117,7 +116,7 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
 
     Exit codes: 0 nothing of the user; 1 something of the user is left, or not everything could be read.
     """
-    found = reading_of(place).remains(_named(user_id, external_ids))
+    found = access_of(place).remains(_named(user_id, external_ids))
     tell_problems(found.problems)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
@@ -126,12 +125,6 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
         click.echo(f"{events} in the journal, {found.parked or 'none'} parked")
         click.echo(f"erasures: {', '.join(map(str, found.erasures)) or 'none'}\nnot looked at: {KEPT}")
     raise SystemExit(1 if found.events or found.parked or found.problems else 0)
-
-
-def _receipts(place: StateOptions) -> list[Receipt]:
-    desk = desk_of(place.state)
-    config = None if desk.runs else place.config
-    return desk.receipts(config.erasure.after if config else None)
 
 
 def _alias(text: str) -> OtherId:

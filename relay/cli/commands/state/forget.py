@@ -1,19 +1,13 @@
 """`relay forget`: let go of a connector that is gone for good."""
 
 from collections.abc import Sequence
-from urllib.parse import quote
 
 import click
-import msgspec
 
-from relay import state
-from relay.admin import forget_entry
-from relay.cli.backend import desk_of
-from relay.cli.client import Client, login, running
+from relay.cli.access import access_of
 from relay.cli.options import utf8
-from relay.cli.state_options import StateOptions, note, places
-from relay.state import FailingErasures, Which, find_failing_erasures
-from relay.status import Status
+from relay.cli.state_options import StateOptions, places
+from relay.state import FailingErasures, Which
 from relay.words import counted
 
 
@@ -30,36 +24,21 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
 
     Exit codes: 0 forgotten; 1 nothing is kept of it, it is still configured, or not confirmed.
     """
-    client = running(place.state)
-    gone, failing = _gone(place, client)
+    access = access_of(place)
+    gone, failing = access.removed()
     if connector not in gone:
         known = ", ".join(sorted(gone)) or "none"
         raise click.ClickException(
             f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
         )
-    parked = desk_of(place.state).count_parked(Which(connector=connector))
+    parked = access.count_parked(Which(connector=connector))
     what = f"{gone[connector]:,} pending and {parked:,} parked events of {connector}{_erasures(failing, connector)}"
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
-    if client is None:
-        note(place.state, forget_entry(state.forget_connector(place.state, connector), login()))
-    else:
-        client.ask("POST", f"/lanes/{quote(connector, safe='')}/forget")
+    access.forget(connector)
     click.echo(f"{connector} is forgotten, with {what}")
 
 
 def _erasures(failing: Sequence[FailingErasures], connector: str) -> str:
     failed = sum(one.erasures for one in failing if one.connector == connector)
     return f", {counted(failed, 'erasure')} that failed there" if failed else ""
-
-
-def _gone(place: StateOptions, client: Client | None) -> tuple[dict[str, int], Sequence[FailingErasures]]:
-    """The connectors that have run but are not configured, with what is pending for each; and where erasures fail."""
-    if client is not None:
-        seen = msgspec.json.decode(client.read("GET", "/status"), type=Status)
-        return {one.connector: one.pending for one in seen.gone}, seen.failing_erasures
-    if place.config is None:
-        raise click.ClickException("the configuration cannot be read, so nobody knows if it is configured: relay check")
-    configured = place.config.connectors
-    gone = {name: books.pending for name, books in state.read_ledger(place.state).items() if name not in configured}
-    return gone, find_failing_erasures(place.state)

@@ -9,9 +9,9 @@ import click
 import orjson
 
 from relay.admin import repair_entry
+from relay.cli.access import access_of
 from relay.cli.client import login
 from relay.cli.format import moment
-from relay.cli.journal_backend import reading_of
 from relay.cli.options import events_option
 from relay.cli.output import while_read
 from relay.cli.state_options import StateOptions, headed, local_places, note, one_object, places
@@ -37,7 +37,7 @@ def check(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 good; 1 damaged, or a gap.
     """
-    found = reading_of(place).check()
+    found = access_of(place).check_journal()
     if as_json:
         click.echo(one_object([(one.worker, _plain(one)) for one in found.workers], ok=found.ok))
     else:
@@ -113,7 +113,9 @@ def dump(place: StateOptions, start: int, stop: int | None, entries: Sequence[st
     Exit codes: 0 printed; 1 a part is damaged.
     """
     code = 0
-    for line in while_read(reading_of(place).dump(DumpPart(start=start, stop=stop, events=entries, limit=limit))):
+    for line in while_read(
+        access_of(place).dump_journal(DumpPart(start=start, stop=stop, events=entries, limit=limit))
+    ):
         if line.startswith(PROBLEM):
             click.echo(orjson.loads(line)["problem"], err=True)
             code = 1

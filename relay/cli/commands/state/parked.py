@@ -14,10 +14,11 @@ from typing import IO, Any
 import click
 
 from relay.api.internal import one_line
-from relay.cli.backend import Desk, desk_of
+from relay.cli.access import StateAccess, access_of
 from relay.cli.format import moment, printable
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.output import Unwritten, while_read
+from relay.cli.state_options import StateOptions
 from relay.state import CAUSES, Parked, Which, worker_of
 from relay.words import counted, of_system
 
@@ -42,7 +43,7 @@ def _on_state(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*, state: Path, **options: Any) -> None:
         try:
-            command(desk=desk_of(state), **options)
+            command(access=access_of(StateOptions(state)), **options)
         except Unwritten:  # `main` says it
             raise
         except OSError as error:
@@ -82,13 +83,13 @@ def _selecting(command: Command) -> Command:
 @_selecting
 @_JSON
 @_on_state
-def list_(desk: Desk, which: Which, as_json: bool) -> None:
+def list_(access: StateAccess, which: Which, as_json: bool) -> None:
     """List parked events, the oldest first, without their content.
 
     Exit codes: 0 listed; 1 no such parked event, or no state.
     """
-    _check_some(desk, which)
-    found = desk.look_at_parked(which, bodies=False)
+    _check_some(access, which)
+    found = access.look_at_parked(which, bodies=False)
     for page in while_read(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
         click.echo("\n".join(page))
 
@@ -136,12 +137,12 @@ def _row(one: Parked) -> list[str]:
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
 @_on_state
-def show(desk: Desk, number: int, as_json: bool) -> None:
+def show(access: StateAccess, number: int, as_json: bool) -> None:
     """Show everything about one parked event, and its content.
 
     Exit codes: 0 shown; 1 no such parked event, or no state.
     """
-    one = next(desk.look_at_parked(Which(numbers=[number])), None)
+    one = next(access.look_at_parked(Which(numbers=[number])), None)
     if one is None:
         raise click.ClickException(f"no parked event has the number {number}")
     text, body = one.body.decode(errors="replace"), None
@@ -160,7 +161,7 @@ def show(desk: Desk, number: int, as_json: bool) -> None:
 @_selecting
 @click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
 @_on_state
-def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
+def export(access: StateAccess, which: Which, file: IO[bytes]) -> None:
     """Write the content of parked events to FILE (default: standard output).
 
     One event per line, for `relay send`. The events stay parked. Events that the destination refused are written as the
@@ -168,8 +169,8 @@ def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
 
     Exit codes: 0 written; 1 no such parked event, no state, or FILE cannot be written.
     """
-    number = _check_some(desk, which)
-    for one in while_read(desk.look_at_parked(which)):
+    number = _check_some(access, which)
+    for one in while_read(access.look_at_parked(which)):
         file.write(one_line(one.body) + b"\n")
     click.echo(f"{number} exported", err=True)
 
@@ -179,7 +180,7 @@ def export(desk: Desk, which: Which, file: IO[bytes]) -> None:
 @_selecting
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_on_state
-def drop(desk: Desk, which: Which, yes: bool) -> None:
+def drop(access: StateAccess, which: Which, yes: bool) -> None:
     """Remove parked events for good, by number or by selection.
 
     The counts still have them as parked. A selection asks first.
@@ -187,17 +188,17 @@ def drop(desk: Desk, which: Which, yes: bool) -> None:
     Exit codes: 0 removed; 1 no such parked event, no state, or not confirmed.
     """
     _check_given(which)
-    number = _check_some(desk, which)
+    number = _check_some(access, which)
     if not (yes or which.numbers):
         click.confirm(f"Drop {counted(number, 'parked event')} for good?", abort=True)
-    click.echo(f"{desk.drop_parked(which)} dropped")
+    click.echo(f"{access.drop_parked(which)} dropped")
 
 
 @parked.command
 @_NUMBERS
 @_selecting
 @_on_state
-def replay(desk: Desk, which: Which) -> None:
+def replay(access: StateAccess, which: Which) -> None:
     """Deliver parked events once more, each to its own connector.
 
     Name them by number or by selection. A running relay begins within a second, a stopped one after its next start.
@@ -207,24 +208,24 @@ def replay(desk: Desk, which: Which) -> None:
     Exit codes: 0 marked for delivery; 1 no such parked event, or no state.
     """
     _check_given(which)
-    number = _check_some(desk, which)
-    marked = desk.mark_parked(which)
+    number = _check_some(access, which)
+    marked = access.mark_parked(which)
     if marked < number:
         advice = "unreadable at the source; export, mend, and send with relay send"
         click.echo(f"{number - marked} cannot be replayed: {advice}", err=True)
     if not marked:
         raise click.exceptions.Exit(1)
     click.echo(f"{marked} to be replayed")
-    for line in islice(_waiting(desk, which), SAID):
+    for line in islice(_waiting(access, which), SAID):
         click.echo(line, err=True)
 
 
-def _waiting(desk: Desk, which: Which) -> Iterator[str]:
+def _waiting(access: StateAccess, which: Which) -> Iterator[str]:
     """Say of events, those of the first page, for which earlier one each waits that is not to be replayed."""
-    some = [one for one in islice(desk.look_at_parked(which, bodies=False), PAGE) if one.cause == "order"]
+    some = [one for one in islice(access.look_at_parked(which, bodies=False), PAGE) if one.cause == "order"]
     firsts: dict[tuple[int, str | None, str | None], Parked] = {}
     for connector in {one.connector for one in some}:
-        for one in islice(desk.look_at_parked(Which(connector=connector), bodies=False), SEARCHED):
+        for one in islice(access.look_at_parked(Which(connector=connector), bodies=False), SEARCHED):
             firsts[_chain(one)] = min(firsts.get(_chain(one), one), one, key=attrgetter("offset", "part"))
     for one in some:
         first = firsts.get(_chain(one))
@@ -242,8 +243,8 @@ def _check_given(which: Which) -> None:
         raise click.UsageError("say which: numbers, or a selection such as --connector NAME")
 
 
-def _check_some(desk: Desk, which: Which) -> int:
-    number, named = desk.count_parked(which), len({*which.numbers})
+def _check_some(access: StateAccess, which: Which) -> int:
+    number, named = access.count_parked(which), len({*which.numbers})
     if not number:
         raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
     if which.limit is None and number < named:

@@ -10,9 +10,8 @@ from typing import Any, Final
 import click
 
 from relay.api.internal import check_rate
-from relay.cli.backend import Asked, Desk, desk_of
+from relay.cli.access import Asked, StateAccess, access_of
 from relay.cli.format import moment
-from relay.cli.journal_backend import reading_of
 from relay.cli.options import events_option, moment_option, relay_options, utf8
 from relay.cli.output import unescaped
 from relay.cli.state_options import StateOptions, headed, places, tell_problems, told
@@ -73,7 +72,7 @@ def replay(
         raise click.UsageError("--until is before --since (2h is later than 3h ago): there is nothing between them")
     if connector is None:
         raise click.UsageError("say to whom: --connector NAME")
-    found = reading_of(place).count(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
+    found = access_of(place).count_replay(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
     tell_problems([problem for part in found.workers for problem in part.problems])
     wanted, pace = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
     parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
@@ -89,13 +88,13 @@ def replay(
         for part, share in parts
         if part.wanted
     ]
-    asked = [_ask(desk_of(place.state), worker, replay) for worker, replay in replays]
+    asked = [_ask(access_of(place), worker, replay) for worker, replay in replays]
     if (running := [one.number for one in asked if one.runs]) and not detach:
-        _follow(place.state, running)
+        _follow(place, running)
 
 
-def _ask(desk: Desk, worker: int, replay: Replay) -> Asked:
-    asked = desk.ask_replay(replay, worker)
+def _ask(access: StateAccess, worker: int, replay: Replay) -> Asked:
+    asked = access.ask_replay(replay, worker)
     click.echo(f"replay {asked.number} asked for; relay replay cancel {asked.number} ends it")
     if not asked.runs:
         which = f"worker {worker}" if worker else "relay"
@@ -112,20 +111,20 @@ def _told(found: WorkerCount, connector: str, pace: float) -> str:
     )
 
 
-def _one(desk: Desk, number: int) -> Replay:
-    found = next((one for one in desk.replays() if one.number == number), None)
+def _one(access: StateAccess, number: int) -> Replay:
+    found = next((one for one in access.replays() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no replay has the number {number}")
     return found
 
 
-def _follow(state: Path, numbers: Sequence[int]) -> None:
+def _follow(place: StateOptions, numbers: Sequence[int]) -> None:
     """Show how far they are until they have ended; Ctrl-C leaves them running."""
     named = ", ".join(map(str, numbers))
-    length = sum(one.stop - one.cursor.start for one in _those(desk_of(state), numbers))
+    length = sum(one.stop - one.cursor.start for one in _those(access_of(place), numbers))
     with click.progressbar(length=length, label=f"replay {named}", file=unescaped(sys.stderr)) as bar:
         try:
-            while any(map(_goes_on, found := _those(desk := desk_of(state), numbers))) and desk.runs:
+            while any(map(_goes_on, found := _those(access := access_of(place), numbers))) and access.runs:
                 bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
                 time.sleep(LOOK_S)
             bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
@@ -136,8 +135,8 @@ def _follow(state: Path, numbers: Sequence[int]) -> None:
     raise SystemExit(0 if all(one.status == "done" for one in found) else 1)
 
 
-def _those(desk: Desk, numbers: Sequence[int]) -> list[Replay]:
-    return [_one(desk, number) for number in numbers]
+def _those(access: StateAccess, numbers: Sequence[int]) -> list[Replay]:
+    return [_one(access, number) for number in numbers]
 
 
 def _goes_on(one: Replay) -> bool:
@@ -153,7 +152,7 @@ def list_(state: Path, as_json: bool) -> None:
     Exit codes: 0 listed; 1 no state.
     """
     with told():
-        found = desk_of(state).replays()
+        found = access_of(StateOptions(state)).replays()
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -169,7 +168,7 @@ def watch(state: Path, number: int) -> None:
     Exit codes: 0 done; 1 cancelled, or no such replay.
     """
     with told():
-        _follow(state, [number])
+        _follow(StateOptions(state), [number])
 
 
 @replay.command
@@ -181,9 +180,9 @@ def cancel(state: Path, number: int) -> None:
     Exit codes: 0 cancelled; 1 no such replay.
     """
     with told():
-        desk = desk_of(state)
-        if not desk.cancel_replay(number):
-            raise click.ClickException(f"replay {number} is {_one(desk, number).status}")
+        access = access_of(StateOptions(state))
+        if not access.cancel_replay(number):
+            raise click.ClickException(f"replay {number} is {_one(access, number).status}")
     click.echo(f"replay {number} cancelled")
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
+from relay.cli.access import access_of
 from relay.cli.format import moment, printable
-from relay.cli.journal_backend import reading_of
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, one_object, places, tell_problems
 from relay.inspect import Aside, Resent, Traced, TracedConnector, TracePart, Tried, WorkerTrace
@@ -33,7 +33,7 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
 
     Exit codes: 0 found; 1 not found.
     """
-    found = reading_of(place).trace(id).workers
+    found = access_of(place).trace(id).workers
     hits = [one for one in found if one.journal or one.parked]
     tell_problems([problem for one in found for problem in one.problems])
     if as_json:

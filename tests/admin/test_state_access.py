@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from relay.api import User
-from relay.cli.backend import desk_of
+from relay.cli.access import StateAccess, access_of
 from relay.cli.client import login, running
+from relay.cli.state_options import StateOptions
+from relay.config.model import Config
 from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.history import read_history
@@ -22,24 +24,35 @@ from tests.admin.conftest import Bench
 NUMBERS = tuple(range(1, 2000))
 
 
+def access(folder: Path) -> StateAccess:
+    """Access by a configuration of defaults."""
+    place = StateOptions(folder)
+    vars(place)["config"] = Config()
+    return access_of(place)
+
+
 def all_that_is_asked(folder: Path) -> list[Any]:
-    desk = desk_of(folder)
+    mine = access(folder)
     email = Which(connector="heap", source="braze", cause="refused", since=1.0, limit=2, numbers=(1, 2))
     return [
-        [*desk.look_at_parked(Which())],
-        [*desk.look_at_parked(email)],
-        desk.count_parked(Which(numbers=NUMBERS)),
-        desk.mark_parked(Which(numbers=(1, 2, 3))),
-        [one.number for one in desk.look_at_parked(Which()) if one.again],
-        desk.drop_parked(Which(cause="filter")),
-        desk.ask_replay(Replay("heap", Cursor(2, 2), 9, ("email",), 5.0, asked=1.0)),
-        desk.cancel_replay(1),
-        desk.cancel_replay(1),
-        [(one.number, one.cursor, one.stop, [*one.entries], one.rate, one.status) for one in desk.replays()],
-        desk.ask_erasure(User("anna", ("a1", "å"))),
-        desk.ask_erasure(User(external_ids=("bert",))),
-        desk.runs,
-        msgspec.json.encode([replace(one, asked=0.0) for one in desk.receipts(3600.0)]),
+        [*mine.look_at_parked(Which())],
+        [*mine.look_at_parked(email)],
+        mine.count_parked(Which(numbers=NUMBERS)),
+        mine.mark_parked(Which(numbers=(1, 2, 3))),
+        [one.number for one in mine.look_at_parked(Which()) if one.again],
+        mine.drop_parked(Which(cause="filter")),
+        mine.ask_replay(Replay("heap", Cursor(2, 2), 9, ("email",), 5.0, asked=1.0)),
+        mine.cancel_replay(1),
+        mine.cancel_replay(1),
+        [(one.number, one.cursor, one.stop, [*one.entries], one.rate, one.status) for one in mine.replays()],
+        mine.ask_erasure(User("anna", ("a1", "å"))),
+        mine.ask_erasure(User(external_ids=("bert",))),
+        mine.pause("heap", None),
+        mine.pause("heap", None),
+        mine.resume("heap"),
+        mine.resume("heap"),
+        mine.runs,
+        msgspec.json.encode([replace(one, asked=0.0) for one in mine.receipts()]),
     ]
 
 
@@ -74,6 +87,8 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
         ("replay_cancelled", "replay 1", login()),
         ("erasure_requested", "erasure 1", login()),
         ("erasure_requested", "erasure 2", login()),
+        ("paused", "connector heap", login()),
+        ("resumed", "connector heap", login()),
     ]
     assert "anna" not in str(noted)
     assert [len(one) for one in found[0][:2]] == [3, 1]
@@ -82,7 +97,7 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
 
 async def test_what_the_api_refuses_is_told_as_it_says_it(bench: Bench) -> None:
     def ask() -> int:
-        return desk_of(bench.shown.folder).ask_replay(Replay("hoop", Cursor(0, 0), 1))
+        return access(bench.shown.folder).ask_replay(Replay("hoop", Cursor(0, 0), 1))
 
     with pytest.raises(click.ClickException, match="no connector hoop runs; there are: heap"):
         await asyncio.to_thread(ask)

@@ -1,0 +1,111 @@
+"""A state folder that a relay runs with, as commands see it: through the admin API of that relay."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from relay.admin import DEADLINE_S
+from relay.api import User
+from relay.cli.access.contract import Asked, Removed, Resumed
+from relay.cli.client import Client
+from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
+from relay.state import Entry, HistoryQuery, Parked, Replay, Which
+from relay.status import Status
+
+CHANGE_S: Final = 3600.0
+"""How long a million parked events may take at the utmost."""
+READING_S: Final = DEADLINE_S + 30
+"""Relay says it itself if it takes too long."""
+
+
+class RemoteAccess:
+    """Asks the relay that runs."""
+
+    runs = True
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
+        given = {name: value for name, value in asdict(which).items() if value is not None and name != "numbers"}
+        given |= {} if bodies else {"bodies": "false"}
+        query = urlencode([*given.items(), *(("number", number) for number in which.numbers)])
+        return (msgspec.json.decode(line, type=Parked) for line in self._client.lines(f"/parked?{query}"))
+
+    def count_parked(self, which: Which) -> int:
+        return self._events("count", which)
+
+    def drop_parked(self, which: Which) -> int:
+        return self._events("drop", which)
+
+    def mark_parked(self, which: Which) -> int:
+        return self._events("replay", which)
+
+    def _events(self, action: str, which: Which) -> int:
+        return int(self._client.ask("POST", f"/parked/{action}", which, timeout=CHANGE_S)["events"])
+
+    def replays(self) -> list[Replay]:
+        return msgspec.json.decode(self._client.read("GET", "/replays"), type=list[Replay])
+
+    def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
+        asked: dict[str, Any] = {"connector": replay.connector, "start": replay.cursor.start, "stop": replay.stop}
+        asked |= {"events": replay.entries, "rate": replay.rate, "worker": worker}
+        return Asked(**self._client.ask("POST", "/replays", asked))
+
+    def cancel_replay(self, number: int) -> bool:
+        return bool(self._client.ask("DELETE", f"/replays/{number}")["cancelled"])
+
+    def count_replay(self, asked: Stretch) -> ReplayCount:
+        found = self._client.read("POST", "/replays/count", asked, timeout=READING_S)
+        return msgspec.json.decode(found, type=ReplayCount)
+
+    def receipts(self) -> list[Receipt]:
+        return msgspec.json.decode(self._client.read("GET", "/erasures"), type=list[Receipt])
+
+    def ask_erasure(self, user: User) -> Asked:
+        return Asked(self._client.ask("POST", "/erasures", user)["number"], runs=True)
+
+    def remains(self, user: User) -> Remains:
+        found = self._client.read("POST", "/erasures/check", user, timeout=READING_S)
+        return msgspec.json.decode(found, type=Remains)
+
+    def audit(self) -> Audit:
+        found = self._client.ask("GET", "/audit", timeout=READING_S)
+        return msgspec.convert(found, WholeAudit if "workers" in found else Audit)
+
+    def check_journal(self) -> Check:
+        return msgspec.json.decode(self._client.read("GET", "/journal", timeout=READING_S), type=Check)
+
+    def dump_journal(self, part: DumpPart) -> Iterator[bytes]:
+        given = {name: value for name, value in asdict(part).items() if value is not None}
+        return self._client.lines(f"/journal/events?{urlencode(given, doseq=True)}", READING_S)
+
+    def trace(self, id: str) -> Trace:
+        query = urlencode({"id": id})
+        return msgspec.json.decode(self._client.read("GET", f"/trace?{query}", timeout=READING_S), type=Trace)
+
+    def history(self, query: HistoryQuery) -> Sequence[Entry]:
+        given: dict[str, Any] = {name: value for name, value in asdict(query).items() if value is not None}
+        return msgspec.json.decode(self._client.read("GET", f"/history?{urlencode(given)}"), type=list[Entry])
+
+    def pause(self, connector: str, until: float | None) -> bool:
+        target = f"{_lane(connector)}/pause"
+        return bool(self._client.ask("POST", target if until is None else f"{target}?until={until!r}")["changed"])
+
+    def resume(self, connector: str) -> Resumed:
+        done = self._client.ask("POST", f"{_lane(connector)}/resume")
+        return Resumed(done["changed"], done.get("retried", False))
+
+    def removed(self) -> Removed:
+        seen = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
+        return Removed({one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
+
+    def forget(self, connector: str) -> None:
+        self._client.ask("POST", f"{_lane(connector)}/forget")
+
+
+def _lane(connector: str) -> str:
+    return f"/lanes/{quote(connector, safe='')}"
