@@ -16,7 +16,8 @@ PROMISES: Final[dict[int, Promise]] = {
     1: Promise(
         "2xx means on disk.",
         "relay answers after the fsync of the commit that holds the event. `kill -9` or a power cut after a 2xx loses"
-        " nothing.",
+        " nothing. Two settings may remove an undelivered event later, and relay counts such events:"
+        " `journal.on_full = \"expire_oldest\"`, and the limits in `[parked]`.",
     ),
     2: Promise(
         "Nothing vanishes.",
@@ -39,25 +40,31 @@ relay saves the counts in one transaction with the position that they belong to.
 """,
     ),
     3: Promise(
-        "A dead destination costs disk, nothing else.",
-        "Each connector reads the journal at its own speed. The other connectors keep theirs, and memory stays flat.",
+        "A dead destination costs only disk, as long as there is disk.",
+        "Each connector reads the journal at its own pace. A dead destination slows no other connector, and memory does"
+        " not grow. When the journal reaches `journal.max_size`, or its disk is full, senders get 503 and keep their"
+        " events, unless `journal.on_full` says otherwise.",
     ),
     4: Promise(
         "Bytes in = bytes out.",
         "relay passes an event on as the exact bytes that came, unless a filter or an erasure has changed the event."
-        " In files and NDJSON an event is one line: line breaks between its tokens become spaces. Unknown event types"
-        " and fields pass.",
+        " In files and NDJSON an event is one line: line breaks between its tokens become spaces. `heap` in the mode"
+        " `api` and `braze_cohorts` translate events. Unknown event types and fields pass.",
     ),
     5: Promise(
-        "The sender is never hurt.",
+        "Senders get precise answers.",
         """
-- 400: only for a body that is not what the source takes. One bad event in a good batch is parked with its reason, and
-  the others go on.
+- 400: only if the body does not have the format of the source. One bad event in a good batch is parked with its
+  reason, and the others go on.
 - 401: only for a wrong token or signature.
 - 403: only from addresses that the source's `allow` does not name.
 - 413: only over the size limit.
 - 429, with `Retry-After`: only beyond the source's `rate`.
-- 503, with `Retry-After`: only if the journal or its disk is full, if too much is under way, or if relay stops.
+- 503, with `Retry-After`, if relay cannot accept events now:
+  - The journal, its disk or `relay.db` has no room, cannot be written, or is locked.
+  - Requests use up `ingest.max_in_flight`, or every connection of `ingest.max_connections` has a request.
+  - relay stops.
+  - A worker is away, or the first worker, which some events need.
 
 Braze's empty probes check the token and do nothing.
 """,
@@ -65,8 +72,8 @@ Braze's empty probes check the token and do nothing.
     6: Promise(
         "At least once, with bounded duplicates.",
         "After a crash a connector sends at most its `window` of events again, with the same event ids. After `kill -9`"
-        " it sends them in the same batches. So type `http` sends them under the same `Idempotency-Key`. A power cut"
-        " may lose how the batches were cut. A clean stop sends nothing twice, if destinations answer within the drain"
+        " it sends them in the same batches. So type `http` sends them under the same `Idempotency-Key`. After a power"
+        " cut, relay may group the events into other batches. A clean stop sends nothing twice, if destinations answer within the drain"
         " budget (`runtime.drain`).",
     ),
     7: Promise(
@@ -76,7 +83,7 @@ Braze's empty probes check the token and do nothing.
     ),
     8: Promise(
         "Memory is bounded.",
-        "The bounds include objects: `ingest.max_in_flight`, `ingest.max_connections` and `journal.memory`. Each"
+        "The limits include Python objects, not only bytes of events: `ingest.max_in_flight`, `ingest.max_connections` and `journal.memory`. Each"
         " connector has `concurrency` x `batch` or, if that is more, its `memory`, beside what it read last from disk.",
     ),
     9: Promise(
