@@ -17,7 +17,7 @@ PROMISES: Final[dict[int, Promise]] = {
         "2xx means on disk.",
         "relay answers after the fsync of the commit that holds the event. `kill -9` or a power cut after a 2xx loses"
         " nothing. Two settings may remove an undelivered event later, and relay counts such events:"
-        " `journal.on_full = \"expire_oldest\"`, and the limits in `[parked]`.",
+        ' `journal.on_full = "expire_oldest"`, and the limits in `[parked]`.',
     ),
     2: Promise(
         "Nothing vanishes.",
