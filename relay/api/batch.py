@@ -30,7 +30,7 @@ LINES_AT_ONCE: Final = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """A stretch of events as the journal has them. `body` is the bytes of the events, joined by commas."""
+    """A run of consecutive events, as the journal has them. `body` is the bytes of the events, joined by commas."""
 
     offsets: Sequence[int]
     received: float

@@ -284,7 +284,7 @@ class Connector(Plugin):
 
     @cached_property
     def work_in_threads(self) -> LeftBehind:
-        """Tell relay which work of `run_blocking` still runs, also if nobody waits for it any more."""
+        """Return the calls of `run_blocking` that still run, abandoned calls included."""
         return LeftBehind()
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:

@@ -88,7 +88,7 @@ class _Failure(Exception):
 
 
 class Retry(_Failure):
-    """Have relay try the same events again.
+    """Ask relay to send the same events again later.
 
     `reason` is a sentence for people, or the exception. `after` is the least number of seconds until the next attempt.
     `status` and `answer` are the HTTP status and the first bytes of the answer. With
@@ -146,7 +146,7 @@ class Answered(NamedTuple):
     body: bytes
     """The bytes of the body within the limits of `post`: 64 KiB and 1 second by default."""
     complete: bool = True
-    """Whether `body` is all of the body. If not, do not take events for good that the rest may name."""
+    """Whether `body` is complete. If not, do not treat events as delivered that the missing rest may name."""
 
 
 Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
     def contradictions(self) -> Iterable[Contradiction]:
-        """Return what the settings say against each other.
+        """Return the settings that contradict each other, each with the reason.
 
         Put a model's own checks here. Unlike a validator, they also run when some settings are wrong by themselves.
         Those settings then have their defaults, or None, and contradictions about them are left out.

@@ -17,7 +17,7 @@ MILLISECONDS: Final = 1e11
 
 
 def check_secret(given: str | None, secret: Secret) -> None:
-    """Raise `Denied` unless a sender has given the secret itself. Takes the same time for every wrong one."""
+    """Raise `Denied` unless a sender has given the secret itself. Compares in constant time."""
     offered = (given or "").encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(offered, secret.reveal().encode()):
         raise Denied("the secret is wrong" if given else "the secret is missing")

@@ -76,8 +76,8 @@ class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and eac
     """For each event its id, never empty. Without ids `dedupe` cannot find duplicates. Use the ids of the bodies:
     connectors send those as idempotency keys."""
     subject: str | None = None
-    """What all events of the body give the newest state of. They are duplicates only until the subject has other
-    events. None: for as long as `dedupe` says."""
+    """The thing, such as a segment, whose newest state the body describes. The events are duplicates only until other
+    events of the same subject come. None: for as long as `dedupe` says."""
 
 
 def _check_type(type: str) -> None:
@@ -177,16 +177,16 @@ class Source(Plugin):
         return any(matches)
 
     def verify(self, request: Request) -> None:
-        """Raise `Denied` unless the body's signature is right, or `Malformed`. By default nothing is signed.
+        """Raise `Denied` if the signature is wrong, `Malformed` if its header cannot be read.
 
-        Use `check_hmac`. Return nothing: relay takes every other result for a bug, so that no False lets a forged
-        request pass.
+        By default nothing is signed. Use `check_hmac`. Return nothing: relay treats every other result as a bug, so that
+        no False lets a forged request pass.
         """
 
     def respond(self, request: Request) -> Response | None:
         """Answer a request that brings no events, such as a challenge; return None if it brings events.
 
-        relay calls it after `verify`, and for all `methods` but POST, of which nothing is verified: compare their proof
+        For POST, relay calls it after `verify`. For other `methods` relay verifies nothing: check their credentials
         here. Raises `Denied`, `Malformed`.
         """
 
@@ -205,7 +205,7 @@ class Source(Plugin):
 
     @property
     def incomplete(self) -> int:
-        """Return how many things that come in several requests lack one. More than 0 needs a look."""
+        """Return the number of things in several requests, such as syncs in pages, that lack a request."""
         return 0
 
     def kept(self, bodies: Sequence[Any]) -> None:

@@ -256,7 +256,7 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
     if version != VERSION:
         db.close()
         if version < VERSION:
-            raise OlderTables(f"{path} is of an older relay; start this one with it once")
+            raise OlderTables(f"{path} is of an older relay; start the newer relay with it once")
         raise sqlite3.DatabaseError(f"{path} is of a newer relay")
     return db
 

@@ -13,14 +13,17 @@ from tests.docs.generate.promises import PROMISES
 ROOT: Final = Path(__file__).parents[3]
 TESTS: Final = ROOT / "tests"
 INTRO: Final = """
-This page says what you can rely on, exactly. The tests below each promise fail when relay breaks the promise.
+This page helps you know exactly what you can rely on. Each promise has tests that fail when relay breaks the promise.
+"""
+PROOF: Final = """
+## How to run the tests
 
 ```sh
 make test        # every test, the slow ones in short
 make faults      # the slow ones in full
 ```
 
-A test is bound to a promise by the marker `@pytest.mark.promise(N)`.
+The marker `@pytest.mark.promise(N)` binds a test to a promise.
 """
 
 
@@ -35,7 +38,8 @@ def _parts() -> Iterator[str]:
         yield f"## {number}. {promise.short.removesuffix('.')}"
         yield promise.text
         tests = [f"- `{name}` in [{path}](../../{path})" for path, name in marked_tests()[number]]
-        yield "\n".join(["Tests:", "", *tests])
+        yield "\n".join(["<details><summary>Tests</summary>", "", *tests, "", "</details>"])
+    yield PROOF
 
 
 @cache

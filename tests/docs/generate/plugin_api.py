@@ -12,7 +12,7 @@ from tests.docs.generate.markdown import code, document, table
 
 FOLDER: Final = Path(relay.api.__file__).parent
 INTRO: Final = """
-This page lists every name that a plugin may import from `relay.api`, with its signature. Nothing else is public.
+This page helps you look up every name that a plugin may import from `relay.api`. Nothing else is public.
 
 ```python
 from relay.api import Batch, Connector
@@ -91,7 +91,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
 """The exported names by subject, in the order of the page."""
 HOOKS: Final = """
 Marks a function of a module as one of relay's hooks. A module that defines classes needs no hook: relay finds classes
-with a type name. Write a hook in a module that makes its classes in another way, or that adds commands:
+with a type name. Write a hook in a module that creates its classes in a function, or that adds commands:
 
 ```python
 @hookimpl
@@ -127,11 +127,18 @@ def page() -> str:
 
 def _parts() -> Iterator[str]:
     yield INTRO
+    yield "\n".join(
+        f"- [{title}](#{_anchor(title)}): {', '.join(map(code, names))}" for title, names in SECTIONS.items()
+    )
     for title, names in SECTIONS.items():
         yield f"## {title}"
         for name in names:
             yield f"### {name}"
             yield from _described(name)
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def _described(name: str) -> Iterator[str]:

@@ -71,10 +71,10 @@ Braze's empty probes check the token and do nothing.
     ),
     6: Promise(
         "At least once, with bounded duplicates.",
-        "After a crash a connector sends at most its `window` of events again, with the same event ids. After `kill -9`"
-        " it sends them in the same batches. So type `http` sends them under the same `Idempotency-Key`. After a power"
-        " cut, relay may group the events into other batches. A clean stop sends nothing twice, if destinations answer within the drain"
-        " budget (`runtime.drain`).",
+        "After a crash a connector sends at most its `window` of events again, with the same event ids. After `kill"
+        " -9` it sends them in the same batches. So type `http` sends them under the same `Idempotency-Key`. After a"
+        " power cut, relay may group the events into other batches. A clean stop sends nothing twice, if"
+        " destinations answer within the drain budget (`runtime.drain`).",
     ),
     7: Promise(
         "A bad configuration never replaces a good one.",
@@ -83,8 +83,9 @@ Braze's empty probes check the token and do nothing.
     ),
     8: Promise(
         "Memory is bounded.",
-        "The limits include Python objects, not only bytes of events: `ingest.max_in_flight`, `ingest.max_connections` and `journal.memory`. Each"
-        " connector has `concurrency` x `batch` or, if that is more, its `memory`, beside what it read last from disk.",
+        "The limits include Python objects, not only bytes of events: `ingest.max_in_flight`,"
+        " `ingest.max_connections` and `journal.memory`. Each connector has `concurrency` x `batch` or, if that is"
+        " more, its `memory`, beside what it read last from disk.",
     ),
     9: Promise(
         "Secrets are references.",

@@ -114,7 +114,9 @@ def room(it: Installation) -> Finding:
         said = f"{said}, and journal.min_free is {size(limits.min_free)}: it is full"
         return Finding("problem", "room", f"{said}{_fillers(it)}", "free some space, or use a larger disk")
     if left < most:
-        return Finding("warning", "room", f"{said}: it will be full at {size(left)} already{_fillers(it)}", advice)
+        return Finding(
+            "warning", "room", f"{said}: the disk will be full when the journal has {size(left)}{_fillers(it)}", advice
+        )
     return Finding("ok", "room", said)
 
 
