@@ -179,8 +179,8 @@ class Source(Plugin):
     def verify(self, request: Request) -> None:
         """Raise `Denied` if the signature is wrong, `Malformed` if its header cannot be read.
 
-        By default nothing is signed. Use `check_hmac`. Return nothing: relay treats every other result as a bug, so that
-        no False lets a forged request pass.
+        By default nothing is signed. Use `check_hmac`. Return nothing: relay treats every other result as a bug, so
+        that no False lets a forged request pass.
         """
 
     def respond(self, request: Request) -> Response | None:
