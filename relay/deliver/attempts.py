@@ -53,7 +53,7 @@ def outcome_of(verdict: Verdict) -> str:
     return "refused" if verdict.refused else "delivered"
 
 
-class Notes:
+class AttemptLog:
     """The attempts at one destination that are worth a note, the last one at the same events in place of the others."""
 
     def __init__(self, connector: str) -> None:

@@ -18,7 +18,7 @@ FULL_ADVICE: Final = "this connector holds its events; once the journal is full,
 log = structlog.stdlib.get_logger()
 
 
-class Keeping:
+class RetentionFloor:
     """What is kept in the journal for the lanes of a fleet."""
 
     def __init__(self, journal: Journal, state: State) -> None:
@@ -56,7 +56,7 @@ class Saver:
 
     def __init__(self, journal: Journal, state: State, replays: Replays) -> None:
         self._journal, self._state, self._replays = journal, state, replays
-        self._keeping = Keeping(journal, state)
+        self._retention_floor = RetentionFloor(journal, state)
         self._saved: dict[str, tuple[Cursor, int]] = {}
         self._noted = -1, False, 0.0
         """The head, whether the clock was ahead, and when that was saved."""
@@ -73,7 +73,7 @@ class Saver:
         self._replays.saved(replays)
         also = [also_needed()] if also_needed else []
         needed = min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head)
-        await self._keeping.keep(lanes, needed, min(needed, self._replays.position(needed)))
+        await self._retention_floor.keep(lanes, needed, min(needed, self._replays.position(needed)))
 
     async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}

@@ -17,7 +17,7 @@ from typing import Any, Final
 from relay.api import Batch, BatchSettings, Connector, ConnectorSettings, Retry
 from relay.api.internal import BACK_S, LeftBehind
 from relay.config import Redaction
-from relay.deliver.attempts import Meter, Notes
+from relay.deliver.attempts import AttemptLog, Meter
 from relay.deliver.batch.ordering import Order
 from relay.deliver.batch.parts import Settled
 from relay.deliver.batch.sent_together import Cuts
@@ -25,7 +25,7 @@ from relay.deliver.batch.split import NextAttempt, Part, Remainder
 from relay.deliver.concurrency import Slots
 from relay.deliver.health import Health
 from relay.deliver.park import Parking, key_of, keys_of
-from relay.deliver.rate_limit import Pace
+from relay.deliver.rate_limit import RateLimit
 from relay.deliver.result import Verdict, judge
 from relay.deliver.retry import Breaker
 from relay.guests import called, trace_of
@@ -48,12 +48,12 @@ class Delivery:
     def __init__(self, connector: Connector, settings: ConnectorSettings, state: State, *, keeps_order: bool) -> None:
         self._connector, self._settings, self._keeps_order = connector, settings, keeps_order
         self.name = connector.name
-        self.notes = Notes(connector.name)
+        self.notes = AttemptLog(connector.name)
         self._clean = Redaction(settings).clean
         self.health, self.breaker = Health(connector.name), Breaker()
         """Whether deliveries get through, and if not why; whether the destination is left alone."""
         self.meter = Meter()
-        self._pace, self._own_pace = Pace(settings.rate), Pace(0)
+        self._pace, self._own_pace = RateLimit(settings.rate), RateLimit(0)
         self._room = asyncio.Semaphore(settings.concurrency)
         self._slots = Slots(settings.concurrency)
         self._chance = random.Random()
@@ -68,7 +68,7 @@ class Delivery:
     def beside(self, replay: int, rate: float) -> "Delivery":
         """Another one to the same destination, for a replay: what the destination can bear is shared by both."""
         other = copy(self)
-        vars(other).update(_stop=asyncio.Event(), left=LeftBehind(), _replay=replay, _own_pace=Pace(rate))
+        vars(other).update(_stop=asyncio.Event(), left=LeftBehind(), _replay=replay, _own_pace=RateLimit(rate))
         other.parking = self.parking.beside(replay, other.sleep)
         return other
 
@@ -334,7 +334,7 @@ def _type_and_id(batch: Batch, number: int) -> tuple[str, str]:
     return event.type, ""
 
 
-async def _wait_for(pace: Pace, events: int, sleep: Callable[[float], Awaitable[object]]) -> None:
+async def _wait_for(pace: RateLimit, events: int, sleep: Callable[[float], Awaitable[object]]) -> None:
     """Book so many events, and wait until they may go; sooner, if others give back meanwhile what they booked before.
     Raises what `sleep` raises."""
     if not (events and (wait := pace.delay(events, now := time.monotonic()))):

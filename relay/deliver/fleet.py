@@ -21,7 +21,7 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.checkpoint import Saver
 from relay.deliver.lane import Lane
-from relay.deliver.lane_factory import Changes, LanePlan, Outfitter, compare, doubts, plans
+from relay.deliver.lane_factory import Changes, LaneFactory, LanePlan, compare, doubts, plans
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
@@ -64,7 +64,7 @@ class Fleet:
         self.releases = False
         """Whether `run` lets go of the connectors: nothing is under way then, and it ends by itself."""
         self._save_now = asyncio.Event()
-        self._outfitter = Outfitter(journal, state, folder, worker, self._save_now.set)
+        self._lane_factory = LaneFactory(journal, state, folder, worker, self._save_now.set)
         self._saving = asyncio.Lock()
         self.also_needed: Callable[[], int] | None = None
         """From which offset on somebody beside the lanes still needs the journal."""
@@ -95,10 +95,10 @@ class Fleet:
     async def open(self, config: Config) -> None:
         """Make the connectors, and give each lane its cursor; `run` opens them. Raises ConfigError, sqlite3.Error."""
         self._plans = plans(config)
-        made = self._outfitter.make(config, self._plans)
+        made = self._lane_factory.make(config, self._plans)
         places = await self._places(self._plans)
         self._lanes = {
-            name: self._outfitter.lane(made[name], plan, *places[name], self._behind[name])
+            name: self._lane_factory.lane(made[name], plan, *places[name], self._behind[name])
             for name, plan in self._plans.items()
         }
         await self._replays.tidy()
@@ -130,12 +130,12 @@ class Fleet:
         configuration adds them."""
         wanted = plans(config)
         changes = compare(self._plans, wanted)
-        made = self._outfitter.make(config, (*changes.added, *changes.changed))
+        made = self._lane_factory.make(config, (*changes.added, *changes.changed))
         places = await self._places({name: wanted[name] for name in changes.added})
         await self.save()
         places |= await self._end((*changes.changed, *changes.removed), budget)
         for name, one in made.items():
-            lane = self._outfitter.lane(one, wanted[name], *places[name], self._behind[name])
+            lane = self._lane_factory.lane(one, wanted[name], *places[name], self._behind[name])
             self._lanes[name], self._plans[name] = lane, wanted[name]
             self._start(lane)
         await self._look_again()
@@ -144,13 +144,13 @@ class Fleet:
     def try_change(self, config: Config) -> None:
         """Make what `change` would make, and leave all as it is. Raises ConfigError."""
         changes = compare(self._plans, plans(config))
-        self._outfitter.make(config, (*changes.added, *changes.changed))
+        self._lane_factory.make(config, (*changes.added, *changes.changed))
 
     async def _places(self, wanted: Mapping[str, LanePlan]) -> dict[str, LaneStart]:
         """Where lanes begin that do not run. Raises sqlite3.Error."""
         pauses = await self._state.pauses()
         return {
-            name: LaneStart(await self._outfitter.cursor(name, plan.settings.from_), pauses.get(name))
+            name: LaneStart(await self._lane_factory.cursor(name, plan.settings.from_), pauses.get(name))
             for name, plan in wanted.items()
         }
 
@@ -178,7 +178,7 @@ class Fleet:
             self._behind[lane.name].take(lane.in_threads())
         return {
             lane.name: LaneStart(
-                lane.cursor.copy() if is_saved else await self._outfitter.cursor(lane.name, "now"),
+                lane.cursor.copy() if is_saved else await self._lane_factory.cursor(lane.name, "now"),
                 lane.delivery.breaker.held,
             )
             for lane in ending

@@ -64,7 +64,7 @@ def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes
     )
 
 
-class Outfitter:
+class LaneFactory:
     """Makes lanes over one journal."""
 
     def __init__(

@@ -14,7 +14,7 @@ from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import HANGS, Delivery
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
-from relay.deliver.rate_limit import paced
+from relay.deliver.rate_limit import limit_batches
 from relay.deliver.redelivery import Again
 from relay.deliver.window import EVENT_BYTES, Window
 from relay.journal import Journal
@@ -41,7 +41,10 @@ class LiveLane(Lane):
     ) -> None:
         """`behind`: what goes on in threads of connectors that had this name before."""
         delivery = Delivery(made.connector, settings, state, keeps_order=made.traits.keeps_order)
-        limits, window = paced(settings.batch, settings.rate), Window(settings.window, memory_of(settings), save_soon)
+        limits, window = (
+            limit_batches(settings.batch, settings.rate),
+            Window(settings.window, memory_of(settings), save_soon),
+        )
         self.connector, self.traits = made.connector, made.traits
         self.opener = Opener(made.connector, made.connector.name)
         self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
@@ -165,7 +168,7 @@ class LiveLane(Lane):
     def replay(self, replay: Replay) -> Lane:
         """A lane beside this one, over an old range of the journal."""
         delivery = self._delivery.beside(replay.number, replay.rate)
-        limits = paced(self._limits, replay.rate)
+        limits = limit_batches(self._limits, replay.rate)
         route = Route(Selection(replay.entries, within=self._route.selection), self._route.filters)
         window = self._window.beside()
         return Lane(

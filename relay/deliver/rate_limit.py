@@ -3,13 +3,13 @@
 from relay.api import BatchSettings
 
 
-def paced(limits: BatchSettings, *rates: float) -> BatchSettings:
+def limit_batches(limits: BatchSettings, *rates: float) -> BatchSettings:
     """Batches of no more events than may go in a second."""
     most = min([limits.events, *(max(1, int(rate)) for rate in rates if rate)])
     return limits.model_copy(update={"events": most})
 
 
-class Pace:
+class RateLimit:
     """At most `rate` events per second on average, with a burst of one second; rate 0 is no limit."""
 
     def __init__(self, rate: float) -> None:

@@ -197,5 +197,5 @@ def _like(one: Parked) -> tuple[bool, int]:
 
 
 def _is_counted(one: Parked) -> bool:
-    """Whether the lane's ledger counts it as parked; what a replay had parked is in the replay's own books."""
+    """Whether the lane's ledger counts it as parked; what a replay had parked is in the replay's own ledgers."""
     return one.replay is None

@@ -34,13 +34,13 @@ HOLDS: Final = "the connector's thread hangs, and may hold events of the user; t
 log = structlog.stdlib.get_logger()
 
 
-class Telling:
+class ConnectorErasure:
     """What is left to be told to one connector, while there `is_anything` to be told to any. Its `retry` says how soon
     it is told again.
 
     What its threads were doing when the user's events were removed may hold some of them, and write them yet: it is
     told once those threads are back. The first worker tells it, when all that run have their threads back: the others
-    only say so, in their own books."""
+    only say so, in their own ledgers."""
 
     def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool], worker: int) -> None:
         self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.in_threads

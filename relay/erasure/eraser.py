@@ -28,9 +28,9 @@ from relay.api import User
 from relay.catalogue import Selection
 from relay.config import ErasureSettings
 from relay.deliver import Fleet, LiveLane
-from relay.erasure.destinations import Telling
+from relay.erasure.destinations import ConnectorErasure
 from relay.erasure.requests import ErasureWatch
-from relay.erasure.tables import Wipe, parked_ids, strangers
+from relay.erasure.tables import TableErasure, parked_ids, strangers
 from relay.journal import (
     DAY_S,
     Corrupt,
@@ -131,8 +131,8 @@ class Eraser:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
             for lane in told:
-                telling = Telling(lane, self._state, lambda: self._at_connectors, self._worker)
-                group.create_task(telling.run(), name=f"erasures of {lane.name}")
+                erasing = ConnectorErasure(lane, self._state, lambda: self._at_connectors, self._worker)
+                group.create_task(erasing.run(), name=f"erasures of {lane.name}")
             group.create_task(self._keep_erasing([lane.name for lane in told]), name="erase")
 
     async def _keep_erasing(self, told: Sequence[str]) -> None:
@@ -185,21 +185,21 @@ class Eraser:
         segments = await self._journal.roll()
         users = await self._learn({one.number: one.user for one in due}, segments)
         wanted = Wanted({one.number: one.user for one in users})
-        await self._spread(users)
+        await self._share(users)
         offsets: Offsets = {}
         for segment in segments:
             offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
         for path in await ADMIN.run(copies_of, self._journal.folder, wanted):
             path.unlink()
             log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
-        await self._fleet.rest(lambda connector: self._state.run(Wipe(connector, wanted, offsets)))
+        await self._fleet.rest(lambda connector: self._state.run(TableErasure(connector, wanted, offsets)))
         names = [lane.name for lane in self._fleet.lanes]
         for connector in await self._state.look(lambda db: strangers(db, names)):
-            await self._state.run(Wipe(connector, wanted, offsets))
-        await self._state.run(Wipe(None, wanted, offsets))
+            await self._state.run(TableErasure(connector, wanted, offsets))
+        await self._state.run(TableErasure(None, wanted, offsets))
         return users
 
-    async def _spread(self, users: Sequence[Erasure]) -> None:
+    async def _share(self, users: Sequence[Erasure]) -> None:
         for folder in await ADMIN.run(other_folders, self._state.folder, self._worker):
             await ADMIN.run(share_erasures, folder, users)
             if not is_locked(folder):

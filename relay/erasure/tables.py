@@ -35,7 +35,7 @@ class ParkedRow(NamedTuple):
     answer: str
 
 
-class Wipe:
+class TableErasure:
     """What one connector, or with None the sources, have of these users."""
 
     def __init__(self, connector: str | None, wanted: Wanted, offsets: Mapping[int, frozenset[int]]) -> None:
@@ -61,7 +61,7 @@ class Wipe:
         db.executemany("DELETE FROM parked WHERE number = ?", [(row.number,) for row in gone])
         for column, value, number in changes:
             db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
-        self._wipe_attempts(db)
+        self._erase_attempts(db)
         if self._connector is None:
             history.hide_users(db, self._wanted)
             alerts.hide_users(db, self._wanted)
@@ -85,7 +85,7 @@ class Wipe:
             found += [("body", body, row.number)] if named else []
         return found
 
-    def _wipe_attempts(self, db: sqlite3.Connection) -> None:
+    def _erase_attempts(self, db: sqlite3.Connection) -> None:
         """Answers to attempts at their events, or that name them, go; that there were attempts stays."""
         query = "SELECT rowid, ranges, answer FROM attempt WHERE connector IS ? AND answer != ''"
         gone: list[tuple[int]] = []
@@ -106,7 +106,7 @@ class Wipe:
 
     def _correct(self, db: sqlite3.Connection, gone: Collection[int | None]) -> Counts:
         """Count events at these offsets as erased that the cursor counted as parked; what a replay had parked is in its
-        own books."""
+        own ledgers."""
         query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
         found = db.execute(query, (self._connector,)).fetchone()
         if found is None:

@@ -81,14 +81,14 @@ class Intake:
         self.draining = False
 
     @property
-    def books(self) -> SourceLedger:
+    def ledger(self) -> SourceLedger:
         """What the source counts."""
         return SourceLedger(self.source.name, self._left_out, self._guard.lasting)
 
-    def restore(self, books: SourceLedger) -> None:
+    def restore(self, ledger: SourceLedger) -> None:
         """Go on with what it counted before a restart."""
-        self._left_out = books.duplicates
-        self._guard.restore(books.refusals)
+        self._left_out = ledger.duplicates
+        self._guard.restore(ledger.refusals)
 
     def close(self) -> None:
         """Let go of its thread, once no request is under way."""
@@ -96,7 +96,7 @@ class Intake:
 
     def follow(self, before: "Intake") -> None:
         """Go on with what the intake before this one counted and remembers: the source has other settings now."""
-        self.restore(before.books)
+        self.restore(before.ledger)
         if (memory := before.calls.remember()) is not None:
             self.calls.recall(memory)
         self.traffic = before.traffic

@@ -22,7 +22,7 @@ from relay.ingest.listeners import bind, show
 from relay.ingest.paths import harmless, meant
 from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, busy
-from relay.ingest.tally import Tally
+from relay.ingest.source_saver import SourceSaver
 from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First
 from relay.journal import Journal
@@ -54,7 +54,7 @@ class Ingest:
         """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
         self._settings, self._journal, self._state, self._first = settings, journal, state, first
         self._pressure = Pressure(settings.max_in_flight)
-        self._tally = Tally(state, self._books)
+        self._source_saver = SourceSaver(state, self._ledgers)
         self._intakes: dict[str, Intake] = {}
         self._paths: dict[str, Intake] = {}
         self._duplicates: set[Duplicates] = set()
@@ -112,7 +112,7 @@ class Ingest:
         self._intakes = {source.name: self._intake(source) for source in sources}
         self._paths = {intake.source.settings.path: intake for intake in self._intakes.values()}
         gone = [intake for name, intake in before.items() if self._intakes.get(name) is not intake]
-        self._gone += [replace(one.books, refusals=None) for one in gone if one.source.name not in self._intakes]
+        self._gone += [replace(one.ledger, refusals=None) for one in gone if one.source.name not in self._intakes]
 
     def _intake(self, source: Source) -> Intake:
         """The source's intake as it is, or a new one that goes on with what it counted."""
@@ -120,7 +120,7 @@ class Ingest:
         if before is not None and before.source is source:
             return before
         fresh = Intake(
-            source, self._settings, self._pressure, self._journal, self._state, self._tally.soon, self._first
+            source, self._settings, self._pressure, self._journal, self._state, self._source_saver.soon, self._first
         )
         if before is not None:
             fresh.follow(before)
@@ -152,19 +152,19 @@ class Ingest:
 
     async def _restore(self) -> None:
         """Take up what the sources counted before, and let go of what no source here needs."""
-        for name, books in (await self._state.sources()).items():
+        for name, ledger in (await self._state.sources()).items():
             if name in self._intakes:
-                self._intakes[name].restore(books)
+                self._intakes[name].restore(ledger)
             else:
-                self._gone.append(replace(books, refusals=None))  # whoever sends there now is told 404
+                self._gone.append(replace(ledger, refusals=None))  # whoever sends there now is told 404
         for name, memory in (await self._state.memories()).items():
             if name in self._intakes:
                 self._intakes[name].calls.recall(memory)
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await ADMIN.run(forget_seen, self._state.folder, dedupes)
 
-    def _books(self) -> list[SourceLedger]:
-        return [*(intake.books for intake in self._intakes.values()), *self._gone]
+    def _ledgers(self) -> list[SourceLedger]:
+        return [*(intake.ledger for intake in self._intakes.values()), *self._gone]
 
     async def reload_tls(self, settings: TlsSettings | None = None) -> bool:
         """Serve new connections with the certificates as they are now, in the files or by other settings.
@@ -215,7 +215,7 @@ class Ingest:
             intake.close()
         for duplicates in self._duplicates:
             await duplicates.close()
-        await self._tally.close()
+        await self._source_saver.close()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request on any path. Without a router: a table of paths is all it takes."""

@@ -3,16 +3,16 @@
 from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
 from relay.inspect.backup import Backup, back_up
 from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
-from relay.inspect.disk_usage import told, usage
+from relay.inspect.disk_usage import describe_usage, usage
 from relay.inspect.dump import PROBLEM, DumpPart, dump_all, line, problem
-from relay.inspect.receipts import Receipt, WorkerReceipt, receipts
+from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
 from relay.inspect.repair import Repair, plan, repair
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
 from relay.inspect.restore import advice_on, restore
 from relay.inspect.search import Aside, Found, search_all
 from relay.inspect.subprocess import NOT_THERE, Question
-from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, traced
-from relay.inspect.user_search import Remains, look_for
+from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, trace_all
+from relay.inspect.user_search import Remains, find_remains
 
 __all__ = [
     "NOT_THERE",
@@ -47,16 +47,16 @@ __all__ = [
     "back_up",
     "check_all",
     "count_all",
+    "describe_usage",
     "dump_all",
+    "find_remains",
     "line",
-    "look_for",
+    "list_receipts",
     "plan",
     "problem",
-    "receipts",
     "repair",
     "restore",
     "search_all",
-    "told",
-    "traced",
+    "trace_all",
     "usage",
 ]

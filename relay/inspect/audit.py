@@ -44,7 +44,7 @@ COUNTED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """The books of one connector, and whether they are borne out."""
+    """The ledger of one connector, and whether cursor, journal and parked events confirm it."""
 
     connector: str
     accepted: int
@@ -74,7 +74,7 @@ class Audit:
     connectors: Sequence[AuditRow]
     sources: Sequence[SourceLedger]
     parked: Sequence[ParkedTotal]
-    """What lies parked, and what relay has removed of it by itself: in the books that stays parked."""
+    """What lies parked, and what relay has removed of it by itself: in the ledgers that stays parked."""
     problems: Sequence[str]
     """What does not balance."""
 
@@ -88,7 +88,7 @@ class WorkerAudit(Audit):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeAudit(Audit):
-    """What an audit of several workers has found: segments, offsets and books are their sums."""
+    """What an audit of several workers has found: segments, offsets and ledgers are their sums."""
 
     workers: Sequence[WorkerAudit]
 
@@ -104,14 +104,14 @@ class AuditedState:
     kept: Sequence[Range]
     """The offsets that can be read, with good checksums: of damaged segments those behind the damage as well."""
     after: Sequence[LaneLedger]
-    """The books once more: what is unsettled now was needed, and so in the journal, all the while."""
+    """The ledgers once more: what is unsettled now was needed, and so in the journal, all the while."""
 
     acknowledged: int = 0
     """Events below this offset were acknowledged before the journal was read, by what the database knows of it."""
 
     @property
     def head(self) -> int:
-        """The same, by the books as well."""
+        """The same, by the ledgers as well."""
         return max(self.acknowledged, acknowledged_head(self.before))
 
     @property
@@ -123,10 +123,10 @@ class AuditedState:
 def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
     """Audit all workers of a state folder, as `audit` does; `path` is the setting `journal.path`."""
     found = {number: audit(*folders, kept_for) for number, folders in journals(state, path).items()}
-    return found[0] if len(found) == 1 else together(found)
+    return found[0] if len(found) == 1 else merge_audits(found)
 
 
-def together(found: Mapping[int, Audit]) -> WholeAudit:
+def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
     """The audits of several workers as one: it balances if all do."""
     audits = [*found.values()]
     names = sorted({row.connector for one in audits for row in one.connectors})
@@ -148,7 +148,7 @@ def _fields(one: Audit) -> dict[str, Any]:
 
 
 def _sum(rows: Sequence[AuditRow]) -> AuditRow:
-    """The books of one connector over all workers."""
+    """The ledger of one connector over all workers."""
     counts = {name: sum(getattr(row, name) for row in rows) for name in COUNTED}
     return AuditRow(rows[0].connector, **counts, balances=all(row.balances for row in rows))
 
@@ -215,7 +215,7 @@ def journal_problems(seen: AuditedState) -> Iterator[str]:
 
 
 def lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
-    """Say what of a lane's books is not borne out by its cursor, the journal and the parked events.
+    """Say what of a lane's ledger is not borne out by its cursor, the journal and the parked events.
 
     With `may_expire` what is older than the journal is no fault: the lane will count it as expired when it comes to it.
     """

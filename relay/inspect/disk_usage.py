@@ -34,7 +34,7 @@ def usage(state: Path, journal: Path, workers: int, files: Iterable[Path] = ()) 
     return dict(found.most_common())
 
 
-def told(found: dict[str, int]) -> str:
+def describe_usage(found: dict[str, int]) -> str:
     """The largest of them in words, such as "archive 12.1 GiB, journal 1.0 GiB"."""
     large = [(name, size) for name, size in found.items() if size >= LEAST_BYTES]
     return ", ".join(f"{name} {_size(size)}" for name, size in large[:LARGEST])

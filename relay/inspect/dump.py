@@ -13,7 +13,7 @@ import orjson
 from relay.api import Event
 from relay.api.internal import one_line
 from relay.catalogue import Selection
-from relay.inspect.segments import Inspected, all_segments, blocks, damage
+from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 PROBLEM: Final = b'{"problem":'
@@ -39,7 +39,7 @@ def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
     lines say what could not be read.
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
-    listed = all_segments(state, path)
+    listed = list_all_segments(state, path)
     lines = (
         line(event, worker if len(listed) > 1 else None)
         for worker, its in listed.items()
@@ -47,7 +47,7 @@ def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
     )
     yield from islice(lines, part.limit)
     for its in listed.values():
-        yield from map(problem, damage(its))
+        yield from map(problem, describe_segments(its))
 
 
 def _events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:

@@ -73,7 +73,7 @@ class Receipt:
     """Empty if there is only one: else all of the above is of all of them together."""
 
 
-def receipts(state: Path, after: float | None) -> list[Receipt]:
+def list_receipts(state: Path, after: float | None) -> list[Receipt]:
     """The receipts of a state folder, the last one first; `after` is the setting `erasure.after`, in seconds, if it is
     known. Raises FileNotFoundError, sqlite3.Error."""
     return [_receipt(one, after) for one in list_erasures(state)]

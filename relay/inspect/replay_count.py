@@ -6,7 +6,7 @@ from pathlib import Path
 
 from relay.api import Block
 from relay.catalogue import Selection
-from relay.inspect.segments import Inspected, all_segments, blocks, damage
+from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
 from relay.state import LaneLedger, read_lanes_if_any, worker_folders
 
 
@@ -62,7 +62,7 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
         number: _position(read_lanes_if_any(folder), asked.connector)
         for number, folder in worker_folders(state).items()
     }
-    listed = all_segments(state, path)
+    listed = list_all_segments(state, path)
     found = [
         _count(number, listed[number], asked, position, selection)
         for number, position in positions.items()
@@ -91,7 +91,7 @@ def _count(
         first = start if first is None else first
         wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
         wanted += sum(wants[kind] for kind in block.index[: stop - start])
-    return WorkerCount(worker, last if first is None else first, last, wanted, damage(listed))
+    return WorkerCount(worker, last if first is None else first, last, wanted, describe_segments(listed))
 
 
 def _recent(listed: Sequence[Inspected], since: float) -> Iterator[Block]:

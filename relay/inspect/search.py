@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from relay.api import Event, Kind, value_in
-from relay.inspect.segments import Inspected, blocks, damage, segments
+from relay.inspect.segments import Inspected, blocks, describe_segments, list_segments
 from relay.state import (
     Attempts,
     Counts,
@@ -58,7 +58,7 @@ class LaneProgress:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """An event in the journal, and how far those lanes are with it that have books."""
+    """An event in the journal, and how far those lanes are with it that have ledgers."""
 
     offset: int
     received: float
@@ -126,7 +126,7 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
-        listed = segments(journal, read_acknowledged(folder))
+        listed = list_segments(journal, read_acknowledged(folder))
         events, problems = _seen(listed, room, id)
         mine = [one for worker, one in aside if worker == number and one.offset not in events]
         beside = sorted(_parked_at(folder, [*events]), key=attrgetter("part"))
@@ -148,7 +148,7 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
             )
             for event, segment in events.values()
         ]
-        found.append(Found(number, sightings, mine, [*problems, *damage(listed)]))
+        found.append(Found(number, sightings, mine, [*problems, *describe_segments(listed)]))
     return found
 
 

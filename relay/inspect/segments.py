@@ -1,6 +1,6 @@
 """The journal as a bystander sees it: read only, without the lock, whether relay runs or not.
 
-While relay runs, the last segment grows and the oldest ones go. So the books are read before the journal: what they
+While relay runs, the last segment grows and the oldest ones go. So the ledgers are read before the journal: what they
 call accepted was on disk then. And a segment that is gone when its turn comes was removed by retention, as were all
 before it.
 """
@@ -133,7 +133,7 @@ class Inspected:
             self.condition = "open" if header else "good"
 
 
-def segments(folder: Path, needed: int = 0) -> list[Inspected]:
+def list_segments(folder: Path, needed: int = 0) -> list[Inspected]:
     """The segments of a journal folder, the oldest first, still unread. Raises FileNotFoundError.
 
     Events below `needed` are known to be acknowledged (`acknowledged`): without it, damage in the last segment looks
@@ -148,15 +148,15 @@ def segments(folder: Path, needed: int = 0) -> list[Inspected]:
     ]
 
 
-def all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
+def list_all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
     """The same of every worker's journal, by the workers' numbers; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, sqlite3.Error."""
     found = journals(state, path).items()
-    return {number: segments(journal, read_acknowledged(folder)) for number, (folder, journal) in found}
+    return {number: list_segments(journal, read_acknowledged(folder)) for number, (folder, journal) in found}
 
 
-def damage(listed: Sequence[Inspected]) -> list[str]:
+def describe_segments(listed: Sequence[Inspected]) -> list[str]:
     """Say which of the segments that were read are damaged."""
     damaged = [segment for segment in listed if segment.condition in ("damaged", "gap")]
     return [f"{segment.path}: {segment}; relay journal check looks at all of it" for segment in damaged]
@@ -165,7 +165,7 @@ def damage(listed: Sequence[Inspected]) -> list[str]:
 def inspect(folder: Path, needed: int = 0) -> list[Inspected]:
     """Read all segments of a journal from the first to the last byte. Raises FileNotFoundError, OSError."""
     found: list[Inspected] = []
-    for segment in segments(folder, needed):
+    for segment in list_segments(folder, needed):
         try:
             for _ in segment.blocks():
                 pass

@@ -20,7 +20,7 @@ from relay.inspect.check import check_all
 from relay.inspect.dump import DumpPart, dump_all
 from relay.inspect.replay_count import Stretch, count_all
 from relay.inspect.search import search_all
-from relay.inspect.user_search import look_for
+from relay.inspect.user_search import find_remains
 from relay.parent import end_with_parent
 
 NOT_THERE: Final = 3
@@ -53,7 +53,7 @@ def dump(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
 
 def remains(state: Path, path: Path, user: Mapping[str, Any]) -> object:
     """What there still is of a user."""
-    return look_for(state, path, msgspec.convert(user, User))
+    return find_remains(state, path, msgspec.convert(user, User))
 
 
 QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {

@@ -1,4 +1,4 @@
-"""What becomes of an event in every connector: what the journal and the books say of it, beside what the configuration
+"""What becomes of an event in every connector: what journal and ledgers say of it, beside what the configuration
 makes of it. Pure."""
 
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ class Trace:
     workers: Sequence[WorkerTrace]
 
 
-def traced(id: str, found: Sequence[Found], config: Config | None) -> Trace:
+def trace_all(id: str, found: Sequence[Found], config: Config | None) -> Trace:
     """Tell the way of what was found, by the configuration if it is valid."""
     return Trace(
         id,
@@ -218,7 +218,7 @@ def _names(steps: Sequence[str]) -> str:
 
 
 def _outcome(routed: TracedRoute, lane: LaneProgress) -> str:
-    """What became of a settled event that is not parked: by the books, as far as they know it, else by what today's
+    """What became of a settled event that is not parked: by the ledgers, as far as they know it, else by what today's
     configuration makes of it."""
     last = next((one for one in lane.attempts if not one.replay), None)
     if last is not None and last.outcome == "parked":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.api import User
-from relay.inspect.segments import Inspected, all_segments, blocks, damage
+from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
 from relay.journal import Erased, Wanted
 from relay.state import Parked, Which, digests_of, list_erasures, read_parked
 
@@ -23,16 +23,16 @@ class Remains:
     """What could not be read: there may be more."""
 
 
-def look_for(state: Path, path: Path, user: User) -> Remains:
+def find_remains(state: Path, path: Path, user: User) -> Remains:
     """Look for a user in the folders of all workers; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
     wanted, digests = Wanted({1: user}), digests_of(user)
     receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
-    listed = [segment for its in all_segments(state, path).values() for segment in its]
+    listed = [segment for its in list_all_segments(state, path).values() for segment in its]
     events = _events(listed, wanted)
     parked = sum(_is_of(one, wanted) for one in read_parked(state, Which()))
-    return Remains(events, parked, receipts, damage(listed))
+    return Remains(events, parked, receipts, describe_segments(listed))
 
 
 def _events(listed: Sequence[Inspected], wanted: Wanted) -> int:

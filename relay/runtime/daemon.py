@@ -26,7 +26,7 @@ from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError
 from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
-from relay.inspect import told, usage
+from relay.inspect import describe_usage, usage
 from relay.journal import Journal
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
@@ -227,7 +227,7 @@ class Daemon:
             files = [lane.traits.local_path for lane in self._fleet.lanes if lane.traits.local_path is not None]
             config = self._config
             found = usage(root, config.journal.path, config.runtime.workers, files)
-            self._filled = told(found), now
+            self._filled = describe_usage(found), now
         return self._filled[0]
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from relay.config import Config
-from relay.inspect import advice_on, told, usage
+from relay.inspect import advice_on, describe_usage, usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
@@ -104,7 +104,7 @@ def full_disk(state: Path, config: Config) -> str:
         return ""
     if about.f_bavail * about.f_frsize >= LEAST_BYTES:
         return ""
-    found = told(usage(state, config.journal.path, config.runtime.workers))
+    found = describe_usage(usage(state, config.journal.path, config.runtime.workers))
     holds = f" (it holds {found})" if found else ""
     return f"its file system is full{holds}: free some space"
 

@@ -95,8 +95,8 @@ class Looks:
         )
 
     def _source(self, name: str, intake: Intake, config: Config) -> SourceStatus:
-        traffic, books = intake.traffic, intake.books
-        refusals = books.refusals
+        traffic, ledger = intake.traffic, intake.ledger
+        refusals = ledger.refusals
         refusing = None
         if refusals:
             refusing = Refusing(
@@ -107,7 +107,7 @@ class Looks:
             file=config.sources[name].file,
             accepted=traffic.accepted,
             unreadable=traffic.unreadable,
-            duplicates=books.duplicates,
+            duplicates=ledger.duplicates,
             requests={**traffic.requests},
             last=traffic.last,
             rate=self._rates.change(("accepted", name), NOW_S),

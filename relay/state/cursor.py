@@ -38,7 +38,7 @@ CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The books of one lane: accepted = delivered + unselected + filtered + parked + expired + damaged +
+    """The ledger of one lane: accepted = delivered + unselected + filtered + parked + expired + damaged +
     erased + pending."""
 
     accepted: int
@@ -91,7 +91,7 @@ class Cursor:
         return replace(self, ahead=list(self.ahead), counts=replace(self.counts))
 
     def ledger(self, head: int) -> Ledger:
-        """The books when the journal's head is there."""
+        """The ledger when the journal's head is there."""
         return Ledger(head - self.start, replace(self.counts))
 
 

@@ -1,7 +1,7 @@
-"""Lets go of a connector that is gone for good: its position, its books, the events that are kept for it, and the
+"""Lets go of a connector that is gone for good: its position, its ledger, the events that are kept for it, and the
 erasures that wait for it.
 
-Its books go as a whole, after its parked events, so that what is left balances. The function here works on the
+Its ledger goes as a whole, after its parked events, so that what is left balances. The function here works on the
 databases of a state folder, those of all workers, whether relay runs or not; whoever calls it has made sure that the
 connector does not run.
 """

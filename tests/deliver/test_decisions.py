@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized, retry_after
-from relay.deliver.rate_limit import Pace
+from relay.deliver.rate_limit import RateLimit
 from relay.deliver.result import Deferral, DestinationRefusal, Verdict, judge
 from relay.deliver.retry import BUG_GAP_S, BUGS, FAILURES, MAX_RETRY_AFTER_S, PROBE_WAIT_S, Breaker, retry_delay
 from relay.state.cursor import Counts, Cursor, find_unsettled
@@ -50,16 +50,16 @@ def test_retry_after_in_both_forms(header: str | None, seconds: float | None) ->
 
 
 def test_the_pace_is_kept_on_average_with_a_burst_of_one_second() -> None:
-    pace = Pace(100)
+    pace = RateLimit(100)
     now = 1000.0
     waits = [pace.delay(50, now) for _ in range(6)]
     assert waits == [0, 0, 0, 0.5, 1.0, 1.5]
     assert pace.delay(50, now + 100) == 0
-    assert Pace(0).delay(10**9, now) == 0
+    assert RateLimit(0).delay(10**9, now) == 0
 
 
 def test_what_is_given_back_shortens_the_wait_of_those_who_come_later() -> None:
-    pace, now = Pace(100), 1000.0
+    pace, now = RateLimit(100), 1000.0
     assert [pace.delay(100, now) for _ in range(3)] == [0, 0, 1.0]
     pace.give_back(100)
     assert pace.given_back == 1.0

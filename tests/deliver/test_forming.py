@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.api import ERASED, BatchSettings, Block, Connector, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.deliver.batch.builder import Forming, Span
+from relay.deliver.batch.builder import BatchBuilder, Span
 from relay.journal.record import make_block
 from relay.route import Route, Routed
 
@@ -46,7 +46,7 @@ SELECTIONS = st.sampled_from([["*"], ["email"], ["!email"], ["mine", "users.beha
 
 
 def spans_of(blocks: list[Block], route: Any, limits: BatchSettings) -> list[Span]:
-    forming, spans = Forming(0, limits), []
+    forming, spans = BatchBuilder(0, limits), []
     for one in blocks:
         forming.add(one.offsets[-1] + 1, route(one))
         while forming.full:

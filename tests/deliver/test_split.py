@@ -14,10 +14,10 @@ import pytest
 
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, User
 from relay.config.model import Config, Configured
-from relay.erasure.tables import Wipe
+from relay.erasure.tables import TableErasure
 from relay.inspect.audit import audit
 from relay.inspect.search import search_all
-from relay.inspect.trace import traced
+from relay.inspect.trace import trace_all
 from relay.journal.users import Wanted
 from relay.state.cursor import Counts
 from relay.state.database import State
@@ -125,7 +125,7 @@ async def test_the_refused_parts_of_an_event_are_parked_and_they_alone_are_sent_
         assert {event.type for event in till.taken} == {"shop.Item"}
         assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (2, 0, "o2")]
 
-        (found,) = traced("o0", search_all(tmp_path, tmp_path / "journal", "o0"), bench.config).workers
+        (found,) = trace_all("o0", search_all(tmp_path, tmp_path / "journal", "o0"), bench.config).workers
         (way,) = found.journal[0].connectors
         assert way.filters == "split into 4 by items"
         assert [(one.part, one.id, one.type) for one in way.parts][::3] == [
@@ -279,7 +279,7 @@ async def test_trace_says_of_an_event_what_the_books_know_or_that_filters_may_ha
     bench = Bench(tmp_path)
 
     def state(id: str) -> str:
-        (found,) = traced(id, search_all(tmp_path, tmp_path / "journal", id), bench.config).workers
+        (found,) = trace_all(id, search_all(tmp_path, tmp_path / "journal", id), bench.config).workers
         return found.journal[0].connectors[0].state
 
     async with bench.running() as till:
@@ -332,7 +332,7 @@ async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path:
         await bench.send(["anna", "bob"], ["anna", "anna"])
         await bench.until(parked=2)
     state = State(tmp_path)
-    counts = await state.run(Wipe("it", Wanted({1: User("anna")}), {}))
+    counts = await state.run(TableErasure("it", Wanted({1: User("anna")}), {}))
     state.close()
     assert counts == Counts(parked=-1, erased=1)
     assert bench.parked() == [(0, 1, "o0-2")]

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from relay.api import LARGE, Decoded, Request, Source, SourceSettings
 from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
-from relay.ingest import intake, server, tally
+from relay.ingest import intake, server, source_saver
 from relay.ingest.intake import Intake
 from relay.ingest.pressure import Pressure
 from relay.ingest.server import Ingest
@@ -104,7 +104,7 @@ async def test_duplicates_are_counted_over_restarts(relay: Relay) -> None:
 
 
 async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "SAVE_S", 0.01)
+    monkeypatch.setattr(source_saver, "SAVE_S", 0.01)
     for duplicates in (1, 3):
         await relay.post(body_of(EVENT, EVENT))
         async with asyncio.timeout(30):
@@ -406,7 +406,7 @@ async def test_a_sender_that_breaks_off_is_told_of_without_a_traceback(relay: Re
 async def test_a_database_that_cannot_be_written_fails_no_request(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tally, "SAVE_S", 0)
+    monkeypatch.setattr(source_saver, "SAVE_S", 0)
     assert (await relay.post(body_of(EVENT)))[0] == 202
     with closing(sqlite3.connect(relay.folder / "relay.db")) as db, db:
         db.execute("ALTER TABLE source RENAME TO elsewhere")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
-from relay.erasure.tables import Wipe
-from relay.inspect.receipts import receipts
+from relay.erasure.tables import TableErasure
+from relay.inspect.receipts import list_receipts
 from relay.journal.users import Wanted
 from relay.state.alerts import AlertMessage, read_alerts, save_tracks
 from relay.state.cursor import Cursor
@@ -103,7 +103,7 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
     assert "someone" not in str(last)
     add_entries(folder, [last])
     assert find_done(folder, NOW - 60) == []
-    assert (list_replays(folder)[0].asked_by, receipts(folder, None)[0].asked_by) == ("anna", "bert")
+    assert (list_replays(folder)[0].asked_by, list_receipts(folder, None)[0].asked_by) == ("anna", "bert")
 
 
 async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path
     add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: hänn\\a is unknown")])
     message = AlertMessage("id", "chat", NOW, json.dumps({"alarms": [{"reason": 'no "änn\\a"'}]}), problem="änn\\a?")
     save_tracks(tmp_path, "chat", {}, [message])
-    await state.run(Wipe(None, Wanted({1: User("änn\\a")}), {}))
+    await state.run(TableErasure(None, Wanted({1: User("änn\\a")}), {}))
     state.close()
     (sent,) = read_alerts(tmp_path, ["chat"])[1]
     assert (json.loads(sent.message), sent.problem) == ({"alarms": [{"reason": 'no "..."'}]}, "...?")

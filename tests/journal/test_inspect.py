@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.inspect.segments import Inspected, blocks, inspect, segments
+from relay.inspect.segments import Inspected, blocks, inspect, list_segments
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, path_of
@@ -42,7 +42,7 @@ def said(found: list[Inspected]) -> list[str]:
 
 
 def offsets(folder: Path, start: int = 0) -> list[int]:
-    return [offset for _, block in blocks(segments(folder, 9), start) for offset in block.offsets]
+    return [offset for _, block in blocks(list_segments(folder, 9), start) for offset in block.offsets]
 
 
 async def test_a_whole_journal_is_good_and_read_from_any_offset(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_the_segment_that_is_being_written_is_open_and_grows_while_it_is_r
     journal = Journal(tmp_path, LIMITS, 1 << 20)
     await journal.append([KIND] * 2, [body(0), body(1)])
     assert said(inspect(tmp_path, 2)) == ["open"]
-    reading = blocks(segments(tmp_path, 2))
+    reading = blocks(list_segments(tmp_path, 2))
     assert list(next(reading)[1].offsets) == [0, 1]
     await journal.append([KIND], [body(2)])
     assert [list(block.offsets) for _, block in reading] == [[2]]

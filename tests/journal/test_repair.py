@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from relay.api import Kind
 from relay.cli.main import relay
 from relay.inspect.repair import plan, repair
-from relay.inspect.segments import blocks, inspect, segments
+from relay.inspect.segments import blocks, inspect, list_segments
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.testing import Destination, make_event
@@ -39,7 +39,7 @@ async def fill(folder: Path, starts: int = 3, groups: int = 6) -> list[bytes]:
 
 def read(folder: Path) -> dict[int, bytes]:
     """All that can be read."""
-    return {event.offset: event.body for _, block in blocks(segments(folder)) for event in block.events()}
+    return {event.offset: event.body for _, block in blocks(list_segments(folder)) for event in block.events()}
 
 
 def flip(path: Path, at: int) -> None:

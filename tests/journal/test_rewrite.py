@@ -8,7 +8,7 @@ import pytest
 
 from relay.api import Kind, OtherId, User
 from relay.inspect.repair import repair
-from relay.inspect.segments import blocks, inspect, segments
+from relay.inspect.segments import blocks, inspect, list_segments
 from relay.journal.journal import Journal
 from relay.journal.record import header_at
 from relay.journal.retention import JournalLimits
@@ -38,7 +38,7 @@ async def erase(journal: Journal, wanted: Wanted = WANTED) -> set[int]:
 
 
 def read(folder: Path) -> dict[int, bytes]:
-    return {event.offset: event.body for _, block in blocks(segments(folder)) for event in block.events()}
+    return {event.offset: event.body for _, block in blocks(list_segments(folder)) for event in block.events()}
 
 
 async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:

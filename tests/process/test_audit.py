@@ -18,7 +18,7 @@ from relay.cli.main import relay
 from relay.config.load import load
 from relay.config.model import AdminSettings, MetricsSettings
 from relay.config.plugins.registry import Registry
-from relay.inspect.audit import Audit, AuditedState, AuditRow, journal_problems, lane_problems, together
+from relay.inspect.audit import Audit, AuditedState, AuditRow, journal_problems, lane_problems, merge_audits
 from relay.inspect.segments import Inspected
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
@@ -430,11 +430,11 @@ def test_workers_balance_together_if_each_does() -> None:
         )  # fmt: skip
 
     refusals = Refusals(1.0, 2.0, 401, "no", None)
-    good = together({0: found(5), 2: found(3, refusals=refusals)})
+    good = merge_audits({0: found(5), 2: found(3, refusals=refusals)})
     assert (good.balances, good.segments, good.oldest, good.head, good.problems) == (True, 2, 2, 12, [])
     assert good.connectors == [AuditRow("all", 10, 8, 0, 0, 0, 0, 0, 0, 2, 2, balances=True)]
     assert good.sources == [SourceLedger("braze", 4, refusals)]
     assert [(one.events, one.removed) for one in good.parked] == [(4, {"a": 2})]
-    bad = together({0: found(5), 2: found(3, "all: 1 is lost")})
+    bad = merge_audits({0: found(5), 2: found(3, "all: 1 is lost")})
     assert (bad.balances, bad.connectors[0].balances, bad.problems) == (False, False, ["worker 2: all: 1 is lost"])
     assert [(one.worker, one.balances) for one in bad.workers] == [(0, True), (2, False)]

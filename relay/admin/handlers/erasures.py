@@ -6,7 +6,7 @@ from relay.admin.acts import erasure_entry
 from relay.admin.control import Control
 from relay.admin.responses import answer, asker, content, taken
 from relay.api import User
-from relay.inspect import receipts
+from relay.inspect import list_receipts
 from relay.state import ask_erasure, make_user
 from relay.threads import ADMIN
 
@@ -23,7 +23,7 @@ class Erasing:
 
     async def receipts(self, _: web.Request) -> web.StreamResponse:
         """All receipts, the last one first."""
-        return answer(await ADMIN.run(receipts, self._control.folder, self._control.config.erasure.after))
+        return answer(await ADMIN.run(list_receipts, self._control.folder, self._control.config.erasure.after))
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Have all events of a user removed."""

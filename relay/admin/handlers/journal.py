@@ -12,7 +12,7 @@ from relay.admin.control import Control
 from relay.admin.handlers.erasures import user_in
 from relay.admin.journal_process import JournalProcess
 from relay.admin.responses import answer, content, stream, taken
-from relay.inspect import DumpPart, Found, Stretch, problem, traced
+from relay.inspect import DumpPart, Found, Stretch, problem, trace_all
 from relay.threads import ADMIN
 
 DUMPS: Final = 2
@@ -54,7 +54,7 @@ class JournalHandlers:
         if wanted is None:
             raise ValueError("say which event: id")
         found = msgspec.json.decode(await self._reader.answer("search", id=wanted), type=list[Found])
-        return answer(await ADMIN.run(traced, wanted, found, self._control.config))
+        return answer(await ADMIN.run(trace_all, wanted, found, self._control.config))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """What a replay would take."""

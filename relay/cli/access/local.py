@@ -34,10 +34,10 @@ from relay.inspect import (
     check_all,
     count_all,
     dump_all,
-    look_for,
-    receipts,
+    find_remains,
+    list_receipts,
     search_all,
-    traced,
+    trace_all,
 )
 from relay.journal import is_locked
 from relay.state import Entry, HistoryQuery, Parked, Replay, Which
@@ -101,7 +101,7 @@ class LocalAccess:
 
     def receipts(self) -> list[Receipt]:
         config = self._place.config
-        return receipts(self._state, config.erasure.after if config else None)
+        return list_receipts(self._state, config.erasure.after if config else None)
 
     def ask_erasure(self, user: User) -> Asked:
         number = state.ask_erasure(self._state, user, login())
@@ -109,7 +109,7 @@ class LocalAccess:
         return Asked(number, self.runs)
 
     def remains(self, user: User) -> Remains:
-        return look_for(*self._folders, user)
+        return find_remains(*self._folders, user)
 
     def audit(self) -> Audit:
         config = self._place.config
@@ -122,7 +122,7 @@ class LocalAccess:
         return dump_all(*self._folders, part)
 
     def trace(self, id: str) -> Trace:
-        return traced(id, search_all(*self._folders, id), self._place.config)
+        return trace_all(id, search_all(*self._folders, id), self._place.config)
 
     def history(self, query: HistoryQuery) -> Sequence[Entry]:
         return state.read_history(self._state, query)

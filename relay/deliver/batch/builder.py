@@ -42,7 +42,7 @@ class Span:
         return replace(self, ranges=mine, counts=counts)
 
 
-class Forming:
+class BatchBuilder:
     """Collects from offset `start` on until a limit is reached; what is over begins the next span."""
 
     def __init__(self, start: int, limits: BatchSettings) -> None:

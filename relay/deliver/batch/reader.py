@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from relay.api import BatchSettings, Block
-from relay.deliver.batch.builder import Forming, Span
+from relay.deliver.batch.builder import BatchBuilder, Span
 from relay.deliver.batch.sent_together import Ranges
 from relay.journal import Journal
 from relay.route import Route, Routed
@@ -40,9 +40,9 @@ class Collector:
         self._cuts, self._resumed = deque(cuts), deque[Span]()
         self._blocks: list[Block] = []
         """What was read last for those."""
-        self._forming = Forming(cursor.position, limits)
+        self._builder = BatchBuilder(cursor.position, limits)
         self._oldest = self._due = 0.0
-        """Until when the forming batch waits for more (loop time): at the longest, and until the next look."""
+        """Until when the current batch waits for more (loop time): at the longest, and until the next look."""
         self._pieces: deque[tuple[Block, int, int]] = deque()
         """Of which block, the first event, and the one behind the last: a piece is sliced when it is taken."""
         self._missing: deque[Span] = deque()
@@ -53,10 +53,10 @@ class Collector:
             if self._resumed:
                 return self._resumed.popleft()
             await self._resume(self._cuts.popleft())
-        if self._position >= self._until and self._forming.empty and not self._pieces and not self._missing:
+        if self._position >= self._until and self._builder.empty and not self._pieces and not self._missing:
             return None
-        while not self._forming.full:
-            if self._missing and self._forming.empty:
+        while not self._builder.full:
+            if self._missing and self._builder.empty:
                 return self._missing.popleft()
             if self._missing or (not self._pieces and not await self._fetch()):
                 break
@@ -64,27 +64,27 @@ class Collector:
                 break
             if self._pieces and self._pieces[0][1]:  # within a block: others have their turn, even if nothing is wanted
                 await asyncio.sleep(0)
-        if self._forming.empty:  # all that was left is settled
+        if self._builder.empty:  # all that was left is settled
             return None
-        span = self._forming.take()
+        span = self._builder.take()
         self._start_age()
         return span
 
     async def _resume(self, cut: Ranges) -> None:
         """Form a batch again that was cut so: one span, if nothing of it is gone and the limits are no narrower."""
-        forming, read, spans = Forming(cut[0][0], self._limits), list[tuple[int, int]](), list[Span]()
+        builder, read, spans = BatchBuilder(cut[0][0], self._limits), list[tuple[int, int]](), list[Span]()
         async for piece in self._read(cut):
             read.append((piece.offsets[0], piece.offsets[-1] + 1))
             at: int | None = 0
             while at is not None:
                 routed = self._route(piece.slice(at, len(piece)), part=True)
-                forming.add(piece.offsets[-1] + 1 if routed.stop is None else routed.stop, routed)
+                builder.add(piece.offsets[-1] + 1 if routed.stop is None else routed.stop, routed)
                 at = None if routed.stop is None else routed.stop - piece.offsets[0]
-                while forming.full:
-                    spans.append(forming.take())
+                while builder.full:
+                    spans.append(builder.take())
                 await asyncio.sleep(0)
-        if not forming.empty:
-            spans.append(forming.take())
+        if not builder.empty:
+            spans.append(builder.take())
         ranges = merge_ranges(read)
         self._ahead = merge_ranges(sorted([*self._ahead, *ranges]))
         is_cut = len(spans) == 1 and ranges == cut
@@ -112,51 +112,51 @@ class Collector:
         return self._blocks[place] if self._blocks else None
 
     def _take_piece(self) -> bool:
-        """Route the next piece into the forming batch; False if it does not adjoin what is there."""
+        """Route the next piece into the current batch; False if it does not adjoin what is there."""
         block, at, stop = self._pieces[0]
         start = block.offsets[at]
-        if start != self._forming.stop:
-            if not self._forming.empty:
+        if start != self._builder.stop:
+            if not self._builder.empty:
                 return False
-            self._forming = Forming(start, self._limits)
-        if self._limits.align and self._forming.events and block.received // self._limits.align != self._slot:
+            self._builder = BatchBuilder(start, self._limits)
+        if self._limits.align and self._builder.events and block.received // self._limits.align != self._slot:
             return False
         self._pieces.popleft()
-        fresh = not self._forming.events
+        fresh = not self._builder.events
         routed = self._route(block.slice(at, stop), part=True)
         end = start + stop - at
         if routed.stop is not None:
             end = routed.stop
             self._pieces.appendleft((block, at + end - start, stop))
-        self._forming.add(end, routed)
+        self._builder.add(end, routed)
         if fresh:
             self._start_age()
         return True
 
     def _start_age(self) -> None:
-        if self._forming.events:
+        if self._builder.events:
             self._oldest = self._due = asyncio.get_running_loop().time() + self._limits.age
             if self._limits.align:
                 self._look_at_boundary()
 
     @property
     def _slot(self) -> float:
-        """Which multiple of `align` the forming batch is in."""
-        return self._forming.received // self._limits.align
+        """Which multiple of `align` the current batch is in."""
+        return self._builder.received // self._limits.align
 
     def _look_at_boundary(self) -> float:
-        """Seconds until the forming batch ends by `align`; the next look is then."""
+        """Seconds until the batch ends by `align`; the next look is then."""
         wait = (self._slot + 1) * self._limits.align - time.time()
         self._due = min(self._oldest, asyncio.get_running_loop().time() + max(0.0, wait))
         return wait
 
     async def _fetch(self) -> bool:
-        """Read on; False if the forming batch should not wait for more."""
+        """Read on; False if the current batch should not wait for more."""
         if self._position >= self._until:
             return False
-        if self._forming.empty or self._journal.head > self._position:
+        if self._builder.empty or self._journal.head > self._position:
             return await self._read_on()
-        if not self._forming.events:
+        if not self._builder.events:
             return False
         try:
             async with asyncio.timeout_at(self._due):
@@ -165,7 +165,7 @@ class Collector:
             return bool(self._limits.align) and await self._may_grow()
 
     async def _may_grow(self) -> bool:
-        """Whether events may still come before the multiple of `align` at which the forming batch ends."""
+        """Whether events may still come before the multiple of `align` at which the current batch ends."""
         if asyncio.get_running_loop().time() >= self._oldest:
             return False
         if self._look_at_boundary() > 0:  # the clock was set back
@@ -174,18 +174,18 @@ class Collector:
         return self._journal.head > self._position
 
     async def _read_on(self) -> bool:
-        """Take what comes next, and pass over what is not wanted without reading it; False if the forming batch does
+        """Take what comes next, and pass over what is not wanted without reading it; False if the current batch does
         not adjoin that."""
         first = min(await self._reader.skip(self._position), self._until)
         if first == self._position:
             self._sort(await self._reader.read(first))
             self._pass(self._reader.offset)
             return True
-        if self._forming.stop != self._position:
-            if not self._forming.empty:
+        if self._builder.stop != self._position:
+            if not self._builder.empty:
                 return False
-            self._forming = Forming(self._position, self._limits)
-        self._forming.add(first, Routed(None))
+            self._builder = BatchBuilder(self._position, self._limits)
+        self._builder.add(first, Routed(None))
         self._position = first
         return True
 

@@ -15,7 +15,7 @@ from typing import Final
 from relay.cli.commands.doctor.report import Finding, Installation, Level, existing, size
 from relay.config import traits_by_name
 from relay.inspect import advice_on as restore_advice
-from relay.inspect import told, usage
+from relay.inspect import describe_usage, usage
 from relay.journal import SUFFIX
 from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, journals, read_lanes_if_any
 from relay.status import advice_on, said_of_doubt
@@ -125,7 +125,7 @@ def _fillers(it: Installation) -> str:
     config = it.config
     traits = traits_by_name(config.connectors)
     files = [known.local_path for known in traits.values() if known.local_path is not None]
-    found = told(usage(it.state, config.journal.path, config.runtime.workers, files))
+    found = describe_usage(usage(it.state, config.journal.path, config.runtime.workers, files))
     return f"; the disk holds {found}" if found else ""
 
 

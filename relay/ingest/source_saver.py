@@ -13,11 +13,11 @@ SAVE_S: Final = 1.0
 log = structlog.stdlib.get_logger()
 
 
-class Tally:
-    """Saves the books of all sources a moment after they have changed, and once more at the end."""
+class SourceSaver:
+    """Saves the ledgers of all sources a moment after they have changed, and once more at the end."""
 
-    def __init__(self, state: State, books: Callable[[], Sequence[SourceLedger]]) -> None:
-        self._state, self._books = state, books
+    def __init__(self, state: State, ledgers: Callable[[], Sequence[SourceLedger]]) -> None:
+        self._state, self._ledgers = state, ledgers
         self._timer: asyncio.TimerHandle | None = None
 
     def soon(self) -> None:
@@ -27,13 +27,13 @@ class Tally:
 
     def _save(self) -> None:
         self._timer = None
-        self._state.save_sources(self._books()).add_done_callback(_tell_failure)
+        self._state.save_sources(self._ledgers()).add_done_callback(_tell_failure)
 
     async def close(self) -> None:
         """Save for the last time."""
         if self._timer is not None:
             self._timer.cancel()
-        saving = self._state.save_sources(self._books())
+        saving = self._state.save_sources(self._ledgers())
         saving.add_done_callback(_tell_failure)
         await asyncio.wait([saving])
 
