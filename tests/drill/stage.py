@@ -31,7 +31,7 @@ RELAY: Final = """
 [source.braze]
 type = "currents"
 path = "/currents"
-tokens = [{ file = "%(token)s" }]
+tokens = [{ file = "%(folder)s/braze-token" }]
 
 [journal]
 min_free = "1MiB"
@@ -53,7 +53,7 @@ HEAP: Final = """
 [connector.heap]
 type = "heap"
 endpoint = "%(heap)s"
-token = { file = "%(token)s" }
+token = { file = "%(folder)s/heap-token" }
 %(heap_more)s
 """
 
@@ -115,9 +115,9 @@ class Stage:
     def __init__(self, folder: Path, forks: Forks) -> None:
         self.folder, self.forks = folder, forks
         self.daemon = Daemon(folder, forks)
-        self.token = folder / "heap-token"
-        self.token.write_text("braze-token")
-        self.heap = HeapWebhook(token="braze-token")
+        for token in ("braze-token", "heap-token"):
+            (folder / token).write_text(token)
+        self.heap = HeapWebhook(token="heap-token")
         self.ops = Destination()
         self.load = Load()
         self.authority = Authority(folder)
@@ -131,7 +131,7 @@ class Stage:
 
     def configure(self, *, journal: str = "", heap: str = "") -> None:
         """Write conf.d: lines for `[journal]` and for the connector heap."""
-        given = {"token": self.token, "ops": self.ops.url, "heap": self.heap.url, "journal": journal, "heap_more": heap}
+        given = {"folder": self.folder, "ops": self.ops.url, "heap": self.heap.url, "journal": journal, "heap_more": heap}
         self.daemon.configure("10-relay", RELAY % given)
         self.daemon.configure("60-heap", HEAP % given)
 
