@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from relay.cli.main import relay
-from relay.kinds import KINDS
 from tests.drill.__main__ import play
 from tests.drill.page import PAGE, SHOWN, samples, shape, unwrapped
 from tests.drill.played import told
@@ -65,11 +64,10 @@ def test_page_shows_what_the_drill_waits_for(scene: Scene) -> None:
 
 def test_page_quotes_in_its_other_rows_what_relay_says() -> None:
     """Rows that lead to a section and beyond have words that no sample has: the code has them."""
-    known = f"{CODE}{' '.join(KINDS).replace('_', ' ')}"
     rows = re.findall(r"^\| (.+) \| .*\]\(#[\w-]+\), .* \|$", sections()["find"], re.MULTILINE)
     quoted = [phrase for row in rows for phrase in re.findall(r"`([^`]+)`", row)]
     assert quoted
-    assert not [phrase for phrase in quoted if phrase not in known]
+    assert not [phrase for phrase in quoted if phrase not in CODE]
 
 
 def test_page_quotes_messages_of_the_log_that_exist() -> None:

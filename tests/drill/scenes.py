@@ -261,7 +261,7 @@ SCENES: Final = (
             "status": "^exit code 1\n^certificate ingest: has expired.*; renew .*fullchain.pem and .*5 days .*: at",
             "doctor": "problem  certificate ingest",
             "metric": r"^relay_listener_certificate_expiry_timestamp_seconds",
-            "alert": "^certificate ingest: expired, was expiring, since",
+            "alert": "^certificate ingest: expired, was expiring, trouble since",
             "history": "certificate_expired",
         },
         mended="the files are renewed, relay reload",
