@@ -131,7 +131,13 @@ class Stage:
 
     def configure(self, *, journal: str = "", heap: str = "") -> None:
         """Write conf.d: lines for `[journal]` and for the connector heap."""
-        given = {"folder": self.folder, "ops": self.ops.url, "heap": self.heap.url, "journal": journal, "heap_more": heap}
+        given = {
+            "folder": self.folder,
+            "ops": self.ops.url,
+            "heap": self.heap.url,
+            "journal": journal,
+            "heap_more": heap,
+        }
         self.daemon.configure("10-relay", RELAY % given)
         self.daemon.configure("60-heap", HEAP % given)
 
