@@ -242,7 +242,7 @@ SCENES: Final = (
         says={
             "sender": "HTTP 401",
             "log": "request refused",
-            "status": "^exit code 1\n^braze: has refused everything since .*: 401 .*are lost: Braze .*disables .* compare",
+            "status": "^exit code 1\n^braze: has refused everything since .*: 401 .*lost: Braze .*disables .*compare",
             "doctor": "problem .*braze",
             "metric": r'^relay_ingest_refusing_seconds\{source="braze"\} [1-9]',
             "alert": "source braze: refusing",
