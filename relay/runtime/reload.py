@@ -14,8 +14,8 @@ from relay.state import Entry
 from relay.status import (
     EXPIRED,
     REMOVED,
-    Change,
     RefusedReload,
+    ReloadChange,
     ReloadResult,
     ReloadWarning,
     Status,
@@ -96,7 +96,7 @@ def with_pending(result: ReloadResult, before: Status, after: Status, retention:
     pending = {lane.connector: lane.pending for lane in after.lanes}
     failing = {one.connector: one.erasures for one in after.failing_erasures}
 
-    def counted(change: Change) -> Change:
+    def counted(change: ReloadChange) -> ReloadChange:
         name = change.name
         if change.kind != "connector" or change.what == "changed":
             return change
@@ -123,26 +123,26 @@ def _log(result: ReloadResult) -> None:
         log.error("configuration not reloaded, the old one goes on", mistakes=result.said, always=True)
 
 
-def _connectors(changes: Changes, new: Config) -> Iterator[Change]:
-    yield from (Change("connector", name, "added") for name in changes.added)
-    yield from (Change("connector", name, "changed") for name in changes.changed)
+def _connectors(changes: Changes, new: Config) -> Iterator[ReloadChange]:
+    yield from (ReloadChange("connector", name, "added") for name in changes.added)
+    yield from (ReloadChange("connector", name, "changed") for name in changes.changed)
     yield from (_removed("connector", name, new) for name in changes.removed)
 
 
 def _changed(
     kind: Literal["source", "alert"], old: Mapping[str, Any], new: Mapping[str, Any], config: Config
-) -> Iterator[Change]:
+) -> Iterator[ReloadChange]:
     for name in sorted({*old, *new}):
         if name not in new:
             yield _removed(kind, name, config)
         elif name not in old:
-            yield Change(kind, name, "added")
+            yield ReloadChange(kind, name, "added")
         elif not is_same(old[name], new[name]):
-            yield Change(kind, name, "changed")
+            yield ReloadChange(kind, name, "changed")
 
 
-def _removed(kind: Literal["connector", "source", "alert"], name: str, new: Config) -> Change:
-    return Change(kind, name, "switched off" if f"{kind}.{name}" in new.disabled else "removed")
+def _removed(kind: Literal["connector", "source", "alert"], name: str, new: Config) -> ReloadChange:
+    return ReloadChange(kind, name, "switched off" if f"{kind}.{name}" in new.disabled else "removed")
 
 
 def waiting(used: Config, new: Config) -> list[str]:
@@ -152,11 +152,11 @@ def waiting(used: Config, new: Config) -> list[str]:
     return [*found, *(f"the new code of plugin {plugin}" for plugin in new.stale_plugins)]
 
 
-def _changed_settings(old: Config, new: Config, restart: Sequence[str]) -> Iterator[Change]:
+def _changed_settings(old: Config, new: Config, restart: Sequence[str]) -> Iterator[ReloadChange]:
     """The daemon's own settings that are others now than they were, but for those that still take a `restart`."""
     for name, took_restart in _different(old, new):
         if name not in restart:
-            yield Change("setting", name, "needs no restart any more" if took_restart else "changed")
+            yield ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
 
 
 def _different(old: Config, new: Config) -> Iterator[tuple[str, bool]]:

@@ -29,7 +29,7 @@ from relay.state.layout import DATABASE
 from relay.state.ledger import SOURCE_COLUMNS, SourceLedger, source_ledger_of
 from relay.state.migrations import make_tables
 from relay.state.parked import FIELDS, LOCKED_S, Parked
-from relay.state.parked_limits import ParkedLimits, Reason, Removals, Removed, make_room, remove_some, size_of
+from relay.state.parked_limits import ParkedLimits, Reason, Removals, RemovedParked, make_room, remove_some, size_of
 from relay.state.pauses import Pause, read_pauses
 from relay.state.replays import Replay, read_replays, save_replays
 
@@ -165,7 +165,7 @@ class State:
         numbers: list[int] = []
         size = sum(size_of(one.reason, one.answer, one.key, one.body) for one in parked)
 
-        def write(db: sqlite3.Connection) -> list[Removed]:
+        def write(db: sqlite3.Connection) -> list[RemovedParked]:
             if gone := make_room(db, self.folder, self.parked_limits, size, made=made):
                 return gone
             rows = (asdict(one) | {"first": one.first or now, "last": now} for one in parked)
@@ -252,7 +252,7 @@ class State:
         self._note_removed(gone)
         return bool(gone)
 
-    def _note_removed(self, gone: Sequence[Removed]) -> int:
+    def _note_removed(self, gone: Sequence[RemovedParked]) -> int:
         """Keep in mind what was removed; return its bytes."""
         for one in gone:
             self.removals.setdefault(one.reason, Removals()).add(one)

@@ -58,7 +58,7 @@ class NoRoom(sqlite3.OperationalError):
     """Parked events would take what `journal.min_free` keeps free, and there are none that may go."""
 
 
-class Removed(NamedTuple):
+class RemovedParked(NamedTuple):
     """A parked event that was removed."""
 
     source: str
@@ -79,13 +79,15 @@ class Removals:
     oldest: float = math.inf
     """Unix seconds of the oldest one's last failure."""
 
-    def add(self, gone: Removed) -> None:
+    def add(self, gone: RemovedParked) -> None:
         """Count one more."""
         self.counts[gone.connector or f"source {gone.source}"] += 1
         self.oldest = min(self.oldest, gone.last)
 
 
-def make_room(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, size: int, *, made: int) -> list[Removed]:
+def make_room(
+    db: sqlite3.Connection, folder: Path, limits: ParkedLimits, size: int, *, made: int
+) -> list[RemovedParked]:
     """Remove some of what is in the way of so many bytes more; nothing if there is room, or if `made`, what was removed
     for them before, is as much: then they take nothing more than what was there.
 
@@ -105,7 +107,7 @@ def make_room(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, size: 
     return []
 
 
-def remove_some(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, now: float) -> list[Removed]:
+def remove_some(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, now: float) -> list[RemovedParked]:
     """Remove some of what is too old or too much; nothing if all may stay."""
     if limits.retention and (gone := _remove(db, _OLD, (now - limits.retention,), BYTES, "retention")):
         return gone
@@ -138,19 +140,23 @@ def _free(folder: Path) -> int:
     return system.f_bavail * system.f_frsize
 
 
-def _by_size(db: sqlite3.Connection, size: int) -> list[Removed]:
+def _by_size(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
     return _remove(db, _UNREADABLE, (), size, "max_size") or _remove(db, _ANY, (), size, "max_size")
 
 
-def _by_room(db: sqlite3.Connection, size: int) -> list[Removed]:
+def _by_room(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
     return _remove(db, _UNREADABLE, (), size, "min_free")
 
 
-def _remove(db: sqlite3.Connection, query: str, values: tuple[float, ...], size: int, reason: Reason) -> list[Removed]:
+def _remove(
+    db: sqlite3.Connection, query: str, values: tuple[float, ...], size: int, reason: Reason
+) -> list[RemovedParked]:
     """Remove about so many bytes of those that the query finds, or a portion of them, and count what went."""
     numbers = take_first(db.execute(query, values).fetchall(), min(size, BYTES))
     rows = db.execute(_REMOVE, (json.dumps(numbers),)).fetchall()
-    gone = [Removed(source, connector, cause, last, size, reason) for source, connector, cause, last, size in rows]
+    gone = [
+        RemovedParked(source, connector, cause, last, size, reason) for source, connector, cause, last, size in rows
+    ]
     db.executemany(_COUNT, [(one.source, one.connector or "", one.cause, reason) for one in gone])
     return gone
 

@@ -35,7 +35,7 @@ from relay.status.model import (
     WorkerStatus,
 )
 from relay.status.rates import EVERY_S, NOW_S, Rates, time_to
-from relay.status.reload_result import REMOVED, Change, ReloadResult, ReloadWarning, merged_results
+from relay.status.reload_result import REMOVED, ReloadChange, ReloadResult, ReloadWarning, merged_results
 from relay.status.retired import configured, nobody, retired
 from relay.status.usage import cpu_seconds, memory_bytes
 
@@ -48,7 +48,6 @@ __all__ = [
     "REMOVED",
     "AlertStatus",
     "CertificateStatus",
-    "Change",
     "Condition",
     "Diagnosis",
     "GoneConnector",
@@ -60,6 +59,7 @@ __all__ = [
     "Rates",
     "RefusedReload",
     "Refusing",
+    "ReloadChange",
     "ReloadResult",
     "ReloadWarning",
     "ReplayStatus",

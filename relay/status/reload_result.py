@@ -15,7 +15,7 @@ What = Literal["added", "changed", "removed", "switched off", "needs no restart 
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ReloadChange:
     """One part of the configuration that differs from the configuration before."""
 
     kind: Kind
@@ -42,7 +42,7 @@ class ReloadWarning:
 class ReloadResult:
     """The outcome of a reload."""
 
-    changes: Sequence[Change] = ()
+    changes: Sequence[ReloadChange] = ()
     restart_needed: Sequence[str] = ()
     """Settings, and the code of plugins, that relay takes over at the next restart."""
     warnings: Sequence[ReloadWarning] = ()
@@ -69,7 +69,7 @@ def merged_results(results: Sequence[ReloadResult]) -> ReloadResult:
     """Join the results of several workers: one change, one warning and one restart per subject. The first worker's
     words stand. A setting that takes a restart in one worker counts as no change."""
     restart_needed = [*dict.fromkeys(name for one in results for name in one.restart_needed)]
-    changes: dict[tuple[Kind, str], Change] = {}
+    changes: dict[tuple[Kind, str], ReloadChange] = {}
     warnings: dict[str, ReloadWarning] = {}
     for one in results:
         for change in one.changes:
@@ -87,7 +87,7 @@ def _lines(result: ReloadResult) -> Iterator[str]:
     yield from (f"warning: {warning.sentence}" for warning in result.warnings)
 
 
-def _line(change: Change) -> str:
+def _line(change: ReloadChange) -> str:
     if change.kind == "setting":
         return f"{change.name}: {change.what}"
     line = f"{change.kind} {change.name}: {change.what}"
@@ -98,7 +98,7 @@ def _line(change: Change) -> str:
     return "; ".join([line, *_left(change)])
 
 
-def _left(change: Change) -> Iterator[str]:
+def _left(change: ReloadChange) -> Iterator[str]:
     """What waits for a connector that was removed."""
     if change.pending:
         kept = f"kept until {span(change.kept_for)} old (journal.retention), as long as there is room"

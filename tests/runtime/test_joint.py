@@ -20,7 +20,7 @@ from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.layout import worker_folder
 from relay.status.model import Status
-from relay.status.reload_result import Change, ReloadResult, ReloadWarning
+from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning
 from relay.workers.control import JointView
 from tests.admin.conftest import CONFIG, a_lane, a_source, a_status
 
@@ -174,7 +174,7 @@ async def test_warnings_of_two_workers_on_a_connector_are_told_once(tmp_path: Pa
     state, view = State(tmp_path), joint(tmp_path, workers)
     for one in workers:
         sentence = f"connector heap: no answer after 5.0{one.worker.number} s"
-        changed = Change("connector", "heap", "changed")
+        changed = ReloadChange("connector", "heap", "changed")
         one.reloaded = ReloadResult([changed], ["ingest.tls"], [ReloadWarning("connector heap", sentence)])
     assert (await view.reload()).said == [
         "connector heap: changed",
@@ -186,7 +186,7 @@ async def test_warnings_of_two_workers_on_a_connector_are_told_once(tmp_path: Pa
 
 async def test_setting_that_one_worker_takes_at_a_restart_is_told_once(tmp_path: Path, workers: list[Faked]) -> None:
     state, view = State(tmp_path), joint(tmp_path, workers)
-    workers[0].reloaded = ReloadResult([Change("setting", "ingest.tls", "needs no restart any more")])
+    workers[0].reloaded = ReloadResult([ReloadChange("setting", "ingest.tls", "needs no restart any more")])
     workers[1].reloaded = ReloadResult(restart_needed=["ingest.tls"])
     assert (await view.reload()).said == ["ingest.tls: takes a restart"]
     state.close()
