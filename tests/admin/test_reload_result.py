@@ -1,6 +1,6 @@
 """The outcome of a reload, in words."""
 
-from relay.status.reload_result import Change, ReloadResult, ReloadWarning, merged_results
+from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning, merged_results
 
 KEPT = "kept until 7d 0h old (journal.retention), as long as there is room, in case it is added back"
 
@@ -8,11 +8,11 @@ KEPT = "kept until 7d 0h old (journal.retention), as long as there is room, in c
 def test_reload_result_in_words_tells_what_waits_for_a_connector() -> None:
     result = ReloadResult(
         [
-            Change("connector", "web", "removed", pending=1, failing_erasures=2, kept_for=7 * 86400.0),
-            Change("connector", "heap", "switched off", failing_erasures=1, kept_for=7 * 86400.0),
-            Change("connector", "file", "added", pending=1200),
-            Change("source", "braze", "removed"),
-            Change("setting", "journal.max_size", "changed"),
+            ReloadChange("connector", "web", "removed", pending=1, failing_erasures=2, kept_for=7 * 86400.0),
+            ReloadChange("connector", "heap", "switched off", failing_erasures=1, kept_for=7 * 86400.0),
+            ReloadChange("connector", "file", "added", pending=1200),
+            ReloadChange("source", "braze", "removed"),
+            ReloadChange("setting", "journal.max_size", "changed"),
         ],
         restart_needed=["ingest.listen"],
         warnings=[ReloadWarning("connector new", "connector new: no way to ...")],
@@ -36,5 +36,5 @@ def test_reload_without_changes_says_so_and_a_trial_says_nothing() -> None:
 
 def test_merged_mistakes_of_workers_are_told_once_and_refuse_the_reload() -> None:
     refused = ReloadResult(mistakes=["60-heap.toml:1: no"])
-    both = merged_results([ReloadResult([Change("alert", "ops", "added")]), refused, refused])
+    both = merged_results([ReloadResult([ReloadChange("alert", "ops", "added")]), refused, refused])
     assert (both.ok, both.said) == (False, ["60-heap.toml:1: no"])

@@ -4,13 +4,13 @@
 `relay.state` and `relay.inspect`. Commands that need a relay that runs take `relay.cli.client.needed` instead.
 """
 
-from relay.cli.access.contract import Asked, Removed, Resumed, StateAccess
+from relay.cli.access.contract import Asked, RemovedConnectors, Resumed, StateAccess
 from relay.cli.access.local import LocalAccess
 from relay.cli.access.remote import RemoteAccess
 from relay.cli.client import running
 from relay.cli.state_options import StateOptions
 
-__all__ = ["Asked", "Removed", "Resumed", "StateAccess", "access_of"]
+__all__ = ["Asked", "RemovedConnectors", "Resumed", "StateAccess", "access_of"]
 
 
 def access_of(place: StateOptions) -> StateAccess:

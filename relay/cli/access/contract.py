@@ -25,7 +25,7 @@ class Resumed(NamedTuple):
     """The connector waited for its destination, and tries again at once."""
 
 
-class Removed(NamedTuple):
+class RemovedConnectors(NamedTuple):
     """What is kept of connectors that are not configured."""
 
     pending: Mapping[str, int]
@@ -95,7 +95,7 @@ class StateAccess(Protocol):
     def resume(self, connector: str) -> Resumed:
         """Have a connector go on."""
 
-    def removed(self) -> Removed:
+    def removed(self) -> RemovedConnectors:
         """What is kept of connectors that have run but are not configured."""
 
     def forget(self, connector: str) -> None:

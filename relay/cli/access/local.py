@@ -18,7 +18,7 @@ from relay.admin import (
     resume_entry,
 )
 from relay.api import User
-from relay.cli.access.contract import Asked, Removed, Resumed
+from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import login
 from relay.cli.state_options import StateOptions, note
 from relay.inspect import (
@@ -148,7 +148,7 @@ class LocalAccess:
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
 
-    def removed(self) -> Removed:
+    def removed(self) -> RemovedConnectors:
         config = self._place.config
         if config is None:
             raise click.ClickException(
@@ -156,7 +156,7 @@ class LocalAccess:
             )
         ledgers = state.read_ledger(self._state).items()
         pending = {name: ledger.pending for name, ledger in ledgers if name not in config.connectors}
-        return Removed(pending, state.find_failing_erasures(self._state))
+        return RemovedConnectors(pending, state.find_failing_erasures(self._state))
 
     def forget(self, connector: str) -> None:
         note(self._state, forget_entry(state.forget_connector(self._state, connector), login()))

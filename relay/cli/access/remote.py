@@ -9,7 +9,7 @@ import msgspec
 
 from relay.admin import DEADLINE_S
 from relay.api import User
-from relay.cli.access.contract import Asked, Removed, Resumed
+from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import Client
 from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
 from relay.state import Entry, HistoryQuery, Parked, Replay, Which
@@ -99,9 +99,9 @@ class RemoteAccess:
         done = self._client.ask("POST", f"{_lane(connector)}/resume")
         return Resumed(done["changed"], done.get("retried", False))
 
-    def removed(self) -> Removed:
+    def removed(self) -> RemovedConnectors:
         seen = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
-        return Removed({one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
+        return RemovedConnectors({one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
 
     def forget(self, connector: str) -> None:
         self._client.ask("POST", f"{_lane(connector)}/forget")
