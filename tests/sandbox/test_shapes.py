@@ -9,7 +9,7 @@ import pytest
 from relay.catalogue import TYPES
 from relay.sandbox.shapes import make_event, types
 
-SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples" / "currents"
 CURRENT = sorted(name for name, known in TYPES.items() if known.status == "current")
 
 

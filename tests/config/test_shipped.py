@@ -7,7 +7,7 @@ from relay.config.load import load
 from relay.config.plugins.registry import Registry
 from tests.certificates import Authority
 
-SHIPPED = Path(__file__).parents[1] / "conf.d"
+SHIPPED = Path(__file__).parents[2] / "conf.d"
 SETTING = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from relay.config.plugins.registry import KINDS, Registry
 from relay.config.schema import schema
 from tests.certificates import Authority
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHIPPED = [*sorted((ROOT / "conf.d").iterdir())]
 PAGES = [ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 EXAMPLES = [

@@ -14,7 +14,7 @@ from relay.cli.commands.doctor import service
 from relay.cli.main import relay as command
 
 init = sys.modules["relay.cli.commands.config.init"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*words: object) -> Result:

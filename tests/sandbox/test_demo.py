@@ -54,7 +54,7 @@ async def test_a_relay_that_does_not_start_is_noticed(tmp_path):
 
 def test_the_shipped_configuration_is_kept_and_only_addresses_are_added(tmp_path):
     place = prepare(tmp_path, "s3cret", "http://127.0.0.1:1/webhook")
-    shipped = Path(__file__).parents[1] / "conf.d"
+    shipped = Path(__file__).parents[2] / "conf.d"
     for path in shipped.glob("*"):
         assert (place.conf / path.name).read_bytes() == path.read_bytes()
     added = {path.parent.name: tomllib.loads(path.read_text()) for path in place.conf.glob("*.d/*.toml")}

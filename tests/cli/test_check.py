@@ -246,6 +246,6 @@ from relay.cli.main import relay
 relay(["check", sys.argv[1]], standalone_mode=False)
 print({"aiohttp", "rich", "structlog", "uvloop"} & sys.modules.keys(), file=sys.stderr)
 """
-    shipped = Path(__file__).parents[1] / "conf.d"
+    shipped = Path(__file__).parents[2] / "conf.d"
     answer = subprocess.run([sys.executable, "-c", code, shipped], check=True, capture_output=True, text=True)
     assert answer.stderr == "set()\n"

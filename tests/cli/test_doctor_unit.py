@@ -19,7 +19,7 @@ SYSTEMCTL = """#!/bin/sh
 case $1 in show) cat {folder}/show;; cat) cat {folder}/unit;; esac
 """
 STARTED = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled"}
-SHIPPED = (Path(__file__).parents[1] / "systemd" / "relay.service").read_text()
+SHIPPED = (Path(__file__).parents[2] / "systemd" / "relay.service").read_text()
 
 
 @pytest.fixture
