@@ -71,6 +71,12 @@ def test_digits_stay_text_where_the_setting_is_a_text(conf: Path) -> None:
     assert (settings.app_id, settings.names) == ("0123", {"users.behaviors.Purchase": "Bought"})
 
 
+def test_a_setting_with_another_name_gives_no_warning(conf: Path, recwarn: pytest.WarningsRecorder) -> None:
+    answer = add("connector", "stdout", "--conf", conf, "--name", "late", "--from", "oldest")
+    assert (answer.exit_code, [str(one.message) for one in recwarn]) == (0, [])
+    assert connector(conf, "late").from_ == "oldest"
+
+
 @pytest.mark.parametrize("kind", ["source", "connector", "filter"])
 def test_every_type_has_its_settings_as_options(kind: str) -> None:
     """Looked at as well: types of plugins (below), `relay new connector` and `relay send --sample`, in their tests."""

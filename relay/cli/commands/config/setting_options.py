@@ -4,14 +4,14 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import click
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from relay.api import AlertSettings, ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
-from relay.api.internal import WAYS
+from relay.api.internal import WAYS, annotated
 from relay.cli.options import complete_entry
 from relay.config import descriptions, summary
 from relay.guests import contained
@@ -98,9 +98,8 @@ def _value(field: FieldInfo, given: Sequence[Any]) -> Any:
         return [*given] if get_origin(field.annotation) is tuple else given[-1]
     candidates = [*_readings(given[0])] if len(given) == 1 else []
     candidates.append([part.strip() for text in given for part in text.split(",")])
-    annotated: Any = Annotated[field.annotation, field]
     with suppress(Exception), contained(until_ctrl_c=True):  # a plugin's own type; the check of the table tells
-        setting = TypeAdapter[Any](annotated)
+        setting = TypeAdapter[Any](annotated(field.annotation, field.metadata))
         return next((one for one in candidates if _takes(setting, one)), candidates[0])
     return candidates[0]
 
