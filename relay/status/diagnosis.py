@@ -326,7 +326,7 @@ def _mend(lane: LaneStatus, status: int | None) -> str:
         before = ": it was accepted until then" if lane.attempts.get("delivered") else ""
         return f"check {secrets} in {lane.file}{before}"
     if status in (401, 403):
-        return f"{lane.file} sets no credentials: set them"
+        return f"{lane.file} sets no credentials: check the address, or set credentials"
     if status is not None:
         return f"check the address in {lane.file}"
     return f"check the address and {secrets or 'credentials'} in {lane.file}"

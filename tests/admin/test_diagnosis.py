@@ -358,7 +358,7 @@ def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], 
 @pytest.mark.parametrize(
     ("state", "reason", "status", "advice"),
     [
-        ("unauthorized", "HTTP 401", 401, "60-heap.toml sets no credentials: set them"),
+        ("unauthorized", "HTTP 401", 401, "60-heap.toml sets no credentials: check the address, or set credentials"),
         ("unauthorized", "HTTP 308 to https://new.example/in", 308, "put the address that it redirects to into"),
         ("unauthorized", "HTTP 302: go to the login page", 302, "check the address in 60-heap.toml"),
         ("failing", "h:443: TLS: certificate has expired", None, "its certificate has to be renewed there"),
