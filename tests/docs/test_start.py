@@ -33,6 +33,7 @@ class Reader:
         self.folder = folder
         self.ports = {port: str(free_port()) for port in ("8080", "9101", "9102")}
         self.environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.environment["STATE_DIRECTORY"] = str(folder / "state")
         (folder / "conf.d").mkdir()
         (folder / "conf.d" / "00-port.toml").write_text(f'[ingest]\nlisten = "127.0.0.1:{self.ports["8080"]}"\n')
 
