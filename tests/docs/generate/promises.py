@@ -37,6 +37,7 @@ accepted = delivered + unselected + filtered + parked + expired + damaged + eras
 - *Pending*: the event waits for its delivery.
 
 relay saves the counts in one transaction with the position that they belong to. `relay audit` proves the equation.
+`accepted` counts from the moment when the connector began. Replays have their own counts outside this equation.
 """,
     ),
     3: Promise(
