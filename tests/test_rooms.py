@@ -1,6 +1,7 @@
 """The packages of relay are rooms: each has a face, one subject, and few modules, and each name means one thing."""
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,13 @@ INTERNAL = ("relay.api.internal", "relay.api.transport")
 without aiohttp."""
 CARRIED_ON = "ordering"
 """The order of events is a subject. Other names in -ing are deeds, and a module is no deed."""
+
+SCHEMA = (ROOT / "relay" / "state" / "schema.sql").read_text()
+TABLES = re.findall(r"CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)", SCHEMA)
+SQL = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN|TABLE)\s+(\w+)")
+"""A statement and its table."""
+EVERY_TABLE = "relay/state/migrations.py"
+"""It makes the tables of an older relay the tables of today."""
 
 
 def test_no_module_imports_past_the_face_of_another_room() -> None:
@@ -63,6 +71,40 @@ def test_a_class_name_has_one_meaning() -> None:
 
 def test_no_module_name_ends_in_ing_but_ordering() -> None:
     assert {path.stem for path in FILES if path.stem.endswith("ing")} <= {CARRIED_ON}
+
+
+def test_one_module_holds_the_sql_of_a_table() -> None:
+    homes: dict[str, set[str]] = defaultdict(set)
+    for path, tree in TREES.items():
+        file = str(path.relative_to(ROOT))
+        if file.startswith("relay/") and file != EVERY_TABLE:
+            for table in named_tables(tree) & {*TABLES}:
+                homes[table].add(file)
+    assert {table: files for table, files in homes.items() if len(files) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "tables"),
+    [
+        ('db.execute("DELETE FROM parked WHERE number = ?", (1,))', {"parked"}),
+        ('f"SELECT {columns} FROM cursor JOIN pause USING (connector)"', {"cursor", "pause"}),
+        ('f"INSERT INTO parked ({columns}) SELECT * FROM {other}"', {"parked"}),
+        ('"UPDATE replay SET ended = 1;\\nDELETE\\nFROM attempt"', {"replay", "attempt"}),
+        ('"events from history"', set()),
+    ],
+)
+def test_the_tables_of_a_statement_are_found(code: str, tables: set[str]) -> None:
+    assert named_tables(ast.parse(code)) == tables
+
+
+def test_the_tables_are_those_of_the_schema() -> None:
+    assert {"cursor", "parked", "parked_total", "ledger", "journal_state"} <= {*TABLES}
+
+
+def named_tables(tree: ast.Module) -> set[str]:
+    """Return the tables that statements in the texts of a file name."""
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return {table for text in texts for table in SQL.findall(text)}
 
 
 def past_a_face(path: Path, tree: ast.Module) -> Iterator[str]:

@@ -4,35 +4,35 @@ A parked event of theirs counts as erased instead of parked, in the same transac
 answer, the history or a message of an alert names one of the users, "..." stands for the id.
 """
 
-import json
 import sqlite3
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from relay.api import User
 from relay.journal import LISTS, NOBODY, Wanted
-from relay.state import CURSOR_COLUMNS, Counts, Cursor, add_counts, alerts, history, read_cursor
+from relay.state import (
+    Counts,
+    Cursor,
+    ParkedRow,
+    add_counts,
+    alerts,
+    attempted_connectors,
+    change_parked,
+    clear_answers,
+    count_as_erased,
+    delete_parked,
+    history,
+    load_cursor,
+    parked_connectors,
+    read_answers,
+    read_bodies,
+    read_rows,
+)
 
 NOTHING: Final = Counts()
-_PARKED: Final = """
-    SELECT number, offset, type, body, key, replay, reason, answer FROM parked WHERE connector IS ? ORDER BY number
-"""
-
-
-class ParkedRow(NamedTuple):
-    """What matters here of a parked event."""
-
-    number: int
-    offset: int | None
-    type: str | None
-    body: bytes
-    key: str | None
-    replay: int | None
-    reason: str
-    answer: str
 
 
 class TableErasure:
@@ -51,16 +51,16 @@ class TableErasure:
         left: set[int | None] = set()
         """Offsets of events of which anything stays."""
         changes: list[tuple[str, object, int]] = []
-        for row in map(ParkedRow._make, db.execute(_PARKED, (self._connector,))):
+        for row in read_rows(db, self._connector):
             if whose := self._whose(row):
                 gone.append(row)
                 self._counts["parked" if self._connector else "unreadable"].update(whose)
             else:
                 left.add(None if row.replay else row.offset)
                 changes += self._changed(row)
-        db.executemany("DELETE FROM parked WHERE number = ?", [(row.number,) for row in gone])
+        delete_parked(db, [row.number for row in gone])
         for column, value, number in changes:
-            db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
+            change_parked(db, column, value, number)
         self._erase_attempts(db)
         if self._connector is None:
             history.hide_users(db, self._wanted)
@@ -87,13 +87,12 @@ class TableErasure:
 
     def _erase_attempts(self, db: sqlite3.Connection) -> None:
         """Answers to attempts at their events, or that name them, go; that there were attempts stays."""
-        query = "SELECT rowid, ranges, answer FROM attempt WHERE connector IS ? AND answer != ''"
-        gone: list[tuple[int]] = []
-        for rowid, ranges, answer in db.execute(query, (self._connector,)):
-            if whose := self._named_in(answer) | self._in(json.loads(ranges)):
-                gone.append((rowid,))
+        gone: list[int] = []
+        for row, ranges, answer in read_answers(db, self._connector):
+            if whose := self._named_in(answer) | self._in(ranges):
+                gone.append(row)
                 self._counts["attempts"].update(whose)
-        db.executemany("UPDATE attempt SET answer = '' WHERE rowid = ?", gone)
+        clear_answers(db, gone)
 
     def _in(self, ranges: Sequence[tuple[int, int]]) -> frozenset[int]:
         return NOBODY.union(
@@ -107,16 +106,11 @@ class TableErasure:
     def _correct(self, db: sqlite3.Connection, gone: Collection[int | None]) -> Counts:
         """Count events at these offsets as erased that the cursor counted as parked; what a replay had parked is in its
         own ledgers."""
-        query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
-        found = db.execute(query, (self._connector,)).fetchone()
-        if found is None:
+        cursor = load_cursor(db, self._connector)
+        if cursor is None:
             return NOTHING
-        cursor = read_cursor(*found)
         events = sum(_is_counted(cursor, offset) for offset in gone)
-        db.execute(
-            "UPDATE cursor SET parked = parked - ?, erased = erased + ? WHERE connector = ?",
-            (events, events, self._connector),
-        )
+        count_as_erased(db, self._connector, events)
         return Counts(parked=-events, erased=events)
 
 
@@ -126,10 +120,9 @@ def _is_counted(cursor: Cursor, offset: int | None) -> bool:
 
 def parked_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, User]:
     """The ids that these users have in their parked events."""
-    return wanted.more_ids(body for (body,) in db.execute("SELECT body FROM parked"))
+    return wanted.more_ids(read_bodies(db))
 
 
 def strangers(db: sqlite3.Connection, running: Sequence[str]) -> list[str]:
     """The connectors that do not run but have events put aside, or notes of attempts."""
-    rows = db.execute("SELECT connector FROM parked WHERE connector NOT NULL UNION SELECT connector FROM attempt")
-    return [connector for (connector,) in rows if connector not in running]
+    return sorted((parked_connectors(db) | attempted_connectors(db)).difference(running))

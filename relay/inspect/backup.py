@@ -42,7 +42,18 @@ from relay.journal import (
     write_end,
     write_identity,
 )
-from relay.state import CUTS, DATABASE, LOCKED_S, SEEN, WORKERS, journals, read_known_journal, worker_folder
+from relay.state import (
+    CUTS,
+    DATABASE,
+    LOCKED_S,
+    SEEN,
+    WORKERS,
+    journals,
+    raise_head,
+    read_known_journal,
+    saved_positions,
+    worker_folder,
+)
 
 MANIFEST: Final = "backup.json"
 JOURNAL: Final = Path("journal")
@@ -193,7 +204,7 @@ def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
     found = _copy_segments(journal, target / JOURNAL, told)
     oldest = base_of(before[0]) if before else found.oldest
     with closing(sqlite3.connect(fresh)) as db:
-        positions = [position for (position,) in db.execute("SELECT position FROM cursor")]
+        positions = saved_positions(db)
     found.is_consistent = not any(oldest <= position < found.oldest for position in positions)
     others = {target / path.relative_to(folder): path for path in other_databases(folder)}
     for copy, path in others.items():
@@ -339,8 +350,7 @@ def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPar
     folder = worker_folder(target, number)
     fresh = folder / f"{DATABASE}{FRESH}"
     with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
-        db.execute("UPDATE journal_state SET head = max(head, ?)", (found.head,))
-        (head,) = db.execute("SELECT ifnull(max(head), ?) FROM journal_state", (found.head,)).fetchone()
+        head = raise_head(db, found.head)
     _put_database(fresh, folder / DATABASE)
     write_end(folder / JOURNAL, head)
     return BackupPart(worker=number, identity=read_identity(journal) or "", oldest=found.oldest, head=head)

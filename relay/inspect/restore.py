@@ -31,7 +31,7 @@ from relay.inspect.backup import (
     read_backup,
 )
 from relay.journal import lock, replace_text, segment_files, sync_folder, write_end, write_identity
-from relay.state import CUTS, DATABASE, SEEN, VERSION, WORKERS, journal_folder, worker_folder
+from relay.state import CUTS, DATABASE, SEEN, VERSION, WORKERS, change_identity, journal_folder, worker_folder
 
 OLDEST_VERSION: Final = 7
 """Of the tables: since then they know the journal as they do today."""
@@ -39,7 +39,6 @@ MARKER: Final = "unfinished-restore"
 """In the state folder, while a restore is not complete: its source and its journal's folder, a line each."""
 NO_EVENTS: Final = ("lost+found",)
 """What a journal's folder may hold that is empty: that of a file system's own."""
-_OWN: Final = "UPDATE journal_state SET identity = ?, time = max(time, ?), accepted = ?, ahead = 0"
 
 
 def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, list[str]]:
@@ -123,7 +122,7 @@ def _restore(part: BackupPart, source: Path, folder: Path, journal: Path, told: 
     now = time.time()
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = FULL")
-        db.execute(_OWN, (identity, now, now))
+        change_identity(db, identity, now)
     for path in segment_files(source / JOURNAL):
         _copy(path, journal / path.name, told)
     for path in other_databases(source):

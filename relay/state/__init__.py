@@ -1,19 +1,21 @@
 """The state folder: its layout and `relay.db`. One module holds the SQL of one table."""
 
 from relay.state.alerts import KEPT, AlertMessage, Tracks, forget_alerts, read_alerts, save_message, save_tracks
-from relay.state.attempts import Attempts, find_attempts_at
+from relay.state.attempts import Attempts, attempted_connectors, clear_answers, find_attempts_at, read_answers
 from relay.state.cursor import (
-    CURSOR_COLUMNS,
     Counts,
     Cursor,
     Ledger,
+    count_as_erased,
     find_unsettled,
+    load_cursor,
     merge_ranges,
     ranges_of,
-    read_cursor,
+    saved_positions,
 )
 from relay.state.damage import AT_MOST, is_bound, mark_repaired, was_damaged
 from relay.state.database import State
+from relay.state.database_file import LOCKED_S, VERSION, OlderTables, connect
 from relay.state.erasures import (
     ConnectorAnswer,
     Erasure,
@@ -22,6 +24,7 @@ from relay.state.erasures import (
     add_counts,
     ask_erasure,
     correct_asked,
+    count_erasures,
     digests_of,
     find_external_ids,
     find_failing_at_connectors,
@@ -30,6 +33,7 @@ from relay.state.erasures import (
     find_unchanged,
     forget_failed,
     forget_ids,
+    has_open_erasures,
     list_erasures,
     make_user,
     mark_compacted,
@@ -43,16 +47,18 @@ from relay.state.erasures import (
     share_erasures,
 )
 from relay.state.forget import Forgotten, forget_connector
-from relay.state.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
+from relay.state.history import Entry, HistoryQuery, add_entries, find_done, find_last_run, read_history
 from relay.state.journal_state import (
     Doubt,
     accept_clock,
     accept_journal,
     advise_on_error,
+    change_identity,
     describe_accepting,
     find_doubts,
     find_worker_doubts,
     has_tables,
+    raise_head,
     read_acknowledged,
     read_known_journal,
 )
@@ -78,42 +84,44 @@ from relay.state.ledger import (
     read_lane_ledgers,
     read_lanes_if_any,
     read_ledger,
-    read_parked_offsets,
     read_source_ledgers,
 )
 from relay.state.open_folder import open_both
 from relay.state.parked import (
     CAUSES,
-    LOCKED_S,
     SETTINGS,
-    VERSION,
-    OlderTables,
     Parked,
+    ParkedRow,
     ParkedTotal,
     Which,
-    connect,
+    change_parked,
     count_parked,
+    delete_parked,
     drop_in_portions,
     drop_parked,
     find_parked_at,
+    has_marked,
     list_parked,
     mark_in_portions,
     mark_parked,
+    parked_connectors,
+    read_bodies,
     read_parked,
+    read_parked_offsets,
     read_parked_totals,
+    read_rows,
     read_worker_totals,
     sum_totals,
 )
 from relay.state.parked_limits import ParkedLimits
 from relay.state.parked_retention import tidy_parking
 from relay.state.pauses import Pause, follow_pauses, pause_connector, resume_connector
-from relay.state.replays import Replay, ask_replay, cancel_replay, find_replays_over, list_replays
+from relay.state.replays import Replay, ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
 from relay.state.seen_ids import SEEN, Seen, forget_seen
 
 __all__ = [
     "AT_MOST",
     "CAUSES",
-    "CURSOR_COLUMNS",
     "CUTS",
     "DATABASE",
     "KEPT",
@@ -138,6 +146,7 @@ __all__ = [
     "OlderTables",
     "Parked",
     "ParkedLimits",
+    "ParkedRow",
     "ParkedTotal",
     "Pause",
     "Range",
@@ -157,12 +166,18 @@ __all__ = [
     "advise_on_error",
     "ask_erasure",
     "ask_replay",
+    "attempted_connectors",
     "cancel_replay",
+    "change_identity",
+    "change_parked",
+    "clear_answers",
     "connect",
     "correct_asked",
+    "count_as_erased",
     "count_erasures",
     "count_parked",
     "cut_file",
+    "delete_parked",
     "describe_accepting",
     "digests_of",
     "drop_in_portions",
@@ -186,6 +201,9 @@ __all__ = [
     "forget_failed",
     "forget_ids",
     "forget_seen",
+    "has_marked",
+    "has_open_erasures",
+    "has_open_replays",
     "has_tables",
     "is_bound",
     "journal_folder",
@@ -193,6 +211,7 @@ __all__ = [
     "list_erasures",
     "list_parked",
     "list_replays",
+    "load_cursor",
     "make_user",
     "mark_compacted",
     "mark_done",
@@ -203,11 +222,14 @@ __all__ = [
     "merge_ranges",
     "open_both",
     "other_folders",
+    "parked_connectors",
     "pause_connector",
+    "raise_head",
     "ranges_of",
     "read_acknowledged",
     "read_alerts",
-    "read_cursor",
+    "read_answers",
+    "read_bodies",
     "read_erasures",
     "read_history",
     "read_known_journal",
@@ -217,6 +239,7 @@ __all__ = [
     "read_parked",
     "read_parked_offsets",
     "read_parked_totals",
+    "read_rows",
     "read_source_ledgers",
     "read_watch_position",
     "read_worker_totals",
@@ -227,6 +250,7 @@ __all__ = [
     "save_message",
     "save_tracks",
     "save_watch",
+    "saved_positions",
     "share_erasures",
     "sum_totals",
     "tidy_parking",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.journal import Wanted
-from relay.state.parked import connect
+from relay.state.database_file import connect
 
 KEPT: Final = 20
 """Messages of each alert that stay when they are sent or given up."""

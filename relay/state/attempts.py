@@ -2,13 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.state.parked import connect
+from relay.state.database_file import connect
 
 KEPT: Final = 100_000
 KEPT_BYTES: Final = 64 << 20
@@ -67,6 +67,33 @@ def forget_attempts(db: sqlite3.Connection, oldest: int) -> None:
     db.execute("DELETE FROM attempt WHERE stop <= ?", (oldest,))
     db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (KEPT,))
     db.execute(_TOO_MUCH, (KEPT_BYTES,))
+
+
+def read_answers(db: sqlite3.Connection, connector: str | None) -> Iterator[tuple[int, list[tuple[int, int]], str]]:
+    """Yield each answer that is kept for a connector: its row, the offsets it is about, and its text."""
+    query = "SELECT rowid, ranges, answer FROM attempt WHERE connector IS ? AND answer != ''"
+    for row, ranges, answer in db.execute(query, (connector,)):
+        yield row, json.loads(ranges), answer
+
+
+def clear_answers(db: sqlite3.Connection, rows: Iterable[int]) -> None:
+    """Remove the texts of answers from these rows. The rows stay."""
+    db.executemany("UPDATE attempt SET answer = '' WHERE rowid = ?", [(row,) for row in rows])
+
+
+def attempted_connectors(db: sqlite3.Connection) -> set[str]:
+    """Return the connectors whose attempts are kept."""
+    return {connector for (connector,) in db.execute("SELECT DISTINCT connector FROM attempt")}
+
+
+def delete_attempts_of(db: sqlite3.Connection, connector: str) -> None:
+    """Delete all attempts of a connector."""
+    db.execute("DELETE FROM attempt WHERE connector = ?", (connector,))
+
+
+def delete_attempts(db: sqlite3.Connection) -> None:
+    """Delete all attempts."""
+    db.execute("DELETE FROM attempt")
 
 
 def find_attempts_at(folder: Path, offset: int) -> list[Attempts]:

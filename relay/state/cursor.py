@@ -1,8 +1,13 @@
-"""How far a lane has come, and what became of the events it has settled. Pure."""
+"""How far a lane has come, and what became of the events it has settled; the table `cursor` of relay.db.
+
+The functions that take a database are parts of transactions.
+"""
 
 import json
+import sqlite3
+import time
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import add, attrgetter
 from typing import Final
@@ -95,9 +100,66 @@ class Cursor:
         return Ledger(head - self.start, replace(self.counts))
 
 
+_SAVED: Final = f"connector, head, {CURSOR_COLUMNS}, saved"
+_SAVE: Final = f"REPLACE INTO cursor ({_SAVED}) VALUES ({', '.join('?' * (6 + len(OUTCOMES)))})"  # noqa: S608
+
+
 def read_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
     """The cursor that a row's `CURSOR_COLUMNS` hold."""
     return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
+
+
+def cursor_rows(cursors: Mapping[str, Cursor], head: int) -> list[tuple[object, ...]]:
+    """Return the rows of these cursors as they are now, all saved at the same moment. `head`: the journal's."""
+    now = time.time()
+    return [
+        (connector, head, one.start, one.position, json.dumps(one.ahead), *values(one.counts), now)
+        for connector, one in cursors.items()
+    ]
+
+
+def save_cursors(db: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
+    """Write rows, each in place of the connector's row before."""
+    db.executemany(_SAVE, rows)
+
+
+def load_cursor(db: sqlite3.Connection, connector: str | None) -> Cursor | None:
+    """Return the saved cursor of a connector; None if the connector never ran."""
+    query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
+    row = db.execute(query, (connector,)).fetchone()
+    return None if row is None else read_cursor(*row)
+
+
+def load_cursors(db: sqlite3.Connection) -> list[tuple[str, int, Cursor]]:
+    """Return the connector, the journal's head and the cursor of every row, the row saved last first."""
+    query = f"SELECT connector, head, {CURSOR_COLUMNS} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
+    return [(connector, head, read_cursor(*columns)) for connector, head, *columns in db.execute(query)]
+
+
+def count_as_erased(db: sqlite3.Connection, connector: str | None, events: int) -> None:
+    """Count so many events of a connector as erased that were counted as parked."""
+    query = "UPDATE cursor SET parked = parked - ?, erased = erased + ? WHERE connector = ?"
+    db.execute(query, (events, events, connector))
+
+
+def saved_connectors(db: sqlite3.Connection) -> list[str]:
+    """Return the connectors that have a cursor."""
+    return [connector for (connector,) in db.execute("SELECT connector FROM cursor")]
+
+
+def saved_positions(db: sqlite3.Connection) -> list[int]:
+    """Return the position of every cursor."""
+    return [position for (position,) in db.execute("SELECT position FROM cursor")]
+
+
+def delete_cursor(db: sqlite3.Connection, connector: str) -> None:
+    """Delete the cursor of a connector."""
+    db.execute("DELETE FROM cursor WHERE connector = ?", (connector,))
+
+
+def delete_cursors(db: sqlite3.Connection) -> None:
+    """Delete all cursors."""
+    db.execute("DELETE FROM cursor")
 
 
 def find_unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

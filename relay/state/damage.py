@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.journal import Damage, united
-from relay.state.parked import connect
+from relay.state.database_file import connect
 from relay.words import counted, ranges
 
 SHOWN: Final = 3
@@ -67,6 +67,11 @@ def was_damaged(folder: Path, offset: int) -> bool:
 def mark_accepted(db: sqlite3.Connection) -> None:
     """Mark all damage as accepted."""
     db.execute(_ACCEPT, (time.time(),))
+
+
+def delete_damage(db: sqlite3.Connection) -> None:
+    """Delete all damage: the offsets mean other events now."""
+    db.execute("DELETE FROM damage")
 
 
 def mark_repaired(folder: Path, files: Sequence[str]) -> None:

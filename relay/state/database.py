@@ -6,56 +6,44 @@ settled is delivered once more.
 """
 
 import asyncio
-import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple
-from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 from relay.journal import Clock, Damage, KnownJournal, lock
 from relay.state.attempts import Attempts, forget_attempts, save_attempts
-from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
+from relay.state.cursor import Cursor, cursor_rows, load_cursor, save_cursors
 from relay.state.damage import save_damage
-from relay.state.database_file import give_back, open_in_steps, reserve_log
+from relay.state.database_file import LOCKED_S, give_back, open_in_steps, reserve_log
 from relay.state.journal_state import adopt_journal, read_known_journal
 from relay.state.journal_state import save_head as note_journal
 from relay.state.layout import DATABASE
-from relay.state.ledger import SOURCE_COLUMNS, SourceLedger, source_ledger_of
+from relay.state.ledger import SourceLedger, read_memories, read_sources, save_memory, save_sources
 from relay.state.migrations import make_tables
-from relay.state.parked import FIELDS, LOCKED_S, Parked
-from relay.state.parked_limits import ParkedLimits, Reason, Removals, RemovedParked, make_room, remove_some, size_of
+from relay.state.parked import (
+    Parked,
+    Reason,
+    RemovedParked,
+    add_parked,
+    delete_delivered,
+    delete_parked,
+    read_keys,
+    read_marked,
+    read_places,
+    read_ranges,
+    size_of,
+)
+from relay.state.parked_limits import ParkedLimits, Removals, make_room, remove_some
 from relay.state.pauses import Pause, read_pauses
 from relay.state.replays import Replay, read_replays, save_replays
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-_STORED: Final = [name for name in FIELDS if name != "number"]
-_KEPT: Final = ("attempts", "first", "again", "replay")
-"""Of an event that is parked once more; it is still to be delivered again if that was asked for after it was tried."""
-_PARK: Final = f"""
-    INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
-    ON CONFLICT (connector, offset, part) DO UPDATE SET attempts = attempts + excluded.attempts,
-    again = iif(again > excluded.first, again, NULL),
-    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in _KEPT)}
-    RETURNING number
-"""  # noqa: S608
-_LET_GO: Final = "DELETE FROM parked WHERE connector = ? AND offset = ? AND part = ? AND attempts = ?"
-_MARKED: Final = f"""
-    SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
-    AND NOT EXISTS (
-        SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset <= one.offset
-        AND (offset, part) < (one.offset, one.part)
-    )
-    AND (?3 IS NULL OR offset IN (SELECT value FROM json_each(?3)))
-    ORDER BY offset, part LIMIT ?2
-"""  # noqa: S608
 
 
 class State:
@@ -106,9 +94,7 @@ class State:
 
     async def cursor(self, connector: str) -> Cursor | None:
         """The saved cursor of a connector; None if it never ran."""
-        query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
-        row = await self.run(lambda db: db.execute(query, (connector,)).fetchone())
-        return None if row is None else read_cursor(*row)
+        return await self.run(lambda db: load_cursor(db, connector))
 
     async def save(
         self,
@@ -125,18 +111,11 @@ class State:
 
         `head`: that of the journal. How late it is, is saved as well."""
         trusted = self.clock.now()
-        rows = [
-            (connector, head, cursor.start, cursor.position, json.dumps(cursor.ahead), *values(cursor.counts))
-            for connector, cursor in cursors.items()
-        ]
-        marks = ", ".join("?" * (5 + len(OUTCOMES)))
-        columns = f"connector, head, {CURSOR_COLUMNS}, saved"
-        query = f"REPLACE INTO cursor ({columns}) VALUES ({marks}, {time.time()})"  # noqa: S608
-        gone = [(one.connector, one.offset, one.part, one.attempts) for one in delivered_again]
+        rows = cursor_rows(cursors, head)
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany(query, rows)
-            db.executemany(_LET_GO, gone)
+            save_cursors(db, rows)
+            delete_delivered(db, delivered_again)
             save_replays(db, replays)
             save_attempts(db, attempts)
             save_damage(db, damage)
@@ -168,8 +147,7 @@ class State:
         def write(db: sqlite3.Connection) -> list[RemovedParked]:
             if gone := make_room(db, self.folder, self.parked_limits, size, made=made):
                 return gone
-            rows = (asdict(one) | {"first": one.first or now, "last": now} for one in parked)
-            numbers.extend(int(db.execute(_PARK, row).fetchone()[0]) for row in rows)
+            numbers.extend(add_parked(db, one, now) for one in parked)
             if not is_wanted:
                 raise sqlite3.OperationalError("nobody waits for this any more")
             return []
@@ -184,7 +162,7 @@ class State:
 
     async def take_back(self, numbers: Sequence[int]) -> None:
         """Let go of what was just parked with these numbers."""
-        await self.run(lambda db: db.executemany("DELETE FROM parked WHERE number = ?", [(one,) for one in numbers]))
+        await self.run(lambda db: delete_parked(db, numbers))
 
     async def marked(
         self, connector: str, events: int, size: int, offsets: Sequence[int] | None = None
@@ -192,36 +170,15 @@ class State:
         """Parked events of a connector that are to be delivered again, in the journal's order: as many as have room in
         `size` bytes, but at least one and at most `events`; only at `offsets`, if those are given. Of those with a key
         each one's first: the others, and what was parked only for coming behind it, follow once that is gone."""
-        among = None if offsets is None else json.dumps(offsets)
-
-        def read(db: sqlite3.Connection) -> list[Parked]:
-            found: list[Parked] = []
-            room = size
-            for one in starmap(Parked, db.execute(_MARKED, (connector, events, among))):
-                room -= len(one.body)
-                if found and room < 0:
-                    break
-                found.append(one)
-            return found
-
-        return await self.run(read)
+        return await self.run(lambda db: read_marked(db, connector, events, size, offsets))
 
     async def parked_places(self, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
         """What a lane, not a replay, has parked of the events at these offsets: the offset and the part of each."""
-        query = """
-            SELECT offset, part FROM parked
-            WHERE connector = ? AND replay IS NULL AND offset IN (SELECT value FROM json_each(?))
-        """
-        return {*await self.run(lambda db: db.execute(query, (connector, json.dumps([*offsets]))).fetchall())}
+        return await self.run(lambda db: read_places(db, connector, offsets))
 
     async def parked_keys(self, connector: str, but: Sequence[int] = ()) -> set[str]:
         """The keys of a connector's parked events, without those of these numbers."""
-        query = """
-            SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL
-            AND number NOT IN (SELECT value FROM json_each(?))
-        """
-        values = connector, json.dumps([*but])
-        return {key for (key,) in await self.run(lambda db: db.execute(query, values).fetchall())}
+        return await self.run(lambda db: read_keys(db, connector, but))
 
     async def version(self) -> int:
         """A number that changes when another process has written to the database, or parked events were removed."""
@@ -233,16 +190,7 @@ class State:
 
     async def parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
         """What a lane, not a replay, has parked at the offsets of these ranges, without the bodies."""
-        columns = ", ".join(name if name != "body" else "x''" for name in FIELDS)
-        query = f"""
-            SELECT {columns} FROM parked WHERE connector = ? AND replay IS NULL AND offset >= ? AND offset < ?
-        """  # noqa: S608
-
-        def read(db: sqlite3.Connection) -> list[Parked]:
-            rows = [(connector, start, stop) for start, stop in ranges]
-            return [Parked(*row) for values in rows for row in db.execute(query, values)]
-
-        return await self.run(read)
+        return await self.run(lambda db: read_ranges(db, connector, ranges))
 
     async def remove_parked(self) -> bool:
         """Remove some of the parked events that are too old or too many (`parked_limits`); False if all may stay.
@@ -266,26 +214,19 @@ class State:
 
     async def sources(self) -> dict[str, SourceLedger]:
         """What each source counted when it was saved last."""
-        rows = await self.run(lambda db: db.execute(f"SELECT {SOURCE_COLUMNS} FROM source").fetchall())  # noqa: S608
-        return {one.source: one for one in starmap(source_ledger_of, rows)}
+        return {one.source: one for one in await self.run(read_sources)}
 
     async def memories(self) -> dict[str, str]:
         """What each source wants to know after a restart."""
-        return dict(await self.run(lambda db: db.execute("SELECT name, memory FROM source_memory").fetchall()))
+        return await self.run(read_memories)
 
     async def remember(self, source: str, memory: str) -> None:
         """Save what a source wants to know after a restart."""
-        await self.run(lambda db: db.execute("REPLACE INTO source_memory VALUES (?, ?)", (source, memory)))
+        await self.run(lambda db: save_memory(db, source, memory))
 
     def save_sources(self, books: Sequence[SourceLedger]) -> asyncio.Future[object]:
         """Save what sources count. It begins at once; await it only to know how it ends."""
-        rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in books]
-        query = f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-
-        def write(db: sqlite3.Connection) -> object:
-            return db.executemany(query, rows)
-
-        return self._submit(self._transaction, write)
+        return self._submit(self._transaction, lambda db: save_sources(db, books))
 
     async def answers(self) -> None:
         """Return once something that was asked of the database has ended, well or not: never, if the disk hangs.

@@ -11,6 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from relay.state.layout import DATABASE
+
+VERSION: Final = 12
+"""Of the database's tables (PRAGMA user_version)."""
+LOCKED_S: Final = 10.0
+"""How long to wait for another process's transaction."""
 LOG_BYTES: Final = 6 << 20
 """Of the write-ahead log, set aside: more than a transaction here writes, with what waits for a checkpoint."""
 PAGES_AT_ONCE: Final = 256
@@ -18,6 +24,26 @@ PAGES_KEPT: Final = 1024
 """Free pages that stay, for what is parked next."""
 PAGES_TO_COPY: Final = 16_384
 """A database of an older relay is copied to get rid of its free pages, if the others are no more than these."""
+
+
+class OlderTables(sqlite3.DatabaseError):
+    """A database has the tables of an older relay. A start of this relay brings them up to date."""
+
+
+def connect(folder: Path, mode: str) -> sqlite3.Connection:
+    """Open the database of a state folder that some relay has run with: "ro" to look, "rw" to change."""
+    path = folder / DATABASE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no relay has run with this state folder")
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, timeout=LOCKED_S, isolation_level=None)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        db.close()
+        if version < VERSION:
+            raise OlderTables(f"{path} is of an older relay; start the newer relay with it once")
+        raise sqlite3.DatabaseError(f"{path} is of a newer relay")
+    return db
 
 
 def open_in_steps(db: sqlite3.Connection) -> None:

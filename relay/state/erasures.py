@@ -20,12 +20,12 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from relay.api import OtherId, User
 from relay.journal import is_locked, merged_users
+from relay.state.database_file import connect
 from relay.state.layout import other_folders, worker_folders
-from relay.state.parked import connect
 
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
 Stage = Literal["waiting", "at the connectors", "done"]
@@ -377,3 +377,60 @@ def find_failing_erasures(folder: Path) -> list[FailingErasures]:
 def find_failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
     """Those that fail at connectors, by the first worker's database. Raises sqlite3.Error."""
     return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]
+
+
+def has_open_erasures(db: sqlite3.Connection) -> bool:
+    """Whether an erasure is not done."""
+    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM erasure WHERE done IS NULL)").fetchone()[0])
+
+
+def search_again(db: sqlite3.Connection) -> None:
+    """Search the journal from its beginning for requests, and count the events of open erasures from zero."""
+    db.execute("REPLACE INTO watch VALUES (1, 0)")
+    db.execute("UPDATE erasure SET counted = 0 WHERE done IS NULL")
+
+
+def give_up_at(db: sqlite3.Connection, connector: str) -> int:
+    """Tell a connector no more of the open erasures that failed there; return how many."""
+    query = """
+        UPDATE erasure_answer SET outcome = 'forgotten'
+        WHERE connector = ? AND outcome = 'failed' AND number IN (SELECT number FROM erasure WHERE done IS NULL)
+    """
+    return db.execute(query, (connector,)).rowcount
+
+
+def find_done_by_admins(db: sqlite3.Connection, since: float) -> list[int]:
+    """Return the numbers of the erasures that admins requested and that were done from `since` on (Unix seconds)."""
+    query = "SELECT number FROM erasure WHERE done >= ? AND type IS NULL"
+    return [number for (number,) in db.execute(query, (since,))]
+
+
+class ErasureResult(NamedTuple):
+    """What one worker removed for an erasure."""
+
+    number: int
+    done: float | None
+    """Unix seconds."""
+    events: int
+    parked: int
+    """At connectors and at sources."""
+    asked_by: str
+
+
+def read_results(db: sqlite3.Connection, numbers: Iterable[int]) -> list[ErasureResult]:
+    """Return what a worker removed for these erasures."""
+    query = """
+        SELECT number, done, events, parked + unreadable, asked_by FROM erasure
+        WHERE number IN (SELECT value FROM json_each(?))
+    """
+    return [*map(ErasureResult._make, db.execute(query, (json.dumps([*numbers]),)))]
+
+
+def count_erasures(folder: Path, after: int, since: float) -> tuple[int, int, int]:
+    """Erasures that events have asked for: how many of a number beyond `after`, how many that were done from `since` on
+    (Unix seconds), and the highest number there is."""
+    with closing(connect(folder, "ro")) as db:
+        (asked,) = db.execute("SELECT count(*) FROM erasure WHERE number > ? AND type NOT NULL", (after,)).fetchone()
+        (done,) = db.execute("SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL", (since,)).fetchone()
+        (last,) = db.execute("SELECT ifnull(max(number), 0) FROM erasure").fetchone()
+    return asked, done, last

@@ -9,17 +9,16 @@ connector does not run.
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from relay.state.attempts import delete_attempts_of
+from relay.state.cursor import delete_cursor
+from relay.state.database_file import connect
+from relay.state.erasures import give_up_at
 from relay.state.layout import CLOSED, cut_files, worker_folders
 from relay.state.ledger import read_ledger
-from relay.state.parked import Which, connect, drop_parked
-
-TABLES: Final = ("cursor", "replay", "attempt", "pause")
-_GIVE_UP: Final = """
-    UPDATE erasure_answer SET outcome = 'forgotten'
-    WHERE connector = ? AND outcome = 'failed' AND number IN (SELECT number FROM erasure WHERE done IS NULL)
-"""
+from relay.state.parked import Which, drop_parked
+from relay.state.pauses import delete_pause
+from relay.state.replays import delete_replays_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,10 @@ def forget_connector(folder: Path, connector: str) -> Forgotten:
     parked, erasures = drop_parked(folder, Which(connector=connector)), 0  # in portions, and so before all else
     for mine in worker_folders(folder).values():
         with closing(connect(mine, "rw")) as db:
-            deletes = [f"DELETE FROM {table} WHERE connector = :it;" for table in TABLES]  # noqa: S608
             db.execute("BEGIN IMMEDIATE")
-            for delete in deletes:
-                db.execute(delete, {"it": connector})
-            erasures += db.execute(_GIVE_UP, (connector,)).rowcount
+            for delete in (delete_cursor, delete_replays_of, delete_attempts_of, delete_pause):
+                delete(db, connector)
+            erasures += give_up_at(db, connector)
             db.execute("COMMIT")
         for file in [*cut_files(mine, connector), mine / CLOSED / connector]:
             with suppress(OSError):  # what stays there does no harm

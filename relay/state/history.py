@@ -16,8 +16,10 @@ from typing import Any, Final
 
 from relay.api.internal import cut
 from relay.journal import Wanted
+from relay.state.database_file import connect
+from relay.state.erasures import ErasureResult, find_done_by_admins, read_results
+from relay.state.journal_state import read_ahead
 from relay.state.layout import worker_folders
-from relay.state.parked import connect
 from relay.state.replays import read_replays
 from relay.words import counted
 
@@ -25,8 +27,7 @@ MOST_CHARS: Final = 4000
 """Of a sentence."""
 _COLUMNS: Final = "kind, subject, sentence, done_by, about, at, number"
 _ADD: Final = "INSERT INTO history (kind, subject, sentence, done_by, about, at) VALUES (?, ?, ?, ?, ?, ?)"
-_TOO_OLD: Final = "DELETE FROM history WHERE at < ? - (SELECT ifnull(max(ahead), 0) FROM journal_state)"
-"""As everything goes that is too old: not because the clock is ahead."""
+_TOO_OLD: Final = "DELETE FROM history WHERE at < ?"
 _TOO_MANY: Final = "DELETE FROM history WHERE number <= (SELECT max(number) FROM history) - ?"
 _QUERY: Final = f"""
     SELECT {_COLUMNS} FROM history
@@ -34,11 +35,6 @@ _QUERY: Final = f"""
     AND (:subject IS NULL OR :subject IN (subject, substr(subject, instr(subject, ' ') + 1)))
     ORDER BY number DESC LIMIT :limit
 """  # noqa: S608
-_DONE_ERASURES: Final = "SELECT number FROM erasure WHERE done >= ? AND type IS NULL"
-_ERASURES: Final = """
-    SELECT number, done, events, parked + unreadable, asked_by FROM erasure
-    WHERE number IN (SELECT value FROM json_each(?))
-"""
 _LAST_RUN: Final = """
     SELECT kind, at FROM history WHERE kind IN ('started', 'stopped', 'restored') ORDER BY number DESC LIMIT 1
 """
@@ -86,7 +82,7 @@ def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most:
         db.execute("BEGIN IMMEDIATE")
         db.executemany(_ADD, rows)
         if keep:
-            db.execute(_TOO_OLD, (time.time() - keep,))
+            db.execute(_TOO_OLD, (time.time() - keep - read_ahead(db),))  # not because the clock is ahead
         if most:
             db.execute(_TOO_MANY, (most,))
         db.execute("COMMIT")
@@ -143,27 +139,18 @@ def _done_replays(folder: Path, since: float) -> Iterator[Entry]:
 
 def _done_erasures(folder: Path, since: float) -> Iterator[Entry]:
     folders = [*worker_folders(folder).values()]
-    done: dict[int, list[tuple[float | None, int, int, str]]] = {}
+    done: dict[int, list[ErasureResult]] = {}
     for mine in folders:
         with closing(connect(mine, "ro")) as db:
-            done |= {number: [] for (number,) in db.execute(_DONE_ERASURES, (since,))}
+            done |= {number: [] for number in find_done_by_admins(db, since)}
     for mine in folders:
         with closing(connect(mine, "ro")) as db:
-            for number, *row in db.execute(_ERASURES, (json.dumps([*done]),)):
-                done[number].append(tuple(row))
-    for number, rows in done.items():
-        ended, events, parked = [row[0] for row in rows], sum(row[1] for row in rows), sum(row[2] for row in rows)
+            for one in read_results(db, done):
+                done[one.number].append(one)
+    for number, results in done.items():
+        ended = [one.done for one in results]
         if None not in ended:  # in every worker
+            events, parked = sum(one.events for one in results), sum(one.parked for one in results)
             sentence = f"erasure {number} is done: {counted(events, 'event')} and {parked:,} parked removed"
-            about = {"number": number, "asked_by": rows[0][3], "events": events, "parked": parked}
+            about = {"number": number, "asked_by": results[0].asked_by, "events": events, "parked": parked}
             yield Entry("erased", f"erasure {number}", sentence, about=about, at=max(one or 0.0 for one in ended))
-
-
-def count_erasures(folder: Path, after: int, since: float) -> tuple[int, int, int]:
-    """Erasures that events have asked for: how many of a number beyond `after`, how many that were done from `since` on
-    (Unix seconds), and the highest number there is."""
-    with closing(connect(folder, "ro")) as db:
-        (asked,) = db.execute("SELECT count(*) FROM erasure WHERE number > ? AND type NOT NULL", (after,)).fetchone()
-        (done,) = db.execute("SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL", (since,)).fetchone()
-        (last,) = db.execute("SELECT ifnull(max(number), 0) FROM erasure").fetchone()
-    return asked, done, last

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal import ANY, BEHIND_ALL, KnownJournal, mismatch, read_end, segment_files
-from relay.state.damage import describe_damage, mark_accepted, read_damage
+from relay.state.attempts import delete_attempts
+from relay.state.cursor import delete_cursors
+from relay.state.damage import delete_damage, describe_damage, mark_accepted, read_damage
+from relay.state.database_file import LOCKED_S, connect
+from relay.state.erasures import search_again
 from relay.state.layout import DATABASE, journals, worker_folders
 from relay.state.ledger import acknowledged_head, read_lanes_if_any
-from relay.state.parked import LOCKED_S, connect
+from relay.state.parked import take_out_of_journal
+from relay.state.replays import cancel_replays
 from relay.words import counted
 
 GONE_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
@@ -33,18 +38,6 @@ _MEET: Final = """
 """
 _NO_DOUBT: Final = "UPDATE journal_state SET unheard = NULL WHERE doubt = ''"
 _NOTE: Final = "UPDATE journal_state SET head = max(head, ?), time = max(time, ?), ahead = ?"
-_OF_ANOTHER: Final = """
-    BEGIN IMMEDIATE;
-    DELETE FROM cursor;
-    DELETE FROM attempt;
-    DELETE FROM watch;
-    DELETE FROM damage;
-    UPDATE parked SET offset = -number WHERE connector NOT NULL;  -- the offset means another event now
-    UPDATE replay SET cancelled = unixepoch() WHERE ended IS NULL AND cancelled IS NULL;
-    UPDATE erasure SET counted = 0 WHERE done IS NULL;
-    INSERT INTO watch VALUES (1, 0);
-    COMMIT;
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +91,25 @@ def adopt_journal(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> No
 def save_head(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
     """Save that events below `head` are acknowledged, at this trusted time. The clock is `ahead` seconds ahead."""
     db.execute(_NOTE, (head, time, ahead))
+
+
+def read_ahead(db: sqlite3.Connection) -> float:
+    """Return the seconds by which the clock is ahead of what can be right; 0 if the database knows no journal."""
+    (ahead,) = db.execute("SELECT ifnull(max(ahead), 0) FROM journal_state").fetchone()
+    return float(ahead)
+
+
+def raise_head(db: sqlite3.Connection, head: int) -> int:
+    """Have all events below `head` be acknowledged; return the head as it is then."""
+    db.execute("UPDATE journal_state SET head = max(head, ?)", (head,))
+    (raised,) = db.execute("SELECT ifnull(max(head), ?) FROM journal_state", (head,)).fetchone()
+    return int(raised)
+
+
+def change_identity(db: sqlite3.Connection, identity: str, now: float) -> None:
+    """Give the journal another identity, and accept the clock. `now`: Unix seconds."""
+    query = "UPDATE journal_state SET identity = ?, time = max(time, ?), accepted = ?, ahead = 0"
+    db.execute(query, (identity, now, now))
 
 
 def read_acknowledged(folder: Path) -> int:
@@ -191,9 +203,21 @@ def _accept(folder: Path, journal: Path) -> bool:
         known = read_known_journal(db)
         if mismatch(journal, known):
             if segment_files(journal):
-                db.executescript(_OF_ANOTHER)
+                _let_go_of_offsets(db)
             db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
         else:
             db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
             mark_accepted(db)
     return known is not None or not segment_files(journal)
+
+
+def _let_go_of_offsets(db: sqlite3.Connection) -> None:
+    """Let go, in one transaction, of all that the database says of offsets: they mean other events now."""
+    db.execute("BEGIN IMMEDIATE")
+    delete_cursors(db)
+    delete_attempts(db)
+    delete_damage(db)
+    take_out_of_journal(db)
+    cancel_replays(db)
+    search_again(db)
+    db.execute("COMMIT")

@@ -1,15 +1,16 @@
 """The ledgers of all lanes as last saved in a state folder: read only, whether relay runs or not."""
 
-from array import array
-from collections.abc import Mapping, MutableSequence, Sequence
+import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Final
 
-from relay.state.cursor import CURSOR_COLUMNS, Cursor, Ledger, find_unsettled, read_cursor
+from relay.state.cursor import Cursor, Ledger, find_unsettled, load_cursors
+from relay.state.database_file import connect
 from relay.state.layout import worker_folders
-from relay.state.parked import connect
 
 Range = tuple[int, int]
 """Offsets from the first number up to but without the second."""
@@ -77,16 +78,38 @@ def source_ledger_of(name: str, duplicates: int, since: float | None, *rest: Any
     return SourceLedger(name, duplicates, None if since is None else Refusals(since, *rest))
 
 
+def read_sources(db: sqlite3.Connection) -> list[SourceLedger]:
+    """Return what every source counted when it was saved last, by name."""
+    query = f"SELECT {SOURCE_COLUMNS} FROM source ORDER BY name"  # noqa: S608
+    return [*starmap(source_ledger_of, db.execute(query))]
+
+
+def save_sources(db: sqlite3.Connection, counted: Sequence[SourceLedger]) -> None:
+    """Save what sources count."""
+    rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in counted]
+    db.executemany(f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+
+
+def read_memories(db: sqlite3.Connection) -> dict[str, str]:
+    """Return what each source wants to know after a restart, by the name of the source."""
+    return dict(db.execute("SELECT name, memory FROM source_memory").fetchall())
+
+
+def save_memory(db: sqlite3.Connection, source: str, memory: str) -> None:
+    """Save what a source wants to know after a restart."""
+    db.execute("REPLACE INTO source_memory VALUES (?, ?)", (source, memory))
+
+
 def read_source_ledgers(folder: Path) -> list[SourceLedger]:
     """Read the ledgers of all sources, by name; up to a minute old. Raises FileNotFoundError, sqlite3.Error."""
-    query = f"SELECT {SOURCE_COLUMNS} FROM source ORDER BY name"  # noqa: S608
-    return [source_ledger_of(*row) for row in _query(folder, query)]
+    with closing(connect(folder, "ro")) as db:
+        return read_sources(db)
 
 
 def read_lane_ledgers(folder: Path) -> list[LaneLedger]:
-    """Read the ledgers of all lanes of a folder, the newest first. Raises FileNotFoundError, sqlite3.Error."""
-    query = f"SELECT connector, head, {CURSOR_COLUMNS} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
-    return [LaneLedger(name, head, read_cursor(*columns)) for name, head, *columns in _query(folder, query)]
+    """All read_lanes_if_any of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
+    with closing(connect(folder, "ro")) as db:
+        return [*starmap(LaneLedger, load_cursors(db))]
 
 
 def read_lanes_if_any(folder: Path) -> list[LaneLedger]:
@@ -114,26 +137,3 @@ def acknowledged_head(lanes: Sequence[LaneLedger]) -> int:
     Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.
     """
     return lanes[0].head if lanes else 0
-
-
-def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
-    """Read the offset of every event of which a lane has parked anything, by connector. Replays have
-    ledgers of their own.
-
-    Raises FileNotFoundError, sqlite3.Error.
-    """
-    query = """
-        SELECT DISTINCT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL
-        ORDER BY connector, offset
-    """
-    found: dict[str, MutableSequence[int]] = {}
-    with closing(connect(folder, "ro")) as db:
-        for connector, offset in db.execute(query):
-            found.setdefault(connector, array("q")).append(offset)  # a million take no more than 8 MB
-    return found
-
-
-def _query(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    """Query the database read-only. Raises FileNotFoundError, sqlite3.Error."""
-    with closing(connect(folder, "ro")) as db:
-        return db.execute(query).fetchall()

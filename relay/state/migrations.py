@@ -4,8 +4,8 @@ import sqlite3
 from importlib.resources import files
 from typing import Final
 
+from relay.state.database_file import VERSION
 from relay.state.layout import DATABASE, WORKER_NUMBERS
-from relay.state.parked import VERSION
 
 MIGRATIONS: Final = (
     """

@@ -7,23 +7,29 @@ FileNotFoundError (no relay has run there), sqlite3.Error.
 import json
 import sqlite3
 import time
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import starmap
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from relay.api import Event, Kind
-from relay.state.database_file import give_back, open_in_steps
-from relay.state.layout import DATABASE, worker_folders
-from relay.state.parked_limits import BYTES, ROWS, SIZE, Reason, take_first
+from relay.state.cursor import saved_connectors
+from relay.state.database_file import connect, give_back, open_in_steps
+from relay.state.layout import worker_folders
 
 T = TypeVar("T")
-VERSION: Final = 12
-"""Of the database's tables (PRAGMA user_version)."""
-LOCKED_S: Final = 10.0
-"""How long to wait for another process's transaction."""
+Reason = Literal["retention", "max_size", "min_free"]
+"""The setting that had parked events removed."""
+ROWS: Final = 500
+BYTES: Final = 1 << 20
+"""Of parked events that go in one transaction, if they are more than one."""
+ROW_BYTES: Final = 200
+"""About what an event takes in the database beside its texts."""
+
 PAUSE_S: Final = 0.1
 CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug", "order")
 """Why an event is parked: unreadable at its source, a filter failed, the destination refused it or its size, or the
@@ -97,6 +103,62 @@ class Parked:
 
 
 FIELDS: Final = tuple(field.name for field in fields(Parked))
+_WITHOUT_BODY: Final = ", ".join(name if name != "body" else "x''" for name in FIELDS)
+SIZE: Final = f"{ROW_BYTES} + length(body) + length(reason) + length(answer) + ifnull(length(key), 0)"
+"""Bytes of a parked event; `schema.sql` counts in the same way."""
+_STORED: Final = [name for name in FIELDS if name != "number"]
+_KEPT: Final = ("attempts", "first", "again", "replay")
+"""Of an event that is parked once more; it is still to be delivered again if that was asked for after it was tried."""
+_PARK: Final = f"""
+    INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
+    ON CONFLICT (connector, offset, part) DO UPDATE SET attempts = attempts + excluded.attempts,
+    again = iif(again > excluded.first, again, NULL),
+    {", ".join(f"{name} = excluded.{name}" for name in _STORED if name not in _KEPT)}
+    RETURNING number
+"""  # noqa: S608
+_LET_GO: Final = "DELETE FROM parked WHERE connector = ? AND offset = ? AND part = ? AND attempts = ?"
+_MARKED: Final = f"""
+    SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
+    AND NOT EXISTS (
+        SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset <= one.offset
+        AND (offset, part) < (one.offset, one.part)
+    )
+    AND (?3 IS NULL OR offset IN (SELECT value FROM json_each(?3)))
+    ORDER BY offset, part LIMIT ?2
+"""  # noqa: S608
+_REMOVE: Final = f"""
+    DELETE FROM parked WHERE number IN (SELECT value FROM json_each(?))
+    RETURNING source, connector, cause, last, {SIZE}
+"""  # noqa: S608
+_COUNT_REMOVED: Final = """
+    INSERT INTO parked_removed VALUES (?, ?, ?, ?, 1)
+    ON CONFLICT DO UPDATE SET events = events + 1
+"""
+
+
+class RemovedParked(NamedTuple):
+    """A parked event that was removed."""
+
+    source: str
+    connector: str | None
+    cause: str
+    last: float
+    """Unix seconds of its last failure."""
+    size: int
+    reason: Reason
+
+
+class ParkedRow(NamedTuple):
+    """What may name a user of a parked event."""
+
+    number: int
+    offset: int | None
+    type: str | None
+    body: bytes
+    key: str | None
+    replay: int | None
+    reason: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +240,30 @@ def read_parked(folder: Path, which: Which, *, bodies: bool = True) -> Iterator[
 
 def find_parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
     """Find what one worker's connectors have parked of the events at these offsets, a thousand entries at most."""
-    columns = ", ".join(name if name != "body" else "x''" for name in FIELDS)
     query = f"""
-        SELECT {columns} FROM parked
-        WHERE connector IN (SELECT connector FROM cursor) AND offset IN (SELECT value FROM json_each(?)) LIMIT 1000
+        SELECT {_WITHOUT_BODY} FROM parked
+        WHERE connector IN (SELECT value FROM json_each(?)) AND offset IN (SELECT value FROM json_each(?)) LIMIT 1000
     """  # noqa: S608
     with closing(connect(folder, "ro")) as db:
-        return [Parked(*row) for row in db.execute(query, (json.dumps([*offsets]),))]
+        chosen = json.dumps(saved_connectors(db)), json.dumps([*offsets])
+        return [Parked(*row) for row in db.execute(query, chosen)]
+
+
+def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
+    """Read the offset of every event of which a lane has parked anything, by connector. Replays have
+    ledgers of their own.
+
+    Raises FileNotFoundError, sqlite3.Error.
+    """
+    query = """
+        SELECT DISTINCT connector, offset FROM parked WHERE connector IS NOT NULL AND replay IS NULL
+        ORDER BY connector, offset
+    """
+    found: dict[str, MutableSequence[int]] = {}
+    with closing(connect(folder, "ro")) as db:
+        for connector, offset in db.execute(query):
+            found.setdefault(connector, array("q")).append(offset)  # a million take no more than 8 MB
+    return found
 
 
 def count_parked(folder: Path, which: Which) -> int:
@@ -241,24 +320,146 @@ def mark_in_portions(folder: Path, which: Which) -> Iterator[int]:
     return _change(folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()])
 
 
-class OlderTables(sqlite3.DatabaseError):
-    """A database has the tables of an older relay. A start of this relay brings them up to date."""
+def size_of(reason: str, answer: str, key: str | None, body: bytes) -> int:
+    """About the bytes that an event will take."""
+    return ROW_BYTES + len(body) + len(reason) + len(answer) + len(key or "")
 
 
-def connect(folder: Path, mode: str) -> sqlite3.Connection:
-    """Open the database of a state folder that some relay has run with: "ro" to look, "rw" to change."""
-    path = folder / DATABASE
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no relay has run with this state folder")
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
-    db = sqlite3.connect(uri, uri=True, timeout=LOCKED_S, isolation_level=None)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
-        db.close()
-        if version < VERSION:
-            raise OlderTables(f"{path} is of an older relay; start the newer relay with it once")
-        raise sqlite3.DatabaseError(f"{path} is of a newer relay")
-    return db
+def take_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
+    """The numbers of as many parked events (number, size) as have so many bytes: at least one, if there is one."""
+    numbers: list[int] = []
+    for number, its in found:
+        numbers.append(number)
+        size -= its
+        if size <= 0:
+            break
+    return numbers
+
+
+def add_parked(db: sqlite3.Connection, one: Parked, now: float) -> int:
+    """Put an event aside that was tried at `now` (Unix seconds); return its number, which stays if it lay there."""
+    row = asdict(one) | {"first": one.first or now, "last": now}
+    return int(db.execute(_PARK, row).fetchone()[0])
+
+
+def delete_delivered(db: sqlite3.Connection, delivered: Iterable[Parked]) -> None:
+    """Delete parked events that were delivered. An event stays if it has failed since it was read."""
+    rows = [(one.connector, one.offset, one.part, one.attempts) for one in delivered]
+    db.executemany(_LET_GO, rows)
+
+
+def delete_parked(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Delete the parked events with these numbers."""
+    db.executemany("DELETE FROM parked WHERE number = ?", [(number,) for number in numbers])
+
+
+def read_marked(
+    db: sqlite3.Connection, connector: str, events: int, size: int, offsets: Sequence[int] | None
+) -> list[Parked]:
+    """Return the parked events that a connector is to get again, as `State.marked` says."""
+    among = None if offsets is None else json.dumps(offsets)
+    found: list[Parked] = []
+    room = size
+    for one in starmap(Parked, db.execute(_MARKED, (connector, events, among))):
+        room -= len(one.body)
+        if found and room < 0:
+            break
+        found.append(one)
+    return found
+
+
+def has_marked(db: sqlite3.Connection) -> bool:
+    """Whether a replay of a parked event was requested and is not done."""
+    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM parked WHERE again IS NOT NULL)").fetchone()[0])
+
+
+def read_places(db: sqlite3.Connection, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
+    """Return offset and part of what a lane, not a replay, has parked of the events at these offsets."""
+    query = """
+        SELECT offset, part FROM parked
+        WHERE connector = ? AND replay IS NULL AND offset IN (SELECT value FROM json_each(?))
+    """
+    return {*db.execute(query, (connector, json.dumps([*offsets])))}
+
+
+def read_keys(db: sqlite3.Connection, connector: str, but: Sequence[int]) -> set[str]:
+    """Return the keys of a connector's parked events, without those of these numbers."""
+    query = """
+        SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL
+        AND number NOT IN (SELECT value FROM json_each(?))
+    """
+    return {key for (key,) in db.execute(query, (connector, json.dumps([*but])))}
+
+
+def read_ranges(db: sqlite3.Connection, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
+    """Return what a lane, not a replay, has parked at the offsets of these ranges, without the bodies."""
+    query = f"""
+        SELECT {_WITHOUT_BODY} FROM parked WHERE connector = ? AND replay IS NULL AND offset >= ? AND offset < ?
+    """  # noqa: S608
+    return [Parked(*row) for start, stop in ranges for row in db.execute(query, (connector, start, stop))]
+
+
+def read_rows(db: sqlite3.Connection, connector: str | None) -> Iterator[ParkedRow]:
+    """Yield what may name a user of each parked event of a connector; None: of the sources."""
+    query = f"SELECT {', '.join(ParkedRow._fields)} FROM parked WHERE connector IS ? ORDER BY number"  # noqa: S608
+    return map(ParkedRow._make, db.execute(query, (connector,)))
+
+
+def read_bodies(db: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield the body of every parked event."""
+    return (body for (body,) in db.execute("SELECT body FROM parked"))
+
+
+def change_parked(db: sqlite3.Connection, column: str, value: object, number: int) -> None:
+    """Change a column of a parked event."""
+    db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
+
+
+def take_out_of_journal(db: sqlite3.Connection) -> None:
+    """Give parked events offsets that no event of a journal has: their own mean other events now."""
+    db.execute("UPDATE parked SET offset = -number WHERE connector NOT NULL")
+
+
+def parked_connectors(db: sqlite3.Connection) -> set[str]:
+    """Return the connectors that have parked events."""
+    rows = db.execute("SELECT DISTINCT connector FROM parked WHERE connector NOT NULL")
+    return {connector for (connector,) in rows}
+
+
+def stored_bytes(db: sqlite3.Connection) -> int:
+    """Return the bytes that all parked events take."""
+    return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM parked_total").fetchone()[0])
+
+
+def find_old(db: sqlite3.Connection, before: float) -> list[tuple[int, int]]:
+    """Return number and size of parked events that failed last before a time (Unix seconds), the oldest first, without
+    those that are to be replayed."""
+    return _find(db, "last < ? AND again IS NULL", (before,))
+
+
+def find_unreadable(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return number and size of events that were parked at a source, the oldest first."""
+    return _find(db, "connector IS NULL")
+
+
+def find_unmarked(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return number and size of parked events, the oldest first, without those that are to be replayed."""
+    return _find(db, "again IS NULL")
+
+
+def _find(db: sqlite3.Connection, condition: str, values: Sequence[float] = ()) -> list[tuple[int, int]]:
+    query = f"SELECT number, {SIZE} FROM parked WHERE {condition} ORDER BY last LIMIT {ROWS}"  # noqa: S608
+    return db.execute(query, values).fetchall()
+
+
+def remove_parked(db: sqlite3.Connection, numbers: Sequence[int], reason: Reason) -> list[RemovedParked]:
+    """Remove the parked events with these numbers for the sake of a setting, and count them in `parked_removed`."""
+    rows = db.execute(_REMOVE, (json.dumps(numbers),)).fetchall()
+    gone = [
+        RemovedParked(source, connector, cause, last, size, reason) for source, connector, cause, last, size in rows
+    ]
+    db.executemany(_COUNT_REMOVED, [(one.source, one.connector or "", one.cause, reason) for one in gone])
+    return gone
 
 
 def _each(folder: Path, mode: str, which: Which) -> Iterator[tuple[sqlite3.Connection, Which]]:
@@ -274,7 +475,7 @@ def _each(folder: Path, mode: str, which: Which) -> Iterator[tuple[sqlite3.Conne
 def _portion(db: sqlite3.Connection, which: Which, after: int, left: int | None, *, bodies: bool) -> list[Parked]:
     """The next few parked events behind the one with the number `after`; `left`: how many more at most."""
     condition, values = which.condition()
-    columns = ", ".join(name if bodies or name != "body" else "x''" for name in FIELDS)
+    columns = ", ".join(FIELDS) if bodies else _WITHOUT_BODY
     query = f"SELECT {columns} FROM parked NOT INDEXED WHERE number > ? AND {condition} ORDER BY number LIMIT ?"  # noqa: S608
     found: list[Parked] = []
     room = BYTES

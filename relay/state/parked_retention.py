@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 
 from relay.state.database import State
-from relay.state.parked_limits import Reason, Removals
+from relay.state.parked import Reason
+from relay.state.parked_limits import Removals
 from relay.words import moment
 
 EVERY_S: Final = 1.0

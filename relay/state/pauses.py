@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.state.database_file import connect
 from relay.state.layout import worker_folders
-from relay.state.parked import connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +74,8 @@ def read_pauses(db: sqlite3.Connection) -> dict[str, Pause]:
     """The same from an open database."""
     rows = db.execute("SELECT connector, since, until FROM pause WHERE until IS NULL OR until > ?", (time.time(),))
     return {connector: Pause(since, until) for connector, since, until in rows}
+
+
+def delete_pause(db: sqlite3.Connection, connector: str) -> None:
+    """Delete the pause of a connector, if there is a pause."""
+    db.execute("DELETE FROM pause WHERE connector = ?", (connector,))

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
+from relay.state.database_file import connect
 from relay.state.layout import worker_folders
-from relay.state.parked import connect
 
 _COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
 
@@ -100,6 +100,22 @@ def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
             (*row[:10], row[10:]) for row in rows
         )
     ]
+
+
+def has_open_replays(db: sqlite3.Connection) -> bool:
+    """Whether a replay is under way or waits."""
+    query = "SELECT EXISTS (SELECT 1 FROM replay WHERE ended IS NULL AND cancelled IS NULL)"
+    return bool(db.execute(query).fetchone()[0])
+
+
+def cancel_replays(db: sqlite3.Connection) -> None:
+    """Cancel every replay that is under way or waits."""
+    db.execute("UPDATE replay SET cancelled = unixepoch() WHERE ended IS NULL AND cancelled IS NULL")
+
+
+def delete_replays_of(db: sqlite3.Connection, connector: str) -> None:
+    """Delete all replays of a connector."""
+    db.execute("DELETE FROM replay WHERE connector = ?", (connector,))
 
 
 def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:

@@ -3,15 +3,8 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
-from relay.state import connect, has_tables, read_lane_ledgers
-
-_ASKED: Final = """
-    SELECT EXISTS (SELECT 1 FROM replay WHERE ended IS NULL AND cancelled IS NULL)
-        OR EXISTS (SELECT 1 FROM parked WHERE again IS NOT NULL)
-        OR EXISTS (SELECT 1 FROM erasure WHERE done IS NULL)
-"""
+from relay.state import connect, has_marked, has_open_erasures, has_open_replays, has_tables, read_lane_ledgers
 
 
 def has_work(folder: Path) -> bool:
@@ -25,4 +18,4 @@ def has_work(folder: Path) -> bool:
 
 def is_asked(db: sqlite3.Connection) -> bool:
     """Whether anything was asked for that is not done."""
-    return bool(db.execute(_ASKED).fetchone()[0])
+    return has_open_replays(db) or has_marked(db) or has_open_erasures(db)

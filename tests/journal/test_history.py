@@ -16,8 +16,8 @@ from relay.journal.users import Wanted
 from relay.state.alerts import AlertMessage, read_alerts, save_tracks
 from relay.state.cursor import Cursor
 from relay.state.database import State
-from relay.state.erasures import ask_erasure
-from relay.state.history import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
+from relay.state.erasures import ask_erasure, count_erasures
+from relay.state.history import Entry, HistoryQuery, add_entries, find_done, find_last_run, read_history
 from relay.state.layout import worker_folder
 from relay.state.replays import Replay, ask_replay, list_replays, save_replays
 

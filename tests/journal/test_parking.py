@@ -18,6 +18,7 @@ from relay.state import parked_limits
 from relay.state import parked_retention as parking
 from relay.state.database import State
 from relay.state.parked import (
+    ROW_BYTES,
     Parked,
     Which,
     drop_in_portions,
@@ -26,8 +27,9 @@ from relay.state.parked import (
     mark_parked,
     read_parked,
     read_parked_totals,
+    size_of,
 )
-from relay.state.parked_limits import NoRoom, ParkedLimits, size_of
+from relay.state.parked_limits import NoRoom, ParkedLimits
 from relay.state.parked_retention import tidy_parking
 
 DAY_S = 86400.0
@@ -76,7 +78,7 @@ async def until_told(lines: Sequence[Any], level: str) -> None:
 async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_once(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(parked_limits, "BYTES", 3 * parked_limits.ROW_BYTES)
+    monkeypatch.setattr(parked_limits, "BYTES", 3 * ROW_BYTES)
     await state.park([refused(n) for n in range(10)] + [refused(0, "hook"), AT_THE_SOURCE])
     age(tmp_path, 91 * DAY_S)
     age(tmp_path, 1 * DAY_S, "11")
@@ -151,7 +153,7 @@ async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: S
 
 
 async def test_the_oldest_leave_first(tmp_path: Path, state: State, monkeypatch: Any) -> None:
-    monkeypatch.setattr(parked_limits, "BYTES", 2 * parked_limits.ROW_BYTES)
+    monkeypatch.setattr(parked_limits, "BYTES", 2 * ROW_BYTES)
     await state.park([replace(refused(n), reason=str(n)) for n in range(4)])
     for number, days in ((1, 93), (2, 91), (3, 94), (4, 92)):
         age(tmp_path, days * DAY_S, str(number))

@@ -15,11 +15,12 @@ from relay.api import User
 from relay.state import attempts
 from relay.state.attempts import Attempts
 from relay.state.cursor import Counts, Cursor
-from relay.state.database import _MARKED, State
+from relay.state.database import State
 from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
 from relay.state.parked import (
+    _MARKED,
     Parked,
     Which,
     count_parked,
