@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutine
-from pathlib import Path
-from threading import current_thread, get_native_id, local, main_thread
+from threading import current_thread, main_thread
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
@@ -32,10 +31,6 @@ TRACE_CHARS: Final = 20_000
 BLOCKED_S: Final = 0.1
 """Seconds for which a guest's call may hold up the event loop before the log says so."""
 BLOCKED_ADVICE: Final = "a plugin must not block: no requests, files or sleeps in this call, and less work"
-
-
-_noted = local()
-"""By thread, what it had waited for a CPU when that was noted."""
 
 
 class Escape(Exception):
@@ -149,30 +144,8 @@ def tell_blocked(call: str, seconds: float, **whose: str) -> None:
     the time with BLOCKED_S."""
     import structlog  # late: `relay check` does without it
 
-    if seconds - waited_for_cpu() < BLOCKED_S:  # the machine was short of CPU: the plugin may have been quick
-        return
     log = structlog.stdlib.get_logger()
     log.warning("a plugin held up relay", **whose, call=call, seconds=round(seconds, 3), advice=BLOCKED_ADVICE)
-
-
-def note_wait_for_cpu() -> None:
-    """Remember for how long this thread has waited for a CPU until now: call it once a second."""
-    _noted.seconds = _cpu_wait()
-
-
-def waited_for_cpu() -> float:
-    """Return for how many seconds this thread has waited for a CPU since it was noted; 0.0: not known."""
-    noted: float | None = getattr(_noted, "seconds", None)
-    return 0.0 if noted is None else _cpu_wait() - noted
-
-
-def _cpu_wait() -> float:
-    """Seconds since the thread began; 0.0 where the kernel does not count them."""
-    try:
-        text = Path(f"/proc/self/task/{get_native_id()}/schedstat").read_text()
-        return int(text.split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def is_on_loop() -> bool:

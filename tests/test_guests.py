@@ -6,8 +6,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-import relay.guests
-from relay.guests import BLOCKED_S, Escape, note_wait_for_cpu, quick, stepped, tell_blocked
+from relay.guests import BLOCKED_S, Escape, quick, stepped
 
 
 def test_a_call_that_blocks_is_told_with_the_name_of_its_plugin() -> None:
@@ -54,16 +53,3 @@ async def test_work_that_blocks_between_two_awaits_is_told_and_otherwise_as_it_i
         assert task.result() == "done"
     if ending == "raises":
         assert str(task.exception()) == "no"
-
-
-@pytest.mark.parametrize(("wait", "is_told"), [(0.0, True), (0.3, True), (0.45, False), (5.0, False)])
-def test_a_call_that_waited_for_a_cpu_is_not_told(wait: float, is_told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    waited = 7.0
-    monkeypatch.setattr(relay.guests, "_cpu_wait", lambda: waited)
-    note_wait_for_cpu()
-    waited += wait
-    with capture_logs() as logs:
-        tell_blocked("decode", 0.5, source="braze")
-    assert bool(logs) is is_told
-    monkeypatch.undo()
-    note_wait_for_cpu()

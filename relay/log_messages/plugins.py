@@ -8,8 +8,7 @@ ANY: Final = (
     LogMessage(
         "a plugin held up relay",
         "warning",
-        "A call of a plugin has blocked the event loop for `seconds` seconds. Nothing else ran meanwhile."
-        " relay does not count the time in which its thread waited for a CPU.",
+        "A call of a plugin has blocked the event loop for `seconds` seconds. Nothing else ran meanwhile.",
         "Mend the plugin: no blocking requests, files or sleeps in this call.",
     ),
     LogMessage(

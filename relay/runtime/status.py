@@ -12,7 +12,7 @@ from relay import __version__
 from relay.api import Connector, Secret, Settings
 from relay.config import Config, KeyPath, Redaction, dotted, leaves
 from relay.deliver import Fleet, Lane, LiveLane
-from relay.guests import named, note_wait_for_cpu, quick, text_of
+from relay.guests import named, quick, text_of
 from relay.ingest import Ingest, Intake
 from relay.journal import Journal
 from relay.runtime.logs import dropped_log_lines
@@ -53,7 +53,6 @@ class Looks:
         """Note the counters once a second, for ever."""
         while True:
             self._rates.note(time.monotonic(), self._sample())
-            note_wait_for_cpu()
             await asyncio.sleep(EVERY_S)
 
     def _sample(self) -> Mapping[Hashable, float]:

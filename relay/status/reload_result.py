@@ -61,8 +61,9 @@ class ReloadResult:
 
     @property
     def said(self) -> list[str]:
-        """The same lines, and a line if nothing has changed."""
-        return self.lines or [NOTHING]
+        """The same lines, behind a line that says so if nothing has changed."""
+        is_unchanged = not (self.changes or self.restart_needed or self.mistakes)
+        return [NOTHING, *self.lines] if is_unchanged else self.lines
 
 
 def merged_results(results: Sequence[ReloadResult]) -> ReloadResult:
