@@ -13,7 +13,7 @@ How it fails and recovers:
   and is cut. Files are not appended to again; the first group opens a new segment.
 - Bytes before a later whole record, or before the head that the database knows, are damage and no torn tail. The file
   stays as it is, the head is behind all that was acknowledged, and readers pass over what they cannot read.
-- What was acknowledged is known from a clean stop (`ending`), or as of the last save of the database. In the latter
+- What was acknowledged is known from a clean stop (`end_marker`), or as of the last save of the database. In the latter
   case, if the end is damaged, the head leaves a gap: as many offsets as the damaged room can have held events.
 - After each sync the writer looks whether the file is still where it was made, and as long. If somebody has removed or
   truncated it, what it held is written anew under its name before the group counts, as far as file and memory have it.

@@ -20,8 +20,7 @@ from relay.state.attempts import Attempts, forget_attempts, save_attempts
 from relay.state.cursor import Cursor, cursor_rows, load_cursor, save_cursors
 from relay.state.damage import save_damage
 from relay.state.database_file import LOCKED_S, give_back, open_in_steps, reserve_log
-from relay.state.journal_state import adopt_journal, read_known_journal
-from relay.state.journal_state import save_head as note_journal
+from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE
 from relay.state.ledger import SourceLedger, read_memories, read_sources, save_memory, save_sources
 from relay.state.migrations import make_tables
@@ -119,7 +118,7 @@ class State:
             save_replays(db, replays)
             save_attempts(db, attempts)
             save_damage(db, damage)
-            note_journal(db, head, trusted, self.clock.ahead)
+            save_head(db, head, trusted, self.clock.ahead)
 
         await self.run(write)
 
