@@ -3,7 +3,7 @@ BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick faults lint docs drill bench bench-quick bench-neighbours install deb deb-test container-check clean
+.PHONY: demo test test-quick faults lint docs rooms drill bench bench-quick bench-neighbours install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -25,6 +25,9 @@ lint: .venv/dev.done
 
 docs: .venv/dev.done  ## write the generated pages of docs/reference anew, from the code that they describe
 	$(BIN)/python -m tests.docs.generate
+
+rooms: .venv/dev.done  ## measure functions, modules, names, files and pages against their goals; ROOMS=--list names what misses a goal
+	$(BIN)/python -m tests.rooms $(ROOMS)
 
 drill: .venv/dev.done  ## break a relay under load in many ways, and print what it says of each; DRILL=--page writes the page of docs/guide
 	$(BIN)/python -m tests.drill $(DRILL)

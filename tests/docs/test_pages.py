@@ -13,11 +13,9 @@ from relay.cli.main import relay
 from relay.config.load import load
 from relay.config.mistake import ConfigError
 from relay.config.plugins.registry import Registry
-from tests.docs.pages import PAGES, ROOT, blocks, without_blocks
+from tests.docs.pages import PROSE, ROOT, blocks, long_sentences, sentences
 
-PROSE = [ROOT / "README.md"] + [page for page in PAGES if page.parent.name != "reference" and page.name != "api.md"]
 REGISTRY = Registry.discover([])
-MOST_WORDS = 30
 MEDIAN_WORDS = 15
 OF_THE_READER = ("No such file or directory", ".type: is missing", "there is no source or connector")
 """Mistakes of examples that are a part of a table, or that name files and tables of the reader."""
@@ -68,24 +66,10 @@ def test_every_command_of_an_example_exists_with_its_options(page: Path) -> None
         assert options <= named | {"--help", "--version"}, f"relay {shlex.join(words)}"
 
 
-def sentences(page: Path) -> list[str]:
-    """Return the sentences of a page's text and tables, each piece of code as one word."""
-    found: list[str] = []
-    for block in re.split(r"\n\s*\n", without_blocks(page)):
-        table = block.lstrip().startswith("|")
-        text = re.sub(r"`[^`]*`", "CODE", block)
-        text = re.sub(r"<a id=[^>]*></a>", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
-        pieces = re.split(r"\n?\|", text) if table else re.split(r"\n(?=\s*(?:[-*]|\d+\.) |#)", text)
-        for piece in pieces:
-            found += re.split(rf"(?<=[.!?:])\**\s+(?=[A-Z(*\"'\d]|relay ){'|;' if table else ''}", piece)
-    return [one for one in found if re.search(r"\w", one)]
-
-
 @each_prose_page
 def test_every_sentence_is_short(page: Path) -> None:
-    told = sentences(page)
-    assert not [one for one in told if len(one.split()) > MOST_WORDS]
-    assert median(len(one.split()) for one in told) <= MEDIAN_WORDS
+    assert not long_sentences(page)
+    assert median(len(one.split()) for one in sentences(page)) <= MEDIAN_WORDS
 
 
 def test_the_readme_is_short_and_has_the_ten_promises() -> None:
