@@ -48,6 +48,8 @@ class Ordered:
         self._parts = Parts()
         self._freed = Admitted([], [])
         self._news = asyncio.Event()
+        self._behind = asyncio.Lock()
+        """Has tasks park events one after the other. An event that is parked before an earlier event could go first."""
 
     async def send(self, group: asyncio.TaskGroup, span: Span) -> None:
         """Begin with what may go; the rest follows."""
@@ -99,7 +101,8 @@ class Ordered:
         name = self._delivery.name
         log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
         try:
-            await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
+            async with self._behind:
+                await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
         except Stopped:
             return
         self._settle(Settled(_batch(events), "parked"))

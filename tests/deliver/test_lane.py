@@ -656,7 +656,7 @@ async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, m
         park, is_full = it.state.park, True
 
         async def full(found: Sequence[Parked]) -> None:
-            if is_full and found[0].cause == "order":
+            if is_full and found[0].offset == 1:
                 raise sqlite3.OperationalError("disk I/O error")
             await park(found)
 
