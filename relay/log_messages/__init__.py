@@ -1,7 +1,7 @@
 """Every message that relay and the built-in plugins log: level, meaning, and what to do.
 
-This is data for the reference, and nothing that runs imports it. `tests/test_log_messages.py` compares the data with
-the code. A plugin that somebody else wrote logs messages of its own.
+This is data for the reference, and nothing that runs imports it. `tests/rules/test_log_messages.py` compares the data
+with the code. A plugin that somebody else wrote logs messages of its own.
 """
 
 from typing import Final

@@ -1,5 +1,6 @@
-"""An erasure that kills itself before a given step. Run as a program, see dying.py; an order also says whether to make
-what is to be erased first."""
+"""An erasure that kills itself before a given step. Run as a program, see self_kill.py.
+
+An order also says whether to make first what is to be erased."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A journal and a lane that kill themselves before a given step. Run as a program, see dying.py; an order also says
+"""A journal and a lane that kill themselves before a given step. Run as a program, see self_kill.py; an order also says
 whether to send anything or only to go on, and may name the step instead of its number."""
 
 import asyncio

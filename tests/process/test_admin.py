@@ -192,7 +192,7 @@ async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_
     assert metrics_served(text).keys() <= metrics_used(json.dumps(dashboard))
     promtool(["check", "metrics"], text)
     promtool(["check", "rules", str(monitoring / "alerts.yml")], "")
-    promtool(["test", "rules", *map(str, sorted((ROOT / "tests" / "admin").glob("*.test.yml")))], "")
+    promtool(["test", "rules", *map(str, sorted((ROOT / "tests" / "systemd").glob("*.test.yml")))], "")
 
 
 def promtool(arguments: list[str], given: str) -> None:

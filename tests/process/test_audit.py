@@ -33,8 +33,8 @@ from relay.state.ledger import LaneLedger, Refusals, SourceLedger
 from relay.state.parked import Parked, ParkedTotal
 from relay.testing import Destination, make_event
 from relay.words import ranges
-from tests.admin.conftest import Shown
 from tests.conftest import LONG
+from tests.unit.admin.shown_daemon import Shown
 
 OPEN, ORDER = Kind("braze", "users.messages.email.Open"), Kind("shop", "order", "number")
 CONF = """

@@ -13,7 +13,7 @@ from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked
 from tests.conftest import LONG
-from tests.process.dying import harness
+from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
 IDS = (b"5f3a9c0d11e2b4a6c7d8e9f0", b"anna-4711")

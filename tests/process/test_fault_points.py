@@ -13,7 +13,7 @@ from relay.state.journal_state import find_doubts
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked
 from tests.conftest import LONG
-from tests.process.dying import harness
+from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
 WINDOW = 20

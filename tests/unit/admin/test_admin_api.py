@@ -1,0 +1,243 @@
+"""The API answers what its document says, to those who may ask."""
+
+import asyncio
+import socket
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from relay.admin.acts import SAID, named_by, reload_entry
+from relay.admin.handlers import status as api_module
+from relay.admin.openapi import contract
+from relay.admin.tail import Tap
+from relay.api import Connector, ConnectorSettings, Secret, User
+from relay.config.address import TcpAddress
+from relay.config.model import Configured
+from relay.state.cursor import Cursor
+from relay.state.erasures import ConnectorAnswer, ask_erasure, save_answers
+from relay.state.history import Entry, add_entries
+from relay.state.parked import Parked
+from relay.state.replays import Replay, ask_replay, list_replays
+from relay.status.reload_result import ReloadResult
+from tests.unit.admin.shown_daemon import Bench
+
+DOCUMENT = yaml.safe_load(contract())
+PARKED = Parked("braze", "heap", 3, "t", "refused", "no", 1, b'\xff{"id":1}')
+
+
+def resolve(node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        found: Any = DOCUMENT
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        node = found
+    return node
+
+
+def assert_described(method: str, path: str, seen: tuple[int, Any, Any]) -> None:
+    status, body, answer = seen
+    described = resolve(DOCUMENT["paths"][path][method.lower()]["responses"][str(status)])
+    schema = described["content"][answer.content_type]["schema"]
+    if schema != {"type": "string"}:
+        Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(body)
+
+
+async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> None:
+    assert (await bench.ask("GET", "/openapi.yaml"))[1] == contract()
+    validate(DOCUMENT)
+    served = {
+        (route.method, route.resource.canonical)
+        for route in bench.admin._runners[0].app.router.routes()
+        if route.method != "HEAD" and route.resource is not None
+    }
+    methods = ("get", "post", "delete")
+    described = {(m.upper(), path) for path, item in DOCUMENT["paths"].items() for m in methods if m in item}
+    assert served == described
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "template", "body"),
+    [
+        (200, "GET", "/status", None, None),
+        (200, "GET", "/lanes", None, None),
+        (200, "GET", "/health", None, None),
+        (200, "GET", "/metrics", None, None),
+        (200, "GET", "/audit", None, None),
+        (200, "GET", "/trace?id=event-1", "/trace", None),
+        (400, "GET", "/trace", None, None),
+        (200, "GET", "/journal", None, None),
+        (200, "GET", "/journal/events?start=1&stop=3&events=email&events=sms&limit=2", "/journal/events", None),
+        (400, "GET", "/journal/events?from=1", "/journal/events", None),
+        (400, "GET", "/journal/events?start=-1", "/journal/events", None),
+        (400, "GET", f"/journal/events?limit={10**25}", "/journal/events", None),
+        (200, "POST", "/replays/count", None, {"connector": "heap", "events": ["email"], "since": 1.5, "until": None}),
+        (400, "POST", "/replays/count", None, {"connector": "heap", "start": 0}),
+        (404, "POST", "/replays/count", None, {"connector": "hoop"}),
+        (404, "GET", "/tail?at=hoop", "/tail", None),
+        (404, "POST", "/lanes/hoop/pause", "/lanes/{connector}/pause", None),
+        (200, "POST", "/lanes/gone/forget", "/lanes/{connector}/forget", None),
+        (400, "POST", "/lanes/heap/forget", "/lanes/{connector}/forget", None),
+        (404, "POST", "/lanes/hoop/forget", "/lanes/{connector}/forget", None),
+        (200, "GET", "/parked?connector=heap&limit=1&number=1", "/parked", None),
+        (400, "GET", "/parked?conector=heap", "/parked", None),
+        (400, "GET", "/parked?limit=many", "/parked", None),
+        (200, "POST", "/parked/count", None, {"connector": "heap", "numbers": [1]}),
+        (200, "POST", "/parked/count", None, {}),
+        (400, "POST", "/parked/drop", None, {}),
+        (400, "POST", "/parked/drop", None, {"conector": "heap"}),
+        (400, "POST", "/parked/replay", None, [1]),
+        (200, "POST", "/parked/replay", None, {"cause": "refused"}),
+        (200, "GET", "/replays", None, None),
+        (
+            200,
+            "POST",
+            "/replays",
+            None,
+            {"connector": "heap", "start": 0, "stop": 10, "events": ["email"], "rate": 5.0},
+        ),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 11}),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "until": 5}),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "rate": -5}),
+        (400, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "rate": 1e300}),
+        (404, "POST", "/replays", None, {"connector": "hoop", "start": 0, "stop": 10}),
+        (404, "POST", "/replays", None, {"connector": "heap", "start": 0, "stop": 10, "worker": 1}),
+        (200, "DELETE", "/replays/7", "/replays/{number}", None),
+        (200, "GET", "/erasures", None, None),
+        (200, "GET", "/history?since=1&kind=failing&subject=heap&limit=2", "/history", None),
+        (400, "GET", "/history?until=1", "/history", None),
+        (200, "POST", "/erasures", None, {"user_id": "anna", "external_ids": ["a1", "a2"]}),
+        (200, "POST", "/erasures", None, {"external_ids": ["a1"]}),
+        (200, "POST", "/erasures", None, {"user_id": "anna", "other_ids": [["alias:crm", "17"]]}),
+        (400, "POST", "/erasures", None, {"user_id": "anna", "other_ids": [["phone", "17"]]}),
+        (400, "POST", "/erasures", None, {}),
+        (400, "POST", "/erasures", None, {"user_id": "anna", "external_id": "a1"}),
+        (200, "POST", "/erasures/check", None, {"user_id": "anna"}),
+        (400, "POST", "/erasures/check", None, {"user_id": "", "external_ids": [""]}),
+    ],
+)
+async def test_every_answer_is_described(
+    bench: Bench, status: int, method: str, path: str, template: str | None, body: Any
+) -> None:
+    await bench.state.park([PARKED])
+    await bench.state.save({"gone": Cursor(0, 4)}, 10)
+    ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
+    ask_erasure(bench.shown.folder, User("anna", ("a1",)))
+    add_entries(bench.shown.folder, [Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
+    bench.state._transaction(lambda db: save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
+    seen = await bench.ask(method, path, body)
+    assert seen[0] == status, seen[1]
+    assert_described(method, template or path, seen)
+
+
+async def test_parked_events_are_counted_replayed_and_dropped_as_named(bench: Bench) -> None:
+    await bench.state.park([PARKED, Parked("braze", None, None, None, "unreadable", "no", 0, b"x")])
+    assert (await bench.ask("POST", "/parked/count", {"connector": "heap"}))[1] == {"events": 1}
+    assert (await bench.ask("POST", "/parked/replay", {"source": "braze"}))[1] == {"events": 1}
+    assert (await bench.ask("POST", "/parked/drop", {"numbers": [2, 9]}))[1] == {"events": 1}
+    assert (await bench.ask("POST", "/parked/count", {}))[1] == {"events": 1}
+
+
+async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
+    asked = {"connector": "heap", "start": 2, "stop": 8, "events": ["email"], "rate": 5}
+    assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1, "runs": True}
+    (one,) = list_replays(bench.shown.folder)
+    assert (one.connector, one.cursor.start, one.stop, one.entries, one.rate) == ("heap", 2, 8, ["email"], 5.0)
+    assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": True}
+    assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": False}
+
+
+async def test_a_pause_says_whether_it_was_news(bench: Bench) -> None:
+    for action, changed in (("pause", True), ("pause", False), ("resume", True), ("resume", False)):
+        seen = await bench.ask("POST", f"/lanes/heap/{action}")
+        more = {} if action == "pause" else {"retried": False}
+        assert seen[:2] == (200, {"connector": "heap", "paused": action == "pause", "changed": changed} | more)
+        assert_described("POST", f"/lanes/{{connector}}/{action}", seen)
+
+
+async def test_a_lane_that_waits_for_its_destination_is_tried_at_once(bench: Bench) -> None:
+    for action in ("resume", "retry"):
+        bench.shown.waits = True
+        for retried in (True, False):
+            seen = await bench.ask("POST", f"/lanes/heap/{action}")
+            assert (seen[0], seen[1]["retried"]) == (200, retried)
+            assert_described("POST", f"/lanes/{{connector}}/{action}", seen)
+    assert (await bench.ask("POST", "/lanes/nobody/retry"))[0] == 404
+
+
+async def test_only_so_many_taps_at_a_time_and_whoever_leaves_makes_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "TAPS", 1)
+    connector = aiohttp.UnixConnector(str(bench.socket))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://relay/tail"):
+        assert [type(tap) for tap in bench.shown.passing] == [Tap]
+        assert (await bench.ask("GET", "/tail"))[0] == 503
+    async with asyncio.timeout(30):
+        while bench.shown.passing:
+            await asyncio.sleep(0.005)
+
+
+async def test_the_socket_is_ours_alone_and_lies_where_systemd_wants_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "state"
+    run.mkdir()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(run))
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(run / "admin.sock"))
+    bench = Bench(folder)
+    (folder / "admin.sock").symlink_to(tmp_path / "elsewhere")
+    await bench.admin.start()
+    assert stat.S_IMODE((run / "admin.sock").stat().st_mode) == 0o600
+    assert (folder / "admin.sock").readlink() == run / "admin.sock"
+    assert (await bench.ask("GET", "/lanes"))[0] == 200
+    await bench.admin.stop()
+    assert not any(folder.glob("admin.sock"))
+    assert not any(run.iterdir())
+    bench.state.close()
+
+
+async def test_a_loopback_address_wants_a_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cr3t")
+    given = {"listen": (TcpAddress("127.0.0.1", 0),), "tokens": (Secret("file", str(tmp_path / "token")),)}
+    bench = Bench(tmp_path, **given)
+    await bench.admin.start()
+    (address,) = [one for one in bench.admin.addresses["admin"] if one.startswith("http")]
+    for header, status in (({}, 401), ({"Authorization": "Bearer x"}, 401), ({"Authorization": "Bearer s3cr3t"}, 200)):
+        async with aiohttp.request("GET", f"{address}/lanes", headers=header) as answer:
+            assert answer.status == status
+    await bench.admin.stop()
+    bench.state.close()
+
+
+async def test_a_question_that_does_not_exist_is_answered_with_where_they_all_are(bench: Bench) -> None:
+    status, problem, _ = await bench.ask("GET", "/nonsense")
+    assert (status, "/openapi.yaml" in problem["detail"]) == (404, True)
+
+
+async def test_what_the_process_that_reads_does_not_find_is_not_there(bench: Bench) -> None:
+    idle = Configured("idle", Connector, ConnectorSettings(type="heap"))
+    bench.shown.config = replace(bench.shown.config, connectors={"idle": idle})
+    status, said, _ = await bench.ask("POST", "/replays/count", {"connector": "idle"})
+    assert (status, said["detail"].split(":")[0]) == (404, "connector idle has not run yet")
+
+
+def test_who_somebody_says_they_are_is_one_short_line() -> None:
+    assert named_by("\x1b[31mEve\u202e \t of\n  relay") == "[31mEve of relay"
+    assert named_by("x" * 1000) == "x" * 100
+
+
+def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
+    mistakes = [f"60-heap.toml:{line}: expected a number" for line in range(3)]
+    entry = reload_entry(ReloadResult(mistakes=mistakes), by="root")
+    assert entry.sentence.endswith(": " + "; ".join(mistakes))
+    assert (entry.kind, entry.by, entry.about) == ("reload_refused", "root", {"said": mistakes})
+    many = reload_entry(ReloadResult(mistakes=mistakes * SAID), by="")
+    assert [*many.about["said"][SAID - 1 :]] == [mistakes[(SAID - 1) % 3], f"and {2 * SAID} more"]

@@ -1,0 +1,161 @@
+"""`relay init` and `relay new`: what they write works as it is."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import relay.cli.commands.config.init  # noqa: F401  the name leads to the command
+from relay.cli.commands.doctor import service
+from relay.cli.main import relay as command
+
+init = sys.modules["relay.cli.commands.config.init"]
+ROOT = Path(__file__).parents[3]
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(command, [*map(str, words)])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_configuration_to_start_from_is_good(tmp_path: Path) -> None:
+    answer = run("init", tmp_path / "conf.d")
+    assert answer.exit_code == 0
+    assert f"relay check --conf {tmp_path}/conf.d\n" in answer.output
+    assert run("check", tmp_path / "conf.d").exit_code == 0
+    assert {path.name for path in (tmp_path / "conf.d").iterdir()} == {
+        path.name for path in (ROOT / "conf.d").iterdir()
+    }
+
+
+def test_a_folder_with_files_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text("mine")
+    answer = run("init", tmp_path)
+    assert (answer.exit_code, contents(tmp_path)) == (1, {str(tmp_path / "my.toml"): b"mine"})
+    assert answer.output == f"left as it is: {tmp_path} has files already\n"
+
+
+def test_the_unit_runs_this_relay_with_that_configuration(tmp_path: Path) -> None:
+    answer = run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service")
+    assert answer.exit_code == 0
+    unit = (tmp_path / "relay.service").read_text()
+    (relay, options) = re.findall(r"^ExecStart=(\S+) run(.*)$", unit, re.MULTILINE)[0]
+    assert (Path(relay).exists(), options) == (True, f" --conf {tmp_path}/conf.d")
+    assert "/opt/relay" not in unit
+    (manual,) = re.findall(r"^Documentation=file://(\S+)$", unit, re.MULTILINE)
+    assert Path(manual).is_file()
+
+
+def test_a_unit_that_could_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (init, service):
+        monkeypatch.setattr(module, "own_command", lambda: Path("/home/me/venv/bin/relay"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl
+    answer = run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service")
+    assert answer.exit_code == 0
+    why = "/home/me/venv/bin/relay: ProtectHome=yes in relay.service hides it"
+    assert f"warning: the service cannot start like this: {why}" in answer.stderr
+    assert "make install" in answer.stderr
+    *_, program, _ = run("doctor", "--conf", tmp_path / "conf.d", "--state", tmp_path / "state").output.splitlines()
+    said = f"this relay can be run by hand, not by the unit that comes with it: {why}"
+    assert program == f"ok       program              {said}", "what is well needs no advice"
+
+
+def test_the_folder_behind_unit_is_that_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "UNIT", tmp_path / "relay.service")
+    assert run("init", "--unit", tmp_path / "conf.d").exit_code == 0
+    assert (tmp_path / "relay.service").is_file()
+    assert (tmp_path / "conf.d" / "20-braze.toml").is_file()
+
+
+def test_a_unit_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "relay.service").write_text("mine")
+    assert run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service").exit_code == 0
+    assert (tmp_path / "relay.service").read_text() == "mine"
+    assert run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service").exit_code == 1
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = run("init", tmp_path / "file" / "conf.d")
+    assert (answer.exit_code, answer.output) == (1, answer.stderr)
+    assert "Not a directory" in answer.stderr
+
+
+STARTERS = {
+    "connector": (
+        "team_chat",
+        '[connector.team_chat]\ntype = "team_chat"\nurl = "https://host.example/"\ntoken = { env = "PATH" }\n',
+    ),
+    "source": ("team_hook", '[source.team_hook]\ntype = "team_hook"\npath = "/hook"\nsecret = { env = "PATH" }\n'),
+    "filter": (
+        "order_items",
+        '[filter.order_items]\ntype = "order_items"\n[connector.out]\ntype = "stdout"\nfilters = ["order_items"]\n',
+    ),
+    "alert": (
+        "team_pager",
+        '[alert.team_pager]\ntype = "team_pager"\nurl = "https://host.example/"\nkey = { env = "PATH" }\n',
+    ),
+}
+"""By what `relay new` writes: a name, and a configuration that uses it."""
+
+
+def test_new_plugins_pass_their_tests(tmp_path: Path) -> None:
+    for kind, (name, _) in STARTERS.items():
+        assert run("new", kind, name, tmp_path).exit_code == 0
+    tests = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
+    result = subprocess.run(tests, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    passed = Counter(re.findall(r"^PASSED test_(\w+)\.py::", result.stdout, re.MULTILINE))
+    assert passed.keys() == {name for name, _ in STARTERS.values()}
+    assert (passed["team_chat"] >= 6, passed["team_hook"]) == (True, 2), passed
+
+
+@pytest.mark.parametrize("kind", STARTERS)
+def test_a_new_plugin_can_be_configured(tmp_path: Path, kind: str) -> None:
+    name, table = STARTERS[kind]
+    assert run("new", kind, name, tmp_path / "plugins").exit_code == 0
+    listed = run("plugins", "--plugins", tmp_path / "plugins").output
+    assert f"{kind} {name}" in listed
+    assert "BROKEN" not in listed
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "new.toml").write_text(table)
+    answer = run("check", tmp_path / "conf.d", "--plugins", tmp_path / "plugins")
+    assert answer.exit_code == 0, answer.output
+    assert f"1 {'connector' if kind == 'filter' else kind}" in answer.output
+    assert "everybody who reaches relay may send" not in answer.output
+
+
+def test_a_new_plugin_has_no_built_in_name(tmp_path: Path) -> None:
+    assert run("new", "filter", "redact", tmp_path).exit_code == 2
+    assert run("new", "alert", "slack", tmp_path).exit_code == 2
+
+
+def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_chat.py").write_text("mine")
+    answer = run("new", "connector", "chat", tmp_path)
+    assert (answer.exit_code, [*contents(tmp_path).values()]) == (1, [b"mine"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Chat", "a name is made of"),
+        ("../chat", "a name is made of"),
+        ("class", "a name is made of"),
+        ("heap", "there is a connector type heap already"),
+        ("json", "there is a Python module json already"),
+        ("relay", "there is a Python module relay already"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    """Of a source by the same function."""
+    answer = run("new", "connector", name, tmp_path)
+    assert (answer.exit_code, contents(tmp_path)) == (2, {})
+    assert reason in answer.stderr

@@ -1,0 +1,278 @@
+"""Which journal belongs to which database."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from relay.api import Kind, User
+from relay.cli.main import relay as command
+from relay.journal.damage import Damage
+from relay.journal.identity import ANY, FILE_NAME, KnownJournal, OtherJournal
+from relay.journal.journal import Journal
+from relay.journal.retention import JournalLimits
+from relay.state.attempts import Attempts, find_attempts_at
+from relay.state.cursor import Counts, Cursor
+from relay.state.damage import was_damaged
+from relay.state.database import State
+from relay.state.erasures import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
+from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
+from relay.state.open_folder import open_both
+from relay.state.parked import Parked, list_parked
+from relay.state.replays import Replay, ask_replay, list_replays
+from tests.unit.state.older import AS_VERSION_9
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = JournalLimits(1 << 30, 3600)
+PATH = Path("journal")
+
+
+async def run(state: Path, events: int, path: Path = PATH) -> tuple[KnownJournal | None, int | None]:
+    """Start, take events, stop; return what the database knew at the start, and where "now" was."""
+    journal, base = open_both(state, state / path, 0, LIMITS, 1 << 20)
+    try:
+        for _ in range(events):
+            await journal.append([KIND], [b"{}"])
+        await base.save({"it": Cursor(0, 1, [], Counts(delivered=1))}, journal.head)
+    finally:
+        await journal.close()
+        base.close()
+    return base.known, base.now
+
+
+async def test_a_database_knows_its_journal_from_the_first_start_on(tmp_path: Path) -> None:
+    assert (await run(tmp_path, 5))[0] is None
+    known, now = await run(tmp_path, 0)
+    assert known is not None
+    assert (known.identity, known.head, now) == ((tmp_path / "journal" / FILE_NAME).read_text().strip(), 5, 5)
+    assert find_doubts(tmp_path, PATH) == []
+
+
+@pytest.mark.parametrize("place", ["nothing", "an empty folder", "another journal"])
+async def test_a_journal_that_is_elsewhere_for_a_while_is_refused_and_untouched(tmp_path: Path, place: str) -> None:
+    """Siblings: journal.path leads to nothing, to an empty folder (an unmounted disk), to another journal; and back."""
+    state = tmp_path / "state"
+    await run(state, 5)
+    (state / "journal").rename(tmp_path / "away")
+    if place == "an empty folder":
+        (state / "journal").mkdir()
+    if place == "another journal":
+        other = Journal(state / "journal", LIMITS, 0)
+        await other.append([KIND], [b"{}"])
+        await other.close()
+    before = sorted(path.name for path in (state / "journal").glob("*"))
+    with pytest.raises(OtherJournal, match="relay accept journal"):
+        await run(state, 1)
+    assert {*before} <= {path.name for path in (state / "journal").glob("*")} <= {*before, "lock"}
+    assert [one.what for one in find_doubts(state, PATH)] == ["journal"]
+    for path in (state / "journal").glob("*"):
+        path.unlink()
+    if place != "nothing":
+        (state / "journal").rmdir()
+    (tmp_path / "away").rename(state / "journal")
+    known, now = await run(state, 1)
+    assert known is not None
+    assert (known.head, now) == (5, 5)
+
+
+@pytest.mark.parametrize("events", [0, 3])
+async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_new(tmp_path: Path, events: int) -> None:
+    await run(tmp_path, 5)
+    (tmp_path / "journal").rename(tmp_path / "away")
+    if events:
+        await run(tmp_path / "beside", events)
+        (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    answer = CliRunner().invoke(command, ["accept", "journal", "--state", str(tmp_path)], "n\n")
+    assert answer.exit_code == 1
+    assert "accepting this journal has every connector get all events of it\nAccept the journal? [y/N]" in answer.output
+    accept_journal(tmp_path, PATH)
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    assert await journal.append([KIND], [b"{}"]) == 5  # no offset is given twice
+    assert (await state.cursor("it") is None) == bool(events)
+    assert state.now == 0  # every connector gets all of it
+    await journal.close()
+    state.close()
+
+
+async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path: Path) -> None:
+    """Siblings: parked events, a replay, attempts, damage, the count of an erasure, the place of the erasure watch."""
+    await run(tmp_path, 5)
+    ask_erasure(tmp_path, User("anna"))
+    ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
+    state = State(tmp_path)
+    tried = Attempts("it", 0, [(0, 5)], 3, "delivered", "busy", 1.0, 2.0)
+    await state.save({}, 5, attempts=[tried], damage=[Damage(0, 5, "1.log", "bad record", 9)])
+    await state.park([Parked("braze", "it", 3, KIND.type, "rejected", "no", 1, b"{}")])
+    await state.run(lambda db: (save_watch(db, 5, (), ()), add_counts(db, {"events": {1: 2}}, until=5)))
+    state.close()
+    (tmp_path / "journal").rename(tmp_path / "away")
+    await run(tmp_path / "beside", 3)
+    (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    accept_journal(tmp_path, PATH)
+    assert [(one.offset, one.body) for one in list_parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
+    assert [one.status for one in list_replays(tmp_path)] == ["cancelled"]
+    assert (find_attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
+    assert [one.counted for one in list_erasures(tmp_path)] == [0]
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert read_watch_position(db) == 0
+
+
+async def test_an_id_that_was_removed_is_written_again_if_the_journal_holds_what_the_database_knows(
+    tmp_path: Path,
+) -> None:
+    await run(tmp_path, 5)
+    file = tmp_path / "journal" / FILE_NAME
+    identity = file.read_text()
+    file.unlink()
+    await run(tmp_path, 1)
+    assert file.read_text() == identity
+    file.unlink()
+    next((tmp_path / "journal").glob("*5.log")).unlink()
+    with pytest.raises(OtherJournal, match="up to 5"):
+        await run(tmp_path, 1)
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "without a row"])
+async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_accepted(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await run(tmp_path, 5)
+    database = tmp_path / "relay.db"
+    if how == "without a row":
+        with closing(sqlite3.connect(database)) as db, db:
+            db.execute("DELETE FROM journal_state")
+    else:
+        database.unlink()
+    if how == "empty":
+        database.touch()
+    assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+    with pytest.raises(OSError, match=r"relay\.db cannot note that: start relay"):
+        accept_journal(tmp_path, PATH)
+    assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+    for _ in range(2):
+        known, now = await run(tmp_path, 0)
+        assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+    assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
+    assert (known is not None, now) == (True, 0)
+    assert (
+        "parked events, pauses and replays of the old relay.db are not in the new one; no event of the journal is"
+        in find_doubts(tmp_path, PATH)[0].said
+    )
+    assert describe_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
+    accept_journal(tmp_path, PATH)
+    assert find_doubts(tmp_path, PATH) == []
+
+
+async def test_what_one_worker_cannot_note_yet_keeps_nothing_of_the_others_from_being_accepted(tmp_path: Path) -> None:
+    """Siblings: the first worker's database is gone, another's knows nothing; a worker that has only its lock; the
+    clock."""
+    for folder in (tmp_path, tmp_path / "workers" / "1"):
+        await run(folder, 5)
+        (folder / "relay.db").unlink()
+    (tmp_path / "workers" / "2").mkdir()
+    (tmp_path / "workers" / "2" / "lock").touch()
+    await run(tmp_path / "workers" / "1", 0)
+    assert [one.worker for one in find_doubts(tmp_path, PATH)] == [0, 1]
+    with pytest.raises(OSError, match=r"relay\.db cannot note that"):
+        accept_journal(tmp_path, PATH)
+    assert [one.worker for one in find_doubts(tmp_path, PATH)] == [0]
+    accept_clock(tmp_path)
+    await run(tmp_path, 0)
+    accept_journal(tmp_path, PATH)
+    assert find_doubts(tmp_path, PATH) == []
+
+
+async def test_who_begins_now_begins_with_what_an_older_database_has_not_heard_of(tmp_path: Path) -> None:
+    """Siblings: a database that is gone (0), one copied without its -wal or from a backup (what it knew)."""
+    await run(tmp_path, 5)
+    older = (tmp_path / "relay.db").read_bytes()
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").write_bytes(older)
+    assert (await run(tmp_path, 0))[1] == 5
+    (tmp_path / "relay.db").unlink()
+    assert (await run(tmp_path, 0))[1] == 0
+
+
+async def test_a_state_folder_of_an_older_relay_opens_and_is_no_doubt(tmp_path: Path) -> None:
+    await run(tmp_path, 5)
+    (tmp_path / "journal" / FILE_NAME).unlink()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("DROP TABLE journal_state")
+        db.execute("DROP TABLE pause")
+        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
+    known, now = await run(tmp_path, 1)
+    assert known is not None
+    assert (known.identity, known.head, now) == (ANY, 5, 5)
+    assert find_doubts(tmp_path, PATH) == []
+    known, _ = await run(tmp_path, 1)
+    assert known is not None
+    assert known.identity == (tmp_path / "journal" / FILE_NAME).read_text().strip()
+
+
+async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> None:
+    """An older relay without connectors has saved no head."""
+    journal = Journal(tmp_path / "journal", LIMITS, 0)
+    await journal.append([KIND], [b"{}"])
+    await journal.close()
+    State(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("DROP TABLE journal_state")
+        db.execute("DROP TABLE pause")
+        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
+    assert (await run(tmp_path, 0))[1] == 1
+    assert find_doubts(tmp_path, PATH) == []
+
+
+async def test_a_connector_that_a_lost_database_does_not_know_begins_at_the_oldest_event_until_it_is_accepted(
+    tmp_path: Path,
+) -> None:
+    """Siblings: at that start, at a later one, by a reload; after the acceptance "now" is now again."""
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").unlink()
+    for _ in range(3):
+        assert (await run(tmp_path, 1))[1] == 0
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    await state.heed_accepted()
+    assert state.now == 0
+    accept_journal(tmp_path, PATH)
+    await state.heed_accepted()
+    assert state.now is None
+    await journal.close()
+    state.close()
+    assert (await run(tmp_path, 0))[1] == 8
+
+
+@pytest.mark.parametrize("end", ["stop", "crash"])
+async def test_a_database_that_is_older_than_its_journal_is_told_until_it_is_accepted(
+    tmp_path: Path, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Siblings: an old copy put back after a clean stop, and after a crash, where the last second is no news."""
+    await run(tmp_path, 5)
+    older = (tmp_path / "relay.db").read_bytes()
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").write_bytes(older)
+    if end == "crash":
+        (tmp_path / "journal" / "end").unlink()
+        with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+            db.execute("UPDATE journal_state SET time = time - 100")
+    else:
+        assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+    for _ in range(2):
+        assert (await run(tmp_path, 0))[1] == 5
+        (doubt,) = find_doubts(tmp_path, PATH)
+        assert "has not heard of the last 5 events" in doubt.said
+    assert capsys.readouterr().out.count("relay.db is older than the journal advice") == 1
+    accept_journal(tmp_path, PATH)
+    assert ((await run(tmp_path, 0))[1], find_doubts(tmp_path, PATH)) == (10, [])
+
+
+async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> None:
+    await run(tmp_path, 5)
+    older = (tmp_path / "relay.db").read_bytes()
+    await run(tmp_path, 5)
+    (tmp_path / "relay.db").write_bytes(older)
+    (tmp_path / "journal" / "end").unlink()
+    await run(tmp_path, 0)
+    assert find_doubts(tmp_path, PATH) == []

@@ -1,0 +1,788 @@
+"""Braze cohorts: what is sent to a stand-in of Braze's API, and who is in a cohort there in the end."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from contextlib import closing
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from relay.api import DELIVERED, Batch, Block, Delivered, Event, Reject, Retry, Unauthorized, User
+from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
+from relay.testing import Answer, Destination
+from relay_plugins.braze_cohorts import BrazeCohorts
+from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, HourlyLimit, Partner
+from relay_plugins.braze_cohorts.change import Member, member_of, portions
+from relay_plugins.braze_cohorts.cli.commands import cohorts as command
+from relay_plugins.braze_cohorts.cli.files import Form, users_in
+from relay_plugins.braze_cohorts.queries import cohorts, members, unfinished
+from tests.unit.plugins.braze_cohorts.cohort_changes import change, connected, inside, told
+
+
+def named(*names: str) -> list[Profile]:
+    return [Profile(name) for name in names]
+
+
+async def test_only_what_braze_does_not_know_is_sent(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b", "c")) as api, connected(api, tmp_path) as braze:
+        again = change(["a", "b"], [])
+        assert await told(braze, again, again, change([], ["a"]), change(["b"], name="Lost carts")) == [DELIVERED] * 4
+        assert inside(api) == {"b"}
+        assert api.books.names["7"] == ["Carts", "Lost carts"]
+        assert api.books.ids == [2, 1]
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert (known.id, known.name, known.members, known.task) == ("7", "Lost carts", 1, "t")
+
+
+async def test_neighbours_go_as_one_request_with_the_newest_action_of_each_user(tmp_path: Path) -> None:
+    async with CohortApi(named(*"abcd")) as api, connected(api, tmp_path) as braze:
+        events = [
+            change(["a", "b"]),
+            change([], ["a"]),
+            change(["c"], ["b"]),
+            change(["b"], name="Lost"),
+            change(["d"], name=""),
+        ]
+        await told_for_good(braze, events)
+        assert inside(api) == {"b", "c", "d"}
+        assert api.books.ids == [4]
+        assert api.books.names["7"] == ["Lost"]
+
+
+async def test_none_goes_before_an_earlier_one_of_its_cohort(tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(1000)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        api.faults.extend([Fault(201), Fault(500)])  # the name gets through, who comes does not
+        events = [change(users), change([], users[:999]), change(["user-1"], cohort="8")]
+        outcomes = await braze.deliver(Batch([Block.of(events)]))
+        assert [type(outcome) for outcome in outcomes] == [Retry, Retry, type(DELIVERED)]
+        assert inside(api) == set()
+        await told_for_good(braze, events[:2])
+        assert inside(api) == {"user-999"}
+
+
+async def test_of_neighbours_that_are_refused_the_one_to_blame_is_found(tmp_path: Path) -> None:
+    async with CohortApi(named("a")) as api, connected(api, tmp_path, mode="attribute") as braze:
+        api.faults.extend([Fault(400), Fault(201), Fault(400), Fault(201)])  # all of them, then one after the other
+        events = [change([one]) for one in ("a", "poison", "nobody")]
+        outcomes = await braze.deliver(Batch([Block.of(events)]))
+        assert [type(outcome) for outcome in outcomes] == [type(DELIVERED), Reject, type(DELIVERED)]
+
+
+async def test_a_long_change_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()  # a second passes with every look at the clock; half of the timeout are 15
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), time=time.time)
+    monkeypatch.setattr("relay_plugins.braze_cohorts.connector.time", clock)
+    users = [f"user-{number}" for number in range(20_000)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        resend = change(sync={"resend": True})
+        for event, left in ((change(users), 20_000), (resend, 20_000), (change([], users), 0)):
+            (first,) = await told(braze, event)
+            assert isinstance(first, Retry)
+            assert (first.hold_lane, first.after) == (False, 0)
+            await told_for_good(braze, [event])
+            assert len(inside(api)) == left
+        assert api.books.ids == [1000] * 60, "nobody is told twice"
+
+
+async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = b'{"message":"success","errors":[{"type":"bad alias of partner","index":0},"another"]}'
+    async with Destination(201, Answer(status=201, body=said), Answer(status=201, body=said)) as api:
+        async with connected(api, tmp_path) as braze:
+            assert await told(braze, change(["a"]), change(["b"])) == [DELIVERED] * 2
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert (known.members, known.errors) == (2, 4)
+        assert known.last_error == '{"type":"bad alias of ...","index":0}', "without the partner's key"
+        assert "Braze took a change only in part" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "errors", "first"),
+    [
+        (b'{"errors":[%s]}' % b",".join([b'"no such user"'] * 10_000), 10_000, "no such user"),
+        (b'{"errors":["%s"]}' % (b"x" * 2_000_000), 1, "not known: its answer was cut short"),
+    ],
+)
+async def test_a_long_answer_of_braze_is_not_missed(tmp_path: Path, body: bytes, errors: int, first: str) -> None:
+    async with Destination(201, Answer(status=201, body=body)) as api:
+        async with connected(api, tmp_path) as braze:
+            assert await told(braze, change(["a"])) == [DELIVERED]
+        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        assert (known.errors, known.last_error) == (errors, first)
+
+
+async def test_an_older_whole_membership_does_not_complete_after_a_newer_one(tmp_path: Path) -> None:
+    async with CohortApi(named(*"abc")) as api, connected(api, tmp_path) as braze:
+        old, new = ({"task": task, "full": True, "parts": 2} for task in ("old", "new"))
+        await told(braze, change(["a"], sync=old), change(["b"], sync=new), change(["b"], sync=new | {"part": 1}))
+        assert inside(api) == {"b"}
+        await told(braze, change(["a"], sync=old | {"part": 1}))
+        assert inside(api) == {"a", "b"}, "it is not whole any more"
+
+
+async def test_ids_of_all_kinds_count_together(tmp_path: Path) -> None:
+    ids = [f"{kind}:{number}" for number in range(400) for kind in ("external_id", "device_id", "alias:crm")]
+    async with CohortApi(named("1")) as api, connected(api, tmp_path) as braze:
+        assert await told(braze, change(ids, match="prefix")) == [DELIVERED]
+        assert api.books.ids == [1000, 200]
+
+
+async def test_no_request_is_larger_than_braze_takes(tmp_path: Path) -> None:
+    users = [f"{number}".rjust(1500, "\x01") for number in range(1000)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        assert await told(braze, change(users)) == [DELIVERED], "beyond 4 MB it answers 413"
+        assert len(api.books.ids) > 1
+        assert len(inside(api)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("user", "match", "member"),
+    [
+        ("17", "external_id", ("external_id", "17")),
+        ("a:b", "alias:crm:eu", ("alias:crm:eu", "a:b")),
+        ("external_id:a:b", "prefix", ("external_id", "a:b")),
+        ("device_id:x", "prefix", ("device_id", "x")),
+        ("alias:crm:17", "prefix", ("alias:crm", "17")),
+        ("alias", "prefix", ("external_id", "alias")),
+        ("crm:17", "prefix", ("external_id", "crm:17")),
+        ("anna", "prefix", ("external_id", "anna")),
+    ],
+)
+def test_what_an_id_means(user: str, match: str, member: tuple[str, str]) -> None:
+    assert member_of(user, match) == member
+
+
+@pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:", "alias:crm", "alias:", "alias::17"])
+def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
+    with pytest.raises(ValueError, match="names nobody"):
+        member_of(user, "prefix")
+
+
+@pytest.mark.parametrize(
+    ("text", "users"),
+    [
+        ("a\nb\na\n", ["a", "b"]),
+        ("External_ID,city\na,Graz\n", ["a"]),
+        ('"external_id","city"\n"a","Graz"\n"Doe, J","Wien"\n', ["a", "Doe, J"]),
+        ('"a"\n"b\\"c"\n', ["a", 'b"c']),
+        ('{"city": "Graz", "external_id": "a"}\n\n{"id": 17}\n', ["a", "17"]),
+        ("\ufeffidentity\r\na\r\n", ["a"]),
+        ("17\n18\n", ["17", "18"]),
+    ],
+)
+def test_users_in_files(text: str, users: list[str]) -> None:
+    assert users_in(BytesIO(text.encode()), Form()) == users
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "users"),
+    [
+        ("external_id;name\nuser-1;A\n", {}, ["user-1"]),
+        ("name\texternal_id\nA\tuser-1\n", {}, ["user-1"]),
+        ("email,External ID\na@b.example,user-1\n,\n", {}, ["user-1"]),
+        ("id,external_id\n1,user-1\n", {}, ["user-1"]),
+        ("external_id,device_id\nuser-1,phone\n", {"match": "device_id"}, ["phone"]),
+        ("external_id,alias_name\nuser-1,17\n", {"match": "alias:crm"}, ["17"]),
+        ("Customer ID\nuser-1\n", {"header": True}, ["user-1"]),
+        ("customer\nuser-1\n", {"header": False}, ["customer", "user-1"]),
+        ("Customer ID,name\nuser-1,A\n", {"column": "customer id"}, ["user-1"]),
+        ("A,user-1\nB,user-2\n", {"column": "2"}, ["user-1", "user-2"]),
+        ("1,2\n3,4\n", {"column": "2"}, ["2", "4"]),
+        ("anna\nbert\n", {}, ["anna", "bert"]),
+        ("ID\nanna\n", {}, ["anna"]),
+        ('{"id": 1, "external_id": "user-1"}\n', {}, ["user-1"]),
+        ('{"external_id": "user-1", "device_id": "phone"}\n', {"match": "device_id"}, ["phone"]),
+        ('{"key": "user-1", "id": 5}\n', {"column": "key"}, ["user-1"]),
+    ],
+)
+def test_the_column_with_the_users_is_found(text: str, form: dict[str, Any], users: list[str]) -> None:
+    assert users_in(BytesIO(text.encode()), Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "mistake"),
+    [
+        ("Customer ID\nuser-1\n", {}, "is 'Customer ID' a header, or a user"),
+        ("customerId\nanna\n", {}, "is 'customerId' a header, or a user"),
+        ("Kundennummer\n10017\n10018\n", {}, "is 'Kundennummer' a header, or a user"),
+        ("email\na@b.example\n", {}, "is 'email' a header, or a user"),
+        ("device_id\nphone\n", {}, "is 'device_id' a header, or a user"),
+        ("user-1;A\nuser-2;B\n", {}, "which of 2 columns has the users"),
+        ("email,name\na@b.example,A\n", {}, "which of 2 columns has the users"),
+        ("external_id,name\nuser-1,A\nuser-2\n", {"column": "name"}, "'user-2' has no column 2"),
+        (
+            "external_id,name\nuser-1,A\n",
+            {"column": "nmae"},
+            "there is no column 'nmae'; the first line has external_id",
+        ),
+        ("user-1\n", {"column": "2"}, "there is no column 2"),
+        ("user-1\n", {"column": "0"}, "there is no column 0"),
+        ('["user-1", "user-2"]\n', {}, "one user a line"),
+        ('{"external_id": "user-1"}\n', {"match": "device_id"}, "none of the fields device_id, id, identity: --column"),
+    ],
+)
+def test_a_file_that_may_mean_something_else_is_refused(text: str, form: dict[str, Any], mistake: str) -> None:
+    file = BytesIO(text.encode())
+    file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form(**form))
+
+
+@pytest.mark.parametrize(
+    ("data", "mistake"),
+    [
+        (b"", "names no user"),
+        (b"external_id\n", "names no user"),
+        (b"\xff\n", "is neither UTF-8 nor UTF-16: from Excel save it as"),
+        ("M\u00fcller\n".encode("cp1252"), "CSV UTF-8"),
+        ("a\nb\n".encode("utf-16-le"), "UTF-16 that does not say so"),
+        (b'{"external_id": "a"}\nb\n', "is not JSON"),
+        (b'{"name": "a"}\n', "none of the fields"),
+        (b'"' + b"a" * 200_000 + b",\n", "field larger"),
+    ],
+)
+def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> None:
+    file = BytesIO(data)
+    file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form())
+
+
+HEAPS_EXPORT = "User ID,Identity,Joined\n8210047391,user-1,2026\n8210047392,user-2,2026\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "users"),
+    [
+        (HEAPS_EXPORT.encode(), {}, ["user-1", "user-2"]),
+        (HEAPS_EXPORT.encode("utf-16"), {}, ["user-1", "user-2"]),
+        (b'{"user_id": 82, "identity": "user-1"}\n', {}, ["user-1"]),
+        (b"sep=;\r\nexternal_id;name\r\nuser-1;A\r\n", {}, ["user-1"]),
+        ('"sep=|"\nexternal_id|name\nuser-1|A\n'.encode("utf-16"), {}, ["user-1"]),
+        (b"user_id,id\nuser-1,user-1\n", {}, ["user-1"]),
+        (b"user_id,id\nuser-1,7\n", {"column": "user_id"}, ["user-1"]),
+        (b"external_id\n17.0\nuser-1\n1.5E3\nTotal Ltd\n", {}, ["17.0", "user-1", "1.5E3", "Total Ltd"]),
+    ],
+)
+def test_what_heap_and_spreadsheets_write_is_read(data: bytes, form: dict[str, Any], users: list[str]) -> None:
+    """Looked at as well: NDJSON, `--column`, UTF-16 of both orders, and what is refused below."""
+    assert users_in(BytesIO(data), Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("user_id,id\nuser-1,user-1\nuser-2,7\n", "which has the users, user_id .'user-2'. or id .'7'."),
+        ('{"user_id": "user-1", "id": 7}\n', "which has the users, user_id .'user-1'. or id .7."),
+        ("external_id,external_user_id\na,b\n", "which has the users, external_id"),
+        ("external_id\n1.23457E+15\n", "last digits are lost"),
+        ("external_id\n1,23457E+15\n", "more columns than the header"),
+        ("external_id\n17.0\n18.0\n", "all users end like '17.0'"),
+        ("external_id\nuser-1\nNaN\n", "'NaN' stands for a value that is missing"),
+        ("external_id\nuser-1\n#N/A\n", "stands for a value that is missing"),
+        ("external_id\nuser-1\n#REF!\n", "stands for a value that is missing"),
+        ("external_id\nuser\x00-1\n", "cannot be seen|line contains NUL"),
+        ("external_id\nuser-\u200b1\n", "cannot be seen"),
+        ("external_id\nuser-1\nTotal\n", "is the line of a sum|that of a sum"),
+        ("name,external_id\nA,user-1\nTotal:,1\n", "'Total:,1', is that of a sum"),
+        ("external_id\nuser-1\nGrand Total 1234\n", "sum"),
+    ],
+)
+def test_damage_and_columns_that_disagree_are_refused(text: str, mistake: str) -> None:
+    file = BytesIO(text.encode())
+    file.name = "users.csv"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form())
+
+
+DAMAGED = {
+    "stands for a value that is missing": r"#NV #BEZUG! #¡REF! #NAME? N/A NA (null) \N inf -Infinity - -- ? nil",
+    "is a truth value": "TRUE false WAHR",
+    "is a guard or formula": "=\"00123\" '00123' '00123 =A1",
+    "is that of a sum": "Sum|Summe|Gesamt|Gesamtsumme|Total général|Total: 2|2 rows|(2 rows)|(1,234 rows sent)",
+    "parted by thousands": "1,234 12,345,678",
+    "taken for a date": "2-Jan|Jan-02|2-Mär-26|2. Dez|1/May",
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "mistake"),
+    [(one, said) for said, values in DAMAGED.items() for one in values.split("|" if "|" in values else " ")],
+)
+@pytest.mark.parametrize("name", ["users.csv", "users.ndjson"])
+def test_what_programs_make_of_ids_is_refused_unless_it_is_said_to_be_right(
+    value: str, mistake: str, name: str
+) -> None:
+    """Looked at as well: NDJSON, `diff` and `watch`, which read files by the same function."""
+    as_json = name.endswith("ndjson")
+    lines = ["external_id", "user-1", '"' + value.replace('"', '""') + '"']
+    file = BytesIO("\n".join(map(json.dumps, ["user-1", value]) if as_json else lines).encode())
+    file.name = name
+    said = mistake.replace("is that of a sum", "is that of a sum|is the line of a")
+    with pytest.raises(click.ClickException, match=f"({said}).*; if that is right, say --as-is"):
+        users_in(file, Form())
+    file.seek(0)
+    assert users_in(file, Form(as_is=True)) == ["user-1", value]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("external_id\n17.0\n18\n", "all users are numbers, and some end like '17.0'"),
+        ("external_id,n\na,1\nexternal_id,n\nb,2\n", "'external_id,n' is the header once more"),
+        ("external_id\na\nexternal_id\n", "'external_id' is the header once more"),
+        ("external_id,External ID\na,a\na,b\n", "which has the users, external_id .'a'. or External ID .'b'."),
+        ('{"id": "a", "id": "b"}\n', "'id' is there twice: 'a' and 'b'"),
+    ],
+)
+def test_headers_that_repeat_and_mixed_columns_are_refused(text: str, mistake: str) -> None:
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(csv_of(text), Form())
+    with pytest.raises(click.ClickException, match="which has the users"):
+        users_in(csv_of("x,X\na,b\n"), Form(column="x"))
+
+
+@pytest.mark.parametrize("user", ["1E5", "a-", "Total Ltd", "sum-17", "nancy", "infinite", "1.234", "jan", "mar17"])
+def test_ids_that_only_resemble_damage_are_taken(user: str) -> None:
+    assert users_in(csv_of(f'external_id\nuser-1\n"{user}"\nuser-2\n'), Form()) == ["user-1", user, "user-2"]
+
+
+def csv_of(text: str) -> BytesIO:
+    file = BytesIO(text.encode())
+    file.name = "users.csv"
+    return file
+
+
+QUOTED = b'"external_id"\n"user-30"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "data", "users"),
+    [
+        ("vip.csv", {}, QUOTED, ["user-30"]),
+        ("VIP.CSV", {}, b'"user-30"\n"say ""hi"""\n', ["user-30", 'say "hi"']),
+        ("<stdin>", {"header": True}, b'"who"\n"user-30"\n', ["user-30"]),
+        ("<stdin>", {"header": False}, b'"who"\n"user-30"\n', ["who", "user-30"]),
+        ("<stdin>", {}, QUOTED, ["user-30"]),
+        ("<stdin>", {}, b'"user-30"\n"b\\"c"\n', ["user-30", 'b"c']),
+        ("vip.ndjson", {}, QUOTED, ["external_id", "user-30"]),
+        ("vip.csv", {}, b'{"external_id": "user-30"}\n', ["user-30"]),
+    ],
+)
+def test_quotes_are_csv_where_anything_says_so(name: str, form: dict[str, Any], data: bytes, users: list[str]) -> None:
+    file = BytesIO(data)
+    file.name = name
+    assert users_in(file, Form(**form)) == users
+
+
+@pytest.mark.parametrize(
+    ("data", "mistake"),
+    [
+        (b'"a"\n\nb\n', "line 3: 'b' is not JSON: Expecting value$"),
+        (b'{"id": "a"}\n{"name": "b"}\n', "line 2: .* has none of the fields"),
+    ],
+)
+def test_mistakes_in_ndjson_say_where(data: bytes, mistake: str) -> None:
+    file = BytesIO(data)
+    file.name = "vip.ndjson"
+    with pytest.raises(click.ClickException, match=mistake):
+        users_in(file, Form())
+
+
+async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
+    async with CohortApi(named("a")) as api:
+        for _ in range(2):
+            async with connected(api, tmp_path) as braze:
+                assert await told(braze, change(["a"])) == [DELIVERED]
+        assert api.books.ids == [1]
+        assert members(tmp_path / "cohorts" / "braze.db", "7") == [Member("external_id", "a")]
+
+
+async def test_a_full_sync_removes_who_is_in_none_of_its_pages_once_all_have_come(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b", "c", "d")) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(["a", "b"]))
+        lost = {"task": "lost", "pages": 2, "full": True}
+        await told(braze, change(["c"], sync=lost))
+        assert inside(api) == {"a", "b", "c"}, "its last page never came"
+        path = tmp_path / "cohorts" / "braze.db"
+        assert unfinished(path, "7") == (1, 1), "of the pages that have come"
+        half = {"task": "half", "parts": 3, "full": True}
+        await told(braze, change(["b"], sync=half), change(["c"], sync=half | {"part": 1}))
+        assert (unfinished(path, "7"), unfinished(path, "8")) == ((2, 3), None)
+        shown = CliRunner().invoke(command, ["show", "7", "--state", str(tmp_path)]).output
+        assert "\nlast error \n" in shown
+        assert "\ncoming     2 of 3 parts of a whole membership" in shown
+        whole = {"task": "whole", "pages": 2, "full": True}
+        await told(braze, change(["b"], sync=whole | {"page": 2}), change(["d"]), change(["c"], sync=whole))
+        assert inside(api) == {"b", "c", "d"}, "who came in the meantime stays"
+        await told(braze, change(sync={"task": "drain", "full": True}))
+        assert (inside(api), unfinished(path, "7")) == (set(), None)
+
+
+async def test_who_is_only_sent_once_more_in_the_middle_of_a_full_sync_is_no_member_of_it(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b", "c")) as api, connected(api, tmp_path) as braze:
+        half = {"task": "half", "parts": 2, "full": True}
+        await told(braze, change(["a", "b"]), change(["b"], sync=half), change(sync={"resend": True}))
+        await told(braze, change(["c"], sync=half | {"part": 1}))
+        assert inside(api) == {"b", "c"}
+
+
+async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp_path: Path) -> None:
+    profiles = [Profile("a"), Profile("b", devices=frozenset(["phone"])), Profile(devices=frozenset(["tablet"]))]
+    profiles.append(Profile(aliases=frozenset([("crm", "17")])))
+    ids = ["external_id:a", "device_id:phone", "device_id:tablet", "alias:crm:17", "external_id:nobody"]
+    async with CohortApi(profiles) as api, connected(api, tmp_path) as braze:
+        event = change(ids, match="prefix", sync={"resend": True})
+        assert await told(braze, event, event) == [DELIVERED] * 2
+        assert api.members["7"] == {profiles[0], profiles[2], profiles[3]}
+        assert api.books.unknown == 4
+        assert api.books.ids == [5, 5]
+        await told(braze, change([], ["external_id:a"], match="prefix"), change(sync={"resend": True}))
+        assert api.members["7"] == {profiles[2], profiles[3]}, "whoever has left is not sent again"
+
+
+async def test_another_braze_gets_everybody_before_the_next_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users = [f"user-{number}" for number in range(1500)]
+    async with CohortApi(named(*users)) as old, CohortApi(named(*users), unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(users), change(users[:5], cohort="8", name="Others"))
+            assert "another Braze" not in capsys.readouterr().out
+        for _ in range(2):
+            async with connected(new, tmp_path) as braze:
+                assert ("another Braze" in capsys.readouterr().out) == (not new.books.ids)
+                new.faults.extend([Fault(201), Fault(201), Fault(500)])
+                await told_for_good(braze, [change([], ["user-0"], name="")])
+                new.faults.clear()
+                assert inside(new) == {*users[1:]}
+                assert inside(new, "8") in (set(), {*users[:5]})
+                await told(braze, change(cohort="8", name="", sync={"resend": True}))
+                assert inside(new, "8") == {*users[:5]}
+        assert inside(old) == {*users}, "it is not asked any more"
+        assert new.books.names == {"7": ["Carts"], "8": ["Others", "Others"]}
+        assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
+
+
+async def test_what_one_braze_got_of_a_cohort_before_yet_another_one_came_counts_for_it_alone(tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(1500)]
+    async with CohortApi(named(*users)) as first, CohortApi(named(*users)) as second, CohortApi(named(*users)) as third:
+        async with connected(first, tmp_path) as braze:
+            await told(braze, change(users))
+        async with connected(second, tmp_path) as braze:
+            second.faults.extend([Fault(201), Fault(201), Fault(500)])
+            assert isinstance((await told(braze, change()))[0], Retry)
+            assert len(inside(second)) == 1000
+        async with connected(third, tmp_path) as braze:
+            await told_for_good(braze, [change()])
+            assert inside(third) == {*users}
+
+
+async def test_another_workspace_is_another_braze_and_its_key_is_nowhere(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        api.members.clear()
+        api._keys["client_secret"] = "other-workspace"
+        (tmp_path / "other").write_text("other-workspace")
+        async with connected(api, tmp_path, data_import_key={"file": f"{tmp_path}/other"}) as braze:
+            await told(braze, change(["b"]))
+            assert inside(api) == {"a", "b"}
+    assert not any(b"other-workspace" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+
+
+async def test_what_attributes_cannot_take_is_left_out_when_the_mode_changes(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["external_id:a", "device_id:phone"], match="prefix"))
+        async with connected(api, tmp_path, mode="attribute") as braze:
+            assert await told(braze, change(["b"])) == [DELIVERED]
+            assert [values["heap_cohort_7"] for values in api.attributes.values()] == [True, True]
+
+
+async def test_a_database_from_before_targets_were_kept_is_taken_as_sent(tmp_path: Path) -> None:
+    async with CohortApi(named("a", "b")) as api:
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db")) as db:
+            db.execute("DROP TABLE target")
+        async with connected(api, tmp_path) as braze:
+            await told(braze, change(["b"]))
+        assert api.books.ids == [1, 1]
+
+
+async def test_who_is_erased_in_the_middle_of_a_change_is_in_no_file_either(tmp_path: Path) -> None:
+    users = ["anna", *(f"user-{number}" for number in range(1500))]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(users))
+        api.faults.extend([Fault(201), Fault(500)])
+        assert isinstance((await told(braze, change([], users)))[0], Retry)
+        await braze.erase([User(None, ("anna",))])
+        assert not any(b"anna" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+
+
+async def test_another_braze_is_not_asked_to_remove_whom_it_was_never_told_of(tmp_path: Path) -> None:
+    async with CohortApi(named("a")) as old, CohortApi(named("a"), unknown_cohort="refuse") as new:
+        async with connected(old, tmp_path) as braze:
+            await told(braze, change(["a"]))
+        async with connected(new, tmp_path) as braze:
+            await braze.erase([User(None, ("a",))])
+        assert members(tmp_path / "cohorts" / "braze.db", "7") == []
+
+
+async def test_large_changes_are_cut(tmp_path: Path) -> None:
+    users = [f"user-{number}" for number in range(2500)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        assert await told(braze, change(users)) == [DELIVERED]
+        assert api.books.ids == [1000, 1000, 500]
+        assert len(inside(api)) == 2500
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"), [(400, Reject), (401, Unauthorized), (404, Unauthorized), (423, Retry), (500, Retry)]
+)
+async def test_what_braze_refuses(tmp_path: Path, fault: int, outcome: type) -> None:
+    async with CohortApi(named("a")) as api, connected(api, tmp_path) as braze:
+        api.faults.append(Fault(fault))
+        first, second = await told(braze, change(["a"]), change(["a"], cohort="8"))
+        assert isinstance(first, outcome)
+        assert second == DELIVERED
+        assert "partner" not in str(first)
+
+
+async def test_braze_limits_an_hour(tmp_path: Path) -> None:
+    async with CohortApi(named("a"), hourly=2) as api, connected(api, tmp_path) as braze:
+        first, second = await told(braze, change(["a"]), change([], ["a"]))
+        assert first == DELIVERED
+        assert isinstance(second, Retry)
+        assert 0 < (second.after or 0) <= 3600
+        assert api.books.statuses[429] == 0, "it was told that none are left"
+    async with CohortApi(named("a"), hourly=0) as api, connected(api, tmp_path) as braze:
+        (refused,) = await told(braze, change(["a"], cohort="9"))
+        assert isinstance(refused, Retry)
+        assert 0 < (refused.after or 0) <= 3600
+
+
+def test_no_hour_has_more_requests_than_braze_takes() -> None:
+    budget = Budget(HourlyLimit(3, 3600))
+    assert [budget.take(now) for now in (7200, 7201, 7202, 7203, 10799, 10800)] == [0, 0, 0, 3597, 1, 0]
+
+
+def test_no_three_seconds_have_more_attribute_requests_than_braze_takes() -> None:
+    assert (Partner.most, Partner.limit) == (1000, (250_000, 3600))
+    budget, taken = Budget(Attributes.limit), list[float]()
+    for now in (1000 + tick / 2000 for tick in range(14_000)):
+        taken += [now] if not budget.take(now) else []
+    most = max(sum(start <= moment < start + 3 for moment in taken) for start in taken[::50])
+    assert (Attributes.most, most) == (75, 3000)
+
+
+@pytest.mark.parametrize("style", ["boolean", "array"])
+async def test_attributes_of_users_who_exist(tmp_path: Path, style: str) -> None:
+    users = named(*(f"user-{number}" for number in range(100)), "crm")
+    users[-1] = Profile(aliases=frozenset([("crm", "17")]))
+    async with (
+        CohortApi(users) as api,
+        connected(api, tmp_path, mode="attribute", style=style) as braze,
+    ):
+        ids = [f"external_id:user-{number}" for number in range(101)]
+        await told(braze, change([*ids, "alias:crm:17"], match="prefix"), change([], ["user-0"]))
+        assert api.books.ids == [75, 27, 1]
+        assert api.books.unknown == 1
+        name, yes, no = ("heap_cohort_7", True, False) if style == "boolean" else ("heap_cohorts", ["7"], [])
+        assert [api.attributes[user][name] for user in users] == [no] + [yes] * 100
+
+
+async def test_users_whom_braze_cannot_find_by_their_kind_of_id_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Device ids for attributes, e-mail addresses for cohorts; neither parks the change of the others. Looked at as
+    well: aliases, which both take, and who is brought to another Braze. Arrays and names of attributes are below."""
+    users = [*named("a", "b"), Profile("c", email="c@example.com")]
+    for mode, lost, kept in (("attribute", "device_id", {"a", "c"}), ("cohort", "email", {"a"})):
+        folder = tmp_path / mode
+        folder.mkdir()
+        async with CohortApi(users) as api, connected(api, folder, mode=mode) as braze:
+            event = change(["external_id:a", "device_id:phone", "email:c@example.com"], match="prefix")
+            assert await told(braze, event, change(["device_id:phone"], match="prefix")) == [DELIVERED] * 2
+            tracked = {user.external_id for user, values in api.attributes.items() if values.get("heap_cohort_7")}
+            assert (tracked if mode == "attribute" else inside(api)) == kept
+            (known,) = cohorts(folder / "cohorts" / "braze.db")
+            assert known.left_out == (2 if mode == "attribute" else 1)
+        said = capsys.readouterr().out
+        assert "users left out: Braze cannot find them by such an id" in said
+        assert lost in said
+
+
+async def test_an_attribute_keeps_the_name_that_its_cohort_had_first(tmp_path: Path) -> None:
+    async with CohortApi(named(*"abc")) as api:
+        async with connected(api, tmp_path, mode="attribute", attribute="in_{name}") as braze:
+            await told(
+                braze,
+                change(["a"], name="Köln: Lost  Carts!"),
+                change(["b"], name="Renamed"),
+                change(["c"], cohort="8", name="Koln lost carts"),
+                change(["c"], cohort="9", name="東京"),
+            )
+        async with connected(api, tmp_path, mode="attribute", attribute="in_{name}") as braze:
+            await told(braze, change([], ["a"], name="Renamed"))
+        found = {user.external_id: values for user, values in api.attributes.items()}
+        assert found["a"] == {"in_koln_lost_carts": False}
+        assert found["b"] == {"in_koln_lost_carts": True}
+        assert found["c"] == {"in_koln_lost_carts_8": True, "in_9": True}
+
+
+async def test_an_array_that_overflows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with (
+        CohortApi(named("a", "b"), array_size=2) as api,
+        connected(api, tmp_path, mode="attribute", style="array", array_size=2) as braze,
+    ):
+        for number in (1, 2, 3):
+            braze._next_look = 0
+            assert not braze.notice
+            await told(braze, change(["a"], cohort=str(number)))
+        assert [values["heap_cohorts"] for values in api.attributes.values()] == [["2", "3"]], "as Braze does it"
+        assert braze.notice == "1 user is in more than 2 cohorts: Braze keeps the last 2 of an array"
+        assert "array overflows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "warns"), [({}, True), ({"array_size": 100}, False)])
+def test_check_warns_of_arrays_whose_size_is_not_said(size: dict[str, int], warns: bool) -> None:
+    table = {"type": "braze_cohorts", "cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}}
+    made = BrazeCohorts.Settings.model_validate(table | {"style": "array"} | size)
+    assert [about for about, reason in made.warnings() if "keeps 25 elements" in reason] == (["style"] if warns else [])
+
+
+@pytest.mark.parametrize(
+    "body", [{"cohort": None}, {"match": "phone"}, {"match": 7}, {"add": [None]}, {"sync": {"page": "first"}}]
+)
+async def test_what_is_no_change_is_refused_alone(tmp_path: Path, body: dict[str, Any]) -> None:
+    async with CohortApi(named("a")) as api, connected(api, tmp_path) as braze:
+        (outcome,) = await told(braze, change(**body))
+        assert isinstance(outcome, Reject)
+
+
+@given(
+    st.lists(st.text(max_size=2000), max_size=30, unique=True),
+    st.lists(st.text(max_size=10), max_size=30),
+    st.integers(1, 9),
+)
+def test_portions_hold_everything_once_and_in_order(add: list[str], remove: list[str], most: int) -> None:
+    coming, leaving = ([Member("external_id", user) for user in users] for users in (add, remove))
+    found = [*portions(coming, leaving, most)]
+    assert [member for portion in found for member in portion.add] == coming
+    assert [member for portion in found for member in portion.remove] == leaving
+    assert all(0 < len(portion.add) + len(portion.remove) <= most for portion in found)
+
+
+USERS = st.lists(st.sampled_from("abcdef"), max_size=4)
+FAULTS = st.sampled_from([Fault(500), Fault(500, applied=True), Fault(423), Fault(503)])
+STEP = st.tuples(st.sampled_from(["change", "change", "full", "torn"]), st.sampled_from(["7", "8"]), USERS, USERS)
+BATCH = st.tuples(st.lists(STEP, max_size=5), st.lists(FAULTS, max_size=4), st.booleans())
+
+
+def step_event(number: int, step: Any) -> Event:
+    what, cohort, add, remove = step
+    sync = {"task": str(number), "full": what != "change", "pages": 2 if what == "torn" else 1}
+    return change(add, remove if what == "change" else [], cohort=cohort, sync=sync)
+
+
+def members_after(before: dict[str, set[str]], step: Any) -> None:
+    what, cohort, add, remove = step
+    gone = {"change": set(remove), "full": set(before[cohort]), "torn": set()}[what]
+    before[cohort] = (before[cohort] - gone) | set(add)
+
+
+async def told_for_good(connector: BrazeCohorts, events: list[Event]) -> None:
+    """As the lane does: what has to come again does, in its order."""
+    while events:
+        outcomes = await connector.deliver(Batch([Block.of([event]) for event in events]))
+        assert all(isinstance(outcome, Retry) or outcome == DELIVERED for outcome in outcomes)
+        events = [event for event, outcome in zip(events, outcomes, strict=True) if outcome != DELIVERED]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(BATCH, max_size=5))
+def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any]) -> None:
+    async def play() -> None:
+        expected: dict[str, set[str]] = {"7": set(), "8": set()}
+        numbers = count()
+        with TemporaryDirectory() as folder:
+            async with CohortApi(named(*"abcdef")) as api, connected(api, Path(folder)) as braze:
+                for steps, faults, twice in batches:
+                    api.faults.extend(faults)
+                    events = [step_event(next(numbers), step) for step in steps]
+                    for _ in range(1 + twice):
+                        await told_for_good(braze, events)
+                        for step in steps:
+                            members_after(expected, step)
+                assert {cohort: inside(api, cohort) for cohort in expected} == expected
+                assert api.books.conflicts == 0
+                known = {cohort.id: cohort.members for cohort in cohorts(Path(folder) / "cohorts" / "braze.db")}
+                assert known == {cohort: len(expected[cohort]) for cohort in known}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("table", "mistake"),
+    [
+        ({}, "either cluster or endpoint"),
+        ({"cluster": "US-99"}, "there is no US-99"),
+        ({"cluster": "EU-01", "partner": "heap"}, "partner_key is missing"),
+        ({"cluster": "EU-01", "mode": "attribute"}, "rest_key is missing"),
+        (
+            {"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "attribute": "vip"},
+            "neither {id} nor {name}",
+        ),
+        (
+            {"cluster": "EU-01", "mode": "attribute", "rest_key": {"env": "PATH"}, "partner": "heap"},
+            'partner is for mode = "cohort"',
+        ),
+    ],
+)
+def test_what_is_missing_or_does_not_belong_is_a_mistake(table: dict[str, Any], mistake: str) -> None:
+    with pytest.raises(ValidationError, match=mistake):
+        BrazeCohorts.Settings.model_validate({"type": "braze_cohorts"} | table)
+
+
+async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
+    users = [*(f"user-{number}" for number in range(3000)), "anna-77"]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        await told(braze, change(users), change(users, cohort="8"))
+        await braze._known.run(
+            lambda: braze._known._db.execute("PRAGMA secure_delete = OFF").close()
+        )  # as it may be built
+        gone = [User("5f3a", ("user-1234", "anna-77")), User("5f3b")]
+        api.faults.append(Fault(503))
+        assert [type(outcome) for outcome in await braze.erase(gone)] == [Retry, type(DELIVERED)]
+        assert "anna-77" in inside(api), "it is not forgotten either"
+        assert await braze.erase(gone) == [
+            DELIVERED,
+            Delivered("not looked for: external ids: none is known"),
+        ]
+        assert inside(api) == inside(api, "8") == {*users} - {"user-1234", "anna-77"}
+        assert api.books.ids[-2:] == [2, 2]
+        found = [*(tmp_path / "cohorts").iterdir()]
+        assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
+        known = {member.id for member in members(tmp_path / "cohorts" / "braze.db", "7")}
+        assert known == {*users} - {"user-1234", "anna-77"}
+        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db", isolation_level=None)) as db:
+            db.execute("BEGIN")
+            db.execute("SELECT * FROM cohort").fetchall()
+            await braze._known.run(lambda: braze._known._db.execute("PRAGMA busy_timeout = 50").close())
+            with pytest.raises(Retry, match="another process is reading"):
+                await braze.erase([User(None, ("user-5",))])
+        await braze.erase([User(None, ("user-5",))])

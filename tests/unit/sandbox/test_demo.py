@@ -1,0 +1,149 @@
+"""The demonstration against the real relay, and against small impostors that it must find out."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from relay.sandbox.daemon import SandboxError, prepare
+from relay.sandbox.demo import Demo
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.parked import Parked
+
+EVENTS = 300
+
+
+def demo(folder: Path, *command: str, shown: list[str] | None = None) -> Demo:
+    show = (lambda line: None) if shown is None else shown.append
+    return Demo(folder=folder, events=EVENTS, show=show, interval=0.05, command=(sys.executable, *command))
+
+
+async def test_a_relay_that_does_its_work_balances(tmp_path):
+    shown: list[str] = []
+    result = await demo(tmp_path, __file__, "honest", shown=shown).run()
+    assert result.all_balance
+    assert (result.sent, result.accepted, result.parked_at_source) == (EVENTS + 1, EVENTS + 1, 1)
+    assert [lane.arrived for lane in result.lanes] == [EVENTS, EVENTS]
+    assert shown
+
+
+async def test_a_relay_that_loses_an_event_does_not_balance(tmp_path):
+    result = await demo(tmp_path, __file__, "loses one on the way to heap").run()
+    assert not result.all_balance
+    assert [result.balances(lane) for lane in result.lanes] == [True, False]
+
+
+async def test_a_relay_that_dies_is_noticed(tmp_path):
+    with pytest.raises(SandboxError, match=r"(?s)went away with exit code 70.*\n  good bye"):
+        await demo(tmp_path, __file__, "dies").run()
+
+
+async def test_a_relay_that_does_not_start_is_noticed(tmp_path):
+    with pytest.raises(SandboxError, match=r"(?s)did not start: exit code 78.*\n  all wrong"):
+        await demo(tmp_path, "-c", "print('all wrong'); raise SystemExit(78)").run()
+
+
+def test_the_shipped_configuration_is_kept_and_only_addresses_are_added(tmp_path):
+    place = prepare(tmp_path, "s3cret", "http://127.0.0.1:1/webhook")
+    shipped = Path(__file__).parents[3] / "conf.d"
+    for path in shipped.glob("*"):
+        assert (place.conf / path.name).read_bytes() == path.read_bytes()
+    added = {path.parent.name: tomllib.loads(path.read_text()) for path in place.conf.glob("*.d/*.toml")}
+    token = {"file": str(tmp_path / "token")}
+    assert added == {
+        "00-relay.toml.d": {"ingest": {"listen": f"127.0.0.1:{place.port}"}},
+        "20-braze.toml.d": {"source": {"braze": {"tokens": [token]}}},
+        "60-heap.toml.d": {
+            "connector": {"heap": {"enabled": True, "endpoint": "http://127.0.0.1:1/webhook", "token": token}}
+        },
+    }
+    assert (tmp_path / "token").stat().st_mode & 0o77 == 0
+    assert (tmp_path / "token").read_text() == "s3cret"
+
+
+def test_the_command_shows_that_everything_balances(tmp_path):
+    kept = tmp_path / "kept"
+    command = [sys.executable, "-m", "relay", "sandbox", "--events", str(EVENTS), "--keep", str(kept), "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["balances"]
+    assert result["sent"] == result["accepted"] == EVENTS + 1
+    archive, heap = result["connectors"]
+    assert archive["arrived"] == EVENTS
+    assert 0 < heap["arrived"] < EVENTS
+    assert list((kept / "state" / "archive").glob("*.ndjson"))
+
+
+# What follows is the impostor, run as `python test_sandbox_demo.py FAULT run --conf DIR --state DIR`.
+
+
+class Impostor:
+    """The least that looks like relay from outside: takes events, archives and forwards them, keeps books."""
+
+    def __init__(self, fault: str, conf: Path, state: Path) -> None:
+        self.fault = fault
+        self.settings = {path.parent.name: tomllib.loads(path.read_text()) for path in conf.glob("*.d/*.toml")}
+        self.token = f"Bearer {(conf.parent / 'token').read_text()}"
+        self.archive = state / "archive" / "today.ndjson"
+        self.archive.parent.mkdir()
+        self.state = State(state)
+        self.count = 0
+
+    async def run(self) -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        application = web.Application()
+        application.router.add_get("/readyz", self.ready)
+        application.router.add_post("/currents", self.take)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        self.http = aiohttp.ClientSession(headers={"Authorization": self.token})
+        host, port = self.settings["00-relay.toml.d"]["ingest"]["listen"].split(":")
+        await web.TCPSite(runner, host, int(port)).start()
+        await stop.wait()
+        await runner.cleanup()
+        await self.http.close()
+        self.state.close()
+
+    async def ready(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def take(self, request: web.Request) -> web.Response:
+        if request.headers["Authorization"] != self.token:
+            return web.Response(status=401)
+        body = await request.read()
+        entries = json.loads(body)["events"] if body else []
+        if entries and self.fault == "dies":
+            print("good bye", flush=True)
+            os._exit(70)
+        events = [entry for entry in entries if isinstance(entry, dict)]
+        if len(events) < len(entries):
+            await self.state.park([Parked("braze", None, None, None, "unreadable", "no event", 0, b"")])
+        await self.deliver(events)
+        return web.Response(status=202)
+
+    async def deliver(self, events: list[dict]) -> None:
+        with self.archive.open("a") as lines:
+            lines.writelines(json.dumps(event) + "\n" for event in events)
+        lost = int(self.fault == "loses one on the way to heap" and self.count == 0)
+        endpoint = self.settings["60-heap.toml.d"]["connector"]["heap"]["endpoint"]
+        async with self.http.post(endpoint, json={"events": events[lost:]}) as answer:
+            assert answer.status == 200
+        self.count += len(events)
+        cursor = Cursor(0, self.count, counts=Counts(delivered=self.count))
+        await self.state.save({"archive": cursor, "heap": cursor}, self.count)
+
+
+if __name__ == "__main__":
+    fault, _, _, conf, _, state = sys.argv[1:]
+    asyncio.run(Impostor(fault, Path(conf), Path(state)).run())

@@ -1,0 +1,280 @@
+"""The state database: parked events, their numbers and times, and the tables of an older relay."""
+
+import asyncio
+import re
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from relay.api import User
+from relay.state import attempts
+from relay.state.attempts import Attempts
+from relay.state.cursor import Counts, Cursor
+from relay.state.database import State
+from relay.state.erasures import list_erasures
+from relay.state.ledger import read_ledger
+from relay.state.migrations import MIGRATIONS
+from relay.state.parked import (
+    _MARKED,
+    Parked,
+    Which,
+    count_parked,
+    drop_parked,
+    list_parked,
+    mark_parked,
+    read_parked,
+    read_parked_totals,
+)
+from relay.state.pauses import Pause
+from relay.state.replays import Replay, ask_replay, list_replays
+from tests.unit.state.older import AS_VERSION_9
+
+OLD = """
+CREATE TABLE cursor (connector TEXT PRIMARY KEY, head INTEGER NOT NULL, start INTEGER NOT NULL,
+    position INTEGER NOT NULL, ahead TEXT NOT NULL, delivered INTEGER NOT NULL, unselected INTEGER NOT NULL,
+    filtered INTEGER NOT NULL, parked INTEGER NOT NULL, expired INTEGER NOT NULL, erased INTEGER NOT NULL,
+    saved REAL NOT NULL) STRICT;
+CREATE TABLE parked (number INTEGER PRIMARY KEY, source TEXT NOT NULL, connector TEXT, offset INTEGER, type TEXT,
+    cause TEXT NOT NULL, reason TEXT NOT NULL, attempts INTEGER NOT NULL, parked REAL NOT NULL, body BLOB NOT NULL,
+    UNIQUE (connector, offset)) STRICT;
+INSERT INTO cursor VALUES ('heap', 9, 0, 9, '[]', 8, 0, 0, 1, 0, 0, 1e9);
+INSERT INTO parked VALUES (4, 'braze', 'heap', 7, 'a.b', 'refused', 'HTTP 400', 2, 1e9, x'7b7d');
+"""
+
+
+def refused(offset: int, connector: str = "heap", source: str = "braze", cause: str = "refused") -> Parked:
+    return Parked(source, connector, offset, "a.b", cause, "HTTP 400", 1, b'{"n":%d}' % offset)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path)
+
+
+async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what_it_has(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(OLD)
+    with pytest.raises(sqlite3.Error, match="older relay"):
+        list_parked(tmp_path)
+    for _ in range(2):  # the second start finds it up to date
+        state = State(tmp_path)
+        await state.park([refused(8)])
+        state.close()
+    old, new = list_parked(tmp_path)
+    assert (old.number, old.offset, old.first, old.last, old.again, old.body) == (4, 7, 1e9, 1e9, None, b"{}")
+    assert (new.number, new.attempts) == (5, 2)
+    assert read_ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
+
+
+async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> None:
+    """Of version 9 of the tables: lanes, replays, and the view for people."""
+    state = State(tmp_path)
+    await state.save({"heap": Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))}, 12)
+    number = ask_replay(tmp_path, Replay("heap", Cursor(0, 0), 9))
+    await state.save({}, 12, replays={number: Cursor(0, 4, [], Counts(expired=3, erased=1))})
+    state.close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 9;")
+    state = State(tmp_path)
+    assert await state.cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
+    await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
+    state.close()
+    (replay,) = list_replays(tmp_path)
+    assert replay.cursor.counts == Counts(expired=3, erased=1)
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        assert db.execute("SELECT damaged, erased, pending FROM ledger").fetchall() == [(2, 2, 0)]
+
+
+def test_erasures_of_an_older_relay_are_kept(tmp_path: Path) -> None:
+    """Of version 3 of the tables, in which an erasure had no other ids."""
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(f"{OLD} {''.join(MIGRATIONS[:3])} PRAGMA user_version = 3;")
+        row = (1, 1e9, "anna", '["a1"]', '["d"]')
+        db.execute("INSERT INTO erasure (number, asked, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?)", row)
+        db.commit()
+    State(tmp_path).close()
+    (one,) = list_erasures(tmp_path)
+    assert (one.number, one.user, one.digests) == (1, User("anna", ("a1",)), ["d"])
+
+
+def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(sqlite3.Error, match="newer relay"):
+        State(tmp_path)
+    with pytest.raises(sqlite3.Error, match="newer relay"):
+        list_parked(tmp_path)
+
+
+async def test_an_event_that_is_parked_again_keeps_number_and_first_time_and_loses_its_mark(
+    state: State, tmp_path: Path
+) -> None:
+    await state.park([refused(1), refused(2)])
+    before = list_parked(tmp_path)[0]
+    assert mark_parked(tmp_path, Which(numbers=[1])) == 1
+    await state.park([Parked("braze", "heap", 1, "a.b", "refused", "HTTP 413", 3, b"{}")])
+    after = list_parked(tmp_path)[0]
+    assert (after.number, after.first, after.attempts, after.reason) == (1, before.first, 4, "HTTP 413")
+    assert after.last >= before.last
+    assert after.again is None
+    state.close()
+
+
+async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path: Path) -> None:
+    await state.park([refused(1), refused(2, "file"), refused(3, source="shop"), refused(4, cause="filter")])
+    await state.park([Parked("braze", None, None, None, "unreadable", "no object", 0, b"7")])
+    state.close()
+
+    def numbers(**given: object) -> list[int]:
+        which = Which(**given)  # type: ignore[arg-type]
+        found = [one.number for one in read_parked(tmp_path, which)]
+        assert count_parked(tmp_path, which) == len(found)
+        return found
+
+    last = list_parked(tmp_path)[-1].last
+    assert numbers() == [1, 2, 3, 4, 5]
+    assert numbers(connector="heap") == [1, 3, 4]
+    assert numbers(connector="heap", source="braze") == [1, 4]
+    assert numbers(connector="heap", source="braze", cause="filter") == [4]
+    assert numbers(since=last) == [5]
+    assert numbers(numbers=[5, 2, 77]) == [2, 5]
+    assert numbers(limit=2) == [1, 2]
+    assert mark_parked(tmp_path, Which()) == 4
+    assert [one.number for one in list_parked(tmp_path) if one.again] == [1, 2, 3, 4]
+    assert drop_parked(tmp_path, Which(connector="heap", limit=2)) == 2
+    assert numbers() == [2, 4, 5]
+
+
+async def test_marked_events_come_in_order_and_within_the_limits_but_one_at_least(state: State, tmp_path: Path) -> None:
+    await state.park([refused(offset) for offset in (5, 3, 4, 1)] + [refused(2, "file")])
+    assert await state.marked("heap", 10, 1000) == []
+    mark_parked(tmp_path, Which(numbers=[1, 2, 3, 5]))
+
+    async def offsets(events: int, size: int) -> list[int | None]:
+        return [one.offset for one in await state.marked("heap", events, size)]
+
+    assert await offsets(10, 1000) == [3, 4, 5]
+    assert await offsets(2, 1000) == [3, 4]
+    assert await offsets(10, 14) == [3, 4]
+    assert await offsets(10, 1) == [3]
+    state.close()
+
+
+async def test_a_replayed_event_goes_with_the_cursor_that_counts_it_unless_it_failed_meanwhile(
+    state: State, tmp_path: Path
+) -> None:
+    await state.park([refused(1), refused(2)])
+    mark_parked(tmp_path, Which())
+    marked = await state.marked("heap", 10, 1000)
+    await state.park([refused(2)])
+    await state.save({"heap": Cursor(0, 3, [], Counts(delivered=2, parked=1))}, 3, marked)
+    assert [one.offset for one in list_parked(tmp_path)] == [2]
+    assert read_ledger(tmp_path)["heap"].counts == Counts(delivered=2, parked=1)
+    state.close()
+
+
+async def test_the_version_changes_with_the_writes_of_others_only(state: State, tmp_path: Path) -> None:
+    before = await state.version()
+    await state.park([refused(1)])
+    assert await state.version() == before
+    mark_parked(tmp_path, Which())
+    assert await state.version() != before
+    state.close()
+
+
+async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None:
+    await state.park([refused(1)])
+    drop_parked(tmp_path, Which(numbers=[1]))
+    await state.park([refused(2)])
+    assert [one.number for one in list_parked(tmp_path)] == [2]
+    state.close()
+
+
+async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State, tmp_path: Path) -> None:
+    await state.park([refused(1), refused(2)])
+    began = time.time()
+    mark_parked(tmp_path, Which(numbers=[2]))
+    await state.park([replace(refused(1), first=began), replace(refused(2), first=began)])
+    assert [one.again is None for one in list_parked(tmp_path)] == [True, False]
+
+
+async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "KEPT_BYTES", 5000)
+    state = State(tmp_path)
+    noted = [Attempts("heap", 0, [(n, n + 1)], 2, "delivered", "x" * 1000, 1.0, 1.0) for n in range(20)]
+    await state.save({}, 20, attempts=noted)
+    await state.forget_attempts(0)
+    assert [n for n in range(20) if attempts.find_attempts_at(tmp_path, n)] == [16, 17, 18, 19]
+    state.close()
+
+
+async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.state.database.LOCKED_S", 0.3)
+    state = State(tmp_path)
+    patience = "PRAGMA busy_timeout"
+    with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await state.park([refused(8)])
+            assert await state.look(lambda db: db.execute(patience).fetchone()) == (0,)
+        db.execute("ROLLBACK")
+    await state.park([refused(8)])
+    assert await state.look(lambda db: db.execute(patience).fetchone()) == (300,)
+    state.close()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_parked(state: State, tmp_path: Path) -> None:
+    """Looked at: what waits for the lock, and what waits behind that."""
+    with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for offset in (8, 9):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await state.park([refused(offset)])
+        assert state.busy_for >= 0.1
+        db.execute("ROLLBACK")
+    await state.park([refused(10)])
+    assert [one.offset for one in list_parked(tmp_path)] == [10]
+    state.close()
+
+
+async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_path: Path) -> None:
+    """Of version 7 of the tables, in which an event had one parked entry for a connector at most. A number that was
+    dropped is not given again, and the totals stay right."""
+    tables = files("relay.state").joinpath("schema.sql").read_text("utf-8")
+    (part,) = re.findall(r" +part +INTEGER NOT NULL DEFAULT 0,.*\n", tables)
+    old = tables.replace(part, "").replace("UNIQUE (connector, offset, part)", "UNIQUE (connector, offset)")
+    old = re.sub(r",(.* an admin paused it\n) +until .*\n", r"\1", old)
+    old = old.replace("offset, part) WHERE", "offset) WHERE")
+    insert = """
+        INSERT INTO parked VALUES (?1, 'braze', 'heap', ?1, 'a.b', 'refused', 'HTTP 400', 2, 1e9, 1e9, NULL, 'id',
+                                   'time', 1e9, x'7b7d', 400, 'no', NULL, 'k')
+    """
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
+        db.executescript(f"{old} {AS_VERSION_9} PRAGMA user_version = 7;")
+        db.executemany(insert, [(1,), (2,), (3,)])
+        db.execute("DELETE FROM parked WHERE number = 3")
+        db.execute("INSERT INTO pause VALUES ('heap', 1e9)")
+        db.commit()
+    state = State(tmp_path)
+    assert await state.pauses() == {"heap": Pause(1e9)}
+    await state.park([replace(refused(2), part=1), refused(3)])
+    state.close()
+    found = list_parked(tmp_path)
+    assert [(one.number, one.offset, one.part) for one in found] == [(1, 1, 0), (2, 2, 0), (4, 2, 1), (5, 3, 0)]
+    first = found[0]
+    assert (first.status, first.answer, first.replay, first.key, first.attempts) == (400, "no", None, "k", 2)
+    assert sum(total.events for total in read_parked_totals(tmp_path)) == 4
+
+
+def test_what_is_to_be_sent_again_is_found_without_a_look_at_all_that_is_parked(state: State) -> None:
+    plan = state._db.execute(f"EXPLAIN QUERY PLAN {_MARKED}", ("heap", 10, None)).fetchall()
+    assert "USING INDEX parked_due" in plan[0][3]
+    assert not [step for *_, step in plan if "TEMP B-TREE" in step]

@@ -1,0 +1,264 @@
+"""Several workers as one, while they go and come."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from relay.config.model import Config
+from relay.runtime.control import View
+from relay.runtime.worker import Worker
+from relay.state.cursor import Cursor
+from relay.state.database import State
+from relay.state.layout import worker_folder
+from relay.status.model import Status
+from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning
+from relay.workers.control import JointView
+from tests.unit.admin.shown_daemon import CONFIG
+from tests.unit.status.statuses import a_lane, a_source, a_status
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def counted(started: float, accepted: int) -> Status:
+    lane = a_lane(accepted=accepted, attempts={"delivered": accepted})
+    return a_status(started=started, sources=[a_source(accepted=accepted)], lanes=[lane])
+
+
+@dataclass
+class Faked:
+    """What the supervisor sees of a worker, without the worker."""
+
+    worker: Worker
+    over: bool = False
+    status: Status = field(default_factory=lambda: counted(1.0, 1))
+    hold: Callable[[str], Awaitable[object]] | None = None
+    """Called with the path before it answers."""
+    anew: int = 0
+    newer: Sequence[str] = ()
+    reloaded: ReloadResult = field(default_factory=ReloadResult)
+
+    def begin_anew(self) -> None:
+        self.anew += 1
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        status, hold = self.status, self.hold
+        if hold is not None:
+            await hold(request.path)
+        if request.path == "/status":
+            return web.Response(body=msgspec.json.encode(status))
+        if request.path == "/reload/value":
+            return web.Response(body=msgspec.json.encode(self.reloaded))
+        return web.Response(status=500, text="500 Internal Server Error")
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
+    async with AsyncExitStack() as stack:
+        found = [Faked(Worker(number, 2, str(tmp_path), (), False, "journal")) for number in range(2)]
+        for one in found:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", one.answer)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.UnixSite(runner, str(one.worker.admin)).start()
+        yield found
+
+
+def joint(folder: Path, workers: list[Faked], config: Config = CONFIG, new: Config = CONFIG) -> JointView:
+    return JointView(config, lambda: new, folder, workers)
+
+
+async def test_two_who_look_while_a_worker_starts_again_count_each_of_its_processes_once(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    view, answered, go = joint(tmp_path, workers), asyncio.Event(), asyncio.Event()
+    look = view._look
+
+    async def looked(worker: Worker) -> Status | None:
+        status = await look(worker)
+        answered.set()
+        return status
+
+    async def late(_: str) -> None:
+        workers[1].hold = None
+        await go.wait()
+
+    view._look = looked  # type: ignore[method-assign]
+    workers[0].status, workers[1].hold = counted(1.0, 100), late
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
+        first = group.create_task(view.status(), name="the first look")
+        await answered.wait()
+        workers[0].status = counted(2.0, 10)
+        await view.status()
+        go.set()
+        await first
+    for _ in range(2):
+        assert [one.attempts for one in (await view.status()).lanes] == [{"delivered": 100 + 10 + 1}]
+
+
+async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    state = State(tmp_path)
+    await state.save({"heap": Cursor(0, 4)}, 10)
+    view, reloading, go = joint(tmp_path, workers, Config(), CONFIG), asyncio.Event(), asyncio.Event()
+    for one in workers:
+        one.status = a_status(lanes=[])
+
+    async def late(path: str) -> None:
+        if path == "/reload/value":
+            reloading.set()
+            await go.wait()
+
+    workers[0].hold = late
+
+    async def forget() -> None:
+        await reloading.wait()
+        await view.forget("heap")
+
+    async def go_on() -> None:
+        await reloading.wait()
+        while not (view._reloading._waiters or await state.cursor("heap") is None):
+            await asyncio.sleep(0.01)
+        go.set()
+
+    async with asyncio.timeout(30):
+        reloaded, forgotten, _ = await asyncio.gather(view.reload(), forget(), go_on(), return_exceptions=True)
+    assert isinstance(reloaded, ReloadResult)
+    assert "heap is configured" in str(forgotten)
+    assert await state.cursor("heap") == Cursor(0, 4)
+    state.close()
+
+
+async def test_what_a_worker_says_that_is_no_answer_is_told_and_no_bug(tmp_path: Path, workers: list[Faked]) -> None:
+    state = State(tmp_path)
+    with pytest.raises(OSError, match="worker 0: "):
+        await joint(tmp_path, workers).pause("heap", None)
+    state.close()
+
+
+async def test_a_bug_in_a_reload_is_told_and_ends_nothing(tmp_path: Path, workers: list[Faked]) -> None:
+    def broken() -> Config:
+        raise ZeroDivisionError("oops")
+
+    with capture_logs() as logs:
+        outcome = await JointView(CONFIG, broken, tmp_path, workers).reload()
+    assert (outcome.ok, outcome.said) == (False, ["a bug in relay: ZeroDivisionError: oops; restart it to be sure"])
+    assert logs[-1]["event"] == "reload failed by a bug"
+
+
+async def test_a_worker_that_is_away_in_a_reload_begins_anew_with_what_came_into_force(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    """Its process may have been handed the configuration before, and not be there yet."""
+    workers[1].worker.admin.unlink()
+    state = State(tmp_path)
+    view = joint(tmp_path, workers, Config(), CONFIG)
+    outcome = await view.reload()
+    assert (outcome.ok, view.config) == (True, CONFIG)
+    assert "warning: worker 1 is away; it begins with this configuration" in outcome.said
+    assert [one.anew for one in workers] == [0, 1]
+    state.close()
+
+
+async def test_warnings_of_two_workers_on_a_connector_are_told_once(tmp_path: Path, workers: list[Faked]) -> None:
+    state, view = State(tmp_path), joint(tmp_path, workers)
+    for one in workers:
+        sentence = f"connector heap: no answer after 5.0{one.worker.number} s"
+        changed = ReloadChange("connector", "heap", "changed")
+        one.reloaded = ReloadResult([changed], ["ingest.tls"], [ReloadWarning("connector heap", sentence)])
+    assert (await view.reload()).said == [
+        "connector heap: changed",
+        "ingest.tls: takes a restart",
+        "warning: connector heap: no answer after 5.00 s",
+    ]
+    state.close()
+
+
+async def test_setting_that_one_worker_takes_at_a_restart_is_told_once(tmp_path: Path, workers: list[Faked]) -> None:
+    state, view = State(tmp_path), joint(tmp_path, workers)
+    workers[0].reloaded = ReloadResult([ReloadChange("setting", "ingest.tls", "needs no restart any more")])
+    workers[1].reloaded = ReloadResult(restart_needed=["ingest.tls"])
+    assert (await view.reload()).said == ["ingest.tls: takes a restart"]
+    state.close()
+
+
+async def test_refusal_of_the_second_worker_says_what_the_first_has_done(tmp_path: Path, workers: list[Faked]) -> None:
+    state, view = State(tmp_path), joint(tmp_path, workers)
+    tried = asyncio.Event()
+
+    async def refuse(path: str) -> None:
+        if path == "/reload/value" and tried.is_set():
+            workers[1].reloaded = ReloadResult(mistakes=["relay.db cannot be used"])
+        elif path == "/reload/value":
+            tried.set()
+
+    workers[1].hold = refuse
+    outcome = await view.reload()
+    torn = "other workers have gone over to it already: mend that, and reload again"
+    assert (outcome.ok, outcome.said) == (False, ["relay.db cannot be used", torn])
+    state.close()
+
+
+async def test_worker_that_answers_a_reload_with_an_error_has_not_reloaded(
+    tmp_path: Path, workers: list[Faked]
+) -> None:
+    async def fail(_: str) -> None:
+        raise web.HTTPServiceUnavailable(text="{}")
+
+    workers[1].hold = fail
+    outcome = await joint(tmp_path, workers).reload(dry_run=True)
+    assert (outcome.ok, outcome.said) == (False, ["worker 1: HTTP 503"])
+
+
+class LooksOfNothing:
+    """What a worker sees of its own lanes and sources."""
+
+    async def status(self, *_: object) -> Status:
+        return a_status()
+
+
+def a_worker(state: Path, number: int) -> View:
+    nothing = cast("Any", None)
+    looks = cast("Any", LooksOfNothing())
+    return View(CONFIG, worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
+
+
+async def test_status_of_four_workers_opens_each_database_once_per_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = [State(worker_folder(tmp_path, number), number) for number in range(4)]
+    views = [a_worker(tmp_path, number) for number in range(4)]
+    supervisor = joint(tmp_path, [Faked(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)])
+    opened: list[str] = []
+    connect = sqlite3.connect
+
+    async def look(worker: Worker) -> Status:
+        status = await views[worker.number].status()
+        supervisor._keep(worker.number, status)
+        return status
+
+    def counting(database: Any, *args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(str(database))
+        return connect(database, *args, **options)
+
+    monkeypatch.setattr(supervisor, "_look", look)
+    monkeypatch.setattr(sqlite3, "connect", counting)
+    status = await supervisor.status()
+    assert len(status.workers) == 4
+    parked = 4
+    failing = 4 + 1  # erasures at connectors are in the first database
+    doubts = 4 * 2  # whether there are tables, and then what they hold
+    assert len(opened) == parked + failing + doubts
+    for state in states:
+        state.close()
