@@ -1,4 +1,5 @@
 """How many attempts of a lane may be on their way at once: more while the destination keeps up, fewer when it does not.
+And how many batches may be in flight, whether they are attempted now or wait for the next attempt.
 
 How it fails and recovers: whatever the destination does, one attempt may always go, and never more than the connector's
 `concurrency`. What a pause or a dead destination costs is not decided here but by the breaker.
@@ -6,7 +7,8 @@ How it fails and recovers: whatever the destination does, one attempt may always
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 START: Final = 2
 """Slots to begin with."""
@@ -109,3 +111,39 @@ class Slots:
             if not turn.done():
                 self._used += 1
                 turn.set_result(None)
+
+
+class InFlightLimit:
+    """Limit the batches of one connector that are in flight, each in a task of its own."""
+
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no batch is in flight."""
+        return not self._tasks
+
+    async def start(
+        self, group: asyncio.TaskGroup, work: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> asyncio.Task[None]:
+        """Start a task once fewer than the limit are in flight; the end of the task makes room."""
+        await self._free.acquire()
+        task = group.create_task(work(), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self.leave)
+        return task
+
+    def leave(self, task: asyncio.Task[None]) -> bool:
+        """Make room for another task; return whether this task took room."""
+        if task not in self._tasks:
+            return False
+        self._tasks.remove(task)
+        self._free.release()
+        return True
+
+    async def enter(self, task: asyncio.Task[None]) -> None:
+        """Wait until a task that has left has room again."""
+        await self._free.acquire()
+        self._tasks.add(task)

@@ -179,7 +179,7 @@ class Fleet:
         return {
             lane.name: LaneStart(
                 lane.cursor.copy() if is_saved else await self._lane_factory.cursor(lane.name, "now"),
-                lane.delivery.breaker.held,
+                lane.destination.breaker.held,
             )
             for lane in ending
         }
@@ -260,7 +260,7 @@ class Fleet:
             await asyncio.sleep(LOOK_S)
 
     def _is_pause_over(self) -> bool:
-        held = [lane.delivery.breaker.held for lane in self.lanes]
+        held = [lane.destination.breaker.held for lane in self.lanes]
         return any(pause.is_over(time.time()) for pause in held if pause is not None)
 
     async def heed_pauses(self) -> None:
@@ -276,7 +276,7 @@ class Fleet:
         tried = lane is not None and lane.try_now()
         for replay in self.replays.values():
             if tried and replay.name == connector:
-                replay.delivery.try_now()
+                replay.try_destination()
         return tried
 
     async def _look_again(self) -> None:

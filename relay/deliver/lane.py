@@ -77,7 +77,8 @@ class Lane:
         until: int = ENDLESS,
     ) -> None:
         """`ready` returns once the connector is open."""
-        self.name = delivery.name
+        self.destination = delivery.destination
+        self.name = self.destination.name
         self.cursor = cursor
         self._delivery, self._limits, self._route, self._journal = delivery, limits, route, journal
         self._window, self._ready, self._cuts = window, ready, cuts
@@ -95,10 +96,9 @@ class Lane:
         self._under_way: set[Sent] = set()
         self._saved = cursor.copy()
 
-    @property
-    def delivery(self) -> Delivery:
-        """Its way to the destination: what attempts came to, and how that is."""
-        return self._delivery
+    def try_destination(self) -> None:
+        """Have what waits for the destination be tried again at once."""
+        self._delivery.try_now()
 
     @property
     def fault(self) -> str:
@@ -276,8 +276,8 @@ class Lane:
             told |= {"replay": True} if self.until < ENDLESS else {}
             log.error("events are damaged", **told, reason="they could not be read when their turn came")
         self._settle(span, span.counts)
-        if self.cursor.position >= self._journal.head and self._delivery.is_idle:
-            self._delivery.health.mended()  # what failed is gone: erased, expired or damaged
+        if self.cursor.position >= self._journal.head and self.destination.in_flight.is_idle:
+            self.destination.health.mended()  # what failed is gone: erased, expired or damaged
 
     def _settle(self, span: Span, counts: Counts) -> None:
         if span.ranges:

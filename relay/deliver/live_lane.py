@@ -12,6 +12,7 @@ from relay.catalogue import Selection
 from relay.config import Made
 from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import HANGS, Delivery
+from relay.deliver.destination import SharedDestination
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
 from relay.deliver.rate_limit import limit_batches
@@ -40,7 +41,7 @@ class LiveLane(Lane):
         behind: LeftBehind,
     ) -> None:
         """`behind`: what goes on in threads of connectors that had this name before."""
-        delivery = Delivery(made.connector, settings, state, keeps_order=made.traits.keeps_order)
+        delivery = Delivery(SharedDestination(made.connector, settings, keeps_order=made.traits.keeps_order), state)
         limits, window = (
             limit_batches(settings.batch, settings.rate),
             Window(settings.window, memory_of(settings), save_soon),
@@ -124,14 +125,14 @@ class LiveLane(Lane):
 
     def hold(self, pause: Pause | None) -> None:
         """Begin no attempt while an admin wants the connector paused; None: go on."""
-        breaker = self._delivery.breaker
+        breaker = self.destination.breaker
         if (breaker.held is None) != (pause is None):
             log.info("lane goes on" if pause is None else "lane paused by an admin", connector=self.name)
         breaker.held = pause
 
     def try_now(self) -> bool:
         """Have what waits for the destination be tried again at once; False if deliveries get through."""
-        is_bad = self._delivery.health.is_bad
+        is_bad = self.destination.health.is_bad
         if is_bad:
             log.info("tried again at once, as an admin asks", connector=self.name)
             self._delivery.try_now()
@@ -147,7 +148,7 @@ class LiveLane(Lane):
 
     def snapshot(self) -> Snapshot:
         """What is to be saved; hand it to `saved` once it is."""
-        notes = self._delivery.notes.snapshot()
+        notes = self.destination.attempt_log.snapshot()
         again, retaken = self._again.done, self._retake.done
         return replace(super().snapshot(), delivered_again=again, retaken=retaken, attempts=notes)
 
@@ -157,7 +158,7 @@ class LiveLane(Lane):
         if retaken := len(snapshot.retaken):
             self._retake.saved(retaken)
             log.info("parked events delivered, as they were not settled", connector=self.name, events=retaken)
-        self._delivery.notes.saved(snapshot.attempts)
+        self.destination.attempt_log.saved(snapshot.attempts)
         super().saved(snapshot)
 
     def close(self) -> None:
@@ -167,7 +168,7 @@ class LiveLane(Lane):
 
     def replay(self, replay: Replay) -> Lane:
         """A lane beside this one, over an old range of the journal."""
-        delivery = self._delivery.beside(replay.number, replay.rate)
+        delivery = Delivery(self.destination, self._state, replay=replay.number, rate=replay.rate)
         limits = limit_batches(self._limits, replay.rate)
         route = Route(Selection(replay.entries, within=self._route.selection), self._route.filters)
         window = self._window.beside()

@@ -98,7 +98,7 @@ class Ordered:
         self._settle(Settled(_batch([each.event for each in failed]), "parked"))
 
     async def _park_behind(self, events: Sequence[Event]) -> None:
-        name = self._delivery.name
+        name = self._delivery.destination.name
         log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
         try:
             async with self._behind:

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from copy import copy
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +9,7 @@ import structlog
 
 from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction
-from relay.deliver.attempts import Meter
+from relay.deliver.destination import SharedDestination
 from relay.deliver.result import Verdict
 from relay.guests import encodable, quick, trace_of
 from relay.route import Failed
@@ -25,24 +24,17 @@ class Parking:
 
     def __init__(
         self,
-        connector: Connector,
+        destination: SharedDestination,
         state: State,
-        meter: Meter,
         wait: Callable[[float], Awaitable[object]],
-        *,
-        keeps_behind: bool,
+        replay: int | None,
     ) -> None:
-        self._connector, self._state, self._meter, self._wait = connector, state, meter, wait
-        self._name = connector.name
-        self._replay: int | None = None
-        self.keeps_behind = keeps_behind
+        """`replay` is its number; None for the lane."""
+        self._connector, self._name = destination.connector, destination.name
+        self._state, self._meter, self._wait, self._replay = state, destination.meter, wait, replay
+        parks_behind = destination.keeps_order and destination.settings.after_parked == "park"
+        self.keeps_behind = parks_behind and replay is None
         """Whether later events of a parked one's key are parked, too."""
-
-    def beside(self, replay: int, wait: Callable[[float], Awaitable[object]]) -> "Parking":
-        """Another one for the replay with this number."""
-        other = copy(self)
-        vars(other).update(_replay=replay, _wait=wait, keeps_behind=False)
-        return other
 
     async def refused(self, batch: Batch, verdict: Verdict, began: float) -> None:
         """Put events aside that are never to be tried again; the first attempt began then (Unix seconds). Raises

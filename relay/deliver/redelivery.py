@@ -144,7 +144,7 @@ class Again:
         while self._done:
             self._window.save_soon()
             await self._window.moved()
-        name, limits = self._delivery.name, self._limits
+        name, limits = self._delivery.destination.name, self._limits
         for cut in self._cuts.all:
             offsets = [offset for start, stop in cut for offset in range(start, stop)]
             found = self._due(await self._state.marked(name, limits.events, limits.size, offsets))
@@ -181,13 +181,13 @@ class Again:
         self._done += marked
         self._window.settled(admitted, size)
         again = len(prepared.failed) + sum(len(each.batch) for each in settled if each.outcome == "parked")
-        name = self._delivery.name
+        name = self._delivery.destination.name
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
 
     async def _beside(self, marked: Sequence[Parked]) -> set[int]:
         """The offsets of those of which other parts lie parked that are not sent now."""
         sent = {(one.event.offset, one.part) for one in marked}
-        places = await self._state.parked_places(self._delivery.name, [offset for offset, _ in sent])
+        places = await self._state.parked_places(self._delivery.destination.name, [offset for offset, _ in sent])
         return {offset for offset, _ in places - sent}
 
 

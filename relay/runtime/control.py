@@ -114,7 +114,7 @@ class View:
             return await forgotten(self.folder, connector, self.config.connectors)
 
     def _held(self, connector: str) -> Pause | None:
-        held = (lane.delivery.breaker.held for lane in self._fleet.lanes if lane.name == connector)
+        held = (lane.destination.breaker.held for lane in self._fleet.lanes if lane.name == connector)
         return next(held, None)  # a reload may just be making the lane anew: it is held from the start
 
     async def status(self) -> Status:

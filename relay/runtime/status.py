@@ -61,7 +61,7 @@ class Looks:
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
             values["pending", lane.name] = lane.cursor.ledger(head).pending
-            values["parked", lane.name] = lane.delivery.meter.parked
+            values["parked", lane.name] = lane.destination.meter.parked
         for number, replay in self._fleet.replays.items():
             values["replayed", number] = replay.cursor.counts.total
         for name, intake in self._ingest.intakes.items():
@@ -148,12 +148,12 @@ class Looks:
 
     async def _lane(self, lane: LiveLane, config: Config) -> LaneStatus:
         oldest = await self._received(lane)
-        name, delivery, now = lane.name, lane.delivery, time.monotonic()
+        name, destination, now = lane.name, lane.destination, time.monotonic()
         ledger = lane.cursor.ledger(self._journal.head)
         configured = config.connectors.get(name)  # a reload may just be adding it
         state, since = _state(lane)
         stands = state in ("paused", "unauthorized")
-        asked, held = min(delivery.health.unanswered, default=now), delivery.breaker.held
+        asked, held = min(destination.health.unanswered, default=now), destination.breaker.held
         return LaneStatus(
             connector=name,
             type=lane.connector.settings.type,
@@ -162,8 +162,8 @@ class Looks:
             since=since,
             paused_until=held.until if held else None,
             unanswered=now - asked,
-            breaker=delivery.breaker.state(now),
-            next_try=delivery.breaker.left(now),
+            breaker=destination.breaker.state(now),
+            next_try=destination.breaker.left(now),
             accepted=ledger.accepted,
             outcomes=asdict(ledger.counts),
             pending=ledger.pending,
@@ -172,11 +172,11 @@ class Looks:
             drained_in=None if stands else time_to(ledger.pending, -self._rates.change(("pending", name))),
             last_error=_last_error(lane),
             parked_now=0,
-            parked=delivery.meter.parked,
+            parked=destination.meter.parked,
             parked_rate=self._rates.change(("parked", name), NOW_S),
-            attempts={**delivery.meter.attempts},
-            attempt=delivery.meter.attempt.copy(),
-            end_to_end=delivery.meter.end_to_end.copy(),
+            attempts={**destination.meter.attempts},
+            attempt=destination.meter.attempt.copy(),
+            end_to_end=destination.meter.end_to_end.copy(),
             notice=_notice(lane.connector),
             secrets=secrets_of(f"connector {name}", lane.connector.settings, config),
             writes=str(lane.traits.local_path or ""),
@@ -215,7 +215,7 @@ class Looks:
 
 def _state(lane: LiveLane) -> tuple[State, float | None]:
     """The state of a lane, and since when."""
-    health, held = lane.delivery.health, lane.delivery.breaker.held
+    health, held = lane.destination.health, lane.destination.breaker.held
     trouble, refusals = health.trouble, health.refusals
     if held is not None:
         return "paused", held.since
@@ -270,7 +270,7 @@ def _secret_leaves(settings: Settings) -> list[tuple[KeyPath, Secret]]:
 def _last_error(lane: LiveLane) -> LastError | None:
     if lane.fault:
         return LastError(at=time.time(), reason=lane.fault, status=None)
-    health = lane.delivery.health
+    health = lane.destination.health
     kind, number = health.event or ("", "")
     errors = [
         LastError(at=one.last, reason=one.reason, status=one.status, event_type=kind, event_id=number)

@@ -49,11 +49,11 @@ async def test_attempts_are_counted_once_and_events_by_their_number(tmp_path: Pa
         it.connector.answer = answer
         await it.send(10)
         await it.settled()
-        meter = lane.delivery.meter
+        meter = lane.destination.meter
         assert meter.attempts == dict.fromkeys(OUTCOMES, 0) | {"unauthorized": 1, "retried": 1, "delivered": 1}
         assert sum(meter.attempt.counts) == 3
         assert sum(meter.end_to_end.counts) == 10
-        trouble = lane.delivery.health.trouble
+        trouble = lane.destination.health.trouble
         assert trouble is not None
         assert (trouble.reason, trouble.status, trouble.unauthorized) == ("503 busy", 503, None)
         assert trouble.over is not None
@@ -68,8 +68,8 @@ async def test_what_is_parked_is_counted(tmp_path: Path) -> None:
         it.connector.answer = refuse
         await it.send(3)
         await it.settled()
-        assert it.fleet.lanes[0].delivery.meter.parked == 3
-        assert sum(it.fleet.lanes[0].delivery.meter.end_to_end.counts) == 0
+        assert it.fleet.lanes[0].destination.meter.parked == 3
+        assert sum(it.fleet.lanes[0].destination.meter.end_to_end.counts) == 0
 
 
 async def test_a_destination_that_refuses_everything_is_told_until_it_takes_an_event(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_a_destination_that_refuses_everything_is_told_until_it_takes_an_e
         raise Reject("no such field", status=422)
 
     async with bench(tmp_path) as it:
-        health = it.fleet.lanes[0].delivery.health
+        health = it.fleet.lanes[0].destination.health
         it.connector.answer = refuse
         await it.send(FEW)
         await it.settled()

@@ -140,7 +140,7 @@ async def test_a_connector_that_cannot_be_opened_fails_alone_and_is_opened_again
         first, second = it.fleet.lanes
         assert (first.fault, second.fault, second.cursor.position) == ("", problem, 5)
         await it.until(lambda: Shut.closed > 10 and len(it.fleet.replays) == 1)
-        assert not any(second.delivery.meter.attempts.values())
+        assert not any(second.destination.meter.attempts.values())
         assert second.connector.log is not None
         Shut.opens.set()
         await it.until(lambda: second.cursor.position == 10 and not it.fleet.replays)

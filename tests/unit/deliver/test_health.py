@@ -32,7 +32,7 @@ async def test_a_refused_batch_that_is_split_is_no_refusal_yet(tmp_path: Path) -
         await it.send(4)
         await it.settled()
         assert len(it.connector.batches) > 4
-        seen = it.fleet.lanes[0].delivery.health
+        seen = it.fleet.lanes[0].destination.health
         assert seen.refusals is not None
         assert seen.refusals.attempts == 4
         assert seen.event is not None

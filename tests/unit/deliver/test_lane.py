@@ -210,7 +210,7 @@ async def test_what_a_connector_settles_by_itself_does_not_say_that_the_destinat
             ]
             await it.journal.append([KIND] * 21, [make_event(n=0), *(make_event(bad=n) for n in range(20))])
             await it.until(lambda: it.fleet.lanes[0].cursor.counts.parked == 20)
-            trouble = it.fleet.lanes[0].delivery.health.trouble
+            trouble = it.fleet.lanes[0].destination.health.trouble
     assert trouble is not None
     assert trouble.over is None
     assert "deliveries work again" not in [line["event"] for line in logs]

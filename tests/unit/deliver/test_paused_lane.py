@@ -28,7 +28,7 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be
         assert pause_connector(tmp_path, "it")
         assert pause_connector(tmp_path, "other")
         assert not pause_connector(tmp_path, "it")
-        await until(lambda: lane.delivery.breaker.held)
+        await until(lambda: lane.destination.breaker.held)
         bodies = await it.send(100)
         await asyncio.sleep(0.05)  # time enough to send them all, if it did
         assert (it.connector.batches, lane.cursor.position) == ([], 0)
@@ -50,16 +50,16 @@ async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: P
         soon = time.time() + 1.5
         assert pause_connector(tmp_path, "it", soon)
         assert not pause_connector(tmp_path, "it", soon)
-        await until(lambda: it.fleet.lanes[0].delivery.breaker.held)
+        await until(lambda: it.fleet.lanes[0].destination.breaker.held)
         await it.send(3)
     async with bench(tmp_path) as it:
-        held = it.fleet.lanes[0].delivery.breaker.held
+        held = it.fleet.lanes[0].destination.breaker.held
         assert held is not None
         assert (held.until, it.connector.batches) == (soon, [])
         await it.settled()
         assert it.connector.delivered.total() == 3
         assert time.time() > soon
-        assert it.fleet.lanes[0].delivery.breaker.held is None
+        assert it.fleet.lanes[0].destination.breaker.held is None
         assert list_pauses(tmp_path) == {}
         assert not resume_connector(tmp_path, "it")
 
@@ -69,7 +69,7 @@ async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> No
         pause_connector(tmp_path, "it")
     it = Bench(tmp_path, {})
     await it.fleet.open(it.config)
-    assert it.fleet.lanes[0].delivery.breaker.held
+    assert it.fleet.lanes[0].destination.breaker.held
     it.fleet.stop()
     await it.fleet.run()
     await it.journal.close()
@@ -96,7 +96,7 @@ async def test_what_waits_for_the_destination_is_tried_at_once_when_an_admin_say
         await it.send(10)
         least = 3 if failure.args == ("away",) else 2  # another attempt waits for the first one's hour to be over
         await it.until(lambda: len(it.connector.batches) >= least and not it.connector.at_once)
-        assert lane.delivery.health.is_bad
+        assert lane.destination.health.is_bad
         it.connector.answer = lambda batch: None
         assert it.fleet.try_now("it")
         await it.settled()
@@ -112,7 +112,7 @@ async def test_what_is_tried_at_once_and_fails_again_waits_again(tmp_path: Path)
     async with bench(tmp_path, concurrency=1) as it:
         it.connector.answer = fail
         await it.send(3)
-        breaker = it.fleet.lanes[0].delivery.breaker
+        breaker = it.fleet.lanes[0].destination.breaker
         for attempt in (1, 2):
             await it.until(
                 lambda tried=attempt: len(it.connector.batches) == tried and breaker.left(time.monotonic()) > 60
@@ -123,6 +123,6 @@ async def test_what_is_tried_at_once_and_fails_again_waits_again(tmp_path: Path)
 async def test_a_stop_ends_a_paused_lane_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         pause_connector(tmp_path, "it")
-        await until(lambda: it.fleet.lanes[0].delivery.breaker.held)
+        await until(lambda: it.fleet.lanes[0].destination.breaker.held)
         await it.send(3)
     assert it.fleet.lanes[0].cursor.position == 0
