@@ -29,10 +29,10 @@ accepted = delivered + unselected + filtered + parked + expired + damaged + eras
 ```
 
 - *Unselected*: the `events` of the connector do not select the event.
-- *Filtered*: a filter has dropped the event, or the connector has no use for it.
+- *Filtered*: a filter has dropped the event, or the connector has no use for the event.
 - *Parked*: the event was refused for good, and waits for an admin ([parked events](../guide/parked.md)).
-- *Expired*: the event had to leave the journal before its turn.
-- *Damaged*: the journal could not read the event when its turn came.
+- *Expired*: the event had to leave the journal before its turn came.
+- *Damaged*: relay could not read the event in the journal when the event's turn came.
 - *Erased*: the event was of a user who was erased.
 - *Pending*: the event waits for its delivery.
 
@@ -42,9 +42,9 @@ relay saves the counts in one transaction with the position that they belong to.
     ),
     3: Promise(
         "A dead destination costs only disk, as long as there is disk.",
-        "Each connector reads the journal at its own pace. A dead destination slows no other connector, and memory does"
-        " not grow. When the journal reaches `journal.max_size`, or its disk is full, senders get 503 and keep their"
-        " events, unless `journal.on_full` says otherwise.",
+        "Each connector reads the journal from its own position. A dead destination slows no other connector, and memory"
+        " does not grow. When the journal reaches `journal.max_size`, or its disk is full, senders get 503 and keep"
+        " their events, unless `journal.on_full` says otherwise.",
     ),
     4: Promise(
         "Bytes in = bytes out.",
@@ -62,10 +62,14 @@ relay saves the counts in one transaction with the position that they belong to.
 - 413: only over the size limit.
 - 429, with `Retry-After`: only beyond the source's `rate`.
 - 503, with `Retry-After`, if relay cannot accept events now:
-  - The journal, its disk or `relay.db` has no room, cannot be written, or is locked.
+  - The journal or its disk has no room, or cannot be written.
+  - The body has unreadable entries, and `relay.db` has no room, cannot be written, or is locked.
   - Requests use up `ingest.max_in_flight`, or every connection of `ingest.max_connections` has a request.
   - relay stops.
-  - A worker is away, or the first worker, which some events need.
+  - A worker is away. With several workers, some events need the first worker.
+
+[Sources](../guide/sources.md#causes-of-503) has each cause with its words.
+[Troubleshooting](../guide/troubleshooting.md#the-sender-gets-an-error) has the rarer statuses, such as 405, 408 and 415.
 
 Braze's empty probes check the token and do nothing.
 """,
@@ -73,26 +77,26 @@ Braze's empty probes check the token and do nothing.
     6: Promise(
         "At least once, with bounded duplicates.",
         "After a crash a connector sends at most its `window` of events again, with the same event ids. After `kill"
-        " -9` it sends them in the same batches. So type `http` sends them under the same `Idempotency-Key`. After a"
+        " -9` the connector sends the same batches. The type `http` then uses the same `Idempotency-Key`. After a"
         " power cut, relay may group the events into other batches. A clean stop sends nothing twice, if"
         " destinations answer within the drain budget (`runtime.drain`).",
     ),
     7: Promise(
         "A bad configuration never replaces a good one.",
-        "relay does not start with a bad configuration, and a reload leaves the old one in force. relay names every"
-        " mistake at once, with file and line.",
+        "relay does not start with a bad configuration, and a reload leaves the old configuration in force. relay names"
+        " every mistake at once, with file and line.",
     ),
     8: Promise(
         "Memory is bounded.",
         "The limits include Python objects, not only bytes of events: `ingest.max_in_flight`,"
-        " `ingest.max_connections` and `journal.memory`. Each connector has `concurrency` x `batch` or, if that is"
-        " more, its `memory`, beside what it read last from disk.",
+        " `ingest.max_connections` and `journal.memory`. Each connector may use `concurrency` x `batch`, or its `memory`"
+        " if `memory` is more. The last events that each connector read from disk come on top.",
     ),
     9: Promise(
         "Secrets are references.",
-        "No log, error or parked reason has a secret. A destination's answer or an exception may repeat one of its"
-        " connector's secrets of 4 characters or more. Then `...` stands for the secret. `...` also stands for what a"
-        " connector's URL has behind the host.",
+        "No log, error or parked reason has a secret. A destination's answer or an exception may repeat a secret of its"
+        " connector. `...` then stands for the secret, if the secret has 4 characters or more. `...` also stands for"
+        " everything after the host in a connector's URL.",
     ),
     10: Promise(
         "Order is kept where it is asked for.",
