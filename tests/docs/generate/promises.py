@@ -42,9 +42,9 @@ relay saves the counts in one transaction with the position that they belong to.
     ),
     3: Promise(
         "A dead destination costs only disk, as long as there is disk.",
-        "Each connector reads the journal from its own position. A dead destination slows no other connector, and memory"
-        " does not grow. When the journal reaches `journal.max_size`, or its disk is full, senders get 503 and keep"
-        " their events, unless `journal.on_full` says otherwise.",
+        "Each connector reads the journal from its own position. A dead destination slows no other connector, and"
+        " memory does not grow. When the journal reaches `journal.max_size`, or its disk is full, senders get 503 and"
+        " keep their events, unless `journal.on_full` says otherwise.",
     ),
     4: Promise(
         "Bytes in = bytes out.",
@@ -69,7 +69,8 @@ relay saves the counts in one transaction with the position that they belong to.
   - A worker is away. With several workers, some events need the first worker.
 
 [Sources](../guide/sources.md#causes-of-503) has each cause with its words.
-[Troubleshooting](../guide/troubleshooting.md#the-sender-gets-an-error) has the rarer statuses, such as 405, 408 and 415.
+[Troubleshooting](../guide/troubleshooting.md#the-sender-gets-an-error) has the rarer statuses, such as 408
+and 415.
 
 Braze's empty probes check the token and do nothing.
 """,
@@ -89,8 +90,8 @@ Braze's empty probes check the token and do nothing.
     8: Promise(
         "Memory is bounded.",
         "The limits include Python objects, not only bytes of events: `ingest.max_in_flight`,"
-        " `ingest.max_connections` and `journal.memory`. Each connector may use `concurrency` x `batch`, or its `memory`"
-        " if `memory` is more. The last events that each connector read from disk come on top.",
+        " `ingest.max_connections` and `journal.memory`. Each connector may use `concurrency` x `batch`, or its"
+        " `memory` if `memory` is more. The last events that each connector read from disk come on top.",
     ),
     9: Promise(
         "Secrets are references.",
