@@ -1,6 +1,7 @@
 """A real relay in a subprocess, as its users run it."""
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -30,6 +31,13 @@ sys.dont_write_bytecode = False
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how fast an example is made, or passes, says how busy the machine is
 os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
+gc.disable()  # collecting tests makes much that stays, and hardly any garbage
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again from here on, but look no more at what all tests share."""
+    gc.freeze()
+    gc.enable()
 
 
 class Daemon:

@@ -7,6 +7,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from pydantic import BaseModel
 
@@ -19,7 +20,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, Settings):
-            found |= dict(_texts(base))
+            found |= _texts(base)
     named = {name: field.description for name, field in model.model_fields.items() if field.description}
     return {name: text for name, text in (found | named).items() if text and name in model.model_fields}
 
@@ -30,14 +31,19 @@ def summary(description: str) -> str:
     return re.sub(r'`([^`]*["[{][^`]*)`', r"\1", first)
 
 
-def _texts(model: type[Settings]) -> Iterator[tuple[str, str]]:
-    """The settings that a class itself defines, each with the text below it or ""; none if its source is not at hand.
+@cache
+def _texts(model: type[Settings]) -> dict[str, str]:
+    """Return the settings that a class itself defines, each with the text below it or "". Return none without source.
 
     A copy of a model with other defaults has the source of the model."""
     try:
         source = inspect.getsource(model)
     except (OSError, TypeError):
-        return
+        return {}
+    return dict(_defined_in(source))
+
+
+def _defined_in(source: str) -> Iterator[tuple[str, str]]:
     (outer,) = ast.parse(f"if True:\n{source}" if source.startswith((" ", "\t")) else source).body
     defined = outer.body[0] if isinstance(outer, ast.If) else outer
     body = getattr(defined, "body", [])

@@ -17,7 +17,10 @@ from tests.docs.generate.builtin import builtin
 from tests.docs.generate.configuration import page, settings_of
 from tests.docs.generate.values import default_of, kind_of
 
-PAGE = page()
+
+@pytest.fixture(scope="module")
+def configuration_page() -> str:
+    return page()
 
 
 def sections() -> Iterator[tuple[str, type[Settings], type[Settings]]]:
@@ -31,12 +34,14 @@ def sections() -> Iterator[tuple[str, type[Settings], type[Settings]]]:
 
 
 @pytest.mark.parametrize(("anchor", "model", "base"), [*sections()])
-def test_every_setting_is_on_the_page_once(anchor: str, model: type[Settings], base: type[Settings]) -> None:
+def test_every_setting_is_on_the_page_once(
+    configuration_page: str, anchor: str, model: type[Settings], base: type[Settings]
+) -> None:
     elsewhere = settings_of(base).keys()
     if issubclass(model, WaySettings) and model is not WaySettings:
         elsewhere |= settings_of(WaySettings).keys()
     for name in settings_of(model).keys() - elsewhere:
-        assert PAGE.count(f'<a id="{anchor}-{name.replace(".", "-")}"></a>') == 1, name
+        assert configuration_page.count(f'<a id="{anchor}-{name.replace(".", "-")}"></a>') == 1, name
 
 
 @pytest.mark.parametrize(("anchor", "model", "base"), [*sections()])

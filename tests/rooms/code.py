@@ -10,7 +10,6 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 FILES: Final = sorted([*(ROOT / "relay").rglob("*.py"), *(ROOT / "plugins" / "relay_plugins").rglob("*.py")])
 TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
-TREES: Final = {path: ast.parse(path.read_text()) for path in FILES}
 INTERNAL: Final = ("relay.api.internal", "relay.api.transport")
 """The faces of `relay.api` for the daemon. Plugins see `relay.api` alone. `transport` needs aiohttp, and commands start
 without aiohttp."""
@@ -32,16 +31,21 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    """Parse every file, one after the other. Many processes that run tests import this module and need no tree."""
+    return ((path, ast.parse(path.read_text())) for path in FILES)
+
+
 def function_lengths() -> list[int]:
     """Return the length of every function and method in lines, with signature and docstring."""
-    return [one.end_lineno - one.lineno + 1 for tree in TREES.values() for one in _functions(tree) if one.end_lineno]
+    return [one.end_lineno - one.lineno + 1 for _, tree in trees() for one in _functions(tree) if one.end_lineno]
 
 
 def private_with_one_use() -> list[str]:
     """Return each private function that its own file names once."""
     return [
         f"{name_of(path)}: {one.name}"
-        for path, tree in TREES.items()
+        for path, tree in trees()
         for uses in [_uses(tree)]
         for one in _functions(tree)
         if one.name.startswith("_") and not one.name.startswith("__") and uses[one.name] == 1
@@ -70,7 +74,7 @@ def modules_by_folder() -> Mapping[str, int]:
 
 def imports_past_a_face() -> list[str]:
     """Return each import that goes past the face of another room, with its file."""
-    return [f"{name_of(path)}: {one}" for path in FILES for one in past_a_face(path, TREES[path])]
+    return [f"{name_of(path)}: {one}" for path, tree in trees() for one in past_a_face(path, tree)]
 
 
 def past_a_face(path: Path, tree: ast.Module) -> Iterator[str]:
@@ -102,7 +106,7 @@ def _imported(node: ast.AST) -> list[str]:
 def classes_with_two_homes() -> Mapping[str, list[str]]:
     """Return the class names that stand in more than one file, with the files."""
     homes: dict[str, list[str]] = defaultdict(list)
-    for path, tree in TREES.items():
+    for path, tree in trees():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(name_of(path))
@@ -112,7 +116,7 @@ def classes_with_two_homes() -> Mapping[str, list[str]]:
 def tables_with_two_homes() -> Mapping[str, list[str]]:
     """Return the tables whose SQL stands in more than one file, with the files."""
     homes: dict[str, list[str]] = defaultdict(list)
-    for path, tree in TREES.items():
+    for path, tree in trees():
         if name_of(path).startswith("relay/") and name_of(path) != EVERY_TABLE:
             for table in named_tables(tree) & {*TABLES}:
                 homes[table].append(name_of(path))

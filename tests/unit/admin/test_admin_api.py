@@ -28,7 +28,7 @@ from relay.state.replays import Replay, ask_replay, list_replays
 from relay.status.reload_result import ReloadResult
 from tests.unit.admin.shown_daemon import Bench
 
-DOCUMENT = yaml.safe_load(contract())
+DOCUMENT = yaml.load(contract(), yaml.CSafeLoader)
 PARKED = Parked("braze", "heap", 3, "t", "refused", "no", 1, b'\xff{"id":1}')
 
 

@@ -28,7 +28,12 @@ EXAMPLES = [
 ]
 """Those that begin with a table: some show a single setting."""
 REGISTRY = Registry.discover([])
-SCHEMA = Draft202012Validator(schema(REGISTRY))
+
+
+@pytest.fixture(scope="module")
+def validator() -> Draft202012Validator:
+    return Draft202012Validator(schema(REGISTRY))
+
 
 ODD = """
 [ingest]
@@ -393,16 +398,16 @@ def test_values_are_written_as_toml(value: object) -> None:
 
 
 @pytest.mark.parametrize("text", [path.read_text() for path in SHIPPED] + EXAMPLES)
-def test_the_schema_takes_what_relay_ships_and_shows(text: str) -> None:
-    SCHEMA.validate(tomllib.loads(text))
-    SCHEMA.validate(tomllib.loads(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)))
+def test_the_schema_takes_what_relay_ships_and_shows(validator: Draft202012Validator, text: str) -> None:
+    validator.validate(tomllib.loads(text))
+    validator.validate(tomllib.loads(re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)))
 
 
-def test_the_schema_takes_all_that_relay_takes(conf: Path) -> None:
-    SCHEMA.validate(tomllib.loads(ODD))
+def test_the_schema_takes_all_that_relay_takes(validator: Draft202012Validator, conf: Path) -> None:
+    validator.validate(tomllib.loads(ODD))
     for part in (conf / "odd.toml.d").iterdir():
-        SCHEMA.validate(tomllib.loads(part.read_text()))
-    SCHEMA.validate(tomllib.loads(show(ROOT / "conf.d")))
+        validator.validate(tomllib.loads(part.read_text()))
+    validator.validate(tomllib.loads(show(ROOT / "conf.d")))
 
 
 @pytest.mark.parametrize(
@@ -426,20 +431,20 @@ def test_the_schema_takes_all_that_relay_takes(conf: Path) -> None:
         "[filter.f]\ntype = 'sample'\nrate = 2\n",
     ],
 )
-def test_the_schema_finds_mistakes(text: str) -> None:
-    assert not SCHEMA.is_valid(tomllib.loads(text))
+def test_the_schema_finds_mistakes(validator: Draft202012Validator, text: str) -> None:
+    assert not validator.is_valid(tomllib.loads(text))
 
 
-def test_the_schema_describes_settings_and_their_defaults() -> None:
-    settings = SCHEMA.schema["$defs"]["connector.file"]["properties"]
+def test_the_schema_describes_settings_and_their_defaults(validator: Draft202012Validator) -> None:
+    settings = validator.schema["$defs"]["connector.file"]["properties"]
     batch = {"events": 10_000, "size": "8MiB", "age": "100ms", "align": 0, "group_by": []}
     assert settings["batch"]["default"] == batch
     batches = [{"align": "5m", "group_by": "type"}, {"group_by": ["type", "hour"]}, {"group_by": "day"}]
     tables = [{"connector": {"c": {"type": "file", "path": "x", "batch": batch}}} for batch in batches]
-    assert [SCHEMA.is_valid(table) for table in tables] == [True, True, False]
+    assert [validator.is_valid(table) for table in tables] == [True, True, False]
     assert settings["timeout"]["default"] == "30s"
     assert settings["compress"]["description"].startswith("Compression of the files.")
-    assert SCHEMA.schema["$defs"]["filter.sample"]["properties"]["key"]["default"] == "user.user_id"
+    assert validator.schema["$defs"]["filter.sample"]["properties"]["key"]["default"] == "user.user_id"
 
 
 def test_the_schema_has_the_types_of_plugins(tmp_path: Path) -> None:
@@ -460,5 +465,5 @@ class Odd(Connector, type="odd"):
     assert not found.is_valid({"connector": {"c": {"type": "odd", "color": "red"}}})
 
 
-def test_the_schema_itself_is_good() -> None:
-    Draft202012Validator.check_schema(SCHEMA.schema)
+def test_the_schema_itself_is_good(validator: Draft202012Validator) -> None:
+    Draft202012Validator.check_schema(validator.schema)
