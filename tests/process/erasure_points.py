@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dying import obey
 from fault_points import Steps
+from self_kill import obey
 
 from relay.api import Batch, Connector, Kind, Reject, Retry, User
 from relay.config.model import Config, Configured, ErasureSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from dying import obey
+from self_kill import obey
 
 from relay.api import Batch, Connector, Kind, Reject
 from relay.config.model import Config, Configured
