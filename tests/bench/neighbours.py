@@ -16,7 +16,7 @@ import aiohttp
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from relay.testing import Destination, make_event
-from tests.conftest import Daemon
+from tests.daemon import Daemon
 from tests.forks import Forks, forks
 from tests.process import test_bad_neighbours as bad
 
@@ -88,8 +88,7 @@ async def look(heap: Destination, arrived: dict[bytes, float]) -> None:
 
 def cpu(daemon: Daemon) -> float:
     """Seconds of CPU that the process has used."""
-    assert daemon._process is not None
-    fields = Path(f"/proc/{daemon._process.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 

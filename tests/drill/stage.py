@@ -18,7 +18,7 @@ from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.shapes import make_event
 from relay.testing import Destination
 from tests.certificates import Authority
-from tests.conftest import Daemon
+from tests.daemon import Daemon
 from tests.forks import Forks
 
 TYPE: Final = "users.messages.email.Open"
@@ -252,8 +252,7 @@ async def stage(folder: Path, forks: Forks, disk: Path | None = None) -> AsyncIt
             await made.load_off()
     finally:
         await made.load_off()
-        process = made.daemon._process
-        if process is not None and process.returncode is None:
+        if made.daemon.is_running:
             await made.daemon.kill()
         await made.heap_goes()
 

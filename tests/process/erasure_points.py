@@ -57,7 +57,7 @@ async def scenario(folder: Path, *, makes: bool) -> None:
     )
     fleet = Fleet(journal, state, folder)
     eraser = Eraser(fleet, journal, state, ErasureSettings(after=0.0))
-    await fleet.open(Config(connectors={"it": Configured("it", Target, made)}))  # type: ignore[dict-item,arg-type]
+    await fleet.open(Config(connectors={"it": Configured("it", Target, made)}))  # type: ignore[arg-type]
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         running = group.create_task(fleet.run(), name="fleet")
         if makes:
@@ -107,7 +107,7 @@ def child(order: dict[str, Any]) -> None:
     if not order.get("makes", False):
         steps.watch()
         os.replace = steps._before("replace", os.replace)
-    erasing.LOOK_S = telling.LOOK_S = 0.005  # type: ignore[misc]
+    erasing.LOOK_S = telling.LOOK_S = 0.005
     asyncio.run(scenario(folder, makes=order.get("makes", False)))
 
 

@@ -102,7 +102,7 @@ def configuration() -> Config:
     table = {"batch": {"events": 3, "age": "0ms"}, "window": WINDOW, "concurrency": 2}
     made = Target.Settings.model_validate({"type": "target"} | table)
     return Config(
-        connectors={"it": Configured("it", Target, made)},  # type: ignore[dict-item,arg-type]
+        connectors={"it": Configured("it", Target, made)},  # type: ignore[arg-type]
     )
 
 
@@ -144,7 +144,7 @@ def child(order: dict[str, Any]) -> None:
     log = os.open(folder / "steps", os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
     steps = Steps(order["die_at"], order.get("die_before"), log)
     steps.watch()
-    fleet.LOOK_S = 0.005  # type: ignore[misc]
+    fleet.LOOK_S = 0.005
     asyncio.run(scenario(folder, sends=order.get("sends", True)))
 
 

@@ -19,6 +19,7 @@ from relay.cli.main import relay as cli
 from relay.state.erasures import Erasure, digest, list_erasures
 from relay.status.model import Status
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 from tests.process.test_erasure import EXTERNAL, USER, left
 from tests.process.test_workers import EMAIL, batch_of, children, hook, numbers_at, send, workers
 
@@ -39,19 +40,19 @@ class Noting(Connector, type="noting"):
 """
 
 
-def relay(daemon: Any, *arguments: object, conf: bool = False) -> tuple[int, str]:
+def relay(daemon: Daemon, *arguments: object, conf: bool = False) -> tuple[int, str]:
     """Run a command in this process."""
     given = ["--state", str(daemon.state), *(["--conf", str(daemon.conf)] if conf else [])]
     result = CliRunner().invoke(cli, [*map(str, arguments), *given])
     return result.exit_code, result.stdout
 
 
-def seen(daemon: Any) -> Status:
+def seen(daemon: Daemon) -> Status:
     return msgspec.json.decode(relay(daemon, "status", "--json")[1], type=Status)
 
 
 async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
-    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
@@ -115,7 +116,7 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert not any((tmp_path / "run").iterdir())
 
 
-async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_wanted(daemon: Any) -> None:
+async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_wanted(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -132,7 +133,7 @@ async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_
         await fewer(daemon, destination, number)
 
 
-async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_else(daemon: Any) -> None:
+async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_else(daemon: Daemon) -> None:
     workers(daemon, 2)
     daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
     async with Destination() as destination:
@@ -182,7 +183,7 @@ def assert_all_is_delivered(now: Status, told: dict[str, float]) -> None:
     assert told["relay_journal_accepted_events_total"] == 40
 
 
-async def test_what_a_worker_logs_has_its_number_and_what_all_do_is_logged_once(daemon: Any) -> None:
+async def test_what_a_worker_logs_has_its_number_and_what_all_do_is_logged_once(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -212,7 +213,7 @@ async def test_what_a_worker_logs_has_its_number_and_what_all_do_is_logged_once(
     assert sorted(line["worker"] for line in late if line["message"] == "worker stopped") == [0, 1]
 
 
-def look_at_the_journals(daemon: Any, events: int) -> None:
+def look_at_the_journals(daemon: Daemon, events: int) -> None:
     """What commands say of whole journals."""
     code, out = relay(daemon, "audit", "--json", conf=True)
     found = json.loads(out)
@@ -238,7 +239,7 @@ def look_at_the_journals(daemon: Any, events: int) -> None:
     assert (code, [one["journal"] for one in json.loads(out)["workers"]]) == (1, [[], []])
 
 
-async def fewer(daemon: Any, destination: Destination, events: int) -> None:
+async def fewer(daemon: Daemon, destination: Destination, events: int) -> None:
     """What is asked of a worker that is no longer wanted it does when relay starts, and ends."""
     workers(daemon, 1)
     code, out = relay(daemon, "replay", "--connector", "hook", "--yes", conf=True)
@@ -259,7 +260,9 @@ def of_user(**user: str) -> dict[str, Any]:
     return made
 
 
-async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows(daemon: Any, tmp_path: Path) -> None:
+async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     (daemon.plugins / "noting.py").write_text(ERASES % str(tmp_path / "erased"))
     workers(daemon, 2)
     daemon.configure("06-erasure", '[erasure]\non = ["users.UserDeleteRequest"]\nafter = "200ms"')
@@ -295,7 +298,7 @@ async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows
     )
     assert relay(daemon, "erasures", "request", "--user-id", USER, "--external-id", EXTERNAL)[0] == 0
     again = await daemon.until(lambda: list_erasures(daemon.state)[0], is_over)
-    assert (again.number, again.type, again.workers.keys(), again.events) == (8, None, {0, 1}, 0)
+    assert (again.number, again.type, {*again.workers}, again.events) == (8, None, {0, 1}, 0)
     assert relay(daemon, "audit", conf=True)[0] == 0
     assert await daemon.stop() == 0
 

@@ -23,6 +23,7 @@ from relay.cli.main import relay as cli
 from relay.status.model import Status
 from relay.testing import Answer, Destination, make_event
 from tests.certificates import Authority
+from tests.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
 CLICK, OPEN = "users.messages.email.Click", "users.messages.email.Open"
@@ -30,18 +31,18 @@ SOURCE = '[source.braze]\ntype="currents"\npath="/currents"\n'
 SAMPLE = re.compile(r"^(relay_\w+?)(_bucket|_sum|_count)?(?:\{(.*)\})? ", re.MULTILINE)
 
 
-def relay(daemon: Any, *arguments: object) -> tuple[int, str]:
+def relay(daemon: Daemon, *arguments: object) -> tuple[int, str]:
     """Run a command in this process, which is not the daemon's."""
     result = CliRunner().invoke(cli, [*map(str, arguments), "--state", str(daemon.state)])
     return result.exit_code, result.output
 
 
-def seen(daemon: Any) -> Status:
+def seen(daemon: Daemon) -> Status:
     """What `relay status --json` says."""
     return msgspec.json.decode(relay(daemon, "status", "--json")[1], type=Status)
 
 
-async def send(daemon: Any, *events: bytes) -> None:
+async def send(daemon: Daemon, *events: bytes) -> None:
     assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
 
 
@@ -67,7 +68,7 @@ def metrics_used(text: str) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\brelay_\w+", text)}
 
 
-async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_back(daemon: Any) -> None:
+async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_back(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     async with Destination() as heap:
@@ -82,7 +83,9 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[1].state == "failing")
         archive, lane = now.lanes
         assert (lane.connector, lane.pending, lane.outcomes["delivered"], lane.file) == ("heap", 5, 0, "60-heap.toml")
+        assert lane.oldest_pending
         assert before - 1 <= lane.oldest_pending <= time.time()
+        assert lane.last_error
         assert lane.last_error.status == 503
         await daemon.until(lambda: seen(daemon).lanes[0].pending, lambda pending: pending == 0)
         assert (archive.state, now.sources[0].accepted, now.sources[0].refused) == ("working", 5, 1)
@@ -103,6 +106,7 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         heap.behaviour = 200
         await daemon.until(lambda: seen(daemon).lanes[1], lambda lane: lane.pending == 0 and lane.state == "working")
         after = seen(daemon).lanes[1]
+        assert after.last_error
         assert (after.outcomes["delivered"], after.oldest_pending, after.last_error.status) == (5, None, 401)
         assert sum(after.end_to_end.counts) == 5
         assert after.attempts["unauthorized"] >= 1
@@ -118,7 +122,7 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         assert not (daemon.state / "admin.sock").exists()
 
 
-async def test_the_status_says_of_each_count_since_when_and_shows_what_lies_parked(daemon: Any) -> None:
+async def test_the_status_says_of_each_count_since_when_and_shows_what_lies_parked(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE + 'dedupe = "1h"')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     await daemon.start()
@@ -138,7 +142,7 @@ async def test_the_status_says_of_each_count_since_when_and_shows_what_lies_park
     assert await daemon.stop() == 0
 
 
-async def test_the_status_shows_a_replay_that_is_under_way(daemon: Any) -> None:
+async def test_the_status_shows_a_replay_that_is_under_way(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nbatch = { events = 2 }')
     await daemon.start()
@@ -146,7 +150,7 @@ async def test_the_status_shows_a_replay_that_is_under_way(daemon: Any) -> None:
     await daemon.settled("archive", 50)
     asked = ["--connector", "archive", "--rate", 20, "--yes", "--detach", "--conf", daemon.conf]
     assert relay(daemon, "replay", *asked)[0] == 0
-    found = await daemon.until(lambda: seen(daemon).replays, lambda found: found and found[0].settled > 30)
+    found = await daemon.until(lambda: seen(daemon).replays, lambda found: bool(found) and found[0].settled > 30)
     assert (found[0].number, found[0].connector, found[0].events) == (1, "archive", 50)
     code, screen = relay(daemon, "status")
     assert (code, bool(re.search(r"^replay 1 to archive: \d+ of 50 events, \d+/s$", screen, re.MULTILINE))) == (0, True)
@@ -155,7 +159,7 @@ async def test_the_status_shows_a_replay_that_is_under_way(daemon: Any) -> None:
 
 
 async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(
-    daemon: Any, tmp_path: Path
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
     authority.issue()
@@ -202,7 +206,7 @@ def promtool(arguments: list[str], given: str) -> None:
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
-async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Any) -> None:
+async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     async with Destination() as hook:
         daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"')
@@ -227,7 +231,7 @@ async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Any) -> 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_resume_says_that_a_destination_is_mended(daemon: Any, workers: int) -> None:
+async def test_resume_says_that_a_destination_is_mended(daemon: Daemon, workers: int) -> None:
     daemon.configure("10-source", f"{SOURCE}[runtime]\nworkers = {workers}\n")
     async with Destination() as refusing, Destination() as busy:
         refusing.behaviour = Answer(status=401)
@@ -249,7 +253,9 @@ async def test_resume_says_that_a_destination_is_mended(daemon: Any, workers: in
         assert relay(daemon, "resume", "bussy")[0] == 1
 
 
-async def test_a_destination_that_refuses_and_one_that_hangs_are_told_and_a_pause_ends_by_itself(daemon: Any) -> None:
+async def test_a_destination_that_refuses_and_one_that_hangs_are_told_and_a_pause_ends_by_itself(
+    daemon: Daemon,
+) -> None:
     daemon.configure("10-source", SOURCE)
     async with Destination() as strict, Destination() as deaf:
         strict.behaviour, deaf.behaviour = 422, Answer(hang=True)
@@ -290,7 +296,7 @@ def lane_of(lanes: Any, name: str) -> Any:
     return next(lane for lane in lanes if lane.connector == name)
 
 
-async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(daemon: Any) -> None:
+async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     mask = '[filter.mask]\ntype="redact"\nfields=["properties.pad"]\naction="mask"'
     daemon.configure(
@@ -329,7 +335,7 @@ async def test_a_tap_shows_what_passes_and_one_that_is_not_read_slows_nothing(da
     assert await daemon.stop() == 0
 
 
-async def test_relay_tail_says_what_matches_nothing(daemon: Any) -> None:
+async def test_relay_tail_says_what_matches_nothing(daemon: Daemon) -> None:
     for entries, told in (
         (["emial"], ['warning: "emial" matches no known event type (did you mean email?)']),
         (["email", "!user*", "cohort.*", "cohort.Change"], []),
@@ -339,7 +345,7 @@ async def test_relay_tail_says_what_matches_nothing(daemon: Any) -> None:
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
-async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: list[str]) -> None:
+async def test_relay_tail_prints_events_until_it_has_enough(daemon: Daemon, how: list[str]) -> None:
     daemon.configure("10-source", SOURCE)
     await daemon.start()
     assert relay(daemon, "tail", "--at", "hoop")[0] == 1
@@ -360,7 +366,7 @@ async def test_relay_tail_prints_events_until_it_has_enough(daemon: Any, how: li
     assert await daemon.stop() == 0
 
 
-async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon: Any) -> None:
+async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon: Daemon) -> None:
     daemon.configure("20-braze", SOURCE)
     daemon.configure("80-out", '[connector.out]\ntype="file"\npath="/proc/nope/x.ndjson"\n')
     await daemon.start()
@@ -370,7 +376,7 @@ async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon:
     await daemon.stop()
 
 
-async def test_a_database_that_cannot_be_written_is_told_by_status(daemon: Any) -> None:
+async def test_a_database_that_cannot_be_written_is_told_by_status(daemon: Daemon) -> None:
     """Whoever holds its write lock, or a full disk: senders still get their 202, so nothing else would tell."""
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')

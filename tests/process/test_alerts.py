@@ -12,6 +12,7 @@ import pytest
 
 from relay.cli.commands.doctor.alerts import sending
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 from tests.process.test_admin import relay, seen
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ def messages(destination: Destination) -> list[dict[str, Any]]:
 
 
 async def test_four_troubles_are_one_message_that_a_kill_repeats_with_its_id(
-    daemon: Any, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Destination() as good, Destination() as ops:
         monkeypatch.setenv("SHOP", "wanted")
@@ -117,7 +118,7 @@ async def test_four_troubles_are_one_message_that_a_kill_repeats_with_its_id(
 
 
 async def test_the_supervisor_of_workers_tells_what_begins_and_what_is_over(
-    daemon: Any, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Destination(503) as hook, Destination(500, 500) as ops:
         hook.behaviour = 503

@@ -34,6 +34,7 @@ from relay.state.parked import Parked, ParkedTotal
 from relay.testing import Destination, make_event
 from relay.words import ranges
 from tests.conftest import LONG
+from tests.daemon import Daemon
 from tests.unit.admin.shown_daemon import Shown
 
 OPEN, ORDER = Kind("braze", "users.messages.email.Open"), Kind("shop", "order", "number")
@@ -338,7 +339,8 @@ async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, mo
     for harm, commands in ((damage, COMMANDS), (leave, OF_ALL)):
         harm(state)
         directly = await all_that_is_said(commands)
-        admin = Admin(Shown(state, config), AdminSettings(), MetricsSettings())
+        shown: Any = Shown(state, config)  # as much of a daemon as these commands ask
+        admin = Admin(shown, AdminSettings(), MetricsSettings())
         await admin.start()
         assert await all_that_is_said(commands) == directly
         await admin.stop()
@@ -368,7 +370,7 @@ def leave(state: Path) -> None:
     edit(state, "UPDATE cursor SET connector = 'gone', position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE start = 0")
 
 
-async def relay_command(daemon: Any, *command: str) -> tuple[int, str]:
+async def relay_command(daemon: Daemon, *command: str) -> tuple[int, str]:
     given = [*command, "--state", str(daemon.state), "--conf", str(daemon.conf)]
     async with asyncio.timeout(100):
         result = await asyncio.to_thread(CliRunner().invoke, relay, given)
@@ -377,7 +379,7 @@ async def relay_command(daemon: Any, *command: str) -> tuple[int, str]:
 
 @pytest.mark.promise(2)
 @pytest.mark.slow
-async def test_a_relay_under_load_audits_as_balanced(daemon: Any) -> None:
+async def test_a_relay_under_load_audits_as_balanced(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"')
     daemon.configure("11-journal", '[journal]\npath = "elsewhere"\nmax_size = "16MiB"\nretention = "0s"')
     body = b'{"events":[' + b",".join(make_event(text="x" * 5000) for _ in range(20)) + b"]}"

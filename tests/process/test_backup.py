@@ -6,13 +6,13 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.journal.identity import read_identity
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 TABLES = """
 [journal]
@@ -59,7 +59,7 @@ async def killed(*arguments: str) -> int | None:
 
 
 async def test_a_backup_under_load_is_restored_without_an_error_and_has_all_that_was_acknowledged_before(
-    daemon: Any, tmp_path: Path
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     """Siblings: a backup that was killed, one that goes on, one that adds; restored where something is, and elsewhere;
     what was settled before is not sent again, what was pending is."""
@@ -131,7 +131,7 @@ async def test_a_backup_under_load_is_restored_without_an_error_and_has_all_that
         assert await daemon.stop() == 0
 
 
-async def test_a_backup_of_all_workers_is_restored_and_made_anew_elsewhere(daemon: Any, tmp_path: Path) -> None:
+async def test_a_backup_of_all_workers_is_restored_and_made_anew_elsewhere(daemon: Daemon, tmp_path: Path) -> None:
     daemon.configure("20-workers", '[runtime]\nworkers = 2\n[source.braze]\ntype = "currents"\npath = "/currents"')
     await daemon.start()
     for _ in range(40):

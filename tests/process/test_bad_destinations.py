@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from relay.testing import Answer, Destination, Reset, make_event
+from tests.daemon import Daemon
 
 TABLES = """
 [source.braze]
@@ -40,7 +41,7 @@ def in_a_second() -> str:
         pytest.param([418, 301, 404], 1, id="refused and paused"),
     ],
 )
-async def test_misbehaviour(daemon: Any, behaviours: list[Any], arrives: int) -> None:
+async def test_misbehaviour(daemon: Daemon, behaviours: list[Any], arrives: int) -> None:
     async with Destination(*behaviours) as hook:
         daemon.configure("10-all", (TABLES + 'answers = { 418 = "retry" }') % hook.url)
         await daemon.start()

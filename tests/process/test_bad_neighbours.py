@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 from tests.process.tables import DEAF
 
 ENTRY = "users.canvas.Entry"
@@ -95,7 +96,7 @@ retry = {{ first = "100ms", max = "500ms" }}
 """
 
 
-def write(daemon: Any, url: str) -> None:
+def write(daemon: Daemon, url: str) -> None:
     """The folder of plugins and a table for each that can be loaded."""
     tables = TABLES % url
     for name, code in NOT_LOADED.items():
@@ -115,7 +116,7 @@ def write(daemon: Any, url: str) -> None:
     daemon.configure("10-all", tables)
 
 
-def naming(daemon: Any, name: str) -> list[dict[str, Any]]:
+def naming(daemon: Daemon, name: str) -> list[dict[str, Any]]:
     """The lines of the log that are about a plugin, or about the table that uses it; what it takes besides is well."""
     of_plugin = f"plugin {name} ({daemon.plugins}/"
     lines = [line for line in daemon.logs if line["level"] in ("warning", "error")]
@@ -126,7 +127,7 @@ def naming(daemon: Any, name: str) -> list[dict[str, Any]]:
     ]
 
 
-async def load(daemon: Any, batches: int) -> None:
+async def load(daemon: Daemon, batches: int) -> None:
     """100 events a batch: all of them for Heap, and now and then one for the others."""
     for number in range(batches):
         events = [make_event("users.messages.email.Open", number=number) for _ in range(99)]
@@ -135,7 +136,7 @@ async def load(daemon: Any, batches: int) -> None:
 
 
 @pytest.mark.promise(3)
-async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_well(daemon: Any) -> None:
+async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_well(daemon: Daemon) -> None:
     """All events arrive at Heap, each bad plugin is named and does not flood the log, the books balance, and a stop
     keeps to the drain budget. Looked at: what is loaded, made, opened, called, asked, and closed."""
     async with Destination() as heap:

@@ -5,7 +5,6 @@ Looked at beside it: outcomes per event, replays, `erase`, filters that make an 
 """
 
 import asyncio
-from typing import Any
 
 import msgspec
 from click.testing import CliRunner
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.status.model import LaneStatus, Status
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 PLUGIN = """
 import asyncio, socket, ssl, urllib.error
@@ -140,12 +140,12 @@ type = "anonymous"
 )
 
 
-def lanes(daemon: Any) -> dict[str, LaneStatus]:
+def lanes(daemon: Daemon) -> dict[str, LaneStatus]:
     answer = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)])
     return {lane.connector: lane for lane in msgspec.json.decode(answer.output, type=Status).lanes}
 
 
-def trace(daemon: Any, event: bytes) -> dict[str, tuple[str, set[str]]]:
+def trace(daemon: Daemon, event: bytes) -> dict[str, tuple[str, set[str]]]:
     """What became of an event, and what the attempts at it came to."""
     asked = ["trace", msgspec.json.decode(event)["id"], "--json", "--state", str(daemon.state)]
     (found,) = msgspec.json.decode(CliRunner().invoke(cli, asked).stdout)["journal"]
@@ -154,12 +154,12 @@ def trace(daemon: Any, event: bytes) -> dict[str, tuple[str, set[str]]]:
     }
 
 
-def written(daemon: Any, name: str) -> list[int]:
+def written(daemon: Daemon, name: str) -> list[int]:
     path = daemon.state / name
     return sorted({int(line) for line in path.read_text().split()}) if path.exists() else []
 
 
-async def test_one_event_never_stops_a_lane(daemon: Any) -> None:
+async def test_one_event_never_stops_a_lane(daemon: Daemon) -> None:
     (daemon.plugins / "fussy.py").write_text(PLUGIN)
     tables = "".join(
         FUSSY % {"name": f"x{number}", "how": how, "limit": "300ms" if how == "gives up" else "0s"}
@@ -189,7 +189,7 @@ async def test_one_event_never_stops_a_lane(daemon: Any) -> None:
     assert await daemon.stop() == 0
 
 
-async def test_an_event_that_cannot_be_read_is_parked_and_no_other(daemon: Any) -> None:
+async def test_an_event_that_cannot_be_read_is_parked_and_no_other(daemon: Daemon) -> None:
     (daemon.plugins / "fussy.py").write_text(PLUGIN)
     made = CliRunner().invoke(cli, ["new", "connector", "fresh", str(daemon.plugins)])
     assert made.exit_code == 0, made.output
@@ -227,7 +227,7 @@ token = {{ file = "{daemon.conf}/token" }}
         assert await daemon.stop() == 0
 
 
-async def test_an_outage_is_told_in_words_and_is_no_bug(daemon: Any) -> None:
+async def test_an_outage_is_told_in_words_and_is_no_bug(daemon: Daemon) -> None:
     (daemon.plugins / "fussy.py").write_text(PLUGIN)
     daemon.configure("10-all", HEAD + "".join(AWAY % {"what": what} for what in WORDS))
     await daemon.start()

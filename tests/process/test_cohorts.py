@@ -13,6 +13,7 @@ from relay.cli.main import relay
 from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
 from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from tests.conftest import LONG
+from tests.daemon import Daemon
 
 SECRET = "nobody-may-see-this"
 MANY, DELAY_S, WINDOW = (100_000, 0.002, 40) if LONG else (20_000, 0.02, 8)
@@ -20,7 +21,7 @@ REQUESTS = MANY * 7 // 4 // 1000
 """In which all are added, every second one is removed, and every fourth one added again."""
 
 
-def configure(daemon: Any, folder: Path, url: str, more: str = "") -> None:
+def configure(daemon: Daemon, folder: Path, url: str, more: str = "") -> None:
     for name, text in (("partner", SECRET), ("import", SECRET + "-2")):
         (folder / name).write_text(text)
     daemon.configure("10-segments", '[source.heap]\ntype="heap_segments"\npath="/segments"')
@@ -58,7 +59,7 @@ async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-async def test_very_many_members_over_kills_and_faults(daemon: Any, tmp_path: Path) -> None:
+async def test_very_many_members_over_kills_and_faults(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(MANY), delay=DELAY_S) as api:
         quick = 'retry={first="10ms",max="50ms"}\nbatch={events=5}'
         configure(daemon, tmp_path, api.url, f"{quick}\nwindow={WINDOW}")
@@ -85,7 +86,7 @@ async def test_very_many_members_over_kills_and_faults(daemon: Any, tmp_path: Pa
 
 
 async def test_the_requests_of_an_hour_are_never_more_than_braze_takes(
-    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.sandbox.braze.rest_api.HOUR_S", 1)  # so long is an hour there
     async with api_of(range(10), hourly=8) as api:
@@ -98,7 +99,7 @@ async def test_the_requests_of_an_hour_are_never_more_than_braze_takes(
         assert await daemon.stop() == 0
 
 
-async def test_a_page_that_comes_again_after_a_newer_one_changes_nothing(daemon: Any, tmp_path: Path) -> None:
+async def test_a_page_that_comes_again_after_a_newer_one_changes_nothing(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(10)) as api:
         configure(daemon, tmp_path, api.url)
         await daemon.start()
@@ -120,7 +121,7 @@ async def test_a_page_that_comes_again_after_a_newer_one_changes_nothing(daemon:
     ],
 )
 async def test_however_pages_come_who_is_told_of_is_in_it(
-    daemon: Any, tmp_path: Path, ways: dict[str, bool], expected: int
+    daemon: Daemon, tmp_path: Path, ways: dict[str, bool], expected: int
 ) -> None:
     segment = StandInSegment(42, "Lost carts", "in", "out")
     async with api_of(range(50)) as api:
@@ -134,7 +135,7 @@ async def test_however_pages_come_who_is_told_of_is_in_it(
         assert await daemon.stop() == 0
 
 
-async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: Path) -> None:
+async def test_files_are_pushed_compared_and_sent_again(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(3000)) as api:
         configure(daemon, tmp_path, api.url)
         await daemon.start()
@@ -197,7 +198,7 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Any, tmp_path: P
         assert await daemon.stop() == 0
 
 
-async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
+async def test_a_folder_is_watched(daemon: Daemon, tmp_path: Path) -> None:
     folder = tmp_path / "memberships"
     folder.mkdir()
     async with api_of(range(10)) as api:
@@ -236,7 +237,7 @@ async def test_a_folder_is_watched(daemon: Any, tmp_path: Path) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any, tmp_path: Path) -> None:
+async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(10)) as old, api_of(range(10), unknown_cohort="refuse") as new:
         configure(daemon, tmp_path, old.url)
         await daemon.start()
@@ -270,7 +271,9 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Any,
         assert await daemon.stop() == 0
 
 
-async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refused(daemon: Any, tmp_path: Path) -> None:
+async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refused(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     async with api_of(range(10)) as api:
         configure(daemon, tmp_path, api.url)
         await daemon.start()
@@ -296,7 +299,7 @@ async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refus
         assert await daemon.stop() == 0
 
 
-async def test_a_url_that_takes_no_memberships_is_said_to_be_the_wrong_one(daemon: Any, tmp_path: Path) -> None:
+async def test_a_url_that_takes_no_memberships_is_said_to_be_the_wrong_one(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
     daemon.configure(
         "10-segments",

@@ -6,7 +6,6 @@ Looked at beside it: the time limit, stop, reload and erasures, `close`, tasks o
 
 import asyncio
 import time
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +14,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.status.model import LaneStatus, Status
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 from tests.process.tables import HOOK
 
 PLUGIN = """
@@ -84,17 +84,17 @@ def tables(timeout: str) -> str:
     return "".join(DEAF % {"number": number, "how": how, "timeout": timeout} for number, how in enumerate(HOW))
 
 
-def lanes(daemon: Any) -> dict[str, LaneStatus]:
+def lanes(daemon: Daemon) -> dict[str, LaneStatus]:
     answer = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)])
     found = {lane.connector: lane for lane in msgspec.json.decode(answer.output, type=Status).lanes}
     return {how: found[f"c{number}"] for number, how in enumerate(HOW)}
 
 
-def told(daemon: Any, message: str) -> str:
+def told(daemon: Daemon, message: str) -> str:
     return "\n".join(str(line) for line in daemon.logged(message))
 
 
-async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Any) -> None:
+async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Daemon) -> None:
     (daemon.plugins / "deaf.py").write_text(PLUGIN)
     async with Destination() as hook:
         daemon.configure("10-all", HEAD % hook.url + tables("100ms"))
@@ -125,7 +125,9 @@ async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Any) -
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_stop_and_a_reload_do_not_wait_for_a_delivery_that_takes_no_notice(daemon: Any, workers: int) -> None:
+async def test_a_stop_and_a_reload_do_not_wait_for_a_delivery_that_takes_no_notice(
+    daemon: Daemon, workers: int
+) -> None:
     (daemon.plugins / "deaf.py").write_text(PLUGIN)
     async with Destination() as hook:
         daemon.configure("10-all", HEAD % hook.url + tables("30m"))
@@ -169,7 +171,7 @@ class Blocks(Connector, type="blocks"):
 
 @pytest.mark.parametrize(("name", "workers"), [("deliver", 1), ("close", 1), ("deliver", 2)])
 async def test_a_stop_does_not_wait_for_a_plugin_that_blocks_the_event_loop(
-    daemon: Any, name: str, workers: int
+    daemon: Daemon, name: str, workers: int
 ) -> None:
     begun = daemon.conf.with_name("begun")
     (daemon.plugins / "blocks.py").write_text(BLOCKS.format(begun=str(begun)))

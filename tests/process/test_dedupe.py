@@ -9,26 +9,27 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 
 def body_of(events: list[bytes]) -> bytes:
     return b'{"events":[%s]}' % b",".join(events)
 
 
-async def start(daemon: Any, hook: Destination, more: str = 'dedupe = "24h"') -> None:
+async def start(daemon: Daemon, hook: Destination, more: str = 'dedupe = "24h"') -> None:
     daemon.configure("10-source", f'[source.braze]\ntype="currents"\npath="/currents"\n{more}')
     daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nbody="single"')
     await daemon.start()
 
 
-def audit(daemon: Any) -> dict[str, Any]:
+def audit(daemon: Daemon) -> dict[str, Any]:
     result = CliRunner().invoke(relay, ["audit", "--json", "--state", str(daemon.state), "--conf", str(daemon.conf)])
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.output)
     return found
 
 
-async def test_what_comes_twenty_times_at_once_is_delivered_once(daemon: Any) -> None:
+async def test_what_comes_twenty_times_at_once_is_delivered_once(daemon: Daemon) -> None:
     async with Destination() as hook:
         await start(daemon, hook)
         events = [make_event(n=n) for n in range(50)]
@@ -42,7 +43,7 @@ async def test_what_comes_twenty_times_at_once_is_delivered_once(daemon: Any) ->
         assert audit(daemon)["sources"] == [{"source": "braze", "duplicates": 950, "refusals": None}]
 
 
-async def test_duplicates_are_known_after_a_kill(daemon: Any) -> None:
+async def test_duplicates_are_known_after_a_kill(daemon: Daemon) -> None:
     async with Destination() as hook:
         await start(daemon, hook)
         events = [make_event(n=n) for n in range(5)]
@@ -59,7 +60,7 @@ async def test_duplicates_are_known_after_a_kill(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_what_the_journal_refused_is_no_duplicate_when_it_comes_again(daemon: Any) -> None:
+async def test_what_the_journal_refused_is_no_duplicate_when_it_comes_again(daemon: Daemon) -> None:
     daemon.configure("15-journal", '[journal]\nmax_size="16MiB"\nmin_free="1000000GiB"')
     event = make_event()
     async with Destination() as hook:
@@ -72,7 +73,7 @@ async def test_what_the_journal_refused_is_no_duplicate_when_it_comes_again(daem
         assert await daemon.stop() == 0
 
 
-async def test_a_damaged_file_lets_duplicates_pass_and_says_so(daemon: Any) -> None:
+async def test_a_damaged_file_lets_duplicates_pass_and_says_so(daemon: Daemon) -> None:
     event = make_event()
     async with Destination() as hook:
         await start(daemon, hook)

@@ -1,13 +1,13 @@
 """A drop-in as an integrator writes it: what relay and its commands make of what it says of itself."""
 
 import asyncio
-from typing import Any
 
 import orjson
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.testing import make_event
+from tests.daemon import Daemon
 
 PLUGIN = """
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
@@ -46,13 +46,13 @@ exists = true
 """
 
 
-async def run(daemon: Any, *words: str) -> tuple[int, str, str]:
+async def run(daemon: Daemon, *words: str) -> tuple[int, str, str]:
     given = [*words, "--conf", str(daemon.conf), "--plugins", str(daemon.plugins)]
     result = await asyncio.to_thread(CliRunner().invoke, cli, given)
     return result.exit_code, result.stdout, result.stderr
 
 
-async def test_what_a_drop_in_says_of_itself_holds_for_relay_and_for_every_command(daemon: Any) -> None:
+async def test_what_a_drop_in_says_of_itself_holds_for_relay_and_for_every_command(daemon: Daemon) -> None:
     """Defaults of a batch beside what is written, a batch larger than the window, a stateful filter, commands with
     `--plugins` while relay runs and after it.
 

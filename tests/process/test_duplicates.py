@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import Counter
-from typing import Any
 
 import aiohttp
 import orjson
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.testing import make_event
 from tests.conftest import LONG
+from tests.daemon import Daemon
 
 SENDERS, BATCH, KILLS = 4, 25, 8 if LONG else 2
 TABLES = """
@@ -27,7 +27,7 @@ path = "out.ndjson"
 """
 
 
-async def send(daemon: Any, sent: list[bytes], done: asyncio.Event) -> None:
+async def send(daemon: Daemon, sent: list[bytes], done: asyncio.Event) -> None:
     """Post one body after the other, each until it is answered 202, and some of them twice at once."""
     while not done.is_set():
         events = [make_event() for _ in range(BATCH)]
@@ -37,7 +37,7 @@ async def send(daemon: Any, sent: list[bytes], done: asyncio.Event) -> None:
             await asyncio.sleep(0.01)
 
 
-async def posted(daemon: Any, body: bytes) -> bool:
+async def posted(daemon: Daemon, body: bytes) -> bool:
     """Whether the body was taken, by either of two requests."""
     try:
         answers = await asyncio.gather(daemon.post(body), daemon.post(body))
@@ -48,7 +48,7 @@ async def posted(daemon: Any, body: bytes) -> bool:
 
 
 @pytest.mark.slow
-async def test_kill_9_loses_no_event_to_its_twin_and_lets_few_twins_pass(daemon: Any) -> None:
+async def test_kill_9_loses_no_event_to_its_twin_and_lets_few_twins_pass(daemon: Daemon) -> None:
     daemon.configure("10-all", TABLES)
     sent: list[bytes] = []
     done, chance = asyncio.Event(), random.Random(5)

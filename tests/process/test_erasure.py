@@ -19,6 +19,7 @@ from relay.sandbox.heap.track import HeapApi
 from relay.state.cursor import Counts
 from relay.state.erasures import Erasure, digest, list_erasures
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 
 USER, EXTERNAL, AWKWARD = "5f3a9c0d11e2b4a6c7d8e9f0", "anna-4711", 'Änn"a\\7/ü'
 OTHER = {"user_id": "0" * 24, "external_user_id": "bert"}
@@ -60,14 +61,14 @@ def relay(*arguments: Any) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-async def until(daemon: Any, good: Callable[[Erasure], bool]) -> Erasure:
+async def until(daemon: Daemon, good: Callable[[Erasure], bool]) -> Erasure:
     (found,) = await daemon.until(lambda: list_erasures(daemon.state), lambda found: len(found) == 1 and good(found[0]))
     one: Erasure = found
     return one
 
 
 def configure(
-    daemon: Any, folder: Path, dead: Destination, picky: Destination, heap: HeapApi, braze: CohortApi
+    daemon: Daemon, folder: Path, dead: Destination, picky: Destination, heap: HeapApi, braze: CohortApi
 ) -> None:
     (folder / "secret").write_text(SECRET)
     secret, quick = f'{{file="{folder}/secret"}}', 'retry={first="10ms",max="50ms"}'
@@ -84,7 +85,7 @@ def configure(
 
 
 @pytest.mark.slow
-async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon: Any, tmp_path: Path) -> None:
+async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon: Daemon, tmp_path: Path) -> None:
     said = f"no such user {EXTERNAL}, or {USER}".encode()
     users = [Profile("bert"), Profile(EXTERNAL)]
     async with (
@@ -154,23 +155,23 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
     assert not any(one in line for line in daemon.stderr[logged:] for one in (USER, EXTERNAL))
 
 
-async def asked(daemon: Any, *arguments: Any) -> str:
+async def asked(daemon: Daemon, *arguments: Any) -> str:
     """What a command says, for which the relay may need what runs here."""
     code, out = await asyncio.to_thread(relay, *arguments, "--state", daemon.state)
     assert code == 0, out
     return out
 
 
-def of(daemon: Any, number: int) -> Erasure:
+def of(daemon: Daemon, number: int) -> Erasure:
     return next(one for one in list_erasures(daemon.state) if one.number == number)
 
 
-def configure_heap(daemon: Any, heap: HeapApi, key: Path) -> None:
+def configure_heap(daemon: Daemon, heap: HeapApi, key: Path) -> None:
     text = f'[connector.heap]\ntype="heap"\nmode="api"\napp_id="1"\nendpoint="{heap.url}"\napi_key={{file="{key}"}}\n'
     daemon.configure("22-heap", text + 'retry={first="10ms",max="50ms"}')
 
 
-async def failed_at_heap(daemon: Any, heap: HeapApi, folder: Path, workers: int) -> None:
+async def failed_at_heap(daemon: Daemon, heap: HeapApi, folder: Path, workers: int) -> None:
     """A user is not erased at Heap, which does not take the key, and then Heap is taken out of the configuration."""
     (folder / "wrong").write_text("wrong")
     (folder / "secret").write_text(SECRET)
@@ -193,7 +194,7 @@ async def failed_at_heap(daemon: Any, heap: HeapApi, folder: Path, workers: int)
     await others_are_done(daemon)
 
 
-async def others_are_done(daemon: Any) -> None:
+async def others_are_done(daemon: Daemon) -> None:
     """Another user is erased meanwhile; the first one is still to be."""
     number = int((await asked(daemon, "erasures", "request", "--user-id", OTHER["user_id"])).split()[1])
     await daemon.until(lambda: of(daemon, number).done, bool)
@@ -202,7 +203,7 @@ async def others_are_done(daemon: Any) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_what_failed_at_a_connector_that_is_gone_waits_until_it_is_back(
-    daemon: Any, tmp_path: Path, workers: int
+    daemon: Daemon, tmp_path: Path, workers: int
 ) -> None:
     async with HeapApi(api_key=SECRET) as heap:
         await failed_at_heap(daemon, heap, tmp_path, workers)
@@ -220,7 +221,7 @@ async def test_what_failed_at_a_connector_that_is_gone_waits_until_it_is_back(
 
 
 @pytest.mark.parametrize("runs", [True, False])
-async def test_forgetting_the_connector_gives_up_what_failed_there(daemon: Any, tmp_path: Path, runs: bool) -> None:
+async def test_forgetting_the_connector_gives_up_what_failed_there(daemon: Daemon, tmp_path: Path, runs: bool) -> None:
     async with HeapApi(api_key=SECRET) as heap:
         await failed_at_heap(daemon, heap, tmp_path, 1)
         if not runs:

@@ -6,13 +6,14 @@ import random
 import signal
 import sys
 from collections import Counter
-from typing import Any
+from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
 
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 
 WINDOW = 400
 ROUNDS = int(os.environ.get("RELAY_KILL_ROUNDS", "5"))
@@ -38,7 +39,7 @@ batch = { events = 50, age = "1ms" }
 TYPES = ["users.messages.email.Open", "users.behaviors.Purchase"]
 
 
-async def flood(daemon: Any, acknowledged: list[bytes], chance: random.Random) -> None:
+async def flood(daemon: Daemon, acknowledged: list[bytes], chance: random.Random) -> None:
     """Post batches until the daemon is gone; remember what was answered with 2xx."""
     async with aiohttp.ClientSession() as session:
         while True:
@@ -60,7 +61,7 @@ def ids(bodies: list[bytes]) -> Counter[str]:
 @pytest.mark.promise(1)
 @pytest.mark.slow
 @pytest.mark.timeout(360)
-async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Any) -> None:
+async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Daemon) -> None:
     chance = random.Random(7)
     acknowledged: list[bytes] = []
     async with Destination() as hook:
@@ -90,7 +91,7 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Any
 
 
 @pytest.mark.promise(3)
-async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_the_end(daemon: Any) -> None:
+async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_the_end(daemon: Daemon) -> None:
     events = [make_event(number=number) for number in range(30_000)]
     body = [b'{"events":[' + b",".join(events[at : at + 500]) + b"]}" for at in range(0, len(events), 500)]
     async with Destination() as hanging, Destination() as well:
@@ -119,7 +120,7 @@ async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_t
 
 
 @pytest.mark.promise(6)
-async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_sends_nothing_twice(daemon: Any) -> None:
+async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_sends_nothing_twice(daemon: Daemon) -> None:
     acknowledged: list[bytes] = []
     async with Destination() as hook:
         hook.behaviour = Answer(delay=0.02)
@@ -137,7 +138,7 @@ async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_send
         assert ids(hook.bodies()) == ids(acknowledged)
 
 
-async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain_budget(daemon: Any) -> None:
+async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain_budget(daemon: Daemon) -> None:
     async with Destination() as hook:
         hook.behaviour = Answer(hang=True)
         daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW) + '[runtime]\ndrain = "300ms"')
@@ -154,7 +155,7 @@ async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain
 
 
 async def test_a_destination_that_does_not_accept_us_is_told_once_and_its_events_wait(
-    daemon: Any, tmp_path: Any
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("hush-hush")
     async with Destination() as hook:
@@ -189,7 +190,7 @@ async def test_a_destination_that_does_not_accept_us_is_told_once_and_its_events
     assert "hush-hush" not in "".join(daemon.stderr)
 
 
-async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Any) -> None:
+async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Daemon) -> None:
     daemon.configure("10-all", TABLES % ("http://127.0.0.1:1/", WINDOW, WINDOW))
     await daemon.start()
     arguments = ["run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
@@ -199,12 +200,12 @@ async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Any) -
     async with asyncio.timeout(20):
         _, said = await second.communicate()
     assert second.returncode == 1
-    assert f"in use by another relay (process {daemon._process.pid})".encode() in said
+    assert f"in use by another relay (process {daemon.pid})".encode() in said
     assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
 
 
 @pytest.mark.promise(5)
-async def test_while_it_stops_senders_are_told_to_come_again(daemon: Any) -> None:
+async def test_while_it_stops_senders_are_told_to_come_again(daemon: Daemon) -> None:
     async with Destination() as hook:
         hook.behaviour = Answer(hang=True)
         daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW))
@@ -220,7 +221,7 @@ async def test_while_it_stops_senders_are_told_to_come_again(daemon: Any) -> Non
         assert [line["reason"] for line in daemon.logged(CUT_SHORT)] == ["another signal"]
 
 
-async def test_a_connector_that_is_gone_is_missed_and_what_expires_is_told(daemon: Any) -> None:
+async def test_a_connector_that_is_gone_is_missed_and_what_expires_is_told(daemon: Daemon) -> None:
     daemon.configure("00-journal", '[journal]\nmax_size = "16MiB"')
     events = [make_event(filling="x" * 2000) for _ in range(100)]
     async with Destination() as hook:
@@ -252,7 +253,7 @@ async def test_a_connector_that_is_gone_is_missed_and_what_expires_is_told(daemo
         assert books.counts.expired > 0
 
 
-async def test_a_unix_socket_can_be_listened_on_and_a_stale_one_does_not_matter(daemon: Any, tmp_path: Any) -> None:
+async def test_a_unix_socket_can_be_listened_on_and_a_stale_one_does_not_matter(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "ingest.sock"
     daemon.configure("00-ingest", f'[ingest]\nlisten = ["unix:{path}", "127.0.0.1:0"]')
     daemon.configure("10-all", '[source.braze]\ntype = "currents"\npath = "/currents"')

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 SOURCE = """
 [source.braze]
@@ -31,7 +32,7 @@ def types_of(bodies: list[bytes]) -> set[str]:
 
 @pytest.mark.promise(4)
 async def test_all_samples_reach_each_connector_that_wants_them_byte_for_byte(
-    daemon: Any, samples: list[dict[str, Any]], tmp_path: Path, monkeypatch: Any
+    daemon: Daemon, samples: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("new-token\n")
     monkeypatch.setenv("OLD", "old-token")
@@ -91,7 +92,7 @@ def _assert_masked(received: list[dict[str, Any]], sent: dict[str, dict[str, Any
     assert masks > 3
 
 
-async def _assert_books(daemon: Any, accepted: int) -> None:
+async def _assert_books(daemon: Daemon, accepted: int) -> None:
     for connector, books in daemon.ledger().items():
         counts = books.counts
         assert books.accepted == accepted
@@ -100,7 +101,7 @@ async def _assert_books(daemon: Any, accepted: int) -> None:
         assert counts.delivered > 0
 
 
-async def test_each_connector_goes_on_where_it_was_after_a_restart(daemon: Any) -> None:
+async def test_each_connector_goes_on_where_it_was_after_a_restart(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.shop]\ntype="json"\npath="/shop"\ntype_field="name"\nid_field="uuid"')
     async with Destination() as hook:
         daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nevents=["order"]\nbody="ndjson"')
@@ -118,7 +119,7 @@ async def test_each_connector_goes_on_where_it_was_after_a_restart(daemon: Any) 
         assert [message for message in told if not message.startswith("configuration: ")] == []
 
 
-async def test_a_ten_line_plugin_works_and_a_broken_one_beside_it_stops_nothing(daemon: Any) -> None:
+async def test_a_ten_line_plugin_works_and_a_broken_one_beside_it_stops_nothing(daemon: Daemon) -> None:
     page = (Path(__file__).parents[2] / "docs/plugins/connector.md").read_text()
     (daemon.plugins / "chat.py").write_text(page.split("```python\n")[1].split("```")[0])
     (daemon.plugins / "broken.py").write_text("import nonsense_that_is_not_there\n")
@@ -133,7 +134,7 @@ async def test_a_ten_line_plugin_works_and_a_broken_one_beside_it_stops_nothing(
         assert [orjson.loads(request.body) for request in chat.requests] == [{"text": "users.messages.email.Click"}]
 
 
-async def test_warnings_of_the_configuration_are_lines_of_the_log(daemon: Any) -> None:
+async def test_warnings_of_the_configuration_are_lines_of_the_log(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     await daemon.start()
     assert await daemon.stop() == 0
@@ -142,7 +143,7 @@ async def test_warnings_of_the_configuration_are_lines_of_the_log(daemon: Any) -
     assert all(line.startswith("{") for line in daemon.stderr), daemon.stderr
 
 
-async def test_no_listener_tells_versions(daemon: Any) -> None:
+async def test_no_listener_tells_versions(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure(
         "20-listen", '[metrics]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\ntokens = [{ env = "PATH" }]'
@@ -159,7 +160,7 @@ async def test_no_listener_tells_versions(daemon: Any) -> None:
 
 
 @pytest.mark.promise(7)
-async def test_a_bad_configuration_or_a_taken_port_ends_the_start_with_a_reason(daemon: Any) -> None:
+async def test_a_bad_configuration_or_a_taken_port_ends_the_start_with_a_reason(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="curents"\npath="/currents"')
     await daemon.launch()
     assert await daemon.ended() == 78

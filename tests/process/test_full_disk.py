@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import orjson
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.state.parked import Which, drop_parked, read_parked_totals
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 MIB = 1 << 20
 TABLES = """
@@ -57,11 +57,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-async def small(disk: Path, daemon: Any) -> AsyncIterator[Any]:
+async def small(disk: Path, daemon: Daemon) -> AsyncIterator[Daemon]:
     """A relay whose state folder is on the small file system; it ends before that is unmounted."""
     daemon.state = disk / "state"
     yield daemon
-    if daemon._process is not None and daemon._process.returncode is None:
+    if daemon.is_running:
         await daemon.kill()
 
 
@@ -77,7 +77,7 @@ def use_up_inodes(disk: Path) -> list[Path]:
         return made
 
 
-async def test_inodes_that_are_used_up_are_named(small: Any, disk: Path) -> None:
+async def test_inodes_that_are_used_up_are_named(small: Daemon, disk: Path) -> None:
     """The 503 of senders, /readyz, the log and relay doctor; room alone is not what is lacking."""
     remount = ["mount", "-o", "remount,size=200m,nr_inodes=60", str(disk)]
     subprocess.run(remount, check=True, capture_output=True, timeout=10)
@@ -116,7 +116,7 @@ def make_events(number: int, events: int = 50) -> list[bytes]:
     return [make_event(number=number * events + n, filling="x" * 4000) for n in range(events)]
 
 
-async def post_until_refused(daemon: Any, acknowledged: list[bytes]) -> None:
+async def post_until_refused(daemon: Daemon, acknowledged: list[bytes]) -> None:
     """Send and remember what is acknowledged; the refusal has to ask for another try."""
     async with aiohttp.ClientSession() as session:
         for number in range(1000):
@@ -131,7 +131,7 @@ async def post_until_refused(daemon: Any, acknowledged: list[bytes]) -> None:
     raise AssertionError("never refused")
 
 
-async def ready(daemon: Any) -> int:
+async def ready(daemon: Daemon) -> int:
     async with aiohttp.request("GET", daemon.url + "/readyz") as answer:
         return answer.status
 
@@ -141,7 +141,7 @@ def ids(bodies: list[bytes]) -> set[str]:
 
 
 @pytest.mark.parametrize("min_free", ["0", '"6MiB"'])
-async def test_a_full_disk_refuses_senders_and_loses_nothing(small: Any, disk: Path, min_free: str) -> None:
+async def test_a_full_disk_refuses_senders_and_loses_nothing(small: Daemon, disk: Path, min_free: str) -> None:
     acknowledged: list[bytes] = []
     async with Destination() as hook:
         hook.behaviour = 500
@@ -166,7 +166,7 @@ async def test_a_full_disk_refuses_senders_and_loses_nothing(small: Any, disk: P
 
 
 async def test_on_a_full_disk_parking_is_refused_while_cursors_are_saved_and_dropping_works(
-    small: Any, disk: Path
+    small: Daemon, disk: Path
 ) -> None:
     async with Destination() as hook:
         small.configure("10-all", TABLES % ("min_free = 0", hook.url))
@@ -188,7 +188,7 @@ async def test_on_a_full_disk_parking_is_refused_while_cursors_are_saved_and_dro
         assert await small.stop() == 0
 
 
-async def test_relay_stops_cleanly_while_the_disk_is_full(small: Any, disk: Path) -> None:
+async def test_relay_stops_cleanly_while_the_disk_is_full(small: Daemon, disk: Path) -> None:
     async with Destination() as hook:
         small.configure("10-all", TABLES % ("min_free = 0", hook.url))
         await small.start()
@@ -205,7 +205,7 @@ async def test_relay_stops_cleanly_while_the_disk_is_full(small: Any, disk: Path
 
 
 @pytest.mark.promise(2)
-async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_balance(small: Any, disk: Path) -> None:
+async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_balance(small: Daemon, disk: Path) -> None:
     """Looked at as well: what lanes park (it waits), the file after a drop, status, metrics and audit."""
     async with Destination() as hook:
         tables = TABLES % ('min_free = "4MiB"', hook.url)
@@ -235,7 +235,7 @@ async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_bal
         assert await small.stop() == 0
 
 
-async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_missed(small: Any) -> None:
+async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_missed(small: Daemon) -> None:
     async with Destination() as hook:
         hook.behaviour = 500
         small.configure("10-all", TABLES % ('min_free = "4MiB"\non_full = "expire_oldest"\nmemory = "1MiB"', hook.url))
@@ -257,7 +257,7 @@ async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_misse
 
 
 async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_names_what_fills_the_disk(
-    small: Any, disk: Path
+    small: Daemon, disk: Path
 ) -> None:
     """What the lane says of it, and then, on the same disk, what /readyz, the log, the status and relay doctor do."""
     tables = TABLES % ('min_free = "4MiB"\nretention = "1ms"', "http://127.0.0.1:9/") + "enabled = false\n"
@@ -314,7 +314,7 @@ async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_nam
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Any, disk: Path, workers: int) -> None:
+async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Daemon, disk: Path, workers: int) -> None:
     small.configure("10-all", TABLES % ('min_free = "4MiB"', "http://127.0.0.1:9/"))
     small.configure("20-workers", f"[runtime]\nworkers = {workers}\n")
     (small.state / "workers" / "3").mkdir(parents=True)
@@ -329,7 +329,7 @@ async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Any,
     ), said
 
 
-async def test_a_backup_that_fills_its_disk_says_so_and_goes_on_once_there_is_room(daemon: Any, disk: Path) -> None:
+async def test_a_backup_that_fills_its_disk_says_so_and_goes_on_once_there_is_room(daemon: Daemon, disk: Path) -> None:
     """Siblings: a restore; the disk is full at the database, and at a segment."""
     daemon.configure("10-all", '[source.braze]\ntype = "currents"\npath = "/currents"\n[journal]\nmax_size = "16MiB"')
     await daemon.start()

@@ -13,6 +13,7 @@ from relay.cli.main import relay as cli
 from relay.sandbox.heap.track import HeapApi
 from relay.sandbox.shapes import make_event, types
 from tests.conftest import LONG
+from tests.daemon import Daemon
 
 HOT, OTHERS = 1100, 150
 
@@ -31,7 +32,7 @@ def body_of(users: list[str], start: int, **properties: Any) -> bytes:
     return orjson.dumps({"events": events})
 
 
-def configure(daemon: Any, heap: HeapApi, more: str = "") -> None:
+def configure(daemon: Daemon, heap: HeapApi, more: str = "") -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure(
         "20-heap",
@@ -40,7 +41,7 @@ def configure(daemon: Any, heap: HeapApi, more: str = "") -> None:
     )
 
 
-async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Any) -> None:
+async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Daemon) -> None:
     async with HeapApi() as heap:
         configure(daemon, heap, "rate=0")
         await daemon.start()
@@ -56,7 +57,7 @@ async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_an_app_that_heap_does_not_know_is_unauthorized_and_says_what_to_check(daemon: Any) -> None:
+async def test_an_app_that_heap_does_not_know_is_unauthorized_and_says_what_to_check(daemon: Daemon) -> None:
     async with HeapApi("2") as heap:
         configure(daemon, heap)
         await daemon.start()
@@ -72,7 +73,7 @@ async def test_an_app_that_heap_does_not_know_is_unauthorized_and_says_what_to_c
         assert await daemon.stop() == 0
 
 
-async def test_every_type_of_event_is_good_enough_for_heap(daemon: Any) -> None:
+async def test_every_type_of_event_is_good_enough_for_heap(daemon: Daemon) -> None:
     rng = random.Random(4)
     events = [make_event(kind, rng, time.time()) for kind in types()]
     left_out = [event for event in events if event["event_type"] in ("users.UserDeleteRequest", "users.UserOrphan")]
@@ -90,7 +91,7 @@ async def test_every_type_of_event_is_good_enough_for_heap(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_events_without_an_identity_can_be_left_out_and_are_told_apart(daemon: Any) -> None:
+async def test_events_without_an_identity_can_be_left_out_and_are_told_apart(daemon: Daemon) -> None:
     async with HeapApi() as heap:
         configure(daemon, heap, 'without_identity="skip"')
         await daemon.start()
@@ -106,7 +107,7 @@ async def test_events_without_an_identity_can_be_left_out_and_are_told_apart(dae
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 @pytest.mark.skipif(not LONG, reason="takes more than a minute: make faults")
-async def test_no_minute_has_more_events_than_heap_takes(daemon: Any) -> None:
+async def test_no_minute_has_more_events_than_heap_takes(daemon: Daemon) -> None:
     async with HeapApi() as heap:
         configure(daemon, heap, "concurrency=8")
         await daemon.start()

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.client import login
 from relay.cli.main import relay as cli
 from relay.state.history import Entry, read_history
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 from tests.process.test_full_disk import TABLES, disk, fill, make_events, small
 from tests.process.test_workers import children
 
@@ -34,23 +36,23 @@ retry = { first = "50ms", max = "100ms" }
 """
 
 
-def relay(daemon: Any, *arguments: str) -> str:
+def relay(daemon: Daemon, *arguments: str) -> str:
     """Run a command in this process, which is not the daemon's."""
     result = CliRunner().invoke(cli, [*arguments, "--state", str(daemon.state)])
     return result.output
 
 
-def told(daemon: Any) -> list[tuple[str, str, str]]:
+def told(daemon: Daemon) -> list[tuple[str, str, str]]:
     """Of each entry kind, subject and by whom."""
     return [(one.kind, one.subject, one.by) for one in read_history(daemon.state)]
 
 
-async def has(daemon: Any, *wanted: tuple[str, str, str]) -> None:
+async def has(daemon: Daemon, *wanted: tuple[str, str, str]) -> None:
     """Wait until these entries are there."""
     await daemon.until(lambda: told(daemon), lambda found: {*wanted} <= {*found})
 
 
-async def ask(daemon: Any, target: str, by: str, body: Any) -> None:
+async def ask(daemon: Daemon, target: str, by: str, body: Any) -> None:
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(daemon.state / "admin.sock"))) as session,
         session.post(f"http://relay{target}", headers={"Relay-By": by}, json=body) as answer,
@@ -58,7 +60,9 @@ async def ask(daemon: Any, target: str, by: str, body: Any) -> None:
         assert answer.status == 200, await answer.text()
 
 
-async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(daemon: Any, monkeypatch: Any) -> None:
+async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RELAY_TEST_TOKEN", SECRET)
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[erasure]\nafter = "0s"')
     async with (
@@ -159,7 +163,7 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(da
     _check_the_command(daemon, found)
 
 
-def _check_the_command(daemon: Any, found: Sequence[Entry]) -> None:
+def _check_the_command(daemon: Daemon, found: Sequence[Entry]) -> None:
     """Without a relay that runs, `relay history` shows the same, by name, kind and number."""
     lines = relay(daemon, "history").splitlines()
     assert len(lines) == len(found)
@@ -174,7 +178,7 @@ def _check_the_command(daemon: Any, found: Sequence[Entry]) -> None:
     assert "nothing of that" in relay(daemon, "history", "nobody")
 
 
-async def test_with_several_workers_the_supervisor_tells_it_once(daemon: Any) -> None:
+async def test_with_several_workers_the_supervisor_tells_it_once(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[runtime]\nworkers = 2')
     async with Destination() as good:
         daemon.configure("20-good", f'[connector.good]\ntype="http"\nurl="{good.url}"')
@@ -196,7 +200,7 @@ async def test_with_several_workers_the_supervisor_tells_it_once(daemon: Any) ->
         assert db.execute("SELECT count(*) FROM history").fetchone() == (0,)
 
 
-async def test_what_cannot_be_written_costs_the_entry_and_no_event(daemon: Any) -> None:
+async def test_what_cannot_be_written_costs_the_entry_and_no_event(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     async with Destination() as good:
         daemon.configure("20-good", f'[connector.good]\ntype="http"\nurl="{good.url}"')
@@ -216,7 +220,7 @@ async def test_what_cannot_be_written_costs_the_entry_and_no_event(daemon: Any) 
     assert told(daemon).count(("paused", "connector good", ME)) == 1
 
 
-async def test_a_disk_that_is_full_is_told_as_far_as_there_is_room(small: Any, disk: Path) -> None:
+async def test_a_disk_that_is_full_is_told_as_far_as_there_is_room(small: Daemon, disk: Path) -> None:
     async with Destination() as hook:
         small.configure("10-all", TABLES % ("min_free = 0", hook.url))
         await small.start()
@@ -225,7 +229,7 @@ async def test_a_disk_that_is_full_is_told_as_far_as_there_is_room(small: Any, d
         accepted = [(await small.post(b'{"events":[%s]}' % b",".join(make_events(n))))[0] for n in range(100)]
         assert accepted[-1] == 503
         full = "entries of the history are lost"
-        await small.until(lambda: small.logged(full) or [one for one in told(small) if one[0] == "journal_full"], bool)
+        await small.until(lambda: bool(small.logged(full)) or "journal_full" in [one[0] for one in told(small)], bool)
         stranger.unlink()
         assert (await small.post(b'{"events":[%s]}' % make_event()))[0] == 202
         events = 50 * accepted.count(202) + 2

@@ -15,12 +15,13 @@ from click.testing import CliRunner
 from relay.cli.client import Client
 from relay.cli.main import relay as cli
 from relay.testing import make_event
+from tests.daemon import Daemon
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-async def relay(daemon: Any, tmp_path: Path) -> Any:
+async def relay(daemon: Daemon, tmp_path: Path) -> Any:
     (tmp_path / "token").write_text("right")
     daemon.configure(
         "10-all",
@@ -31,15 +32,15 @@ async def relay(daemon: Any, tmp_path: Path) -> Any:
     return daemon
 
 
-async def post(relay: Any, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+async def post(relay: Daemon, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
     return await relay.post(body, **{"Authorization": "Bearer right", **headers})
 
 
-def lines(relay: Any) -> list[bytes]:
+def lines(relay: Daemon) -> list[bytes]:
     return (relay.state / "out.ndjson").read_bytes().splitlines()
 
 
-async def still_healthy(relay: Any) -> None:
+async def still_healthy(relay: Daemon) -> None:
     """The next good event is accepted and delivered, and it is the only one that is."""
     event = make_event()
     assert await post(relay, b'{"events":[%s]}' % event) == (202, {"accepted": 1, "parked": 0, "duplicates": 0})
@@ -58,7 +59,7 @@ async def big(size: int) -> AsyncIterator[bytes]:
     "headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"Authorization": "Basic x"}]
 )
 @pytest.mark.parametrize("body", [b"", b'{"events":[]}', b"nonsense"])
-async def test_a_wrong_token_is_401_whatever_the_body(relay: Any, headers: dict[str, str], body: bytes) -> None:
+async def test_a_wrong_token_is_401_whatever_the_body(relay: Daemon, headers: dict[str, str], body: bytes) -> None:
     status, problem = await post(relay, body, **headers)
     assert (status, problem["status"]) == (401, 401)
     assert "right" not in str(problem)
@@ -78,14 +79,14 @@ async def test_a_wrong_token_is_401_whatever_the_body(relay: Any, headers: dict[
         (b"[]", "neither"),
     ],
 )
-async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Any, body: bytes, said: str) -> None:
+async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Daemon, body: bytes, said: str) -> None:
     status, problem = await post(relay, body)
     assert status == 400
     assert said in problem["detail"]
     await still_healthy(relay)
 
 
-async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Any) -> None:
+async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Daemon) -> None:
     before = relay.memory_kib()
     assert (await post(relay, big(200 * MIB)))[0] == 413
     assert (await post(relay, b" " * 200 * MIB))[0] == 413
@@ -94,7 +95,7 @@ async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Any) -> N
 
 
 @pytest.mark.promise(8)
-async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Any) -> None:
+async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Daemon) -> None:
     bomb = gzip.compress(b" " * 400 * MIB, 9, mtime=0)
     before = relay.memory_kib()
     assert len(bomb) < MIB
@@ -116,12 +117,12 @@ async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Any) -> None:
         (b'{"events":[]}', "br", 415),
     ],
 )
-async def test_compressed_bodies(relay: Any, body: bytes, encoding: str, status: int) -> None:
+async def test_compressed_bodies(relay: Daemon, body: bytes, encoding: str, status: int) -> None:
     assert (await post(relay, body, Content_Encoding=encoding))[0] == status
 
 
 @pytest.mark.promise(5)
-async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay: Any) -> None:
+async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay: Daemon) -> None:
     events = [make_event() for _ in range(99)]
     bad = b'{"event_type":"users.messages.email.Open","id":17,"time":1}'
     body = b'{"events":[' + b",".join([*events[:50], bad, *events[50:]]) + b"]}"
@@ -134,7 +135,7 @@ async def test_one_bad_event_among_99_good_ones_is_parked_with_its_reason(relay:
     assert "`$.id`" in parked.reason
 
 
-async def slowest_answer(relay: Any, until: asyncio.Task[Any]) -> float:
+async def slowest_answer(relay: Daemon, until: asyncio.Task[Any]) -> float:
     """The most seconds that /healthz took while a task was under way."""
     slowest = 0.0
     async with aiohttp.ClientSession() as session:
@@ -156,7 +157,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("name", FLOODS)
-async def test_a_flood_of_entries_holds_up_nobody_and_takes_little_memory(relay: Any, name: str) -> None:
+async def test_a_flood_of_entries_holds_up_nobody_and_takes_little_memory(relay: Daemon, name: str) -> None:
     """Looked at as well: `json` and its blank lines, pages of `heap_segments`, empty gzip members, in their tests."""
     body, expected = FLOODS[name]
     before = relay.peak_kib()
@@ -171,7 +172,7 @@ async def test_a_flood_of_entries_holds_up_nobody_and_takes_little_memory(relay:
 
 
 @pytest.mark.promise(8)
-async def test_what_events_take_besides_their_bytes_counts_as_in_flight(daemon: Any) -> None:
+async def test_what_events_take_besides_their_bytes_counts_as_in_flight(daemon: Daemon) -> None:
     daemon.configure("00-ingest", '[ingest]\nlisten="127.0.0.1:0"\nmax_body="1MiB"\nmax_in_flight="2MiB"')
     daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"\n')
     await daemon.start()
@@ -181,7 +182,7 @@ async def test_what_events_take_besides_their_bytes_counts_as_in_flight(daemon: 
     assert (await daemon.post(b'{"events":[' + b",".join([small] * 3_000) + b"]}"))[0] == 202
 
 
-async def test_refusals_are_told_in_the_log_once_a_minute_and_kind(relay: Any) -> None:
+async def test_refusals_are_told_in_the_log_once_a_minute_and_kind(relay: Daemon) -> None:
     for _ in range(5):
         await post(relay, b"", Authorization="Bearer wrong")
         await post(relay, b"nonsense")
@@ -190,7 +191,7 @@ async def test_refusals_are_told_in_the_log_once_a_minute_and_kind(relay: Any) -
     assert told == [("braze", 401, "warning"), ("braze", 400, "warning")]
 
 
-async def test_slow_clients_hold_up_nobody(relay: Any) -> None:
+async def test_slow_clients_hold_up_nobody(relay: Daemon) -> None:
     host, port = relay.url.removeprefix("http://").split(":")
     slow = [await asyncio.open_connection(host, int(port)) for _ in range(200)]
     for _, writer in slow:
@@ -203,7 +204,7 @@ async def test_slow_clients_hold_up_nobody(relay: Any) -> None:
         writer.close()
 
 
-async def test_paths_and_methods_that_do_not_exist(relay: Any) -> None:
+async def test_paths_and_methods_that_do_not_exist(relay: Daemon) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.get(relay.url + "/currents") as answer:
             assert (answer.status, answer.headers["Allow"]) == (405, "POST")
@@ -216,7 +217,7 @@ async def test_paths_and_methods_that_do_not_exist(relay: Any) -> None:
 
 
 @pytest.mark.promise(8)
-async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(daemon: Any) -> None:
+async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(daemon: Daemon) -> None:
     daemon.configure("00-ingest", '[ingest]\nlisten="127.0.0.1:0"\nmax_body="1MiB"\nmax_in_flight="2MiB"')
     daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"\n')
     await daemon.start()
@@ -236,7 +237,7 @@ async def test_more_bodies_at_a_time_than_memory_allows_are_told_to_come_again(d
     assert list((daemon.state / "journal").glob("*.log")) == []
 
 
-async def test_types_that_senders_invent_are_named_in_status(daemon: Any) -> None:
+async def test_types_that_senders_invent_are_named_in_status(daemon: Daemon) -> None:
     daemon.configure(
         "10-all",
         '[source.braze]\ntype="currents"\npath="/currents"\n'

@@ -9,8 +9,8 @@ import asyncio
 import fcntl
 import gzip
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.status.model import LaneStatus, Status
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 from tests.process.tables import HOOK
 
 PLUGIN = """
@@ -45,17 +46,17 @@ retry = {{ first = "1ms", max = "2ms" }}
 """
 
 
-def relay(daemon: Any, *arguments: str) -> str:
+def relay(daemon: Daemon, *arguments: str) -> str:
     """Run a command in this process, which is not the daemon's."""
     return CliRunner().invoke(cli, [*arguments, "--state", str(daemon.state)]).output
 
 
-def lane(daemon: Any, name: str = "disk") -> LaneStatus:
+def lane(daemon: Daemon, name: str = "disk") -> LaneStatus:
     status = msgspec.json.decode(relay(daemon, "status", "--json"), type=Status)
     return next(one for one in status.lanes if one.connector == name)
 
 
-async def send(daemon: Any) -> bytes:
+async def send(daemon: Daemon) -> bytes:
     """Send an event in a body that is unpacked in a thread."""
     event = make_event(filling=os.urandom(100_000).hex())
     body = gzip.compress(b'{"events":[%s]}' % event)
@@ -65,7 +66,7 @@ async def send(daemon: Any) -> bytes:
 
 
 @pytest.fixture
-async def stuck(daemon: Any) -> Any:
+async def stuck(daemon: Daemon) -> AsyncIterator[Daemon]:
     """A relay one of whose connectors is about to hang."""
     daemon.state.mkdir()
     (daemon.state / "hangs").touch()
@@ -74,7 +75,7 @@ async def stuck(daemon: Any) -> Any:
 
 
 @pytest.mark.parametrize("in_a_thread", ["self.run_blocking", "asyncio.to_thread"])
-async def test_a_connector_that_hangs_holds_up_nobody_else(stuck: Any, in_a_thread: str) -> None:
+async def test_a_connector_that_hangs_holds_up_nobody_else(stuck: Daemon, in_a_thread: str) -> None:
     (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread=in_a_thread))
     async with Destination() as hook:
         stuck.configure("10-all", TABLES % hook.url)
@@ -102,7 +103,7 @@ ERASING = """
 """
 
 
-async def test_nothing_is_erased_or_sent_again_while_a_thread_hangs_that_has_the_events(stuck: Any) -> None:
+async def test_nothing_is_erased_or_sent_again_while_a_thread_hangs_that_has_the_events(stuck: Daemon) -> None:
     """Looked at beside it: a reload, a rest, removal and return of the connector, the state after the last pending
     event was erased, the advice of status."""
     (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking") + ERASING)
@@ -177,7 +178,7 @@ class Disk(Connector, type="disk"):
 """
 
 
-async def test_nothing_is_erased_while_a_thread_of_another_worker_hangs_that_has_the_events(stuck: Any) -> None:
+async def test_nothing_is_erased_while_a_thread_of_another_worker_hangs_that_has_the_events(stuck: Daemon) -> None:
     (stuck.plugins / "disk.py").write_text(IN_WORKER_1.format(state=str(stuck.state)))
     (stuck.state / "written").touch()
     event = make_event(user={"user_id": "anna"})
@@ -198,7 +199,7 @@ async def test_nothing_is_erased_while_a_thread_of_another_worker_hangs_that_has
         assert await stuck.stop() == 0
 
 
-async def test_a_lane_works_again_once_its_last_pending_event_is_erased(stuck: Any) -> None:
+async def test_a_lane_works_again_once_its_last_pending_event_is_erased(stuck: Daemon) -> None:
     (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking"))
     async with Destination() as hook:
         hook.behaviour = 503
@@ -216,7 +217,7 @@ async def test_a_lane_works_again_once_its_last_pending_event_is_erased(stuck: A
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Any, workers: int) -> None:
+async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Daemon, workers: int) -> None:
     everywhere = PLUGIN.replace("self.folder", f"Path({str(stuck.state)!r})")  # each worker has a folder of its own
     (stuck.plugins / "disk.py").write_text(everywhere.format(in_a_thread="self.run_blocking"))
     async with Destination() as hook:
@@ -230,7 +231,7 @@ async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Any, workers:
     assert {"connector is not closed: a thread of it hangs", "threads do not end, relay stops without them"} <= told
 
 
-async def test_a_standard_output_that_nobody_reads_holds_up_nobody_else(daemon: Any, tmp_path: Path) -> None:
+async def test_a_standard_output_that_nobody_reads_holds_up_nobody_else(daemon: Daemon, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     ours = os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)
     fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
@@ -255,7 +256,7 @@ async def test_a_standard_output_that_nobody_reads_holds_up_nobody_else(daemon: 
     os.close(ours)
 
 
-async def test_a_name_server_that_hangs_keeps_the_threads_of_its_own_connector(daemon: Any) -> None:
+async def test_a_name_server_that_hangs_keeps_the_threads_of_its_own_connector(daemon: Daemon) -> None:
     (daemon.plugins / "slow_names.py").write_text(
         "import socket, threading, time\nreal = socket.getaddrinfo\n"
         "def look_up(host, *more, **how):\n"

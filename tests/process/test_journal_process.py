@@ -17,12 +17,13 @@ from relay.admin.journal_process import NICE
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.testing import make_event
+from tests.daemon import Daemon
 
 OPEN = "users.messages.email.Open"
 USER = "57a4b9e0c2d1f3a4b5c6d7e8"
 
 
-def relay(daemon: Any, *arguments: object, conf: bool = True) -> tuple[int, str, str]:
+def relay(daemon: Daemon, *arguments: object, conf: bool = True) -> tuple[int, str, str]:
     """Run a command in this process, which is not the daemon's: exit code, output, errors."""
     folders = ["--state", str(daemon.state), *(["--conf", str(daemon.conf)] if conf else [])]
     result = CliRunner().invoke(cli, [*map(str, arguments), *folders])
@@ -31,7 +32,7 @@ def relay(daemon: Any, *arguments: object, conf: bool = True) -> tuple[int, str,
 
 @asynccontextmanager
 async def holding(
-    daemon: Any, events: int, size: int = 10, *, nicely: bool = False
+    daemon: Daemon, events: int, size: int = 10, *, nicely: bool = False
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A daemon with so many events, and a session with its socket. What reads gets CPU on a busy machine as well,
     unless that is to be seen."""
@@ -49,7 +50,7 @@ async def holding(
         yield session
 
 
-def readers(daemon: Any) -> list[int]:
+def readers(daemon: Daemon) -> list[int]:
     """The processes that read for a daemon."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -58,7 +59,7 @@ def readers(daemon: Any) -> list[int]:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if is_reader and parent == daemon._process.pid and runs(int(folder.name)):
+        if is_reader and parent == daemon.pid and runs(int(folder.name)):
             found.append(int(folder.name))
     return found
 
@@ -71,7 +72,7 @@ def runs(pid: int) -> bool:
         return False
 
 
-async def reader(daemon: Any, *, stopped: bool = True) -> int:
+async def reader(daemon: Daemon, *, stopped: bool = True) -> int:
     """Wait for the process that reads; hold it where it is."""
     (pid,) = await daemon.until(lambda: readers(daemon), bool)
     if stopped:
@@ -84,7 +85,7 @@ async def asked(session: aiohttp.ClientSession, path: str, body: object = None) 
         return answer.status, await answer.json()
 
 
-async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon: Any, tmp_path: Path) -> None:
+async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon: Daemon, tmp_path: Path) -> None:
     async with holding(daemon, 5):
         daemon.conf, daemon.state, conf, state = tmp_path / "none", tmp_path / "only", daemon.conf, daemon.state
         daemon.state.mkdir()
@@ -120,7 +121,7 @@ async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon:
     assert await daemon.stop() == 0
 
 
-async def test_the_configuration_is_the_one_in_force_and_not_the_one_on_disk(daemon: Any) -> None:
+async def test_the_configuration_is_the_one_in_force_and_not_the_one_on_disk(daemon: Daemon) -> None:
     async with holding(daemon, 1) as session:
         daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["sms"]')
         daemon.configure("30-journal", '[journal]\npath="elsewhere"')
@@ -132,7 +133,7 @@ async def test_the_configuration_is_the_one_in_force_and_not_the_one_on_disk(dae
     assert await daemon.stop() == 0
 
 
-async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon: Any) -> None:
+async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon: Daemon) -> None:
     async with holding(daemon, 5, nicely=True) as session, asyncio.TaskGroup() as group:
         first = group.create_task(asked(session, "/audit"))
         pid = await reader(daemon, stopped=False)
@@ -152,7 +153,7 @@ async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon:
     assert await daemon.stop() == 0
 
 
-async def test_who_goes_away_ends_the_reading(daemon: Any) -> None:
+async def test_who_goes_away_ends_the_reading(daemon: Daemon) -> None:
     async with holding(daemon, 5) as session:
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(asked(session, "/journal"))
@@ -163,7 +164,7 @@ async def test_who_goes_away_ends_the_reading(daemon: Any) -> None:
     assert await daemon.stop() == 0
 
 
-async def test_a_stop_ends_the_reading(daemon: Any) -> None:
+async def test_a_stop_ends_the_reading(daemon: Daemon) -> None:
     async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
         group.create_task(gone(session, "/audit"))
         pid = await reader(daemon)
@@ -179,7 +180,7 @@ async def gone(session: aiohttp.ClientSession, path: str) -> None:
     raise AssertionError("relay has answered")
 
 
-async def test_an_answer_that_cannot_be_read_says_why(daemon: Any) -> None:
+async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
     async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
         asking = group.create_task(asked(session, "/audit"))
         os.kill(await reader(daemon), signal.SIGKILL)
@@ -194,7 +195,7 @@ async def test_an_answer_that_cannot_be_read_says_why(daemon: Any) -> None:
     assert await daemon.stop() == 0
 
 
-async def test_events_come_at_the_pace_of_the_client_and_what_is_missing_is_said(daemon: Any) -> None:
+async def test_events_come_at_the_pace_of_the_client_and_what_is_missing_is_said(daemon: Daemon) -> None:
     async with holding(daemon, 400, size=20_000) as session:
         slow = [await session.get("/journal/events") for _ in range(2)]
         status, said = await asked(session, "/journal/events")

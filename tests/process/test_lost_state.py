@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -15,19 +14,20 @@ from click.testing import CliRunner, Result
 from relay.cli.main import relay
 from relay.state.journal_state import accept_clock, read_acknowledged
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 HOOK = '[connector.hook]\ntype = "http"\nurl = "%s"\nretry = { first = "10ms", max = "50ms" }\n'
 
 
-async def run(daemon: Any, *command: str) -> Result:
+async def run(daemon: Daemon, *command: str) -> Result:
     """The command as an admin gives it; in a thread, as it may want an answer of what runs here."""
     where = ["--state", str(daemon.state)]
     where += [] if command[0] in ("status", "history") else ["--conf", str(daemon.conf)]
     return await asyncio.to_thread(CliRunner().invoke, relay, [*command, *where])
 
 
-async def start(daemon: Any) -> None:
+async def start(daemon: Daemon) -> None:
     """Several processes take their time where others have work to do as well."""
     before = len(daemon.logged("relay runs"))
     await daemon.launch()
@@ -35,7 +35,7 @@ async def start(daemon: Any) -> None:
     daemon.url = runs[0]["listen"][0]
 
 
-async def until_status(daemon: Any, code: int, said: str = "") -> Result:
+async def until_status(daemon: Daemon, code: int, said: str = "") -> Result:
     """Ask until the status ends with this code and says this."""
     async with asyncio.timeout(60):
         while (told := await run(daemon, "status")).exit_code != code or said not in told.stdout:
@@ -43,17 +43,17 @@ async def until_status(daemon: Any, code: int, said: str = "") -> Result:
     return told
 
 
-async def post(daemon: Any, *numbers: int) -> None:
+async def post(daemon: Daemon, *numbers: int) -> None:
     body = b'{"events":[%s]}' % b",".join(make_event(n=n) for n in numbers)
     assert (await daemon.post(body))[0] == 202
 
 
-async def taken(daemon: Any, folder: Path, number: int) -> None:
+async def taken(daemon: Daemon, folder: Path, number: int) -> None:
     """Wait until the database in a folder knows of so many events."""
     await daemon.until(lambda: read_acknowledged(folder), lambda head: head == number)
 
 
-async def left_pending(daemon: Any, hook: Destination, events: int = 20) -> None:
+async def left_pending(daemon: Daemon, hook: Destination, events: int = 20) -> None:
     """A relay that has died with events that its connector has not got."""
     hook.behaviour = 503
     daemon.configure("10-all", SOURCE + HOOK % hook.url)
@@ -65,7 +65,7 @@ async def left_pending(daemon: Any, hook: Destination, events: int = 20) -> None
 
 
 @pytest.mark.parametrize("how", ["empty", "without its -wal"])
-async def test_a_lost_database_costs_duplicates_and_is_told_until_it_is_accepted(daemon: Any, how: str) -> None:
+async def test_a_lost_database_costs_duplicates_and_is_told_until_it_is_accepted(daemon: Daemon, how: str) -> None:
     """Siblings: copied without its write-ahead log; log, status, audit and doctor, before and after. A worker's is gone
     in the test below."""
     async with Destination() as hook:
@@ -89,7 +89,7 @@ async def test_a_lost_database_costs_duplicates_and_is_told_until_it_is_accepted
         assert await daemon.stop() == 0
 
 
-async def test_a_database_that_is_garbage_stops_the_start_with_a_way_out(daemon: Any) -> None:
+async def test_a_database_that_is_garbage_stops_the_start_with_a_way_out(daemon: Daemon) -> None:
     async with Destination() as hook:
         await left_pending(daemon, hook)
         for path in daemon.state.glob("relay.db-*"):
@@ -106,7 +106,7 @@ async def test_a_database_that_is_garbage_stops_the_start_with_a_way_out(daemon:
         assert await daemon.stop() == 0
 
 
-async def test_a_journal_that_is_not_there_stops_the_start_and_is_delivered_when_it_is_back(daemon: Any) -> None:
+async def test_a_journal_that_is_not_there_stops_the_start_and_is_delivered_when_it_is_back(daemon: Daemon) -> None:
     """Siblings: no folder, an empty one; log, audit, doctor; back again, and given up for good."""
     async with Destination() as hook:
         await left_pending(daemon, hook)
@@ -132,7 +132,7 @@ async def test_a_journal_that_is_not_there_stops_the_start_and_is_delivered_when
         assert await daemon.stop() == 0
 
 
-async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent_again(daemon: Any) -> None:
+async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent_again(daemon: Daemon) -> None:
     """Siblings: the connector, the ids by which a source drops duplicates, status, audit, journal check, doctor."""
     async with Destination() as hook:
         hook.behaviour = 503
@@ -164,7 +164,7 @@ async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent
         assert (await run(daemon, "audit")).exit_code == 0
 
 
-async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_repaired(daemon: Any) -> None:
+async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_repaired(daemon: Daemon) -> None:
     """Siblings: a second connector that is added later; a replay over it; log, status, doctor, audit, metrics, journal
     check; accepted, put back, and repaired."""
     daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
@@ -228,7 +228,7 @@ async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_re
         assert await daemon.stop() == 0
 
 
-async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Any) -> None:
+async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Daemon) -> None:
     """Siblings: a worker that runs, and one that is no longer wanted; its relay.db gone, its journal elsewhere."""
     async with Destination() as hook:
         daemon.configure("10-all", SOURCE + HOOK % hook.url)
@@ -275,7 +275,7 @@ time.time_ns = lambda: _ns() + int(_off() * 1e9)
 
 
 async def test_a_clock_that_is_years_ahead_removes_nothing_and_is_told_until_it_is_accepted(
-    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Siblings: a jump while relay runs, and one at a start; log, status, doctor; parked events and erasures."""
     off = tmp_path / "off"

@@ -1,11 +1,11 @@
 """What a real relay has in memory stays within what the configuration allows, whatever is dead, huge or hostile."""
 
 import json
-from typing import Any
 
 import pytest
 
 from relay.testing import Destination
+from tests.daemon import Daemon
 
 SOURCES = """
 [source.braze]
@@ -38,7 +38,7 @@ def event(number: int, size: int, type: str = "users.messages.email.Open") -> by
     ],
     ids=["order_by", "after_parked", "heap", "plain"],
 )
-async def test_a_dead_destination_holds_no_more_bytes_than_its_memory(daemon: Any, settings: str) -> None:
+async def test_a_dead_destination_holds_no_more_bytes_than_its_memory(daemon: Daemon, settings: str) -> None:
     """Looked at as well: events that wait alone, replays beside the lane, what was decoded of events that wait."""
     async with Destination() as hook:
         hook.behaviour = 503
@@ -56,7 +56,7 @@ async def test_a_dead_destination_holds_no_more_bytes_than_its_memory(daemon: An
 
 
 @pytest.mark.promise(8)
-async def test_recent_events_take_no_more_than_journal_memory_however_small_they_are(daemon: Any) -> None:
+async def test_recent_events_take_no_more_than_journal_memory_however_small_they_are(daemon: Daemon) -> None:
     """Of each a type of its own. Looked at as well: live taps, types that sources, selections and readers remember."""
     daemon.configure("10-source", SOURCES.replace("8MiB", "16MiB") + '[source.j]\ntype="json"\npath="/j"\n')
     async with Destination() as hook:

@@ -1,13 +1,13 @@
 """Events that JSON allows and decoders refuse: each passes or is parked alone, whoever reads it."""
 
 import asyncio
-from typing import Any
 
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.sandbox.heap.track import HeapApi
 from relay.testing import Destination
+from tests.daemon import Daemon
 
 EVENT = b"".join(
     (
@@ -26,7 +26,7 @@ PASS = [GOOD, CUT, HUGE, FLAT]
 """What passes the source."""
 
 
-async def test_an_odd_event_is_passed_on_or_parked_alone_by_each_who_reads_it(daemon: Any) -> None:
+async def test_an_odd_event_is_passed_on_or_parked_alone_by_each_who_reads_it(daemon: Daemon) -> None:
     """Looked at: filters, order, names of files, `http`, `heap`, commands; erasure in its own tests."""
     async with HeapApi() as heap, Destination() as web:
         daemon.configure(

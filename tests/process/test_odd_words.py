@@ -5,7 +5,6 @@ destination of the type http, and work in a thread that ends in a way that no fu
 """
 
 import asyncio
-from typing import Any
 
 import msgspec
 from click.testing import CliRunner
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.status.model import Status
 from relay.testing import make_event
+from tests.daemon import Daemon
 
 PLUGIN = r"""
 from relay.api import (
@@ -94,14 +94,14 @@ async def move_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await writer.wait_closed()
 
 
-def errors(daemon: Any) -> dict[str, str]:
+def errors(daemon: Daemon) -> dict[str, str]:
     told = CliRunner().invoke(cli, ["status", "--state", str(daemon.state), "--json"])
     assert told.stdout, told
     status = msgspec.json.decode(told.stdout, type=Status)
     return {lane.connector: lane.last_error.reason if lane.last_error else "" for lane in status.lanes}
 
 
-async def test_words_that_are_no_utf8_end_nothing(daemon: Any) -> None:
+async def test_words_that_are_no_utf8_end_nothing(daemon: Daemon) -> None:
     shop = await asyncio.start_server(move_on, "127.0.0.1", 0)
     async with shop:
         (daemon.plugins / "odd.py").write_text(PLUGIN)

@@ -26,6 +26,7 @@ from click.testing import CliRunner
 from relay.admin import server
 from relay.cli.main import relay as cli
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 
 SOURCE = '[source.braze]\ntype="currents"\npath="/currents"\n'
 ADMIN = '[admin]\nlisten = "127.0.0.1:0"\ntokens = [{ env = "ADMIN" }]\n'
@@ -43,7 +44,7 @@ def spawn(*words: object, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "relay", *map(str, words)], **options)
 
 
-async def send(daemon: Any, *events: bytes) -> None:
+async def send(daemon: Daemon, *events: bytes) -> None:
     assert (await daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202
 
 
@@ -54,7 +55,7 @@ def own_group() -> str:
 
 
 async def test_commands_reach_a_relay_by_its_url_with_a_token(
-    daemon: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADMIN", "s3cret")
     daemon.configure("10-source", SOURCE + FILE)
@@ -136,7 +137,7 @@ def test_commands_say_who_runs_them() -> None:
         assert (code, out) == (1, "Error: HTTP 502 Bad Gateway, which no relay has said: is that its admin.listen?\n")
 
 
-async def test_the_members_of_a_group_may_use_the_admin_socket(daemon: Any) -> None:
+async def test_the_members_of_a_group_may_use_the_admin_socket(daemon: Daemon) -> None:
     group = own_group()
     daemon.configure("10-admin", f'[admin]\ngroup = "{group}"\n')
     await daemon.start()
@@ -174,7 +175,7 @@ def runtime() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to be somebody else")
 async def test_whoever_may_not_enter_the_state_folder_finds_the_socket_beside_it(
-    daemon: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
     group = grp.getgrgid(NOBODY).gr_name
@@ -205,7 +206,7 @@ except client.click.ClickException as error:
     assert await daemon.stop() == 0
 
 
-async def test_a_quiet_status_says_only_what_is_wrong(daemon: Any) -> None:
+async def test_a_quiet_status_says_only_what_is_wrong(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     async with Destination() as hook:
         daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\n')
@@ -224,7 +225,7 @@ async def test_a_quiet_status_says_only_what_is_wrong(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Any) -> None:
+async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE + FILE)
     await daemon.start()
     await send(daemon, *(make_event(n=n) for n in range(500)), *(b"7" for _ in range(20)))
@@ -250,7 +251,7 @@ async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Any) -> No
     assert await daemon.stop() == 0
 
 
-async def test_top_fits_a_small_terminal(daemon: Any) -> None:
+async def test_top_fits_a_small_terminal(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     for number in range(12):
         daemon.configure(f"20-{number}", FILE.replace("archive", f"archive-{number}"))

@@ -17,6 +17,7 @@ import pytest
 
 from relay.testing import make_event
 from tests.conftest import LONG
+from tests.daemon import Daemon
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +85,7 @@ def body_of(ids: list[bytes]) -> bytes:
     return b'{"events":[%s]}' % b",".join(TEMPLATE.replace(b"%s", one + b"-") for one in ids)
 
 
-async def flood(daemon: Any, name: str, sinks: list[Shared]) -> float:
+async def flood(daemon: Daemon, name: str, sinks: list[Shared]) -> float:
     """Send EVENTS as fast as they are taken; events per second until these sinks have them all."""
     numbers = iter(range(0, EVENTS, BATCH))
     before = [sink.got.total() for sink in sinks]
@@ -105,7 +106,7 @@ async def flood(daemon: Any, name: str, sinks: list[Shared]) -> float:
     return EVENTS / (time.monotonic() - began)
 
 
-async def trickle(daemon: Any, seconds: float, sink: Shared) -> tuple[list[float], list[float]]:
+async def trickle(daemon: Daemon, seconds: float, sink: Shared) -> tuple[list[float], list[float]]:
     """1,000 events a second in batches of 10: milliseconds until each answer, and until the sink had each event."""
     sink.latencies.clear()
     acks: list[float] = []
@@ -123,7 +124,7 @@ async def trickle(daemon: Any, seconds: float, sink: Shared) -> tuple[list[float
     return acks, list(sink.latencies)
 
 
-async def watch_memory(daemon: Any, found: list[int]) -> None:
+async def watch_memory(daemon: Daemon, found: list[int]) -> None:
     while True:
         found.append(daemon.memory_kib())
         await asyncio.sleep(0.05)
@@ -136,7 +137,7 @@ def percentiles(found: list[float]) -> str:
 
 @pytest.mark.promise(3)
 @pytest.mark.timeout(1800)
-async def test_a_destination_that_is_dead_for_hours_costs_disk_and_nothing_else(daemon: Any) -> None:
+async def test_a_destination_that_is_dead_for_hours_costs_disk_and_nothing_else(daemon: Daemon) -> None:
     sinks = [Shared() for _ in range(3)]
     servers = [await sink.serve() for sink in sinks]
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')

@@ -6,7 +6,6 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +14,7 @@ from relay.cli.main import relay as cli
 from relay.state.cursor import Counts
 from relay.state.layout import worker_folders
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 
 POISON = make_event("users.messages.pushnotification.IosForeground", name="gift")
 
@@ -25,7 +25,7 @@ def relay(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-async def run_with_poison(daemon: Any, hook: Destination) -> None:
+async def run_with_poison(daemon: Daemon, hook: Destination) -> None:
     """Three good events and a poisonous one are sent; one entry of the body is no event at all."""
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nbody="single"')
@@ -44,7 +44,7 @@ def times_taken(hook: Destination) -> int:
 
 
 async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_balance(
-    daemon: Any, tmp_path: Path
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     state = ("--state", daemon.state)
     async with Destination() as hook:
@@ -80,7 +80,7 @@ async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_b
         assert await daemon.stop() == 0
 
 
-async def test_dropped_events_are_gone_and_stay_parked_in_the_books(daemon: Any) -> None:
+async def test_dropped_events_are_gone_and_stay_parked_in_the_books(daemon: Daemon) -> None:
     state = ("--state", daemon.state)
     async with Destination() as hook:
         await run_with_poison(daemon, hook)
@@ -97,7 +97,7 @@ async def test_dropped_events_are_gone_and_stay_parked_in_the_books(daemon: Any)
         assert (books.counts, books.pending) == (Counts(delivered=3, parked=1), 0)
 
 
-async def test_a_replay_that_is_killed_is_made_after_the_next_start(daemon: Any) -> None:
+async def test_a_replay_that_is_killed_is_made_after_the_next_start(daemon: Daemon) -> None:
     async with Destination() as hook:
         await run_with_poison(daemon, hook)
         hook.behaviour = 503
@@ -115,7 +115,7 @@ async def test_a_replay_that_is_killed_is_made_after_the_next_start(daemon: Any)
 
 @pytest.mark.parametrize("body", ["events", "single"])
 async def test_the_last_answer_is_shown_and_a_token_that_it_repeats_is_nowhere(
-    daemon: Any, monkeypatch: pytest.MonkeyPatch, body: str
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     monkeypatch.setenv("HOOK_TOKEN", "s3cr3t/token+1")
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
@@ -141,7 +141,7 @@ async def test_the_last_answer_is_shown_and_a_token_that_it_repeats_is_nowhere(
 
 @pytest.mark.parametrize(("retention", "left"), [("", [2]), ('"1d"', []), ("0", [1, 2])])
 async def test_parked_events_leave_after_their_retention_and_stay_in_the_books(
-    daemon: Any, retention: str, left: list[int]
+    daemon: Daemon, retention: str, left: list[int]
 ) -> None:
     async with Destination() as hook:
         await run_with_poison(daemon, hook)
@@ -192,7 +192,7 @@ async def peak_of(*command: object) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_however_many_are_parked_listing_replaying_and_dropping_take_little_memory(
-    daemon: Any, workers: int
+    daemon: Daemon, workers: int
 ) -> None:
     """Of the relay that runs, with one worker and with two, and of the command. Export and `forget` go the same way."""
     async with Destination() as hook:
@@ -235,7 +235,7 @@ def test_a_folder_without_state_is_named(tmp_path: Path) -> None:
     assert err == f"Error: {tmp_path}/relay.db: no relay has run with this state folder\n"
 
 
-async def test_nobody_waits_long_while_somebody_has_the_database_locked(daemon: Any) -> None:
+async def test_nobody_waits_long_while_somebody_has_the_database_locked(daemon: Daemon) -> None:
     """Looked at: requests that wait at the same time, those that come later, good requests, pages of segments, which a
     source remembers; afterwards nothing lies there twice."""
     daemon.configure(

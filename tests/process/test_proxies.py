@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +18,7 @@ from relay.sandbox.daemon import free_port
 from relay.status.model import Status
 from relay.testing import make_event
 from tests.certificates import Authority
+from tests.daemon import Daemon
 
 EXAMPLES = Path(__file__).parents[2] / "systemd" / "examples"
 SOCKET = "/run/relay/ingest.sock"
@@ -89,7 +89,7 @@ def running(command: list[str | Path], folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("proxy", [nginx, caddy])
-async def test_relay_is_well_behind_a_proxy(daemon: Any, proxy: Callable[..., list[str | Path]]) -> None:
+async def test_relay_is_well_behind_a_proxy(daemon: Daemon, proxy: Callable[..., list[str | Path]]) -> None:
     if shutil.which(proxy.__name__) is None and "CI" not in os.environ:
         pytest.skip(f"{proxy.__name__} is not here: apt install {proxy.__name__}")
     folder = daemon.state.parent

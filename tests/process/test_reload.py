@@ -15,6 +15,7 @@ from relay.cli.main import relay as cli
 from relay.status.reload_result import NOT_FOUND
 from relay.testing import Destination, make_event
 from tests.conftest import LONG
+from tests.daemon import Daemon
 from tests.process.tables import CHAT
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
@@ -49,7 +50,7 @@ class Watched(Destination):
         return await super()._handle(request)
 
 
-def hook(daemon: Any, name: str, url: str, more: str = "") -> None:
+def hook(daemon: Daemon, name: str, url: str, more: str = "") -> None:
     daemon.configure(f"20-{name}", f'[connector.{name}]\ntype = "http"\nurl = "{url}"\n{more}')
 
 
@@ -62,7 +63,7 @@ def numbers_at(destination: Destination) -> list[int]:
     return [event["properties"]["number"] for event in destination.events()]
 
 
-async def relay(daemon: Any, *arguments: str) -> tuple[int, str, str]:
+async def relay(daemon: Daemon, *arguments: str) -> tuple[int, str, str]:
     """Run a command in this process, which is not the daemon's: exit code, output, errors."""
     given = [*arguments, "--state", str(daemon.state)]
     async with asyncio.timeout(30):
@@ -70,7 +71,7 @@ async def relay(daemon: Any, *arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon: Any) -> None:
+async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon: Daemon) -> None:
     async with Watched() as kept, Watched() as changed, Destination() as added:
         daemon.configure("10-source", SOURCE)
         hook(daemon, "kept", kept.url)
@@ -103,7 +104,7 @@ async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon:
         assert await daemon.stop() == 0
 
 
-async def test_a_thousand_types_of_ones_own_are_no_hindrance(daemon: Any) -> None:
+async def test_a_thousand_types_of_ones_own_are_no_hindrance(daemon: Daemon) -> None:
     """A start and a reload take seconds; the log has the first warnings and how many more there are."""
     types = ",\n".join(f'"Product Viewed {number}"' for number in range(1000))
     own = '[source.own]\ntype = "json"\npath = "/own"\n'
@@ -118,7 +119,7 @@ async def test_a_thousand_types_of_ones_own_are_no_hindrance(daemon: Any) -> Non
     assert daemon.ledger()["archive"].counts.delivered == 1
 
 
-async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon: Any) -> None:
+async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     await daemon.start()
     os.mkfifo(daemon.conf / "20-fifo.toml")
@@ -132,7 +133,7 @@ async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon
 
 
 @pytest.mark.promise(7)
-async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothing(daemon: Any) -> None:
+async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothing(daemon: Daemon) -> None:
     async with Watched() as kept, Destination() as other:
         daemon.configure("10-source", SOURCE)
         hook(daemon, "kept", kept.url)
@@ -161,7 +162,7 @@ async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothin
         assert await daemon.stop() == 0
 
 
-async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) -> None:
+async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Daemon) -> None:
     async with Destination() as destination:
         daemon.configure("10-source", SOURCE + "tokens = [{ env = 'HOME' }]")
         hook(daemon, "hook", destination.url)
@@ -204,7 +205,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Any) ->
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_or_is_forgotten(
-    daemon: Any, workers: int
+    daemon: Daemon, workers: int
 ) -> None:
     daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
     daemon.configure("10-source", SOURCE)
@@ -259,7 +260,7 @@ async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_
         assert await daemon.stop() == 0
 
 
-async def test_a_connector_is_forgotten_while_no_relay_runs(daemon: Any) -> None:
+async def test_a_connector_is_forgotten_while_no_relay_runs(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     async with Destination() as web:
         web.behaviour = 400
@@ -283,7 +284,7 @@ async def test_a_connector_is_forgotten_while_no_relay_runs(daemon: Any) -> None
     assert (await relay(daemon, "forget", "web", "--yes", *where))[0] == 1, "nothing is left of it"
 
 
-async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Any) -> None:
+async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     await daemon.start()
     for number, wrong in enumerate(("first", "second", "first")):
@@ -298,7 +299,7 @@ async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Any) -> 
     assert await daemon.stop() == 0
 
 
-async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any) -> None:
+async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Daemon) -> None:
     (daemon.plugins / "chat.py").write_text(CHAT)
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
@@ -337,7 +338,7 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Any)
 
 @pytest.mark.promise(7)
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: Any, workers: int) -> None:
+async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: Daemon, workers: int) -> None:
     """The last worker alone fails, after the connector is made. Looked at: what is removed, added and changed beside
     it; other ways of failing have their tests in test_starting and test_plugin_contract."""
     (daemon.plugins / "moody.py").write_text(MOODY % (workers - 1))
@@ -365,7 +366,7 @@ async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: 
         assert await daemon.stop() == 0
 
 
-async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:
+async def test_workers_say_once_what_waits_for_a_restart(daemon: Daemon) -> None:
     (daemon.plugins / "chat.py").write_text(CHAT)
     daemon.configure("05-runtime", "[runtime]\nworkers = 2")
     daemon.configure("10-source", SOURCE)
@@ -384,7 +385,7 @@ async def test_workers_say_once_what_waits_for_a_restart(daemon: Any) -> None:
 
 
 @pytest.mark.slow
-async def test_very_many_reloads_under_load_refuse_nobody_and_lose_nothing(daemon: Any) -> None:
+async def test_very_many_reloads_under_load_refuse_nobody_and_lose_nothing(daemon: Daemon) -> None:
     async with Watched() as kept, Destination() as moody:
         daemon.configure("10-source", SOURCE + 'dedupe = "1h"')
         hook(daemon, "kept", kept.url)
@@ -423,5 +424,5 @@ async def test_very_many_reloads_under_load_refuse_nobody_and_lose_nothing(daemo
         assert await daemon.stop() == 0
 
 
-def _socket(daemon: Any) -> aiohttp.UnixConnector:
+def _socket(daemon: Daemon) -> aiohttp.UnixConnector:
     return aiohttp.UnixConnector(str(daemon.state / "admin.sock"))

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,11 +14,12 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.state.replays import Replay, list_replays
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 OPEN, CLICK = "users.messages.email.Open", "users.messages.email.Click"
 
 
-def relay(daemon: Any, *arguments: object) -> tuple[int, str]:
+def relay(daemon: Daemon, *arguments: object) -> tuple[int, str]:
     """Run a command in this process, which is not the daemon's."""
     folders = ["--state", str(daemon.state), "--conf", str(daemon.conf)]
     result = CliRunner().invoke(cli, ["replay", *map(str, arguments), *folders])
@@ -31,13 +31,13 @@ def bodies(hook: Destination) -> Counter[bytes]:
     return Counter(request.body for request in hook.requests)
 
 
-def one(daemon: Any) -> Replay:
+def one(daemon: Daemon) -> Replay:
     (found,) = list_replays(daemon.state)
     return found
 
 
 @asynccontextmanager
-async def delivered(daemon: Any, count: int) -> AsyncIterator[tuple[Destination, list[bytes]]]:
+async def delivered(daemon: Daemon, count: int) -> AsyncIterator[tuple[Destination, list[bytes]]]:
     """A daemon that has delivered so many events, every second one a click."""
     async with Destination() as hook:
         daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
@@ -56,7 +56,7 @@ def test_a_rate_that_no_arithmetic_stands_is_refused(tmp_path: Path, rate: str) 
     assert (found.exit_code, "a rate is 0, which is no limit, or from 0.000001" in found.output) == (2, True)
 
 
-async def test_a_range_is_counted_first_and_then_delivered_once_more(daemon: Any) -> None:
+async def test_a_range_is_counted_first_and_then_delivered_once_more(daemon: Daemon) -> None:
     async with delivered(daemon, 20) as (hook, events):
         code, out = relay(daemon, "--connector", "hook", "--events", CLICK, "--rate", 5, "--dry-run")
         assert (code, out) == (
@@ -79,7 +79,7 @@ async def test_a_range_is_counted_first_and_then_delivered_once_more(daemon: Any
         assert await daemon.stop() == 0
 
 
-async def test_a_replay_goes_on_after_a_kill_and_keeps_its_rate_out_of_the_live_events_way(daemon: Any) -> None:
+async def test_a_replay_goes_on_after_a_kill_and_keeps_its_rate_out_of_the_live_events_way(daemon: Daemon) -> None:
     async with delivered(daemon, 80) as (hook, events):
         code, _ = relay(daemon, "--connector", "hook", "--rate", 20, "--yes", "--detach")
         assert code == 0
@@ -100,7 +100,7 @@ async def test_a_replay_goes_on_after_a_kill_and_keeps_its_rate_out_of_the_live_
         assert await daemon.stop() == 0
 
 
-async def test_a_replay_is_cancelled_and_listed(daemon: Any) -> None:
+async def test_a_replay_is_cancelled_and_listed(daemon: Daemon) -> None:
     async with delivered(daemon, 80) as (_, _):
         relay(daemon, "--connector", "hook", "--rate", 10, "--yes", "--detach")
         await daemon.until(lambda: one(daemon), lambda replay: replay.status == "running")
@@ -116,7 +116,7 @@ async def test_a_replay_is_cancelled_and_listed(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_what_is_refused_in_a_replay_is_parked_in_its_own_books(daemon: Any) -> None:
+async def test_what_is_refused_in_a_replay_is_parked_in_its_own_books(daemon: Daemon) -> None:
     async with delivered(daemon, 4) as (hook, events):
         hook.behaviour = 400
         relay(daemon, "--connector", "hook", "--yes", "--detach")
@@ -136,7 +136,7 @@ async def test_what_is_refused_in_a_replay_is_parked_in_its_own_books(daemon: An
         assert await daemon.stop() == 0
 
 
-async def test_an_admin_who_asks_for_nothing_possible_is_told_why(daemon: Any) -> None:
+async def test_an_admin_who_asks_for_nothing_possible_is_told_why(daemon: Daemon) -> None:
     async with delivered(daemon, 1):
         code, out = relay(daemon)
         assert (code, "--connector NAME" in out) == (2, True)

@@ -5,7 +5,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from typing import Any
 
 import aiohttp
 import orjson
@@ -13,6 +12,7 @@ import pytest
 
 from relay.testing import Answer, Destination, make_event
 from relay.testing.destination import Received
+from tests.daemon import Daemon
 
 KILLS = 4
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"'
@@ -35,7 +35,7 @@ class Thrice(Filter, type="thrice"):
 """
 
 
-async def send(daemon: Any, chance: random.Random) -> None:
+async def send(daemon: Daemon, chance: random.Random) -> None:
     """Post requests of some events at odd times until the daemon is gone."""
     async with aiohttp.ClientSession() as session:
         while True:
@@ -64,7 +64,7 @@ def check_keys(requests: Iterable[Received]) -> int:
 
 
 @pytest.mark.promise(6)
-async def test_after_kill_9_the_same_events_go_out_under_the_same_keys(daemon: Any) -> None:
+async def test_after_kill_9_the_same_events_go_out_under_the_same_keys(daemon: Daemon) -> None:
     """Looked at as well: selections, orders, aligned batches, groups, parts of events and their ids. Several workers
     each have a folder of their own, as one has."""
     chance, hooks = random.Random(7), {way: Destination() for way in WAYS}

@@ -1,12 +1,12 @@
 """No secret of a plugin is told, whatever the plugin does with it."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
+from tests.daemon import Daemon
 
 PLUGIN = """
 import logging
@@ -105,7 +105,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 @pytest.mark.promise(9)
-async def test_no_answer_reason_line_or_notice_has_a_secret_and_all_of_them_end(daemon: Any, secrets: Path) -> None:
+async def test_no_answer_reason_line_or_notice_has_a_secret_and_all_of_them_end(daemon: Daemon, secrets: Path) -> None:
     """Looked at: answers to senders, parked events, the log of plugins and of libraries, notices, the status."""
     (daemon.plugins / "leak.py").write_text(PLUGIN)
     daemon.configure("10-all", TABLES % {"folder": secrets})

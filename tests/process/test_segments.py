@@ -5,7 +5,6 @@ import base64
 import hmac
 import time
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 SECRET = "whispered"
 
@@ -34,7 +34,7 @@ def signed(body: bytes, secret: str = SECRET, *, age: float = 0.0) -> dict[str, 
 
 
 async def test_a_signed_page_is_delivered_once_and_forged_stale_and_malformed_ones_are_refused(
-    daemon: Any, tmp_path: Path
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text(SECRET)
     async with Destination() as hook:
@@ -63,7 +63,7 @@ async def test_a_signed_page_is_delivered_once_and_forged_stale_and_malformed_on
         assert await daemon.stop() == 0
 
 
-async def test_changes_of_a_segment_are_only_for_connectors_that_name_them(daemon: Any, tmp_path: Path) -> None:
+async def test_changes_of_a_segment_are_only_for_connectors_that_name_them(daemon: Daemon, tmp_path: Path) -> None:
     """Looked at as well: `relay trace`, and what a replay counts and sends."""
     (tmp_path / "secret").write_text(SECRET)
     async with Destination() as everything, Destination() as changes:
@@ -110,14 +110,14 @@ def page(add: list[str], remove: list[str], number: int = 1, pages: int = 5) -> 
 
 
 async def test_an_incomplete_sync_is_told_in_status_and_metrics_also_by_workers_and_after_a_restart(
-    daemon: Any, tmp_path: Path
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     daemon.configure("00-workers", "[runtime]\nworkers=2")
     daemon.configure("10-all", '[source.heap]\ntype="heap_segments"\npath="/segments"\nincomplete_after="1m"')
     await daemon.start()
-    for users in ((["a"], []), ([], ["a"])):
-        assert (await daemon.post(page(*users), "/segments"))[1]["accepted"] == 1
-        assert (await daemon.post(page(*users), "/segments"))[1]["duplicates"] == 1
+    for added, removed in (["a"], []), ([], ["a"]):
+        assert (await daemon.post(page(added, removed), "/segments"))[1]["accepted"] == 1
+        assert (await daemon.post(page(added, removed), "/segments"))[1]["duplicates"] == 1
     for number in (2, 4, 5):
         await daemon.post(page(["b"], [], number), "/segments")
     other = orjson.loads(page(["c"], []))
@@ -140,7 +140,7 @@ async def test_an_incomplete_sync_is_told_in_status_and_metrics_also_by_workers_
     assert await daemon.stop() == 0
 
 
-async def test_what_is_made_of_a_page_counts_against_the_memory_for_bodies(daemon: Any) -> None:
+async def test_what_is_made_of_a_page_counts_against_the_memory_for_bodies(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.heap]\ntype="heap_segments"\npath="/segments"')
     daemon.configure("20-ingest", '[ingest]\nmax_body="1MiB"\nmax_in_flight="1MiB"')
     await daemon.start()
@@ -153,7 +153,9 @@ async def test_what_is_made_of_a_page_counts_against_the_memory_for_bodies(daemo
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_users_who_come_back_by_the_same_page_are_added_again(daemon: Any, tmp_path: Path, workers: int) -> None:
+async def test_users_who_come_back_by_the_same_page_are_added_again(
+    daemon: Daemon, tmp_path: Path, workers: int
+) -> None:
     """Looked at as well: another number of the task, a page in several parts, a kill in between."""
     daemon.configure("00-workers", f"[runtime]\nworkers={workers}")
     daemon.configure("10-source", '[source.heap]\ntype="heap_segments"\npath="/segments"')

@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.testing import Answer, Destination, make_event
 from tests.certificates import Authority
+from tests.daemon import Daemon
 
 EVENTS = [make_event(n=n) for n in range(250)]
 LOADED = [orjson.loads(event) for event in EVENTS]
@@ -95,7 +95,7 @@ async def test_it_waits_for_a_busy_relay_and_stops_at_a_refusal() -> None:
         assert "401: wrong bearer token" in err
 
 
-async def test_it_sends_the_token_to_a_real_relay(daemon: Any, tmp_path: Path) -> None:
+async def test_it_sends_the_token_to_a_real_relay(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("right")
     daemon.configure(
         "10-all", f'[source.braze]\ntype="currents"\npath="/currents"\ntokens=[{{ file="{tmp_path / "token"}" }}]'
@@ -123,7 +123,7 @@ async def test_where_nobody_listens_it_says_so_in_few_words(monkeypatch: pytest.
     assert said[7:] == [f"Error: {url} does not take the events after 8 tries: connection refused"]
 
 
-async def test_it_says_where_in_the_file_and_for_what_source(daemon: Any) -> None:
+async def test_it_says_where_in_the_file_and_for_what_source(daemon: Daemon) -> None:
     daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"')
     await daemon.start()
     url = ("--url", daemon.url + "/currents")
@@ -138,7 +138,7 @@ async def test_it_says_where_in_the_file_and_for_what_source(daemon: Any) -> Non
 
 
 async def test_over_tls_it_trusts_whom_it_is_told_to_and_gives_up_at_once_on_others(
-    daemon: Any, tmp_path: Path
+    daemon: Daemon, tmp_path: Path
 ) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "mine").mkdir()
@@ -177,7 +177,7 @@ async def test_a_certificate_that_has_expired_takes_no_advice_on_who_vouches_for
     assert answer == (1, "", f"Error: {url}: its certificate is not good: certificate has expired\n")
 
 
-async def test_a_line_that_is_no_json_is_named_and_costs_no_other_line(daemon: Any) -> None:
+async def test_a_line_that_is_no_json_is_named_and_costs_no_other_line(daemon: Daemon) -> None:
     """Also one that would end the list of events around it; relay itself parks such lines of NDJSON."""
     daemon.configure(
         "10-all", '[source.braze]\ntype="currents"\npath="/currents"\n[source.own]\ntype="json"\npath="/own"'
@@ -196,7 +196,7 @@ async def test_a_line_that_is_no_json_is_named_and_costs_no_other_line(daemon: A
     assert (code, out) == (0, "2 accepted, 2 parked as unreadable\n"), err
 
 
-async def test_a_batch_that_is_too_large_is_halved_and_an_event_that_is_is_named(daemon: Any) -> None:
+async def test_a_batch_that_is_too_large_is_halved_and_an_event_that_is_is_named(daemon: Daemon) -> None:
     daemon.configure("10-all", '[ingest]\nmax_body="20kB"\n[source.braze]\ntype="currents"\npath="/currents"')
     await daemon.start()
     large = [make_event(text="x" * 3000, n=n) for n in range(40)]

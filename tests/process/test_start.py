@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import sys
-from typing import Any
 
 import aiohttp
 import orjson
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 SLOW = """
@@ -64,7 +64,7 @@ data_import_key = { env = "PARTNER_KEY" }
 """
 
 
-def prepare(daemon: Any, workers: int, url: str = "") -> None:
+def prepare(daemon: Daemon, workers: int, url: str = "") -> None:
     daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}\ndrain = '3s'")
     daemon.configure("10-source", SOURCE)
     if url:
@@ -82,14 +82,14 @@ async def command(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def told(daemon: Any) -> str:
+def told(daemon: Daemon) -> str:
     assert not any("Traceback" in line for line in daemon.stderr), "\n".join(daemon.stderr)
     return "\n".join(daemon.stderr)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_connector_that_does_not_get_ready_holds_up_neither_senders_nor_a_stop(
-    daemon: Any, workers: int
+    daemon: Daemon, workers: int
 ) -> None:
     """Looked at: the others deliver, a reload says so, SIGTERM ends it, with one process and with several."""
     (daemon.plugins / "slow.py").write_text(SLOW)
@@ -116,7 +116,7 @@ async def test_a_connector_that_does_not_get_ready_holds_up_neither_senders_nor_
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Any, workers: int) -> None:
+async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Daemon, workers: int) -> None:
     (daemon.plugins / "slow.py").write_text(SLOW)
     prepare(daemon, workers)
     daemon.configure("30-slow", '[connector.slow]\ntype = "slow"')
@@ -128,7 +128,7 @@ async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Any, workers:
 
 
 async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(
-    daemon: Any, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at as well: an `open()` that hangs (above) or raises anything (test_unruly_plugins.py), a damaged relay.db
     (test_lost_state.py)."""
@@ -153,7 +153,7 @@ async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemon: Any, workers: int) -> None:
+async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemon: Daemon, workers: int) -> None:
     """Looked at: filters and sources; connectors are tried in the same way."""
     (daemon.plugins / "listed.py").write_text(LISTED)
     (daemon.plugins / "torn.py").write_text(SOURCES)
@@ -193,7 +193,7 @@ async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemo
         assert mistake in told(daemon)
 
 
-async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Any) -> None:
+async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Daemon) -> None:
     """Looked at: what connector `stdout` writes does not count, no file gets a line of the log, one process and
     several; commands have their own tests."""
     for workers in (1, 2):
@@ -222,7 +222,7 @@ async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Any
         assert path.is_dir() or path.is_socket() or b'"level"' not in path.read_bytes(), path
 
 
-async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Any) -> None:
+async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Daemon) -> None:
     prepare(daemon, 1)
     await daemon.start()
     state = ("--state", str(daemon.state))
@@ -231,7 +231,7 @@ async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Any) -> No
         said = [await command("status", *state), await command("reload", *state)]
     finally:
         daemon.signal(signal.SIGCONT)
-    pid = daemon._process.pid
+    pid = daemon.pid
     expected = (
         f"Error: relay does not answer within 3 s: process {pid}: it is stopped (kill -CONT {pid} lets it go on)\n"
     )
@@ -240,7 +240,7 @@ async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Any) -> No
 
 
 @pytest.mark.parametrize(("what", "workers"), [("file", 1), ("loop", 1), ("file", 2)])
-async def test_a_state_folder_that_cannot_be_used_is_told_in_a_line(daemon: Any, what: str, workers: int) -> None:
+async def test_a_state_folder_that_cannot_be_used_is_told_in_a_line(daemon: Daemon, what: str, workers: int) -> None:
     prepare(daemon, workers)
     if what == "file":
         daemon.state.write_text("in the way")

@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 TABLES = """
 [source.braze]
@@ -63,7 +63,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-async def started(daemon: Any, url: str, port: int) -> None:
+async def started(daemon: Daemon, url: str, port: int) -> None:
     """Start relay without its log, and wait until it takes events."""
     (daemon.conf / "00-ingest.toml").unlink()
     daemon.configure("10-all", TABLES % (port, url))
@@ -81,7 +81,7 @@ async def started(daemon: Any, url: str, port: int) -> None:
 
 @pytest.mark.parametrize(("error", "workers"), [(stalled, 1), (stalled, 2), (unread, 1), (full, 1)])
 async def test_a_log_that_cannot_be_written_holds_up_nothing(
-    daemon: Any, error: Callable[[], int], workers: int
+    daemon: Daemon, error: Callable[[], int], workers: int
 ) -> None:
     fd = error()
     daemon.wrapper, daemon.inherits = [*BEFORE, f"os.dup2({fd}, 2)"], [fd]
@@ -99,13 +99,13 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
         assert await daemon.stop() == 0
 
 
-async def test_streams_that_are_closed_are_no_files_of_relay(daemon: Any) -> None:
+async def test_streams_that_are_closed_are_no_files_of_relay(daemon: Daemon) -> None:
     daemon.wrapper = [*BEFORE, "os.closerange(0, 3)"]
     async with Destination() as hook:
         await started(daemon, hook.url, free_port())
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
         await hook.received(1, timeout=20)
-        streams = Path(f"/proc/{daemon._process.pid}/fd")
+        streams = Path(f"/proc/{daemon.pid}/fd")
         assert {str((streams / str(number)).readlink()) for number in range(3)} == {os.devnull}
         output = CliRunner().invoke(cli, ["status", "--state", str(daemon.state)]).output
         assert "standard output is closed" in output

@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.sandbox.daemon import free_port
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 from tests.process.test_workers import children
 
 TABLES = """
@@ -124,7 +124,7 @@ async def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     it.close()
 
 
-async def test_systemd_is_told_how_relay_starts_works_and_stops(daemon: Any, systemd: Systemd) -> None:
+async def test_systemd_is_told_how_relay_starts_works_and_stops(daemon: Daemon, systemd: Systemd) -> None:
     (daemon.plugins / "slow.py").write_text(MADE_SLOWLY)
     async with Destination() as hook:
         daemon.configure("10-all", TABLES % hook.url + '[connector.slow]\ntype="slow"')
@@ -172,7 +172,7 @@ async def send(session: aiohttp.ClientSession, url: str, acknowledged: list[byte
     ids=["sync", "read", "database"],
 )
 async def test_a_disk_that_hangs_stops_the_signs_of_life(
-    daemon: Any, systemd: Systemd, tmp_path: Path, where: tuple[str, str], what: str
+    daemon: Daemon, systemd: Systemd, tmp_path: Path, where: tuple[str, str], what: str
 ) -> None:
     flag = tmp_path / "hang"
     (daemon.plugins / "hangs.py").write_text(HANGS % (*where, str(flag)))
@@ -193,7 +193,9 @@ async def test_a_disk_that_hangs_stops_the_signs_of_life(
         assert {line["level"] for line in daemon.logged("relay is stuck")} == {"error"}
 
 
-async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(daemon: Any, systemd: Systemd) -> None:
+async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(
+    daemon: Daemon, systemd: Systemd
+) -> None:
     (daemon.plugins / "blocking.py").write_text(BLOCKS)
     daemon.wrapper = ["env"]  # an interpreter that begins with $PYTHONFAULTHANDLER
     daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.it]\ntype = "blocking"')
@@ -209,7 +211,7 @@ async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(
     assert "blocking.py" in "\n".join(daemon.stderr)
 
 
-async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Any, systemd: Systemd) -> None:
+async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Daemon, systemd: Systemd) -> None:
     async with Destination() as hook:
         hook.behaviour = Answer(hang=True)
         daemon.configure("10-all", TABLES % hook.url + "window = 10\nbatch = { events = 5 }\n[journal]\nmemory = 0")
@@ -224,7 +226,7 @@ async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Any, systemd: Syst
 
 
 async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hears_of_all_of_them(
-    daemon: Any, systemd: Systemd
+    daemon: Daemon, systemd: Systemd
 ) -> None:
     async with Destination() as hook:
         daemon.configure("10-all", TABLES % hook.url + "[runtime]\nworkers = 2\ndrain = '2s'")
@@ -254,7 +256,7 @@ async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hea
         assert all(int(message["EXTEND_TIMEOUT_USEC"]) >= 5e6 for message in alive)
 
 
-async def test_a_worker_that_starts_again_may_take_its_time(daemon: Any, systemd: Systemd) -> None:
+async def test_a_worker_that_starts_again_may_take_its_time(daemon: Daemon, systemd: Systemd) -> None:
     (daemon.plugins / "slow.py").write_text(MADE_SLOWLY)
     daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.slow]\ntype="slow"\n[runtime]\nworkers = 2')
     for folder in (daemon.state, daemon.state / "workers" / "1"):
@@ -273,7 +275,7 @@ async def test_a_worker_that_starts_again_may_take_its_time(daemon: Any, systemd
     assert await daemon.stop() == 0
 
 
-async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daemon: Any, systemd: Systemd) -> None:
+async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daemon: Daemon, systemd: Systemd) -> None:
     async with Destination() as hook:
         daemon.configure("10-all", TABLES % hook.url)
         for workers in (2, 1):
@@ -291,7 +293,7 @@ async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daem
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 async def test_a_socket_that_systemd_passes_replaces_ingest_listen(
-    daemon: Any, systemd: Systemd, tmp_path: Path, kind: str
+    daemon: Daemon, systemd: Systemd, tmp_path: Path, kind: str
 ) -> None:
     port, path = free_port(), tmp_path / "passed.sock"
     place = {"tcp": f"127.0.0.1:{port}", "unix": str(path)}[kind]
@@ -311,7 +313,7 @@ async def test_a_socket_that_systemd_passes_replaces_ingest_listen(
     assert await daemon.stop() == 0
 
 
-async def test_a_restart_behind_a_passed_socket_loses_no_connection(daemon: Any) -> None:
+async def test_a_restart_behind_a_passed_socket_loses_no_connection(daemon: Daemon) -> None:
     acknowledged: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -341,7 +343,7 @@ async def keep_sending(url: str, acknowledged: list[bytes]) -> None:
             await send(session, url, acknowledged)
 
 
-async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Any) -> None:
+async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Daemon) -> None:
     daemon.wrapper = ["bash", "-c", 'exec 3</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"', "relay"]
     daemon.configure("10-all", TABLES.split("[connector")[0])
     await daemon.launch()
@@ -351,7 +353,7 @@ async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Any)
     )
 
 
-async def test_lines_for_the_journal_have_their_priorities_and_a_reload_changes_the_log(daemon: Any) -> None:
+async def test_lines_for_the_journal_have_their_priorities_and_a_reload_changes_the_log(daemon: Daemon) -> None:
     """Of the supervisor and of workers."""
     daemon.wrapper = ["sh", "-c", 'export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec "$@"', "sh"]
     daemon.configure("05-runtime", "[runtime]\nworkers = 2")

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.testing import make_event
 from tests.certificates import Authority
+from tests.daemon import Daemon
 
 OUT = '[connector.out]\ntype = "file"\npath = "out.ndjson"\n'
 STUCK = """
@@ -35,7 +36,7 @@ def source(name: str, *lines: str) -> str:
     return "\n".join([f"[source.{name}]", 'type = "currents"', f'path = "/{name}"', *lines, ""])
 
 
-async def test_a_renewed_certificate_is_served_without_a_restart(daemon: Any, tmp_path: Path) -> None:
+async def test_a_renewed_certificate_is_served_without_a_restart(daemon: Daemon, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
     daemon.configure("05-tls", authority.table())
@@ -74,7 +75,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(daemon: Any, tm
     assert not any("Traceback" in line for line in daemon.stderr)
 
 
-async def test_a_certificate_that_has_expired_is_a_problem_until_it_is_renewed(daemon: Any, tmp_path: Path) -> None:
+async def test_a_certificate_that_has_expired_is_a_problem_until_it_is_renewed(daemon: Daemon, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue(days=-1)
     daemon.configure("05-tls", authority.table())
@@ -98,7 +99,7 @@ async def test_a_certificate_that_has_expired_is_a_problem_until_it_is_renewed(d
     assert after[0] == 0
 
 
-async def test_doctor_finds_an_expired_certificate_without_a_relay(daemon: Any, tmp_path: Path) -> None:
+async def test_doctor_finds_an_expired_certificate_without_a_relay(daemon: Daemon, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue(days=-1)
     daemon.configure("05-tls", authority.table())
@@ -107,13 +108,13 @@ async def test_doctor_finds_an_expired_certificate_without_a_relay(daemon: Any, 
     assert "problem  certificate ingest   has expired, and senders refuse it" in said
 
 
-async def command(daemon: Any, *words: str) -> tuple[int, str]:
+async def command(daemon: Daemon, *words: str) -> tuple[int, str]:
     """What a command exits with, and what it writes."""
     done = await asyncio.to_thread(CliRunner().invoke, relay, [*words, "--state", str(daemon.state)])
     return done.exit_code, done.output
 
 
-async def seen(daemon: Any, good: Callable[[tuple[int, str]], bool]) -> tuple[int, str]:
+async def seen(daemon: Daemon, good: Callable[[tuple[int, str]], bool]) -> tuple[int, str]:
     """What relay status says, once it is good."""
     async with asyncio.timeout(60):
         while not good(found := await command(daemon, "status")):
@@ -121,7 +122,7 @@ async def seen(daemon: Any, good: Callable[[tuple[int, str]], bool]) -> tuple[in
     return found
 
 
-async def test_a_reload_that_is_refused_leaves_the_certificate(daemon: Any, tmp_path: Path) -> None:
+async def test_a_reload_that_is_refused_leaves_the_certificate(daemon: Daemon, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
     daemon.configure("05-tls", authority.table())
@@ -149,7 +150,7 @@ async def test_a_reload_that_is_refused_leaves_the_certificate(daemon: Any, tmp_
     assert await daemon.stop() == 0
 
 
-async def test_a_wrong_key_does_not_start(daemon: Any, tmp_path: Path) -> None:
+async def test_a_wrong_key_does_not_start(daemon: Daemon, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
     key = authority.key.read_bytes()
@@ -162,7 +163,7 @@ async def test_a_wrong_key_does_not_start(daemon: Any, tmp_path: Path) -> None:
     assert "05-tls.toml:3: ingest.tls.key: does not belong to the certificate" in daemon.stderr[0]
 
 
-async def test_sources_are_reached_only_from_where_they_allow(daemon: Any, tmp_path: Path) -> None:
+async def test_sources_are_reached_only_from_where_they_allow(daemon: Daemon, tmp_path: Path) -> None:
     socket = tmp_path / "s"
     daemon.configure("00-ingest", f'[ingest]\nlisten = ["127.0.0.1:0", "unix:{socket}"]\ntrusted_proxies = ["unix"]')
     tables = {"near": "127.0.0.0/8", "six": "2001:db8::/32", "unix": "unix"}
@@ -188,7 +189,7 @@ async def test_sources_are_reached_only_from_where_they_allow(daemon: Any, tmp_p
     assert "requests from 127.0.0.1 are not taken here" in line["reason"]
 
 
-async def test_too_many_events_are_told_to_come_later_and_then_taken(daemon: Any) -> None:
+async def test_too_many_events_are_told_to_come_later_and_then_taken(daemon: Daemon) -> None:
     daemon.configure("10-all", source("braze", "rate = 100") + source("other") + OUT)
     await daemon.start()
     body = b'{"events":[%s]}' % b",".join(make_event() for _ in range(120))
@@ -212,7 +213,7 @@ async def test_too_many_events_are_told_to_come_later_and_then_taken(daemon: Any
     assert books.accepted == taken + 240
 
 
-async def test_a_reload_takes_over_the_certificate_that_a_connector_shows(daemon: Any, tmp_path: Path) -> None:
+async def test_a_reload_takes_over_the_certificate_that_a_connector_shows(daemon: Daemon, tmp_path: Path) -> None:
     """Looked at as well: what is wrong with the files then, which refuses the reload."""
     server, clients = (Authority(tmp_path / name) for name in ("server", "clients"))
     for each in (server, clients):

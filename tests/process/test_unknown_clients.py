@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.testing import make_event
+from tests.daemon import Daemon
 
 SOURCE = '[source.braze]\ntype="currents"\npath="/currents"\n'
 ARCHIVE = '[connector.archive]\ntype="file"\npath="out.ndjson"\n'
@@ -53,7 +53,7 @@ async def post(url: str) -> int:
 
 @pytest.mark.parametrize(("where", "workers"), [("tcp", 1), ("unix", 2)])
 async def test_half_open_connections_do_not_use_up_the_descriptors(
-    daemon: Any, tmp_path: Path, where: str, workers: int
+    daemon: Daemon, tmp_path: Path, where: str, workers: int
 ) -> None:
     """Senders, deliveries and admins go on, on each kind of listener. unit/listen has TLS and the bound itself."""
     listen = f"unix:{tmp_path / 's'}" if where == "unix" else "127.0.0.1:0"
@@ -74,7 +74,7 @@ async def test_half_open_connections_do_not_use_up_the_descriptors(
     assert daemon.logged("connections without a request closed")
 
 
-async def test_silent_connections_to_the_admin_socket_make_room_for_one_that_speaks(daemon: Any) -> None:
+async def test_silent_connections_to_the_admin_socket_make_room_for_one_that_speaks(daemon: Daemon) -> None:
     """More than the listener takes, and all of them held; the TCP listeners share the code."""
     daemon.configure("10-all", SOURCE + ARCHIVE)
     await daemon.start()
@@ -88,7 +88,7 @@ async def test_silent_connections_to_the_admin_socket_make_room_for_one_that_spe
     assert await daemon.stop() == 0
 
 
-async def test_no_listener_logs_what_is_no_request(daemon: Any, tmp_path: Path) -> None:
+async def test_no_listener_logs_what_is_no_request(daemon: Daemon, tmp_path: Path) -> None:
     """Senders', admins' and the metrics' listener: a line a minute and client, and no byte of what came."""
     (tmp_path / "token").write_text("sesame-open-77")
     daemon.configure("10-all", SOURCE + ARCHIVE + '[metrics]\nlisten = "127.0.0.1:0"\n')

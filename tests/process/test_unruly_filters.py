@@ -6,13 +6,13 @@ with one filter, check, trace, status, audit. The same of connectors and sources
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import relay as cli
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 PLUGIN = """
 import asyncio, time
@@ -152,7 +152,7 @@ def orders(count: int) -> list[bytes]:
     return [make_event("shop.Order")[:-1] + b',"items":["a%d","b%d"]}' % (n, n) for n in range(count)]
 
 
-async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Any) -> None:
+async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Daemon) -> None:
     async def relay(*words: str) -> Result:
         where = ["--state", str(daemon.state), *(() if words[0] == "status" else ("--conf", str(daemon.conf)))]
         return await asyncio.to_thread(CliRunner().invoke, cli, [*words, *where])
@@ -217,7 +217,7 @@ async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Any) -> N
 
 
 @pytest.mark.parametrize("what", ["hangs", "deaf"])
-async def test_a_stop_ends_a_filter_that_does_not_get_ready(daemon: Any, what: str) -> None:
+async def test_a_stop_ends_a_filter_that_does_not_get_ready(daemon: Daemon, what: str) -> None:
     """Before any event came, and while the time for `open` is far from over."""
     (daemon.plugins / "unruly.py").write_text(PLUGIN)
     tables = (TABLES % {"type": "unready", "what": what}).replace("300ms", "1h")

@@ -4,7 +4,6 @@ Looked at beside it: the keys of events, what a source remembers, what is made o
 """
 
 import asyncio
-from typing import Any
 
 import msgspec
 from click.testing import CliRunner
@@ -12,6 +11,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.status.model import LaneStatus, Status
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 from tests.process.tables import DEAF, HOOK
 
 HEAD = """
@@ -139,12 +139,12 @@ path = "/%(at)s/%(what)s"
 GATES = [(at, what) for at in ("authorize", "verify", "respond", "decode") for what in RAISED]
 
 
-def status(daemon: Any) -> dict[str, LaneStatus]:
+def status(daemon: Daemon) -> dict[str, LaneStatus]:
     answer = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)])
     return {lane.connector: lane for lane in msgspec.json.decode(answer.output, type=Status).lanes}
 
 
-async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemon: Any) -> None:
+async def test_whatever_a_plugin_raises_is_its_own_fault_and_relay_goes_on(daemon: Daemon) -> None:
     """Looked at: open, deliver, erase, close, probe, filters, what a sender waits for, in the loop and in a thread,
     a reload, a stop."""
     (daemon.plugins / "unruly.py").write_text(HEAD + DEAF + UNRULY)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.status.model import SourceStatus, Status
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 PLUGIN = """
 import time
@@ -153,16 +154,16 @@ def named(what: str) -> str:
     return what.replace(" ", "_").lower()
 
 
-def status(daemon: Any) -> dict[str, SourceStatus]:
+def status(daemon: Daemon) -> dict[str, SourceStatus]:
     answer = CliRunner().invoke(cli, ["status", "--json", "--state", str(daemon.state)])
     return {one.source: one for one in msgspec.json.decode(answer.output, type=Status).sources}
 
 
-def bugs(daemon: Any, what: str) -> list[dict[str, Any]]:
+def bugs(daemon: Daemon, what: str) -> list[dict[str, Any]]:
     return [line for line in daemon.logged("bug in a source") if line["source"] == named(what)]
 
 
-async def test_whatever_a_source_gives_or_raises_costs_no_other_and_is_told_by_its_name(daemon: Any) -> None:
+async def test_whatever_a_source_gives_or_raises_costs_no_other_and_is_told_by_its_name(daemon: Daemon) -> None:
     """Looked at: authorize, verify, respond, decode in the loop and in a thread, with `dedupe` and without."""
     (daemon.plugins / "crooked.py").write_text(PLUGIN)
     tables = [*(table("crooked", what) for what in WRONG), *(table("watcher", f"{call} sleeps") for call in SLOW)]
@@ -196,7 +197,7 @@ async def test_whatever_a_source_gives_or_raises_costs_no_other_and_is_told_by_i
         assert CliRunner().invoke(cli, [*command, "--state", str(daemon.state)]).exit_code == 0
 
 
-async def test_events_on_disk_are_answered_2xx_whatever_their_source_does_then(daemon: Any) -> None:
+async def test_events_on_disk_are_answered_2xx_whatever_their_source_does_then(daemon: Daemon) -> None:
     """Looked at: kept, remember, notice and incomplete, in the worker that keeps the events and in the other one.
     Duplicates are noted all the same."""
     (daemon.plugins / "crooked.py").write_text(PLUGIN)
@@ -260,7 +261,9 @@ path = "/currents"
 """
 
 
-async def test_a_source_answers_challenges_by_itself_and_knows_types_from_headers(daemon: Any, tmp_path: Path) -> None:
+async def test_a_source_answers_challenges_by_itself_and_knows_types_from_headers(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     """Looked at: GET of sources that do not want it, and from where the source's `allow` does not reach."""
     (tmp_path / "secret").write_text("s3cret-of-the-hook")
     (daemon.plugins / "hook.py").write_text(CHALLENGED)

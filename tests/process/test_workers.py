@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
 from tests.process.tables import CHAT
 from tests.process.test_admin import seen
 
@@ -25,12 +26,12 @@ SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 EMAIL, PURCHASE = "users.messages.email.Open", "users.behaviors.Purchase"
 
 
-def workers(daemon: Any, number: int) -> None:
+def workers(daemon: Daemon, number: int) -> None:
     daemon.configure("05-runtime", f"[runtime]\nworkers = {number}\ndrain = '5s'")
     daemon.configure("10-source", SOURCE)
 
 
-def hook(daemon: Any, url: str, more: str = "") -> None:
+def hook(daemon: Daemon, url: str, more: str = "") -> None:
     daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{url}"\nretry = {{ max = "1s" }}\n{more}')
 
 
@@ -41,7 +42,7 @@ def batch_of(*numbers: int, type: str = EMAIL, key: str = "") -> list[dict[str, 
     ]
 
 
-async def send(daemon: Any, events: list[dict[str, Any]]) -> dict[str, Any]:
+async def send(daemon: Daemon, events: list[dict[str, Any]]) -> dict[str, Any]:
     """Over connections of their own, which the kernel gives to any worker; again after a 503, as senders do: who is
     slow to start on a busy machine is stood in for."""
     body = orjson.dumps({"events": events})
@@ -50,7 +51,7 @@ async def send(daemon: Any, events: list[dict[str, Any]]) -> dict[str, Any]:
             await asyncio.sleep(0.1)
     status, answer = said
     assert status == 202, answer
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 def numbers_at(destination: Destination) -> list[int]:
@@ -58,7 +59,7 @@ def numbers_at(destination: Destination) -> list[int]:
     return [orjson.loads(body)["properties"]["number"] for body in taken]
 
 
-def children(daemon: Any) -> dict[int, int]:
+def children(daemon: Daemon) -> dict[int, int]:
     """The processes of a daemon's workers, by their numbers."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -66,7 +67,7 @@ def children(daemon: Any) -> dict[int, int]:
             number = re.search(rb'"number": (\d+),', path.read_bytes())
         except OSError:  # it is gone by now
             continue
-        if number and _parent(pid := int(path.parent.name)) == daemon._process.pid:
+        if number and _parent(pid := int(path.parent.name)) == daemon.pid:
             found[int(number[1])] = pid
     return found
 
@@ -86,7 +87,7 @@ def _parent(pid: int) -> int:
         return 0
 
 
-async def test_they_share_the_connections_and_everything_arrives_once(daemon: Any) -> None:
+async def test_they_share_the_connections_and_everything_arrives_once(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -101,7 +102,7 @@ async def test_they_share_the_connections_and_everything_arrives_once(daemon: An
     assert len({path.parent for path in segments}) == 2, "the kernel gives both of them connections"
 
 
-async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(daemon: Any) -> None:
+async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -136,7 +137,7 @@ async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(d
         assert await daemon.stop() == 0
 
 
-async def test_order_by_key_holds_across_them_through_retries(daemon: Any) -> None:
+async def test_order_by_key_holds_across_them_through_retries(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination(*[Answer(status=503)] * 3) as destination:
         hook(daemon, destination.url, 'order_by = "properties.key"\nevents = ["email"]\nbatch = { events = 3 }')
@@ -150,7 +151,7 @@ async def test_order_by_key_holds_across_them_through_retries(daemon: Any) -> No
         assert await daemon.stop() == 0
 
 
-async def test_duplicates_are_told_whichever_worker_they_reach(daemon: Any) -> None:
+async def test_duplicates_are_told_whichever_worker_they_reach(daemon: Daemon) -> None:
     workers(daemon, 2)
     daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
     async with Destination() as destination:
@@ -163,7 +164,7 @@ async def test_duplicates_are_told_whichever_worker_they_reach(daemon: Any) -> N
         assert await daemon.stop() == 0
 
 
-async def test_a_rate_holds_for_all_of_them_together(daemon: Any) -> None:
+async def test_a_rate_holds_for_all_of_them_together(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url, "rate = 20")
@@ -176,7 +177,7 @@ async def test_a_rate_holds_for_all_of_them_together(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_fewer_workers_deliver_what_the_others_have_left(daemon: Any) -> None:
+async def test_fewer_workers_deliver_what_the_others_have_left(daemon: Daemon) -> None:
     workers(daemon, 3)
     async with Destination() as destination:
         destination.behaviour = 503
@@ -200,7 +201,7 @@ async def test_fewer_workers_deliver_what_the_others_have_left(daemon: Any) -> N
     assert await daemon.stop() == 0
 
 
-async def test_when_the_supervisor_is_killed_they_stop(daemon: Any) -> None:
+async def test_when_the_supervisor_is_killed_they_stop(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -215,7 +216,7 @@ async def test_when_the_supervisor_is_killed_they_stop(daemon: Any) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_a_port_that_another_program_has_is_not_shared_with_it(daemon: Any) -> None:
+async def test_a_port_that_another_program_has_is_not_shared_with_it(daemon: Daemon) -> None:
     workers(daemon, 2)
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -225,7 +226,7 @@ async def test_a_port_that_another_program_has_is_not_shared_with_it(daemon: Any
     assert any(f"{address}: Address already in use" in line for line in daemon.stderr), daemon.stderr
 
 
-async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at: TMPDIR that is missing, a state folder beyond the length of a socket's address, the folder of the
     workers' sockets that somebody removes; one process and several, and the commands."""
     monkeypatch.setenv("TMPDIR", "/not/there")
@@ -251,7 +252,7 @@ async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Any, monk
     assert [line for line in daemon.stderr if "Traceback" in line] == []
 
 
-async def command(daemon: Any, *arguments: str) -> Any:
+async def command(daemon: Daemon, *arguments: str) -> Any:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay", *arguments, "--state", str(daemon.state), stdout=asyncio.subprocess.PIPE
     )
@@ -259,7 +260,7 @@ async def command(daemon: Any, *arguments: str) -> Any:
     return orjson.loads(out)
 
 
-async def answers_within(daemon: Any, seconds: float) -> set[int]:
+async def answers_within(daemon: Daemon, seconds: float) -> set[int]:
     """What eight senders are answered, each over a connection of its own, none of which waits for longer."""
 
     async def ask(number: int) -> int:
@@ -269,7 +270,7 @@ async def answers_within(daemon: Any, seconds: float) -> set[int]:
     return {*await asyncio.gather(*map(ask, range(8)))}
 
 
-async def test_while_a_worker_cannot_start_its_senders_are_answered_and_it_is_tried_again(daemon: Any) -> None:
+async def test_while_a_worker_cannot_start_its_senders_are_answered_and_it_is_tried_again(daemon: Daemon) -> None:
     """Looked at: the supervisor goes on, nobody waits in the socket, the status says so, and it comes back."""
     workers(daemon, 2)
     await daemon.start()
@@ -289,14 +290,14 @@ async def test_while_a_worker_cannot_start_its_senders_are_answered_and_it_is_tr
     assert await daemon.stop() == 0
 
 
-async def begun_again(daemon: Any, number: int) -> None:
+async def begun_again(daemon: Daemon, number: int) -> None:
     """Kill a worker, and wait until it is back."""
     daemon.logs.clear()
     os.kill(children(daemon)[number], signal.SIGKILL)
     await daemon.until(lambda: [one["worker"] for one in daemon.logged("worker runs")], lambda told: told == [number])
 
 
-async def paths_taken(daemon: Any, destination: Destination) -> set[str]:
+async def paths_taken(daemon: Daemon, destination: Destination) -> set[str]:
     """Where the events go that are sent now, by both workers."""
     destination.requests.clear()
     for number in range(24):
@@ -305,7 +306,7 @@ async def paths_taken(daemon: Any, destination: Destination) -> set[str]:
     return {request.target for request in destination.requests}
 
 
-async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(daemon: Any) -> None:
+async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(daemon: Daemon) -> None:
     """Whatever lies on disk. Looked at: a refused edit, a valid one that nobody reloaded, a file that is no TOML, a
     setting that takes a restart, and overrides of single keys."""
     workers(daemon, 2)
@@ -334,7 +335,7 @@ async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(d
     assert not [*daemon.state.rglob("elsewhere")]
 
 
-async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_told(daemon: Any) -> None:
+async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_told(daemon: Daemon) -> None:
     """A process cannot load what is not there any more. Looked at: code that works, code that is broken, and the file
     as it was, with which the worker runs what the others run."""
     path = daemon.plugins / "chat.py"
@@ -364,14 +365,14 @@ async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_tol
     assert await daemon.stop() == 0
 
 
-async def reload_code(daemon: Any) -> int | None:
+async def reload_code(daemon: Daemon) -> int | None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay", "reload", "--state", str(daemon.state), stdout=DEVNULL, stderr=DEVNULL
     )
     return await process.wait()
 
 
-async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Any) -> None:
+async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Daemon) -> None:
     """Looked at: connections that wait in its socket, and events for the first worker while that is the one."""
     workers(daemon, 2)
     daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
@@ -390,7 +391,7 @@ async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Any) -> Non
     assert await daemon.stop() == 0
 
 
-async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nobody_out(daemon: Any) -> None:
+async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nobody_out(daemon: Daemon) -> None:
     (daemon.state / "workers" / "1").mkdir(parents=True)
     (daemon.state / "workers" / "1" / "relay.db").write_bytes(b"no database" * 1000)
     workers(daemon, 1)
@@ -417,7 +418,7 @@ async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nob
         ("host", "30-metrics.toml:2: metrics.listen: {host}:80: this host is not known"),
     ],
 )
-async def test_a_start_that_fails_is_one_sentence(daemon: Any, what: str, said: str) -> None:
+async def test_a_start_that_fails_is_one_sentence(daemon: Daemon, what: str, said: str) -> None:
     workers(daemon, 2)
     hook(daemon, "http://127.0.0.1:1/")
     host = "h" * 70
@@ -440,7 +441,7 @@ async def test_a_start_that_fails_is_one_sentence(daemon: Any, what: str, said: 
     assert what == "worker" or not (daemon.state / "relay.db").exists(), "no worker has begun"
 
 
-async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_removes_them(daemon: Any) -> None:
+async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_removes_them(daemon: Daemon) -> None:
     """Looked at: the sockets at which workers are heard, asked and handed events; the admin API's, of one process and
     of several."""
     workers(daemon, 2)

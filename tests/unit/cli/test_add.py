@@ -14,6 +14,7 @@ from relay.cli.main import relay
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
 from relay.testing import Destination
+from tests.daemon import Daemon
 
 module = import_module("relay.cli.commands.config.add")
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
@@ -152,7 +153,7 @@ def test_no_token_is_left_behind_by_a_mistake_and_none_is_replaced(tmp_path: Pat
     assert token.read_text() == "mine"
 
 
-async def test_an_export_to_heap_is_set_up_without_an_editor(daemon: Any, tmp_path: Path) -> None:
+async def test_an_export_to_heap_is_set_up_without_an_editor(daemon: Daemon, tmp_path: Path) -> None:
     """From an empty folder to a delivered sample, with commands alone."""
     async with Destination() as heap:
         token = f"file:{tmp_path / 'token'}"

@@ -12,7 +12,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -25,6 +24,7 @@ from relay.state.database import State
 from relay.state.parked import Parked
 from relay.testing import Answer, Destination, make_event
 from relay.words import escape
+from tests.daemon import Daemon
 from tests.forks import Forks, exit_code
 
 CLEAR, TURNED = "\x9b2J\x07", "\u202e"
@@ -215,7 +215,7 @@ def test_what_keeps_relay_from_starting_is_an_error_for_the_journal(conf: Path) 
     assert all(line.startswith(b"<3>") for line in lines), lines
 
 
-async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Any, command: Commands) -> None:
+async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Daemon, command: Commands) -> None:
     said = f"no{CLEAR}{TURNED}\n  other: delivered"
     async with Destination() as destination:
         destination.behaviour = Answer(status=422, body=said.encode())

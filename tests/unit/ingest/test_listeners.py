@@ -5,7 +5,6 @@ Looked at as well: several workers, the metrics listener, `allow` and the log (t
 
 import json
 import socket
-from typing import Any
 
 import aiohttp
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from relay.config.address import parse_address, takes_ipv4
 from relay.ingest.listeners import bind, close
 from relay.testing import make_event
+from tests.daemon import Daemon
 
 TABLES = """
 [source.here]
@@ -78,7 +78,7 @@ def test_an_ipv4_address_beside_it_has_a_socket_of_its_own() -> None:
     close(sockets)
 
 
-async def test_senders_and_prometheus_come_over_ipv4(daemon: Any) -> None:
+async def test_senders_and_prometheus_come_over_ipv4(daemon: Daemon) -> None:
     daemon.configure("00-ingest", '[ingest]\nlisten = "[::]:0"')
     daemon.configure("10", TABLES)
     await daemon.start()

@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from contextlib import closing
-from typing import Any
 
 import pytest
 import structlog
@@ -12,6 +11,7 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.ingest.refusal_clock import Guard
 from relay_plugins.currents import Currents
+from tests.daemon import Daemon
 
 HOUR = 3600.0
 MESSAGE = "source has refused everything for too long"
@@ -87,7 +87,7 @@ def test_a_blip_is_not_kept() -> None:
     assert it.lasting is None
 
 
-async def test_a_real_source_goes_on_with_its_clock_and_the_audit_shows_it(daemon: Any) -> None:
+async def test_a_real_source_goes_on_with_its_clock_and_the_audit_shows_it(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure("20-out", '[connector.out]\ntype="stdout"')
     await daemon.start()

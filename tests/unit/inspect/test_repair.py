@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +18,7 @@ from relay.inspect.segments import blocks, inspect, list_segments
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.testing import Destination, make_event
+from tests.daemon import Daemon
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(1 << 30, 3600)
@@ -154,7 +154,7 @@ def test_whatever_is_damaged_no_wrong_byte_is_ever_read(
     asyncio.run(goes_on(folder, len(sent)))
 
 
-async def test_a_relay_whose_journal_was_damaged_goes_on_after_a_repair_and_its_books_balance(daemon: Any) -> None:
+async def test_a_relay_whose_journal_was_damaged_goes_on_after_a_repair_and_its_books_balance(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     async with Destination() as hook:
         hook.behaviour = 503
