@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.inspect import Backup
-from relay.state import Entry, Forgotten, Replay, Which
+from relay.state import Entry, Forgotten, ParkedQuery, Replay
 from relay.status import ReloadResult
 from relay.words import COMMANDING, counted, moment
 
@@ -57,7 +57,7 @@ def cancel_entry(number: int, by: str) -> Entry:
     )
 
 
-def parked_entry(kind: Literal["parked_dropped", "parked_replayed"], which: Which, events: int, by: str) -> Entry:
+def parked_entry(kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int, by: str) -> Entry:
     """Somebody dropped parked events, or had them delivered once more."""
     given = {name: value for name, value in asdict(which).items() if value and name != "numbers"}
     if which.numbers:
@@ -69,7 +69,7 @@ def parked_entry(kind: Literal["parked_dropped", "parked_replayed"], which: Whic
     return Entry(kind, subject, said, by, {"events": events, "selected": given})
 
 
-def _of(which: Which) -> str:
+def _of(which: ParkedQuery) -> str:
     """Which ones, in words."""
     given = [("connector", which.connector), ("source", which.source), ("cause", which.cause)]
     said = [f"{name} {value}" for name, value in given if value]

@@ -7,11 +7,11 @@ import msgspec
 
 from relay.api import Message, User
 from relay.inspect import Audit, Check, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
-from relay.state import Entry, Forgotten, Parked, Replay, Which
+from relay.state import Entry, Forgotten, Parked, ParkedQuery, Replay
 from relay.status import Diagnosis, Status
 
 SCHEMAS: Final = (
-    *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, Which),
+    *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, ParkedQuery),
     *(User, Receipt, Remains, Entry, Message),
 )
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from relay.api import Batch
 from relay.deliver.result import Verdict
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.state import Attempts, ranges_of
+from relay.state import Attempts, make_ranges
 
 OUTCOMES: Final = ("delivered", "retried", "refused", "unauthorized", "bug")
 """Of an attempt: all that matters of it was taken; some of it comes again; the destination refused events; it does not
@@ -85,7 +85,7 @@ class AttemptLog:
         if not numbers:
             return
         offsets, now = batch.offsets(), time.time()
-        ranges = ranges_of([offsets[number] for number in numbers])
+        ranges = make_ranges([offsets[number] for number in numbers])
         made = Attempts(self._connector, replay, ranges, attempts, outcome, answer, now, now)
         self._noted[made.key] = made
 

@@ -33,14 +33,14 @@ class RetentionFloor:
             self._tell_if_full(lanes, needed)
         now = time.monotonic()
         if needed != self._kept or now - self._kept_at > TIDY_S:
-            await self._journal.keep(needed, liked)
+            await self._journal.set_needed(needed, liked)
             self._kept, self._kept_at = needed, now
         if now - self._tidied_at > TIDY_S:
             self._tidied_at = now
             await self._state.forget_attempts(self._journal.oldest)
 
     def _tell_if_full(self, lanes: Sequence[LiveLane], needed: int) -> None:
-        fill = self._journal.fill(needed)
+        fill = self._journal.measure_fill(needed)
         if fill > NEARLY_FULL:
             slowest = min(lanes, key=lambda lane: lane.cursor.position).name
             pending = self._journal.head - needed
@@ -84,7 +84,7 @@ class Saver:
         if changed or replays or again or attempts or damage or self._is_news(head):
             others = {number: snapshot.cursor for number, snapshot in replays.items()}
             await self._state.save(changed, head, again, others, attempts, damage)
-            self._journal.saved_damage(len(damage))
+            self._journal.drop_saved_damage(len(damage))
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
             self._noted = head, self._journal.clock.ahead > 0, time.monotonic()
 

@@ -119,7 +119,7 @@ class Fleet:
         the journal still has. Raises FileNotFoundError, sqlite3.Error."""
         found = await ADMIN.run(read_lane_ledgers, self._state.folder)
         running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
-        return {one.connector: one.left(oldest) for one in found if one.connector not in running}
+        return {one.connector: one.count_left(oldest) for one in found if one.connector not in running}
 
     async def change(self, config: Config, budget: float) -> Changes:
         """Go over to another configuration, while the fleet runs. Lanes of which nothing has changed go on as they are;
@@ -148,7 +148,7 @@ class Fleet:
 
     async def _places(self, wanted: Mapping[str, LanePlan]) -> dict[str, LaneStart]:
         """Where lanes begin that do not run. Raises sqlite3.Error."""
-        pauses = await self._state.pauses()
+        pauses = await self._state.read_pauses()
         return {
             name: LaneStart(await self._lane_factory.cursor(name, plan.settings.from_), pauses.get(name))
             for name, plan in wanted.items()
@@ -251,7 +251,7 @@ class Fleet:
         seen = -1
         while True:
             try:
-                version = await self._state.version()
+                version = await self._state.read_version()
                 if version != seen or self._is_pause_over():
                     await self._look(group)
                 seen = version
@@ -265,7 +265,7 @@ class Fleet:
 
     async def heed_pauses(self) -> None:
         """Hold the lanes that admins have paused, and no others. Raises sqlite3.Error."""
-        pauses = await self._state.pauses()
+        pauses = await self._state.read_pauses()
         for lane in self.lanes:
             lane.hold(pauses.get(lane.name))
 
@@ -286,7 +286,7 @@ class Fleet:
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         await self.heed_pauses()
-        await self._state.heed_accepted()
+        await self._state.read_accepted()
         for lane in self.lanes:
             lane.look_for_parked()
         await self._replays.look(self._lanes)
@@ -295,8 +295,8 @@ class Fleet:
     async def answers(self) -> None:
         """Return once what lanes wait for inside relay has moved on, reads of the journal and the database: never, if a
         disk hangs. Their destinations are not asked."""
-        await self._journal.reads_end()
-        await self._state.answers()
+        await self._journal.await_reads()
+        await self._state.await_answer()
 
     async def rest(self, meanwhile: Callable[[str], Awaitable[Counts]]) -> None:
         """Put the lanes to rest one after the other, so that none has events in memory any more that it had before.
@@ -320,7 +320,7 @@ class Fleet:
         """Whether there is nothing to deliver, once more or for the first time. Raises sqlite3.Error."""
         if self.replays or any(lane.cursor.position < self._journal.head for lane in self.lanes):
             return False
-        return not any([await self._state.marked(lane.name, 1, 0) for lane in self.lanes])
+        return not any([await self._state.read_marked(lane.name, 1, 0) for lane in self.lanes])
 
     async def save(self) -> None:
         """Save the cursors that have moved, and tell the journal what is still needed."""

@@ -100,9 +100,9 @@ class LaneFactory:
         """Where a connector goes on: where its lane was saved last, or for one that never ran at `start`. Raises
         sqlite3.Error."""
         head = self._journal.head
-        cursor = await self._state.cursor(connector)
+        cursor = await self._state.load_cursor(connector)
         if cursor is None:
-            offset = await self._journal.offset_of(start)
+            offset = await self._journal.find_offset(start)
             if start == "now" and self._state.now is not None:
                 offset = min(offset, max(self._state.now, self._journal.oldest))
             return Cursor(offset, offset)

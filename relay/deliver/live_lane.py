@@ -105,7 +105,7 @@ class LiveLane(Lane):
         await super()._begin()
         await self._again.begin()
         open_ranges = find_unsettled(self.cursor.position, self._journal.head, self.cursor.ahead)
-        self._retake.begin(await self._state.parked_in(self.name, open_ranges))
+        self._retake.begin(await self._state.read_parked_in(self.name, open_ranges))
         await self._read_keys()
 
     def _is_counted(self, offset: int) -> bool:
@@ -116,7 +116,7 @@ class LiveLane(Lane):
         """See whose parked events others have to stay behind."""
         if self._ordered is not None:
             self._ordered.order.reading()
-            self._ordered.order.read(await self._state.parked_keys(self.name, self._retake.numbers))
+            self._ordered.order.read(await self._state.read_parked_keys(self.name, self._retake.numbers))
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
         self._again.look()

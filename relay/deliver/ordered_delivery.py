@@ -23,7 +23,7 @@ from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.retake import Retake
 from relay.deliver.window import Window, size_of
 from relay.route import Failed
-from relay.state import Cursor, Parked, find_unsettled, ranges_of
+from relay.state import Cursor, Parked, find_unsettled, make_ranges
 
 BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
 log = structlog.stdlib.get_logger()
@@ -102,7 +102,7 @@ class Ordered:
         log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
         try:
             async with self._behind:
-                await self._delivery.parking.take([Parked.of(event, name, "order", BEHIND, 0) for event in events])
+                await self._delivery.parking.take([Parked.make(event, name, "order", BEHIND, 0) for event in events])
         except Stopped:
             return
         self._settle(Settled(_batch(events), "parked"))
@@ -122,7 +122,7 @@ class Ordered:
     def _settle_clear(self, span: Span) -> None:
         """What of the span has its outcome already."""
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
-        open_ranges = ranges_of(sorted({*to_come}))
+        open_ranges = make_ranges(sorted({*to_come}))
         ranges = span.ranges or ((span.start, span.stop),)
         clear = [one for start, stop in ranges for one in find_unsettled(start, stop, open_ranges)]
         self._cursor.settle_ranges(clear, span.counts)

@@ -40,7 +40,7 @@ class Parking:
         """Put events aside that are never to be tried again; the first attempt began then (Unix seconds). Raises
         Stopped."""
         parked = [
-            Parked.of(batch[number], self._name, cause, reason, batch.attempt, status, answer)
+            Parked.make(batch[number], self._name, cause, reason, batch.attempt, status, answer)
             for number, reason, cause, status, answer in verdict.refused
         ]
         first = parked[0]
@@ -67,7 +67,7 @@ class Parking:
             offset=first.event.offset,
             **_why([one.reason for one in failed]),
         )
-        await self.take([Parked.of(each.event, self._name, "filter", each.reason, attempts) for each in failed])
+        await self.take([Parked.make(each.event, self._name, "filter", each.reason, attempts) for each in failed])
 
     async def take(self, parked: list[Parked]) -> None:
         """Put events aside, trying until the state database takes them. Raises Stopped."""

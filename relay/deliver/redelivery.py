@@ -21,7 +21,7 @@ from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery, Stopped
 from relay.deliver.window import Window, size_of
 from relay.route import ENOUGH_BYTES, ENOUGH_S, Failed, Routed
-from relay.state import Counts, Parked, State, ranges_of
+from relay.state import Counts, Parked, State, make_ranges
 
 LATER_S: Final = 0.5
 log = structlog.stdlib.get_logger()
@@ -147,13 +147,13 @@ class Again:
         name, limits = self._delivery.destination.name, self._limits
         for cut in self._cuts.all:
             offsets = [offset for start, stop in cut for offset in range(start, stop)]
-            found = self._due(await self._state.marked(name, limits.events, limits.size, offsets))
+            found = self._due(await self._state.read_marked(name, limits.events, limits.size, offsets))
             if {one.offset for one in found} == {*offsets}:
                 return found
         self._cuts.clear()
-        found = self._due(await self._state.marked(name, limits.events, limits.size))
+        found = self._due(await self._state.read_marked(name, limits.events, limits.size))
         if found:
-            self._cuts.add(ranges_of(sorted({one.event.offset for one in found})))
+            self._cuts.add(make_ranges(sorted({one.event.offset for one in found})))
         return found
 
     def _due(self, marked: Sequence[Parked]) -> list[Parked]:
@@ -187,7 +187,7 @@ class Again:
     async def _beside(self, marked: Sequence[Parked]) -> set[int]:
         """The offsets of those of which other parts lie parked that are not sent now."""
         sent = {(one.event.offset, one.part) for one in marked}
-        places = await self._state.parked_places(self._delivery.destination.name, [offset for offset, _ in sent])
+        places = await self._state.read_parked_places(self._delivery.destination.name, [offset for offset, _ in sent])
         return {offset for offset, _ in places - sent}
 
 

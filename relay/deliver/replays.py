@@ -37,7 +37,7 @@ class Replays:
     async def look(self, live: Mapping[str, LiveLane]) -> None:
         """Make lanes for new replays beside those that are there then, stop those that were cancelled. Raises
         sqlite3.Error."""
-        asked = await self._state.replays()
+        asked = await self._state.read_replays()
         lanes = {name: lane for name, lane in live.items() if not lane.stops}
         wanted = {replay.number: replay for replay in asked if replay.connector in lanes}
         for number in self._lanes.keys() - wanted:
@@ -47,7 +47,7 @@ class Replays:
 
     async def tidy(self) -> None:
         """Let go of what was kept for replays that are over. Raises sqlite3.Error."""
-        numbers = {replay.number for replay in await self._state.replays()}
+        numbers = {replay.number for replay in await self._state.read_replays()}
         with suppress(OSError):  # what stays there does no harm
             await ADMIN.run(remove_cuts_of_replays, self._state.folder, numbers)
 

@@ -1,4 +1,4 @@
-"""Erases users: out of the journal, out of the tables, and at the destinations."""
+"""Erases users from the journal, from the tables, and at the destinations."""
 
 from relay.erasure.eraser import Eraser
 

@@ -1,4 +1,4 @@
-"""Has one connector erase users at its destination, as often as it takes."""
+"""Calls a connector's erase() until the connector has erased its users."""
 
 import asyncio
 import random
@@ -29,18 +29,19 @@ from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
 ERASE_S: Final = 300.0
-"""What one call of `erase` may take."""
-HOLDS: Final = "the connector's thread hangs, and may hold events of the user; told once it is back"
+"""Seconds that one call of `erase` may take."""
+HANGS: Final = "the connector's thread hangs, and may hold events of the user; told once it is back"
 log = structlog.stdlib.get_logger()
 
 
 class ConnectorErasure:
-    """What is left to be told to one connector, while there `is_anything` to be told to any. Its `retry` says how soon
-    it is told again.
+    """Calls one connector's erase() for every erasure that the connector has not confirmed.
 
-    What its threads were doing when the user's events were removed may hold some of them, and write them yet: it is
-    told once those threads are back. The first worker tells it, when all that run have their threads back: the others
-    only say so, in their own ledgers."""
+    A thread of the connector may hold a user's events from before their removal, and still write them. So relay calls
+    erase() once those threads are back. The first worker calls it, once the threads of all running workers are back.
+    The other workers only report that in their own databases. The connector's `retry` sets the pause between failed
+    calls.
+    """
 
     def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool], worker: int) -> None:
         self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.in_threads
@@ -48,27 +49,29 @@ class ConnectorErasure:
         self._clean = Redaction(lane.connector.settings).clean
         self._attempt, self._left = 0, LeftBehind()
         self._seen: set[tuple[int, float | None]] = set()
-        """Erasures, and when their events were removed, of which it is known what the threads were doing."""
+        """Erasures with the time of their removal, for which the threads at work are known."""
 
     async def run(self) -> None:
-        """Tell it of all erasures, for ever."""
+        """Call erase() for every unconfirmed erasure, for ever."""
         while True:
             delay = LOOK_S
             try:
-                if self._is_anything() and (lacking := await self._lacking()):
-                    delay = await (self._proceed(lacking) if await self._are_back(lacking) else self._hold(lacking))
+                if self._is_anything() and (lacking := await self._find_lacking()):
+                    delay = await (
+                        self._proceed(lacking) if await self._threads_are_back(lacking) else self._hold(lacking)
+                    )
             except (sqlite3.Error, OSError) as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
             await asyncio.sleep(delay)
 
-    async def _lacking(self) -> list[Erasure]:
+    async def _find_lacking(self) -> list[Erasure]:
         named = "user_id NOT NULL OR external_ids != '[]' OR other_ids != '[]'"
         condition = f"done IS NULL AND compacted NOT NULL AND ({named})"
-        under_way = await self._state.look(lambda db: read_erasures(db, condition))
+        under_way = await self._state.read(lambda db: read_erasures(db, condition))
         return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
 
-    async def _are_back(self, lacking: Sequence[Erasure]) -> bool:
-        """Whether all threads are back that may hold events of these users, or soon are."""
+    async def _threads_are_back(self, lacking: Sequence[Erasure]) -> bool:
+        """Return whether all threads that may hold events of these users are back, after LOOK_S at most."""
         removed = {(one.number, one.compacted) for one in lacking}
         if removed - self._seen:
             self._left.take(self._in_threads())
@@ -79,41 +82,43 @@ class ConnectorErasure:
         return not self._left
 
     async def _proceed(self, lacking: Sequence[Erasure]) -> float:
-        """All threads of this worker are back: say so, or tell it what no other worker holds; return the seconds until
-        that is looked at again."""
+        """Go on once this worker's threads are back; return the seconds until the next check.
+
+        The first worker calls erase() for users whose events no other worker holds. Another worker reports its threads.
+        """
         name, numbers = self._connector.name, [one.number for one in lacking]
         if self._worker:
             answers = dict.fromkeys(numbers, ConnectorAnswer(name, "done"))
-            await self._state.run(lambda db: _note(db, lacking, answers))
+            await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
             return LOOK_S
         held = await ADMIN.run(find_held_elsewhere, self._state.folder, name, numbers)
         if hanging := [one for one in lacking if held.get(one.number)]:
             await self._hold(hanging)
         free = [one for one in lacking if one.number not in held]
-        return await self._tell(free) if free else LOOK_S
+        return await self._call_connector(free) if free else LOOK_S
 
     async def _hold(self, lacking: Sequence[Erasure]) -> float:
-        """Keep, once for each, why it is not told; return the seconds until that is looked at again."""
-        name, held = self._connector.name, ConnectorAnswer(self._connector.name, "failed", HOLDS)
+        """Save and log, once per erasure, why erase() is not called; return the seconds until the next check."""
+        name, held = self._connector.name, ConnectorAnswer(self._connector.name, "failed", HANGS)
         known = {
-            one.number for one in lacking for each in one.answers if (each.connector, each.reason) == (name, HOLDS)
+            one.number for one in lacking for each in one.answers if (each.connector, each.reason) == (name, HANGS)
         }
         answers = {one.number: held for one in lacking if one.number not in known}
         if answers:
-            await self._state.run(lambda db: _note(db, lacking, answers))
-            log.warning("erasing failed at the connector", connector=name, users=len(answers), reason=HOLDS)
+            await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
+            log.warning("erasing failed at the connector", connector=name, users=len(answers), reason=HANGS)
         return LOOK_S
 
-    async def _tell(self, lacking: Sequence[Erasure]) -> float:
-        """Tell it; return the seconds until it is to be told again."""
+    async def _call_connector(self, lacking: Sequence[Erasure]) -> float:
+        """Call erase(); return the seconds until the next call."""
         wanted = Wanted({one.number: one.user for one in lacking})
         try:
-            verdict, notes = await self._asked(lacking, wanted)
+            verdict, notes = await self._call_erase(lacking, wanted)
         except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
-            await self._cut_short(lacking)
+            await self._save_cut_short(lacking)
             raise
-        answers = self._answers(lacking, verdict, notes, wanted)
-        await self._state.run(lambda db: _note(db, lacking, answers))
+        answers = self._make_answers(lacking, verdict, notes, wanted)
+        await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
         if not failed:
             self._attempt = 0
@@ -128,17 +133,17 @@ class ConnectorErasure:
         tell("erasing failed at the connector", connector=self._connector.name, **news)
         return max(delay, LOOK_S)
 
-    async def _cut_short(self, lacking: Sequence[Erasure]) -> None:
-        """Keep that it has those to do of which nothing says so yet."""
+    async def _save_cut_short(self, lacking: Sequence[Erasure]) -> None:
+        """Save that these erasures are unfinished, unless they have failed before."""
         failed = ConnectorAnswer(self._connector.name, "failed", "cut short")
         answers = {one.number: failed for one in lacking if not one.failed_at(failed.connector)}
         try:
-            await self._state.run(lambda db: _note(db, lacking, answers))
+            await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
         except sqlite3.Error as error:  # the stop goes on
             log.error("erasures cannot be kept", connector=self._connector.name, error=str(error))
 
-    async def _asked(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[Verdict, Mapping[int, str]]:
-        """What came of it, and what the connector notes of users whom it has erased."""
+    async def _call_erase(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[Verdict, Mapping[int, str]]:
+        """Call erase(); return the result, and the connector's notes on erased users."""
         users = [one.user for one in lacking]
         if problem := await self._opener.tried():
             return judge(len(users), Retry(problem), self._clean), {}
@@ -156,10 +161,10 @@ class ConnectorErasure:
                 log.error("connector raised", connector=self._connector.name, exception=told)
             return verdict, {}
 
-    def _answers(
+    def _make_answers(
         self, lacking: Sequence[Erasure], verdict: Verdict, notes: Mapping[int, str], wanted: Wanted
     ) -> Mapping[int, ConnectorAnswer]:
-        """What is kept of the connector's answer: nothing that names a user."""
+        """Make the answers to save. They name no user."""
         name = self._connector.name
         answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
         answers |= {
@@ -173,7 +178,7 @@ class ConnectorErasure:
         return {lacking[number].number: answer for number, answer in answers.items()}
 
 
-def _note(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
-    """Keep the answers; but who is known by another id meanwhile has to be erased again."""
+def _save_unchanged(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
+    """Save the answers, except for users who have got another id meanwhile: they must be erased again."""
     known = find_unchanged(db, asked)
     save_answers(db, {number: answer for number, answer in answers.items() if number in known})

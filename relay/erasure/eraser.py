@@ -1,16 +1,15 @@
-"""Erases users who asked for it: out of the journal, out of the tables, and at the destinations.
+"""Erases users from the journal, from the tables, and at the destinations.
 
-How it fails and recovers: an erasure is a row that says how far it is, and every step may be done again.
+Failure and recovery: an erasure is a row that holds its progress, and every step may be repeated.
 
-1. What tells the user's external ids is read, and they are kept: later their events are gone. With several workers
-   each is told whom to erase, and what they are called, before one of them removes anything.
-2. Segments with events of theirs are written anew beside the old ones, and take their places one by one.
-3. Each lane is put to rest, which lets go of what it has in memory; its parked events go while it rests.
-4. The database is written anew, so that nothing is left in its free pages.
-5. The connectors are told, each for itself, again and again until it succeeds: by the first worker, once no other one
-   can still write the user's events there. What failed at one waits for it, also while it is not configured, until an
-   admin forgets it.
-6. The ids are forgotten. What stays is the receipt.
+1. All ids of the users are read and saved, because later their events are missing. With several workers every worker
+   learns the users and their ids before any worker removes anything.
+2. Segments with events of the users are rewritten beside the old segments, and replace them one by one.
+3. Each lane rests, and drops what it has in memory; the users' parked events are removed while it rests.
+4. The database is written anew, so that its free pages hold nothing of them.
+5. The first worker calls each connector's erase() until it succeeds, once no other worker can still write the users'
+   events there. A failed erasure waits for its connector, even an unconfigured connector, until an admin forgets it.
+6. The ids are deleted. The receipt stays.
 """
 
 import asyncio
@@ -30,18 +29,18 @@ from relay.config import ErasureSettings
 from relay.deliver import Fleet, LiveLane
 from relay.erasure.destinations import ConnectorErasure
 from relay.erasure.requests import ErasureWatch
-from relay.erasure.tables import TableErasure, parked_ids, strangers
+from relay.erasure.tables import TableErasure, find_removed_connectors, read_parked_ids
 from relay.journal import (
     DAY_S,
     Corrupt,
     Journal,
     Segment,
     Wanted,
-    copies_of,
+    find_copies,
+    find_more_ids,
     is_locked,
-    merged_users,
-    more_ids,
-    plan,
+    merge_users,
+    plan_rewrite,
     rewrite,
 )
 from relay.state import (
@@ -53,10 +52,10 @@ from relay.state import (
     find_failing_at_connectors,
     forget_failed,
     forget_ids,
+    list_other_folders,
     mark_compacted,
     mark_done,
     mark_erased,
-    other_folders,
     read_erasures,
     save_found_ids,
     share_erasures,
@@ -65,22 +64,22 @@ from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
 AGAIN_S: Final = 30.0
-MOST: Final = 500
-"""Users of one pass over the journal; the others follow with the next one."""
-GONE_ADVICE: Final = "configure it again under this name to have them erased there, or forget it (relay forget)"
-GATHERED: Final = 0.1
-"""Passes are at least so far apart, in terms of `after`."""
+USERS_A_PASS: Final = 500
+"""Users per pass over the journal. The others follow in the next pass."""
+REMOVED_ADVICE: Final = "configure it again under this name to have them erased there, or forget it (relay forget)"
+PASS_SPACING: Final = 0.1
+"""The least time between two passes, as a share of `after`."""
 T = TypeVar("T")
 Offsets = dict[int, frozenset[int]]
 log = structlog.stdlib.get_logger()
 
 
 class ErasureBusy(Exception):
-    """Somebody was reading the database, so what was removed from it may still be in its files."""
+    """Raised when another process reads the database, so that its files may still hold removed data."""
 
 
 class Eraser:
-    """Sees to it that erasures are done."""
+    """Does the requested erasures."""
 
     def __init__(
         self, fleet: Fleet, journal: Journal, state: State, settings: ErasureSettings, worker: int = 0
@@ -90,43 +89,43 @@ class Eraser:
         self._watch = ErasureWatch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
         self._next = 0.0
         self._at_connectors = False
-        """Whether erasures have come so far that connectors may have to be told."""
+        """Whether some erasures have reached the connectors."""
 
     @property
     def wants(self) -> list[Selection]:
-        """Which events the first worker has to have in its journal."""
+        """The events that the first worker must have in its journal."""
         return [Selection(self._settings.on)] if self._settings.on else []
 
     async def is_idle(self) -> bool:
-        """Whether no erasure is under way. Raises sqlite3.Error."""
-        return not await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
+        """Return whether no erasure is under way. Raises sqlite3.Error."""
+        return not await self._state.read(lambda db: read_erasures(db, "done IS NULL"))
 
     @property
-    def _told(self) -> Sequence[LiveLane]:
-        """The lanes whose connectors are told, or of which the first worker is told that their threads are back."""
+    def _lanes(self) -> Sequence[LiveLane]:
+        """The lanes whose connectors have to erase users."""
         return self._fleet.lanes
 
     async def open(self) -> None:
-        """Get ready, before events come in. Raises sqlite3.Error."""
+        """Prepare, before events come in. Raises sqlite3.Error."""
         if self._worker:
             await self._state.run(forget_failed)
         else:
-            await self._tell_abandoned()
+            await self._log_abandoned()
         if self._watch.is_needed:
             await self._watch.open()
         self._fleet.also_needed = (lambda: self._watch.position) if self._watch.is_needed else None
 
-    async def _tell_abandoned(self) -> None:
-        """Say where erasures failed that nobody tries again: at connectors that are not configured any more."""
-        running = {lane.name for lane in self._told}
-        for one in await self._state.look(find_failing_at_connectors):
+    async def _log_abandoned(self) -> None:
+        """Log the failed erasures at connectors that are no longer configured."""
+        running = {lane.name for lane in self._lanes}
+        for one in await self._state.read(find_failing_at_connectors):
             if one.connector not in running:
                 news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
-                log.warning("connector is gone but has users to erase", **news, advice=GONE_ADVICE)
+                log.warning("connector is gone but has users to erase", **news, advice=REMOVED_ADVICE)
 
     async def run(self) -> None:
-        """Notice what is asked for and do it, for ever."""
-        told = self._told
+        """Notice requests and do them, for ever."""
+        told = self._lanes
         async with asyncio.TaskGroup() as group:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
@@ -138,15 +137,15 @@ class Eraser:
     async def _keep_erasing(self, told: Sequence[str]) -> None:
         while True:
             try:
-                await self._erase(told)
+                await self._erase_due(told)
                 await asyncio.sleep(LOOK_S)
             except Exception as error:
-                log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_said(error))
+                log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
                 await asyncio.sleep(AGAIN_S)
 
-    async def _erase(self, told: Sequence[str]) -> None:
-        """Do what is due; these connectors are told."""
-        under_way = await self._state.look(lambda db: read_erasures(db, "done IS NULL"))
+    async def _erase_due(self, told: Sequence[str]) -> None:
+        """Do the erasures that are due; `told`: the names of the running connectors."""
+        under_way = await self._state.read(lambda db: read_erasures(db, "done IS NULL"))
         self._at_connectors = any(one.compacted for one in under_way)
         now = self._journal.clock.now()
         if not self._journal.clock.ahead and any(one.asked > now + DAY_S for one in under_way):
@@ -155,86 +154,91 @@ class Eraser:
         last = now - self._settings.after
         due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
         if due and time.monotonic() >= self._next:
-            await self._compact(due[:MOST])
-            self._next = time.monotonic() + self._settings.after * GATHERED
+            await self._compact(due[:USERS_A_PASS])
+            self._next = time.monotonic() + self._settings.after * PASS_SPACING
         if over := [one.number for one in under_way if one.is_over(told)]:
             await self._finish(over)
 
     async def _finish(self, numbers: Sequence[int]) -> None:
         await self._state.run(lambda db: forget_ids(db, numbers))
         self._watch.forget()
-        await self._clean()
+        await self._clean_database()
         await self._state.run(lambda db: mark_done(db, numbers))
         log.info("erasures done", erasures=sorted(numbers))
 
     async def _compact(self, due: Sequence[Erasure]) -> None:
         numbers = [one.number for one in due]
         try:
-            users = await self._remove(due)
-            await self._clean()
+            users = await self._remove_users(due)
+            await self._clean_database()
         except Exception as error:
-            problem = _said(error)
+            problem = _describe_error(error)
             with suppress(sqlite3.Error):
                 await self._state.run(lambda db: mark_compacted(db, numbers, problem))
             raise
         await self._state.run(lambda db: mark_erased(db, users))
         log.info("users erased from journal and tables", erasures=numbers)
 
-    async def _remove(self, due: Sequence[Erasure]) -> Sequence[Erasure]:
-        """Remove them; return who they are, as far as that was known."""
+    async def _remove_users(self, due: Sequence[Erasure]) -> Sequence[Erasure]:
+        """Remove the users' events; return the erasures with all known ids."""
         segments = await self._journal.roll()
-        users = await self._learn({one.number: one.user for one in due}, segments)
+        users = await self._find_ids({one.number: one.user for one in due}, segments)
         wanted = Wanted({one.number: one.user for one in users})
-        await self._share(users)
+        await self._share_users(users)
         offsets: Offsets = {}
         for segment in segments:
             offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
-        for path in await ADMIN.run(copies_of, self._journal.folder, wanted):
+        for path in await ADMIN.run(find_copies, self._journal.folder, wanted):
             path.unlink()
             log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
         await self._fleet.rest(lambda connector: self._state.run(TableErasure(connector, wanted, offsets)))
         names = [lane.name for lane in self._fleet.lanes]
-        for connector in await self._state.look(lambda db: strangers(db, names)):
+        for connector in await self._state.read(lambda db: find_removed_connectors(db, names)):
             await self._state.run(TableErasure(connector, wanted, offsets))
         await self._state.run(TableErasure(None, wanted, offsets))
         return users
 
-    async def _share(self, users: Sequence[Erasure]) -> None:
-        for folder in await ADMIN.run(other_folders, self._state.folder, self._worker):
+    async def _share_users(self, users: Sequence[Erasure]) -> None:
+        for folder in await ADMIN.run(list_other_folders, self._state.folder, self._worker):
             await ADMIN.run(share_erasures, folder, users)
             if not is_locked(folder):
                 log.warning("a worker that does not run erases at its next start", folder=str(folder))
 
-    async def _learn(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
-        """Find all ids of the users, and keep them. Device ids of an external id that only its own events tell stay
-        unknown: they are found by what was known before."""
+    async def _find_ids(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
+        """Find and save all ids of the users.
+
+        A device id of an external id stays unknown if only events with that external id tell it. Those events are found
+        by the external id.
+        """
         found = dict(users)
         for number, user in users.items():
-            kept = await self._state.look(partial(find_external_ids, user_id=user.user_id))
-            found[number] = merged_users(user, User(None, tuple(kept)))
+            kept = await self._state.read(partial(find_external_ids, user_id=user.user_id))
+            found[number] = merge_users(user, User(None, tuple(kept)))
         known = Wanted(found)
-        parts = [await self._state.look(lambda db: parked_ids(db, known))]
-        parts += [part for segment in segments if (part := await self._on(more_ids, segment, known))]
+        parts = [await self._state.read(lambda db: read_parked_ids(db, known))]
+        parts += [part for segment in segments if (part := await self._run_on(find_more_ids, segment, known))]
         for part in parts:
             for number, more in part.items():
-                found[number] = merged_users(found[number], more)
+                found[number] = merge_users(found[number], more)
         return await self._state.run(lambda db: save_found_ids(db, found))
 
     async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:
-        """Take the users out of a segment; return where their events were. What an earlier pass erased is no longer to
-        be told apart, and counts as the first one's."""
-        planned = await self._on(plan, segment, wanted)
+        """Remove the users from a segment; return the offsets of their events.
+
+        The events of an earlier pass cannot be told apart any more, and count as the first erasure's.
+        """
+        planned = await self._run_on(plan_rewrite, segment, wanted)
         if planned is None:
             return {}
         if not planned.is_empty:
-            counts = {"events": _count(planned.gone, known), "changed": _count(planned.changed, known)}
+            counts = {"events": _count(planned.erased, known), "changed": _count(planned.changed, known)}
             await self._state.run(lambda db: add_counts(db, counts, segment.end))
-            if (fresh := await self._on(rewrite, segment, wanted)) is not None:
+            if (fresh := await self._run_on(rewrite, segment, wanted)) is not None:
                 await self._journal.replace(segment, fresh)
-        return planned.gone | dict.fromkeys(planned.before, frozenset({min(known)}))
+        return planned.erased | dict.fromkeys(planned.before, frozenset({min(known)}))
 
-    async def _on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
-        """Work on a segment in a thread; None if retention has removed it."""
+    async def _run_on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
+        """Work on a segment in a thread; return None if retention has removed the segment."""
         try:
             return await ADMIN.run(work, segment, wanted)
         except FileNotFoundError:
@@ -242,13 +246,13 @@ class Eraser:
                 raise
             return None
 
-    async def _clean(self) -> None:
-        if not await self._state.clean():
+    async def _clean_database(self) -> None:
+        if not await self._state.vacuum():
             raise ErasureBusy("another process is reading relay.db")
 
 
-def _said(error: Exception) -> str:
-    """What went wrong. The text of a bug might name a user."""
+def _describe_error(error: Exception) -> str:
+    """Describe an error. The message of a bug is left out, because it might name a user."""
     if isinstance(error, Corrupt):
         return f"{error}; erasures need a whole journal: stop relay, relay journal repair, start relay"
     is_known = isinstance(error, sqlite3.Error | OSError | ErasureBusy)
@@ -256,5 +260,5 @@ def _said(error: Exception) -> str:
 
 
 def _count(found: Offsets, known: Mapping[int, int]) -> Counter[int]:
-    """The events of each erasure that it has not counted before a crash."""
+    """Count the events of each erasure that were not counted before a crash."""
     return Counter(number for offset, whose in found.items() for number in whose if offset >= known[number])

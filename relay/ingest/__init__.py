@@ -1,8 +1,8 @@
-"""HTTP in: who may send, what a body means, and events on disk before the answer."""
+"""HTTP in: checks who may send, reads bodies, and has events on disk before the answer."""
 
 from relay.ingest.intake import Intake
-from relay.ingest.listeners import bind, close, show
-from relay.ingest.problem import busy
+from relay.ingest.listeners import bind, close, describe_sockets
+from relay.ingest.problem import make_busy
 from relay.ingest.server import Ingest
 from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First, Others
@@ -14,7 +14,7 @@ __all__ = [
     "Intake",
     "Others",
     "bind",
-    "busy",
     "close",
-    "show",
+    "describe_sockets",
+    "make_busy",
 ]

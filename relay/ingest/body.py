@@ -1,4 +1,4 @@
-"""Reads a request's body: in time, within the limit before and after decompression, within the memory budget."""
+"""Reads a request's body within its time, its size limits and the memory budget."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from relay.config import IngestSettings
 from relay.ingest.pressure import Pressure
-from relay.ingest.problem import Problem, busy
+from relay.ingest.problem import Problem, make_busy
 from relay.threads import UNPACKING
 
 fast_zlib: ModuleType
@@ -22,31 +22,31 @@ except ImportError:  # half as fast, the same format
     fast_zlib = zlib
 
 THREAD_BYTES: Final = 64 << 10
-"""Compressed bodies beyond this size are unpacked in a thread."""
+"""A thread unpacks compressed bodies beyond this size."""
 CHUNK_BYTES: Final = 4 << 10
-"""Compressed bytes that are given to one decompressor at a time: what a member leaves of them is copied."""
+"""Compressed bytes passed to a decompressor at a time. The rest of a chunk behind a member is copied."""
 MEMBERS: Final = 10_000
-"""Of a compressed body, at most. Each takes some microseconds, however empty it is."""
+"""Members of a compressed body, at most. Each takes some microseconds, however empty it is."""
 GZIP: Final = 31
 ZLIB: Final = 15
 BARE: Final = -15
 """Window bits: deflate in its two frames, and without one."""
 CODING: Final = re.compile("[a-z]{1,8}")
-"""A coding that may be told; anything else may be a secret that somebody put into the wrong header."""
+"""A coding that a message may repeat. Any other text may be a secret in the wrong header."""
 CODINGS: Final = 3
 RETRY_AFTER_S: Final = 1
 WINDOW_BITS: Final = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
 
 class Body(AbstractContextManager["Body"]):
-    """One request's body; what it takes of the memory budget is given back at the end of the `with`."""
+    """The body of one request. The end of the `with` returns its bytes to the memory budget."""
 
     def __init__(self, request: web.BaseRequest, settings: IngestSettings, pressure: Pressure) -> None:
         self._request, self._settings, self._pressure = request, settings, pressure
         self._taken = 0
 
     async def read(self) -> bytes:
-        """The body, decompressed. Raises Problem: 408, 411, 413, 415, 400 (broken gzip), 503."""
+        """Read and decompress the body. Raises Problem: 408, 411, 413, 415, 400 (broken gzip), 503."""
         declared, headers = self._request.content_length, self._request.headers
         if declared is None:
             if "Transfer-Encoding" not in headers:
@@ -55,10 +55,10 @@ class Body(AbstractContextManager["Body"]):
         elif declared > self._settings.max_body:
             raise self._too_large()
         given = headers.get("Content-Encoding")
-        coding = coding_of(given) if given else None
+        coding = parse_coding(given) if given else None
         content = self._request.content
         if content.is_eof():  # it came with the headers, as small bodies do: nothing to wait for
-            raw = self._taken_in(content.read_nowait())
+            raw = self._count_chunk(content.read_nowait())
         else:
             raw = await self._receive(content)
         return raw if coding is None or not raw else await self._unpack(raw, coding)
@@ -67,9 +67,9 @@ class Body(AbstractContextManager["Body"]):
         chunks = []
         try:
             async with asyncio.timeout(self._settings.read_timeout):
-                await self._invite()
+                await self._send_continue()
                 while chunk := await content.readany():
-                    chunks.append(self._taken_in(chunk))
+                    chunks.append(self._count_chunk(chunk))
         except TimeoutError:
             raise Problem(408, "the body did not arrive in time (ingest.read_timeout)", Connection="close") from None
         except (ConnectionError, RuntimeError) as error:
@@ -81,20 +81,20 @@ class Body(AbstractContextManager["Body"]):
             raise Problem(400, str(error), Connection="close") from None
         return b"".join(chunks)
 
-    async def _invite(self) -> None:
-        """Have a sender go on that waits to be told so before it sends its body: nothing stands against it now."""
+    async def _send_continue(self) -> None:
+        """Send "100 Continue" to a sender that waits for it."""
         request = self._request
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _taken_in(self, chunk: bytes) -> bytes:
-        self.hold(len(chunk))
+    def _count_chunk(self, chunk: bytes) -> bytes:
+        self.reserve(len(chunk))
         if self._taken > self._settings.max_body:
             raise self._too_large()
         return chunk
 
     async def _unpack(self, raw: bytes, coding: str) -> bytes:
-        limit, window_bits = self._settings.max_body, window_bits_of(coding, raw)
+        limit, window_bits = self._settings.max_body, choose_window_bits(coding, raw)
         try:
             if len(raw) > THREAD_BYTES:
                 unpacked = await UNPACKING.run(decompress, raw, window_bits, limit)
@@ -104,17 +104,17 @@ class Body(AbstractContextManager["Body"]):
             raise Problem(400, f"the compressed body is broken: {error}") from None
         except OverflowError:
             raise self._too_large() from None
-        self.hold(len(unpacked))
+        self.reserve(len(unpacked))
         return unpacked
 
-    def hold(self, size: int) -> None:
-        """Book bytes of the body, or for what was made of it. Raises Problem (503, or 413 if there is never room)."""
+    def reserve(self, size: int) -> None:
+        """Reserve bytes of the memory budget. Raises Problem: 503, or 413 if the budget can never hold them."""
         pressure = self._pressure
         used = pressure.used + size
         if used > pressure.limit:
             if self._taken + size > pressure.limit:
                 raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
-            raise busy("too many request bodies at a time (ingest.max_in_flight)", RETRY_AFTER_S)
+            raise make_busy("too many request bodies at a time (ingest.max_in_flight)", RETRY_AFTER_S)
         pressure.used = used
         self._taken += size
 
@@ -127,8 +127,8 @@ class Body(AbstractContextManager["Body"]):
         self._pressure.used -= self._taken
 
 
-def coding_of(header: str) -> str | None:
-    """The one coding that Content-Encoding names; None: there is none. Raises Problem (415)."""
+def parse_coding(header: str) -> str | None:
+    """Return the only coding of a Content-Encoding header, None without any. Raises Problem (415)."""
     codings = [one for one in map(str.strip, header.lower().split(",")) if one not in ("", "identity")]
     if not codings:
         return None
@@ -138,8 +138,8 @@ def coding_of(header: str) -> str | None:
     return codings[0]
 
 
-def window_bits_of(coding: str, raw: bytes) -> int:
-    """How to unpack a body of this coding: what calls itself deflate may lack the frame that it should have."""
+def choose_window_bits(coding: str, raw: bytes) -> int:
+    """Return zlib's window bits for this coding. Some senders leave out the frame of deflate."""
     framed = raw[0] & 0x0F == zlib.DEFLATED and int.from_bytes(raw[:2], "big") % 31 == 0  # RFC 1950, 2.2
     return BARE if coding == "deflate" and not framed else WINDOW_BITS[coding]
 

@@ -1,4 +1,4 @@
-"""Where a request comes from, also behind a reverse proxy, and whether a source takes requests from there."""
+"""Finds the address of a client, also behind a reverse proxy, and checks it against a source's `allow`."""
 
 import re
 import socket
@@ -13,35 +13,35 @@ from relay.ingest.problem import Problem
 
 
 class Allowed:
-    """The networks that a source takes requests from."""
+    """The networks of a source's `allow`."""
 
     def __init__(self, networks: Networks, proxies: Networks) -> None:
         self._networks, self._proxies = networks, proxies
 
     def check(self, request: web.BaseRequest) -> None:
-        """Raises Problem (403) for a request from elsewhere."""
-        address = client(request, self._proxies)
+        """Check the address of the client. Raises Problem (403)."""
+        address = find_client(request, self._proxies)
         if address not in self._networks:
             raise Problem(
                 403, f"requests from {address or 'an unknown address'} are not taken here (the source's allow)"
             )
 
 
-def client(request: web.BaseRequest, proxies: Networks) -> Peer | None:
-    """Where a request comes from; None if a proxy that is trusted does not say."""
+def find_client(request: web.BaseRequest, proxies: Networks) -> Peer | None:
+    """Return the address of the client; None if a trusted proxy does not tell it."""
     hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    return sender(_peer(request), hops.split(",") if hops else [], proxies)
+    return skip_proxies(_peer(request), hops.split(",") if hops else [], proxies)
 
 
-def whence(request: web.BaseRequest, proxies: Networks) -> str:
-    """The same for the log."""
-    return str(client(request, proxies) or "unknown")
+def describe_client(request: web.BaseRequest, proxies: Networks) -> str:
+    """Return the address of the client as text for the log."""
+    return str(find_client(request, proxies) or "unknown")
 
 
-def sender(peer: Peer | None, hops: Sequence[str], proxies: Networks) -> Peer | None:
-    """The first address outside of the proxies, seen from here: anything further left, its owner may have made up.
+def skip_proxies(peer: Peer | None, hops: Sequence[str], proxies: Networks) -> Peer | None:
+    """Return the first address outside the proxies, counted from relay. Anything further left may be forged.
 
-    `hops` are what X-Forwarded-For says. None if a proxy that is trusted names something that is no address.
+    `hops` are the entries of X-Forwarded-For. None: a trusted proxy names something that is no address.
     """
     address, left = peer, list(hops)
     while address in proxies and left:
@@ -50,7 +50,7 @@ def sender(peer: Peer | None, hops: Sequence[str], proxies: Networks) -> Peer | 
 
 
 def parse_hop(text: str) -> IPv4Address | IPv6Address | None:
-    """Read an address as proxies write it, some with a port; None if it is none."""
+    """Parse an address as proxies write it, with or without a port; return None if the text is no address."""
     match = re.fullmatch(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+", text.strip())
     with suppress(ValueError):
         address = ip_address(match[1] or match[2] if match else text.strip())

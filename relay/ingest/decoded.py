@@ -1,7 +1,7 @@
-"""Whether what a source's `decode` gives is what it promises: nothing else may get into the journal.
+"""Checks that a source's `decode` keeps its contract, before anything gets into the journal.
 
-Bodies that relay's own functions have read (`Entries`) are taken as they are. All others are read once more, and copied
-if they can be changed. Pure, but for the kinds that are known to be good.
+Bodies that relay's own functions have read (`Entries`) are taken as they are. All others are read again, and copied if
+they can change. Pure, apart from the set of known kinds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,26 +16,30 @@ from relay.guests import Wrong, described
 from relay.words import counted
 
 UNREADABLE_AT_MOST: Final = 10_000
-"""Entries that are parked one by one, of one request; `read_entries` refuses a body earlier."""
+"""Entries of one request that may be parked one by one. `read_entries` refuses a body earlier."""
 COPIED: Final = (bytes, bytearray, memoryview, msgspec.Raw)
 
 
 class _Object(msgspec.Struct):
-    """Any JSON object; nothing of it is read."""
+    """Any JSON object, without its fields."""
 
 
 _read_object: Final = msgspec.json.Decoder(_Object).decode
 
 
-def checked(decoded: Decoded, source: str, known: set[Kind], fresh: list[str]) -> Decoded:
-    """What `decode` of this source gave, if it may get into the journal. `known` are kinds that are known to be good;
-    those that are not are added, and their types go to `fresh`. Raises Wrong."""
+def check_decoded(decoded: Decoded, source: str, known: set[Kind], fresh: list[str]) -> Decoded:
+    """Check what a source's `decode` returned, and return it with copies of changeable parts. Raises Wrong.
+
+    `known`: kinds that passed before. New good kinds are added to it, and their types to `fresh`.
+    """
     if type(decoded) is not Decoded:
         raise Wrong(f"decode returned {described(decoded)}, not Decoded")
     kinds, bodies, unreadable, ids, subject = decoded
     if type(bodies) is not Entries or type(kinds) is not list:
-        kinds = _listed("kinds", kinds)
-        bodies = [_body(body, number) for body, number in zip(_listed("bodies", bodies), count(1), strict=False)]
+        kinds = _check_list("kinds", kinds)
+        bodies = [
+            _check_body(body, number) for body, number in zip(_check_list("bodies", bodies), count(1), strict=False)
+        ]
         decoded = Decoded(kinds, bodies, unreadable, ids, subject)
     if len(kinds) != len(bodies):
         raise Wrong(f"decode returned {counted(len(kinds), 'kind')} for {len(bodies)} bodies")
@@ -47,7 +51,7 @@ def checked(decoded: Decoded, source: str, known: set[Kind], fresh: list[str]) -
     if ids is not None:
         _check_ids(ids, len(bodies))
     if unreadable:
-        _check_unreadable(_listed("unreadable", unreadable))
+        _check_unreadable(_check_list("unreadable", unreadable))
     if subject is not None:
         _check_text("subject", subject)
     return decoded
@@ -70,7 +74,7 @@ def _check_kinds(kinds: Iterable[Kind], source: str, known: set[Kind], fresh: li
 
 
 def _check_ids(ids: Sequence[str], events: int) -> None:
-    ids = _listed("ids", ids)
+    ids = _check_list("ids", ids)
     if len(ids) != events:
         raise Wrong(f"decode returned {counted(len(ids), 'id')} for {events} bodies")
     try:
@@ -101,7 +105,7 @@ def _check_text(what: str, text: Any, most: int | None = None) -> None:
         raise Wrong(f"decode returned a {what} with half a character (an unpaired surrogate)") from None
 
 
-def _body(body: Any, number: int) -> bytes:
+def _check_body(body: Any, number: int) -> bytes:
     if not isinstance(body, COPIED):
         raise Wrong(f"decode returned {described(body)} as body {number}, not bytes")
     content = body if type(body) is bytes else bytes(body)
@@ -112,7 +116,7 @@ def _body(body: Any, number: int) -> bytes:
     return content
 
 
-def _listed(what: str, values: Any) -> list[Any]:
+def _check_list(what: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise Wrong(f"decode returned {described(values)} for {what}, not a list")
     return list(values)

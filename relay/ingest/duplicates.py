@@ -1,4 +1,4 @@
-"""Leaves out the events of a source that came before, and only those of which the earlier one is on disk."""
+"""Leaves out events that a source has sent before, if the earlier event is on disk."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -9,10 +9,11 @@ from relay.state import Seen
 
 
 class Duplicates:
-    """What one source has taken lately, and what it is about to take: the ids of requests under way.
+    """The ids that one source has sent lately, and the ids of requests under way.
 
-    A request claims its ids all at once, and only when no other request has one of them, so that nobody who holds some
-    waits for more. Its claim ends when its events are on disk and noted, or are not to be: whoever waited looks then.
+    A request claims all its ids at once, and only while no other request has claimed any of them. So no request waits
+    while it holds a claim. The claim ends when the request's events are on disk and noted, or have failed. Waiting
+    requests check again then.
     """
 
     def __init__(self, seen: Seen) -> None:
@@ -21,7 +22,7 @@ class Duplicates:
 
     @property
     def window(self) -> float:
-        """Seconds in which an event that comes again is a duplicate."""
+        """Seconds within which a repeated event counts as a duplicate."""
         return self._seen.window
 
     @window.setter
@@ -29,11 +30,10 @@ class Duplicates:
         self._seen.window = seconds
 
     @asynccontextmanager
-    async def without(self, decoded: Decoded) -> AsyncIterator[Decoded]:
-        """The events that are no duplicates. When the block ends without an exception, they have to be on disk.
+    async def leave_out(self, decoded: Decoded) -> AsyncIterator[Decoded]:
+        """Yield the events that are no duplicates. They must be on disk when the block ends without an exception.
 
-        It waits as long as the commits of other requests with one of these ids, or the subject, take. Nothing is left
-        out without ids.
+        Waits for the commits of other requests with any of these ids or the subject. Leaves out nothing without ids.
         """
         ids, subject = decoded.ids or (), decoded.subject
         wanted = ids if subject is None else [*ids, subject]
@@ -43,7 +43,7 @@ class Duplicates:
         mine = dict.fromkeys(wanted, claim)
         self._claims |= mine
         try:
-            fresh = first_ones(decoded, await self._seen.find(ids, subject))
+            fresh = keep_first(decoded, await self._seen.find(ids, subject))
             if fresh.ids and subject is not None:
                 await self._seen.supersede(subject)
             yield fresh
@@ -55,12 +55,12 @@ class Duplicates:
             claim.set_result(None)
 
     async def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         await self._seen.close()
 
 
-def first_ones(decoded: Decoded, seen: Collection[str]) -> Decoded:
-    """The events whose ids were not seen; of several with the same id the first."""
+def keep_first(decoded: Decoded, seen: Collection[str]) -> Decoded:
+    """Keep the events with ids that are not in `seen`; of several with the same id the first."""
     ids = decoded.ids or ()
     taken, first = set(seen), []
     for place, one in enumerate(ids):

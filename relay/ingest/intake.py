@@ -1,4 +1,4 @@
-"""One source's way from a request to the journal."""
+"""Takes one source's requests from HTTP to the journal."""
 
 import asyncio
 import sqlite3
@@ -15,12 +15,12 @@ from relay.api.internal import Threads, cut
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.body import Body
-from relay.ingest.client_address import Allowed, whence
+from relay.ingest.client_address import Allowed, describe_client
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.limit import Limit
 from relay.ingest.pressure import Pressure
-from relay.ingest.problem import Problem, busy
-from relay.ingest.refusal_clock import Guard
+from relay.ingest.problem import Problem, make_busy
+from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
@@ -34,11 +34,11 @@ FULL_RETRY_AFTER_S: Final = 30
 DRAIN_RETRY_AFTER_S: Final = 5
 LOCKED_RETRY_AFTER_S: Final = 5
 DATABASE_S: Final = 3.0
-"""A sender waits for relay.db until it has been at one and the same thing for so long."""
+"""A sender waits for relay.db until relay.db has been busy with one transaction for so long."""
 DECODE_S: Final = 30.0
-"""What the reading of one large body may take; a source that hangs in it is told, and others go on."""
+"""Seconds that one large body may take to read. Then the source's plugin is reported as hanging."""
 EVENT_BYTES: Final = 150
-"""Memory that an event takes on its way to the journal besides its own bytes."""
+"""Memory that an event takes on its way to the journal, besides its own bytes."""
 UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether your connectors should have it"
 PARKING_ADVICE: Final = "requests without unreadable events are not held up by this; see what locks or fills relay.db"
 JSON: Final = {"Content-Type": "application/json"}
@@ -46,13 +46,13 @@ log = structlog.stdlib.get_logger()
 
 
 class Busy(sqlite3.OperationalError):
-    """Somebody else keeps relay.db for too long."""
+    """Raised when another process keeps relay.db locked for too long."""
 
     sqlite_errorcode = sqlite3.SQLITE_BUSY
 
 
 class Intake:
-    """Takes the requests of one source. 2xx leaves only after the events are on disk."""
+    """Takes the requests of one source. Answers 2xx only after the events are on disk."""
 
     def __init__(
         self,
@@ -64,38 +64,38 @@ class Intake:
         save_soon: Callable[[], None],
         first: First | None = None,
     ) -> None:
-        """`first`: the worker that keeps what has to be in one journal, if that is not this one."""
+        """`first`: the first worker, unless this is the first worker."""
         self._first = first
         self.source, self._settings, self._pressure = source, settings, pressure
         self.calls = SourceCalls(source)
         self._threads = Threads(f"source {source.name}", 1)
         self._journal, self._state, self._save_soon = journal, state, save_soon
-        steady = journal.clock.steady
+        steady = journal.clock.read_steady
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = Limit(rate) if rate else None
         self.duplicates = Duplicates(Seen(state.folder, source.name, window, steady)) if window and not first else None
         self._left_out = 0
-        self._guard = Guard(source, save_soon, steady)
+        self._refusal_clock = RefusalClock(source, save_soon, steady)
         self.traffic = Traffic()
         self.draining = False
 
     @property
     def ledger(self) -> SourceLedger:
-        """What the source counts."""
-        return SourceLedger(self.source.name, self._left_out, self._guard.lasting)
+        """The source's counts."""
+        return SourceLedger(self.source.name, self._left_out, self._refusal_clock.lasting)
 
     def restore(self, ledger: SourceLedger) -> None:
-        """Go on with what it counted before a restart."""
+        """Restore the counts from before a restart."""
         self._left_out = ledger.duplicates
-        self._guard.restore(ledger.refusals)
+        self._refusal_clock.restore(ledger.refusals)
 
     def close(self) -> None:
-        """Let go of its thread, once no request is under way."""
+        """Close the thread of the source. No request may be under way."""
         self._threads.close()
 
-    def follow(self, before: "Intake") -> None:
-        """Go on with what the intake before this one counted and remembers: the source has other settings now."""
+    def take_over(self, before: "Intake") -> None:
+        """Take over the counts and the memory of the intake before; the source's settings have changed."""
         self.restore(before.ledger)
         if (memory := before.calls.remember()) is not None:
             self.calls.recall(memory)
@@ -116,52 +116,52 @@ class Intake:
         try:
             response = await self._take(request)
         except Problem as problem:
-            self._guard.refused(problem.status, problem.detail)
+            self._refusal_clock.note_refused(problem.status, problem.detail)
             return self._refuse(request, problem)
         except Exception as bug:
-            self._guard.refused(500, f"{type(bug).__name__}, see the log")
-            self.traffic.refused(500)
+            self._refusal_clock.note_refused(500, f"{type(bug).__name__}, see the log")
+            self.traffic.count_refused(500)
             raise
-        self._guard.accepted()
-        self.traffic.answered(perf_counter() - began)
+        self._refusal_clock.note_accepted()
+        self.traffic.count_answered(perf_counter() - began)
         return response
 
     def _respond(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request that can bring no events, by which a sender may try its webhook."""
+        """Answer a request that cannot bring events. A sender may test its webhook with such requests."""
         methods, began = self.source.methods, perf_counter()
         try:
             if request.method not in methods:
                 raise Problem(405, "events are sent by POST", Allow=", ".join(methods))
             if self.draining:
-                raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
+                raise make_busy("relay is stopping", DRAIN_RETRY_AFTER_S)
             url = request.rel_url
             response = self.calls.respond(Request(b"", request.headers, url.raw_query_string, request.method))
             if response is None:
                 raise Problem(405, "events are sent by POST", Allow="POST")
         except Problem as problem:
             return self._refuse(request, problem)
-        self.traffic.answered(perf_counter() - began)
-        return _responded(response)
+        self.traffic.count_answered(perf_counter() - began)
+        return _convert_response(response)
 
     def _refuse(self, request: web.BaseRequest, problem: Problem) -> web.Response:
-        self.traffic.refused(problem.status)
+        self.traffic.count_refused(problem.status)
         if not self.draining and problem.status != 500:  # a plugin's bug is told with its name
-            whose = {"source": self.source.name, "client": whence(request, self._settings.trusted_proxies)}
+            whose = {"source": self.source.name, "client": describe_client(request, self._settings.trusted_proxies)}
             log.warning("request refused", **whose, status=problem.status, reason=problem.detail)
-        response = problem.response(request)
+        response = problem.make_response(request)
         if self.draining:
             response.force_close()  # another request on this connection might not be answered any more
         return response
 
     async def _take(self, request: web.BaseRequest) -> web.Response:
-        """Keep what a request brings. Raises Problem."""
+        """Put the events of a request on disk, and answer it. Raises Problem."""
         asked = Request(b"", request.headers, request.rel_url.raw_query_string)
         try:
             self.calls.authorize(asked)
         except Denied as denied:
-            raise self.calls.denied(denied) from None
+            raise self.calls.make_denied(denied) from None
         if self.draining:
-            raise busy("relay is stopping", DRAIN_RETRY_AFTER_S)
+            raise make_busy("relay is stopping", DRAIN_RETRY_AFTER_S)
         with Body(request, self._settings, self._pressure) as body:
             asked.body = content = await body.read()
             if len(content) <= LARGE:
@@ -169,28 +169,27 @@ class Intake:
             else:
                 decoded = await self._read_large(asked)
             if isinstance(decoded, Response):
-                return _responded(decoded)
+                return _convert_response(decoded)
             events, unreadable = len(decoded.bodies), len(decoded.unreadable)
             made = 0 if type(decoded.bodies) is Entries else sum(map(len, decoded.bodies))  # Entries lie in the body
-            body.hold(EVENT_BYTES * events + made)
+            body.reserve(EVENT_BYTES * events + made)
             if self.calls.new_types:
-                self._look_at_types()
+                self._report_new_types()
             if self._limit is not None:
                 self._limit.take(events + unreadable)
             accepted = await self._keep(decoded)
-        return self._accepted(accepted, unreadable, events - accepted)
+        return self._accept(accepted, unreadable, events - accepted)
 
     async def _read_large(self, asked: Request) -> Decoded | Response:
-        """Read a body of more than LARGE bytes in the source's own thread, one at a time: the loop is free for others,
-        and so are their threads. Raises Problem."""
+        """Read a body of more than LARGE bytes in the source's own thread, one body at a time. Raises Problem."""
         if not self._threads.hang:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DECODE_S):
                     return await self._threads.run(self.calls.read_in_thread, asked)
-        raise self.calls.hanging(DECODE_S)
+        raise self.calls.report_hang(DECODE_S)
 
-    def _look_at_types(self) -> None:
-        """Note and tell which types are new here and not in the catalogue, if the source's are in there."""
+    def _report_new_types(self) -> None:
+        """Log event types that are new here and missing in the catalogue, if the source's types are catalogued."""
         types, self.calls.new_types = self.calls.new_types, []
         if not self.source.catalogued:
             return
@@ -208,7 +207,7 @@ class Intake:
     async def _keep(self, decoded: Decoded) -> int:
         """Put everything on disk; return how many events were no duplicates.
 
-        Raises Problem (503, and then the sender has to send again; 413 if the journal could never hold it).
+        Raises Problem: 503 if the sender has to send again, 413 if the journal can never hold the request.
         """
         try:
             if decoded.unreadable:
@@ -218,7 +217,7 @@ class Intake:
             return await (self.keep(decoded) if self._first is None else self._append(decoded))
         except Unavailable as error:
             log.error("the journal takes no events", reason=str(error))
-            raise busy(str(error), FULL_RETRY_AFTER_S) from None
+            raise make_busy(str(error), FULL_RETRY_AFTER_S) from None
         except TooLarge as error:
             raise Problem(413, str(error)) from None
         except sqlite3.Error as error:
@@ -226,26 +225,29 @@ class Intake:
             log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
             is_locked = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
             again = LOCKED_RETRY_AFTER_S if is_locked else FULL_RETRY_AFTER_S
-            raise busy(f"unreadable events cannot be parked: {error}", again) from None
+            raise make_busy(f"unreadable events cannot be parked: {error}", again) from None
 
     async def _park_and_append(self, decoded: Decoded) -> int:
-        """Keep all of a request or nothing: whatever is refused comes again as a whole. Parked events can be taken
-        back, those in the journal cannot, so they come last. Raises Unavailable, sqlite3.Error."""
+        """Keep all of a request or nothing; the sender sends a refused request again as a whole.
+
+        Parks first and appends last: parked events can be taken back, events in the journal cannot. Raises Unavailable,
+        sqlite3.Error.
+        """
         if decoded.bodies and (reason := self._journal.refusing):
             raise Unavailable(reason)
-        parked = self._parked(decoded)
-        numbers = await self._promptly(self._state.park(parked))
+        parked = self._make_parked(decoded)
+        numbers = await self._await_database(self._state.park(parked))
         try:
             accepted = await self._append(decoded) if decoded.bodies else 0
         except Exception:
             with suppress(sqlite3.Error):  # then they lie there twice when they come again
-                await self._promptly(self._state.take_back(numbers))
+                await self._await_database(self._state.unpark(numbers))
             raise
         log.warning("unreadable events parked", source=self.source.name, events=len(numbers), reason=parked[0].reason)
         return accepted
 
-    async def _promptly(self, work: Awaitable[T]) -> T:
-        """Wait for relay.db, but not behind what takes longer than DATABASE_S. Raises Busy, sqlite3.Error."""
+    async def _await_database(self, work: Awaitable[T]) -> T:
+        """Wait for relay.db, but for no other transaction longer than DATABASE_S. Raises Busy, sqlite3.Error."""
         try:
             async with asyncio.timeout(max(0.0, DATABASE_S - self._state.busy_for)):
                 return await work
@@ -253,7 +255,7 @@ class Intake:
             raise Busy("relay.db is busy, or somebody has locked it") from None
 
     async def _append(self, decoded: Decoded) -> int:
-        """Keep what may be in this worker's journal, and hand the rest to the first one."""
+        """Put events into this worker's journal, or send them to the first worker."""
         if self._first is None:
             return await self.keep(decoded)
         self._journal.check_size(decoded.kinds, decoded.bodies)  # the first worker's is as large
@@ -274,7 +276,7 @@ class Intake:
             if self.source.watches:
                 await self._tell_source(decoded)
             return events
-        async with self.duplicates.without(decoded) as fresh:
+        async with self.duplicates.leave_out(decoded) as fresh:
             if fresh.bodies:
                 await self._journal.append(fresh.kinds, fresh.bodies)
                 if self.source.watches:
@@ -286,22 +288,22 @@ class Intake:
         return accepted
 
     async def _tell_source(self, decoded: Decoded) -> None:
-        """Have the source see what is on disk, and save what it remembers before the sender hears of it."""
+        """Pass events on disk to the source, and save the source's memory before the sender gets its answer."""
         self.calls.kept(decoded.bodies)
-        await self.remember()
+        await self.save_memory()
 
-    async def look_after(self) -> None:
-        """Have the source say what is overdue."""
+    async def report_overdue(self) -> None:
+        """Make the source report what is overdue."""
         self.calls.look_after()
         if self.source.watches:
-            await self.remember()
+            await self.save_memory()
 
-    async def remember(self) -> None:
-        """Save what the source remembers, if it can say it."""
+    async def save_memory(self) -> None:
+        """Save the source's memory, if the source can give it."""
         if (memory := self.calls.remember()) is None:
             return
         try:
-            await self._promptly(self._state.remember(self.source.name, memory))
+            await self._await_database(self._state.save_memory(self.source.name, memory))
         except sqlite3.Error as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 
@@ -314,23 +316,23 @@ class Intake:
         log.error("duplicates cannot be told", source=source.name, reason=reason, advice=advice)
         return False
 
-    def _parked(self, decoded: Decoded) -> list[Parked]:
+    def _make_parked(self, decoded: Decoded) -> list[Parked]:
         source, clean = self.source.name, self.calls.clean
         return [
             Parked(source, None, None, None, "unreadable", clean(cut(one.reason, REASON_CHARS)), 0, one.body)
             for one in decoded.unreadable
         ]
 
-    def _accepted(self, accepted: int, parked: int, duplicates: int) -> web.Response:
-        """202, or what else the source says, if anything came; 200 for a probe."""
-        self.traffic.took(accepted, parked)
+    def _accept(self, accepted: int, parked: int, duplicates: int) -> web.Response:
+        """Make the answer: 202 or the source's own status if anything came, else 200."""
+        self.traffic.count_events(accepted, parked)
         body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
         status = self.source.accepted_status if accepted or parked or duplicates else 200
         return web.Response(status=status, body=body, headers=JSON)
 
 
-def _responded(response: Response) -> web.Response:
-    """The answer that a source gives by itself. It may repeat what was sent: nobody is to take it for anything else."""
+def _convert_response(response: Response) -> web.Response:
+    """Convert the answer of a source. The answer may repeat what was sent, so its type is fixed with `nosniff`."""
     kind = response.content_type + ("; charset=utf-8" if response.content_type.startswith("text/") else "")
     headers = {"Content-Type": kind, "X-Content-Type-Options": "nosniff"}
     return web.Response(body=response.body, status=response.status, headers=headers)

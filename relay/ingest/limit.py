@@ -1,4 +1,4 @@
-"""How many events a source takes per second."""
+"""Limits the events per second of a source."""
 
 import math
 import time
@@ -8,11 +8,10 @@ from relay.ingest.problem import Problem
 
 
 class Limit:
-    """A token bucket that holds one second, and at least one event.
+    """A token bucket that holds one second's events, and at least one event.
 
-    A request of any size gets through while there is anything in it, and may leave it in debt: no large one is refused
-    for ever, whatever the small ones do. Over any time that makes at most what the rate says, one second's more, and
-    one request.
+    A request of any size passes while the bucket holds anything, and may leave a debt. So small requests never shut out
+    a large one. Over any time at most the rate, one second's events and one request pass.
     """
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -20,10 +19,10 @@ class Limit:
         self._full = self._left = max(rate, 1.0)
         self._at = clock()
         self.refused = 0
-        """Requests that were told to come later, since the start."""
+        """Requests refused since the start."""
 
     def take(self, events: int) -> None:
-        """Count the events of a request. Raises Problem (429) if they are to come later; none always pass."""
+        """Count the events of a request. Raises Problem (429) over the limit; without events it passes."""
         now = self._clock()
         self._left = min(self._full, self._left + (now - self._at) * self._rate)
         self._at = now

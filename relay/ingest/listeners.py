@@ -1,4 +1,4 @@
-"""The sockets that relay listens on: one set for a process alone, or a set for each of several workers."""
+"""Opens the sockets that relay listens on: one set for each worker."""
 
 import socket
 import stat
@@ -14,10 +14,11 @@ BACKLOG: Final = 1024
 
 
 def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.socket]]:
-    """For each worker the sockets that listen on these addresses. Raises ListenError if one cannot be had.
+    """Return the listening sockets of each worker. Raises ListenError if an address cannot be bound.
 
-    The kernel shares out the connections to a TCP address among the workers (SO_REUSEPORT); a path has one socket, and
-    whoever is free takes the next connection."""
+    The kernel spreads the connections of a TCP address over the workers (SO_REUSEPORT). A path has one socket, and any
+    free worker takes the next connection.
+    """
     found: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for address in addresses:
@@ -30,32 +31,32 @@ def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.soc
 
 
 def close(sockets: Sequence[Sequence[socket.socket]]) -> None:
-    """Let go of all of them."""
+    """Close all these sockets."""
     for one in {one for mine in sockets for one in mine}:
         one.close()
 
 
-def show(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str]:
-    """Where they listen, for people."""
+def describe_sockets(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str]:
+    """Return the addresses of these sockets, for people."""
     scheme = "https://" if settings.tls else "http://"
     return [shown(one.getsockname(), scheme) for one in sockets]
 
 
 def _bind(address: Address, found: list[list[socket.socket]], *, takes_ipv4: bool) -> None:
     if isinstance(address, UnixAddress):
-        shared = _at_path(address.path)
+        shared = _bind_path(address.path)
         for mine in found:
             mine.append(shared)
         return
     for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
-        at_port = partial(_at_port, family, takes_ipv4=takes_ipv4)
+        at_port = partial(_bind_port, family, takes_ipv4=takes_ipv4)
         first = at_port(where)
         for mine in found:
             mine.append(first if mine is found[0] else at_port(first.getsockname(), beside=first))
 
 
-def _at_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.socket | None = None) -> socket.socket:
-    """A listener; one that shares the port with another, but with none of another program's."""
+def _bind_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.socket | None = None) -> socket.socket:
+    """Open a listening socket at a port; `beside` is another of relay's sockets that shares the port."""
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,7 +73,7 @@ def _at_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.soc
     return one
 
 
-def _at_path(path: Path) -> socket.socket:
+def _bind_path(path: Path) -> socket.socket:
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
@@ -86,7 +87,7 @@ def _at_path(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """A socket file that nobody listens on is left over from a crash."""
+    """Remove a socket file that nobody listens on, left over from a crash."""
     if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
         return
     with socket.socket(socket.AF_UNIX) as probe:

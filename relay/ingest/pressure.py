@@ -1,11 +1,11 @@
-"""How much of request bodies is held in memory at a time."""
+"""Limits the memory for request bodies."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Pressure:
-    """A budget of bytes that all requests under way share: each `Body` books what it takes, and gives it back."""
+    """A budget of bytes that all requests under way share. Each `Body` reserves its bytes and returns them."""
 
     limit: int
     used: int = 0

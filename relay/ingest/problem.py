@@ -1,4 +1,4 @@
-"""Answers that say no, as RFC 9457 problem bodies."""
+"""Error answers, as RFC 9457 problem bodies."""
 
 from http import HTTPStatus
 
@@ -10,7 +10,7 @@ from relay.words import REASON_CHARS
 
 
 class Problem(Exception):
-    """A request that is not accepted, with the reason for the person who reads it."""
+    """Raised for a request that is not accepted, with the reason for its reader."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         super().__init__(detail)
@@ -18,8 +18,8 @@ class Problem(Exception):
         self.detail = cut(detail, REASON_CHARS)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
-    def response(self, request: web.BaseRequest) -> web.Response:
-        """The answer to send to this request."""
+    def make_response(self, request: web.BaseRequest) -> web.Response:
+        """Make the answer to this request."""
         body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
         response = web.Response(
             status=self.status,
@@ -33,6 +33,6 @@ class Problem(Exception):
         return response
 
 
-def busy(detail: str, retry_after_s: int) -> Problem:
-    """503: nothing is wrong with the request, it should come again."""
+def make_busy(detail: str, retry_after_s: int) -> Problem:
+    """Make a 503: nothing is wrong with the request, and the sender is to send it again."""
     return Problem(503, detail, Retry_After=str(retry_after_s))

@@ -1,4 +1,4 @@
-"""Watches for a source that refuses everything, before its sender stops for good."""
+"""Warns of a source that refuses everything, before its sender stops for good."""
 
 import time
 from collections.abc import Callable
@@ -26,48 +26,48 @@ LATER_LOST: Final = "; later events are lost"
 log = structlog.stdlib.get_logger()
 
 
-class Guard:
-    """The clock of one source: the first refusal after a 2xx starts it, any 2xx stops it."""
+class RefusalClock:
+    """The clock of one source. The first refusal after a 2xx starts the clock, any 2xx stops it."""
 
     def __init__(self, source: Source, save_soon: Callable[[], None], clock: Callable[[], float] = time.time) -> None:
         self._source, self._save_soon, self._clock = source, save_soon, clock
         self._refusals: Refusals | None = None
 
     def restore(self, refusals: Refusals | None) -> None:
-        """Go on with a clock that ran when relay stopped."""
+        """Restore a clock that ran when relay stopped."""
         self._refusals = refusals
 
     @property
     def lasting(self) -> Refusals | None:
-        """The refusals so far, if they have gone on for a minute: a blip is not worth keeping."""
+        """The refusals so far, if they have lasted for a minute, else None."""
         return self._refusals if self._refusals and _age(self._refusals) >= MINUTE_S else None
 
-    def refused(self, status: int, reason: str) -> None:
-        """A request was not answered 2xx."""
+    def note_refused(self, status: int, reason: str) -> None:
+        """Note a request that was not answered 2xx."""
         now, before = self._clock(), self._refusals
         since = before.since if before else now
         patience = self._source.disabled_after
         deadline = None if patience is None else since + patience
         self._refusals = Refusals(since, now, status, reason, deadline)
         age_before = _age(before) if before else 0.0
-        if _marks(now - since) > _marks(age_before):
+        if _count_marks(now - since) > _count_marks(age_before):
             self._warn(self._refusals)
         if (now - since) // MINUTE_S > age_before // MINUTE_S:
             self._save_soon()
 
-    def accepted(self) -> None:
-        """A request was answered 2xx."""
+    def note_accepted(self) -> None:
+        """Note a request that was answered 2xx."""
         if self._refusals is None:
             return
         refusals, lasting, self._refusals = self._refusals, self.lasting, None
         if lasting:
             self._save_soon()
-        if _marks(_age(refusals)):
+        if _count_marks(_age(refusals)):
             hours = round((self._clock() - refusals.since) / HOUR_S, 1)
             log.info("source takes events again", source=self._source.name, after_h=hours)
 
     def _warn(self, refusals: Refusals) -> None:
-        """Say it so that whoever reads it knows what to do, and how much time there is."""
+        """Log what to do, and the time left."""
         until = {} if refusals.deadline is None else {"deadline": moment(refusals.deadline)}
         log.error(
             "source has refused everything for too long",
@@ -77,12 +77,12 @@ class Guard:
             status=refusals.status,
             reason=refusals.reason,
             **until,
-            advice=_advice(refusals),
+            advice=_choose_advice(refusals),
         )
 
 
-def _advice(refusals: Refusals) -> str:
-    """What is lost where the sender is Braze, and what to do."""
+def _choose_advice(refusals: Refusals) -> str:
+    """Return what to do, and what is lost if the sender is Braze."""
     advice = ADVICE.get(refusals.status, OTHER_ADVICE)
     if refusals.deadline is None:
         return advice
@@ -94,6 +94,6 @@ def _age(refusals: Refusals) -> float:
     return refusals.last - refusals.since
 
 
-def _marks(age: float) -> int:
-    """How many of the moments to warn are over."""
+def _count_marks(age: float) -> int:
+    """Count the moments of WARN_H that have passed."""
     return sum(age >= hours * HOUR_S for hours in WARN_H)

@@ -1,4 +1,4 @@
-"""The certificate of the listeners, which is renewed while they listen."""
+"""Serves the certificate of the listeners, and reloads it when it is renewed."""
 
 import asyncio
 import ssl
@@ -12,33 +12,33 @@ from relay.threads import ADMIN
 from relay.words import moment
 
 WATCH_S: Final = 60.0
-"""A renewed certificate is served after so many seconds at most."""
-WORRY_S: Final = 86400.0
-"""A certificate that ends is told of so often."""
-LOOKED_AT: Final = "the one before is served on; the files are looked at again every minute"
+"""Seconds between two checks of the certificate's files."""
+REMIND_S: Final = 86400.0
+"""Seconds between two warnings of a certificate that ends."""
+CHECKED_AGAIN: Final = "the one before is served on; the files are looked at again every minute"
 RELOADED: Final = "the one before is served on; renew the files, then relay reload"
 log = structlog.stdlib.get_logger()
 
 
 class Renewable(ssl.SSLContext):
-    """What a listener keeps for good: each new connection gets the context that is current then.
+    """The listener's permanent context. Each new connection gets the context that is current then.
 
-    Loading a renewed chain into a context in use would leave it without a key if that failed halfway, and with two
-    certificates if the kind of key has changed; so a new one is made, and takes over when it is complete.
+    A new context is made for a renewed chain, and takes over when it is complete. Loading the chain into a context in
+    use could leave that context without a key, or with two certificates.
     """
 
     current: ssl.SSLContext
 
     def wrap_bio(self, *streams: Any, **options: Any) -> ssl.SSLObject:
-        """Begin the TLS of one connection."""
+        """Start TLS on one connection with the current context."""
         return self.current.wrap_bio(*streams, **options)
 
 
 class Watched(ssl.SSLObject):
-    """The TLS of one connection; a handshake that fails is told, for the sender knows no more than that it failed."""
+    """The TLS of one connection. Logs a failed handshake, because the sender learns nothing of the cause."""
 
     def do_handshake(self) -> None:
-        """Go on with the handshake."""
+        """Continue the handshake. Logs its failure."""
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLSyscallError):
@@ -49,73 +49,73 @@ class Watched(ssl.SSLObject):
 
 
 class Certificates:
-    """Loads what `[ingest] tls` names, again whenever the files have changed."""
+    """Loads the files of `[ingest] tls`, and reloads them when they change."""
 
     def __init__(self, settings: TlsSettings) -> None:
         """Raises TlsError."""
         self._settings = settings
         self.validity = settings.validity
-        """When the certificate is good that is served."""
+        """The validity of the served certificate."""
         self.context = Renewable(ssl.PROTOCOL_TLS_SERVER)
-        self.context.current = _context(settings)
+        self.context.current = _make_context(settings)
         self._failure = ""
-        self._told = -WORRY_S
+        self._told = -REMIND_S
         self._told_expired = False
 
     async def reload(self, settings: TlsSettings | None = None) -> bool:
-        """Serve new connections with what the files hold now, or with other settings; tell whether it is any other.
+        """Serve new connections with the present files, or with other settings; return whether anything changed.
 
-        Connections go on as they are. Raises TlsError, and then all stays as it was, and that is told.
+        Open connections stay. Raises TlsError, logs it, and keeps the certificate then.
         """
         try:
-            return await ADMIN.run(self.renew, settings)
+            return await ADMIN.run(self.reload_blocking, settings)
         except TlsError as error:
-            self._tell_failure(error, LOOKED_AT if settings is None else RELOADED)
+            self._log_failure(error, CHECKED_AGAIN if settings is None else RELOADED)
             raise
 
-    def renew(self, settings: TlsSettings | None = None) -> bool:
-        """The same. Blocking."""
+    def reload_blocking(self, settings: TlsSettings | None = None) -> bool:
+        """Reload the certificate as `reload` does. Blocking."""
         fresh = settings or self._settings.reread()
         if fresh == self._settings:
             return False
-        context, validity, now = _context(fresh), fresh.validity, time.time()
+        context, validity, now = _make_context(fresh), fresh.validity, time.time()
         if self.validity.is_good(now) and not validity.is_good(now):
             raise TlsError("certificate", f"is good only {validity}: senders would refuse it")
         self.context.current, self.validity, self._settings = context, validity, fresh
         return True
 
     async def watch(self) -> None:
-        """Look for ever whether the files have changed, and whether the certificate ends soon."""
+        """Check for renewed files and for the end of the certificate, for ever."""
         while True:
             left = self.validity.ends - time.time()
             await asyncio.sleep(min(WATCH_S, left + 1) if left > 0 else WATCH_S)  # its end is told at once
-            await self._look()
+            await self._check()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         try:
             renewed = await self.reload()
             reason = await ADMIN.run(expiry_warning, self._settings)
         except Exception as error:  # whatever it is, listening goes on
-            self._tell_failure(error, LOOKED_AT)
+            self._log_failure(error, CHECKED_AGAIN)
             return
         self._failure = ""
         if renewed:
             log.info("certificate renewed")
-            self._told = -WORRY_S
+            self._told = -REMIND_S
         expired = not self.validity.is_good(time.time())
-        is_news = time.monotonic() - self._told > WORRY_S or expired > self._told_expired
+        is_news = time.monotonic() - self._told > REMIND_S or expired > self._told_expired
         if reason and is_news:
             told = {"listener": "ingest", "files": self._settings.files, "ends": moment(self.validity.ends)}
             log.error("certificate needs renewal", **told, reason=reason)
             self._told, self._told_expired = time.monotonic(), expired
 
-    def _tell_failure(self, error: Exception, advice: str) -> None:
+    def _log_failure(self, error: Exception, advice: str) -> None:
         if str(error) != self._failure:
             log.error("renewed certificate cannot be used", reason=str(error), advice=advice)
         self._failure = str(error)
 
 
-def _context(settings: TlsSettings) -> ssl.SSLContext:
+def _make_context(settings: TlsSettings) -> ssl.SSLContext:
     context = server_context(settings)
     context.sslobject_class = Watched
     return context

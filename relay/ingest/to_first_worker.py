@@ -1,12 +1,11 @@
-"""From one worker to the first: events of which all have to be in one journal.
+"""Sends events from the other workers to the first worker, for connectors and sources that need them in one journal.
 
-Connectors that keep an order or a rate, and sources that leave out duplicates, need to see everything. With several
-workers the first one has their events in its journal, and the others hand on what reaches them.
+Connectors with an order or a rate, and sources that leave out duplicates, need to see all their events. With several
+workers the first worker has those events in its journal, and the others send them to it.
 
-How it fails and recovers: a request is answered 2xx after the first worker says that its part is on disk there. While
-the first worker is away, or if it goes away or falls silent on the way, senders get 503 and Retry-After for such
-events, and send the whole request again: at least once, as after any 503. Whatever becomes of one worker, and of the
-connection to it, ends nothing in another: both ends wait for the next connection.
+Failure and recovery: a request is answered 2xx after the first worker reports its part on disk. While the first worker
+is away or silent, senders get 503 and Retry-After, and send the whole request again. The failure of a worker or of its
+connection stops no other worker: both ends wait for the next connection.
 """
 
 import asyncio
@@ -31,13 +30,13 @@ from relay.threads import ADMIN
 T = TypeVar("T")
 
 KEEP_S: Final = 5.0
-"""A first worker that has not kept events by then is away, for their sender."""
+"""Seconds that the first worker has to keep events. Then it counts as away."""
 AGAIN_S: Final = 0.1
 BIND_AGAIN_S: Final = 1.0
 LENGTH: Final = struct.Struct("<I")
 log = structlog.stdlib.get_logger()
-GONE: Final = (OSError, EOFError, RuntimeError, msgspec.MsgspecError)
-"""How a connection ends: uvloop raises RuntimeError where one that is closed is written to."""
+LOST: Final = (OSError, EOFError, RuntimeError, msgspec.MsgspecError)
+"""How a connection ends. uvloop raises RuntimeError for a write to a closed connection."""
 AWAY: Final = "the first worker, which has to keep some of these events, is away for the moment"
 
 
@@ -55,27 +54,27 @@ class Handed(msgspec.Struct, array_like=True):
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """What became of them."""
+    """The first worker's answer."""
 
     number: int
     accepted: int
     """Events that were no duplicates."""
     refused: str = ""
-    """Why they could not be kept; empty: they are on disk."""
+    """Why the events could not be kept; "": they are on disk."""
 
 
 def split(decoded: Decoded, wanted: Callable[[str], bool]) -> tuple[Decoded, Decoded]:
-    """The events whose type is not wanted by the first worker, and those whose type is."""
+    """Split events into those that the first worker does not want, and those that it wants."""
     go = {kind for kind in {*decoded.kinds} if wanted(kind.type)}
     if not go:
-        return decoded, _part(decoded, [])
+        return decoded, _select(decoded, [])
     return (
-        _part(decoded, [number for number, kind in enumerate(decoded.kinds) if kind not in go]),
-        _part(decoded, [number for number, kind in enumerate(decoded.kinds) if kind in go]),
+        _select(decoded, [number for number, kind in enumerate(decoded.kinds) if kind not in go]),
+        _select(decoded, [number for number, kind in enumerate(decoded.kinds) if kind in go]),
     )
 
 
-def _part(decoded: Decoded, numbers: Sequence[int]) -> Decoded:
+def _select(decoded: Decoded, numbers: Sequence[int]) -> Decoded:
     ids = decoded.ids and [decoded.ids[number] for number in numbers]
     bodies = [decoded.bodies[n] for n in numbers]
     return Decoded([decoded.kinds[n] for n in numbers], bodies, (), ids, decoded.subject)
@@ -85,7 +84,7 @@ class First:
     """The first worker, as the others see it."""
 
     def __init__(self, socket: Path, selections: Sequence[Selection]) -> None:
-        """`selections`: what the connectors want of which all events have to be there."""
+        """`selections`: events that must be in the first worker's journal."""
         self._socket, self.selections = socket, selections
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Kept]] = {}
@@ -93,21 +92,21 @@ class First:
         self._writer: asyncio.StreamWriter | None = None
 
     def wants(self, type: str) -> bool:
-        """Whether events of this type have to be in its journal."""
+        """Return whether events of this type must be in the first worker's journal."""
         return any(selection.wants(type) for selection in self.selections)
 
     async def keep(self, source: str, decoded: Decoded) -> int:
-        """Have it keep events; return how many were no duplicates. Raises Unavailable."""
+        """Send events to the first worker; return how many were no duplicates. Raises Unavailable."""
         number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
             if self._writer is None:
                 raise Unavailable(AWAY)
-            self._writer.write(_frame(_handed(number, source, decoded)))
+            self._writer.write(_encode(_make_handed(number, source, decoded)))
             async with asyncio.timeout(KEEP_S):
                 await self._writer.drain()
                 kept: Kept = await answer
-        except GONE:
+        except LOST:
             raise Unavailable(AWAY) from None
         finally:
             del self._waiting[number]
@@ -116,7 +115,7 @@ class First:
         return kept.accepted
 
     async def connect(self) -> None:
-        """Wait until it is there."""
+        """Wait until the first worker accepts a connection."""
         while self._writer is None:
             try:
                 with address_of(self._socket) as address:
@@ -125,7 +124,7 @@ class First:
                 await asyncio.sleep(AGAIN_S)
 
     async def run(self) -> None:
-        """Hear its answers, and connect again when it has been away, until cancelled."""
+        """Receive the first worker's answers, and reconnect whenever it was away, until cancelled."""
         while True:
             await self.connect()
             try:
@@ -133,9 +132,11 @@ class First:
                     kept = await _read(self._reader, Kept)
                     if (answer := self._waiting.get(kept.number)) and not answer.done():
                         answer.set_result(kept)
-            except GONE as error:
+            except LOST as error:
                 if not STOP.has_begun:  # else they all go
-                    log.warning("the first worker is away", unanswered=len(self._waiting), reason=_said(error))
+                    log.warning(
+                        "the first worker is away", unanswered=len(self._waiting), reason=_describe_error(error)
+                    )
             finally:
                 self._disconnect()
 
@@ -152,11 +153,11 @@ class Others:
     """The other workers, as the first one sees them."""
 
     def __init__(self, keep: Callable[[str, Decoded], Awaitable[int]], source: Callable[[str], Source]) -> None:
-        """`keep`: keeps the events of the source with this name, which `source` gives; both raise LookupError."""
+        """`keep` stores the events of a source; `source` returns the source of a name. Both raise LookupError."""
         self._keep, self._source = keep, source
 
     async def run(self, socket: Path) -> None:
-        """Take what they hand on, until cancelled."""
+        """Keep the events that other workers send, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
@@ -171,13 +172,13 @@ class Others:
                 while True:
                     handed = await _read(reader, Handed)
                     group.create_task(self._answer(handed, writer), name="keep for another worker")
-            except GONE as error:
+            except LOST as error:
                 if not STOP.has_begun:
-                    log.info("another worker is away", reason=_said(error))
+                    log.info("another worker is away", reason=_describe_error(error))
             finally:
                 writer.close()
 
-        await ADMIN.run(_make_room, socket)
+        await ADMIN.run(_clear_socket, socket)
         with address_of(socket) as address:
             server = await asyncio.start_unix_server(serve, address)
         async with server:
@@ -186,30 +187,30 @@ class Others:
 
     async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:
         try:
-            kept = Kept(handed.number, await self._keep(handed.source, self._decoded(handed)))
+            kept = Kept(handed.number, await self._keep(handed.source, self._read_decoded(handed)))
         except Exception as error:
             kept = Kept(handed.number, 0, reason_of(error))
-        with suppress(*GONE):  # who asked may be no more
-            writer.write(_frame(kept))
+        with suppress(*LOST):  # who asked may be no more
+            writer.write(_encode(kept))
             await writer.drain()
 
-    def _decoded(self, handed: Handed) -> Decoded:
+    def _read_decoded(self, handed: Handed) -> Decoded:
         source = self._source(handed.source)
         known = [Source.kind(source, *fields) for fields in handed.kinds]  # a plugin may have another `kind`
         return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids, handed.subject)
 
 
-def _make_room(socket: Path) -> None:
-    """Remove the socket of the process before; make the folder if somebody has removed that."""
+def _clear_socket(socket: Path) -> None:
+    """Remove the last process's socket; make the folder if somebody has removed it."""
     socket.parent.mkdir(mode=0o700, exist_ok=True)
     socket.unlink(missing_ok=True)
 
 
-def _said(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return "it has closed the connection" if isinstance(error, EOFError) else str(error) or type(error).__name__
 
 
-def _handed(number: int, source: str, decoded: Decoded) -> Handed:
+def _make_handed(number: int, source: str, decoded: Decoded) -> Handed:
     table = {kind: place for place, kind in enumerate(dict.fromkeys(decoded.kinds))}
     kinds = [(kind.type, kind.id_field, kind.time_field) for kind in table]
     index = [table[kind] for kind in decoded.kinds]
@@ -217,7 +218,7 @@ def _handed(number: int, source: str, decoded: Decoded) -> Handed:
     return Handed(number, source, kinds, index, bodies, decoded.ids, decoded.subject)
 
 
-def _frame(message: Any) -> bytes:
+def _encode(message: Any) -> bytes:
     encoded = msgspec.msgpack.encode(message)
     return LENGTH.pack(len(encoded)) + encoded
 

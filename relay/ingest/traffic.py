@@ -1,4 +1,4 @@
-"""What one source has taken and refused since the start: counted per request."""
+"""Counts one source's requests and events since the start."""
 
 import time
 from dataclasses import dataclass, field
@@ -7,39 +7,39 @@ from typing import Final
 from relay.histogram import QUICK, Histogram
 
 CLASSES: Final = ("2xx", "403", "429", "4xx", "5xx")
-"""Who is not allowed and who sends too fast are told apart: nothing is wrong with the source then."""
+"""Statuses that are counted. 403 and 429 stand apart, because nothing is wrong with the source then."""
 UNKNOWN_TYPES: Final = 100
-"""However many types a sender invents."""
+"""Unknown event types that are remembered, at most."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts that only grow."""
+    """One source's counts. They only grow."""
 
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
-    """By the status of their answer or its class, one of CLASSES."""
+    """Requests by status or class of their answer, one of CLASSES."""
     accepted: int = 0
-    """Events that are in the journal now."""
+    """Events put into the journal."""
     unreadable: int = 0
-    """Entries of a body that were no events."""
+    """Entries that were no events."""
     last: float | None = None
-    """Unix seconds at which events were accepted last."""
+    """Time of the last accepted events, in Unix seconds."""
     unknown_types: dict[str, None] = field(default_factory=dict)
-    """Event types that came and are not in the catalogue, up to UNKNOWN_TYPES."""
+    """Event types that are not in the catalogue, UNKNOWN_TYPES at most."""
     ack: Histogram = field(default_factory=lambda: Histogram(QUICK))
     """Seconds from a request's headers to its 2xx."""
 
-    def refused(self, status: int) -> None:
-        """A request was answered with an error."""
+    def count_refused(self, status: int) -> None:
+        """Count a request that was answered with an error."""
         self.requests[str(status) if str(status) in CLASSES else f"{status // 100}xx"] += 1
 
-    def answered(self, seconds: float) -> None:
-        """A request was answered 2xx."""
+    def count_answered(self, seconds: float) -> None:
+        """Count a request that was answered 2xx."""
         self.requests["2xx"] += 1
         self.ack.observe(seconds)
 
-    def took(self, accepted: int, unreadable: int) -> None:
-        """So many events of a request were kept."""
+    def count_events(self, accepted: int, unreadable: int) -> None:
+        """Count the kept events of a request."""
         self.unreadable += unreadable
         if accepted:
             self.accepted += accepted

@@ -14,11 +14,11 @@ from relay.state import (
     ParkedTotal,
     Range,
     SourceLedger,
-    acknowledged_head,
+    find_acknowledged_head,
     find_unsettled,
     find_worker_doubts,
     has_tables,
-    journals,
+    list_journals,
     read_acknowledged,
     read_lane_ledgers,
     read_parked_offsets,
@@ -112,7 +112,7 @@ class AuditedState:
     @property
     def head(self) -> int:
         """The same, by the ledgers as well."""
-        return max(self.acknowledged, acknowledged_head(self.before))
+        return max(self.acknowledged, find_acknowledged_head(self.before))
 
     @property
     def oldest(self) -> int:
@@ -122,7 +122,7 @@ class AuditedState:
 
 def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
     """Audit all workers of a state folder, as `audit` does; `path` is the setting `journal.path`."""
-    found = {number: audit(*folders, kept_for) for number, folders in journals(state, path).items()}
+    found = {number: audit(*folders, kept_for) for number, folders in list_journals(state, path).items()}
     return found[0] if len(found) == 1 else merge_audits(found)
 
 

@@ -29,15 +29,15 @@ from relay.inspect.segments import Inspected, inspect
 from relay.journal import (
     FRESH,
     Corrupt,
-    base_of,
-    copy_of,
+    copy_segment,
+    describe_mismatch,
     find_end,
+    list_segment_files,
     lock,
-    mismatch,
+    parse_base,
     put_in_place,
     read_identity,
     replace_text,
-    segment_files,
     sync_folder,
     write_end,
     write_identity,
@@ -48,11 +48,11 @@ from relay.state import (
     LOCKED_S,
     SEEN,
     WORKERS,
-    journals,
+    list_journals,
+    make_worker_folder,
     raise_head,
     read_known_journal,
-    saved_positions,
-    worker_folder,
+    read_saved_positions,
 )
 
 MANIFEST: Final = "backup.json"
@@ -128,7 +128,7 @@ def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, 
 
     Return what there is, and what of the journals is damaged: it is so in the copy as well. Raises OSError,
     sqlite3.Error; after that the copy is not complete."""
-    folders = journals(state, path)
+    folders = list_journals(state, path)
     _check_apart(target, [state, *(journal for _, journal in folders.values())])
     for folder, journal in folders.values():
         _check_journal(folder / DATABASE, journal)
@@ -164,7 +164,7 @@ def _check_journal(database: Path, journal: Path) -> None:
     """Raise OSError if a journal is not the one of its database, or not there."""
     with closing(_look_at(database)) as db:
         known = read_known_journal(db)
-    if not journal.is_dir() or (why := mismatch(journal, known)):
+    if not journal.is_dir() or (why := describe_mismatch(journal, known)):
         raise OSError(why if journal.is_dir() else f"{journal}: there is no journal")
 
 
@@ -173,7 +173,7 @@ def _check_same(target: Path, folders: Mapping[int, tuple[Path, Path]]) -> None:
     if not (target / MANIFEST).exists() and any(path.name != "lock" for path in target.iterdir()):
         raise OSError(f"{target} is not empty, and holds no backup")
     for number, (_, journal) in folders.items():
-        there = read_identity(worker_folder(target, number) / JOURNAL)
+        there = read_identity(make_worker_folder(target, number) / JOURNAL)
         if there is not None and there != read_identity(journal):
             raise OSError(f"{target} holds the backup of another journal than {journal}: take another folder")
 
@@ -186,7 +186,7 @@ def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told
     """Copy until a pass was quick and consistent; return as of when that was, and what it found."""
     for _ in range(PASSES):
         began, made = time.monotonic(), time.time()
-        passes = {number: _copy(worker_folder(target, number), *both, told) for number, both in folders.items()}
+        passes = {number: _copy(make_worker_folder(target, number), *both, told) for number, both in folders.items()}
         is_quick = time.monotonic() - began <= QUICK_S
         is_consistent = all(one.is_consistent for one in passes.values())
         if is_quick and is_consistent:
@@ -199,12 +199,12 @@ def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told
 def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
     """One pass over one worker."""
     (target / JOURNAL).mkdir(mode=0o700, parents=True, exist_ok=True)
-    before = segment_files(journal)
+    before = list_segment_files(journal)
     fresh = _copy_database(folder / DATABASE, target / DATABASE)
     found = _copy_segments(journal, target / JOURNAL, told)
-    oldest = base_of(before[0]) if before else found.oldest
+    oldest = parse_base(before[0]) if before else found.oldest
     with closing(sqlite3.connect(fresh)) as db:
-        positions = saved_positions(db)
+        positions = read_saved_positions(db)
     found.is_consistent = not any(oldest <= position < found.oldest for position in positions)
     others = {target / path.relative_to(folder): path for path in other_databases(folder)}
     for copy, path in others.items():
@@ -222,7 +222,7 @@ def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
 
 def _copy_segments(journal: Path, target: Path, told: Told) -> _Pass:
     found = _Pass()
-    listed = segment_files(journal)
+    listed = list_segment_files(journal)
     for path in listed:
         copy = target / path.name
         try:
@@ -232,12 +232,12 @@ def _copy_segments(journal: Path, target: Path, told: Told) -> _Pass:
             continue
         found.names.add(path.name)
         told(copy, is_copied)
-    for left in segment_files(target):
+    for left in list_segment_files(target):
         if left.name not in found.names:
             left.unlink()
-    kept = segment_files(target)
+    kept = list_segment_files(target)
     if kept:
-        found.oldest, found.head = base_of(kept[0]), _end_of(kept[-1])
+        found.oldest, found.head = parse_base(kept[0]), _end_of(kept[-1])
     return found
 
 
@@ -264,7 +264,7 @@ def _put(fd: int, size: int, copy: Path) -> bool:
     about = os.fstat(fd)
     if (size, about.st_mtime_ns) == _about(copy):
         return False
-    fresh = copy_of(fd, copy, size)
+    fresh = copy_segment(fd, copy, size)
     os.utime(fresh, ns=(about.st_atime_ns, about.st_mtime_ns))
     put_in_place(fresh, copy)
     return True
@@ -282,7 +282,7 @@ def _end_of(path: Path) -> int:
     try:
         return find_end(path).end
     except Corrupt:
-        return base_of(path)
+        return parse_base(path)
 
 
 def other_databases(folder: Path) -> list[Path]:
@@ -347,7 +347,7 @@ def _copy_cuts(folder: Path, target: Path) -> None:
 
 def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPart:
     """Have the copied database know the copied journal up to its end, as after a clean stop."""
-    folder = worker_folder(target, number)
+    folder = make_worker_folder(target, number)
     fresh = folder / f"{DATABASE}{FRESH}"
     with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
         head = raise_head(db, found.head)
@@ -366,7 +366,7 @@ def _remove_workers(target: Path, numbers: set[int]) -> None:
 def _verify(target: Path, part: BackupPart, journal: Path) -> Iterator[str]:
     """Read all of a worker's copy. Say which segments are damaged in the journal itself; remove others that are, and
     raise OSError."""
-    folder = worker_folder(target, part.worker)
+    folder = make_worker_folder(target, part.worker)
     check_databases(folder)
     if bad := bad_segments(folder / JOURNAL, part.head):
         original = {one.path.name for one in bad_segments(journal, part.head)}

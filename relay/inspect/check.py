@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.inspect.segments import Condition, Inspected, inspect
-from relay.state import journals, read_acknowledged
+from relay.state import list_journals, read_acknowledged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Check:
 def check_all(state: Path, path: Path) -> Check:
     """Read the journals of all workers of a state folder from the first to the last byte; `path` is the setting
     `journal.path`. Raises FileNotFoundError, OSError, sqlite3.Error."""
-    workers = [_check(number, *folders) for number, folders in journals(state, path).items()]
+    workers = [_check(number, *folders) for number, folders in list_journals(state, path).items()]
     return Check(ok=all(one.ok for one in workers), workers=workers)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.inspect.segments import Inspected, inspect
-from relay.journal import DAMAGED, PREFIX, lock, lost_record, put_in_place, read_salt, whole_records, write_anew
+from relay.journal import DAMAGED, PREFIX, encode_lost_record, find_records, lock, put_in_place, read_salt, write_anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,17 @@ def plan_segment(segment: Inspected) -> Repair:
     if salt is None:
         salt, data = secrets.randbits(32), b""
     records, lost, offset, saved = [], [], segment.base, 0
-    for at, header in whole_records(data, PREFIX.size, salt, offset):
+    for at, header in find_records(data, PREFIX.size, salt, offset):
         if header.offset >= segment.limit:
             break
         if header.offset > offset:
             lost.append((offset, header.offset))
-            records.append(lost_record(offset, header.offset, salt))
+            records.append(encode_lost_record(offset, header.offset, salt))
         records.append(data[at : at + header.size])
         offset, saved = header.end, saved + header.events
     if offset < segment.limit:
         lost.append((offset, segment.limit))
-        records.append(lost_record(offset, segment.limit, salt))
+        records.append(encode_lost_record(offset, segment.limit, salt))
     return Repair(segment, salt, records, saved, lost)
 
 

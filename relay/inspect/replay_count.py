@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.api import Block
 from relay.catalogue import Selection
 from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
-from relay.state import LaneLedger, read_lanes_if_any, worker_folders
+from relay.state import LaneLedger, list_worker_folders, read_lanes_if_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
     positions = {
         number: _position(read_lanes_if_any(folder), asked.connector)
-        for number, folder in worker_folders(state).items()
+        for number, folder in list_worker_folders(state).items()
     }
     listed = list_all_segments(state, path)
     found = [

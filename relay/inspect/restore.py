@@ -30,8 +30,8 @@ from relay.inspect.backup import (
     other_databases,
     read_backup,
 )
-from relay.journal import lock, replace_text, segment_files, sync_folder, write_end, write_identity
-from relay.state import CUTS, DATABASE, SEEN, VERSION, WORKERS, change_identity, journal_folder, worker_folder
+from relay.journal import list_segment_files, lock, replace_text, sync_folder, write_end, write_identity
+from relay.state import CUTS, DATABASE, SEEN, VERSION, WORKERS, change_identity, make_journal_folder, make_worker_folder
 
 OLDEST_VERSION: Final = 7
 """Of the tables: since then they know the journal as they do today."""
@@ -50,8 +50,8 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
     if not found.complete:
         raise OSError(f"{source} is not complete: run relay backup {source} again, with the state folder that it is of")
     for part in found.workers:
-        _check_version(worker_folder(source, part.worker) / DATABASE)
-    mine = f"{os.path.realpath(source)}\n{journal_folder(state, path, 0).absolute()}\n"
+        _check_version(make_worker_folder(source, part.worker) / DATABASE)
+    mine = f"{os.path.realpath(source)}\n{make_journal_folder(state, path, 0).absolute()}\n"
     if (begun := _begun(state)) is None:
         if there := _kept(source, found, state, path):
             raise OSError(f"{there[0]} is there: a backup is only restored where there is nothing that relay keeps")
@@ -65,8 +65,8 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
         for one in _kept(source, found, state, path):
             shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
         for part in found.workers:
-            folder, journal = worker_folder(state, part.worker), journal_folder(state, path, part.worker)
-            problems += _restore(part, worker_folder(source, part.worker), folder, journal, told)
+            folder, journal = make_worker_folder(state, part.worker), make_journal_folder(state, path, part.worker)
+            problems += _restore(part, make_worker_folder(source, part.worker), folder, journal, told)
             _give([folder, *folder.rglob("*"), journal, *journal.iterdir()], state)
         (state / MARKER).unlink()
         sync_folder(state)
@@ -103,11 +103,11 @@ def _kept(source: Path, backup: Backup, state: Path, path: Path) -> list[Path]:
     """What there is that relay keeps, or a restore of this backup has made."""
     found: list[Path] = []
     for part in backup.workers:
-        theirs, folder = worker_folder(source, part.worker), worker_folder(state, part.worker)
+        theirs, folder = make_worker_folder(source, part.worker), make_worker_folder(state, part.worker)
         databases = [one.relative_to(theirs).parts[0] for one in other_databases(theirs)]
         files = [f"{name}{end}" for name in (DATABASE, *databases) for end in ("", "-wal", "-shm")]
         there = [folder / name for name in (*files, CUTS, SEEN, WORKERS)]
-        if (journal := journal_folder(state, path, part.worker)).is_dir():
+        if (journal := make_journal_folder(state, path, part.worker)).is_dir():
             there += [one for one in journal.iterdir() if one.name not in NO_EVENTS]
         found += [one for one in dict.fromkeys(there) if one.exists()]
     return found
@@ -123,7 +123,7 @@ def _restore(part: BackupPart, source: Path, folder: Path, journal: Path, told: 
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = FULL")
         change_identity(db, identity, now)
-    for path in segment_files(source / JOURNAL):
+    for path in list_segment_files(source / JOURNAL):
         _copy(path, journal / path.name, told)
     for path in other_databases(source):
         _copy(path, folder / path.relative_to(source), told)

@@ -18,17 +18,17 @@ from relay.state import (
     Counts,
     LaneLedger,
     Parked,
+    ParkedQuery,
     Replay,
-    Which,
     find_attempts_at,
     find_parked_at,
     find_replays_over,
-    journals,
+    find_worker,
+    list_journals,
     read_acknowledged,
     read_lanes_if_any,
     read_parked,
     was_damaged,
-    worker_of,
 )
 
 ESCAPED: Final = frozenset('"\\/')
@@ -121,9 +121,9 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     """Find the events with an id in every worker's folder; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
-    folders = journals(state, path)
+    folders = list_journals(state, path)
     saved = {number: read_lanes_if_any(folder) for number, (folder, _) in folders.items()}
-    aside = [(worker_of(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
+    aside = [(find_worker(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
         listed = list_segments(journal, read_acknowledged(folder))
@@ -164,7 +164,7 @@ def _seen(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, t
 
 def _parked(state: Path, id: str) -> Iterator[Parked]:
     with suppress(FileNotFoundError):
-        yield from (one for one in read_parked(state, Which()) if _is_of(one, id))
+        yield from (one for one in read_parked(state, ParkedQuery()) if _is_of(one, id))
 
 
 def _parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.api import Block
-from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, base_of, segment_files
-from relay.state import journals, read_acknowledged
+from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base
+from relay.state import list_journals, read_acknowledged
 from relay.words import counted
 
 ENDLESS: Final = 1 << 63
@@ -141,8 +141,8 @@ def list_segments(folder: Path, needed: int = 0) -> list[Inspected]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no journal")
-    paths = segment_files(folder)
-    bases = [base_of(path) for path in paths]
+    paths = list_segment_files(folder)
+    bases = [parse_base(path) for path in paths]
     return [
         Inspected(path, base, stop, needed) for path, base, stop in zip(paths, bases, [*bases[1:], None], strict=False)
     ]
@@ -152,7 +152,7 @@ def list_all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
     """The same of every worker's journal, by the workers' numbers; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, sqlite3.Error."""
-    found = journals(state, path).items()
+    found = list_journals(state, path).items()
     return {number: list_segments(journal, read_acknowledged(folder)) for number, (folder, journal) in found}
 
 

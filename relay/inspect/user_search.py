@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.api import User
 from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
 from relay.journal import Erased, Wanted
-from relay.state import Parked, Which, digests_of, list_erasures, read_parked
+from relay.state import Parked, ParkedQuery, list_erasures, make_digests, read_parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,19 @@ def find_remains(state: Path, path: Path, user: User) -> Remains:
     """Look for a user in the folders of all workers; `path` is the setting `journal.path`.
 
     Raises FileNotFoundError, OSError, sqlite3.Error."""
-    wanted, digests = Wanted({1: user}), digests_of(user)
+    wanted, digests = Wanted({1: user}), make_digests(user)
     receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
     listed = [segment for its in list_all_segments(state, path).values() for segment in its]
     events = _events(listed, wanted)
-    parked = sum(_is_of(one, wanted) for one in read_parked(state, Which()))
+    parked = sum(_is_of(one, wanted) for one in read_parked(state, ParkedQuery()))
     return Remains(events, parked, receipts, describe_segments(listed))
 
 
 def _events(listed: Sequence[Inspected], wanted: Wanted) -> int:
     found = (Erased(block, wanted) for _, block in blocks(listed))
-    return sum(len(one.gone) + len(one.changed) for one in found)
+    return sum(len(one.erased) + len(one.changed) for one in found)
 
 
 def _is_of(one: Parked, wanted: Wanted) -> bool:
     text = one.body.decode(errors="replace") if one.connector is None else ""
-    return bool(wanted.whose(one.body) or wanted.by_key(one.key) or wanted.named_in(text))
+    return bool(wanted.find_numbers(one.body) or wanted.find_by_key(one.key) or wanted.find_named(text))

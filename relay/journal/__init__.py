@@ -1,15 +1,15 @@
-"""The journal and nothing else: appends events durably, reads them from an offset, drops what nobody needs."""
+"""The journal: appends events durably, reads them from an offset, and removes what nobody needs."""
 
 from relay.journal.clock import DAY_S, Clock
-from relay.journal.damage import Damage, united
+from relay.journal.damage import Damage, merge_overlapping
 from relay.journal.end_marker import read_end, write_end
-from relay.journal.identity import ANY, KnownJournal, OtherJournal, mismatch, read_identity, write_identity
+from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, read_identity, write_identity
 from relay.journal.journal import Journal, TooLarge, Unavailable
-from relay.journal.lock import LOCK, holder, is_locked, lock
-from relay.journal.record import HEADER, lost_record, whole_records
+from relay.journal.lock import LOCK, is_locked, lock, read_holder
+from relay.journal.record import HEADER, encode_lost_record, find_records
 from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
-from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
+from relay.journal.rewrite import find_copies, find_more_ids, plan_rewrite, rewrite
 from relay.journal.segment import (
     DAMAGED,
     FRESH,
@@ -19,17 +19,17 @@ from relay.journal.segment import (
     Corrupt,
     Segment,
     SegmentReader,
-    base_of,
-    copy_of,
+    copy_segment,
     find_end,
+    list_segment_files,
+    parse_base,
     put_in_place,
     read_salt,
     replace_text,
-    segment_files,
     sync_folder,
     write_anew,
 )
-from relay.journal.users import LISTS, NOBODY, Erased, Wanted, merged_users, user_of
+from relay.journal.users import LISTS, NOBODY, Erased, Wanted, find_user, merge_users
 
 __all__ = [
     "ANY",
@@ -57,29 +57,29 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "Wanted",
-    "base_of",
-    "copies_of",
-    "copy_of",
+    "copy_segment",
+    "describe_mismatch",
+    "encode_lost_record",
+    "find_copies",
     "find_end",
-    "holder",
+    "find_more_ids",
+    "find_records",
+    "find_user",
     "is_locked",
+    "list_segment_files",
     "lock",
-    "lost_record",
-    "merged_users",
-    "mismatch",
-    "more_ids",
-    "plan",
+    "merge_overlapping",
+    "merge_users",
+    "parse_base",
+    "plan_rewrite",
     "put_in_place",
     "read_end",
+    "read_holder",
     "read_identity",
     "read_salt",
     "replace_text",
     "rewrite",
-    "segment_files",
     "sync_folder",
-    "united",
-    "user_of",
-    "whole_records",
     "write_anew",
     "write_end",
     "write_identity",

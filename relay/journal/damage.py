@@ -1,4 +1,4 @@
-"""What of a journal could not be read: told once by the log, and held for the table `damage` until it is saved."""
+"""Unreadable events of a journal: logged once, and held until they are saved in the table `damage`."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """The events from offset `start` up to `stop` cannot be read."""
+    """The unreadable events from offset `start` up to `stop`."""
 
     start: int
     stop: int
@@ -22,44 +22,44 @@ class Damage:
     """The segment's name."""
     reason: str
     saved: int | None
-    """Events of the file that a repair saves; None: there is nothing to repair."""
+    """Events of the file that a repair can save; None: nothing to repair."""
 
 
 class Lost:
-    """The events that readers could not read, each range told once. Threads share it."""
+    """The events that readers could not read. Each range is logged once. Threads share it."""
 
     def __init__(self) -> None:
         self._ranges: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         self.events = 0
-        """How many, since the start."""
+        """Unreadable events since the start."""
         self.unsaved: list[Damage] = []
-        """Those that the database does not know yet."""
+        """Damage that is not in the database yet."""
 
     def knows(self, start: int, stop: int) -> bool:
-        """Whether that range was told, or so many others were that it is not."""
+        """Return whether that range was logged, or too many others were."""
         return (start, stop) in self._ranges or len(self._ranges) > RANGES_TOLD
 
     def add(self, found: Damage) -> None:
-        """Tell of what is damaged or gone."""
+        """Log damage, and hold it."""
         with self._lock:
             if self.knows(found.start, found.stop):
                 return
             self._ranges.add((found.start, found.stop))
-        self.events = sum(last - first for first, last in united(self._ranges))
+        self.events = sum(last - first for first, last in merge_overlapping(self._ranges))
         self.unsaved.append(found)
         details = {"file": found.file, "events": found.stop - found.start, "reason": found.reason}
         details |= {"offset": found.start, "up_to_offset": found.stop}
         told = {} if found.saved is None else {"repair_saves": found.saved}
         log.error("events of the journal cannot be read", **details, **told, advice=LOST_ADVICE)
 
-    def saved(self, number: int) -> None:
-        """So many of the unsaved ones are on disk."""
+    def drop_saved(self, number: int) -> None:
+        """Drop the first `number` entries of `unsaved`, which are on disk now."""
         del self.unsaved[:number]
 
 
-def united(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same without what overlaps."""
+def merge_overlapping(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Merge overlapping ranges."""
     end = -1
     for start, stop in sorted(ranges):
         if stop > end:

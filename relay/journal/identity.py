@@ -1,6 +1,6 @@
-"""Which journal a folder holds: an id in the file `identity`, by which a database knows the journal that is its own.
+"""The identity of the journal in a folder: an id in the file `identity`, which the database of the journal knows, too.
 
-A journal that is not the one of the database is not touched: its offsets mean other events. See `identify`.
+relay does not touch a journal that is not the database's, because its offsets mean other events. See `identify`.
 """
 
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from relay.journal.segment import Corrupt, base_of, find_end, replace_text, segment_files
+from relay.journal.segment import Corrupt, find_end, list_segment_files, parse_base, replace_text
 from relay.words import counted
 
 FILE_NAME: Final = "identity"
 ANY: Final = ""
-"""In place of an id: the database takes the journal that it finds."""
+"""In place of an id: the database accepts any journal."""
 ADVICE: Final = "mount or move the right one there (journal.path), or have relay take this one: relay accept journal"
 
 
 class OtherJournal(Exception):
-    """The folder does not hold the journal that the database belongs to."""
+    """Raised when the folder holds another journal than the database's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,19 @@ class KnownJournal:
     head: int
     """Events below this offset were acknowledged."""
     time: float = 0.0
-    """The newest time that was trusted, in Unix seconds; 0: none."""
+    """The newest trusted time in Unix seconds; 0 without any."""
     unheard: int | None = None
-    """While it is in doubt whether it knows all connectors: where those begin that it does not know."""
+    """The offset at which unknown connectors begin, while the database may lack connectors."""
     accepted: float = 0.0
-    """Unix seconds at which an admin accepted the clock; 0: never."""
+    """The time at which an admin accepted the clock, in Unix seconds; 0: never."""
 
 
 def identify(folder: Path, known: KnownJournal | None) -> str:
-    """The id of the journal in a folder; a new journal gets one, and one that has lost its id gets it again. Raises
-    OtherJournal, OSError."""
-    if why := mismatch(folder, known):
+    """Return the id of the journal in a folder. A new journal gets an id, and a journal without its id gets it again.
+
+    Raises OtherJournal, OSError.
+    """
+    if why := describe_mismatch(folder, known):
         raise OtherJournal(why)
     found = read_identity(folder)
     if found is None:
@@ -48,28 +50,29 @@ def identify(folder: Path, known: KnownJournal | None) -> str:
     return found
 
 
-def mismatch(folder: Path, known: KnownJournal | None) -> str:
-    """Why the journal in a folder cannot be the one that a database belongs to, and what to do; "" if it can be.
+def describe_mismatch(folder: Path, known: KnownJournal | None) -> str:
+    """Describe why the journal in a folder cannot be the database's, and what to do; return "" if it can be.
 
-    A folder without an id can be, if it holds all that the database knows of. Raises OSError."""
+    A folder without an id is accepted if it holds all events that the database knows. Raises OSError.
+    """
     if known is None or known.identity == ANY:
         return ""
     found = read_identity(folder)
     if found == known.identity:
         return ""
-    end = _end_of(folder)
+    end = _find_folder_end(folder)
     if found is None and end >= known.head:
         return ""
     holds = "holds no journal"
-    if paths := segment_files(folder):
-        holds = f"holds another journal, with offsets from {base_of(paths[0])} up to {end}"
+    if paths := list_segment_files(folder):
+        holds = f"holds another journal, with offsets from {parse_base(paths[0])} up to {end}"
     elif found is not None:
         holds = "holds another journal, without events"
     return f"{folder} {holds}, but relay.db belongs to one that has taken {counted(known.head, 'event')}: {ADVICE}"
 
 
 def read_identity(folder: Path) -> str | None:
-    """The id in a folder; None if there is none. Raises OSError."""
+    """Return the id in a folder; None without an id. Raises OSError."""
     try:
         return (folder / FILE_NAME).read_text(errors="replace").strip() or None
     except FileNotFoundError:
@@ -81,9 +84,9 @@ def write_identity(folder: Path, identity: str) -> None:
     replace_text(folder / FILE_NAME, f"{identity}\n")
 
 
-def _end_of(folder: Path) -> int:
-    """The offset behind the last whole record of a folder; 0 if there is none."""
-    for path in reversed(segment_files(folder)):
+def _find_folder_end(folder: Path) -> int:
+    """Return the offset behind the last whole record of a folder; 0 without any."""
+    for path in reversed(list_segment_files(folder)):
         try:
             return find_end(path).end
         except Corrupt:

@@ -1,6 +1,6 @@
-"""The journal as the rest of relay sees it: append a batch, read from an offset, say what is still needed.
+"""The journal's interface: append a batch, read from an offset, say what is still needed.
 
-All that arrives while one commit is under way forms the next group: one record, one sync.
+All that arrives during one commit forms the next group: one record, one sync.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from relay.journal.clock import Clock
 from relay.journal.damage import Damage
 from relay.journal.identity import KnownJournal
 from relay.journal.reader import Reader
-from relay.journal.record import PER_EVENT, size_of
+from relay.journal.record import PER_EVENT, measure_record
 from relay.journal.retention import JournalLimits
-from relay.journal.seek import offset_at, received_at
+from relay.journal.seek import find_offset_at, find_received_at
 from relay.journal.segment import Corrupt, Segment
-from relay.journal.subscribers import Waiting, Wants
+from relay.journal.subscribers import Subscribers, Wants
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
 from relay.threads import JOURNAL_READS
@@ -32,37 +32,37 @@ from relay.threads import JOURNAL_READS
 log = structlog.stdlib.get_logger()
 
 GROUP_BYTES: Final = 8 << 20
-"""A group takes no more bytes than these, unless they are of one batch; the next one begins."""
+"""Bytes of a group, at most, unless a single batch is larger."""
 REFUSING_S: Final = 30.0
-"""Seconds after a failed commit until senders may find out whether the next one works."""
+"""Seconds after a failed commit until senders may try again."""
 
 
 class Unavailable(Exception):
-    """The journal cannot take events now: it is full, or the disk refuses. Nothing of the batch counts."""
+    """Raised when the journal is full, or the disk refuses. Nothing of the batch is kept."""
 
 
 class TooLarge(Exception):
-    """The journal can never take so many bytes at once, however much room there is."""
+    """Raised when the journal can never take so many bytes at once."""
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What is committed together."""
+    """The batches of one commit."""
 
     kinds: list[Kind] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
     size: int = 0
     waiting: list[tuple[int, asyncio.Future[int]]] = field(default_factory=list)
-    """Who waits, and for which of the group's events."""
+    """The future of each batch, and the place of its first event in the group."""
 
-    def done(self, offset: int) -> None:
-        """Tell all who wait that the group is on disk, from this offset on."""
+    def set_done(self, offset: int) -> None:
+        """Tell all who wait that the group is on disk from this offset on."""
         for place, future in self.waiting:
             if not future.done():
                 future.set_result(offset + place)
 
-    def failed(self, error: Exception) -> None:
-        """Tell all who wait that nothing of the group counts."""
+    def set_failed(self, error: Exception) -> None:
+        """Tell all who wait that nothing of the group is kept."""
         for _, future in self.waiting:
             if not future.done():
                 future.set_exception(error)
@@ -74,94 +74,94 @@ class Journal:
     def __init__(self, folder: Path, limits: JournalLimits, memory: int, known: KnownJournal | None = None) -> None:
         """Open the journal. Blocking. `known`: what the database knows of it.
 
-        Raises OSError, identity.OtherJournal (it is not the database's)."""
+        Raises OSError, and identity.OtherJournal if the journal is not the database's.
+        """
         self._writer = Writer(folder, limits, known)
-        self._bound(limits)
+        self._set_bounds(limits)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
         self._tail = Tail(memory)
-        self._writer.remembered = self._tail.held
+        self._writer.remembered = self._tail.list_blocks
         self._groups: deque[Group] = deque()
         self._committing = False
-        self._waiting = Waiting()
+        self._waiting = Subscribers()
         self._readers: set[Reader] = set()
         self._refused: tuple[str, float] | None = None
         self._lacks_room = False
-        """Whether the last look for room found none."""
+        """Whether the last check for room found none."""
         self.head = self._writer.head
-        """The offset that the next event gets; everything below is on disk."""
+        """The offset of the next event. Everything below is on disk."""
         self.bytes = 0
-        """Of the events that were put on disk since the start."""
+        """Bytes of events put on disk since the start."""
         self.failed = 0
-        """Commits that failed since the start."""
+        """Failed commits since the start."""
         self.taps: set[Callable[[Block], object]] = set()
-        """Called with each block once it is on disk; they must be quick."""
+        """Functions that get each block once it is on disk. They must be quick."""
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """The folder of its files."""
         return self._writer.folder
 
     @property
     def identity(self) -> str:
-        """Its id, which a copy of it shares."""
+        """Its id. A copy of the journal has the same id."""
         return self._writer.identity
 
     @property
     def problem(self) -> str:
-        """What of the acknowledged events was damaged or missing at the start; "": nothing."""
+        """Damage to acknowledged events, or their loss, at the start; "" without any."""
         return self._writer.problem
 
     @property
     def stopped(self) -> int | None:
-        """The head with which it was closed before this start; None if it was not closed."""
+        """The head with which the journal was closed before this start; None if it was not closed."""
         return self._writer.stopped
 
     @property
     def newest(self) -> float | None:
-        """When the last event that was there at the start was received, in Unix seconds; None: there was none."""
+        """The time of the last event at the start, in Unix seconds; None without any."""
         return self._writer.newest
 
     @property
     def clock(self) -> Clock:
-        """The time by which things are removed."""
+        """The clock by which data expires."""
         return self._writer.clock
 
     @property
     def lost(self) -> int:
-        """Events that could not be read since the start: they are damaged, or somebody has removed them."""
+        """Unreadable events since the start: damaged, or removed by somebody."""
         return self._writer.lost.events
 
     @property
     def unsaved_damage(self) -> Sequence[Damage]:
-        """Those of them that the database does not know yet; tell of what it knows by `saved_damage`."""
+        """Damage that is not in the database yet. `drop_saved_damage` removes the saved entries."""
         return tuple(self._writer.lost.unsaved)
 
-    def saved_damage(self, number: int) -> None:
-        """So many of those are in the database."""
-        self._writer.lost.saved(number)
+    def drop_saved_damage(self, number: int) -> None:
+        """Drop the first `number` entries of `unsaved_damage`, which are in the database now."""
+        self._writer.lost.drop_saved(number)
 
     @property
     def oldest(self) -> int:
-        """The oldest offset that can still be read."""
+        """The oldest readable offset."""
         segments = self._writer.segments
         return segments[0].base if segments else self.head
 
     @property
     def trimmed(self) -> int:
-        """Events below this offset have left the journal for their age or for room; what is missing from there on is
-        damaged, or somebody has removed it."""
+        """The offset below which events have left the journal for age or room. Gaps above it are damage."""
         return self._writer.trimmed
 
     @property
     def size(self) -> int:
-        """Bytes that the journal takes on disk."""
+        """Bytes of the journal on disk."""
         return self._writer.size
 
     @property
     def refusing(self) -> str | None:
-        """Why the last commit failed; None if it did not.
+        """Why the last commit failed; None if it succeeded, or failed more than REFUSING_S ago.
 
-        After REFUSING_S it is None, too: if nobody sent because we are not ready, we would never be ready again.
+        Without that end a relay that is not ready would get no events, and so never become ready again.
         """
         if self._refused is None or time.monotonic() > self._refused[1] + REFUSING_S:
             return None
@@ -174,26 +174,26 @@ class Journal:
 
     @property
     def syncs(self) -> Histogram:
-        """Seconds that each commit's fdatasync took."""
+        """Seconds per fdatasync of a commit."""
         return self._writer.syncs
 
     @property
     def capacity(self) -> int:
-        """Bytes that the journal may take: `max_size`, and of the file system all but `min_free`."""
+        """Bytes that the journal may take: `max_size`, or less if the file system has less beyond `min_free`."""
         return int(max(1, min(self._writer.limits.max_size, self._writer.size + self._writer.room)))
 
-    def needed(self, offset: int) -> int:
-        """Bytes on disk that hold the events from this offset on."""
+    def measure_needed(self, offset: int) -> int:
+        """Return the bytes on disk of the events from this offset on."""
         return sum(segment.size for segment in self._writer.segments if segment.end > offset)
 
-    def fill(self, offset: int) -> float:
-        """Which part of its capacity the events from this offset on take up: at 1 it is full."""
-        return self.needed(offset) / self.capacity
+    def measure_fill(self, offset: int) -> float:
+        """Return the share of the capacity that the events from this offset on take: 1 is full."""
+        return self.measure_needed(offset) / self.capacity
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Put events on disk; return the offset of the first one once they are synced. Raises Unavailable, TooLarge."""
+        """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
         size = self.check_size(kinds, bodies)
-        group = self._group(size)
+        group = self._choose_group(size)
         future = asyncio.get_running_loop().create_future()
         group.waiting.append((len(group.bodies), future))
         group.kinds += kinds
@@ -205,15 +205,15 @@ class Journal:
         return offset
 
     def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """About how many bytes these events take on disk, without the table of their types, which are in the bodies as
-        well. Raises TooLarge if they never fit in."""
+        """Return about the bytes of these events on disk, without their table of types. Raises TooLarge if they can
+        never fit."""
         size, most = sum(map(len, bodies)) + PER_EVENT * len(bodies), self._largest
-        if size > self._worth_a_look and size_of(kinds, bodies) > most:
+        if size > self._surely_fits and measure_record(kinds, bodies) > most:
             raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
         return size
 
-    def _group(self, size: int) -> Group:
-        """The group that takes so many bytes more."""
+    def _choose_group(self, size: int) -> Group:
+        """Return the group that takes so many more bytes."""
         if not self._groups or self._groups[-1].size + size > self._group_bytes:
             self._groups.append(Group())
         return self._groups[-1]
@@ -223,24 +223,24 @@ class Journal:
         self._committing = True
         loop = asyncio.get_running_loop()
         written = loop.run_in_executor(self._thread, self._writer.write, group.kinds, group.bodies)
-        written.add_done_callback(lambda future: self._committed(group, future))
+        written.add_done_callback(lambda future: self._finish_commit(group, future))
 
-    def _committed(self, group: Group, written: asyncio.Future[Block]) -> None:
+    def _finish_commit(self, group: Group, written: asyncio.Future[Block]) -> None:
         self._committing = False
         error = written.exception()
         if error is None:
-            self._accepted(group, written.result())
+            self._accept_block(group, written.result())
         else:
-            reason = _in_words(error)
+            reason = _describe_error(error)
             self._refused = reason, time.monotonic()
             self.failed += 1
-            group.failed(Unavailable(reason))
+            group.set_failed(Unavailable(reason))
             if not isinstance(error, OSError):
                 log.error("commit failed by a bug", exc_info=error)
         if self._groups:
             self._commit()
 
-    def _accepted(self, group: Group, block: Block) -> None:
+    def _accept_block(self, group: Group, block: Block) -> None:
         self.head = block.offsets[-1] + 1
         if self._refused:
             log.info("the journal takes events again")
@@ -249,51 +249,55 @@ class Journal:
         self._tail.add(block)
         for tap in self.taps:
             tap(block)
-        group.done(block.offsets[0])
-        self._waiting.grown(block)
+        group.set_done(block.offsets[0])
+        self._waiting.notify(block)
 
-    async def offset_of(self, start: str | float) -> int:
-        """The offset that "now", "oldest" or a Unix time stands for."""
+    async def find_offset(self, start: str | float) -> int:
+        """Find the offset for "now", "oldest" or a Unix time."""
         if isinstance(start, float):
-            return await JOURNAL_READS.run(offset_at, self._writer.segments, self.head, start)
+            return await JOURNAL_READS.run(find_offset_at, self._writer.segments, self.head, start)
         return self.oldest if start == "oldest" else self.head
 
-    async def received_at(self, offset: int) -> float | None:
-        """When the event at this offset, or the next one that is still there, was received, in Unix seconds; None if
-        that cannot be told. Of an older event it reads a segment, in a thread."""
+    async def find_received(self, offset: int) -> float | None:
+        """Find when the event at this offset, or the next event left, was received, in Unix seconds; None if unknown.
+
+        Reads a segment in a thread for older events.
+        """
         if offset >= self.head:
             return None
-        if (received := self._tail.received(offset)) is not None:
+        if (received := self._tail.find_received(offset)) is not None:
             return received
         try:
-            return await JOURNAL_READS.run(received_at, self._writer.segments, self.head, offset)
+            return await JOURNAL_READS.run(find_received_at, self._writer.segments, self.head, offset)
         except (OSError, Corrupt):
             return None
 
-    def reader(self, wants: Wants = lambda _: True) -> "Reader":
-        """A reader with a place of its own, which need not hear at once of events of other types than it wants; close
-        it when done."""
+    def open_reader(self, wants: Wants = lambda _: True) -> "Reader":
+        """Open a reader with a position of its own. Close it when done.
+
+        A reader hears late of events whose types it does not want.
+        """
         return Reader(lambda: self.head, self._writer, self._tail, self._readers, self._waiting, wants)
 
-    async def keep(self, offset: int, liked: int | None = None) -> None:
-        """Events from this offset on are still needed; those before may go when retention says so, from `liked` on only
-        to make room."""
-        self._writer.keep, self._writer.liked = offset, offset if liked is None else liked
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.tidy)
+    async def set_needed(self, offset: int, replay_floor: int | None = None) -> None:
+        """Set the oldest needed offset. Retention may remove older events; those from `replay_floor` on only to make
+        room."""
+        self._writer.keep, self._writer.replay_floor = offset, offset if replay_floor is None else replay_floor
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.remove_expired)
         places = [reader.offset for reader in self._readers if reader.offset >= (self._tail.start or 0)]
         self._tail.drop(min(places, default=self.head))
 
-    async def answers(self) -> None:
-        """Return once the writer is through with what it is at: never, if the disk hangs."""
+    async def await_writer(self) -> None:
+        """Wait until the writer has ended what it does now: for ever, if the disk hangs."""
         await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
 
-    def tell_fillers(self, fillers: Callable[[], str]) -> None:
-        """When the disk is full, say with this what takes its room; it is called by the writer's thread."""
+    def set_fillers(self, fillers: Callable[[], str]) -> None:
+        """Set the function that says what fills the disk. The writer's thread calls it when the disk is full."""
         self._writer.fillers = fillers
 
-    async def look_for_room(self) -> None:
-        """See whether the next commit would find room, and refuse senders if not, before they send."""
-        lacking = await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.lacking)
+    async def check_room(self) -> None:
+        """Check whether the next commit will find room, and refuse senders before they send if not."""
+        lacking = await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.find_lack)
         if lacking:
             if not self._lacks_room:
                 log.error("the journal takes no events", reason=lacking)
@@ -303,33 +307,35 @@ class Journal:
             self._refused = None
         self._lacks_room = bool(lacking)
 
-    async def reads_end(self) -> None:
-        """Return once the reads from disk that are under way have ended: never, if the disk hangs."""
+    async def await_reads(self) -> None:
+        """Wait until the present reads from disk have ended: for ever, if the disk hangs."""
         if under_way := [reader.reading for reader in self._readers if reader.reading is not None]:
             await asyncio.wait(under_way)
 
     async def roll(self) -> Sequence[Segment]:
-        """The segments that hold all events up to now; none of them is written to any more. Raises OSError."""
+        """Return the segments with all events up to now. Nothing is written to them any more. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.roll)
 
     async def replace(self, segment: Segment, fresh: Path) -> None:
-        """Have a segment that was written anew take the old one's place. Whoever reads on from now on reads it; what
-        was read before is for the readers to forget. Raises OSError."""
+        """Replace a segment by its rewritten file. Raises OSError.
+
+        Later reads use the new file. Readers have to forget what they have in memory.
+        """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.replace, segment, fresh)
         self._tail.clear()
         for reader in [*self._readers]:
-            await JOURNAL_READS.run(reader.let_go)
+            await JOURNAL_READS.run(reader.release_file)
 
-    def limit(self, limits: JournalLimits, memory: int) -> None:
-        """Keep to other limits from the next commit on."""
+    def set_limits(self, limits: JournalLimits, memory: int) -> None:
+        """Use other limits from the next commit on."""
         self._writer.limits, self._tail.max_bytes = limits, memory
-        self._bound(limits)
+        self._set_bounds(limits)
 
-    def _bound(self, limits: JournalLimits) -> None:
-        """Work out, once and not per request, how much goes at a time."""
+    def _set_bounds(self, limits: JournalLimits) -> None:
+        """Compute the size limits of appends from the journal's limits."""
         self._largest = limits.largest_record
-        self._worth_a_look = self._largest // 4
-        """What is smaller fits in, whatever its types."""
+        self._surely_fits = self._largest // 4
+        """Bytes that fit in, whatever the types."""
         self._group_bytes = min(GROUP_BYTES, self._largest // 4)
 
     async def close(self) -> None:
@@ -341,8 +347,8 @@ class Journal:
         self._thread.shutdown()
 
 
-def _in_words(error: BaseException) -> str:
-    """Without the number of the error, which says nothing to the person who reads it."""
+def _describe_error(error: BaseException) -> str:
+    """Describe an error without its number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return error.strerror + (f": {error.filename}" if error.filename else "")

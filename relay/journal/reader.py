@@ -1,4 +1,4 @@
-"""Reads the journal on from an offset, while it grows and while its oldest segments go."""
+"""Reads the journal from an offset, while it grows and its oldest segments are removed."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ from typing import Final
 
 from relay.api import Block
 from relay.journal.damage import Damage
-from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, whole_events
-from relay.journal.subscribers import Waiting, Wants
+from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_whole_events
+from relay.journal.subscribers import Subscribers, Wants
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
 from relay.threads import JOURNAL_READS
@@ -18,7 +18,7 @@ GONE: Final = "the file is gone"
 
 
 class Reader:
-    """Reads on from an offset: out of memory where it can, else from the segments in a thread."""
+    """Reads on from an offset: from memory if possible, else from the segments in a thread."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Reader:
         writer: Writer,
         tail: Tail,
         readers: set["Reader"],
-        waiting: Waiting,
+        waiting: Subscribers,
         wants: Wants,
     ) -> None:
         self._head, self._writer, self._tail, self._readers = head, writer, tail, readers
@@ -34,23 +34,25 @@ class Reader:
         self._segment: SegmentReader | None = None
         self._lock = threading.Lock()
         self.offset = head()
-        """How far it has read."""
+        """The offset of the next read."""
         self.reading: asyncio.Future[tuple[list[Block], int]] | None = None
         """The last read from disk."""
         readers.add(self)
 
     async def skip(self, offset: int) -> int:
-        """Wait until there is an event at this offset; return the offset of the first one from there on that may be
-        wanted. If there is none yet, that is the journal's head."""
+        """Wait for an event at this offset; return the offset of the first event that may be wanted.
+
+        Without such an event return the journal's head.
+        """
         if self._head() <= offset:
             self.offset = offset = max(offset, await self._waiter.wait())
         return offset
 
     async def read(self, offset: int) -> list[Block]:
-        """The next blocks from this offset on, about a MiB of them; waits until there is one.
+        """Wait for events at this offset; return the next blocks, about a MiB. Raises OSError.
 
-        What retention has removed, or damage has made unreadable, is passed over: a block may start later than the one
-        before it ends. If nothing up to the head can be read, there is no block, and `offset` is there. Raises OSError.
+        Removed and unreadable events are skipped: a block may start later than the last one ended. If nothing up to the
+        head is readable, no block is returned, and `offset` is the head.
         """
         blocks: list[Block] = []
         while self._head() <= offset:
@@ -58,15 +60,15 @@ class Reader:
         while not blocks and offset < self._head():
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
-                self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._from_disk, offset)
+                self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._read_disk, offset)
                 blocks, offset = await self.reading
             elif self._segment is not None:
-                await JOURNAL_READS.run(self.let_go)
+                await JOURNAL_READS.run(self.release_file)
         self.offset = blocks[-1].offsets[-1] + 1 if blocks else offset
         return blocks
 
-    def _from_disk(self, offset: int) -> tuple[list[Block], int]:
-        """The blocks from this offset on, or none, and from where on there may be some."""
+    def _read_disk(self, offset: int) -> tuple[list[Block], int]:
+        """Read the blocks from this offset on; return them, and the offset for the next read."""
         with self._lock:
             segment, end = self._locate(offset)
             if segment is None:
@@ -77,43 +79,43 @@ class Reader:
                 blocks = reader.read(start, end)
                 following = max(offset, reader.offset)
             except Corrupt as damage:
-                return [], self._behind(segment, start, end, str(damage).removeprefix(f"{segment.path}: "))
+                return [], self._skip_damage(segment, start, end, str(damage).removeprefix(f"{segment.path}: "))
             except FileNotFoundError:
                 if segment not in self._writer.segments:  # it expired between the look and the opening
                     return [], offset
                 if not self._writer.is_home():
                     raise
-                return [], self._behind(segment, start, end, GONE)
+                return [], self._skip_damage(segment, start, end, GONE)
         inside = offset - blocks[0].offsets[0] if blocks else 0
         return [blocks[0].slice(inside, len(blocks[0])), *blocks[1:]] if inside > 0 else blocks, following
 
-    def _behind(self, segment: Segment, start: int, end: int, why: str) -> int:
-        """Where to go on behind what cannot be read from `start` on: `end` at the latest, or what is in memory."""
+    def _skip_damage(self, segment: Segment, start: int, end: int, why: str) -> int:
+        """Skip what is unreadable from `start` on; return the offset to go on with, `end` at the latest."""
         if (held := self._tail.start) is not None and start < held:
             end = min(end, held)
         reader = self._segment
         there = reader is not None and reader.path == segment.path and reader.find(start)
         following = max(start, min(reader.offset, end)) if reader is not None and there else end
         if following > start and not self._writer.lost.knows(start, following):
-            saved = None if why == GONE else whole_events(segment.path)
+            saved = None if why == GONE else count_whole_events(segment.path)
             self._writer.lost.add(Damage(start, following, segment.path.name, why, saved))
         return following
 
-    def let_go(self) -> None:
-        """Close the file: if it is removed or replaced now, it must not go on taking space. Blocking."""
+    def release_file(self) -> None:
+        """Close the file, so that a removed or replaced file takes no more space. Blocking."""
         with self._lock:
             self._close()
 
     def _open(self, segment: Segment) -> SegmentReader:
-        """The reader of a segment. Raises Corrupt, OSError."""
+        """Return the reader of a segment. Raises Corrupt, OSError."""
         if self._segment is None or self._segment.path != segment.path or self._segment.is_replaced:
             self._close()
             self._segment = SegmentReader(segment.path)
         return self._segment
 
     def _locate(self, offset: int) -> tuple[Segment | None, int]:
-        """The segment that holds the offset, or the oldest one behind it, and where what may be read of it ends; None
-        if there is none up to the head."""
+        """Find the segment of an offset, or the next one, and the end of its readable part. None: no segment up to the
+        head."""
         segments, head = self._writer.segments, self._head()
         place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
         following = segments[place + 1].base if place + 1 < len(segments) else head
@@ -125,11 +127,11 @@ class Reader:
             self._segment = None
 
     def close(self) -> None:
-        """Let go of the place, and of the file as soon as no read of it is under way."""
+        """Leave the journal, and close the file once no read of it is under way."""
         self._readers.discard(self)
         self._waiting.leave(self._waiter)
         if self._lock.acquire(blocking=False):
             self._close()
             self._lock.release()
         else:
-            JOURNAL_READS.submit(self.let_go)
+            JOURNAL_READS.submit(self.release_file)

@@ -28,17 +28,17 @@ except ImportError:  # 13 times slower, the same polynomial
 
 HEADER: Final = struct.Struct("<IIIIQQ")
 TABLE_BYTES: Final = 4
-"""Behind the header, before the table of the kinds: how long that is."""
+"""The length of the table of kinds, between the header and the table."""
 NO_KINDS: Final = b"[]"
 TABLE_START: Final = b'[["'
-"""How the table of the kinds begins: the sign by which a record is found again behind damage."""
+"""The first bytes of the table of kinds. They help to find records behind damage."""
 PER_EVENT: Final = 9
-"""Bytes beside the body of an event: its index, its end, a comma."""
+"""Bytes of an event beside its body: its index, its end, a comma."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The fixed part of a record, and so where the next one starts."""
+    """The fixed part of a record, which tells where the next record starts."""
 
     crc: int
     events: int
@@ -59,12 +59,12 @@ class Header:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the record only says that its events are gone."""
+        """Whether the record stands for events that are lost."""
         return self.body_bytes == 0
 
 
-def header_at(data: bytes | memoryview, at: int) -> Header | None:
-    """The header at this place; None if it is cut off or marks the end."""
+def read_header(data: bytes | memoryview, at: int) -> Header | None:
+    """Read the header at this place; return None if it is cut off or marks the end."""
     if len(data) - at < HEADER.size:
         return None
     header = Header(*HEADER.unpack_from(data, at))
@@ -80,7 +80,7 @@ class _Table(dict[Kind, int]):
 
 
 def make_block(offset: int, received_us: int, kinds: Sequence[Kind], bodies: Sequence[Any]) -> Block:
-    """Join the events of one commit group into the block that is written and then read by the lanes."""
+    """Join the events of one commit group into the block that is written, and read by the lanes."""
     table = _Table()
     index = array("I", [table[kind] for kind in kinds])
     ends = array("I", map(add, accumulate(map(len, bodies)), count()))
@@ -88,72 +88,75 @@ def make_block(offset: int, received_us: int, kinds: Sequence[Kind], bodies: Seq
     return Block(offsets, received_us / 1e6, tuple(table), index, ends, b",".join(bodies))
 
 
-def size_of(kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-    """Bytes of the record that these events make, give or take one."""
-    table = _table_of([*dict.fromkeys(kinds)])
+def measure_record(kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+    """Return the bytes of the record of these events, give or take one."""
+    table = _encode_table([*dict.fromkeys(kinds)])
     return HEADER.size + TABLE_BYTES + len(table) + PER_EVENT * len(bodies) + sum(map(len, bodies))
 
 
-def _table_of(kinds: Sequence[Kind]) -> bytes:
+def _encode_table(kinds: Sequence[Kind]) -> bytes:
     return orjson.dumps([[kind.source, kind.type, kind.id_field, kind.time_field] for kind in kinds])
 
 
-def meta_of(block: Block) -> bytes:
-    """The kinds of a block and where its events lie."""
-    table = _table_of(block.kinds)
+def encode_meta(block: Block) -> bytes:
+    """Encode the kinds of a block and the places of its events."""
+    table = _encode_table(block.kinds)
     return b"".join((len(table).to_bytes(4, "little"), table, array("I", block.index), array("I", block.ends)))
 
 
-def header_of(block: Block, meta: bytes, received_us: int, salt: int) -> bytes:
-    """The header that makes meta and body a record of the segment with this salt."""
-    return _header((len(block), len(meta), len(block.body), block.offsets[0], received_us), meta, block.body, salt)
+def encode_header(block: Block, meta: bytes, received_us: int, salt: int) -> bytes:
+    """Encode the header for meta and body in a segment with this salt."""
+    return _encode_fixed(
+        (len(block), len(meta), len(block.body), block.offsets[0], received_us), meta, block.body, salt
+    )
 
 
-def record_of(block: Block, salt: int) -> bytes:
-    """A block as a record of the segment with this salt."""
-    meta = meta_of(block)
-    return header_of(block, meta, round(block.received * 1e6), salt) + meta + block.body
+def encode_record(block: Block, salt: int) -> bytes:
+    """Encode a block as a record of a segment with this salt."""
+    meta = encode_meta(block)
+    return encode_header(block, meta, round(block.received * 1e6), salt) + meta + block.body
 
 
-def lost_record(start: int, stop: int, salt: int) -> bytes:
-    """A record that says: the events from offset `start` up to `stop` are gone. It has no kinds and no body."""
+def encode_lost_record(start: int, stop: int, salt: int) -> bytes:
+    """Encode a record for lost events from offset `start` up to `stop`. It has no kinds and no body."""
     meta = len(NO_KINDS).to_bytes(4, "little") + NO_KINDS
-    return _header((stop - start, len(meta), 0, start, 0), meta, b"", salt) + meta
+    return _encode_fixed((stop - start, len(meta), 0, start, 0), meta, b"", salt) + meta
 
 
-def _header(fixed: tuple[int, int, int, int, int], meta: bytes, body: bytes, salt: int) -> bytes:
+def _encode_fixed(fixed: tuple[int, int, int, int, int], meta: bytes, body: bytes, salt: int) -> bytes:
     crc = crc32(body, crc32(meta, crc32(HEADER.pack(0, *fixed)[4:], salt)))
     return HEADER.pack(crc, *fixed)
 
 
 def is_whole(data: bytes | memoryview, at: int, header: Header, salt: int) -> bool:
-    """Whether the record whose header is at this place is all there, and its checksum is right."""
+    """Return whether the record with this header is complete and its checksum is right."""
     end = at + header.size
     return end <= len(data) and crc32(memoryview(data)[at + 4 : end], salt) == header.crc
 
 
-def whole_records(data: bytes, at: int, salt: int, offset: int) -> Iterator[tuple[int, Header]]:
-    """Every whole record from byte `at` on whose events come at `offset` or later: where it begins, and its header.
+def find_records(data: bytes, at: int, salt: int, offset: int) -> Iterator[tuple[int, Header]]:
+    """Yield the place and header of every whole record from byte `at` and from `offset` on.
 
-    Damage in between is passed over. Offsets ascend."""
+    Skips damage. Offsets ascend.
+    """
     while at < len(data):
-        header = header_at(data, at)
+        header = read_header(data, at)
         if header is None or header.offset < offset or not is_whole(data, at, header, salt):
-            at = _next_start(data, at + 1)
+            at = _find_start(data, at + 1)
             continue
         yield at, header
         offset, at = header.end, at + header.size
 
 
-def _next_start(data: bytes, at: int) -> int:
-    """Where the next record may start; the end of the data if none does."""
+def _find_start(data: bytes, at: int) -> int:
+    """Find the next place where a record may start; return the end of the data without any."""
     ahead = HEADER.size + TABLE_BYTES
     found = data.find(TABLE_START, at + ahead)
     return len(data) if found < 0 else found - ahead
 
 
 def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Block | None:
-    """The block whose header is at this place; None if it is cut off or its checksum is wrong."""
+    """Decode the block of a header; return None if the block is cut off or its checksum is wrong."""
     if not is_whole(data, at, header, salt):
         return None
     end = at + header.size

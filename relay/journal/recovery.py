@@ -1,4 +1,4 @@
-"""The end of a journal at a start: what a crash tore off is cut, what was acknowledged never is. Blocking."""
+"""Finds the end of a journal at a start. Cuts what a crash tore off, never what was acknowledged. Blocking."""
 
 import os
 import time
@@ -15,20 +15,20 @@ from relay.journal.segment import (
     PREFIX,
     Corrupt,
     Segment,
-    base_of,
-    create,
+    create_segment,
     find_end,
     is_blank,
-    path_of,
-    segment_files,
+    list_segment_files,
+    make_path,
+    parse_base,
     sync_folder,
 )
 from relay.words import counted
 
 SMALLEST: Final = 10
-"""Bytes that an event takes in a segment at least: two numbers of four, and `{}`."""
+"""Bytes of the smallest event in a segment: two numbers of four bytes, and `{}`."""
 BEHIND_ALL: Final = "behind all that may have been acknowledged"
-"""A part of the problem if the head is a guess: some offsets below it may never have been given to an event."""
+"""Part of the problem if the head is a guess. Some offsets below it may belong to no event."""
 DAMAGE_ADVICE: Final = "what can be read behind it is delivered; relay journal check says what is lost"
 OLDER_ADVICE: Final = "what is missing counts as damaged; if this is an old copy: put the right one back, and replay it"
 log = structlog.stdlib.get_logger()
@@ -36,39 +36,41 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a start finds in a folder."""
+    """The journal as a start finds it."""
 
     segments: list[Segment]
     head: int
-    """The offset that the next event gets."""
+    """The offset of the next event."""
     oldest: int
-    """The first offset that it still has; 0 if there is no event."""
+    """The oldest offset left; 0 without any event."""
     problem: str
-    """What of the acknowledged events is damaged or missing at the end of the journal; "" if nothing is."""
+    """Damage to acknowledged events, or their loss, at the end of the journal; "" without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """What a start finds of the last segment."""
+    """The last segment as a start finds it."""
 
     segment: Segment | None
     problem: str = ""
-    """What is wrong with it if acknowledged events in it are damaged: it stays as it is, and ends where they do."""
+    """Damage to acknowledged events in it. A damaged segment stays as it is, and ends where those events end."""
     room: int = 0
-    """Bytes at its end that can hold acknowledged events of which nothing is known."""
+    """Bytes at its end that can hold unknown acknowledged events."""
 
 
 def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
-    """Look at the segments of a folder and cut what a crash tore off the last one; events below `acknowledged` are
-    never cut. `unsure`: the bytes of a segment if later ones may have been acknowledged as well, because that was not
-    saved before the relay died; then the head is behind all that may have been. Raises OSError."""
+    """Check the segments of a folder, and cut what a crash tore off the last one. Raises OSError.
+
+    Events below `acknowledged` are never cut. `unsure`: bytes of a segment, if later events may have been acknowledged
+    without being saved. The head is then behind all that may have been acknowledged.
+    """
     for left in folder.glob(f"*{FRESH}"):  # by a crash, before it took the place of another
         left.unlink()
-    paths = segment_files(folder)
+    paths = list_segment_files(folder)
     segments = []
     for path, following in pairwise(paths):
         stat = path.stat()
-        segments.append(Segment(path, base_of(path), base_of(following), stat.st_size, stat.st_mtime))
+        segments.append(Segment(path, parse_base(path), parse_base(following), stat.st_size, stat.st_mtime))
     last = _recover_last(folder, paths[-1], acknowledged, unsure) if paths else Last(None)
     segments += [last.segment] if last.segment else []
     problem, room, end = last.problem, last.room, segments[-1].end if segments else 0
@@ -86,18 +88,18 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
 
 
 def _mark_head(folder: Path, head: int, written: float) -> list[Segment]:
-    """Have an empty segment tell the next start what the head is. If there is no room for it, that finds it anew."""
+    """Create an empty segment that tells the next start the head. Without room, the next start finds it again."""
     try:
-        fd, _ = create(folder, head, PREFIX.size)
+        fd, _ = create_segment(folder, head, PREFIX.size)
     except OSError:
         return []
     os.close(fd)
-    return [Segment(path_of(folder, head), head, head, PREFIX.size, written)]
+    return [Segment(make_path(folder, head), head, head, PREFIX.size, written)]
 
 
 def _recover_last(folder: Path, path: Path, acknowledged: int, unsure: int) -> Last:
-    """What is left of the last segment."""
-    base, stat = base_of(path), path.stat()
+    """Recover the last segment."""
+    base, stat = parse_base(path), path.stat()
     try:
         found = find_end(path)
     except Corrupt:
@@ -112,20 +114,20 @@ def _recover_last(folder: Path, path: Path, acknowledged: int, unsure: int) -> L
         return Last(Segment(path, base, found.end, found.used, found.received or stat.st_mtime))
     lost = end - base - found.events
     where = f"{path.name} is damaged from offset {found.good} (byte {found.used}) on"
-    _tell_damage(path, found.good, lost)
+    _log_damage(path, found.good, lost)
     room = max(stat.st_size, unsure) - found.used if found.end == found.good else 0
     segment = Segment(path, base, end, stat.st_size, found.received or stat.st_mtime)
-    return Last(segment, f"{where}: {_at_least(lost, unsure and room)} lost", room)
+    return Last(segment, f"{where}: {_format_lost(lost, unsure and room)} lost", room)
 
 
 def _recover_headless(folder: Path, path: Path, acknowledged: int, unsure: int) -> Last:
-    """The same of a file that does not begin as a segment."""
-    base, stat = base_of(path), path.stat()
+    """Recover a file that does not begin as a segment."""
+    base, stat = parse_base(path), path.stat()
     room = max(stat.st_size, unsure)
     if acknowledged > base:
         lost = acknowledged - base
-        _tell_damage(path, base, lost)
-        problem = f"{path.name} is no segment any more: {_at_least(lost, unsure)} lost"
+        _log_damage(path, base, lost)
+        problem = f"{path.name} is no segment any more: {_format_lost(lost, unsure)} lost"
         return Last(Segment(path, base, acknowledged, stat.st_size, stat.st_mtime), problem, room)
     if is_blank(path):
         path.unlink()  # the crash came between the creation of the file and its first sync: it never held an event
@@ -138,10 +140,10 @@ def _recover_headless(folder: Path, path: Path, acknowledged: int, unsure: int) 
     return Last(None, problem, room)
 
 
-def _at_least(lost: int, unsure: int) -> str:
+def _format_lost(lost: int, unsure: int) -> str:
     return f"{'at least ' if unsure else ''}{counted(lost, 'event')}"
 
 
-def _tell_damage(path: Path, offset: int, lost: int) -> None:
+def _log_damage(path: Path, offset: int, lost: int) -> None:
     what = {"file": path.name, "offset": offset, "lost": lost}
     log.error("the newest segment is damaged, relay goes on behind it", **what, advice=DAMAGE_ADVICE)

@@ -1,4 +1,4 @@
-"""Which segments may go. Pure."""
+"""Chooses the segments that may be removed. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,36 +13,37 @@ MIN_SEGMENT_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class JournalLimits:
-    """How much the journal may keep: `max_size` bytes on disk, delivered events for `retention` seconds."""
+    """Limits of the journal: `max_size` bytes on disk, delivered events for `retention` seconds."""
 
     max_size: int
     retention: float
     min_free: int = 0
-    """Bytes that a new segment leaves free on the file system; 0: the file system is not asked."""
+    """Bytes that a new segment leaves free on the file system; 0: no limit."""
     expire_oldest: bool = False
-    """When space is lacking, events that are still needed go, too."""
+    """Whether needed events are removed when space is short."""
 
     @property
     def segment_size(self) -> int:
-        """Bytes of a segment: small enough that a sixteenth of the journal is the unit of removal."""
+        """Bytes of a segment: at most a sixteenth of the journal, the unit of removal."""
         return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, self.max_size // 16))
 
     @property
     def largest_record(self) -> int:
-        """Bytes of a record that always fits in once all others are delivered: the last segment stays, and may hold
-        one that is as large."""
+        """Bytes of a record that fits once all other events are delivered, beside a last segment of the same size."""
         return self.max_size // 2 - PREFIX.size
 
 
-def expendable(
-    segments: Sequence[Segment], limits: JournalLimits, keep: int, liked: int, now: float, lacking: float
+def choose_expendable(
+    segments: Sequence[Segment], limits: JournalLimits, keep: int, replay_floor: int, now: float, lacking: float
 ) -> list[Segment]:
-    """The oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes. They go
-    while nobody needs an event in them (`keep` is the first needed offset) or, to make room, if the limits say so.
-    Events from `liked` on are kept beyond the retention as long as there is room. A segment is no newer than those
-    behind it, whatever the machine's clock was when it was written.
+    """Return the oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes.
 
-    The last segment with events always stays: it tells a restart how far the journal has come."""
+    Segments with needed events (`keep`: the first needed offset) stay, unless the limits allow their removal to make
+    room. `replay_floor`: oldest offset a running replay needs; kept past retention while space allows. A segment is no
+    newer than the segments behind it, whatever the clock was.
+
+    The last segment with events always stays: it tells a restart how far the journal has come.
+    """
     found = []
     held = [segment for segment in segments if segment.end > segment.base]
     written = [*accumulate((segment.written for segment in reversed(held)), min)][::-1]
@@ -50,7 +51,7 @@ def expendable(
         if segment.end > keep:
             may_go = limits.expire_oldest and lacking > 0
         else:
-            may_go = lacking > 0 or (segment.end <= liked and now - at > limits.retention)
+            may_go = lacking > 0 or (segment.end <= replay_floor and now - at > limits.retention)
         if not may_go:
             break
         found.append(segment)

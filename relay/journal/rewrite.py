@@ -1,9 +1,9 @@
-"""Takes users' events out of segments that are no longer written to. Blocking: for a thread of its own.
+"""Removes users' events from closed segments. Blocking: runs in a thread of its own.
 
-Each event that goes leaves a placeholder at its offset; the rest of its record stays as it is. The new file is written
-beside the old one, for the journal to put in its place: a crash leaves either, and doing it again changes nothing.
+Each removed event leaves a tombstone at its offset. The rest of its record stays. The new file is written beside the
+old one, and the journal puts it in place. A crash leaves either file, and a repetition changes nothing.
 
-While it works it holds the interpreter's lock, so it rests in between: the event loop gets most of the time.
+The work holds the interpreter's lock, so it pauses in between and leaves most of the time to the event loop.
 """
 
 import os
@@ -15,43 +15,43 @@ from pathlib import Path
 from typing import Final
 
 from relay.api import Block, User
-from relay.journal.record import header_of, lost_record, meta_of
+from relay.journal.record import encode_header, encode_lost_record, encode_meta
 from relay.journal.segment import DAMAGED, Segment, SegmentReader, write_anew
 from relay.journal.users import Erased, Wanted
 
 PIECE_BYTES: Final = 256 << 10
 LONGEST_ID: Final = 4096
-"""Bytes; pieces overlap so far."""
+"""Bytes by which pieces overlap."""
 REST: Final = 3.0
-"""How long it rests after a piece, in terms of what that took."""
+"""The pause after a piece, as a multiple of the time that the piece took."""
 
 
 @dataclass(slots=True)
 class RewritePlan:
-    """What of a segment is to be erased."""
+    """What has to be erased from a segment."""
 
-    gone: dict[int, frozenset[int]] = field(default_factory=dict)
-    """Whose events these offsets are."""
+    erased: dict[int, frozenset[int]] = field(default_factory=dict)
+    """The users whose events are at these offsets."""
     changed: dict[int, frozenset[int]] = field(default_factory=dict)
-    """Who is named, among others, at these offsets."""
+    """The users who are named, among others, at these offsets."""
     before: set[int] = field(default_factory=set)
-    """Offsets of what was erased before."""
+    """Offsets of events erased before."""
     behind: int = 0
-    """Bytes behind the last record: what a failed commit has left is nobody's event, but may name somebody."""
+    """Bytes behind the last record. They are left from a failed commit, and may name somebody."""
 
     @property
     def is_empty(self) -> bool:
         """Whether the segment can stay as it is."""
-        return not self.gone and not self.changed and not self.behind
+        return not self.erased and not self.changed and not self.behind
 
 
-def plan(segment: Segment, wanted: Wanted) -> RewritePlan:
-    """Look what of a segment is these users'. Raises Corrupt, OSError."""
+def plan_rewrite(segment: Segment, wanted: Wanted) -> RewritePlan:
+    """Find these users in a segment. Raises Corrupt, OSError."""
     found = RewritePlan()
     with closing(SegmentReader(segment.path)) as reader:
-        for block in _blocks(reader, segment.end):
+        for block in _read_blocks(reader, segment.end):
             erased = Erased(block, wanted)
-            found.gone |= erased.gone
+            found.erased |= erased.erased
             found.changed |= erased.changed
             if any(kind.is_erased for kind in block.kinds):
                 offsets = zip(block.offsets, block.index, strict=True)
@@ -60,51 +60,51 @@ def plan(segment: Segment, wanted: Wanted) -> RewritePlan:
     return found
 
 
-def more_ids(segment: Segment, wanted: Wanted) -> dict[int, User]:
-    """The ids that these users have in their events. Raises Corrupt, OSError."""
+def find_more_ids(segment: Segment, wanted: Wanted) -> dict[int, User]:
+    """Read the ids that these users have in their events. Raises Corrupt, OSError."""
     with closing(SegmentReader(segment.path)) as reader:
-        return wanted.more_ids(body for block in _blocks(reader, segment.end) for body in block.bodies())
+        return wanted.find_more_ids(body for block in _read_blocks(reader, segment.end) for body in block.bodies())
 
 
 def rewrite(segment: Segment, wanted: Wanted) -> Path:
     """Write a segment without these users beside its file. Raises Corrupt, OSError."""
     with closing(SegmentReader(segment.path)) as reader:
         stat = os.fstat(reader.fd)
-        fresh = write_anew(segment.path, reader.salt, _records(reader, segment.end, wanted))
+        fresh = write_anew(segment.path, reader.salt, _make_records(reader, segment.end, wanted))
     os.utime(fresh, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which it is known, after a restart, how old it is
     return fresh
 
 
-def copies_of(folder: Path, wanted: Wanted) -> list[Path]:
-    """The damaged segments that a repair has kept, of those that name one of the users. Raises OSError."""
-    return [path for path in folder.glob(f"*{DAMAGED}") if _names(path, wanted)]
+def find_copies(folder: Path, wanted: Wanted) -> list[Path]:
+    """Find the damaged segments kept by a repair that name one of the users. Raises OSError."""
+    return [path for path in folder.glob(f"*{DAMAGED}") if _names_user(path, wanted)]
 
 
-def _names(path: Path, wanted: Wanted) -> bool:
+def _names_user(path: Path, wanted: Wanted) -> bool:
     before = b""
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
-            if wanted.named_in((before + piece).decode(errors="replace")):
+            if wanted.find_named((before + piece).decode(errors="replace")):
                 return True
             before = piece[-LONGEST_ID:]
     return False
 
 
-def _records(reader: SegmentReader, end: int, wanted: Wanted) -> Iterator[bytes]:
+def _make_records(reader: SegmentReader, end: int, wanted: Wanted) -> Iterator[bytes]:
     offset, salt = reader.base, reader.salt
-    for block in _blocks(reader, end):
+    for block in _read_blocks(reader, end):
         if block.offsets[0] > offset:
-            yield lost_record(offset, block.offsets[0], salt)
+            yield encode_lost_record(offset, block.offsets[0], salt)
         left = Erased(block, wanted).block
-        meta = meta_of(left)
-        yield header_of(left, meta, round(left.received * 1e6), salt) + meta + left.body
+        meta = encode_meta(left)
+        yield encode_header(left, meta, round(left.received * 1e6), salt) + meta + left.body
         offset = block.offsets[-1] + 1
     if offset < end:
-        yield lost_record(offset, end, salt)
+        yield encode_lost_record(offset, end, salt)
 
 
-def _blocks(reader: SegmentReader, end: int) -> Iterator[Block]:
-    """The blocks of a segment, with a rest after each piece."""
+def _read_blocks(reader: SegmentReader, end: int) -> Iterator[Block]:
+    """Yield the blocks of a segment, with a pause after each piece."""
     while reader.offset < end:
         began = time.perf_counter()
         yield from reader.read(reader.offset, end, PIECE_BYTES)

@@ -1,4 +1,4 @@
-"""Finds the place in the journal where a time begins, and the time of a place."""
+"""Finds the offset of a time in the journal, and the time of an offset."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -6,19 +6,21 @@ from contextlib import closing
 from relay.journal.segment import Corrupt, Segment, SegmentReader
 
 
-def offset_at(segments: Sequence[Segment], head: int, received: float) -> int:
-    """The offset of the first event that was received at this Unix time or later; the head if there is none.
+def find_offset_at(segments: Sequence[Segment], head: int, received: float) -> int:
+    """Find the offset of the first event received at this Unix time or later; the head without any.
 
-    What is damaged is passed over. Blocking: reads the segment in which the time lies, and perhaps the one before.
-    Raises OSError.
+    Skips damage. Blocking: reads the segment of that time, and perhaps the one before. Raises OSError.
     """
     for segment in segments:
-        if segment.written >= received and (found := _offset_in(segment, min(segment.end, head), received)) is not None:
+        if (
+            segment.written >= received
+            and (found := _find_offset_in(segment, min(segment.end, head), received)) is not None
+        ):
             return found
     return head
 
 
-def _offset_in(segment: Segment, end: int, received: float) -> int | None:
+def _find_offset_in(segment: Segment, end: int, received: float) -> int | None:
     try:
         reader = SegmentReader(segment.path)
     except Corrupt:
@@ -40,10 +42,10 @@ def _offset_in(segment: Segment, end: int, received: float) -> int | None:
     return None
 
 
-def received_at(segments: Sequence[Segment], head: int, offset: int) -> float | None:
-    """When the event at this offset, or the next one that is there, was received, in Unix seconds; None if none is.
+def find_received_at(segments: Sequence[Segment], head: int, offset: int) -> float | None:
+    """Find when the event at this offset, or the next one, was received, in Unix seconds; None without any.
 
-    Blocking: passes over the records of one segment. Raises Corrupt, OSError.
+    Blocking: skips through the records of one segment. Raises Corrupt, OSError.
     """
     for segment in segments:
         if min(segment.end, head) > offset:

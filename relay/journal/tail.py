@@ -1,5 +1,4 @@
-"""The newest blocks, kept in memory so that lanes that keep up never read a file. Bounded in bytes, objects
-included."""
+"""The newest blocks in memory, so that lanes that keep up read no file. Limited in bytes, objects included."""
 
 from bisect import bisect_right
 
@@ -7,7 +6,7 @@ from relay.api import Block
 
 
 class Tail:
-    """Blocks without a gap, the oldest dropped first: when all have read them, or beyond `max_bytes`."""
+    """Blocks without a gap. The oldest leave when all have read them, or beyond `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -17,11 +16,11 @@ class Tail:
 
     @property
     def start(self) -> int | None:
-        """The oldest offset held; None if nothing is."""
+        """The oldest offset in memory; None without any."""
         return self._bases[0] if self._bases else None
 
     def add(self, block: Block) -> None:
-        """Keep a block; it follows the newest one."""
+        """Add a block behind the newest one."""
         self._bases.append(block.offsets[0])
         self._blocks.append(block)
         self.size += block.memory
@@ -29,7 +28,7 @@ class Tail:
             self._shrink()
 
     def read(self, offset: int, max_bytes: int) -> list[Block]:
-        """The blocks from this offset on, about `max_bytes` of them; none if it is older than what is held."""
+        """Return the blocks from this offset on, about `max_bytes`; none if the offset is no longer in memory."""
         first = bisect_right(self._bases, offset) - 1
         if first < 0:
             return []
@@ -39,17 +38,17 @@ class Tail:
         blocks = self._blocks[first : max(last, first + 1)]
         return [blocks[0].slice(offset - self._bases[first], len(blocks[0])), *blocks[1:]]
 
-    def held(self) -> list[Block]:
-        """All blocks. Any thread may ask."""
+    def list_blocks(self) -> list[Block]:
+        """Return all blocks. Any thread may call it."""
         return [*self._blocks]
 
-    def received(self, offset: int) -> float | None:
-        """When the event at this offset was received, in Unix seconds; None if it is not held."""
+    def find_received(self, offset: int) -> float | None:
+        """Return when the event at this offset was received, in Unix seconds; None if it is not in memory."""
         place = bisect_right(self._bases, offset) - 1
         return self._blocks[place].received if place >= 0 else None
 
     def drop(self, before: int) -> None:
-        """Forget the blocks that lie wholly below this offset."""
+        """Drop the blocks wholly below this offset."""
         count = bisect_right(self._bases, before) - 1
         if count >= 0 and self._blocks[count].offsets[-1] < before:
             count += 1
@@ -57,7 +56,7 @@ class Tail:
             self._forget(count)
 
     def clear(self) -> None:
-        """Forget all blocks."""
+        """Drop all blocks."""
         self._forget(len(self._blocks))
 
     def _shrink(self) -> None:

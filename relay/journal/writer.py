@@ -40,21 +40,21 @@ from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
 from relay.journal.damage import Damage, Lost
-from relay.journal.end_marker import take_end, write_end
-from relay.journal.identity import ANY, KnownJournal, OtherJournal, identify, mismatch, write_identity
+from relay.journal.end_marker import remove_end, write_end
+from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, identify, write_identity
 from relay.journal.lock import LOCK, lock
-from relay.journal.record import HEADER, header_of, make_block, meta_of
+from relay.journal.record import HEADER, encode_header, encode_meta, make_block
 from relay.journal.recovery import recover
-from relay.journal.retention import JournalLimits, expendable
+from relay.journal.retention import JournalLimits, choose_expendable
 from relay.journal.salvage import salvage
 from relay.journal.segment import (
     PREFIX,
     Segment,
-    copy_of,
-    create,
-    path_of,
+    copy_segment,
+    create_segment,
+    make_path,
+    parse_salt,
     put_in_place,
-    salt_of,
     write_all,
     write_anew,
 )
@@ -76,41 +76,41 @@ class Open:
     path: Path
     inode: int
     size: int
-    """Bytes, as it was made."""
+    """Bytes as allocated."""
     at: int
-    """Where the next record goes: behind the last one that is synced."""
+    """The place of the next record, behind the last synced one."""
 
 
 class Writer:
-    """The segments of one journal folder. `segments` is replaced, never changed in place: readers look at it freely."""
+    """Writes the segments of one journal folder. `segments` is replaced, never changed: readers may use it freely."""
 
     def __init__(
         self, folder: Path, limits: JournalLimits, known: KnownJournal | None = None, clock: Clock | None = None
     ) -> None:
         """`known`: what the database knows of the journal. Raises OSError, OtherJournal."""
-        if not folder.exists() and (why := mismatch(folder, known)):  # and none is made in its place
+        if not folder.exists() and (why := describe_mismatch(folder, known)):  # and none is made in its place
             raise OtherJournal(why)
         self.folder = folder
         self.limits = limits
         self.keep = 0
-        """Events from this offset on are still needed by somebody."""
-        self.liked = 0
-        """Events from this offset on are not to grow too old, if there is room."""
+        """Oldest offset that somebody still needs."""
+        self.replay_floor = 0
+        """Oldest offset a running replay needs; kept past retention while space allows."""
         self.room: float = math.inf
-        """Bytes that the file system had to spare, beyond `min_free`, at the last look."""
+        """Bytes that the file system had beyond `min_free` at the last check."""
         self.syncs = Histogram(QUICK)
-        """Seconds that each fdatasync of a group took."""
+        """Seconds per fdatasync of a group."""
         self.lost = Lost()
         self.remembered: Callable[[], Sequence[Block]] = tuple
-        """Gives the blocks that are in memory."""
+        """Returns the blocks in memory."""
         self.fillers: Callable[[], str] = str
-        """Says what takes the room on the file system; "" if that is not known."""
+        """Returns what fills the file system; "" if unknown."""
         self._open: Open | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
         try:
             self.identity = identify(folder, known)
-            self.stopped = take_end(folder)
+            self.stopped = remove_end(folder)
             acknowledged = max(known.head if known else 0, self.stopped or 0)
             is_certain = known is None or known.identity == ANY or self.stopped == acknowledged
             found = recover(folder, acknowledged, 0 if is_certain else limits.segment_size)
@@ -120,25 +120,24 @@ class Writer:
             raise
         self.segments, self.head, self.problem = found.segments, found.head, found.problem
         self.trimmed = found.oldest
-        """Events below this offset have left the journal for their age or for room; what is missing from there on is
-        damaged, or somebody has removed it."""
+        """The offset below which events have left the journal for age or room. Gaps above it are damage."""
         self.newest = self.segments[-1].written if self.segments else None
-        """When the last event that was there at the start was received, in Unix seconds; None: there was none."""
+        """Time of the last event at the start, in Unix seconds; None without any."""
         self.clock = clock or Clock(known.time if known and known.time else self.newest)
 
     @property
     def size(self) -> int:
-        """Bytes that the segments take on disk."""
+        """Bytes of the segments on disk."""
         return sum(segment.size for segment in self.segments)
 
     def write(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> Block:
-        """Put a group on disk and return it as a block. Raises OSError, and then none of it counts."""
+        """Put a group on disk; return it as a block. Raises OSError, and keeps nothing of the group then."""
         received_us = time.time_ns() // 1000
         block = make_block(self.head, received_us, kinds, bodies)
-        meta = meta_of(block)
-        opened = self._room(HEADER.size + len(meta) + len(block.body))
+        meta = encode_meta(block)
+        opened = self._open_for(HEADER.size + len(meta) + len(block.body))
         try:
-            header = header_of(block, meta, received_us, opened.salt)
+            header = encode_header(block, meta, received_us, opened.salt)
             end = opened.at + write_all(opened.fd, [header, meta, block.body], opened.at)
             began = time.perf_counter()
             os.fdatasync(opened.fd)
@@ -156,34 +155,34 @@ class Writer:
 
     @property
     def _now(self) -> float:
-        """The time by which segments are old."""
+        """The time by which segments expire."""
         return self.clock.now(self.limits.retention)
 
-    def tidy(self) -> None:
-        """Remove the segments that retention no longer wants and nobody needs."""
+    def remove_expired(self) -> None:
+        """Remove the expired segments that nobody needs."""
         try:
-            self._look()
+            self._check_segments()
         except OSError as error:
             log.error("the journal is not where it was", error=str(error))
             return
-        self._free()
+        self._measure_free()
         lacking = self.size - self.limits.max_size
-        self._remove(expendable(self.segments, self.limits, self.keep, self.liked, self._now, lacking))
+        self._remove(choose_expendable(self.segments, self.limits, self.keep, self.replay_floor, self._now, lacking))
 
-    def _look(self) -> None:
-        """See whether all segments are still there. Raises OSError."""
+    def _check_segments(self) -> None:
+        """Check that all segments are still there. Raises OSError."""
         if self._open is not None and not _is_in_place(self._open):
             self._put_back(self._open, self._open.at)
-        self._miss()
+        self._find_missing()
 
     def roll(self) -> Sequence[Segment]:
-        """Have the next group begin a new segment; return those there are up to now, which no longer grow."""
+        """Begin a new segment with the next group; return the segments up to now, which no longer grow."""
         if self._open is not None and self.head > self.segments[-1].base:
             self._seal(self._open)
         return [segment for segment in self.segments if segment.end > segment.base]
 
     def replace(self, segment: Segment, fresh: Path) -> None:
-        """Have a segment that was written anew take the old one's place, if that is still there. Raises OSError."""
+        """Replace a segment by its rewritten file, if the segment is still there. Raises OSError."""
         if not any(kept is segment for kept in self.segments):
             fresh.unlink()
             return
@@ -191,10 +190,10 @@ class Writer:
         segment.size = segment.path.stat().st_size
 
     def close(self) -> None:
-        """Seal the segment that is being written, and let go of the folder."""
+        """Seal the open segment, and release the folder."""
         if self._open is not None:
             with suppress(OSError):
-                self._look()
+                self._check_segments()
         if self._open is not None:
             self._seal(self._open)
         with suppress(OSError):
@@ -203,25 +202,29 @@ class Writer:
         os.close(self._lock)
 
     def _put_back(self, opened: Open, end: int, fresh: Sequence[Block] = ()) -> None:
-        """Write what the open segment held up to byte `end` under its name again, which leads elsewhere or nowhere, or
-        to a file that was truncated, and have the next group begin a new segment. `fresh`: what is written, but does
-        not count yet. Raises OSError, and then nothing has changed."""
-        self._claim(opened)
+        """Write the open segment up to byte `end` under its name again; the next group begins a new segment.
+
+        For a file that was removed, replaced or truncated. `fresh`: written, but not yet acknowledged. Raises OSError,
+        and changes nothing then.
+        """
+        self._check_folder(opened)
         segment, stop = self.segments[-1], self.head + sum(map(len, fresh))
         if os.fstat(opened.fd).st_size < opened.size:
             self._rewrite(segment, stop, os.pread(opened.fd, end, 0), opened.salt, fresh)
         else:
-            put_in_place(copy_of(opened.fd, opened.path, end), opened.path)
+            put_in_place(copy_segment(opened.fd, opened.path, end), opened.path)
             what = {"file": opened.path.name, "events": stop - segment.base}
             log.error("a journal segment was removed, and is written again", **what)
             segment.size = end
         os.close(opened.fd)
         self._open = None
-        self._miss()
+        self._find_missing()
 
     def _rewrite(self, segment: Segment, stop: int, left: bytes, salt: int, fresh: Sequence[Block] = ()) -> None:
-        """Write a segment that was truncated again, up to offset `stop`, from what is left of it, from what is in
-        memory and from `fresh`. Raises OSError, and then nothing has changed."""
+        """Rewrite a truncated segment up to offset `stop`, from the rest of it, from memory and from `fresh`.
+
+        Raises OSError, and changes nothing then.
+        """
         held = [block for block in self.remembered() if segment.base <= block.offsets[0] < stop]
         saved = salvage(left, [*held, *fresh], salt, segment.base, stop)
         put_in_place(write_anew(segment.path, salt, saved.records), segment.path)
@@ -231,9 +234,11 @@ class Writer:
         for start, end in saved.lost:
             self.lost.add(Damage(start, end, segment.path.name, "the file was truncated", saved=None))
 
-    def _claim(self, opened: Open) -> None:
-        """Make sure that the folder is the one that was opened, or one in place of it if that was removed. Raises
-        OSError: it was moved, or its disk unmounted, so that what is written here would be lost when it is back."""
+    def _check_folder(self, opened: Open) -> None:
+        """Check that the folder is the opened one, or a new one in place of a removed one.
+
+        Raises OSError if the folder was moved, or its disk unmounted: what is written here would be lost later.
+        """
         try:
             place = self.folder.stat()
         except FileNotFoundError:
@@ -248,15 +253,15 @@ class Writer:
             os.close(held)
         write_identity(self.folder, self.identity)
 
-    def _miss(self) -> None:
-        """Notice which of the segments that are no longer written somebody has removed or truncated. Raises OSError."""
+    def _find_missing(self) -> None:
+        """Find the closed segments that somebody has removed or truncated. Raises OSError."""
         sealed = self.segments[:-1] if self._open else self.segments
-        sizes = [_size_of(segment.path) for segment in sealed]
+        sizes = [_read_size(segment.path) for segment in sealed]
         missing = [segment for segment, size in zip(sealed, sizes, strict=True) if size is None]
         for segment, size in zip(sealed, sizes, strict=True):
             if size is not None and size < segment.size:
                 left = segment.path.read_bytes()
-                salt = salt_of(left, segment.base)
+                salt = parse_salt(left, segment.base)
                 self._rewrite(segment, segment.end, left, secrets.randbits(32) if salt is None else salt)
         if not missing or not self.is_home():
             return
@@ -266,32 +271,32 @@ class Writer:
         log.error("journal segments were removed by somebody else", segments=len(missing), events=events, files=names)
 
     def is_home(self) -> bool:
-        """Whether the folder is still the one that was opened. Any thread may ask."""
+        """Return whether the folder is still the opened one. Any thread may call it."""
         try:
             return os.path.samestat(self.folder.stat(), self._place)
         except OSError:
             return False
 
-    def _room(self, needed: int) -> Open:
-        """The open segment if the record fits, else a new one."""
+    def _open_for(self, needed: int) -> Open:
+        """Return the open segment if the record fits, else a new one."""
         if self._open is not None and self._open.at + needed < self._open.size:
             return self._open
         size = max(self.limits.segment_size, needed + PREFIX.size + 1)
         self._make_room(size)
         self.segments = [segment for segment in self.segments if segment.base != self.head]  # it held no event
-        fd, salt = self._create(size)
+        fd, salt = self._create_segment(size)
         if self._open is not None:
             self._seal(self._open)
-        path = path_of(self.folder, self.head)
+        path = make_path(self.folder, self.head)
         self._open = Open(fd, salt, path, os.fstat(fd).st_ino, size, PREFIX.size)
         fresh = Segment(path, self.head, self.head, size, time.time())
         self.segments = [*self.segments, fresh]
         return self._open
 
-    def _create(self, size: int) -> tuple[int, int]:
-        """Make the next segment. Raises OSError."""
+    def _create_segment(self, size: int) -> tuple[int, int]:
+        """Create the next segment. Raises OSError."""
         try:
-            return create(self.folder, self.head, size)
+            return create_segment(self.folder, self.head, size)
         except OSError as error:
             if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
                 raise OSError(errno.ENOSPC, NO_INODES) from None
@@ -300,25 +305,25 @@ class Writer:
             raise
 
     def _make_room(self, size: int) -> None:
-        """Remove what is in the way of a segment of so many bytes. Raises OSError if it would not fit all the same."""
-        limits, free = self.limits, self._free()
+        """Remove segments to make room for a segment of so many bytes. Raises OSError if that would not suffice."""
+        limits, free = self.limits, self._measure_free()
         lacking = size + max(self.size - limits.max_size, limits.min_free - free)
-        going = expendable(self.segments, limits, self.keep, self.liked, self._now, lacking)
+        going = choose_expendable(self.segments, limits, self.keep, self.replay_floor, self._now, lacking)
         if lacking > sum(segment.size for segment in going):
-            raise OSError(errno.ENOSPC, self._full(size, free))
+            raise OSError(errno.ENOSPC, self._describe_full(size, free))
         self._remove(going)
 
-    def lacking(self) -> str:
-        """Why the next group would find no room; "" if it would, or a segment is open. Raises OSError."""
+    def find_lack(self) -> str:
+        """Return why the next group would find no room; "" if it would, or a segment is open. Raises OSError."""
         if self._open is not None:
             return ""
-        size, limits, free = self.limits.segment_size, self.limits, self._free()
+        size, limits, free = self.limits.segment_size, self.limits, self._measure_free()
         lacking = size + max(self.size - limits.max_size, limits.min_free - free)
-        going = expendable(self.segments, limits, self.keep, self.liked, self._now, lacking)
-        return self._full(size, free) if lacking > sum(segment.size for segment in going) else ""
+        going = choose_expendable(self.segments, limits, self.keep, self.replay_floor, self._now, lacking)
+        return self._describe_full(size, free) if lacking > sum(segment.size for segment in going) else ""
 
-    def _full(self, size: int, free: float) -> str:
-        """Why there is no room, and what to do."""
+    def _describe_full(self, size: int, free: float) -> str:
+        """Describe why there is no room, and what to do."""
         least = self.limits.min_free
         if free - size >= least:
             return "the journal has reached its max_size and every event in it is still needed"
@@ -328,8 +333,8 @@ class Writer:
         lower = ", or lower journal.min_free" if free >= size else ""
         return f"the journal's file system is full ({numbers}{filled}): free some space{lower}"
 
-    def _free(self) -> float:
-        """Bytes that the file system has for us."""
+    def _measure_free(self) -> float:
+        """Return the bytes that the file system has for relay."""
         if not self.limits.min_free:
             return math.inf
         system = os.statvfs(self.folder)
@@ -338,7 +343,7 @@ class Writer:
         return free
 
     def _seal(self, opened: Open) -> None:
-        """Cut the open segment behind its last good record. If that fails it is merely longer than need be."""
+        """Cut the open segment behind its last good record. After a failure the file is only longer than needed."""
         if not _is_in_place(opened):
             with suppress(OSError):
                 self._put_back(opened, opened.at)
@@ -365,13 +370,13 @@ class Writer:
 
 
 def has_no_inodes(folder: Path) -> bool:
-    """Tell whether the file system can hold no further file, however much room it has."""
+    """Return whether the file system can hold no further file, however much room it has."""
     system = os.statvfs(folder)
     return system.f_files > 0 and system.f_favail == 0
 
 
 def _is_in_place(opened: Open) -> bool:
-    """Whether the file that is written still has its name, and was not truncated."""
+    """Return whether the open file still has its name and its length."""
     try:
         found = os.stat(opened.path)  # noqa: PTH116  it is done for each commit
     except OSError:
@@ -379,8 +384,8 @@ def _is_in_place(opened: Open) -> bool:
     return found.st_ino == opened.inode and found.st_size >= opened.size
 
 
-def _size_of(path: Path) -> int | None:
-    """The size of a file; None if there is none."""
+def _read_size(path: Path) -> int | None:
+    """Return the size of a file; None without a file."""
     try:
         return path.stat().st_size
     except OSError:

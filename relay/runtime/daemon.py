@@ -48,7 +48,7 @@ from relay.runtime.status import Looks
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_turning
 from relay.runtime.worker import Worker
-from relay.state import Entry, State, follow_pauses, other_folders, tidy_parking
+from relay.state import Entry, State, follow_pauses, keep_removing_parked, list_other_folders
 from relay.status import ReloadResult, ReloadWarning, merged_results, retired
 from relay.stop import STOP, left
 from relay.threads import ADMIN
@@ -101,7 +101,7 @@ class Daemon:
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
         self._filled = "", -inf
-        journal.tell_fillers(self._fillers)
+        journal.set_fillers(self._fillers)
         self._asked = asyncio.Queue[tuple[asyncio.Future[ReloadResult], bool, str]]()
         """Who waits for a reload, whether for a dry run of it, and who they say they are."""
 
@@ -142,9 +142,9 @@ class Daemon:
 
     def _work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What is done beside the flow, until the stop."""
-        yield "tidy parking", tidy_parking(self._state)
+        yield "tidy parking", keep_removing_parked(self._state)
         yield "watch certificates", self._ingest.watch_tls()
-        yield "look after sources", self._ingest.look_after_sources()
+        yield "look after sources", self._ingest.keep_asking_sources()
         yield "look for room", self._keep_looking_for_room()
         yield "sample the counters", self._looks.keep_sampling()
         yield "erasures", self._eraser.run()
@@ -160,17 +160,17 @@ class Daemon:
         if self._first is not None:
             yield "hand on to the first worker", self._first.run()
         elif self._worker is not None:
-            yield "keep for other workers", Others(self._ingest.keep, self._ingest.source).run(self._worker.first)
+            yield "keep for other workers", Others(self._ingest.keep, self._ingest.get_source).run(self._worker.first)
 
     async def _open(self) -> None:
         try:
             await self._fleet.open(self._config)
             await self._eraser.open()
-            await self._state.heed_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
+            await self._state.read_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
         except sqlite3.Error as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
         with suppress(OSError):  # the first commit says it
-            await self._journal.look_for_room()
+            await self._journal.check_room()
         self._hand_on()
         if self._worker is None:
             await self._view.alerts.change(self._config, self._view.alerts.made(self._config))
@@ -181,7 +181,7 @@ class Daemon:
             with suppress(TimeoutError):  # until it is there, its share is answered 503, and nobody waits for it
                 async with asyncio.timeout(FIRST_S):
                     await self._first.connect()
-            await self._follow_pauses(other_folders(self._state.folder, self._state.worker)[0])
+            await self._follow_pauses(list_other_folders(self._state.folder, self._state.worker)[0])
 
     def _hand_on(self) -> None:
         """Have the first worker get what has to be in its journal, if this is another one."""
@@ -215,7 +215,7 @@ class Daemon:
         """Know of a full disk before a sender does, for ever."""
         while True:
             with suppress(OSError):  # the next commit says it
-                await self._journal.look_for_room()
+                await self._journal.check_room()
             await asyncio.sleep(ROOM_S)
 
     def _fillers(self) -> str:
@@ -284,7 +284,7 @@ class Daemon:
         STOP.drain = new.runtime.drain
         change_logs(new.log, None if self._worker is None else self._worker.number)
         self._ingest.change(sources, new.ingest)
-        self._journal.limit(limits_of(new), new.journal.memory)
+        self._journal.set_limits(limits_of(new), new.journal.memory)
         self._state.parked_limits = parked_limits_of(new)
         for lane in self._fleet.lanes:
             lane.connector.min_free = new.journal.min_free

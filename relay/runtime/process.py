@@ -19,7 +19,15 @@ from relay.inspect import advice_on, describe_usage, usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import inherited_sockets
-from relay.state import DATABASE, ParkedLimits, State, advise_on_error, journal_folder, open_both, worker_folder
+from relay.state import (
+    DATABASE,
+    ParkedLimits,
+    State,
+    advise_on_error,
+    make_journal_folder,
+    make_worker_folder,
+    open_both,
+)
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import of_system
@@ -69,8 +77,8 @@ def inherited() -> list[socket.socket] | None:
 @asynccontextmanager
 async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, State]]:
     """The journal and the database of the worker with this number. Raises StartError."""
-    settings, folder = config.journal, worker_folder(state_folder, number)
-    place = journal_folder(state_folder, settings.path, number)
+    settings, folder = config.journal, make_worker_folder(state_folder, number)
+    place = make_journal_folder(state_folder, settings.path, number)
     try:
         if advice := await ADMIN.run(advice_on, state_folder):
             raise StartError(f"the state folder {state_folder} is not complete: {advice}")
@@ -93,7 +101,7 @@ def unusable(config: Config, state: Path, error: OSError, number: int = 0) -> St
     """Why the start ends, where the part of a state folder that the worker with this number has cannot be used.
     Blocking."""
     why = filter(None, [of_system(error), full_disk(state, config)])
-    return StartError(f"the state folder {worker_folder(state, number)} cannot be used: {'; '.join(why)}")
+    return StartError(f"the state folder {make_worker_folder(state, number)} cannot be used: {'; '.join(why)}")
 
 
 def full_disk(state: Path, config: Config) -> str:

@@ -60,7 +60,7 @@ class Looks:
         values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._needed()}
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
-            values["pending", lane.name] = lane.cursor.ledger(head).pending
+            values["pending", lane.name] = lane.cursor.make_ledger(head).pending
             values["parked", lane.name] = lane.destination.meter.parked
         for number, replay in self._fleet.replays.items():
             values["replayed", number] = replay.cursor.counts.total
@@ -83,7 +83,7 @@ class Looks:
             sources=[self._source(name, intake, config) for name, intake in self._ingest.intakes.items()],
             lanes=[await self._lane(lane, config) for lane in self._fleet.lanes],
             journal=self._journal_status(),
-            strays=self._ingest.strays,
+            strays=self._ingest.unrouted,
             dropped_log_lines=dropped_log_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
             certificates=self._certificates(config),
@@ -149,7 +149,7 @@ class Looks:
     async def _lane(self, lane: LiveLane, config: Config) -> LaneStatus:
         oldest = await self._received(lane)
         name, destination, now = lane.name, lane.destination, time.monotonic()
-        ledger = lane.cursor.ledger(self._journal.head)
+        ledger = lane.cursor.make_ledger(self._journal.head)
         configured = config.connectors.get(name)  # a reload may just be adding it
         state, since = _state(lane)
         stands = state in ("paused", "unauthorized")
@@ -188,12 +188,12 @@ class Looks:
         if position >= self._journal.head:
             return None
         if self._oldest.get(lane.name, (-1, None))[0] != position:
-            self._oldest[lane.name] = position, await self._journal.received_at(position)
+            self._oldest[lane.name] = position, await self._journal.find_received(position)
         return self._oldest[lane.name][1]
 
     def _journal_status(self) -> JournalStatus:
         journal, rates = self._journal, self._rates
-        needed = journal.needed(self._needed()) if self._needed() < journal.head else 0
+        needed = journal.measure_needed(self._needed()) if self._needed() < journal.head else 0
         per_event = rates.change("bytes") / (rates.change("events") or 1.0)
         growing = rates.steady_change("held")
         is_known = growing is not None and journal.refusing is None and needed < journal.capacity

@@ -29,7 +29,7 @@ class Pulse:
 
     def __init__(self, notify: Notify, journal: Journal, fleet: Fleet) -> None:
         self._notify, self._journal, self._fleet = notify, journal, fleet
-        self._asked = {"the journal's writer": journal.answers, "what deliveries wait for": fleet.answers}
+        self._asked = {"the journal's writer": journal.await_writer, "what deliveries wait for": fleet.answers}
         self.others = 0
         """Events that workers accepted that are no longer wanted."""
         self._beat, self._patience = BEAT_S, PATIENCE_S
@@ -61,7 +61,7 @@ class Pulse:
     def status(self) -> str:
         """How things are, in one sentence."""
         head = self._journal.head
-        pending = {lane.name: lane.cursor.ledger(head).pending for lane in self._fleet.lanes}
+        pending = {lane.name: lane.cursor.make_ledger(head).pending for lane in self._fleet.lanes}
         return sentence(head + self.others, pending, self._journal.refusing)
 
 

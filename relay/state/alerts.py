@@ -1,7 +1,7 @@
-"""What alerts remember and what they have to send, in the database of the first worker.
+"""What alerts remember and have to send, in the database of the first worker.
 
-The functions here work whether relay runs or not; only the process that sends alerts changes anything. They raise
-FileNotFoundError (no relay has run there), sqlite3.Error.
+The functions here work whether relay runs or not. Only the process that sends alerts changes anything. Raises
+FileNotFoundError if no relay has run there, sqlite3.Error.
 """
 
 import json
@@ -16,7 +16,7 @@ from relay.journal import Wanted
 from relay.state.database_file import connect
 
 KEPT: Final = 20
-"""Messages of each alert that stay when they are sent or given up."""
+"""Messages of each alert that stay after they are sent or given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,25 @@ class AlertMessage:
     """JSON, as `relay.api.Message.data` has it."""
     attempts: int = 0
     last: float | None = None
-    """When it was last tried."""
+    """Time of the last try."""
     problem: str = ""
-    """Why that failed."""
+    """Why the last try failed."""
     sent: float | None = None
     given_up: float | None = None
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is still to be sent."""
+        """Whether the message is still to be sent."""
         return self.sent is None and self.given_up is None
 
 
 COLUMNS: Final = ", ".join(field.name for field in fields(AlertMessage))
 Tracks = Mapping[tuple[str, str], str]
-"""What an alert remembers, as JSON, by subject and family."""
+"""The memory of an alert, as JSON, by subject and family."""
 
 
 def read_alerts(folder: Path, names: Collection[str]) -> tuple[dict[str, Tracks], list[AlertMessage]]:
-    """What the alerts of these names remember, and their messages in the order in which they were made."""
+    """Read the memory of these alerts, and their messages, the oldest first."""
     with closing(connect(folder, "ro")) as db:
         tracks: dict[str, dict[tuple[str, str], str]] = {name: {} for name in names}
         for alert, subject, family, track in db.execute("SELECT alert, subject, family, track FROM alert_track"):
@@ -59,21 +59,21 @@ def read_alerts(folder: Path, names: Collection[str]) -> tuple[dict[str, Tracks]
 
 
 def save_tracks(folder: Path, alert: str, tracks: Tracks, messages: Sequence[AlertMessage]) -> None:
-    """Save what an alert remembers together with the messages that were made of it, all or nothing."""
+    """Save the memory of an alert and its new messages, all or nothing."""
     rows = [(alert, subject, family, track) for (subject, family), track in tracks.items()]
     with closing(connect(folder, "rw")) as db:
         db.execute("BEGIN IMMEDIATE")
         db.execute("DELETE FROM alert_track WHERE alert = ?", (alert,))
         db.executemany("INSERT INTO alert_track (alert, subject, family, track) VALUES (?, ?, ?, ?)", rows)
-        _save(db, messages)
+        _save_messages(db, messages)
         db.execute("COMMIT")
 
 
 def save_message(folder: Path, message: AlertMessage) -> None:
-    """Save what has become of a message; of those that need not be sent any more the last KEPT stay."""
+    """Save a message. Of the messages that need not be sent any more the last KEPT stay."""
     with closing(connect(folder, "rw")) as db:
         db.execute("BEGIN IMMEDIATE")
-        _save(db, [message])
+        _save_messages(db, [message])
         db.execute(
             "DELETE FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL AND number <= ("
             "SELECT number FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL "
@@ -84,7 +84,7 @@ def save_message(folder: Path, message: AlertMessage) -> None:
 
 
 def forget_alerts(folder: Path, kept: Collection[str]) -> None:
-    """Forget what alerts remember and have to send that are none of these."""
+    """Delete the memory and the messages of all alerts but these."""
     names = json.dumps([*kept])
     with closing(connect(folder, "rw")) as db:
         db.execute("BEGIN IMMEDIATE")
@@ -94,7 +94,7 @@ def forget_alerts(folder: Path, kept: Collection[str]) -> None:
         db.execute("COMMIT")
 
 
-def _save(db: sqlite3.Connection, messages: Sequence[AlertMessage]) -> None:
+def _save_messages(db: sqlite3.Connection, messages: Sequence[AlertMessage]) -> None:
     marks = ", ".join("?" * len(fields(AlertMessage)))
     changed = ", ".join(f"{name} = excluded.{name}" for name in ("attempts", "last", "problem", "sent", "given_up"))
     db.executemany(
@@ -104,8 +104,10 @@ def _save(db: sqlite3.Connection, messages: Sequence[AlertMessage]) -> None:
 
 
 def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
-    """Put "..." for every id of these users in the messages of alerts: the answers of destinations may name them. A
-    part of a transaction."""
+    """Put "..." for every id of these users in the messages of alerts. Part of a transaction.
+
+    Messages repeat answers of destinations, which may name users.
+    """
     for number, message, problem in db.execute("SELECT number, message, problem FROM alert_message").fetchall():
         before = json.loads(message)
         after, hidden = wanted.hide_in(before), wanted.hide(problem)

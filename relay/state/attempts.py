@@ -1,4 +1,4 @@
-"""What deliveries that did not succeed at once had for an answer: kept for whoever asks what became of an event."""
+"""Answers to deliveries that did not succeed at once, for questions about the fate of an event."""
 
 import json
 import sqlite3
@@ -12,7 +12,7 @@ from relay.state.database_file import connect
 
 KEPT: Final = 100_000
 KEPT_BYTES: Final = 64 << 20
-"""Deliveries at most, and what they may take; the oldest are forgotten first."""
+"""Bytes of kept attempts, at most. The oldest are deleted first."""
 _TOO_MUCH: Final = """
     DELETE FROM attempt WHERE rowid <= (
         SELECT max(rowid) FROM (
@@ -31,31 +31,31 @@ _NOTE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often events were tried together, up to now or until they had their outcome."""
+    """Attempts to deliver some events together, up to now or up to their outcome."""
 
     connector: str
     replay: int
-    """The number of the replay that tried them; 0: their lane itself."""
+    """The number of the replay that tried them; 0: the lane."""
     ranges: Sequence[tuple[int, int]]
-    """Their offsets."""
+    """Offsets of the events."""
     attempts: int
     outcome: Literal["pending", "delivered", "filtered", "parked"]
     answer: str
-    """What the last attempt that failed came to, or why the connector has no use for them."""
+    """The error of the last failed attempt, or why the connector skips the events."""
     first: float
-    """Unix seconds of the first failure."""
+    """Time of the first failure in Unix seconds."""
     last: float
-    """Unix seconds of the last attempt."""
+    """Time of the last attempt in Unix seconds."""
 
     @property
     def key(self) -> tuple[str, int, int, int, int]:
-        """The same for all attempts at the same events."""
+        """The same value for all attempts at the same events."""
         events = sum(stop - start for start, stop in self.ranges)
         return self.connector, self.replay, self.ranges[0][0], self.ranges[-1][1], events
 
 
 def save_attempts(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
-    """Write down attempts, each in place of those at the same events before."""
+    """Save attempts, each in place of those at the same events before."""
     rows = [
         (*one.key, json.dumps(one.ranges), one.attempts, one.outcome, one.answer, one.first, one.last) for one in made
     ]
@@ -63,7 +63,7 @@ def save_attempts(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
 
 
 def forget_attempts(db: sqlite3.Connection, oldest: int) -> None:
-    """Let go of what is about events below this offset, and of the oldest beyond KEPT and KEPT_BYTES."""
+    """Delete attempts at events below this offset, and the oldest beyond KEPT and KEPT_BYTES."""
     db.execute("DELETE FROM attempt WHERE stop <= ?", (oldest,))
     db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (KEPT,))
     db.execute(_TOO_MUCH, (KEPT_BYTES,))
@@ -81,7 +81,7 @@ def clear_answers(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     db.executemany("UPDATE attempt SET answer = '' WHERE rowid = ?", [(row,) for row in rows])
 
 
-def attempted_connectors(db: sqlite3.Connection) -> set[str]:
+def read_attempted_connectors(db: sqlite3.Connection) -> set[str]:
     """Return the connectors whose attempts are kept."""
     return {connector for (connector,) in db.execute("SELECT DISTINCT connector FROM attempt")}
 
@@ -97,7 +97,7 @@ def delete_attempts(db: sqlite3.Connection) -> None:
 
 
 def find_attempts_at(folder: Path, offset: int) -> list[Attempts]:
-    """What was noted of an event, the last attempts first. Raises FileNotFoundError, sqlite3.Error."""
+    """Return the attempts at an event, the last one first. Raises FileNotFoundError, sqlite3.Error."""
     query = """
         SELECT connector, replay, ranges, attempts, outcome, answer, first, last FROM attempt
         WHERE start <= ? AND stop > ? ORDER BY last DESC, attempts DESC

@@ -1,6 +1,6 @@
-"""How far a lane has come, and what became of the events it has settled; the table `cursor` of relay.db.
+"""The position of a lane, and the outcomes of its events: the table `cursor` of relay.db.
 
-The functions that take a database are parts of transactions.
+Functions with a database are parts of transactions.
 """
 
 import json
@@ -30,15 +30,15 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Events that have an outcome."""
+        """Events with an outcome."""
         return sum(values(self))
 
 
 OUTCOMES: Final = tuple(column.name for column in fields(Counts))
 values: Final[Callable[[Counts], tuple[int, ...]]] = attrgetter(*OUTCOMES)
-"""The counts of each outcome, in the order of OUTCOMES."""
+"""Return the counts in the order of OUTCOMES."""
 CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
-"""How a cursor is kept in a database; `ahead` is JSON."""
+"""The columns of a cursor; `ahead` is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """Events that have no outcome yet."""
+        """Events without an outcome."""
         return self.accepted - self.counts.total
 
 
@@ -63,13 +63,13 @@ class Cursor:
     """Everything below `position` is settled, and so are the ranges `ahead` above it (start, stop), ascending."""
 
     start: int
-    """Where the lane began; older events were never its business."""
+    """The offset where the lane began. Older events do not concern it."""
     position: int
     ahead: list[tuple[int, int]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
     def settle(self, start: int, stop: int, counts: Counts) -> None:
-        """Mark a range as settled, in any order; it must not have been settled before."""
+        """Mark a range as settled. Ranges may come in any order, but each offset once."""
         self.counts += counts
         insort(self.ahead, (start, stop))
         while self.ahead and self.ahead[0][0] == self.position:
@@ -77,26 +77,26 @@ class Cursor:
         self.ahead = merge_ranges(self.ahead)
 
     def settle_each(self, offsets: Sequence[int], counts: Counts) -> None:
-        """Mark single events as settled, in any order; none of them must have been settled before."""
-        self.settle_ranges(ranges_of(sorted(offsets)), counts)
+        """Mark single events as settled. They may come in any order, but each offset once."""
+        self.settle_ranges(make_ranges(sorted(offsets)), counts)
 
     def settle_ranges(self, ranges: Iterable[tuple[int, int]], counts: Counts) -> None:
-        """Mark many ranges as settled, in any order; none of them must have been settled before."""
+        """Mark many ranges as settled. They may come in any order, but each offset once."""
         self.counts += counts
         self.ahead = merge_ranges(sorted([*self.ahead, *ranges]))
         if self.ahead and self.ahead[0][0] == self.position:
             self.position = self.ahead.pop(0)[1]
 
     def is_settled(self, offset: int) -> bool:
-        """Whether the event at this offset has an outcome; it must not be older than the lane."""
+        """Return whether the event at this offset has an outcome. It must not be older than the lane."""
         return offset < self.position or any(start <= offset < stop for start, stop in self.ahead)
 
     def copy(self) -> "Cursor":
-        """The cursor as it is now."""
+        """Return a copy of the cursor."""
         return replace(self, ahead=list(self.ahead), counts=replace(self.counts))
 
-    def ledger(self, head: int) -> Ledger:
-        """The ledger when the journal's head is there."""
+    def make_ledger(self, head: int) -> Ledger:
+        """Return the ledger for a journal with this head."""
         return Ledger(head - self.start, replace(self.counts))
 
 
@@ -104,12 +104,12 @@ _SAVED: Final = f"connector, head, {CURSOR_COLUMNS}, saved"
 _SAVE: Final = f"REPLACE INTO cursor ({_SAVED}) VALUES ({', '.join('?' * (6 + len(OUTCOMES)))})"  # noqa: S608
 
 
-def read_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
-    """The cursor that a row's `CURSOR_COLUMNS` hold."""
+def parse_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
+    """Parse the cursor of a row with `CURSOR_COLUMNS`."""
     return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
 
 
-def cursor_rows(cursors: Mapping[str, Cursor], head: int) -> list[tuple[object, ...]]:
+def make_cursor_rows(cursors: Mapping[str, Cursor], head: int) -> list[tuple[object, ...]]:
     """Return the rows of these cursors as they are now, all saved at the same moment. `head`: the journal's."""
     now = time.time()
     return [
@@ -127,13 +127,13 @@ def load_cursor(db: sqlite3.Connection, connector: str | None) -> Cursor | None:
     """Return the saved cursor of a connector; None if the connector never ran."""
     query = f"SELECT {CURSOR_COLUMNS} FROM cursor WHERE connector = ?"  # noqa: S608
     row = db.execute(query, (connector,)).fetchone()
-    return None if row is None else read_cursor(*row)
+    return None if row is None else parse_cursor(*row)
 
 
 def load_cursors(db: sqlite3.Connection) -> list[tuple[str, int, Cursor]]:
     """Return the connector, the journal's head and the cursor of every row, the row saved last first."""
     query = f"SELECT connector, head, {CURSOR_COLUMNS} FROM cursor ORDER BY saved DESC, connector"  # noqa: S608
-    return [(connector, head, read_cursor(*columns)) for connector, head, *columns in db.execute(query)]
+    return [(connector, head, parse_cursor(*columns)) for connector, head, *columns in db.execute(query)]
 
 
 def count_as_erased(db: sqlite3.Connection, connector: str | None, events: int) -> None:
@@ -142,12 +142,12 @@ def count_as_erased(db: sqlite3.Connection, connector: str | None, events: int) 
     db.execute(query, (events, events, connector))
 
 
-def saved_connectors(db: sqlite3.Connection) -> list[str]:
+def read_saved_connectors(db: sqlite3.Connection) -> list[str]:
     """Return the connectors that have a cursor."""
     return [connector for (connector,) in db.execute("SELECT connector FROM cursor")]
 
 
-def saved_positions(db: sqlite3.Connection) -> list[int]:
+def read_saved_positions(db: sqlite3.Connection) -> list[int]:
     """Return the position of every cursor."""
     return [position for (position,) in db.execute("SELECT position FROM cursor")]
 
@@ -163,7 +163,7 @@ def delete_cursors(db: sqlite3.Connection) -> None:
 
 
 def find_unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What of the range from `start` up to `stop` lies in none of the (ascending) ranges."""
+    """Return the parts of `start` up to `stop` that are in none of the ascending ranges."""
     rest = []
     for first, last in ahead:
         if last > start and first < stop:
@@ -173,15 +173,15 @@ def find_unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> l
     return [*rest, (start, stop)] if start < stop else rest
 
 
-def ranges_of(offsets: Sequence[int]) -> list[tuple[int, int]]:
-    """Single events (ascending) as ranges."""
+def make_ranges(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Make ranges of ascending single offsets."""
     if offsets and offsets[-1] - offsets[0] == len(offsets) - 1:
         return [(offsets[0], offsets[-1] + 1)]
     return merge_ranges([(offset, offset + 1) for offset in offsets])
 
 
 def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Adjoining ranges (ascending) as one: what stays apart is bounded by the batches on their way."""
+    """Join adjoining ranges, which ascend. The batches under way limit how many remain."""
     joined: list[tuple[int, int]] = []
     for start, stop in ranges:
         if joined and joined[-1][1] == start:

@@ -1,4 +1,4 @@
-"""The table `damage` of relay.db: what of a journal could not be read, until an admin accepts or repairs it."""
+"""The table `damage` of relay.db: unreadable events of a journal, until an admin accepts or repairs the damage."""
 
 import sqlite3
 import time
@@ -8,13 +8,13 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
-from relay.journal import Damage, united
+from relay.journal import Damage, merge_overlapping
 from relay.state.database_file import connect
 from relay.words import counted, ranges
 
 SHOWN: Final = 3
 AT_MOST: Final = "at most "
-"""Before a number of events that is a bound."""
+"""Stands before a number of events that is an upper bound."""
 _NOTE: Final = """
     INSERT INTO damage (start, stop, file, reason, saved, met) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
@@ -34,11 +34,11 @@ def read_damage(db: sqlite3.Connection) -> list[Damage]:
 
 
 def describe_damage(found: Sequence[Damage], *, is_bound: bool = False) -> str:
-    """A sentence on it; "" if there is none. `is_bound`: some of the offsets may never have been given to an event."""
+    """Describe damage in a sentence; "" without any. `is_bound`: some offsets may belong to no event."""
     if not found:
         return ""
     files = {one.file: [each for each in found if each.file == one.file] for one in found}
-    events = sum(stop - start for start, stop in united((one.start, one.stop) for one in found))
+    events = sum(stop - start for start, stop in merge_overlapping((one.start, one.stop) for one in found))
     shown, more = [*map(_describe_file, files.values())][:SHOWN], len(files) - SHOWN
     rest = [f"and in {counted(more, 'more file')}"] if more > 0 else []
     most = AT_MOST if is_bound else ""
@@ -46,19 +46,19 @@ def describe_damage(found: Sequence[Damage], *, is_bound: bool = False) -> str:
 
 
 def is_bound(said: str) -> bool:
-    """Whether a sentence of `said_of` gives a bound, not a count."""
+    """Return whether a sentence of `describe_damage` gives an upper bound, not a count."""
     return said.startswith(AT_MOST)
 
 
 def _describe_file(found: Sequence[Damage]) -> str:
-    offsets, first = ranges([*united((one.start, one.stop) for one in found)]), found[0]
+    offsets, first = ranges([*merge_overlapping((one.start, one.stop) for one in found)]), found[0]
     saved = [one.saved for one in found if one.saved is not None]
     others = f"; the file's {counted(max(saved), 'other event')} can be read and are delivered" if saved else ""
     return f"offsets {offsets} in {first.file} ({first.reason}{others})"
 
 
 def was_damaged(folder: Path, offset: int) -> bool:
-    """Whether an event could not be read at some time, accepted or not. Raises FileNotFoundError, sqlite3.Error."""
+    """Return whether an event was ever unreadable, accepted or not. Raises FileNotFoundError, sqlite3.Error."""
     query = "SELECT 1 FROM damage WHERE start <= ?1 AND stop > ?1"
     with closing(connect(folder, "ro")) as db:
         return db.execute(query, (offset,)).fetchone() is not None
@@ -70,7 +70,7 @@ def mark_accepted(db: sqlite3.Connection) -> None:
 
 
 def delete_damage(db: sqlite3.Connection) -> None:
-    """Delete all damage: the offsets mean other events now."""
+    """Delete all damage, because the offsets mean other events now."""
     db.execute("DELETE FROM damage")
 
 

@@ -1,8 +1,8 @@
-"""What is small and queryable: cursors with their ledger, and parked events. SQLite, open to every admin's tools.
+"""The state database: cursors with their ledgers, parked events and more. SQLite, open to every admin's tools.
 
-Every method is one transaction, synced before it returns (WAL, synchronous=FULL), on a thread of its own. A cursor and
-its counts are one row, so they cannot disagree. A crash loses at most the cursors since the last save: what they had
-settled is delivered once more.
+Every method is one transaction on a thread of its own, synced before it returns (WAL, synchronous=FULL). A cursor and
+its counts are one row, so they cannot disagree. A crash loses at most the cursors since the last save: events settled
+since then are delivered once more.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from typing import TypeVar, TypeVarTuple
 
 from relay.journal import Clock, Damage, KnownJournal, lock
 from relay.state.attempts import Attempts, forget_attempts, save_attempts
-from relay.state.cursor import Cursor, cursor_rows, load_cursor, save_cursors
+from relay.state.cursor import Cursor, load_cursor, make_cursor_rows, save_cursors
 from relay.state.damage import save_damage
-from relay.state.database_file import LOCKED_S, give_back, open_in_steps, reserve_log
+from relay.state.database_file import LOCKED_S, enable_shrinking, reserve_log, shrink_in_steps
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE
 from relay.state.ledger import SourceLedger, read_memories, read_sources, save_memory, save_sources
@@ -31,11 +31,11 @@ from relay.state.parked import (
     add_parked,
     delete_delivered,
     delete_parked,
+    measure_parked,
     read_keys,
     read_marked,
     read_places,
     read_ranges,
-    size_of,
 )
 from relay.state.parked_limits import ParkedLimits, Removals, make_room, remove_some
 from relay.state.pauses import Pause, read_pauses
@@ -51,25 +51,28 @@ class State:
     def __init__(self, folder: Path, worker: int = 0) -> None:
         """Open the database of the worker with this number. Blocking.
 
-        Raises OSError (another relay has the folder), sqlite3.Error."""
+        Raises OSError if another relay has the folder, sqlite3.Error.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder, self.worker = folder, worker
         self._lock = lock(folder)
         (folder / DATABASE).touch(mode=0o600)  # parked events are personal data
         self._db = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
-        open_in_steps(self._db)
+        enable_shrinking(self._db)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         make_tables(self._db, worker)
         reserve_log(folder / DATABASE)
         self.clock = Clock()
-        """The time by which things are removed."""
+        """The clock by which data expires."""
         self.known = read_known_journal(self._db)
-        """What it knew of its journal when it was opened; None: it had never heard of one."""
+        """What the database knew of its journal when it was opened; None: nothing."""
         self.now: int | None = None
-        """Where a connector begins that begins "now" and has no cursor: at the first event that this database has not
-        heard of, which may have been for that connector, also later on while the database is in doubt. None: at the
-        journal's head."""
+        """Where a connector without a cursor begins that begins "now"; None: at the journal's head.
+
+        While it is in doubt whether the database knows all connectors, that is the first event unknown to the database.
+        That event may have been for this connector.
+        """
         self.refusing: str | None = None
         """Why the last transaction failed; None: it succeeded."""
         self._thread = ThreadPoolExecutor(1, "state")
@@ -78,21 +81,21 @@ class State:
         self._moved = asyncio.Event()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
-        """Parked events that were removed, until somebody has told of them."""
+        """Removed parked events that are not logged yet."""
         self._removed = 0
 
-    def meet(self, known: KnownJournal, doubt: str) -> None:
-        """From now on it belongs to this journal. Blocking. Raises sqlite3.Error."""
-        self._transaction(lambda db: adopt_journal(db, known, doubt))
+    def adopt_journal(self, known: KnownJournal, doubt: str) -> None:
+        """Bind the database to this journal. Blocking. Raises sqlite3.Error."""
+        self._run_transaction(lambda db: adopt_journal(db, known, doubt))
 
-    async def heed_accepted(self) -> None:
-        """Go by what an admin has accepted meanwhile, of the clock and of the journal. Raises sqlite3.Error."""
-        if known := await self.look(read_known_journal):
+    async def read_accepted(self) -> None:
+        """Read what an admin has accepted meanwhile of the clock and the journal. Raises sqlite3.Error."""
+        if known := await self.read(read_known_journal):
             self.clock.accept(known.time, known.accepted)
             self.now = known.unheard
 
-    async def cursor(self, connector: str) -> Cursor | None:
-        """The saved cursor of a connector; None if it never ran."""
+    async def load_cursor(self, connector: str) -> Cursor | None:
+        """Return the saved cursor of a connector; None if the connector never ran."""
         return await self.run(lambda db: load_cursor(db, connector))
 
     async def save(
@@ -104,13 +107,13 @@ class State:
         attempts: Sequence[Attempts] = (),
         damage: Sequence[Damage] = (),
     ) -> None:
-        """Save cursors with their counts, let go of the parked events that those now count otherwise, and note what
-        attempts came to and what could not be read, all or none. A parked event stays if it has failed since it was
-        looked up (`marked`).
+        """Save cursors with their counts, attempts and damage, and delete delivered parked events, all or nothing.
 
-        `head`: that of the journal. How late it is, is saved as well."""
+        A parked event stays if it has failed since it was read (`read_marked`). `head`: the journal's head; the trusted
+        time is saved with it.
+        """
         trusted = self.clock.now()
-        rows = cursor_rows(cursors, head)
+        rows = make_cursor_rows(cursors, head)
 
         def write(db: sqlite3.Connection) -> None:
             save_cursors(db, rows)
@@ -122,26 +125,27 @@ class State:
 
         await self.run(write)
 
-    async def replays(self) -> list[Replay]:
-        """The replays that are under way or wait, the last one first."""
+    async def read_replays(self) -> list[Replay]:
+        """Return the replays that run or wait, the last one first."""
         return await self.run(lambda db: read_replays(db, "ended IS NULL AND cancelled IS NULL"))
 
-    async def pauses(self) -> dict[str, Pause]:
-        """The connectors that an admin has paused."""
+    async def read_pauses(self) -> dict[str, Pause]:
+        """Return the pauses by connector."""
         return await self.run(read_pauses)
 
     async def forget_attempts(self, oldest: int) -> None:
-        """Let go of what was noted of events that have left the journal, whose oldest offset is given."""
+        """Delete the attempts at events below this offset, which have left the journal."""
         await self.run(lambda db: forget_attempts(db, oldest))
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
-        """Put events aside, those that were tried since `first`; return their numbers. One that lies there already
-        keeps its number; its attempts add up. Others may have to go for them, see `parked_limits`.
+        """Park events; return their numbers. A parked event keeps its number, and its attempts add up.
 
-        Raises NoRoom, sqlite3.Error. When this is cancelled before it is done, nothing is parked."""
+        Other parked events may be removed to make room (`parked_limits`). Raises NoRoom, sqlite3.Error. Parks nothing
+        if it is cancelled before its end.
+        """
         now, made, is_wanted = time.time(), 0, True
         numbers: list[int] = []
-        size = sum(size_of(one.reason, one.answer, one.key, one.body) for one in parked)
+        size = sum(measure_parked(one.reason, one.answer, one.key, one.body) for one in parked)
 
         def write(db: sqlite3.Connection) -> list[RemovedParked]:
             if gone := make_room(db, self.folder, self.parked_limits, size, made=made):
@@ -159,97 +163,103 @@ class State:
             raise
         return numbers
 
-    async def take_back(self, numbers: Sequence[int]) -> None:
-        """Let go of what was just parked with these numbers."""
+    async def unpark(self, numbers: Sequence[int]) -> None:
+        """Delete the events just parked with these numbers."""
         await self.run(lambda db: delete_parked(db, numbers))
 
-    async def marked(
+    async def read_marked(
         self, connector: str, events: int, size: int, offsets: Sequence[int] | None = None
     ) -> list[Parked]:
-        """Parked events of a connector that are to be delivered again, in the journal's order: as many as have room in
-        `size` bytes, but at least one and at most `events`; only at `offsets`, if those are given. Of those with a key
-        each one's first: the others, and what was parked only for coming behind it, follow once that is gone."""
+        """Return parked events of a connector that are to be delivered again, in the journal's order.
+
+        Return at most `events` that fit into `size` bytes, but at least one; only at `offsets`, if given. Of each key
+        only the first event is returned. The others, and events parked only for their order, follow later.
+        """
         return await self.run(lambda db: read_marked(db, connector, events, size, offsets))
 
-    async def parked_places(self, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
-        """What a lane, not a replay, has parked of the events at these offsets: the offset and the part of each."""
+    async def read_parked_places(self, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
+        """Return offset and part of what a lane, not a replay, has parked of the events at these offsets."""
         return await self.run(lambda db: read_places(db, connector, offsets))
 
-    async def parked_keys(self, connector: str, but: Sequence[int] = ()) -> set[str]:
-        """The keys of a connector's parked events, without those of these numbers."""
+    async def read_parked_keys(self, connector: str, but: Sequence[int] = ()) -> set[str]:
+        """Return the ordering keys of a connector's parked events, without the events of these numbers."""
         return await self.run(lambda db: read_keys(db, connector, but))
 
-    async def version(self) -> int:
-        """A number that changes when another process has written to the database, or parked events were removed."""
+    async def read_version(self) -> int:
+        """Return a number that changes when another process has written, or parked events were removed."""
         query = self._db.execute
         written = await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: int(query("PRAGMA data_version").fetchone()[0])
         )
         return written + self._removed
 
-    async def parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
-        """What a lane, not a replay, has parked at the offsets of these ranges, without the bodies."""
+    async def read_parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
+        """Return what a lane, not a replay, has parked in these ranges, without the bodies."""
         return await self.run(lambda db: read_ranges(db, connector, ranges))
 
     async def remove_parked(self) -> bool:
-        """Remove some of the parked events that are too old or too many (`parked_limits`); False if all may stay.
-        Raises sqlite3.Error."""
+        """Remove some parked events that are too old or too many (`parked_limits`); return whether any was.
+
+        Raises sqlite3.Error.
+        """
         limits = self.parked_limits
         gone = await self.run(lambda db: remove_some(db, self.folder, limits, self.clock.now(limits.retention)))
         self._note_removed(gone)
         return bool(gone)
 
     def _note_removed(self, gone: Sequence[RemovedParked]) -> int:
-        """Keep in mind what was removed; return its bytes."""
+        """Note removed events for the log; return their bytes."""
         for one in gone:
             self.removals.setdefault(one.reason, Removals()).add(one)
         self._removed += len(gone)
         return sum(one.size for one in gone)
 
     async def shrink(self) -> bool:
-        """Have the file be smaller by some of the pages that nothing is in; False if there are few. Raises
-        sqlite3.Error."""
-        return await self._submit(lambda: next(give_back(self._db), False) is None)
+        """Shrink the file by some free pages; return False if few are left. Raises sqlite3.Error."""
+        return await self._submit(lambda: next(shrink_in_steps(self._db), False) is None)
 
-    async def sources(self) -> dict[str, SourceLedger]:
-        """What each source counted when it was saved last."""
+    async def read_sources(self) -> dict[str, SourceLedger]:
+        """Return the last saved ledger of each source."""
         return {one.source: one for one in await self.run(read_sources)}
 
-    async def memories(self) -> dict[str, str]:
-        """What each source wants to know after a restart."""
+    async def read_memories(self) -> dict[str, str]:
+        """Return the saved memory of each source."""
         return await self.run(read_memories)
 
-    async def remember(self, source: str, memory: str) -> None:
-        """Save what a source wants to know after a restart."""
+    async def save_memory(self, source: str, memory: str) -> None:
+        """Save a source's memory."""
         await self.run(lambda db: save_memory(db, source, memory))
 
-    def save_sources(self, books: Sequence[SourceLedger]) -> asyncio.Future[object]:
-        """Save what sources count. It begins at once; await it only to know how it ends."""
-        return self._submit(self._transaction, lambda db: save_sources(db, books))
+    def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
+        """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
+        return self._submit(self._run_transaction, lambda db: save_sources(db, ledgers))
 
-    async def answers(self) -> None:
-        """Return once something that was asked of the database has ended, well or not: never, if the disk hangs.
+    async def await_answer(self) -> None:
+        """Wait until some request to the database has ended, well or not: for ever, if the disk hangs.
 
-        If somebody else locks the database, that is an end too: what waits for the lock gives up after LOCKED_S."""
+        A request that waits for another process's lock ends after LOCKED_S.
+        """
         self._moved.clear()
         self._submit(lambda: None)
         await self._moved.wait()
 
-    async def clean(self) -> bool:
-        """Have nothing be left in the files of what was removed from the tables; False if somebody was reading them, so
-        that it has to be done again. Raises sqlite3.Error."""
-        return await self._submit(self._clean)
+    async def vacuum(self) -> bool:
+        """Overwrite removed data in the files; return False if a reader prevented it, and it must be repeated.
 
-    def _clean(self) -> bool:
+        Raises sqlite3.Error.
+        """
+        return await self._submit(self._vacuum)
+
+    def _vacuum(self) -> bool:
         self._db.execute("VACUUM")
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         reserve_log(self.folder / DATABASE)
         return not busy
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do work that is one transaction. Raises sqlite3.Error, and then none of it is done."""
+        """Run work as one transaction. Raises sqlite3.Error, and changes nothing then."""
         try:
-            result = await self._submit(self._transaction, work)
+            result = await self._submit(self._run_transaction, work)
         except sqlite3.Error as error:
             self.refusing = str(error)
             raise
@@ -257,11 +267,11 @@ class State:
         return result
 
     def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._work, work, *arguments)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_timed, work, *arguments)
         future.add_done_callback(lambda _: self._moved.set())
         return future
 
-    def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    def _run_timed(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         self._began = time.monotonic()
         try:
             return work(*arguments)
@@ -270,17 +280,17 @@ class State:
 
     @property
     def busy_for(self) -> float:
-        """Seconds since it began what it is at now, be it waiting for the lock; 0: it is idle."""
+        """Seconds that the present work has taken, including its wait for the lock; 0: idle."""
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
 
-    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read without waiting for other processes' transactions. Raises sqlite3.Error."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._db)
 
     def _begin(self) -> None:
-        """Begin to write. The first who finds the lock held waits for it, for LOCKED_S; after that nobody does, until
-        somebody has found it free."""
+        """Begin to write. Only the first caller who finds the lock held waits for LOCKED_S, until the lock was free
+        again."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -292,7 +302,7 @@ class State:
             self._is_locked = False
             self._db.execute(f"PRAGMA busy_timeout = {round(1000 * LOCKED_S)}")
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _run_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._begin()
         try:
             result = work(self._db)
@@ -306,7 +316,7 @@ class State:
         return result
 
     def close(self) -> None:
-        """Finish what is under way and close. Blocking."""
+        """Finish the work under way and close. Blocking."""
         self._thread.shutdown()
         self._db.close()
         os.close(self._lock)

@@ -1,14 +1,14 @@
-"""Erasures: the requests to remove all events of a user, and the receipts that stay of them.
+"""Erasures: requests to remove all events of a user, and their receipts.
 
-relay writes a row when it notices a request. The row keeps the user's ids until everything is done, and then only
-their digests: whoever knows an id can find its receipts. The functions that take a folder work whether relay runs or
-not; they raise FileNotFoundError (no relay has run there) and sqlite3.Error. The others are parts of the daemon's
+relay writes a row when it notices a request. The row keeps the user's ids until everything is done, and then only their
+digests: whoever knows an id can find its receipts. Functions with a folder work whether relay runs or not. They raise
+FileNotFoundError if no relay has run there, and sqlite3.Error. The other functions are parts of the daemon's
 transactions.
 
 With several workers the first worker gives the request its number, and each worker has a row of that number: all of
-them erase the user. A worker that learns another id of the user writes the id into all rows (`share_erasures`).
-The first worker tells the connectors. In the rows of the others, a connector's answer only says whether that
-worker can still write events of the user there.
+them erase the user. A worker that learns another id of the user writes the id into all rows (`share_erasures`). The
+first worker calls the connectors. In the rows of the others, a connector's answer only says whether that worker can
+still write events of the user there.
 """
 
 import json
@@ -23,22 +23,22 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.api import OtherId, User
-from relay.journal import is_locked, merged_users
+from relay.journal import is_locked, merge_users
 from relay.state.database_file import connect
-from relay.state.layout import other_folders, worker_folders
+from relay.state.layout import list_other_folders, list_worker_folders
 
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
 Stage = Literal["waiting", "at the connectors", "done"]
-"""How far an erasure is."""
+"""The progress of an erasure."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorAnswer:
-    """What a connector made of an erasure."""
+    """A connector's answer to an erasure."""
 
     connector: str
     outcome: Literal["done", "skipped", "failed", "forgotten"]
-    """`failed`: it is told again; `forgotten`: an admin has forgotten the connector before it succeeded."""
+    """`failed`: relay tries again; `forgotten`: an admin has forgotten the connector before it succeeded."""
     reason: str = ""
     attempts: int = 1
     at: float = 0.0
@@ -68,43 +68,48 @@ class Erasure:
     asked_by: str = ""
     answers: Sequence[ConnectorAnswer] = field(default=())
     workers: Mapping[int, "Erasure"] = field(default_factory=dict)
-    """With several workers the receipt of each, by its number; this one is what they come to together."""
+    """With several workers the receipt of each, by its number; this receipt merges them."""
 
     @property
     def status(self) -> Stage:
-        """How far it is."""
+        """The progress."""
         return "done" if self.done else "at the connectors" if self.compacted else "waiting"
 
     def lacks(self, connector: str) -> bool:
-        """Whether a connector that runs has yet to erase the user."""
+        """Return whether a running connector has yet to erase the user."""
         return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
 
     def failed_at(self, connector: str) -> bool:
-        """Whether that is its last answer."""
+        """Return whether the connector's last answer is a failure."""
         return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
 
     def is_over(self, connectors: Iterable[str]) -> bool:
-        """Whether nothing is left to do, if these connectors run; who has failed has it to do, running or not. Once the
-        ids are forgotten nobody can be told any more, not even a connector that is new since."""
+        """Return whether nothing is left to do, if these connectors run.
+
+        A connector that failed has still to erase the user, running or not. Without ids no connector can be called, not
+        even a new one.
+        """
         forgotten = self.user == User()
         failed = any(one.outcome == "failed" for one in self.answers)
         return self.compacted is not None and (forgotten or not (failed or any(map(self.lacks, connectors))))
 
 
-def digest(one: str) -> str:
-    """What is kept of an id: its SHA-256, of its UTF-8, in hexadecimal."""
+def make_digest(one: str) -> str:
+    """Return the SHA-256 of an id's UTF-8, in hexadecimal."""
     return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def digests_of(user: User) -> set[str]:
-    """Those of all ids of a user."""
+def make_digests(user: User) -> set[str]:
+    """Return the digests of all ids of a user."""
     others = [one.id for one in user.other_ids]
-    return {*map(digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
+    return {*map(make_digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
 
 
 def make_user(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
-    """Make a user of these ids, without empty ids. Raises ValueError if there are no others, or if an id is
-    of an unknown kind."""
+    """Make a user of these ids, without empty ids.
+
+    Raises ValueError without any id, or for an id of an unknown kind.
+    """
     others = tuple(OtherId(*one) for one in other_ids)
     for kind, _ in others:
         if kind not in ("device_id", "email") and not re.fullmatch("alias:.+", kind):
@@ -116,8 +121,10 @@ def make_user(user_id: str | None, external_ids: Iterable[str], other_ids: Itera
 
 
 def merge_receipts(parts: Mapping[int, Erasure]) -> Erasure:
-    """Merge the receipts of the workers into the receipt of an erasure. It is done when all of them are done; the
-    connectors answer to the first worker."""
+    """Merge the workers' receipts of an erasure. It is done when all of them are done.
+
+    The connectors' answers are those of the first worker.
+    """
     first, *others = parts.values()
     if not others:
         return first
@@ -125,16 +132,16 @@ def merge_receipts(parts: Mapping[int, Erasure]) -> Erasure:
     return replace(
         first,
         **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
-        compacted=_last([one.compacted for one in parts.values()]),
-        done=_last([one.done for one in parts.values()]),
+        compacted=_find_last([one.compacted for one in parts.values()]),
+        done=_find_last([one.done for one in parts.values()]),
         digests=sorted({each for one in parts.values() for each in one.digests}),
         problem="; ".join(problems) or None,
         workers=parts,
     )
 
 
-def _last(times: Sequence[float | None]) -> float | None:
-    """When all of it was so."""
+def _find_last(times: Sequence[float | None]) -> float | None:
+    """Return the last of the times; None if any is missing."""
     known = [moment for moment in times if moment is not None]
     return max(known) if len(known) == len(times) else None
 
@@ -165,11 +172,11 @@ _FORGET_PAIRS: Final = """
     WHERE user_id IN (SELECT user_id FROM gone)
        OR external_id IN (SELECT value FROM gone, json_each(external_ids))
 """
-"""Of the identities that are kept: those of a user id, and those that name an external id of theirs."""
+"""Deletes the identities of a user id, and those that name one of the user's external ids."""
 
 
 def ask_erasure(folder: Path, user: User, asked_by: str = "") -> int:
-    """Ask for an erasure; return its number. `asked_by`: who asks, as they say; the receipt keeps it."""
+    """Request an erasure; return its number. `asked_by`: who asks; the receipt keeps it."""
     with closing(connect(folder, "rw")) as db:
         db.execute("PRAGMA synchronous = FULL")
         return add_erasure(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
@@ -178,7 +185,7 @@ def ask_erasure(folder: Path, user: User, asked_by: str = "") -> int:
 def list_erasures(folder: Path) -> list[Erasure]:
     """Return all erasures of a state folder, over all workers, the newest first."""
     parts: dict[int, dict[int, Erasure]] = {}
-    for worker, mine in worker_folders(folder).items():
+    for worker, mine in list_worker_folders(folder).items():
         with closing(connect(mine, "ro")) as db:
             for one in read_erasures(db):
                 parts.setdefault(one.number, {})[worker] = one
@@ -186,10 +193,12 @@ def list_erasures(folder: Path) -> list[Erasure]:
 
 
 def find_held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> dict[int, bool]:
-    """Find the erasures that a connector must not hear of yet: another running worker may still write the user's events
-    there. Return by number whether the thread of that worker hangs. `folder` is the first worker's."""
+    """Find the erasures that a connector must not get yet, because another running worker may still write there.
+
+    Return by number whether the thread of that worker hangs. `folder` is the first worker's.
+    """
     held: dict[int, bool] = {}
-    for other in filter(is_locked, other_folders(folder, 0)):
+    for other in filter(is_locked, list_other_folders(folder, 0)):
         with closing(connect(other, "ro")) as db:
             for one in read_erasures(db, "done IS NULL"):
                 if one.number in numbers and (one.compacted is None or one.lacks(connector)):
@@ -198,12 +207,12 @@ def find_held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) 
 
 
 def forget_failed(db: sqlite3.Connection) -> None:
-    """Forget all failed answers of connectors."""
+    """Delete all failed answers of connectors."""
     db.execute("DELETE FROM erasure_answer WHERE outcome = 'failed'")
 
 
 def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
-    """Have another worker erase these users, too. It begins again for a user of whom it knew fewer ids."""
+    """Make another worker erase these users, too. An erasure with new ids begins again there."""
     with closing(connect(folder, "rw")) as db:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
@@ -218,23 +227,23 @@ def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
 
 
 def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
-    known = replace(one, user=merged_users(user, one.user))
-    db.execute(_AGAIN, (known.user.user_id, *_ids(known), one.number))
+    known = replace(one, user=merge_users(user, one.user))
+    db.execute(_AGAIN, (known.user.user_id, *_encode_ids(known), one.number))
     db.execute("DELETE FROM erasure_answer WHERE number = ? AND outcome IN ('done', 'skipped')", (one.number,))
 
 
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
-    """The erasures for which an SQL condition holds, the last one first."""
+    """Read the erasures for which an SQL condition holds, the last one first."""
     answers: dict[int, list[ConnectorAnswer]] = {}
     query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
     for number, *answer in db.execute(f"{query} ORDER BY connector"):
         answers.setdefault(number, []).append(ConnectorAnswer(*answer))
     rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
     names = [column[0] for column in rows.description]
-    return [_read(dict(zip(names, row, strict=True)), answers) for row in rows]
+    return [_parse_row(dict(zip(names, row, strict=True)), answers) for row in rows]
 
 
-def _read(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]]) -> Erasure:
+def _parse_row(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]]) -> Erasure:
     external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
     user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
     given = row | {"digests": json.loads(row["digests"])}
@@ -244,12 +253,14 @@ def _read(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]])
 def add_erasure(db: sqlite3.Connection, one: Erasure) -> int:
     """Add an erasure; return its number."""
     origin = (one.type, one.source, one.offset, one.asked_by)
-    return db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *_ids(one))).lastrowid or 0
+    return (
+        db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *_encode_ids(one))).lastrowid or 0
+    )
 
 
-def _ids(one: Erasure) -> tuple[str, str, str]:
-    """External and other ids, and the digests of all ids, for the table. Digests stay when ids are forgotten."""
-    digests = sorted({*one.digests, *digests_of(one.user)})
+def _encode_ids(one: Erasure) -> tuple[str, str, str]:
+    """Encode external ids, other ids, and the digests of all ids for the table. Digests stay when ids are deleted."""
+    digests = sorted({*one.digests, *make_digests(one.user)})
     return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
 
 
@@ -262,7 +273,7 @@ def read_watch_position(db: sqlite3.Connection) -> int | None:
 def save_watch(
     db: sqlite3.Connection, position: int, asked: Iterable[Erasure], known: Iterable[tuple[str, str]]
 ) -> None:
-    """Save how far the journal was searched, the erasures that were asked for, and user ids with their external ids."""
+    """Save the searched position, the requested erasures, and user ids with their external ids."""
     for one in asked:
         add_erasure(db, one)
     db.executemany("INSERT OR IGNORE INTO identity VALUES (?, ?)", known)
@@ -278,14 +289,14 @@ def save_found_ids(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Er
     """Save the ids of users before relay removes the events that hold the ids. Return the changed erasures."""
     for one in read_erasures(db, "compacted IS NULL"):
         if one.number in found:
-            known = replace(one, user=merged_users(one.user, found[one.number]))
+            known = replace(one, user=merge_users(one.user, found[one.number]))
             query = "UPDATE erasure SET external_ids = ?, other_ids = ?, digests = ? WHERE number = ?"
-            db.execute(query, (*_ids(known), one.number))
+            db.execute(query, (*_encode_ids(known), one.number))
     return [one for one in read_erasures(db, "compacted IS NULL") if one.number in found]
 
 
 def add_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], until: int | None = None) -> None:
-    """Add to the counts of erasures; with `until` events below that offset are in them from now on."""
+    """Add to the counts of erasures. With `until`, events below that offset are counted from now on."""
     for name, by_number in counts.items():
         rows = [(count, number) for number, count in by_number.items()]
         db.executemany(f"UPDATE erasure SET {name} = {name} + ? WHERE number = ?", rows)  # noqa: S608
@@ -317,7 +328,7 @@ def mark_compacted(db: sqlite3.Connection, numbers: Collection[int], problem: st
 
 
 def correct_asked(db: sqlite3.Connection, now: float, latest: float) -> None:
-    """Have erasures that were asked for later than `latest` be asked for now. Times are Unix seconds."""
+    """Set the time of erasures requested later than `latest` to `now`. Times are Unix seconds."""
     db.execute("UPDATE erasure SET asked = ? WHERE asked > ? AND done IS NULL", (now, latest))
 
 
@@ -328,7 +339,7 @@ def save_answers(db: sqlite3.Connection, answers: Mapping[int, ConnectorAnswer])
 
 
 def forget_ids(db: sqlite3.Connection, numbers: Collection[int]) -> None:
-    """Forget the ids of these users: nobody needs them any more."""
+    """Delete the ids of these users, which nobody needs any more."""
     db.execute(_FORGET_PAIRS, (json.dumps([*numbers]),))
     nobody = "user_id = NULL, external_ids = '[]', other_ids = '[]'"
     query = f"UPDATE erasure SET {nobody} WHERE number = ? AND compacted NOT NULL"  # noqa: S608
@@ -351,22 +362,25 @@ _HERE: Final = "SELECT number, asked, problem FROM erasure WHERE done IS NULL AN
 
 @dataclass(frozen=True, slots=True)
 class FailingErasures:
-    """Erasures whose last try failed, all at the same place."""
+    """Erasures whose last try failed at the same place."""
 
     connector: str | None
     """None: in relay's own journal and tables."""
     erasures: int
-    """How many."""
+    """Number of erasures."""
     since: float
-    """When the oldest of them was removed from journal and tables, or asked for if it was not; Unix seconds."""
+    """When the oldest was removed from journal and tables, else requested, in Unix seconds."""
     reason: str
-    """Of the oldest one."""
+    """The error of the oldest."""
 
 
 def find_failing_erasures(folder: Path) -> list[FailingErasures]:
-    """Those of a state folder, each once however many workers fail. Raises FileNotFoundError, sqlite3.Error."""
+    """Find the failing erasures of a state folder, each once however many workers fail.
+
+    Raises FileNotFoundError, sqlite3.Error.
+    """
     here: dict[int, tuple[float, str]] = {}
-    for mine in worker_folders(folder).values():
+    for mine in list_worker_folders(folder).values():
         with closing(connect(mine, "ro")) as db:
             here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
     with closing(connect(folder, "ro")) as db:
@@ -375,12 +389,12 @@ def find_failing_erasures(folder: Path) -> list[FailingErasures]:
 
 
 def find_failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
-    """Those that fail at connectors, by the first worker's database. Raises sqlite3.Error."""
+    """Find the erasures that fail at connectors, in the first worker's database. Raises sqlite3.Error."""
     return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]
 
 
 def has_open_erasures(db: sqlite3.Connection) -> bool:
-    """Whether an erasure is not done."""
+    """Return whether an erasure is not done."""
     return bool(db.execute("SELECT EXISTS (SELECT 1 FROM erasure WHERE done IS NULL)").fetchone()[0])
 
 
@@ -390,8 +404,8 @@ def search_again(db: sqlite3.Connection) -> None:
     db.execute("UPDATE erasure SET counted = 0 WHERE done IS NULL")
 
 
-def give_up_at(db: sqlite3.Connection, connector: str) -> int:
-    """Tell a connector no more of the open erasures that failed there; return how many."""
+def forget_at_connector(db: sqlite3.Connection, connector: str) -> int:
+    """Mark the failed erasures of a connector as forgotten there; return their number."""
     query = """
         UPDATE erasure_answer SET outcome = 'forgotten'
         WHERE connector = ? AND outcome = 'failed' AND number IN (SELECT number FROM erasure WHERE done IS NULL)
@@ -413,7 +427,7 @@ class ErasureResult(NamedTuple):
     """Unix seconds."""
     events: int
     parked: int
-    """At connectors and at sources."""
+    """Events parked at connectors and at sources."""
     asked_by: str
 
 
@@ -427,8 +441,10 @@ def read_results(db: sqlite3.Connection, numbers: Iterable[int]) -> list[Erasure
 
 
 def count_erasures(folder: Path, after: int, since: float) -> tuple[int, int, int]:
-    """Erasures that events have asked for: how many of a number beyond `after`, how many that were done from `since` on
-    (Unix seconds), and the highest number there is."""
+    """Count the erasures that events have requested.
+
+    Return the number beyond `after`, the number done from `since` on (Unix seconds), and the highest number.
+    """
     with closing(connect(folder, "ro")) as db:
         (asked,) = db.execute("SELECT count(*) FROM erasure WHERE number > ? AND type NOT NULL", (after,)).fetchone()
         (done,) = db.execute("SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL", (since,)).fetchone()

@@ -1,8 +1,8 @@
-"""What happened, when, and by whom: the table `history` of the first worker's database, bounded by age and number.
+"""The history: what happened, when, and by whom. The table `history` of the first worker's database, limited by age and
+number.
 
-Whoever has something to tell writes it here, whether relay runs or not: relay itself, and commands where none runs. An
-entry is lost rather than that anything waits for it. The functions that take a folder, the state folder, raise
-FileNotFoundError (no relay has run there), sqlite3.Error. Blocking.
+relay writes here, and commands do if no relay runs. Nothing waits for an entry; an entry may be lost instead. Functions
+with a state folder raise FileNotFoundError if no relay has run there, sqlite3.Error. Blocking.
 """
 
 import json
@@ -19,12 +19,12 @@ from relay.journal import Wanted
 from relay.state.database_file import connect
 from relay.state.erasures import ErasureResult, find_done_by_admins, read_results
 from relay.state.journal_state import read_ahead
-from relay.state.layout import worker_folders
+from relay.state.layout import list_worker_folders
 from relay.state.replays import read_replays
 from relay.words import counted
 
 MOST_CHARS: Final = 4000
-"""Of a sentence."""
+"""Characters of a sentence, at most."""
 _COLUMNS: Final = "kind, subject, sentence, done_by, about, at, number"
 _ADD: Final = "INSERT INTO history (kind, subject, sentence, done_by, about, at) VALUES (?, ?, ?, ?, ?, ?)"
 _TOO_OLD: Final = "DELETE FROM history WHERE at < ?"
@@ -42,38 +42,38 @@ _LAST_RUN: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that happened."""
+    """An entry of the history."""
 
     kind: str
     """One of `relay.kinds.KINDS`."""
     subject: str
-    """What it is about: "relay", "connector heap", "source braze", "journal", "worker 1"."""
+    """Its subject: "relay", "connector heap", "source braze", "journal", "worker 1"."""
     sentence: str
     by: str = ""
-    """Who did it, as they say; "": relay itself."""
+    """Who did it; "": relay itself."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers and names for programs, as JSON; never what an event says."""
+    """Numbers and names for programs, as JSON; never the content of an event."""
     at: float = field(default_factory=time.time)
     """Unix seconds."""
     number: int = 0
-    """The database gives it, in the order in which entries are written."""
+    """Given by the database in the order of writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """Which entries."""
+    """Selects entries."""
 
     since: float | None = None
-    """Unix seconds: those from then on."""
+    """The oldest time, in Unix seconds."""
     kind: str | None = None
     subject: str | None = None
-    """All of it, or only the name: "connector heap" or "heap"."""
+    """A whole subject or its name: "connector heap" or "heap"."""
     limit: int = -1
-    """The last ones of these; -1: all."""
+    """Number of the last entries; -1: all."""
 
 
 def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
-    """Write entries, and remove those that are older than `keep` seconds or beyond the last `most`; 0: no limit."""
+    """Write entries. Delete those older than `keep` seconds or beyond the last `most`; 0: no limit."""
     rows = [
         (one.kind, one.subject, cut(one.sentence, MOST_CHARS), one.by, json.dumps(dict(one.about)), one.at)
         for one in entries
@@ -89,14 +89,17 @@ def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most:
 
 
 def read_history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
-    """The entries that are wanted, the last one last."""
+    """Read the selected entries, the last one last."""
     with closing(connect(folder, "ro")) as db:
         return [*_read(db.execute(_QUERY, asdict(wanted or HistoryQuery())))][::-1]
 
 
 def find_last_run(folder: Path) -> tuple[str, float] | None:
-    """The last entry on a start, a stop or a restore: "started" if that run has not ended by a stop, and its Unix
-    seconds; None if no run is known. What a backup was made of ran on, and has not crashed."""
+    """Find the last start, stop or restore; return its kind and Unix seconds, or None if no run is known.
+
+    "started" means that the run did not end by a stop. After a restore nothing has crashed: the relay that was copied
+    ran on.
+    """
     with closing(connect(folder, "ro")) as db:
         row = db.execute(_LAST_RUN).fetchone()
     return None if row is None else (row[0], row[1])
@@ -108,7 +111,7 @@ def _read(rows: sqlite3.Cursor) -> Iterator[Entry]:
 
 
 def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
-    """Put "..." for every id of these users: the answers of destinations may name them. A part of a transaction."""
+    """Put "..." for every id of these users: answers of destinations may name them. Part of a transaction."""
     rows = db.execute("SELECT sentence, about, number FROM history").fetchall()
     hidden = [
         (wanted.hide(said), json.dumps(wanted.hide_in(json.loads(about))), number) for said, about, number in rows
@@ -118,15 +121,14 @@ def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
 
 
 def find_done(folder: Path, since: float) -> list[Entry]:
-    """What has come to its end from that moment on (Unix seconds) and is not in the history yet: replays, and erasures
-    that an admin asked for."""
+    """Find replays, and erasures requested by admins, that ended from this time on and are not in the history yet."""
     known = {(one.kind, one.about.get("number")) for one in read_history(folder, HistoryQuery(since=since))}
     found = [*_done_replays(folder, since), *_done_erasures(folder, since)]
     return sorted((one for one in found if (one.kind, one.about["number"]) not in known), key=lambda one: one.at)
 
 
 def _done_replays(folder: Path, since: float) -> Iterator[Entry]:
-    for mine in worker_folders(folder).values():
+    for mine in list_worker_folders(folder).values():
         with closing(connect(mine, "ro")) as db:
             found = read_replays(db, f"ended >= {since!r}")
         for one in found:
@@ -138,7 +140,7 @@ def _done_replays(folder: Path, since: float) -> Iterator[Entry]:
 
 
 def _done_erasures(folder: Path, since: float) -> Iterator[Entry]:
-    folders = [*worker_folders(folder).values()]
+    folders = [*list_worker_folders(folder).values()]
     done: dict[int, list[ErasureResult]] = {}
     for mine in folders:
         with closing(connect(mine, "ro")) as db:

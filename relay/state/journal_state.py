@@ -1,7 +1,7 @@
-"""What a database knows of its journal (table `journal_state`), and what an admin has to know of the two.
+"""What a database knows of its journal (table `journal_state`), and the doubts that an admin has to know of.
 
-A database that does not know the journal (it was lost, emptied, or copied without its write-ahead log), and a journal
-that has lost acknowledged events, are told until an admin accepts it: `find_doubts`.
+Doubts arise from a database that does not know the journal (lost, emptied, or copied without its write-ahead log), and
+from a journal that has lost acknowledged events. They last until an admin accepts them: `find_doubts`.
 """
 
 import sqlite3
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.journal import ANY, BEHIND_ALL, KnownJournal, mismatch, read_end, segment_files
+from relay.journal import ANY, BEHIND_ALL, KnownJournal, describe_mismatch, list_segment_files, read_end
 from relay.state.attempts import delete_attempts
 from relay.state.cursor import delete_cursors
 from relay.state.damage import delete_damage, describe_damage, mark_accepted, read_damage
 from relay.state.database_file import LOCKED_S, connect
 from relay.state.erasures import search_again
-from relay.state.layout import DATABASE, journals, worker_folders
-from relay.state.ledger import acknowledged_head, read_lanes_if_any
-from relay.state.parked import take_out_of_journal
+from relay.state.layout import DATABASE, list_journals, list_worker_folders
+from relay.state.ledger import find_acknowledged_head, read_lanes_if_any
+from relay.state.parked import detach_from_journal
 from relay.state.replays import cancel_replays
 from relay.words import counted
 
-GONE_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
+MISSING_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
 CURE: Final = (
     "it is damaged: put a backup of it in its place, or move relay.db, relay.db-wal and relay.db-shm away. relay then"
     " makes a new one, and connectors begin with the oldest event of the journal; parked events are not in the new one"
@@ -42,15 +42,15 @@ _NOTE: Final = "UPDATE journal_state SET head = max(head, ?), time = max(time, ?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """Something that an admin has to look at, and may accept."""
+    """A doubt that an admin may accept."""
 
     worker: int
     what: Literal["journal", "clock"]
-    """By which name it is accepted."""
+    """The name by which it is accepted."""
     said: str
-    """What is wrong, in a sentence."""
+    """The doubt in a sentence."""
     is_damage: bool = False
-    """Whether it is what connectors and replays could not read."""
+    """Whether connectors and replays could not read something."""
 
 
 def advise_on_error(error: sqlite3.Error) -> str:
@@ -60,7 +60,7 @@ def advise_on_error(error: sqlite3.Error) -> str:
 
 
 def has_tables(folder: Path) -> bool:
-    """Whether there is a database in a folder that is not empty. Raises sqlite3.Error."""
+    """Return whether a folder has a database with tables. Raises sqlite3.Error."""
     path = folder / DATABASE
     if not path.exists():
         return False
@@ -83,7 +83,7 @@ def read_known_journal(db: sqlite3.Connection) -> KnownJournal | None:
 
 
 def adopt_journal(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> None:
-    """Make the database belong to this journal. `doubt`: what is wrong with the two; "" leaves what was."""
+    """Make the database belong to this journal. `doubt`: what is wrong with the two; "" changes no doubt."""
     db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
     db.execute(_NO_DOUBT)
 
@@ -100,7 +100,7 @@ def read_ahead(db: sqlite3.Connection) -> float:
 
 
 def raise_head(db: sqlite3.Connection, head: int) -> int:
-    """Have all events below `head` be acknowledged; return the head as it is then."""
+    """Mark all events below `head` as acknowledged; return the head."""
     db.execute("UPDATE journal_state SET head = max(head, ?)", (head,))
     (raised,) = db.execute("SELECT ifnull(max(head), ?) FROM journal_state", (head,)).fetchone()
     return int(raised)
@@ -113,29 +113,27 @@ def change_identity(db: sqlite3.Connection, identity: str, now: float) -> None:
 
 
 def read_acknowledged(folder: Path) -> int:
-    """Read the offset below which all events are acknowledged, from the database in a folder; 0 if there is none.
-
-    Raises sqlite3.Error."""
+    """Read the offset below which all events are acknowledged; 0 without a database. Raises sqlite3.Error."""
     try:
         with closing(connect(folder, "ro")) as db:
             known = read_known_journal(db)
     except FileNotFoundError:
         return 0
-    return max(known.head if known else 0, acknowledged_head(read_lanes_if_any(folder)))
+    return max(known.head if known else 0, find_acknowledged_head(read_lanes_if_any(folder)))
 
 
 def find_doubts(state: Path, path: Path) -> list[Doubt]:
     """Find all doubts of a state folder; `path` is the setting `journal.path`. Raises sqlite3.Error, OSError."""
-    found = journals(state, path).items()
+    found = list_journals(state, path).items()
     return [one for number, (folder, journal) in found for one in find_worker_doubts(number, folder, journal)]
 
 
 def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
     """Find the doubts of one worker, whose folder and journal these are. Raises sqlite3.Error, OSError."""
-    holds_events = bool(segment_files(journal))
+    holds_events = bool(list_segment_files(journal))
     if not has_tables(folder):
         if holds_events:
-            said = f"{folder / DATABASE} is gone or empty, but {journal} holds events: {GONE_ADVICE}"
+            said = f"{folder / DATABASE} is gone or empty, but {journal} holds events: {MISSING_ADVICE}"
             yield Doubt(worker=worker, what="journal", said=said)
         return
     with closing(connect(folder, "ro")) as db:
@@ -144,10 +142,10 @@ def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Dou
         damage = describe_damage(read_damage(db), is_bound=BEHIND_ALL in doubt)
     if known is None:
         if holds_events:
-            said = f"{folder / DATABASE} does not know the events that {journal} holds: {GONE_ADVICE}"
+            said = f"{folder / DATABASE} does not know the events that {journal} holds: {MISSING_ADVICE}"
             yield Doubt(worker=worker, what="journal", said=said)
         return
-    if why := mismatch(journal, known):
+    if why := describe_mismatch(journal, known):
         yield Doubt(worker=worker, what="journal", said=why)
     elif known.identity != ANY and (end := read_end(journal) or 0) > known.head:
         yield Doubt(worker=worker, what="journal", said=describe_older_database(known.head, end))
@@ -165,59 +163,63 @@ def describe_accepting(what: Literal["journal", "clock"], state: Path, path: Pat
     """Describe in a sentence what accepting the journal or the clock does. Raises sqlite3.Error, OSError."""
     if what == "clock":
         return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
-    if any(has_tables(folder) and _is_other(folder, journal) for folder, journal in journals(state, path).values()):
+    if any(
+        has_tables(folder) and _is_other(folder, journal) for folder, journal in list_journals(state, path).values()
+    ):
         return "accepting this journal has every connector get all events of it"
     return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
 
 
 def _is_other(folder: Path, journal: Path) -> bool:
     with closing(connect(folder, "ro")) as db:
-        return bool(mismatch(journal, read_known_journal(db)))
+        return bool(describe_mismatch(journal, read_known_journal(db)))
 
 
 def accept_clock(state: Path) -> None:
-    """Say that the machine's clock is right now. What was stamped before ages from now on. Raises FileNotFoundError,
-    sqlite3.Error."""
-    for folder in [one for one in worker_folders(state).values() if has_tables(one)] or [state]:
+    """Accept the machine's clock. What was stamped before ages from now on.
+
+    Raises FileNotFoundError, sqlite3.Error.
+    """
+    for folder in [one for one in list_worker_folders(state).values() if has_tables(one)] or [state]:
         with closing(connect(folder, "rw")) as db:
             db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
 
 
 def accept_journal(state: Path, path: Path) -> None:
-    """Have relay take the journals as they are, and say no more of what they have lost. Of a journal that is not the
-    one of its database every connector gets all events.
+    """Accept the journals as they are, with their losses.
 
-    Raises sqlite3.Error, OSError: among others if a journal has no database that could note it; the rest is accepted.
+    Every connector gets all events of a journal that is not its database's. Raises sqlite3.Error, and OSError for a
+    journal without a database; the other journals are accepted.
     """
-    without = [folder for folder, journal in journals(state, path).values() if not _accept(folder, journal)]
+    without = [folder for folder, journal in list_journals(state, path).values() if not _accept(folder, journal)]
     if without:
         names = " and ".join(str(folder / DATABASE) for folder in without)
         raise OSError(f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs")
 
 
 def _accept(folder: Path, journal: Path) -> bool:
-    """Note in the database of one worker that its journal is accepted; False if there is only the journal."""
+    """Save that the journal of a worker is accepted; return False if there is only the journal."""
     if not has_tables(folder):
-        return not segment_files(journal)
+        return not list_segment_files(journal)
     with closing(connect(folder, "rw")) as db:
         known = read_known_journal(db)
-        if mismatch(journal, known):
-            if segment_files(journal):
-                _let_go_of_offsets(db)
+        if describe_mismatch(journal, known):
+            if list_segment_files(journal):
+                _delete_offsets(db)
             db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
         else:
             db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
             mark_accepted(db)
-    return known is not None or not segment_files(journal)
+    return known is not None or not list_segment_files(journal)
 
 
-def _let_go_of_offsets(db: sqlite3.Connection) -> None:
-    """Let go, in one transaction, of all that the database says of offsets: they mean other events now."""
+def _delete_offsets(db: sqlite3.Connection) -> None:
+    """Delete all offsets from the database in one transaction, because they mean other events now."""
     db.execute("BEGIN IMMEDIATE")
     delete_cursors(db)
     delete_attempts(db)
     delete_damage(db)
-    take_out_of_journal(db)
+    detach_from_journal(db)
     cancel_replays(db)
     search_again(db)
     db.execute("COMMIT")

@@ -1,5 +1,4 @@
-"""Where each worker keeps its journal and its database: the first one in the state folder itself, each other one in a
-folder like it below `workers`."""
+"""The folders of the workers: the state folder itself for the first worker, folders below `workers` for the others."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -11,61 +10,68 @@ WORKERS: Final = "workers"
 DATABASE: Final = "relay.db"
 CUTS: Final = "cuts"
 CLOSED: Final = "closed"
-"""Where connectors of type file remember how long their compressed files were, each in a file of its name."""
+"""Where connectors of type file save the lengths of their compressed files, a file per connector."""
 WORKER_NUMBERS: Final = 1_000_000_000
-"""Parked events and replays of a worker are numbered from so many times its own number on, so that each number names
-one of them."""
+"""Distance between the numbers of two workers' parked events and replays, so that each number is unique."""
 
 
-def worker_folder(state: Path, number: int) -> Path:
-    """The folder of the worker with this number, from 0."""
+def make_worker_folder(state: Path, number: int) -> Path:
+    """Return the folder of the worker with this number, from 0."""
     return state / WORKERS / str(number) if number else state
 
 
-def worker_folders(state: Path) -> dict[int, Path]:
-    """The folders of all workers that ever ran, by their numbers; that of the first is always among them.
+def list_worker_folders(state: Path) -> dict[int, Path]:
+    """Return the folders of all workers that ever ran, by number, always with the first worker's.
 
-    A worker whose database is gone has run as well: its lock says so."""
+    A worker whose database is missing has run as well: its lock shows that.
+    """
     found = {file.parent.name for name in (DATABASE, LOCK) for file in (state / WORKERS).glob(f"[1-9]*/{name}")}
-    return {number: worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))}
+    return {
+        number: make_worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))
+    }
 
 
-def worker_of(number: int) -> int:
-    """Which worker's a parked event or a replay with this number is."""
+def find_worker(number: int) -> int:
+    """Return the worker of a parked event or a replay with this number."""
     return number // WORKER_NUMBERS
 
 
-def other_folders(mine: Path, number: int) -> list[Path]:
-    """The folders of all other workers, as seen by the one with this number in its own."""
-    found = worker_folders(mine.parents[1] if number else mine)
+def list_other_folders(mine: Path, number: int) -> list[Path]:
+    """Return the folders of all workers but number `number`, whose folder is `mine`."""
+    found = list_worker_folders(mine.parents[1] if number else mine)
     return [folder for other, folder in found.items() if other != number]
 
 
-def journals(state: Path, path: Path) -> dict[int, tuple[Path, Path]]:
-    """Of every worker that ever ran its folder and that of its journal; `path` is the setting `journal.path`."""
-    return {number: (folder, journal_folder(state, path, number)) for number, folder in worker_folders(state).items()}
+def list_journals(state: Path, path: Path) -> dict[int, tuple[Path, Path]]:
+    """Return the folder and the journal's folder of every worker that ever ran. `path`: the setting `journal.path`."""
+    return {
+        number: (folder, make_journal_folder(state, path, number))
+        for number, folder in list_worker_folders(state).items()
+    }
 
 
-def journal_folder(state: Path, path: Path, number: int) -> Path:
-    """Where the worker with this number has its journal, by the setting `journal.path`."""
+def make_journal_folder(state: Path, path: Path, number: int) -> Path:
+    """Return the folder of a worker's journal. `path`: the setting `journal.path`."""
     if number and path.is_absolute():
-        return worker_folder(path, number)
-    return worker_folder(state, number) / path
+        return make_worker_folder(path, number)
+    return make_worker_folder(state, number) / path
 
 
-def cut_file(folder: Path, connector: str, part: str = "") -> Path:
-    """Where the worker with this folder remembers which events of a connector go out together: those of its lane, or
-    of a part of its work (a replay's number, "again")."""
+def make_cut_file(folder: Path, connector: str, part: str = "") -> Path:
+    """Return the file that saves which events of a connector go out together.
+
+    `part`: a part of its work, a replay's number or "again"; without it the file is the lane's.
+    """
     return folder / CUTS / (f"{connector}.{part}" if part else connector)
 
 
-def cut_files(folder: Path, connector: str) -> list[Path]:
-    """All such files of a connector."""
-    return [cut_file(folder, connector), *(folder / CUTS).glob(f"{connector}.*")]
+def list_cut_files(folder: Path, connector: str) -> list[Path]:
+    """List all such files of a connector."""
+    return [make_cut_file(folder, connector), *(folder / CUTS).glob(f"{connector}.*")]
 
 
 def remove_cuts_of_replays(folder: Path, but: Collection[int]) -> None:
-    """Remove those of all replays but these. Raises OSError."""
+    """Remove such files of all replays but these. Raises OSError."""
     for file in (folder / CUTS).glob("*.*"):
         part = file.name.partition(".")[2]
         if part.isdecimal() and int(part) not in but:

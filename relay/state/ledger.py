@@ -1,4 +1,4 @@
-"""The ledgers of all lanes as last saved in a state folder: read only, whether relay runs or not."""
+"""The last saved ledgers of all lanes and sources of a state folder, whether relay runs or not."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from relay.state.cursor import Cursor, Ledger, find_unsettled, load_cursors
 from relay.state.database_file import connect
-from relay.state.layout import worker_folders
+from relay.state.layout import list_worker_folders
 
 Range = tuple[int, int]
-"""Offsets from the first number up to but without the second."""
+"""Offsets from the first number up to the second, exclusive."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLedger:
-    """A lane as last saved: its cursor, and the journal's head at that moment."""
+    """The last saved cursor of a lane, with the journal's head of that moment."""
 
     connector: str
     head: int
@@ -27,87 +27,87 @@ class LaneLedger:
     @property
     def ledger(self) -> Ledger:
         """The count of each outcome."""
-        return self.cursor.ledger(self.head)
+        return self.cursor.make_ledger(self.head)
 
     @property
     def unsettled(self) -> list[Range]:
-        """The offsets that have no outcome yet."""
+        """Offsets without an outcome."""
         return find_unsettled(self.cursor.position, self.head, self.cursor.ahead)
 
-    def left(self, oldest: int) -> int:
-        """How many of them a journal still has whose oldest offset is given."""
+    def count_left(self, oldest: int) -> int:
+        """Count the unsettled offsets from the journal's oldest offset on."""
         rest = find_unsettled(max(self.cursor.position, oldest), self.head, self.cursor.ahead)
         return sum(stop - start for start, stop in rest)
 
     def is_settled(self, offset: int) -> bool:
-        """Whether the lane has an outcome for the event at this offset; it must not be older than the lane."""
+        """Return whether the event at this offset has an outcome. It must not be older than the lane."""
         return self.cursor.is_settled(offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """That a source has refused every request, from `since` on."""
+    """A source refuses every request since `since`."""
 
     since: float
-    """Unix seconds of the first refusal after the last 2xx."""
+    """Time of the first refusal after the last 2xx, in Unix seconds."""
     last: float
-    """Unix seconds of the last one."""
+    """Time of the last refusal, in Unix seconds."""
     status: int
-    """Of the last one."""
+    """Status of the last refusal."""
     reason: str
     deadline: float | None
-    """Unix seconds at which the sender stops for good; None: not known."""
+    """When the sender stops for good, in Unix seconds; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLedger:
-    """What a source counts."""
+    """The counts of a source."""
 
     source: str
     duplicates: int = 0
-    """Events left out because they had come before."""
+    """Events left out as duplicates."""
     refusals: Refusals | None = None
-    """None: it takes requests, or has refused them only for a moment."""
+    """None: the source takes requests, or has refused them only for a moment."""
 
 
 SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"
 
 
-def source_ledger_of(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceLedger:
-    """Return the ledger of a source that a row's `SOURCE_COLUMNS` hold."""
+def parse_source_ledger(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceLedger:
+    """Parse a source's ledger from a row with `SOURCE_COLUMNS`."""
     return SourceLedger(name, duplicates, None if since is None else Refusals(since, *rest))
 
 
 def read_sources(db: sqlite3.Connection) -> list[SourceLedger]:
-    """Return what every source counted when it was saved last, by name."""
+    """Read the last saved ledger of every source, by name."""
     query = f"SELECT {SOURCE_COLUMNS} FROM source ORDER BY name"  # noqa: S608
-    return [*starmap(source_ledger_of, db.execute(query))]
+    return [*starmap(parse_source_ledger, db.execute(query))]
 
 
 def save_sources(db: sqlite3.Connection, counted: Sequence[SourceLedger]) -> None:
-    """Save what sources count."""
+    """Save the sources' ledgers."""
     rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in counted]
     db.executemany(f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
 
 
 def read_memories(db: sqlite3.Connection) -> dict[str, str]:
-    """Return what each source wants to know after a restart, by the name of the source."""
+    """Read the saved memory of each source."""
     return dict(db.execute("SELECT name, memory FROM source_memory").fetchall())
 
 
 def save_memory(db: sqlite3.Connection, source: str, memory: str) -> None:
-    """Save what a source wants to know after a restart."""
+    """Save the memory of a source."""
     db.execute("REPLACE INTO source_memory VALUES (?, ?)", (source, memory))
 
 
 def read_source_ledgers(folder: Path) -> list[SourceLedger]:
-    """Read the ledgers of all sources, by name; up to a minute old. Raises FileNotFoundError, sqlite3.Error."""
+    """Read the ledgers of all sources by name, up to a minute old. Raises FileNotFoundError, sqlite3.Error."""
     with closing(connect(folder, "ro")) as db:
         return read_sources(db)
 
 
 def read_lane_ledgers(folder: Path) -> list[LaneLedger]:
-    """All read_lanes_if_any of a state folder, the one saved last first. Raises FileNotFoundError, sqlite3.Error."""
+    """Read the ledgers of all lanes, the last saved first. Raises FileNotFoundError, sqlite3.Error."""
     with closing(connect(folder, "ro")) as db:
         return [*starmap(LaneLedger, load_cursors(db))]
 
@@ -121,19 +121,20 @@ def read_lanes_if_any(folder: Path) -> list[LaneLedger]:
 
 
 def read_ledger(folder: Path) -> dict[str, Ledger]:
-    """Read the count of each outcome of every connector as last saved, over all workers.
+    """Read the last saved counts of every connector, summed over all workers.
 
-    Raises FileNotFoundError, sqlite3.Error."""
+    Raises FileNotFoundError, sqlite3.Error.
+    """
     found: dict[str, Ledger] = {}
-    lanes = [lane for mine in worker_folders(folder).values() for lane in read_lane_ledgers(mine)]
+    lanes = [lane for mine in list_worker_folders(folder).values() for lane in read_lane_ledgers(mine)]
     for lane in sorted(lanes, key=lambda lane: lane.connector):
         found[lane.connector] = lane.ledger + found[lane.connector] if lane.connector in found else lane.ledger
     return found
 
 
-def acknowledged_head(lanes: Sequence[LaneLedger]) -> int:
-    """The offset below which all events were acknowledged: the head that was saved last.
+def find_acknowledged_head(lanes: Sequence[LaneLedger]) -> int:
+    """Return the last saved head, below which all events were acknowledged.
 
-    Lanes that run are saved together; an older row is of a connector that is gone, perhaps with a journal of its time.
+    Running lanes are saved together. An older row is a removed connector's, perhaps with an older journal.
     """
     return lanes[0].head if lanes else 0

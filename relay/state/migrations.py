@@ -1,4 +1,4 @@
-"""The tables of the state database: `schema.sql`, and how those of an older relay become them."""
+"""The tables of the state database: `schema.sql`, and the steps from an older relay's tables."""
 
 import sqlite3
 from importlib.resources import files
@@ -93,9 +93,10 @@ _NUMBER_FROM: Final = """
 
 
 def make_tables(db: sqlite3.Connection, worker: int) -> None:
-    """Make the tables of the worker with this number, or bring those of an older relay up to date, all or nothing.
+    """Make the tables of the worker with this number, or update an older relay's tables, all or nothing.
 
-    Raises sqlite3.Error."""
+    Raises sqlite3.Error.
+    """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise sqlite3.DatabaseError(f"{DATABASE} was written by a newer relay (version {version} of its tables)")

@@ -21,13 +21,14 @@ log = structlog.stdlib.get_logger()
 
 
 def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, memory: int) -> tuple[Journal, State]:
-    """Open the database of the worker with this number, in its folder, and its journal. Blocking.
+    """Open the database and the journal of the worker with this number. Blocking.
 
-    Raises OSError, sqlite3.Error, identity.OtherJournal (the journal is not the database's)."""
+    Raises OSError, sqlite3.Error, and identity.OtherJournal if the journal is not the database's.
+    """
     state = State(folder, number)
     try:
         opened = Journal(journal, limits, memory, state.known)
-        doubt = _introduce(state, opened)
+        doubt = _adopt_journal(state, opened)
     except BaseException:
         state.close()
         raise
@@ -36,8 +37,8 @@ def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, m
     return opened, state
 
 
-def _introduce(state: State, journal: Journal) -> str:
-    """Have the database belong to the journal; return what is wrong with the two, "" if nothing is."""
+def _adopt_journal(state: State, journal: Journal) -> str:
+    """Bind the database to the journal; return what is wrong with the two, "" without a fault."""
     known, doubt = state.known, journal.problem
     state.now, state.clock, unheard = journal.head, journal.clock, None
     if known is None:
@@ -60,13 +61,12 @@ def _introduce(state: State, journal: Journal) -> str:
             log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
     if known is not None and known.unheard is not None:
         state.now = min(state.now, known.unheard)
-    state.meet(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
+    state.adopt_journal(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
     return doubt
 
 
 def _is_older(known: KnownJournal, journal: Journal) -> bool:
-    """Whether a database has not heard of events that it must have heard of: of all after a clean stop, of those up to
-    a minute ago after a crash."""
+    """Return whether a database lacks events that it must know: all after a clean stop, else those a minute old."""
     if journal.stopped is not None:
         return known.head < journal.stopped
     is_guess = journal.newest is None or bool(journal.problem or journal.clock.ahead)

@@ -1,7 +1,7 @@
-"""Parked events: what is kept of each, and how admins look at them, drop them and have them replayed.
+"""Parked events (dead letters): reads, drops and replays them.
 
-The functions here work on the databases of a state folder, those of all workers, whether relay runs or not; they raise
-FileNotFoundError (no relay has run there), sqlite3.Error.
+The functions here work on the databases of all workers, whether relay runs or not. They raise FileNotFoundError if no
+relay has run there, sqlite3.Error.
 """
 
 import json
@@ -17,66 +17,65 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from relay.api import Event, Kind
-from relay.state.cursor import saved_connectors
-from relay.state.database_file import connect, give_back, open_in_steps
-from relay.state.layout import worker_folders
+from relay.state.cursor import read_saved_connectors
+from relay.state.database_file import connect, enable_shrinking, shrink_in_steps
+from relay.state.layout import list_worker_folders
 
 T = TypeVar("T")
 Reason = Literal["retention", "max_size", "min_free"]
-"""The setting that had parked events removed."""
+"""The setting for whose sake parked events were removed."""
 ROWS: Final = 500
 BYTES: Final = 1 << 20
-"""Of parked events that go in one transaction, if they are more than one."""
+"""Bytes of parked events in one transaction, at most, unless there is only one."""
 ROW_BYTES: Final = 200
-"""About what an event takes in the database beside its texts."""
+"""About the bytes of an event in the database beside its texts."""
 
 PAUSE_S: Final = 0.1
 CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug", "order")
-"""Why an event is parked: unreadable at its source, a filter failed, the destination refused it or its size, or the
-connector's `give_up_after` was over, with a destination that did not take it or a connector that has a bug; or it came
-behind a parked one of its key."""
+"""Why an event is parked: it is unreadable at its source, a filter failed, the destination refused it or its size,
+`give_up_after` is over, or it follows a parked event of its key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """An event that was put aside, and why."""
+    """A parked event, and why it is parked."""
 
     source: str
     connector: str | None
-    """None: parked at the source, it never got into the journal."""
+    """None: parked at the source, and never in the journal."""
     offset: int | None
     type: str | None
     cause: str
     """One of CAUSES."""
     reason: str
-    """Of the last failure."""
+    """The last error."""
     attempts: int
     body: bytes
     id_field: str = "id"
     time_field: str = "time"
     received: float = 0.0
-    """Unix seconds at which relay had the event on disk."""
+    """When relay had the event on disk, in Unix seconds."""
     number: int = 0
-    """By which admins name it; the database gives it."""
+    """Its number for admins, given by the database."""
     first: float = 0.0
-    """Unix seconds since when it was tried in vain; 0: only now."""
+    """Time of the first failed attempt in Unix seconds; 0: it fails only now."""
     last: float = 0.0
-    """Unix seconds of the last failure."""
+    """Time of the last failure in Unix seconds."""
     again: float | None = None
-    """Unix seconds at which a replay was asked for; None if it was not."""
+    """When a replay was requested, in Unix seconds; None without a request."""
     status: int | None = None
-    """Of the destination's answer to the last attempt, if it gave one over HTTP."""
+    """HTTP status of the last answer, if there was one."""
     answer: str = ""
-    """The first bytes of that answer's body, without secrets."""
+    """The first bytes of the body of that answer, without secrets."""
     replay: int | None = None
-    """The replay that parked it; None: the lane itself, and so its ledger counts it."""
+    """The replay that parked it; None: the lane, whose ledger counts it."""
     key: str | None = None
-    """What it has to stay in order with, where its connector keeps an order."""
+    """Its ordering key, if the connector keeps an order."""
     part: int = 0
-    """Which part of the event it is, from 0, if filters of the connector have split that."""
+    """Its part of the event, from 0, if the connector's filters have split the event."""
 
     @classmethod
-    def of(
+    def make(
         cls,
         event: Event,
         connector: str,
@@ -86,7 +85,7 @@ class Parked:
         status: int | None = None,
         answer: str = "",
     ) -> "Parked":
-        """Put an event aside for one connector."""
+        """Make a parked event for one connector."""
         kind = event.kind
         return cls(
             kind.source, connector, event.offset, kind.type, cause, reason, attempts, event.body,
@@ -95,7 +94,7 @@ class Parked:
 
     @property
     def event(self) -> Event:
-        """The event as the connector's lane had it. Raises ValueError for what was parked at a source."""
+        """The event as the connector's lane had it. Raises ValueError for an event parked at a source."""
         if self.offset is None or self.type is None:
             raise ValueError("what was unreadable at its source is no event")
         kind = Kind(self.source, self.type, self.id_field, self.time_field)
@@ -105,10 +104,10 @@ class Parked:
 FIELDS: Final = tuple(field.name for field in fields(Parked))
 _WITHOUT_BODY: Final = ", ".join(name if name != "body" else "x''" for name in FIELDS)
 SIZE: Final = f"{ROW_BYTES} + length(body) + length(reason) + length(answer) + ifnull(length(key), 0)"
-"""Bytes of a parked event; `schema.sql` counts in the same way."""
+"""Bytes of a parked event; `schema.sql` counts them in the same way."""
 _STORED: Final = [name for name in FIELDS if name != "number"]
 _KEPT: Final = ("attempts", "first", "again", "replay")
-"""Of an event that is parked once more; it is still to be delivered again if that was asked for after it was tried."""
+"""Columns of an event that is parked again. It is still replayed if that was requested after the attempt."""
 _PARK: Final = f"""
     INSERT INTO parked ({", ".join(_STORED)}) VALUES ({", ".join(f":{name}" for name in _STORED)})
     ON CONFLICT (connector, offset, part) DO UPDATE SET attempts = attempts + excluded.attempts,
@@ -143,13 +142,13 @@ class RemovedParked(NamedTuple):
     connector: str | None
     cause: str
     last: float
-    """Unix seconds of its last failure."""
+    """Time of its last failure in Unix seconds."""
     size: int
     reason: Reason
 
 
 class ParkedRow(NamedTuple):
-    """What may name a user of a parked event."""
+    """The fields of a parked event that may name a user."""
 
     number: int
     offset: int | None
@@ -162,20 +161,20 @@ class ParkedRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Which:
-    """Which parked events: those for which everything holds that is given."""
+class ParkedQuery:
+    """Selects parked events. All given conditions must hold."""
 
     numbers: Sequence[int] = ()
     connector: str | None = None
     source: str | None = None
     cause: str | None = None
     since: float | None = None
-    """Unix seconds: the last failure was then or later."""
+    """The earliest time of the last failure, in Unix seconds."""
     limit: int | None = None
-    """The oldest so many."""
+    """Number of the oldest events."""
 
-    def condition(self) -> tuple[str, list[Any]]:
-        """The condition of a query over `parked` but for `limit`, and its parameters."""
+    def make_condition(self) -> tuple[str, list[Any]]:
+        """Return the SQL condition of a query over `parked` without `limit`, and its parameters."""
         equal = {"connector": self.connector, "source": self.source, "cause": self.cause}
         parts: list[tuple[str, Any]] = [(f"{name} = ?", value) for name, value in equal.items() if value is not None]
         if self.since is not None:
@@ -186,7 +185,7 @@ class Which:
 
     @property
     def is_counted(self) -> bool:
-        """Whether `parked_total` says how many events that are."""
+        """Whether `parked_total` knows the number of these events."""
         return self.since is None and not self.numbers
 
 
@@ -199,7 +198,7 @@ SETTINGS: Final[dict[Reason, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedTotal:
-    """What lies parked of one source, for one connector and cause."""
+    """Parked events of one source, connector and cause."""
 
     source: str
     connector: str | None
@@ -207,14 +206,13 @@ class ParkedTotal:
     cause: str
     events: int = 0
     bytes: int = 0
-    """About what they take in the database."""
+    """About their bytes in the database."""
     removed: Mapping[str, int] = field(default_factory=dict)
-    """Events that relay has removed by itself, ever, by the setting that had it do so: `parked.retention`,
-    `parked.max_size` or `journal.min_free`."""
+    """Events ever removed by relay itself, by setting: `parked.retention`, `parked.max_size` or `journal.min_free`."""
 
     @property
     def removed_for_room(self) -> int:
-        """Those of them that were not too old."""
+        """Removed events that were not too old."""
         return sum(events for setting, events in self.removed.items() if setting != "parked.retention")
 
     def __add__(self, other: "ParkedTotal") -> "ParkedTotal":
@@ -224,34 +222,34 @@ class ParkedTotal:
 
 def list_parked(folder: Path) -> list[Parked]:
     """Return all parked events of a state folder, the oldest first."""
-    return list(read_parked(folder, Which()))
+    return list(read_parked(folder, ParkedQuery()))
 
 
-def read_parked(folder: Path, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
-    """Read parked events, those of each worker from the oldest on; without `bodies` their bodies are empty.
+def read_parked(folder: Path, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+    """Read parked events, those of each worker from the oldest on. `bodies`: whether to read their bodies.
 
-    Reads in portions: a slow caller has few events in memory, and holds up nobody."""
-    for db, part in _each(folder, "ro", which):
+    Reads in portions: a slow caller has few events in memory, and delays nobody.
+    """
+    for db, part in _open_each(folder, "ro", which):
         after, left = 0, part.limit
-        while portion := _portion(db, part, after, left, bodies=bodies):
+        while portion := _read_portion(db, part, after, left, bodies=bodies):
             yield from portion
             after, left = portion[-1].number, None if left is None else left - len(portion)
 
 
 def find_parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
-    """Find what one worker's connectors have parked of the events at these offsets, a thousand entries at most."""
+    """Find the parked events at these offsets of one worker, a thousand entries at most."""
     query = f"""
         SELECT {_WITHOUT_BODY} FROM parked
         WHERE connector IN (SELECT value FROM json_each(?)) AND offset IN (SELECT value FROM json_each(?)) LIMIT 1000
     """  # noqa: S608
     with closing(connect(folder, "ro")) as db:
-        chosen = json.dumps(saved_connectors(db)), json.dumps([*offsets])
+        chosen = json.dumps(read_saved_connectors(db)), json.dumps([*offsets])
         return [Parked(*row) for row in db.execute(query, chosen)]
 
 
 def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
-    """Read the offset of every event of which a lane has parked anything, by connector. Replays have
-    ledgers of their own.
+    """Read the offsets at which lanes have parked anything, by connector. Replays have ledgers of their own.
 
     Raises FileNotFoundError, sqlite3.Error.
     """
@@ -266,14 +264,14 @@ def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
     return found
 
 
-def count_parked(folder: Path, which: Which) -> int:
+def count_parked(folder: Path, which: ParkedQuery) -> int:
     """Return the number of these parked events."""
-    return sum(_count(db, part) for db, part in _each(folder, "ro", which))
+    return sum(_count(db, part) for db, part in _open_each(folder, "ro", which))
 
 
 def read_parked_totals(folder: Path) -> list[ParkedTotal]:
-    """Read what lies parked in a state folder, by source, connector and cause, and what was removed of it."""
-    return sum_totals(one for mine in worker_folders(folder).values() for one in read_worker_totals(mine))
+    """Read the totals of a state folder by source, connector and cause, with the removed events."""
+    return sum_totals(one for mine in list_worker_folders(folder).values() for one in read_worker_totals(mine))
 
 
 def read_worker_totals(folder: Path) -> list[ParkedTotal]:
@@ -296,37 +294,39 @@ def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
     return [one for one in found.values() if one.events or one.removed]
 
 
-def drop_parked(folder: Path, which: Which) -> int:
-    """Remove parked events for good; return how many. In the ledger they stay parked."""
+def drop_parked(folder: Path, which: ParkedQuery) -> int:
+    """Delete parked events for good; return their number. In the ledger they stay parked."""
     return sum(drop_in_portions(folder, which))
 
 
-def drop_in_portions(folder: Path, which: Which) -> Iterator[int]:
-    """The same a portion at a time, each a transaction: how many went. At the end the file shrinks."""
-    yield from _change(folder, "DELETE FROM parked WHERE", which, [])
+def drop_in_portions(folder: Path, which: ParkedQuery) -> Iterator[int]:
+    """Delete parked events in portions, each a transaction; yield the number of each. Shrinks the file at the end."""
+    yield from _change_in_portions(folder, "DELETE FROM parked WHERE", which, [])
     with suppress(sqlite3.OperationalError):  # they are gone all the same, and a relay that runs goes on with this
-        for db, _ in _each(folder, "rw", Which()):
-            for _ in run_unhurried(give_back(db)):
+        for db, _ in _open_each(folder, "rw", ParkedQuery()):
+            for _ in run_unhurried(shrink_in_steps(db)):
                 yield 0
 
 
-def mark_parked(folder: Path, which: Which) -> int:
-    """Ask for a replay of parked events; return how many. Those parked at a source are left alone."""
+def mark_parked(folder: Path, which: ParkedQuery) -> int:
+    """Request a replay of parked events; return their number. Skips events parked at a source."""
     return sum(mark_in_portions(folder, which))
 
 
-def mark_in_portions(folder: Path, which: Which) -> Iterator[int]:
-    """The same a portion at a time, each a transaction: how many were marked."""
-    return _change(folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()])
+def mark_in_portions(folder: Path, which: ParkedQuery) -> Iterator[int]:
+    """Request a replay of parked events in portions, each a transaction; yield the number of each."""
+    return _change_in_portions(
+        folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()]
+    )
 
 
-def size_of(reason: str, answer: str, key: str | None, body: bytes) -> int:
-    """About the bytes that an event will take."""
+def measure_parked(reason: str, answer: str, key: str | None, body: bytes) -> int:
+    """Return about the bytes that an event will take."""
     return ROW_BYTES + len(body) + len(reason) + len(answer) + len(key or "")
 
 
-def take_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
-    """The numbers of as many parked events (number, size) as have so many bytes: at least one, if there is one."""
+def choose_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
+    """Return the numbers of the first parked events (number, size) that make up this size, at least one."""
     numbers: list[int] = []
     for number, its in found:
         numbers.append(number)
@@ -337,7 +337,7 @@ def take_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
 
 
 def add_parked(db: sqlite3.Connection, one: Parked, now: float) -> int:
-    """Put an event aside that was tried at `now` (Unix seconds); return its number, which stays if it lay there."""
+    """Park an event that was tried at `now` (Unix seconds); return its number, the old one if it was parked before."""
     row = asdict(one) | {"first": one.first or now, "last": now}
     return int(db.execute(_PARK, row).fetchone()[0])
 
@@ -356,7 +356,7 @@ def delete_parked(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
 def read_marked(
     db: sqlite3.Connection, connector: str, events: int, size: int, offsets: Sequence[int] | None
 ) -> list[Parked]:
-    """Return the parked events that a connector is to get again, as `State.marked` says."""
+    """Read the parked events that a connector is to get again, as `State.read_marked`."""
     among = None if offsets is None else json.dumps(offsets)
     found: list[Parked] = []
     room = size
@@ -369,12 +369,12 @@ def read_marked(
 
 
 def has_marked(db: sqlite3.Connection) -> bool:
-    """Whether a replay of a parked event was requested and is not done."""
+    """Return whether a requested replay of a parked event is not done."""
     return bool(db.execute("SELECT EXISTS (SELECT 1 FROM parked WHERE again IS NOT NULL)").fetchone()[0])
 
 
 def read_places(db: sqlite3.Connection, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
-    """Return offset and part of what a lane, not a replay, has parked of the events at these offsets."""
+    """Read offset and part of what a lane, not a replay, has parked at these offsets."""
     query = """
         SELECT offset, part FROM parked
         WHERE connector = ? AND replay IS NULL AND offset IN (SELECT value FROM json_each(?))
@@ -383,7 +383,7 @@ def read_places(db: sqlite3.Connection, connector: str, offsets: Sequence[int]) 
 
 
 def read_keys(db: sqlite3.Connection, connector: str, but: Sequence[int]) -> set[str]:
-    """Return the keys of a connector's parked events, without those of these numbers."""
+    """Read the ordering keys of a connector's parked events, without the events of these numbers."""
     query = """
         SELECT DISTINCT key FROM parked WHERE connector = ? AND key IS NOT NULL
         AND number NOT IN (SELECT value FROM json_each(?))
@@ -392,7 +392,7 @@ def read_keys(db: sqlite3.Connection, connector: str, but: Sequence[int]) -> set
 
 
 def read_ranges(db: sqlite3.Connection, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
-    """Return what a lane, not a replay, has parked at the offsets of these ranges, without the bodies."""
+    """Read what a lane, not a replay, has parked in these ranges, without the bodies."""
     query = f"""
         SELECT {_WITHOUT_BODY} FROM parked WHERE connector = ? AND replay IS NULL AND offset >= ? AND offset < ?
     """  # noqa: S608
@@ -400,7 +400,7 @@ def read_ranges(db: sqlite3.Connection, connector: str, ranges: Sequence[tuple[i
 
 
 def read_rows(db: sqlite3.Connection, connector: str | None) -> Iterator[ParkedRow]:
-    """Yield what may name a user of each parked event of a connector; None: of the sources."""
+    """Yield the fields that may name a user, for each parked event of a connector; None: of the sources."""
     query = f"SELECT {', '.join(ParkedRow._fields)} FROM parked WHERE connector IS ? ORDER BY number"  # noqa: S608
     return map(ParkedRow._make, db.execute(query, (connector,)))
 
@@ -415,25 +415,27 @@ def change_parked(db: sqlite3.Connection, column: str, value: object, number: in
     db.execute(f"UPDATE parked SET {column} = ? WHERE number = ?", (value, number))  # noqa: S608
 
 
-def take_out_of_journal(db: sqlite3.Connection) -> None:
-    """Give parked events offsets that no event of a journal has: their own mean other events now."""
+def detach_from_journal(db: sqlite3.Connection) -> None:
+    """Give parked events offsets outside the journal, because their own mean other events now."""
     db.execute("UPDATE parked SET offset = -number WHERE connector NOT NULL")
 
 
-def parked_connectors(db: sqlite3.Connection) -> set[str]:
-    """Return the connectors that have parked events."""
+def read_parked_connectors(db: sqlite3.Connection) -> set[str]:
+    """Read the connectors that have parked events."""
     rows = db.execute("SELECT DISTINCT connector FROM parked WHERE connector NOT NULL")
     return {connector for (connector,) in rows}
 
 
-def stored_bytes(db: sqlite3.Connection) -> int:
-    """Return the bytes that all parked events take."""
+def read_stored_bytes(db: sqlite3.Connection) -> int:
+    """Return the bytes of all parked events."""
     return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM parked_total").fetchone()[0])
 
 
 def find_old(db: sqlite3.Connection, before: float) -> list[tuple[int, int]]:
-    """Return number and size of parked events that failed last before a time (Unix seconds), the oldest first, without
-    those that are to be replayed."""
+    """Return number and size of parked events that failed last before a time (Unix seconds), the oldest first.
+
+    Events that are to be replayed are left out.
+    """
     return _find(db, "last < ? AND again IS NULL", (before,))
 
 
@@ -443,7 +445,7 @@ def find_unreadable(db: sqlite3.Connection) -> list[tuple[int, int]]:
 
 
 def find_unmarked(db: sqlite3.Connection) -> list[tuple[int, int]]:
-    """Return number and size of parked events, the oldest first, without those that are to be replayed."""
+    """Return number and size of parked events, the oldest first, except those that are to be replayed."""
     return _find(db, "again IS NULL")
 
 
@@ -453,7 +455,7 @@ def _find(db: sqlite3.Connection, condition: str, values: Sequence[float] = ()) 
 
 
 def remove_parked(db: sqlite3.Connection, numbers: Sequence[int], reason: Reason) -> list[RemovedParked]:
-    """Remove the parked events with these numbers for the sake of a setting, and count them in `parked_removed`."""
+    """Remove the parked events with these numbers, and count them in `parked_removed` under a setting."""
     rows = db.execute(_REMOVE, (json.dumps(numbers),)).fetchall()
     gone = [
         RemovedParked(source, connector, cause, last, size, reason) for source, connector, cause, last, size in rows
@@ -462,19 +464,21 @@ def remove_parked(db: sqlite3.Connection, numbers: Sequence[int], reason: Reason
     return gone
 
 
-def _each(folder: Path, mode: str, which: Which) -> Iterator[tuple[sqlite3.Connection, Which]]:
-    """The database of each worker, and which of its parked events are meant."""
+def _open_each(folder: Path, mode: str, which: ParkedQuery) -> Iterator[tuple[sqlite3.Connection, ParkedQuery]]:
+    """Open the database of each worker; yield it with the query for its parked events."""
     left = which.limit
-    for mine in worker_folders(folder).values():
+    for mine in list_worker_folders(folder).values():
         with closing(connect(mine, mode)) as db:
             part = replace(which, limit=left)
             left = None if left is None else left - _count(db, part)
             yield db, part
 
 
-def _portion(db: sqlite3.Connection, which: Which, after: int, left: int | None, *, bodies: bool) -> list[Parked]:
-    """The next few parked events behind the one with the number `after`; `left`: how many more at most."""
-    condition, values = which.condition()
+def _read_portion(
+    db: sqlite3.Connection, which: ParkedQuery, after: int, left: int | None, *, bodies: bool
+) -> list[Parked]:
+    """Read the next few parked events behind number `after`. `left`: the most that may follow."""
+    condition, values = which.make_condition()
     columns = ", ".join(FIELDS) if bodies else _WITHOUT_BODY
     query = f"SELECT {columns} FROM parked NOT INDEXED WHERE number > ? AND {condition} ORDER BY number LIMIT ?"  # noqa: S608
     found: list[Parked] = []
@@ -488,8 +492,8 @@ def _portion(db: sqlite3.Connection, which: Which, after: int, left: int | None,
     return found
 
 
-def _count(db: sqlite3.Connection, which: Which) -> int:
-    condition, values = which.condition()
+def _count(db: sqlite3.Connection, which: ParkedQuery) -> int:
+    condition, values = which.make_condition()
     if which.is_counted:
         query = f"SELECT coalesce(sum(events), 0) FROM parked_total WHERE {condition}"  # noqa: S608
     else:
@@ -498,21 +502,21 @@ def _count(db: sqlite3.Connection, which: Which) -> int:
     return int(number) if which.limit is None else min(int(number), which.limit)
 
 
-def _change(folder: Path, what: str, which: Which, values: Sequence[float]) -> Iterator[int]:
-    """Change parked events that there are now, a portion at a time; others have as much time in between."""
-    for db, part in _each(folder, "rw", which):
-        open_in_steps(db)
+def _change_in_portions(folder: Path, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:
+    """Change the present parked events in portions. Others get as much time in between."""
+    for db, part in _open_each(folder, "rw", which):
+        enable_shrinking(db)
         db.execute("PRAGMA synchronous = FULL")
-        yield from run_unhurried(_change_one(db, what, part, values))
+        yield from run_unhurried(_change_worker(db, what, part, values))
 
 
-def _change_one(db: sqlite3.Connection, what: str, which: Which, values: Sequence[float]) -> Iterator[int]:
-    condition, more = which.condition()
+def _change_worker(db: sqlite3.Connection, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:
+    condition, more = which.make_condition()
     where = f"number > ? AND number <= ? AND {condition} ORDER BY number LIMIT ?"
     query = f"SELECT number, {SIZE} FROM parked NOT INDEXED WHERE {where}"  # noqa: S608
     (newest,) = db.execute("SELECT coalesce(max(number), 0) FROM parked").fetchone()
     after, left = 0, ROWS if which.limit is None else which.limit
-    while numbers := take_first(db.execute(query, [after, newest, *more, min(ROWS, left)]).fetchall(), BYTES):
+    while numbers := choose_first(db.execute(query, [after, newest, *more, min(ROWS, left)]).fetchall(), BYTES):
         some = "number IN (SELECT value FROM json_each(?))"
         changed = db.execute(f"{what} {some}", [*values, json.dumps(numbers)])
         yield changed.rowcount
@@ -520,7 +524,7 @@ def _change_one(db: sqlite3.Connection, what: str, which: Which, values: Sequenc
 
 
 def run_unhurried(steps: Iterator[T]) -> Iterator[T]:
-    """Run steps that keep others from the database, with pauses as long as the steps, in which those get their turn."""
+    """Run steps that block the database, with pauses as long as the steps for others."""
     began = time.monotonic()
     for step in steps:
         yield step

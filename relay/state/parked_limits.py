@@ -1,8 +1,9 @@
-"""How much may lie parked, and what goes when it is too much: by age, by size, and by the room on the disk.
+"""Limits of parked events by age, size and free disk space, and what is removed beyond them.
 
-What was unreadable at a source goes first, the oldest first: nobody but its sender knows it. What connectors have
-parked goes by age and by size only, and never while it is to be replayed. The ledger goes on counting it as parked,
-and `parked_removed` counts what went and why. The functions here are parts of transactions, small ones.
+Events that were unreadable at a source are removed first, the oldest first: nobody but their sender knows them. Events
+parked by connectors are removed by age and size only, and never while they are to be replayed. The ledger still counts
+removed events as parked, and `parked_removed` counts them by reason. The functions here are parts of small
+transactions.
 """
 
 import math
@@ -13,65 +14,64 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.state.database_file import free_bytes
+from relay.state.database_file import measure_free
 from relay.state.parked import (
     BYTES,
     Reason,
     RemovedParked,
+    choose_first,
     find_old,
     find_unmarked,
     find_unreadable,
+    read_stored_bytes,
     remove_parked,
-    stored_bytes,
-    take_first,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedLimits:
-    """What parked events may take; 0 is no limit."""
+    """Limits of parked events; 0 is no limit."""
 
     max_size: int = 0
-    """Bytes, in one worker's database."""
+    """Bytes in one worker's database."""
     retention: float = 0.0
-    """Seconds after their last failure."""
+    """Seconds after the last failure."""
     min_free: int = 0
-    """Bytes that they leave free on the file system. Unreadable ones leave twice as much, so that the journal has room
-    before they do."""
+    """Bytes left free on the file system. Unreadable events leave twice as much, so that the journal has room first."""
 
 
 class NoRoom(sqlite3.OperationalError):
-    """Parked events would take what `journal.min_free` keeps free, and there are none that may go."""
+    """Raised when parked events would take what `journal.min_free` keeps free, and none may be removed."""
 
 
 @dataclass(slots=True)
 class Removals:
-    """Parked events that were removed for one reason, until somebody has told of them."""
+    """Parked events removed for one reason, not logged yet."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """By connector, or "source NAME"."""
     oldest: float = math.inf
-    """Unix seconds of the oldest one's last failure."""
+    """Time of the oldest one's last failure, in Unix seconds."""
 
-    def add(self, gone: RemovedParked) -> None:
+    def add(self, removed: RemovedParked) -> None:
         """Count one more."""
-        self.counts[gone.connector or f"source {gone.source}"] += 1
-        self.oldest = min(self.oldest, gone.last)
+        self.counts[removed.connector or f"source {removed.source}"] += 1
+        self.oldest = min(self.oldest, removed.last)
 
 
 def make_room(
     db: sqlite3.Connection, folder: Path, limits: ParkedLimits, size: int, *, made: int
 ) -> list[RemovedParked]:
-    """Remove some of what is in the way of so many bytes more; nothing if there is room, or if `made`, what was removed
-    for them before, is as much: then they take nothing more than what was there.
+    """Remove some events to make room for so many more bytes; return the removed events.
 
-    Raises NoRoom."""
+    Removes nothing if there is room, or if the bytes `made` by earlier removals suffice. Raises NoRoom.
+    """
     if made >= size:
         return []
-    spare = _spare(db, folder, limits)
-    if (over := _over(db, limits, size)) > 0 and (gone := _by_size(db, over)):
+    spare = _measure_spare(db, folder, limits)
+    if (over := _measure_excess(db, limits, size)) > 0 and (gone := _remove_by_size(db, over)):
         return gone
-    if (short := limits.min_free + size - spare) > 0 and (gone := _by_room(db, short)):
+    if (short := limits.min_free + size - spare) > 0 and (gone := _remove_by_room(db, short)):
         return gone
     if spare < size:
         raise NoRoom(
@@ -82,40 +82,40 @@ def make_room(
 
 
 def remove_some(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, now: float) -> list[RemovedParked]:
-    """Remove some of what is too old or too much; nothing if all may stay."""
+    """Remove some events that are too old or too many; return the removed events."""
     if limits.retention and (gone := _remove(db, find_old(db, now - limits.retention), BYTES, "retention")):
         return gone
-    if (over := _over(db, limits)) > 0 and (gone := _by_size(db, over)):
+    if (over := _measure_excess(db, limits)) > 0 and (gone := _remove_by_size(db, over)):
         return gone
-    short = limits.min_free - _spare(db, folder, limits)
-    return _by_room(db, short) if short > 0 else []
+    short = limits.min_free - _measure_spare(db, folder, limits)
+    return _remove_by_room(db, short) if short > 0 else []
 
 
-def _over(db: sqlite3.Connection, limits: ParkedLimits, more: int = 0) -> int:
-    """Bytes beyond `max_size`, if so many more are parked."""
-    return stored_bytes(db) + more - limits.max_size if limits.max_size else 0
+def _measure_excess(db: sqlite3.Connection, limits: ParkedLimits, more: int = 0) -> int:
+    """Return the bytes beyond `max_size` after so many more."""
+    return read_stored_bytes(db) + more - limits.max_size if limits.max_size else 0
 
 
-def _spare(db: sqlite3.Connection, folder: Path, limits: ParkedLimits) -> int:
-    """Bytes that there are beyond `min_free`, on the disk and inside the database; much, if nobody cares."""
+def _measure_spare(db: sqlite3.Connection, folder: Path, limits: ParkedLimits) -> int:
+    """Return the free bytes beyond `min_free`, on the disk and in the database; much without a limit."""
     if not limits.min_free:
         return 1 << 62
-    return _free(folder) + free_bytes(db) - limits.min_free
+    return _measure_free(folder) + measure_free(db) - limits.min_free
 
 
-def _free(folder: Path) -> int:
+def _measure_free(folder: Path) -> int:
     system = os.statvfs(folder)
     return system.f_bavail * system.f_frsize
 
 
-def _by_size(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
+def _remove_by_size(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
     return _remove(db, find_unreadable(db), size, "max_size") or _remove(db, find_unmarked(db), size, "max_size")
 
 
-def _by_room(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
+def _remove_by_room(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
     return _remove(db, find_unreadable(db), size, "min_free")
 
 
 def _remove(db: sqlite3.Connection, found: Iterable[tuple[int, int]], size: int, reason: Reason) -> list[RemovedParked]:
-    """Remove about so many bytes of the parked events (number, size) that were found, or a portion, and count them."""
-    return remove_parked(db, take_first(found, min(size, BYTES)), reason)
+    """Remove about so many bytes of the found events (number, size), or a portion, and count them."""
+    return remove_parked(db, choose_first(found, min(size, BYTES)), reason)

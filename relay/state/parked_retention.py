@@ -1,4 +1,4 @@
-"""Lets go of parked events that are too old or too many. Other than that, only admins empty parking."""
+"""Removes parked events that are too old or too many. Only admins remove others."""
 
 import asyncio
 import sqlite3
@@ -14,7 +14,7 @@ from relay.words import moment
 
 EVERY_S: Final = 1.0
 TELL_S: Final = 60.0
-"""How often the log tells of each reason."""
+"""Seconds between two log messages for the same reason."""
 IN_WORDS: Final[dict[Reason, str]] = {
     "retention": "older than parked.retention",
     "max_size": "more than parked.max_size; the oldest unreadable ones go first",
@@ -23,10 +23,11 @@ IN_WORDS: Final[dict[Reason, str]] = {
 log = structlog.stdlib.get_logger()
 
 
-async def tidy_parking(state: State) -> None:
-    """Remove what `state.parked_limits` do not allow, and give its space back, again and again until cancelled.
+async def keep_removing_parked(state: State) -> None:
+    """Remove what `state.parked_limits` do not allow, and shrink the file, until cancelled.
 
-    Events that an admin wants replayed stay. In the ledger all of them stay parked."""
+    Events that an admin wants replayed stay. In the ledger all of them stay parked.
+    """
     told: dict[Reason, float] = {}
     try:
         while True:
@@ -35,27 +36,27 @@ async def tidy_parking(state: State) -> None:
                     pass
             except sqlite3.Error as error:
                 log.error("removing parked events failed, will be tried again", error=str(error))
-            _tell(state, told)
+            _log_removals(state, told)
             await asyncio.sleep(EVERY_S)
     finally:
-        _tell(state, {})
+        _log_removals(state, {})
 
 
-def _tell(state: State, told: dict[Reason, float]) -> None:
-    """Say what was removed, those of each reason together; `told`: when it was said last."""
+def _log_removals(state: State, told: dict[Reason, float]) -> None:
+    """Log removed events, those of each reason together. `told`: times of the last messages."""
     now = time.monotonic()
     for reason in [*state.removals]:
         if now - told.get(reason, -TELL_S) >= TELL_S:
             told[reason] = now
-            _log(reason, state.removals.pop(reason))
+            _log_removal(reason, state.removals.pop(reason))
 
 
-def _log(reason: Reason, gone: Removals) -> None:
+def _log_removal(reason: Reason, removed: Removals) -> None:
     log.warning(
         "parked events removed",
-        events=gone.counts.total(),
-        counts=dict(gone.counts),
-        oldest=moment(gone.oldest),
+        events=removed.counts.total(),
+        counts=dict(removed.counts),
+        oldest=moment(removed.oldest),
         reason=IN_WORDS[reason],
         always=True,
     )

@@ -1,7 +1,7 @@
-"""Connectors that an admin has paused: kept in the state database, so that a pause outlasts a restart.
+"""Pauses of connectors, which outlast a restart.
 
-The functions here work on the databases of a state folder, those of all workers, whether relay runs or not; a running
-one heeds them within a second. They raise FileNotFoundError (no relay has run there), sqlite3.Error.
+The functions here work on the databases of all workers, whether relay runs or not. A running relay obeys within a
+second. They raise FileNotFoundError if no relay has run there, sqlite3.Error.
 """
 
 import sqlite3
@@ -12,25 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.state.database_file import connect
-from relay.state.layout import worker_folders
+from relay.state.layout import list_worker_folders
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """What an admin has asked for. Times are Unix seconds."""
+    """A pause of a connector. Times are Unix seconds."""
 
     since: float
     until: float | None = None
     """When it ends by itself; None: an admin ends it."""
 
     def is_over(self, now: float) -> bool:
-        """Whether it has ended by itself."""
+        """Return whether it has ended by itself."""
         return self.until is not None and self.until <= now
 
 
 def pause_connector(folder: Path, connector: str, until: float | None = None) -> bool:
-    """Have a connector's lanes hold their events, until a time (Unix seconds) or until `resume`; False if they do
-    already, as long."""
+    """Pause a connector until a time (Unix seconds) or until `resume`; return False if it is paused as long already."""
     return _change(
         folder,
         """
@@ -42,13 +41,13 @@ def pause_connector(folder: Path, connector: str, until: float | None = None) ->
 
 
 def resume_connector(folder: Path, connector: str) -> bool:
-    """Have a connector's lanes go on; False if it was not paused."""
+    """Resume a connector; return False if it was not paused."""
     return _change(folder, "DELETE FROM pause WHERE connector = ?", (connector,))
 
 
 def _change(folder: Path, query: str, values: Sequence[object]) -> bool:
     changed = 0
-    for mine in worker_folders(folder).values():  # the first one first: others follow it when they start
+    for mine in list_worker_folders(folder).values():  # the first one first: others follow it when they start
         with closing(connect(mine, "rw")) as db:
             db.execute("DELETE FROM pause WHERE until <= ?", (time.time(),))
             changed += db.execute(query, values).rowcount
@@ -56,14 +55,13 @@ def _change(folder: Path, query: str, values: Sequence[object]) -> bool:
 
 
 def list_pauses(folder: Path) -> dict[str, Pause]:
-    """The connectors that are paused now."""
+    """Return the present pauses by connector."""
     with closing(connect(folder, "ro")) as db:
         return read_pauses(db)
 
 
 def follow_pauses(db: sqlite3.Connection, first: Path) -> None:
-    """Have a worker pause what the first one, which has this folder, does: it may not have been there when that was
-    asked for. A part of a transaction."""
+    """Copy the pauses of the first worker, whose folder is given, into a worker's database. Part of a transaction."""
     wanted = list_pauses(first)
     db.execute("DELETE FROM pause")
     rows = [(connector, one.since, one.until) for connector, one in wanted.items()]
@@ -71,7 +69,7 @@ def follow_pauses(db: sqlite3.Connection, first: Path) -> None:
 
 
 def read_pauses(db: sqlite3.Connection) -> dict[str, Pause]:
-    """The same from an open database."""
+    """Read the present pauses from an open database."""
     rows = db.execute("SELECT connector, since, until FROM pause WHERE until IS NULL OR until > ?", (time.time(),))
     return {connector: Pause(since, until) for connector, since, until in rows}
 

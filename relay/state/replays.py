@@ -1,8 +1,7 @@
-"""Replays: the wish to have a range of the journal delivered once more, and how far that has come.
+"""Replays: requests to deliver a range of the journal once more, and their progress.
 
-An admin's command writes the wish, the lane that fulfils it saves its cursor here. The functions here work on the
-database of a state folder whether relay runs or not; they raise FileNotFoundError (no relay has run there),
-sqlite3.Error.
+An admin's command writes the request, and the lane of the replay saves its cursor here. The functions here work whether
+relay runs or not. They raise FileNotFoundError if no relay has run there, sqlite3.Error.
 """
 
 import json
@@ -14,37 +13,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, read_cursor, values
+from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, parse_cursor, values
 from relay.state.database_file import connect
-from relay.state.layout import worker_folders
+from relay.state.layout import list_worker_folders
 
 _COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A range of the journal, from the cursor's start up to `stop`, that a connector is to get again."""
+    """A range of the journal, from the cursor's start up to `stop`, for a connector to get again."""
 
     connector: str
     cursor: Cursor
     stop: int
     entries: Sequence[str] = ("*",)
-    """Of these events those that the connector's own selection wants."""
+    """Entries of a selection. Only events that the connector's own selection wants as well are replayed."""
     rate: float = 0.0
     """Events per second at most, beside the connector's own limit; 0: no limit."""
     number: int = 0
-    """By which admins name it; the database gives it."""
+    """Its number for admins, given by the database."""
     asked: float = field(default_factory=time.time)
     """Unix seconds."""
     saved: float | None = None
     ended: float | None = None
     cancelled: float | None = None
     asked_by: str = ""
-    """Who asked for it, as they say."""
+    """Who requested it."""
 
     @property
     def status(self) -> Literal["waiting", "running", "done", "cancelled"]:
-        """How far it is; what runs goes on after a restart."""
+        """Its progress. A running replay continues after a restart."""
         if self.ended:
             return "done"
         if self.cancelled:
@@ -53,8 +52,10 @@ class Replay:
 
 
 def ask_replay(folder: Path, replay: Replay) -> int:
-    """Ask for a replay out of the journal of the worker with this folder; return its number. It begins within a second
-    if relay runs."""
+    """Request a replay from the journal of the worker with this folder; return its number.
+
+    A running relay begins within a second.
+    """
     query = """
         INSERT INTO replay (connector, start, position, stop, entries, rate, asked, asked_by)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -66,9 +67,9 @@ def ask_replay(folder: Path, replay: Replay) -> int:
 
 
 def cancel_replay(folder: Path, number: int) -> bool:
-    """Have a replay end where it is; False if it is not under way."""
+    """End a replay where it is; return False if it does not run or wait."""
     query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
-    return any(_execute(mine, query, (time.time(), number)) for mine in worker_folders(folder).values())
+    return any(_execute(mine, query, (time.time(), number)) for mine in list_worker_folders(folder).values())
 
 
 def _execute(folder: Path, query: str, values: Sequence[float]) -> int:
@@ -77,25 +78,25 @@ def _execute(folder: Path, query: str, values: Sequence[float]) -> int:
 
 
 def list_replays(folder: Path) -> list[Replay]:
-    """All replays of all workers, the last one first."""
+    """Return all replays of all workers, the last one first."""
     found = []
-    for mine in worker_folders(folder).values():
+    for mine in list_worker_folders(folder).values():
         with closing(connect(mine, "ro")) as db:
             found += read_replays(db, "TRUE")
     return sorted(found, key=lambda replay: replay.asked, reverse=True)
 
 
 def find_replays_over(folder: Path, offset: int) -> list[Replay]:
-    """The replays of one worker over a range that has this offset, the last one first."""
+    """Return the replays of one worker with this offset in their range, the last one first."""
     with closing(connect(folder, "ro")) as db:
         return read_replays(db, f"start <= {offset:d} AND stop > {offset:d}")
 
 
 def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
-    """The replays for which an SQL condition holds, the last one first."""
+    """Read the replays for which an SQL condition holds, the last one first."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM replay WHERE {condition} ORDER BY number DESC")  # noqa: S608
     return [
-        Replay(connector, read_cursor(*cursor), stop, json.loads(entries), rate, number, *times)
+        Replay(connector, parse_cursor(*cursor), stop, json.loads(entries), rate, number, *times)
         for number, connector, stop, entries, rate, *times, cursor in (  # the cursor's columns are the last ones
             (*row[:10], row[10:]) for row in rows
         )
@@ -103,13 +104,13 @@ def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
 
 
 def has_open_replays(db: sqlite3.Connection) -> bool:
-    """Whether a replay is under way or waits."""
+    """Return whether a replay runs or waits."""
     query = "SELECT EXISTS (SELECT 1 FROM replay WHERE ended IS NULL AND cancelled IS NULL)"
     return bool(db.execute(query).fetchone()[0])
 
 
 def cancel_replays(db: sqlite3.Connection) -> None:
-    """Cancel every replay that is under way or waits."""
+    """Cancel every replay that runs or waits."""
     db.execute("UPDATE replay SET cancelled = unixepoch() WHERE ended IS NULL AND cancelled IS NULL")
 
 
@@ -119,7 +120,7 @@ def delete_replays_of(db: sqlite3.Connection, connector: str) -> None:
 
 
 def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
-    """Save how far replays have come."""
+    """Save the progress of replays."""
     now = time.time()
     sets = ", ".join(f"{name} = ?" for name in OUTCOMES)
     query = f"""

@@ -1,15 +1,15 @@
-"""The ids of the events that a source has taken lately, by which its duplicates are told.
+"""The ids of a source's recent events, by which duplicates are found.
 
-How it fails and recovers:
+Failure and recovery:
 
-- An id is noted after the commit that holds its event, never before: whatever is found here is in the journal. A crash
-  between the two forgets the id, and a duplicate of that event passes.
-- What came within one window lies in one file, a generation. When the newer of the two is a window old, the older one
-  is removed and the next one begins: nothing is forgotten before its time, and forgetting is an unlink.
-- The files are dispensable. A damaged one is removed; while the disk refuses, ids are not noted. Then duplicates pass,
-  which is better than to refuse a sender.
-- Events of a subject are noted with it, at one moment: those of an earlier moment are superseded, and found no more.
-  That a subject has other events is on disk before these are in the journal; where that fails, everything is forgotten.
+- An id is noted after the commit that holds its event, never before, so every id found here is in the journal. A crash
+  between the two loses the id, and a duplicate of that event passes.
+- The ids of one window are in one file, a generation. When the newer of the two is a window old, the older one is
+  removed and the next one begins. So nothing is forgotten too early, and forgetting is an unlink.
+- The files are dispensable. A damaged file is removed; while the disk refuses, ids are not noted. Then duplicates pass,
+  which is better than refusing a sender.
+- Events of a subject are noted with the subject at one time. Those of an earlier time are superseded, and not found any
+  more. That is on disk before the new events are in the journal. Where it fails, everything is forgotten.
 - Memory is a small page cache per file, whatever the traffic. On disk an event takes about 40 bytes, for up to twice
   the window.
 """
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 SEEN: Final = "seen"
 FILE: Final = re.compile(r"([a-z0-9_-]+)\.([0-9]+)\.db")
-"""Source, and when the generation began (Unix microseconds)."""
+"""Source, and the start of the generation (Unix microseconds)."""
 DIGEST_BYTES: Final = 16
 DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""Primary result codes that say that the file itself is no good."""
+"""Primary result codes of a damaged file."""
 
 _OPEN: Final = """
     PRAGMA locking_mode = EXCLUSIVE;
@@ -50,8 +50,8 @@ _PLACES: Final = """
     WITH RECURSIVE places (place) AS
     (SELECT 1 WHERE length(?1) > 0 UNION ALL SELECT place + 16 FROM places WHERE place + 16 <= length(?1))
 """
-"""Where in a blob of digests each one begins. A statement takes all digests of a request in one step of SQLite: each
-step gives the interpreter's lock away, and getting it back from a busy event loop takes milliseconds."""
+"""The place of each digest in a blob. A statement takes all digests of a request in one step of SQLite: each step
+releases the interpreter's lock, and getting it back from a busy event loop takes milliseconds."""
 _FIND: Final = f"""
     {_PLACES} SELECT group_concat(place || ':' || at)
     FROM places CROSS JOIN seen ON digest = substr(?1, place, 16) WHERE at >= ?2
@@ -62,32 +62,32 @@ log = structlog.stdlib.get_logger()
 
 
 class Generation:
-    """The digests that came within one window; opened when it is first asked. Blocking. All raises sqlite3.Error."""
+    """The digests of one window. Opened at its first use. Blocking. All methods raise sqlite3.Error."""
 
     def __init__(self, path: Path, start: int) -> None:
         self.path, self.start = path, start
         self._db: sqlite3.Connection | None = None
 
     def find(self, digests: bytes, since: int) -> dict[int, int]:
-        """Which of the digests came at that time or later: their numbers, and when."""
-        (places,) = self._opened().execute(_FIND, (digests, since)).fetchone()
+        """Return the digests that came at that time or later: their numbers, and the times."""
+        (places,) = self._open().execute(_FIND, (digests, since)).fetchone()
         pairs = (one.split(":") for one in places.split(",")) if places else ()
         return {int(place) // DIGEST_BYTES: int(at) for place, at in pairs}
 
     def note(self, digests: bytes, at: int) -> None:
-        """Remember that these came at that time."""
-        self._opened().execute(_NOTE, (digests, at))
+        """Note digests with their time."""
+        self._open().execute(_NOTE, (digests, at))
 
-    def note_now(self, digests: bytes, at: int) -> None:
-        """Remember it even over a power cut."""
-        db = self._opened()
+    def note_durably(self, digests: bytes, at: int) -> None:
+        """Note digests so that they survive a power cut."""
+        db = self._open()
         db.execute("PRAGMA synchronous = FULL")
         try:
             self.note(digests, at)
         finally:
             db.execute("PRAGMA synchronous = NORMAL")
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self._db is None:
             db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
             try:
@@ -99,43 +99,45 @@ class Generation:
         return self._db
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._db is not None:
             self._db.close()
             self._db = None
 
     def remove(self) -> None:
-        """Forget all of it. Raises OSError."""
+        """Remove the file. Raises OSError."""
         self.close()
         for suffix in ("-wal", ""):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
 
 class Seen:
-    """The ids that one source took within a window of so many seconds, up to now. All disk work is on a thread."""
+    """The ids that one source took within a window of seconds up to now. All disk work is on a thread."""
 
     def __init__(self, state: Path, source: str, window: float, clock: Callable[[], float] = time.time) -> None:
-        """Nothing is opened before the first use."""
+        """Opens nothing before the first use."""
         self._folder, self._source = state / SEEN, source
         self.window, self._clock = window, clock
         self._generations: list[Generation] | None = None
         self._thread = ThreadPoolExecutor(1, f"seen {source}")
 
     async def find(self, ids: Sequence[str], subject: str | None = None) -> set[str]:
-        """Those of the ids that were noted within the window, fewer if they cannot be read; with a subject, those that
-        were noted with it last."""
+        """Return the ids that were noted within the window; fewer if they cannot be read.
+
+        With a subject, return only the ids noted with it last.
+        """
         return await self._run(lambda: self._find(ids, subject))
 
     async def note(self, ids: Sequence[str], subject: str | None = None) -> None:
-        """Remember that events with these ids are in the journal, if that is possible."""
+        """Note the ids of events that are in the journal. Failures are logged."""
         await self._run(lambda: self._note(ids if subject is None else [*ids, subject]))
 
     async def supersede(self, subject: str) -> None:
-        """From now on, whatever happens, find no event that was noted with this subject before."""
+        """Supersede the events noted with this subject before, whatever happens."""
         await self._run(lambda: self._supersede(subject))
 
     async def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         await self._run(self._close)
         self._thread.shutdown()
 
@@ -144,10 +146,10 @@ class Seen:
 
     def _find(self, ids: Sequence[str], subject: str | None) -> set[str]:
         asked = ids if subject is None else [*ids, subject]
-        digests, since = _digests(asked), self._now() - round(self.window * 1e6)
+        digests, since = _make_digests(asked), self._read_clock() - round(self.window * 1e6)
         found: dict[str, int] = {}
-        for generation in [*self._known()]:
-            with self._dispensable(generation):
+        for generation in [*self._list_generations()]:
+            with self._survive_failure(generation):
                 found |= {asked[number]: at for number, at in generation.find(digests, since).items()}
         if subject is None:
             return {*found}
@@ -155,44 +157,44 @@ class Seen:
         return {one for one, at in found.items() if at == newest}
 
     def _note(self, ids: Sequence[str]) -> None:
-        now = self._now()
-        generation = self._newest(now)
-        with self._dispensable(generation):
+        now = self._read_clock()
+        generation = self._open_newest(now)
+        with self._survive_failure(generation):
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            generation.note(_digests(ids), now)
+            generation.note(_make_digests(ids), now)
 
     def _supersede(self, subject: str) -> None:
-        now = self._now()
-        generation = self._newest(now)
-        with self._dispensable(generation):
+        now = self._read_clock()
+        generation = self._open_newest(now)
+        with self._survive_failure(generation):
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            generation.note_now(_digests([subject]), now)
+            generation.note_durably(_make_digests([subject]), now)
             return
-        while self._known():  # better a duplicate than to leave out what a subject has come back to
+        while self._list_generations():  # better a duplicate than to leave out what a subject has come back to
             with suppress(OSError):
-                self._known().pop().remove()
+                self._list_generations().pop().remove()
 
-    def _newest(self, now: int) -> Generation:
-        """The generation to write to; if it is a new one, the one before the last goes."""
-        known = self._known()
+    def _open_newest(self, now: int) -> Generation:
+        """Return the generation to write to. A new one replaces the one before the last."""
+        known = self._list_generations()
         if not known or abs(now - known[-1].start) >= self.window * 1e6:  # abs: a wrong clock is not waited for
             known.append(Generation(self._folder / f"{self._source}.{now}.db", now))
         for old in known[:-2]:
-            with self._dispensable(old):
+            with self._survive_failure(old):
                 old.remove()
                 known.remove(old)
         return known[-1]
 
-    def _known(self) -> list[Generation]:
-        """The generations, the newest last."""
+    def _list_generations(self) -> list[Generation]:
+        """Return the generations, the newest last."""
         if self._generations is None:
-            mine = [(start, path) for source, start, path in _files(self._folder) if source == self._source]
+            mine = [(start, path) for source, start, path in _list_files(self._folder) if source == self._source]
             self._generations = [Generation(path, start) for start, path in sorted(mine)]
         return self._generations
 
     @contextmanager
-    def _dispensable(self, generation: Generation) -> Iterator[None]:
-        """Say what fails with a generation, and go on without it."""
+    def _survive_failure(self, generation: Generation) -> Iterator[None]:
+        """Log what fails with a generation, and go on without it."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -201,36 +203,36 @@ class Seen:
                 log.error("ids of events cannot be kept, so that duplicates of them pass", file=name, **what)
                 return
             log.error("ids of events are damaged and removed, so that duplicates of them pass", file=name, **what)
-            self._known().remove(generation)
+            self._list_generations().remove(generation)
             with suppress(OSError):
                 generation.remove()
 
     def _close(self) -> None:
-        for generation in self._known():
-            with self._dispensable(generation):
+        for generation in self._list_generations():
+            with self._survive_failure(generation):
                 generation.close()
 
-    def _now(self) -> int:
+    def _read_clock(self) -> int:
         return round(self._clock() * 1e6)
 
 
 def forget_seen(state: Path, keep: Collection[str]) -> None:
     """Remove the ids of all sources but these. Blocking."""
-    for source, start, path in _files(state / SEEN):
+    for source, start, path in _list_files(state / SEEN):
         if source not in keep:
             with suppress(OSError):
                 Generation(path, start).remove()
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int, Path]]:
-    """The generations of all sources: source, start, path."""
+def _list_files(folder: Path) -> Iterator[tuple[str, int, Path]]:
+    """Yield the generations of all sources: source, start, path."""
     with suppress(OSError):
         for path in folder.iterdir():
             if match := FILE.fullmatch(path.name):
                 yield match[1], int(match[2]), path
 
 
-def _digests(ids: Sequence[str]) -> bytes:
-    """128 bits of each id, one behind the other: two ids that differ never meet."""
+def _make_digests(ids: Sequence[str]) -> bytes:
+    """Return 128 bits of each id, joined. Two different ids never meet."""
     texts = [one.encode("utf-8", "surrogatepass") for one in ids]
     return b"".join(blake2b(text, digest_size=DIGEST_BYTES).digest() for text in texts)

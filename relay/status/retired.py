@@ -18,10 +18,10 @@ from relay.state import (
     LaneLedger,
     Ledger,
     SourceLedger,
-    acknowledged_head,
+    find_acknowledged_head,
+    list_worker_folders,
     read_lane_ledgers,
     read_source_ledgers,
-    worker_folders,
 )
 from relay.status.model import GoneConnector, JournalStatus, LaneStatus, SourceStatus, Status
 from relay.threads import ADMIN
@@ -47,7 +47,7 @@ def configured(status: Status, config: Config) -> Status:
 
 
 def _retired(state: Path, running: Collection[int], config: Config) -> list[Status]:
-    folders = worker_folders(state)
+    folders = list_worker_folders(state)
     return [_books_of(folder, config) for number, folder in folders.items() if number not in running]
 
 
@@ -56,13 +56,13 @@ def _books_of(folder: Path, config: Config) -> Status:
     ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
     counted = {one.source: one for one in read_source_ledgers(folder) if one.source in config.sources}
     gone = [one for one in lanes if one.connector not in config.connectors]
-    mine = nobody(acknowledged_head(lanes), ledgers, counted, config)
+    mine = nobody(find_acknowledged_head(lanes), ledgers, counted, config)
     return replace(mine, gone=[_gone(one, config) for one in gone])
 
 
 def _gone(one: LaneLedger, config: Config) -> GoneConnector:
     is_off = f"connector.{one.connector}" in config.disabled
-    return GoneConnector(connector=one.connector, pending=one.left(0), disabled=is_off)
+    return GoneConnector(connector=one.connector, pending=one.count_left(0), disabled=is_off)
 
 
 def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceLedger], config: Config) -> Status:

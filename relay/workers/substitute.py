@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from relay.config import TlsError, TlsSettings, shown
-from relay.ingest import Certificates, busy
+from relay.ingest import Certificates, make_busy
 from relay.listen import Acceptor, ListenerLimits, Server
 from relay.threads import ADMIN
 from relay.workers.respawn import Supervised
@@ -98,12 +98,12 @@ class Substitute:
         if self._certificates is None:
             self._certificates = Certificates(tls)
         with suppress(TlsError):  # the workers tell it
-            self._certificates.renew(tls.reread())
+            self._certificates.reload_blocking(tls.reread())
         return self._certificates.context
 
 
 async def _refuse(request: web.BaseRequest) -> web.Response:
-    response = busy(REASON, RETRY_AFTER_S).response(request)
+    response = make_busy(REASON, RETRY_AFTER_S).make_response(request)
     response.force_close()  # the next connection may reach a worker
     return response
 

@@ -29,10 +29,10 @@ from relay import __version__
 from relay.admin import Admin, Bound, runtime_folder
 from relay.admin import bind as bind_admin
 from relay.config import Config, ConfigError, find_unmade, mistakes_of
-from relay.ingest import bind, close, show
+from relay.ingest import bind, close, describe_sockets
 from relay.journal import lock
 from relay.runtime import HANGUP, Load, Notify, StartError, Worker, cannot_listen, inherited, on_signal, unusable
-from relay.state import worker_folders
+from relay.state import list_worker_folders
 from relay.stop import STOP, left
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised
@@ -50,7 +50,7 @@ def is_needed(config: Config, state: Path) -> bool:
 
 def leftover(state: Path, workers: int) -> list[int]:
     """Workers that are no longer wanted but have something to do."""
-    return [number for number, folder in worker_folders(state).items() if number >= workers and _has_work(folder)]
+    return [number for number, folder in list_worker_folders(state).items() if number >= workers and _has_work(folder)]
 
 
 def _has_work(folder: Path) -> bool:
@@ -166,7 +166,7 @@ async def _run(
                     beside.append(group.create_task(view.alerts.run(), name="alerts"))
                     beside.append(group.create_task(pulse.run(), name="signs of life"))
                     beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
-                    _tell_start(config, show(sockets[0], config.ingest), admin)
+                    _tell_start(config, describe_sockets(sockets[0], config.ingest), admin)
                     beside.append(group.create_task(view.history.run(), name="write the history"))
                     beside.append(group.create_task(view.history.look_around(), name="look around for the history"))
                     await stop.wait()

@@ -16,7 +16,7 @@ import pytest
 from relay.api import Denied, Kind, Request, Response, Secret
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
-from relay.ingest.decoded import checked
+from relay.ingest.decoded import check_decoded
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 
@@ -168,13 +168,13 @@ def test_github_events_have_type_and_id_of_the_headers(documented: Callable[[str
     decoded = documented("GitHub", "key").decode(Request(b'{"ref": "main"}', headers))
     assert ([kind.type for kind in decoded.kinds], decoded.ids) == (["github.push"], ["72d3162e"])
     assert decoded.bodies == [b'{"ref": "main", "delivery": "72d3162e"}']
-    assert checked(decoded, "mine", set(), []) == decoded
+    assert check_decoded(decoded, "mine", set(), []) == decoded
 
 
 def test_signed_sources_have_the_type_of_the_body(documented: Callable[[str, str], Any]) -> None:
     decoded = documented("Stripe", "key").decode(Request(b'{"type": "charge.succeeded", "id": "evt_1"}'))
     assert [kind.type for kind in decoded.kinds] == ["charge.succeeded"]
-    assert checked(decoded, "mine", set(), []) == decoded
+    assert check_decoded(decoded, "mine", set(), []) == decoded
 
 
 def test_sources_answer_the_challenges_of_their_senders(documented: Callable[[str, str], Any]) -> None:

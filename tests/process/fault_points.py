@@ -20,7 +20,7 @@ from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.open_folder import open_both
-from relay.state.parked import Which, list_parked, mark_parked
+from relay.state.parked import ParkedQuery, list_parked, mark_parked
 
 KIND = Kind("braze", "users.messages.email.Open")
 WINDOW, GROUPS, EVENTS, BYTES = 20, 9, 5, 70_000
@@ -116,7 +116,7 @@ async def scenario(folder: Path, *, sends: bool) -> None:
         if sends:
             await send(folder, journal, lanes)
         Target.strict = False
-        mark_parked(folder, Which())
+        mark_parked(folder, ParkedQuery())
         while list_parked(folder) or lanes.lanes[0].cursor.position < journal.head:
             await asyncio.sleep(0.002)
         lanes.stop()

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from relay.cli.client import needed
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.state.erasures import Erasure, digest, list_erasures
+from relay.state.erasures import Erasure, list_erasures, make_digest
 from relay.status.model import Status
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
@@ -286,7 +286,7 @@ async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows
     assert one.workers.keys() == {0, 1}
     assert (one.events, one.parked, one.unreadable, one.type) == (33, 0, 1, "users.UserDeleteRequest")
     assert all(part.events for part in one.workers.values())
-    assert {*one.digests} == {digest(USER), digest(EXTERNAL)}
+    assert {*one.digests} == {make_digest(USER), make_digest(EXTERNAL)}
     told = (tmp_path / "erased").read_text().splitlines()
     assert [line for line in told if USER in line][-1] == f"0 {USER} ['{EXTERNAL}']"
     assert all(line.startswith("0 ") for line in told), "the first one alone tells the connectors"

@@ -23,12 +23,12 @@ from relay.inspect.segments import Inspected
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.journal.segment import path_of
+from relay.journal.segment import make_path
 from relay.state.attempts import Attempts, save_attempts
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
 from relay.state.erasures import ask_erasure
-from relay.state.layout import journal_folder, worker_folder
+from relay.state.layout import make_journal_folder, make_worker_folder
 from relay.state.ledger import LaneLedger, Refusals, SourceLedger
 from relay.state.parked import Parked, ParkedTotal
 from relay.testing import Destination, make_event
@@ -86,7 +86,7 @@ async def state(tmp_path: Path) -> Path:
             await journal.append([ORDER if body == EVENTS[9] else OPEN for body in group], group)
         await journal.close()
     books = State(folder)
-    books.meet(KnownJournal(ANY, 10), "")
+    books.adopt_journal(KnownJournal(ANY, 10), "")
     await books.park([Parked("braze", "mail", 2, OPEN.type, "refused", "HTTP 422", 3, EVENTS[2])])
     await books.park([Parked("braze", None, None, None, "unreadable", "no event_type", 0, b'{"id":"typeless"}')])
     mail = Cursor(2, 10, [], Counts(delivered=6, parked=1, unselected=1))
@@ -125,7 +125,7 @@ async def test_whole_books_balance(state: Path) -> None:
 
 
 async def test_a_segment_that_is_gone_is_found_with_its_offsets(state: Path) -> None:
-    path_of(state / "journal", 3).unlink()
+    make_path(state / "journal", 3).unlink()
     code, problems = audited(state)
     assert code == 1
     assert any("gap from 3 to 7" in problem for problem in problems)
@@ -147,7 +147,7 @@ async def test_the_whole_journal_being_gone_is_found(state: Path) -> None:
 
 
 async def test_a_flipped_record_is_found_with_its_offset(state: Path) -> None:
-    flip(path_of(state / "journal", 7), b"event-8-")
+    flip(make_path(state / "journal", 7), b"event-8-")
     code, problems = audited(state)
     assert code == 1
     assert "damaged at byte" in problems[0]
@@ -181,7 +181,7 @@ async def test_an_event_that_was_parked_but_not_yet_counted_is_no_fault(state: P
 
 
 async def test_events_of_a_connector_that_is_gone_may_have_left_the_journal(state: Path) -> None:
-    path_of(state / "journal", 0).unlink()
+    make_path(state / "journal", 0).unlink()
     edit(state, "UPDATE cursor SET position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE connector = 'all'")
     assert audited(state)[0] == 1
     edit(state, "UPDATE cursor SET connector = 'gone' WHERE connector = 'all'")
@@ -189,13 +189,13 @@ async def test_events_of_a_connector_that_is_gone_may_have_left_the_journal(stat
 
 
 async def test_events_that_left_a_full_journal_may_be_missing_if_that_is_configured(state: Path) -> None:
-    path_of(state / "journal", 0).unlink()
+    make_path(state / "journal", 0).unlink()
     edit(state, "UPDATE cursor SET position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE connector = 'all'")
     (state.parent / "conf.d" / "20.toml").write_text('[journal]\non_full = "expire_oldest"')
     assert audited(state) == (0, [])
-    path_of(state / "journal", 3).unlink()
+    make_path(state / "journal", 3).unlink()
     assert audited(state)[0] == 0
-    path_of(state / "journal", 7).unlink()
+    make_path(state / "journal", 7).unlink()
     assert audited(state)[0] == 1
 
 
@@ -210,7 +210,7 @@ async def test_check_tells_each_segment(state: Path) -> None:
     ]
     assert run(state / "nowhere", "journal", "check").exit_code == 1
     for base in (0, 3, 7):
-        path_of(state / "journal", base).unlink()
+        make_path(state / "journal", base).unlink()
     result = run(state, "journal", "check")
     assert (result.exit_code, "no segment, but 10 events were acknowledged" in result.stdout) == (1, True), (
         result.output
@@ -233,7 +233,7 @@ async def test_dump_passes_the_events_on_as_they_are(state: Path) -> None:
 
 
 async def test_dump_prints_what_is_good_and_says_that_not_all_is(state: Path) -> None:
-    flip(path_of(state / "journal", 3), b"event-4-")
+    flip(make_path(state / "journal", 3), b"event-4-")
     result = run(state, "journal", "dump")
     assert [json.loads(line)["offset"] for line in result.stdout.splitlines()] == [0, 1, 2, 3, 7, 8, 9]
     assert result.exit_code == 1
@@ -271,7 +271,7 @@ async def test_trace_tells_the_way_of_an_event_in_every_connector(state: Path) -
 
 
 async def test_trace_finds_what_is_parked_only_and_says_if_there_is_nothing(state: Path) -> None:
-    path_of(state / "journal", 0).unlink()
+    make_path(state / "journal", 0).unlink()
     assert "parked under connector mail, offset 2 (no longer in the journal)" in run(state, "trace", IDS[2]).stdout
     assert "parked under source braze: unreadable: no event_type" in run(state, "trace", "typeless").stdout
     nothing = run(state, "trace", "event-1")
@@ -289,8 +289,8 @@ async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest
     result = run(state, "trace", "77")
     assert (result.exit_code, result.stdout.count("order from shop")) == (0, 2)
     assert result.stderr == "there are more events with this id, from offset 11 on\n"
-    State(worker_folder(state, 1), 1).close()
-    other = Journal(journal_folder(state, Path("journal"), 1), JournalLimits(64 << 20, 3600), 1 << 20)
+    State(make_worker_folder(state, 1), 1).close()
+    other = Journal(make_journal_folder(state, Path("journal"), 1), JournalLimits(64 << 20, 3600), 1 << 20)
     await other.append([ORDER] * 3, [EVENTS[9]] * 3)
     await other.close()
     result = run(state, "trace", "77")
@@ -361,12 +361,12 @@ def read_once(real: Any) -> Any:
 
 
 def damage(state: Path) -> None:
-    flip(path_of(state / "journal", 3), b"event-4-")
+    flip(make_path(state / "journal", 3), b"event-4-")
 
 
 def leave(state: Path) -> None:
     """A connector is no longer configured, and what it needs no longer there."""
-    path_of(state / "journal", 0).unlink()
+    make_path(state / "journal", 0).unlink()
     edit(state, "UPDATE cursor SET connector = 'gone', position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE start = 0")
 
 

@@ -17,7 +17,7 @@ from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.heap.track import HeapApi
 from relay.state.cursor import Counts
-from relay.state.erasures import Erasure, digest, list_erasures
+from relay.state.erasures import Erasure, list_erasures, make_digest
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 
@@ -150,7 +150,7 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
         code, out = relay("erasures", "show", 1, "--json", "--state", daemon.state)
         shown = json.loads(out)
         assert (code, shown["status"]) == (0, "done")
-        assert {*shown["digests"]} == {digest(USER), digest(EXTERNAL), digest(AWKWARD)}
+        assert {*shown["digests"]} == {make_digest(USER), make_digest(EXTERNAL), make_digest(AWKWARD)}
         assert await daemon.stop() == 0
     assert not any(one in line for line in daemon.stderr[logged:] for one in (USER, EXTERNAL))
 

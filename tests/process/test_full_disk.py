@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.parked import Which, drop_parked, read_parked_totals
+from relay.state.parked import ParkedQuery, drop_parked, read_parked_totals
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 
@@ -181,7 +181,7 @@ async def test_on_a_full_disk_parking_is_refused_while_cursors_are_saved_and_dro
             assert (await small.post(b'{"events":[%s]}' % b",".join(make_events(number, 10))))[0] == 202
         await small.settled("hook", 31)
         assert not small.logged("saving the cursors failed, will be tried again")
-        assert drop_parked(small.state, Which(source="braze")) == 10 * answers.count(202) > 0
+        assert drop_parked(small.state, ParkedQuery(source="braze")) == 10 * answers.count(202) > 0
         stranger.unlink()
         assert (await small.post(unreadable))[0] == 202
         assert len(small.parked()) == 10

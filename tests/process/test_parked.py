@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.state.cursor import Counts
-from relay.state.layout import worker_folders
+from relay.state.layout import list_worker_folders
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 
@@ -201,7 +201,7 @@ async def test_however_many_are_parked_listing_replaying_and_dropping_take_littl
         daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"')
         hook.behaviour = 503
         await daemon.start()
-        folders = worker_folders(daemon.state)
+        folders = list_worker_folders(daemon.state)
         assert len(folders) == workers
         for folder in folders.values():
             with closing(sqlite3.connect(folder / "relay.db", timeout=10)) as db, db:

@@ -19,22 +19,22 @@ from relay.journal import is_locked
 from relay.state import (
     Cursor,
     Parked,
+    ParkedQuery,
     Replay,
-    Which,
     ask_replay,
     cancel_replay,
     count_parked,
     drop_in_portions,
     list_replays,
+    list_worker_folders,
     mark_in_portions,
     read_lane_ledgers,
     read_parked,
-    worker_folders,
 )
 from relay.threads import ADMIN
 
 T = TypeVar("T")
-Change = Callable[[Path, Which], Iterator[int]]
+Change = Callable[[Path, ParkedQuery], Iterator[int]]
 END: Final = object()
 PORTION_BYTES: Final = 256 << 10
 CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
@@ -64,20 +64,20 @@ class ParkedHandlers:
     async def parked(self, request: web.Request) -> web.StreamResponse:
         """Parked events, with their bodies or without."""
         query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
-        which = taken(query | {"numbers": request.query.getall("number", [])}, Which)
+        which = taken(query | {"numbers": request.query.getall("number", [])}, ParkedQuery)
         bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
         portions = _portions(read_parked(self._control.folder, which, bodies=bodies))
         return await stream(request, _in_a_thread(portions))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the parked events that the body names."""
-        which = taken(await content(request), Which)
+        which = taken(await content(request), ParkedQuery)
         return answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """Drop or replay the parked events that the body names, until that is done or who asked goes away."""
-        which, name = taken(await content(request), Which), request.path.rpartition("/")[2]
-        if which == Which():
+        which, name = taken(await content(request), ParkedQuery), request.path.rpartition("/")[2]
+        if which == ParkedQuery():
             raise ValueError("say which: numbers, or a selection such as connector")
         events = 0
         try:
@@ -117,7 +117,7 @@ class ParkedHandlers:
 def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
     """Ask for a replay out of a worker's journal: its number, and whether the worker runs. Raises LookupError,
     ValueError."""
-    folder = worker_folders(state).get(worker)
+    folder = list_worker_folders(state).get(worker)
     if folder is None:
         raise LookupError(f"there is no worker {worker}")
     position = next(

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from relay.api import User
 from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace
-from relay.state import Entry, FailingErasures, HistoryQuery, Parked, Replay, Which
+from relay.state import Entry, FailingErasures, HistoryQuery, Parked, ParkedQuery, Replay
 
 
 class Asked(NamedTuple):
@@ -41,16 +41,16 @@ class StateAccess(Protocol):
     def runs(self) -> bool:
         """Whether a relay runs with the state folder."""
 
-    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
+    def look_at_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         """The parked events of a selection, the oldest first."""
 
-    def count_parked(self, which: Which) -> int:
+    def count_parked(self, which: ParkedQuery) -> int:
         """How many parked events a selection has."""
 
-    def drop_parked(self, which: Which) -> int:
+    def drop_parked(self, which: ParkedQuery) -> int:
         """Drop the parked events of a selection; return how many."""
 
-    def mark_parked(self, which: Which) -> int:
+    def mark_parked(self, which: ParkedQuery) -> int:
         """Have the parked events of a selection delivered again; return how many."""
 
     def replays(self) -> list[Replay]:

@@ -40,7 +40,7 @@ from relay.inspect import (
     trace_all,
 )
 from relay.journal import is_locked
-from relay.state import Entry, HistoryQuery, Parked, Replay, Which
+from relay.state import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 
 
 class LocalAccess:
@@ -57,19 +57,19 @@ class LocalAccess:
     def _folders(self) -> tuple[Path, Path]:
         return self._state, self._place.path
 
-    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
+    def look_at_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         return state.read_parked(self._state, which, bodies=bodies)
 
-    def count_parked(self, which: Which) -> int:
+    def count_parked(self, which: ParkedQuery) -> int:
         return state.count_parked(self._state, which)
 
-    def drop_parked(self, which: Which) -> int:
+    def drop_parked(self, which: ParkedQuery) -> int:
         return self._changed("parked_dropped", which, state.drop_parked(self._state, which))
 
-    def mark_parked(self, which: Which) -> int:
+    def mark_parked(self, which: ParkedQuery) -> int:
         return self._changed("parked_replayed", which, state.mark_parked(self._state, which))
 
-    def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: Which, events: int) -> int:
+    def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int) -> int:
         if events:
             note(self._state, parked_entry(kind, which, events, login()))
         return events
@@ -78,7 +78,7 @@ class LocalAccess:
         return state.list_replays(self._state)
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
-        folder, asked = state.worker_folder(self._state, worker), replace(replay, asked_by=login())
+        folder, asked = state.make_worker_folder(self._state, worker), replace(replay, asked_by=login())
         number = state.ask_replay(folder, asked)
         note(self._state, replay_entry(asked, number))
         return Asked(number, is_locked(folder))

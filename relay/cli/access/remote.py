@@ -12,7 +12,7 @@ from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import Client
 from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
-from relay.state import Entry, HistoryQuery, Parked, Replay, Which
+from relay.state import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 from relay.status import Status
 
 CHANGE_S: Final = 3600.0
@@ -29,22 +29,22 @@ class RemoteAccess:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def look_at_parked(self, which: Which, *, bodies: bool = True) -> Iterator[Parked]:
+    def look_at_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         given = {name: value for name, value in asdict(which).items() if value is not None and name != "numbers"}
         given |= {} if bodies else {"bodies": "false"}
         query = urlencode([*given.items(), *(("number", number) for number in which.numbers)])
         return (msgspec.json.decode(line, type=Parked) for line in self._client.lines(f"/parked?{query}"))
 
-    def count_parked(self, which: Which) -> int:
+    def count_parked(self, which: ParkedQuery) -> int:
         return self._events("count", which)
 
-    def drop_parked(self, which: Which) -> int:
+    def drop_parked(self, which: ParkedQuery) -> int:
         return self._events("drop", which)
 
-    def mark_parked(self, which: Which) -> int:
+    def mark_parked(self, which: ParkedQuery) -> int:
         return self._events("replay", which)
 
-    def _events(self, action: str, which: Which) -> int:
+    def _events(self, action: str, which: ParkedQuery) -> int:
         return int(self._client.ask("POST", f"/parked/{action}", which, timeout=CHANGE_S)["events"])
 
     def replays(self) -> list[Replay]:

@@ -33,7 +33,7 @@ class Collector:
         cuts: Sequence[Ranges] = (),
     ) -> None:
         self._journal, self._route, self._limits = journal, route, limits
-        self._reader = journal.reader(route.selection.wants)
+        self._reader = journal.open_reader(route.selection.wants)
         self._position, self._until = cursor.position, until
         self._ahead = list(cursor.ahead)
         """Ranges that were settled before the start, or were in `cuts`."""
@@ -170,7 +170,7 @@ class Collector:
             return False
         if self._look_at_boundary() > 0:  # the clock was set back
             return True
-        await self._journal.answers()  # those of a commit that was under way are there now
+        await self._journal.await_writer()  # those of a commit that was under way are there now
         return self._journal.head > self._position
 
     async def _read_on(self) -> bool:

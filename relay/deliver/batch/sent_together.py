@@ -31,7 +31,7 @@ import msgspec
 import structlog
 
 from relay.api import Batch
-from relay.state import Cursor, cut_file, find_unsettled, ranges_of
+from relay.state import Cursor, find_unsettled, make_cut_file, make_ranges
 from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]
@@ -57,7 +57,7 @@ class Cuts:
     def __init__(self, folder: Path, connector: str, journal: str, part: str = "") -> None:
         """`folder` is the worker's; `journal` the id of the journal that the offsets are of."""
         self._folder, self._connector, self._journal = folder, connector, journal
-        self._path = cut_file(folder, connector, part)
+        self._path = make_cut_file(folder, connector, part)
         self._header = KIND + f"{journal}\n".encode()
         self._lines: list[bytes] = []
         self._fd: int | None = None
@@ -197,7 +197,7 @@ class Cuts:
 
 
 def _ranges_of(batch: Batch) -> Ranges:
-    return ranges_of(sorted({*batch.offsets()}))
+    return make_ranges(sorted({*batch.offsets()}))
 
 
 def _decoded(line: bytes) -> tuple[Ranges, bool]:

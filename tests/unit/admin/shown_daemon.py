@@ -84,7 +84,7 @@ class Bench:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.state = State(folder)
         (folder / "journal").mkdir()
-        self.state._transaction(lambda db: db.execute(AT_10))
+        self.state._run_transaction(lambda db: db.execute(AT_10))
         self.shown = Shown(folder)
         self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
         self.socket = folder / SOCKET

@@ -17,7 +17,7 @@ from relay.config.model import Config
 from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.history import read_history
-from relay.state.parked import Parked, Which
+from relay.state.parked import Parked, ParkedQuery
 from relay.state.replays import Replay
 from tests.unit.admin.shown_daemon import Bench
 
@@ -33,14 +33,14 @@ def access(folder: Path) -> StateAccess:
 
 def all_that_is_asked(folder: Path) -> list[Any]:
     mine = access(folder)
-    email = Which(connector="heap", source="braze", cause="refused", since=1.0, limit=2, numbers=(1, 2))
+    email = ParkedQuery(connector="heap", source="braze", cause="refused", since=1.0, limit=2, numbers=(1, 2))
     return [
-        [*mine.look_at_parked(Which())],
+        [*mine.look_at_parked(ParkedQuery())],
         [*mine.look_at_parked(email)],
-        mine.count_parked(Which(numbers=NUMBERS)),
-        mine.mark_parked(Which(numbers=(1, 2, 3))),
-        [one.number for one in mine.look_at_parked(Which()) if one.again],
-        mine.drop_parked(Which(cause="filter")),
+        mine.count_parked(ParkedQuery(numbers=NUMBERS)),
+        mine.mark_parked(ParkedQuery(numbers=(1, 2, 3))),
+        [one.number for one in mine.look_at_parked(ParkedQuery()) if one.again],
+        mine.drop_parked(ParkedQuery(cause="filter")),
         mine.ask_replay(Replay("heap", Cursor(2, 2), 9, ("email",), 5.0, asked=1.0)),
         mine.cancel_replay(1),
         mine.cancel_replay(1),

@@ -13,13 +13,13 @@ from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.journal.segment import path_of
+from relay.journal.segment import make_path
 from relay.state.database import State
 from relay.state.erasures import (
     ConnectorAnswer,
-    digest,
     forget_ids,
     list_erasures,
+    make_digest,
     mark_compacted,
     mark_done,
     save_answers,
@@ -88,7 +88,7 @@ def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> No
     shown = json.loads(out)
     assert (code, shown["status"], shown["by"]) == (0, "done", None)
     assert (shown["connectors"][0]["outcome"], shown["connectors"][0]["attempts"]) == ("done", 3)
-    assert {*shown["digests"]} == {digest("anna"), digest("a1"), digest("a2")}
+    assert {*shown["digests"]} == {make_digest("anna"), make_digest("a1"), make_digest("a2")}
     assert json.loads(relay("list", "--json", *where)[1]) == [shown]
     assert "anna" not in relay("show", 1, *where)[1] + relay("list", *where)[1]
 
@@ -144,7 +144,7 @@ def test_check_finds_what_is_left_and_the_receipts(state: Path) -> None:
 
 
 def test_check_says_where_it_could_not_look(state: Path) -> None:
-    path = path_of(state / "journal", 0)
+    path = make_path(state / "journal", 0)
     path.write_bytes(path.read_bytes().replace(b'"bert"', b'"bort"'))
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         db.execute("REPLACE INTO cursor VALUES ('heap', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0, 0)")

@@ -207,7 +207,7 @@ def test_a_cursor_settled_in_any_order_ends_at_the_end(cuts: set[int], order: An
         assert all(stop < start for (_, stop), (start, _) in pairwise([(0, cursor.position), *cursor.ahead]))
         open_ranges = find_unsettled(0, 100, [(0, cursor.position), *cursor.ahead])
         assert {n for first, last in open_ranges for n in range(first, last)} == set(range(100)) - settled
-        assert cursor.ledger(100).pending == 100 - len(settled)
+        assert cursor.make_ledger(100).pending == 100 - len(settled)
     assert (cursor.position, cursor.ahead) == (100, [])
 
 

@@ -36,13 +36,13 @@ async def test_a_paused_connector_that_changes_begins_no_attempt(tmp_path: Path,
         await it.state.run(lambda db: db.execute("INSERT INTO pause VALUES ('it', 1.0, NULL)"))
         await it.fleet.heed_pauses()
         await it.send(5)
-        read = it.state.pauses
+        read = it.state.read_pauses
 
         async def slowly() -> dict[str, Pause]:
             await asyncio.sleep(0.1)
             return await read()
 
-        monkeypatch.setattr(it.state, "pauses", slowly)
+        monkeypatch.setattr(it.state, "read_pauses", slowly)
         await it.fleet.change(otherwise(it.config, window=500), BUDGET_S)
         assert answers(it).batches == []
         await it.state.run(lambda db: db.execute("DELETE FROM pause"))
@@ -55,7 +55,7 @@ def fail(*_: Any) -> Any:
     raise sqlite3.OperationalError("database is locked")
 
 
-@pytest.mark.parametrize("what", ["save", "pauses", "cursor"])
+@pytest.mark.parametrize("what", ["save", "read_pauses", "load_cursor"])
 async def test_a_database_that_fails_has_no_lane_ended(tmp_path: Path, monkeypatch: Any, what: str) -> None:
     async with bench(tmp_path) as it:
         await it.send(5)
@@ -86,7 +86,7 @@ async def test_what_failed_in_the_middle_is_made_good_by_the_next_change(tmp_pat
         changed = otherwise(it.config, window=500)
         with monkeypatch.context() as patch:
             patch.setattr(it.fleet, "_save_for_good", is_not_saved)
-            patch.setattr(it.state, "cursor", fail)
+            patch.setattr(it.state, "load_cursor", fail)
             with pytest.raises(sqlite3.OperationalError):
                 await it.fleet.change(changed, BUDGET_S)
         assert (await it.fleet.change(changed, BUDGET_S)).added == ["it"]

@@ -17,9 +17,9 @@ from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
 from relay.state.forget import forget_connector
-from relay.state.layout import cut_file
+from relay.state.layout import make_cut_file
 from relay.state.ledger import read_ledger
-from relay.state.parked import Which, list_parked, mark_parked
+from relay.state.parked import ParkedQuery, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
@@ -225,11 +225,11 @@ async def test_parked_events_that_are_on_their_way_again_go_in_the_same_batch(tm
         await bench.send(6)
         await until(lambda: len(list_parked(bench.folder)) == 6)
     numbers = {one.offset: one.number for one in list_parked(bench.folder)}
-    mark_parked(bench.folder, Which(numbers=[numbers[n] for n in (2, 3, 5)]))
+    mark_parked(bench.folder, ParkedQuery(numbers=[numbers[n] for n in (2, 3, 5)]))
     async with bench.running(hang):
         await until(lambda: given() == [[2, 3, 5]])
         sent, following = ids(), bench.crash()
-    mark_parked(following.folder, Which())
+    mark_parked(following.folder, ParkedQuery())
     async with following.running(take):
         await until(lambda: not list_parked(following.folder))
         assert ids()[:1] == sent
@@ -241,7 +241,7 @@ async def test_a_connector_that_is_forgotten_takes_its_cuts_with_it(tmp_path: Pa
     async with bench.running(hang):
         await bench.send(2)
         await until(given)
-    file = cut_file(tmp_path, "it")
+    file = make_cut_file(tmp_path, "it")
     assert file.exists()
     forget_connector(tmp_path, "it")
     assert not file.exists()
@@ -280,7 +280,7 @@ async def test_parked_events_go_again_in_groups(tmp_path: Path) -> None:
     async with bench.running(refuse):
         await bench.journal.append([KIND, Kind("other", KIND.type)] * 2, [make_event(n=n) for n in range(4)])
         await until(lambda: len(list_parked(bench.folder)) == 4)
-    mark_parked(bench.folder, Which())
+    mark_parked(bench.folder, ParkedQuery())
     async with bench.running(take, batch={"group_by": "source"}):
         await until(lambda: not list_parked(bench.folder))
         assert given() == [[0, 2], [1, 3]]

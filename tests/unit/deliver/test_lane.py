@@ -38,7 +38,7 @@ from relay.journal.retention import JournalLimits
 from relay.route import Route, Routed
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.parked import Parked, Which, drop_parked, list_parked, mark_parked
+from relay.state.parked import Parked, ParkedQuery, drop_parked, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay
 from relay.testing import make_event
 
@@ -537,7 +537,7 @@ async def test_what_was_parked_right_before_a_crash_is_not_parked_and_delivered(
         raise Reject("not today")
 
     async with bench(tmp_path) as it:
-        saved = await it.state.cursor("it")
+        saved = await it.state.load_cursor("it")
         assert saved is not None
         it.connector.answer = refuse
         await it.send(2)
@@ -561,7 +561,7 @@ async def test_a_new_connector_begins_where_it_is_told(tmp_path: Path, start: st
         await it.send(2)
         await it.settled()
         assert it.connector.delivered.total() == arrives
-        ledger = it.fleet.lanes[0].cursor.ledger(it.journal.head)
+        ledger = it.fleet.lanes[0].cursor.make_ledger(it.journal.head)
         assert (ledger.accepted, ledger.pending) == (arrives, 0)
 
 
@@ -617,7 +617,7 @@ async def test_what_comes_behind_a_parked_event_is_parked_and_follows_it(tmp_pat
         assert by_key(it) == {"user-0": [0], "user-1": [*range(1, 30, 3)], "user-2": [*range(2, 30, 3)]}
         assert [one.cause for one in list_parked(tmp_path)] == ["refused"] + ["order"] * 8
         it.connector.answer = lambda batch: None
-        mark_parked(tmp_path, Which(cause="refused"))
+        mark_parked(tmp_path, ParkedQuery(cause="refused"))
         async with asyncio.timeout(30):
             while list_parked(tmp_path):
                 await asyncio.sleep(0.01)
@@ -643,7 +643,7 @@ async def test_keys_of_parked_events_are_known_after_a_restart_and_free_once_tho
         await it.journal.append([KIND] * 2, [make_event(n=1, who="user"), make_event(n=2, who="other")])
         await it.settled()
         assert by_key(it) == {"other": [2]}
-        drop_parked(tmp_path, Which(cause="refused"))
+        drop_parked(tmp_path, ParkedQuery(cause="refused"))
         async with asyncio.timeout(30):
             while list_parked(tmp_path):
                 await asyncio.sleep(0.01)
@@ -668,7 +668,7 @@ async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, m
         it.connector.answer = refuse
         await send_by_key(it, ["user", "user"])
         await it.until(lambda: len(list_parked(tmp_path)) == 1)
-        drop_parked(tmp_path, Which(cause="refused"))
+        drop_parked(tmp_path, ParkedQuery(cause="refused"))
         ordered = it.fleet.lanes[0]._ordered
         assert ordered is not None
         await it.until(lambda: not ordered.order._parked)

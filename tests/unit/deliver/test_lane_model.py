@@ -25,7 +25,7 @@ from relay.journal.retention import JournalLimits
 from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.ledger import read_lane_ledgers
-from relay.state.parked import Which, list_parked, mark_parked
+from relay.state.parked import ParkedQuery, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay, cancel_replay, list_replays
 from relay.testing import make_event
 
@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def deliver_parked_again(self) -> None:
-        mark_parked(self.folder, Which())
+        mark_parked(self.folder, ParkedQuery())
 
     @rule(start=st.floats(0, 1), share=st.floats(0, 1), rate=st.sampled_from([0.0, 500.0]))
     def replay(self, start: float, share: float, rate: float) -> None:
@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         waiting = {one.body for one in list_parked(self.folder)}
         assert waiting | self.world.delivered.keys() == set(self.appended)
         self.world.strict = False
-        mark_parked(self.folder, Which())
+        mark_parked(self.folder, ParkedQuery())
         self.run(self.until(lambda: not list_parked(self.folder)))
         self.check_books()
         assert self.world.delivered.keys() == set(self.appended)
@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
 
     def check_books(self) -> None:
         self.run(self.fleet.save())
-        ledger = self.fleet.lanes[0].cursor.ledger(self.journal.head)
+        ledger = self.fleet.lanes[0].cursor.make_ledger(self.journal.head)
         assert (ledger.accepted, ledger.pending) == (len(self.appended), 0)
         assert ledger.counts.parked == len([one for one in list_parked(self.folder) if one.replay is None])
 

@@ -13,7 +13,7 @@ from relay.config.model import Config, Configured
 from relay.state.attempts import find_attempts_at
 from relay.state.cursor import Counts
 from relay.state.ledger import read_ledger
-from relay.state.parked import Parked, Which, drop_parked, list_parked, mark_parked
+from relay.state.parked import Parked, ParkedQuery, drop_parked, list_parked, mark_parked
 from relay.testing import make_event
 from tests.unit.deliver.one_lane import OneLane
 
@@ -88,7 +88,7 @@ async def test_refused_events_are_sent_as_they_are_in_batches_beside_new_ones(tm
         before = list_parked(tmp_path)
         it.likes = lambda event: True
         it.gate.clear()
-        assert mark_parked(tmp_path, Which()) == 25
+        assert mark_parked(tmp_path, ParkedQuery()) == 25
         async with asyncio.timeout(30):
             while not it.at_once:
                 await asyncio.sleep(0.005)
@@ -112,14 +112,14 @@ async def test_what_is_refused_again_stays_and_is_not_tried_until_asked_for(tmp_
         await bench.send(4)
         await bench.until(parked=4)
         it.likes = lambda event: event.offset != 2
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(parked=1, delivered=3)
         (one,) = list_parked(tmp_path)
         assert (one.offset, one.attempts, one.again) == (2, 2, None)
         it.likes = lambda event: True
         await bench.send(1)
         await bench.until(parked=1, delivered=4)
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=5)
     assert [event.offset for batch in it.taken for event in batch].count(2) == 1
     noted = {offset: [(one.outcome, one.attempts) for one in find_attempts_at(tmp_path, offset)] for offset in range(5)}
@@ -133,20 +133,20 @@ async def test_what_a_filter_failed_on_goes_through_the_filters_again(tmp_path: 
     async with bench.running() as it:
         await bench.send(3)
         await bench.until(parked=3)
-        mark_parked(tmp_path, Which(numbers=[1]))
+        mark_parked(tmp_path, ParkedQuery(numbers=[1]))
         (first, *_) = await bench.until_parked(lambda found: found[0].attempts == 1)
         assert (first.cause, first.again) == ("filter", None)
         monkeypatch.setattr(Moody, "mood", "drop")
-        mark_parked(tmp_path, Which(numbers=[2]))
+        mark_parked(tmp_path, ParkedQuery(numbers=[2]))
         await bench.until(parked=2, filtered=1)
         monkeypatch.setattr(Moody, "mood", "mark")
         it.likes = lambda event: False
-        mark_parked(tmp_path, Which(numbers=[3]))
+        mark_parked(tmp_path, ParkedQuery(numbers=[3]))
         (_, third) = await bench.until_parked(lambda found: found[-1].cause == "refused")
         assert third.body == b'{"marked":true}'
         it.likes = lambda event: True
         monkeypatch.setattr(Moody, "mood", "fail")
-        mark_parked(tmp_path, Which(numbers=[3]))
+        mark_parked(tmp_path, ParkedQuery(numbers=[3]))
         await bench.until(parked=1, filtered=1, delivered=1)
         assert [event.body for batch in it.taken for event in batch] == [b'{"marked":true}']
 
@@ -157,7 +157,7 @@ async def test_a_stopped_relay_replays_after_its_next_start(tmp_path: Path) -> N
         it.likes = lambda event: False
         await bench.send(2)
         await bench.until(parked=2)
-    mark_parked(tmp_path, Which())
+    mark_parked(tmp_path, ParkedQuery())
     async with bench.running() as it:
         await bench.until(delivered=2)
         assert [event.offset for batch in it.taken for event in batch] == [0, 1]
@@ -179,7 +179,7 @@ async def test_until_the_books_are_saved_a_replayed_event_stays_parked(tmp_path:
             await save(*arguments)
 
         monkeypatch.setattr(bench.state, "save", fail)
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         async with asyncio.timeout(30):
             await broken.wait()
         (one,) = list_parked(tmp_path)
@@ -207,7 +207,7 @@ async def test_what_is_replayed_while_the_books_are_being_saved_is_sent_once(tmp
 
         monkeypatch.setattr(bench.state, "save", slow)
         await bench.send(1)
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=2)
     assert list_parked(tmp_path) == []
     assert sorted(event.offset for batch in it.taken for event in batch) == [0, 1]
@@ -219,9 +219,9 @@ async def test_dropped_events_stay_parked_in_the_books(tmp_path: Path) -> None:
         it.likes = lambda event: False
         await bench.send(2)
         await bench.until(parked=2)
-        assert drop_parked(tmp_path, Which(numbers=[1])) == 1
+        assert drop_parked(tmp_path, ParkedQuery(numbers=[1])) == 1
         it.likes = lambda event: True
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(parked=1, delivered=1)
     assert list_parked(tmp_path) == []
 

@@ -22,7 +22,7 @@ from relay.journal.users import Wanted
 from relay.state.cursor import Counts
 from relay.state.database import State
 from relay.state.ledger import read_ledger
-from relay.state.parked import Which, drop_parked, list_parked, mark_parked
+from relay.state.parked import ParkedQuery, drop_parked, list_parked, mark_parked
 from tests.unit.deliver.one_lane import OneLane
 
 KIND = Kind("shop", "shop.Order")
@@ -95,7 +95,7 @@ class Bench(OneLane[Till]):
     async def replayed(self, offset: int, part: int) -> None:
         """Have one parked part sent again, and wait until it was."""
         (one,) = [one for one in list_parked(self.folder) if (one.offset, one.part) == (offset, part)]
-        mark_parked(self.folder, Which(numbers=[one.number]))
+        mark_parked(self.folder, ParkedQuery(numbers=[one.number]))
         async with asyncio.timeout(20):
             while any(each.number == one.number and each.attempts == one.attempts for each in list_parked(self.folder)):
                 await asyncio.sleep(0.005)
@@ -145,7 +145,7 @@ async def test_the_refused_parts_of_an_event_are_parked_and_they_alone_are_sent_
         await bench.replayed(2, 0)
         await bench.until(delivered=2, filtered=1, parked=1)
         assert bench.parked() == [(0, 2, "o0-3")]
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=3, filtered=1)
         assert sorted(till.items) == ["a", "b", "c", "d", "e", "f", "g"]
         ids = {event.data["item"]: event.id for event in till.taken}
@@ -162,7 +162,7 @@ async def test_parts_of_one_key_stay_in_order_behind_a_parked_one(tmp_path: Path
         assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (1, 0, "o1")]
         assert sorted(till.items) == ["a", "c"]
         till.refuses = lambda event: False
-        mark_parked(tmp_path, Which(cause="refused"))
+        mark_parked(tmp_path, ParkedQuery(cause="refused"))
         await bench.until(delivered=2)
         assert [event.id for event in till.taken if event.data["item"] == "b"] == ["o0-2", "o0-3", "o1"]
 
@@ -175,11 +175,11 @@ async def test_an_event_that_a_filter_failed_on_is_split_when_it_is_sent_again(t
         await bench.until(parked=3)
         Items.fails = False
         till.refuses = lambda event: event.data["item"] == "c"
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=1, filtered=1, parked=1)
         assert bench.parked() == [(0, 2, "o0-3")]
         till.refuses = lambda event: False
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=2, filtered=1)
         assert till.items == ["a", "b", "d", "c"]
 
@@ -266,7 +266,7 @@ async def test_what_is_parked_of_an_unsettled_event_stays_also_if_the_filter_mak
         assert after.attempts == (2 if 1 in made else 1)
         await bench.send(["b"])
         till.refuses = lambda event: False
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=2 if made else 1, filtered=0 if made else 1)
         assert till.items.count("b") == (2 if made else 1)
         assert bench.parked() == []
@@ -294,7 +294,7 @@ async def test_trace_says_of_an_event_what_the_books_know_or_that_filters_may_ha
         await bench.send(["b"])
         await bench.until(delivered=1, filtered=1, parked=1)
         assert state("o2") == "parked (refused: HTTP 400)"
-        drop_parked(tmp_path, Which(cause="refused"))
+        drop_parked(tmp_path, ParkedQuery(cause="refused"))
         assert state("o2") == "was parked, and is not parked any more"
         assert state("o1") == "filtered, unless its events or filters have changed since"
         monkeypatch.setattr(Items, "apply", only())
@@ -357,7 +357,7 @@ async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: P
             while len(till.batches) < 5:
                 await asyncio.sleep(0.005)
         till.refuses = lambda event: False
-        assert mark_parked(tmp_path, Which()) == 1
+        assert mark_parked(tmp_path, ParkedQuery()) == 1
         await asyncio.sleep(0.8)  # time to do wrong
         assert read_ledger(tmp_path)["it"].counts == Counts()
         assert "a" not in till.items
@@ -377,7 +377,7 @@ async def test_parked_events_that_filters_make_much_of_are_sent_again_some_at_a_
         await bench.send(*(["a", "b", "c"] for _ in range(9)))
         await bench.until(parked=9)
         Items.fails = False
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         await bench.until(delivered=9)
         assert len(till.items) == 27
         assert len(till.batches) >= 3

@@ -33,9 +33,9 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.erasures import Erasure, ask_erasure, digest, list_erasures, read_erasures
+from relay.state.erasures import Erasure, ask_erasure, list_erasures, make_digest, read_erasures
 from relay.state.ledger import read_ledger
-from relay.state.parked import Which, list_parked, mark_parked
+from relay.state.parked import ParkedQuery, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay, list_replays
 from relay.testing import make_event
 
@@ -205,7 +205,7 @@ async def test_parked_events_are_erased_once_whether_they_are_on_their_way_again
         await it.until(lambda: len(list_parked(tmp_path)) == 3)
         if again:
             it.it.gate.clear()
-            mark_parked(tmp_path, Which())
+            mark_parked(tmp_path, ParkedQuery())
             await it.until(lambda: it.it.at_once == 2)
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: list_erasures(tmp_path)[0].compacted)
@@ -213,7 +213,7 @@ async def test_parked_events_are_erased_once_whether_they_are_on_their_way_again
         assert (one.offset, one.reason, one.key) == (1, "HTTP 400: ... is not known", "bert")
         it.it.answer = lambda batch: None
         it.it.gate.set()
-        mark_parked(tmp_path, Which())
+        mark_parked(tmp_path, ParkedQuery())
         receipt = await it.erased(delivered=1, erased=2)
         assert (receipt.parked, receipt.events) == (2, 2)
         assert not any(b"anna" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -322,7 +322,7 @@ async def test_a_stop_goes_on_when_the_books_cannot_be_written(tmp_path: Path, m
         it.it.may_erase.clear()
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: it.it.erased)
-        monkeypatch.setattr(telling, "_note", full)
+        monkeypatch.setattr(telling, "_save_unchanged", full)
         with capture_logs() as logs:
             async with asyncio.timeout(30), asyncio.TaskGroup() as group:
                 task = group.create_task(it.eraser.run())
@@ -355,7 +355,7 @@ async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -
         await it.until(lambda: it.journal.oldest == 2 and it.fleet.lanes[0].cursor.position == 3)
         ask_erasure(tmp_path, User("anna"))
         one = await it.erased(delivered=3)
-        assert (one.events, sorted(one.digests)) == (1, sorted([digest("anna"), digest("a1")]))
+        assert (one.events, sorted(one.digests)) == (1, sorted([make_digest("anna"), make_digest("a1")]))
         assert it.it.erased == [[User("anna", ("a1",))]]
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT * FROM identity").fetchall() == [("bert", "b1")]

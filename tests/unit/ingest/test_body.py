@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ingest.body import CHUNK_BYTES, MEMBERS, coding_of, decompress, fast_zlib, window_bits_of
-from relay.ingest.paths import harmless, meant
+from relay.ingest.body import CHUNK_BYTES, MEMBERS, choose_window_bits, decompress, fast_zlib, parse_coding
+from relay.ingest.paths import guess_path, mask_path
 from relay.ingest.problem import Problem
 from tests.unit.ingest.raw import AUTHORIZED, BODY, Relay, answer_of, running
 
@@ -115,7 +115,7 @@ async def test_bodies_as_clients_pack_them_are_taken(
 @pytest.mark.parametrize("header", ["br", "zstd", "utf-8", "gzip, deflate", "gzip, br", "gzip;q=1"])
 def test_other_codings_are_not_supported(header: str) -> None:
     with pytest.raises(Problem, match="not supported") as found:
-        coding_of(header)
+        parse_coding(header)
     assert found.value.status == 415
 
 
@@ -127,7 +127,7 @@ def test_other_codings_are_not_supported(header: str) -> None:
 def test_what_is_packed_is_unpacked(body: bytes, how: tuple[str, Any], zeros: int) -> None:
     coding, pack = how
     packed = pack(body) + bytes(zeros if coding == "gzip" else 0)
-    assert decompress(packed, window_bits_of(coding, packed), 1000) == body
+    assert decompress(packed, choose_window_bits(coding, packed), 1000) == body
 
 
 def test_members_that_are_empty_are_bounded_and_none_is_given_all_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_what_follows_a_gzip_member_and_is_neither_zeros_nor_a_member_is_an_erro
     ],
 )
 def test_the_path_that_was_meant_is_found(path: str, expected: str | None) -> None:
-    assert meant(path, ["/currents", "/braze/v1/"]) == expected
+    assert guess_path(path, ["/currents", "/braze/v1/"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_the_path_that_was_meant_is_found(path: str, expected: str | None) -> No
     ],
 )
 def test_of_a_path_only_what_a_source_could_have_is_told(path: str, expected: str) -> None:
-    assert harmless(path) == expected
-    assert len(harmless("/a" * 9999)) <= 200
+    assert mask_path(path) == expected
+    assert len(mask_path("/a" * 9999)) <= 200
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_of_a_path_only_what_a_source_could_have_is_told(path: str, expected: st
 )
 def test_of_a_content_encoding_only_the_name_of_a_coding_is_told(header: str, told: str) -> None:
     with pytest.raises(Problem, match="is not supported") as problem:
-        coding_of(header)
+        parse_coding(header)
     assert problem.value.detail == f"Content-Encoding {told} is not supported; send gzip, deflate or none"
 
 

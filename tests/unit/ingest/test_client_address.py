@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from relay.api import SourceSettings
 from relay.api.transport.addresses import Networks, Peer, parse_networks
-from relay.ingest.client_address import parse_hop, sender, whence
+from relay.ingest.client_address import describe_client, parse_hop, skip_proxies
 
 PROXIES = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])
 
@@ -40,21 +40,21 @@ PROXIES = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])
 )
 def test_only_proxies_are_believed_and_only_about_who_came_to_them(peer: str, hops: str, expected: str | None) -> None:
     came = "unix" if peer == "unix" else ip_address(peer)
-    found = sender(came, hops.split(",") if hops else [], PROXIES)
+    found = skip_proxies(came, hops.split(",") if hops else [], PROXIES)
     assert (found and str(found)) == expected
 
 
 def test_whom_nobody_knows_has_a_word_in_the_log() -> None:
     transport = Mock()
     transport.get_extra_info.side_effect = {"peername": None}.get
-    assert whence(make_mocked_request("POST", "/", transport=transport), PROXIES) == "unknown"
+    assert describe_client(make_mocked_request("POST", "/", transport=transport), PROXIES) == "unknown"
     transport.get_extra_info.side_effect = {"peername": ("192.0.2.7", 4711)}.get
-    assert whence(make_mocked_request("POST", "/", transport=transport), PROXIES) == "192.0.2.7"
+    assert describe_client(make_mocked_request("POST", "/", transport=transport), PROXIES) == "192.0.2.7"
 
 
 def test_without_proxies_nobody_is_believed() -> None:
     for peer in ("unix", ip_address("127.0.0.1")):
-        assert sender(peer, ["203.0.113.5"], Networks()) == peer  # type: ignore[arg-type]
+        assert skip_proxies(peer, ["203.0.113.5"], Networks()) == peer  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

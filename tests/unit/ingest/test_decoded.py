@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relay.api import Decoded, Entries, Kind, Request, Source, SourceSettings, Unreadable, read_entries
 from relay.api.source import KINDS_REMEMBERED
 from relay.guests import Wrong
-from relay.ingest.decoded import checked
+from relay.ingest.decoded import check_decoded
 from relay.ingest.problem import Problem
 from relay.ingest.source_calls import SourceCalls
 
@@ -21,7 +21,7 @@ BODY = b'{"id": "7"}'
 
 
 def look(decoded: Any, known: set[Kind] | None = None) -> Decoded:
-    return checked(decoded, "mine", set() if known is None else known, [])
+    return check_decoded(decoded, "mine", set() if known is None else known, [])
 
 
 async def later() -> Decoded:
@@ -142,7 +142,7 @@ def test_kinds_that_are_good_are_remembered_and_not_without_end() -> None:
     known: set[Kind] = set()
     fresh: list[str] = []
     for number in range(2 * KINDS_REMEMBERED):
-        checked(Decoded([Kind("mine", str(number))], Entries([BODY])), "mine", known, fresh)
+        check_decoded(Decoded([Kind("mine", str(number))], Entries([BODY])), "mine", known, fresh)
     assert len(known) <= KINDS_REMEMBERED
     assert fresh == [str(number) for number in range(2 * KINDS_REMEMBERED)]
 

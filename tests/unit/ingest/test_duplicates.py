@@ -25,7 +25,7 @@ class Bench:
 
     async def request(self, name: str, ids: Sequence[str]) -> list[str]:
         """What of a request is fresh, once it is on disk."""
-        async with self.duplicates.without(decoded(ids)) as fresh:
+        async with self.duplicates.leave_out(decoded(ids)) as fresh:
             assert [body.decode() for body in fresh.bodies] == fresh.ids
             if fresh.bodies:
                 self.commits[name] = asyncio.get_running_loop().create_future()

@@ -68,7 +68,7 @@ class Relay:
     @property
     def refusals(self) -> Refusals | None:
         """What the clock of braze says, however short it runs."""
-        return self.ingest._intakes["braze"]._guard._refusals
+        return self.ingest._intakes["braze"]._refusal_clock._refusals
 
 
 @pytest.fixture
@@ -133,13 +133,13 @@ async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_p
 async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refuses(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
-    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
+    relay.journal.set_limits(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     if not told:
         monkeypatch.setattr(Journal, "refusing", None)
     for _ in range(3):
         assert (await relay.post(BATCH))[0] == 503
         assert list_parked(relay.folder) == []
-    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
+    relay.journal.set_limits(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
     monkeypatch.setattr(Journal, "refusing", None)
     assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
     assert (relay.journal.head, len(list_parked(relay.folder))) == (9, 1)
@@ -188,12 +188,12 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
     decoded = mine.source.decode(
         Request(body_of(b'{"id":"1","event_type":"first"}', b'{"id":"2","event_type":"mine"}'))
     )
-    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
+    relay.journal.set_limits(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
     for _ in range(3):
         with pytest.raises(Unavailable):
             await mine._append(decoded)
     assert len(other.kept) == 1
-    relay.journal.limit(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
+    relay.journal.set_limits(JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
     for kept in (2, 3):
         assert await mine._append(decoded) == 2
         assert len(other.kept) == kept
@@ -270,7 +270,7 @@ async def test_every_refused_post_starts_the_clock_and_no_other_method(
 
 async def test_a_plugin_with_a_bug_starts_the_clock(relay: Relay) -> None:
     assert (await relay.post(b"bug", "bare"))[0] == 500
-    refusals = relay.ingest._intakes["bare"]._guard._refusals
+    refusals = relay.ingest._intakes["bare"]._refusal_clock._refusals
     assert refusals is not None
     assert (refusals.status, refusals.deadline) == (500, None)
     assert "decode raised ZeroDivisionError; see relay's log" in refusals.reason
@@ -302,15 +302,15 @@ async def test_a_source_that_fails_when_nobody_waits_for_it_ends_nothing(
     relay = Relay(tmp_path)
     relay.made["failing"], relay.names = Failing, ["failing", "braze"]
     await relay.start()
-    await relay.state.remember("failing", "what it was")
+    await relay.state.save_memory("failing", "what it was")
     with capture_logs() as logs:
         await relay.ingest._restore()
         assert (await relay.post(body_of(EVENT), "failing"))[0] == 202
-        looking = asyncio.get_running_loop().create_task(relay.ingest.look_after_sources(), name="look after")
+        looking = asyncio.get_running_loop().create_task(relay.ingest.keep_asking_sources(), name="look after")
         async with asyncio.timeout(10):
             while sum(line.get("call") == "look_after" for line in logs) < 2:
                 await asyncio.sleep(0)
-        changed = Failing("failing", relay.ingest.source("failing").settings.model_copy(update={"path": "/other"}))
+        changed = Failing("failing", relay.ingest.get_source("failing").settings.model_copy(update={"path": "/other"}))
         relay.ingest.change([changed], IngestSettings())
         looking.cancel()
     calls = {line["call"] for line in logs if line["event"] == "bug in a source"}
@@ -382,7 +382,7 @@ async def test_requests_to_paths_that_no_source_has_are_told_and_counted(relay: 
         assert (await relay.post(b"nothing"))[0] == 400
         async with aiohttp.request("GET", f"{relay.url}/favicon.ico") as answer:
             assert answer.status == 404
-    assert relay.ingest.strays == 2
+    assert relay.ingest.unrouted == 2
     told = [(line["event"], line.get("source"), line["client"], line["status"]) for line in logs]
     refused = "request refused"
     assert told == [(refused, None, "127.0.0.1", 404), (refused, "braze", "127.0.0.1", 400)]

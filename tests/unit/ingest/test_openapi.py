@@ -204,7 +204,7 @@ async def test_an_outsider_is_403_whatever_it_sends_and_no_failure_of_the_source
             assert seen[0] == 403
             assert_described(document, path, seen)
         assert bench.journal.head == 0
-        assert all(intake._guard._refusals is None for intake in bench.ingest._intakes.values())
+        assert all(intake._refusal_clock._refusals is None for intake in bench.ingest._intakes.values())
 
 
 @pytest.mark.promise(5)
@@ -220,7 +220,7 @@ async def test_too_many_events_are_429_until_one_gets_through(tmp_path: Path, pa
         assert bench.journal.head == 2
         for headers, status in (({"Authorization": "Bearer wrong"}, 401), ({}, 429)):
             assert (await bench.ask("POST", path, make_event(), **headers))[0] == status
-        guard = bench.ingest._intakes[{"/braze": "currents", "/any": "json"}[path]]._guard
+        guard = bench.ingest._intakes[{"/braze": "currents", "/any": "json"}[path]]._refusal_clock
         assert guard._refusals is not None
         assert guard._refusals.status == 429
         assert (await bench.ask("POST", path, b""))[0] == 200
@@ -282,7 +282,7 @@ async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path, monkeypatc
     """Looked at: all source types, and events for the first of several workers, which has a journal as large."""
     async with running(tmp_path) as bench:
         monkeypatch.setattr(JournalLimits, "largest_record", 20_000)
-        bench.journal.limit(JournalLimits(1 << 30, 3600), 1 << 20)
+        bench.journal.set_limits(JournalLimits(1 << 30, 3600), 1 << 20)
         large, small = make_event(text="x" * 30_000), make_event()
         for path in ("/braze", "/any"):
             status, said, _ = await bench.ask("POST", path, b'{"events":[%s]}' % large if path == "/braze" else large)

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.api import Source, SourceSettings
-from relay.ingest.refusal_clock import Guard
+from relay.ingest.refusal_clock import RefusalClock
 from relay_plugins.currents import Currents
 from relay_plugins.json_source import Json
 
@@ -18,14 +18,14 @@ class Watched:
         settings = source.Settings.model_validate({"type": source.type, "path": "/in"})
         assert isinstance(settings, SourceSettings)
         self.now, self.saves = 0.0, 0
-        self.guard = Guard(source("braze", settings), self._save, lambda: self.now)
+        self.guard = RefusalClock(source("braze", settings), self._save, lambda: self.now)
 
     def _save(self) -> None:
         self.saves += 1
 
     def refuse(self, at: float, status: int = 503) -> None:
         self.now = at
-        self.guard.refused(status, "no")
+        self.guard.note_refused(status, "no")
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_it_is_saved_once_a_minute_and_never_for_a_blip(refusals: Sequence[float
     for moment in refusals:
         watched.refuse(moment)
     assert watched.saves == saves
-    watched.guard.accepted()
+    watched.guard.note_accepted()
     assert watched.saves == saves + bool(saves), "what was saved has to be taken back, and nothing else"
-    watched.guard.accepted()
+    watched.guard.note_accepted()
     assert watched.saves == saves + bool(saves)
 
 
@@ -83,5 +83,5 @@ def test_a_clock_that_is_set_back_does_no_harm() -> None:
     with capture_logs() as logs:
         for moment in (1e6, 0, 1e6 + 61, 5):
             watched.refuse(moment)
-        watched.guard.accepted()
+        watched.guard.note_accepted()
     assert logs == []

@@ -9,7 +9,7 @@ import structlog
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.ingest.refusal_clock import Guard
+from relay.ingest.refusal_clock import RefusalClock
 from relay_plugins.currents import Currents
 from tests.daemon import Daemon
 
@@ -25,23 +25,23 @@ class Clock:
         return self.now
 
 
-def guard(clock: Clock) -> Guard:
+def guard(clock: Clock) -> RefusalClock:
     made = Currents.Settings.model_validate({"type": "currents", "path": "/currents"})
-    return Guard(Currents("braze", made), lambda: None, clock)
+    return RefusalClock(Currents("braze", made), lambda: None, clock)
 
 
-def refuse_for(it: Guard, clock: Clock, hours: float) -> None:
+def refuse_for(it: RefusalClock, clock: Clock, hours: float) -> None:
     """A refusal every ten minutes."""
     for _ in range(round(hours * 6)):
         clock.now += 600
-        it.refused(503, "the disk is full")
+        it.note_refused(503, "the disk is full")
 
 
 @pytest.mark.parametrize(("hours", "warnings"), [(0.9, 0), (1.2, 1), (23, 1), (25, 2), (71, 2), (73, 3), (200, 3)])
 def test_it_warns_after_1_24_and_72_hours(hours: float, warnings: int) -> None:
     clock = Clock()
     it = guard(clock)
-    it.refused(401, "wrong bearer token")
+    it.note_refused(401, "wrong bearer token")
     with structlog.testing.capture_logs() as logs:
         refuse_for(it, clock, hours)
     told = [line for line in logs if line["event"] == MESSAGE]
@@ -57,10 +57,10 @@ def test_any_2xx_starts_it_anew() -> None:
     with structlog.testing.capture_logs() as logs:
         for _ in range(50):
             refuse_for(it, clock, 0.9)
-            it.accepted()
+            it.note_accepted()
         assert logs == []
         refuse_for(it, clock, 3)
-        it.accepted()
+        it.note_accepted()
     assert [line["event"] for line in logs] == [MESSAGE, "source takes events again"]
     assert it.lasting is None
 
@@ -81,9 +81,9 @@ def test_it_goes_on_after_a_restart_and_does_not_warn_twice() -> None:
 def test_a_blip_is_not_kept() -> None:
     clock = Clock()
     it = guard(clock)
-    it.refused(503, "busy")
+    it.note_refused(503, "busy")
     clock.now += 30
-    it.refused(503, "busy")
+    it.note_refused(503, "busy")
     assert it.lasting is None
 
 

@@ -215,7 +215,7 @@ async def until(seen: Any, wanted: Any) -> None:
 async def test_changes_are_noticed_and_told_once(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "WATCH_S", 0.01)
     looks = 0
-    look = tls.Certificates._look
+    look = tls.Certificates._check
 
     async def counted(self: tls.Certificates) -> None:
         nonlocal looks
@@ -225,7 +225,7 @@ async def test_changes_are_noticed_and_told_once(relay: Relay, monkeypatch: pyte
     async def looked() -> bool:
         return looks >= 5
 
-    monkeypatch.setattr(tls.Certificates, "_look", counted)
+    monkeypatch.setattr(tls.Certificates, "_check", counted)
     before = await relay.serial()
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as group:

@@ -37,7 +37,7 @@ PATH = Path("journal")
 async def run(state: Path, events: int = 5, settled: int = 0) -> tuple[int, Cursor | None]:
     """Start, take events, stop: that makes a segment. Return the head and the cursor there were at the start."""
     journal, base = open_both(state, state / PATH, 0, LIMITS, 1 << 20)
-    head, cursor = journal.head, await base.cursor("it")
+    head, cursor = journal.head, await base.load_cursor("it")
     for number in range(events):
         await journal.append([KIND], [b'{"n":%d}' % number])
     await base.save({"it": Cursor(0, settled, [], Counts(delivered=settled))}, journal.head)
@@ -218,9 +218,9 @@ async def test_a_restored_backup_is_a_journal_of_its_own_and_starts_without_a_do
     assert find_doubts(restored, elsewhere) == []
     journal, base = open_both(restored, elsewhere, 0, LIMITS, 1 << 20)
     assert (journal.head, journal.problem, journal.clock.ahead, base.clock.ahead) == (15, "", 0, 0)
-    await base.heed_accepted()
+    await base.read_accepted()
     assert base.clock.now(86400) < time.time()  # what was stamped before ages from now on
-    assert await base.cursor("it") == Cursor(0, 2, [], Counts(delivered=2))
+    assert await base.load_cursor("it") == Cursor(0, 2, [], Counts(delivered=2))
     await journal.close()
     base.close()
     shutil.copy(state / "relay.db", restored / "relay.db")

@@ -57,7 +57,7 @@ async def goes_on(folder: Path, head: int) -> None:
     journal = Journal(folder, LIMITS, 0)
     body = make_event(fresh=True)
     assert await journal.append([KIND], [body]) == head
-    reader, offset, found = journal.reader(), 0, list[bytes]()
+    reader, offset, found = journal.open_reader(), 0, list[bytes]()
     async with asyncio.timeout(30):
         while offset < journal.head:
             block = (await reader.read(offset))[-1]

@@ -9,10 +9,10 @@ from relay.api import Kind
 from relay.inspect.segments import Inspected, blocks, inspect, list_segments
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.journal.segment import PREFIX, path_of
+from relay.journal.segment import PREFIX, make_path
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.ledger import acknowledged_head, read_lane_ledgers
+from relay.state.ledger import find_acknowledged_head, read_lane_ledgers
 
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 KIND = Kind("braze", "order")
@@ -58,7 +58,7 @@ async def test_a_whole_journal_is_good_and_read_from_any_offset(tmp_path: Path) 
 
 async def test_a_removed_segment_is_a_gap(tmp_path: Path) -> None:
     await fill(tmp_path, [3, 4, 2])
-    path_of(tmp_path, 3).unlink()
+    make_path(tmp_path, 3).unlink()
     found = inspect(tmp_path, 9)
     assert said(found) == ["gap from 3 to 7", "good"]
     assert [segment.is_whole for segment in found] == [False, True]
@@ -70,8 +70,8 @@ async def test_a_flipped_bit_is_damage_and_what_is_good_around_it_is_read(
 ) -> None:
     await fill(tmp_path, [3, 4, 2])
     base = (0, 3, 7)[place]
-    size = (path_of(tmp_path, base).stat().st_size - PREFIX.size) // (3, 4, 2)[place]
-    flip(path_of(tmp_path, base), b'"id":"%d' % offset)
+    size = (make_path(tmp_path, base).stat().st_size - PREFIX.size) // (3, 4, 2)[place]
+    flip(make_path(tmp_path, base), b'"id":"%d' % offset)
     expected = ["good"] * 3
     expected[place] = f"damaged at byte {PREFIX.size + (offset - base) * size} offset {offset}"
     assert said(inspect(tmp_path, 9)) == expected
@@ -80,7 +80,7 @@ async def test_a_flipped_bit_is_damage_and_what_is_good_around_it_is_read(
 
 async def test_a_torn_tail_is_good_as_long_as_nobody_was_told_that_it_is_there(tmp_path: Path) -> None:
     await fill(tmp_path, [3, 2])
-    last = path_of(tmp_path, 3)
+    last = make_path(tmp_path, 3)
     os.truncate(last, last.stat().st_size - 1)
     (_, torn) = inspect(tmp_path, 4)
     assert (torn.condition, torn.end, torn.is_whole) == ("torn", 4, True)
@@ -91,8 +91,8 @@ async def test_a_torn_tail_is_good_as_long_as_nobody_was_told_that_it_is_there(t
 
 async def test_a_file_that_does_not_begin_as_a_segment_is_damage(tmp_path: Path) -> None:
     await fill(tmp_path, [3, 2])
-    data = path_of(tmp_path, 3).read_bytes()
-    path_of(tmp_path, 3).write_bytes(b"x" + data[1:])
+    data = make_path(tmp_path, 3).read_bytes()
+    make_path(tmp_path, 3).write_bytes(b"x" + data[1:])
     assert said(inspect(tmp_path)) == ["good", "damaged at byte 0 offset 3"]
 
 
@@ -110,7 +110,7 @@ async def test_the_segment_that_is_being_written_is_open_and_grows_while_it_is_r
 
 async def test_a_segment_that_is_only_just_created_is_no_damage(tmp_path: Path) -> None:
     await fill(tmp_path, [3])
-    path_of(tmp_path, 3).write_bytes(bytes(100))
+    make_path(tmp_path, 3).write_bytes(bytes(100))
     assert said(inspect(tmp_path, 3)) == ["good", "open"]
 
 
@@ -134,7 +134,7 @@ async def test_large_records_before_a_damaged_one_are_read(tmp_path: Path) -> No
     for offset in range(4):
         await journal.append([KIND], [b'{"id":"%d","text":"%s"}' % (offset, b"x" * 400_000)])
     await journal.close()
-    flip(path_of(tmp_path, 0), b'{"id":"3')
+    flip(make_path(tmp_path, 0), b'{"id":"3')
     assert offsets(tmp_path) == [0, 1, 2]
 
 
@@ -145,7 +145,7 @@ async def test_the_books_tell_what_was_acknowledged_and_what_is_unsettled(tmp_pa
     await state.save({"runs": runs}, 10)
     state.close()
     found = read_lane_ledgers(tmp_path)
-    assert acknowledged_head(found) == 10
+    assert find_acknowledged_head(found) == 10
     lane = found[0]
     assert (lane.connector, lane.ledger.pending, lane.unsettled) == ("runs", 5, [(4, 6), (7, 10)])
     assert [offset for offset in range(10) if not lane.is_settled(offset)] == [4, 5, 7, 8, 9]

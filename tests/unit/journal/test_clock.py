@@ -14,7 +14,7 @@ from relay.deliver.fleet import Fleet
 from relay.erasure.eraser import Eraser
 from relay.journal.clock import DAY_S, Clock
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits, expendable
+from relay.journal.retention import JournalLimits, choose_expendable
 from relay.journal.segment import Segment
 from relay.state.cursor import Cursor
 from relay.state.database import State
@@ -48,7 +48,7 @@ def test_it_is_the_machines_time_as_long_as_that_goes_on_as_the_uptime_does() ->
     clock = machine.clock(NOON - 60)
     for seconds in (1, DAY_S * 30, 0.5):
         machine.passes(seconds)
-        assert (clock.now(), clock.steady(), clock.ahead) == (machine.wall, machine.wall, 0)
+        assert (clock.now(), clock.read_steady(), clock.ahead) == (machine.wall, machine.wall, 0)
 
 
 @pytest.mark.parametrize("jump", [2 * DAY_S, YEAR_S, 300 * YEAR_S])
@@ -69,7 +69,7 @@ def test_a_clock_that_goes_back_and_comes_right_again_is_followed() -> None:
     machine = Machine()
     clock = machine.clock(NOON - 60)
     machine.wall -= YEAR_S
-    assert (clock.now(), clock.steady()) == (NOON - YEAR_S, NOON)
+    assert (clock.now(), clock.read_steady()) == (NOON - YEAR_S, NOON)
     machine.wall += YEAR_S
     machine.passes(5)
     assert (clock.now(), clock.ahead) == (NOON + 5, 0)
@@ -103,7 +103,7 @@ def test_an_admin_says_that_it_is_right() -> None:
 def test_a_segment_that_was_written_in_the_future_does_not_hold_up_those_behind_it(tmp_path: Path) -> None:
     times = [NOON, NOON + YEAR_S, NOON + 20, NOON + 30]
     old = [Segment(tmp_path / str(n), n, n + 1, 100, at) for n, at in enumerate(times)]
-    found = expendable(old, JournalLimits(1000, 60.0), keep=4, liked=4, now=NOON + 100, lacking=0)
+    found = choose_expendable(old, JournalLimits(1000, 60.0), keep=4, replay_floor=4, now=NOON + 100, lacking=0)
     assert [one.base for one in found] == [0, 1, 2]
 
 
@@ -116,18 +116,18 @@ async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -
     for _ in range(3):
         await journal.append([KIND], [b'{"x":"%s"}' % (b"y" * 700_000)])
     machine.wall += YEAR_S
-    await journal.keep(journal.head)
+    await journal.set_needed(journal.head)
     assert journal.oldest == 0
     machine.wall -= YEAR_S
     machine.passes(3600)
-    await journal.keep(journal.head)
+    await journal.set_needed(journal.head)
     assert journal.oldest == 2
     await journal.close()
 
 
 async def test_ids_of_events_outlive_a_jump_and_back(tmp_path: Path) -> None:
     machine = Machine()
-    seen = Seen(tmp_path, "braze", 3600.0, machine.clock(NOON).steady)
+    seen = Seen(tmp_path, "braze", 3600.0, machine.clock(NOON).read_steady)
     await seen.note(["before"])
     for jump in (YEAR_S, -YEAR_S, -YEAR_S, YEAR_S):
         machine.wall += jump
@@ -146,14 +146,14 @@ async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path)
     eraser = Eraser(Fleet(journal, state, tmp_path), journal, state, ErasureSettings.model_validate({"after": "1h"}))
     await state.run(lambda db: ask_at(db, NOON))
     machine.wall += YEAR_S
-    await eraser._erase([])
+    await eraser._erase_due([])
     assert list_erasures(tmp_path)[0].compacted is None
     machine.wall -= YEAR_S
     await state.run(lambda db: ask_at(db, NOON + YEAR_S))
-    await eraser._erase([])
+    await eraser._erase_due([])
     assert [one.asked for one in list_erasures(tmp_path)] == [NOON, NOON]
     machine.passes(3601)
-    await eraser._erase([])
+    await eraser._erase_due([])
     assert all(one.compacted for one in list_erasures(tmp_path))
     await journal.close()
     state.close()
@@ -169,7 +169,7 @@ async def test_a_doubt_outlives_a_restart_and_ends_when_it_is_accepted(
     """What is written meanwhile, with the wrong time, makes the clock no more credible at the next start."""
     limits = JournalLimits(1 << 30, 3600)
     machine = Machine()
-    monkeypatch.setattr("relay.journal.clock.uptime", lambda: machine.up)
+    monkeypatch.setattr("relay.journal.clock.read_uptime", lambda: machine.up)
     monkeypatch.setattr("time.time", lambda: machine.wall)
     monkeypatch.setattr("time.time_ns", lambda: int(machine.wall * 1e9))
 
@@ -207,7 +207,7 @@ async def test_what_a_distrusted_clock_has_stamped_ages_from_the_acceptance_on(t
     segments = [Segment(tmp_path, n, n + 1, 1, old) for n in range(3)]
     for passed, going in ((0, 0), (DAY_S - 10, 0), (20, 2)):
         machine.passes(passed)
-        assert len(expendable(segments, JournalLimits(1 << 30, DAY_S), 9, 9, clock.now(DAY_S), 0)) == going
+        assert len(choose_expendable(segments, JournalLimits(1 << 30, DAY_S), 9, 9, clock.now(DAY_S), 0)) == going
 
 
 async def test_accepting_the_clock_removes_no_parked_events_at_once(tmp_path: Path) -> None:
@@ -216,11 +216,11 @@ async def test_accepting_the_clock_removes_no_parked_events_at_once(tmp_path: Pa
     await state.park([Parked("in", "hook", 0, "a.b", "refused", "HTTP 422", 1, b"{}")])
     await state.run(lambda db: db.execute("UPDATE parked SET first = 1000, last = 1000").close())
     accept_clock(tmp_path)
-    await state.heed_accepted()
+    await state.read_accepted()
     assert not await state.remove_parked()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("UPDATE journal_state SET accepted = accepted - ?", (DAY_S + 60,))
-    await state.heed_accepted()
+    await state.read_accepted()
     assert await state.remove_parked()
     await journal.close()
     state.close()

@@ -56,7 +56,7 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
 
 async def read(journal: Journal) -> dict[int, bytes]:
     """All that a lane gets."""
-    reader, found, offset = journal.reader(), dict[int, bytes](), 0
+    reader, found, offset = journal.open_reader(), dict[int, bytes](), 0
     async with asyncio.timeout(20):
         while offset < journal.head:
             for block in await reader.read(offset):
@@ -121,7 +121,7 @@ async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) 
     (path,) = logs(tmp_path)
     overwrite(path, path.stat().st_size // 3, b"?")
     journal = Journal(tmp_path, LIMITS, 0)
-    late, early = journal.reader(), journal.reader()
+    late, early = journal.open_reader(), journal.open_reader()
     assert [block.offsets for block in await late.read(4)] == [block.offsets for block in await early.read(0)]
     assert [(one.start, one.stop) for one in journal.unsaved_damage] == [(4, 10), (0, 10)]
     assert journal.lost == 10
@@ -179,7 +179,7 @@ async def test_readers_pass_over_damage_in_older_segments_and_over_files_that_ar
     lost = {5, *range(6, 12), *range(12, 18)}
     assert await read(journal) == {n: body for n, body in enumerate(sent) if n not in lost}
     assert journal.lost == len(lost)
-    assert await journal.offset_of(0.5) == 0
+    assert await journal.find_offset(0.5) == 0
     await journal.close()
 
 

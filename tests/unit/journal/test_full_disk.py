@@ -27,7 +27,7 @@ async def append(journal: Journal, body: bytes) -> int:
 
 
 async def read_all(journal: Journal, offset: int = 0) -> list[int]:
-    reader, found = journal.reader(), []
+    reader, found = journal.open_reader(), []
     while offset < journal.head:
         for block in await reader.read(offset):
             found += block.offsets
@@ -90,7 +90,7 @@ async def test_settled_events_go_first_but_not_in_vain(tmp_path: Path, disk: dic
     journal = Journal(tmp_path, limits(min_free=2 * MIB), 0)
     for _ in range(5):
         await append(journal, BIG)
-    await journal.keep(3)
+    await journal.set_needed(3)
     disk["strange"] = disk["size"]
     with pytest.raises(Unavailable):
         await append(journal, BIG)
@@ -187,7 +187,7 @@ async def test_the_head_outlives_a_full_disk_when_everything_has_been_settled_an
         with pytest.raises(Unavailable):
             await append(journal, BIG)
         refuse_calls(broken, "posix_fallocate", errno.ENOSPC)
-        await journal.keep(3)
+        await journal.set_needed(3)
         with pytest.raises(Unavailable):
             await append(journal, BIG)
     await journal.close()
@@ -213,12 +213,12 @@ async def test_how_full_the_disk_is_shows_before_it_is(tmp_path: Path, disk: dic
     journal = Journal(tmp_path, JournalLimits(1 << 40, 3600, min_free=2 * MIB), 0)
     disk["size"] = 1 << 40
     await append(journal, b"{}")
-    await journal.keep(0)
-    assert journal.fill(0) < 0.5
+    await journal.set_needed(0)
+    assert journal.measure_fill(0) < 0.5
     disk["strange"] = disk["size"] - journal.size - 2 * MIB - journal.size // 10
-    await journal.keep(0)
-    assert 0.85 < journal.fill(0) < 1
-    assert journal.fill(1) == 0
+    await journal.set_needed(0)
+    assert 0.85 < journal.measure_fill(0) < 1
+    assert journal.measure_fill(1) == 0
     await journal.close()
 
 
@@ -229,7 +229,7 @@ async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_
     half = b"y" * (most - 1000)
     for number in range(4):
         assert await append(journal, half) == number
-        await journal.keep(journal.head)
+        await journal.set_needed(journal.head)
     with pytest.raises(TooLarge, match=r"half of journal\.max_size: send fewer at a time"):
         await append(journal, b"y" * most)
     many = most // 11
@@ -239,7 +239,7 @@ async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_
     with pytest.raises(TooLarge):
         await journal.append(types, [b"{%s}" % kind.type.encode() for kind in types])
     assert await append(journal, b"{}") == 4
-    await journal.keep(journal.head)
+    await journal.set_needed(journal.head)
     async with asyncio.TaskGroup() as group:
         for number in range(4):
             group.create_task(append(journal, b"y" * (most // 3)), name=f"append {number}")
@@ -250,7 +250,7 @@ async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_
 async def test_a_full_disk_is_refused_with_what_fills_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Siblings: a segment that cannot be made; folders of files and of the journal beside the state folder."""
     journal = Journal(tmp_path, limits(), 0)
-    journal.tell_fillers(lambda: "archive 1.0 GiB")
+    journal.set_fillers(lambda: "archive 1.0 GiB")
     with monkeypatch.context() as full:
         refuse_calls(full, "posix_fallocate", errno.ENOSPC)
         with pytest.raises(Unavailable, match=r"the file system holds archive 1\.0 GiB"):

@@ -90,7 +90,7 @@ async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_n
     accept_journal(tmp_path, PATH)
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     assert await journal.append([KIND], [b"{}"]) == 5  # no offset is given twice
-    assert (await state.cursor("it") is None) == bool(events)
+    assert (await state.load_cursor("it") is None) == bool(events)
     assert state.now == 0  # every connector gets all of it
     await journal.close()
     state.close()
@@ -234,10 +234,10 @@ async def test_a_connector_that_a_lost_database_does_not_know_begins_at_the_olde
     for _ in range(3):
         assert (await run(tmp_path, 1))[1] == 0
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
-    await state.heed_accepted()
+    await state.read_accepted()
     assert state.now == 0
     accept_journal(tmp_path, PATH)
-    await state.heed_accepted()
+    await state.read_accepted()
     assert state.now is None
     await journal.close()
     state.close()

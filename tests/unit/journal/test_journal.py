@@ -14,9 +14,9 @@ import pytest
 from relay.api import Block, Kind
 from relay.journal import writer as writer_module
 from relay.journal.journal import Journal, Unavailable
-from relay.journal.record import header_of, make_block, meta_of
-from relay.journal.retention import JournalLimits, expendable
-from relay.journal.segment import PREFIX, Corrupt, Segment, SegmentReader, create, path_of, write_all
+from relay.journal.record import encode_header, encode_meta, make_block
+from relay.journal.retention import JournalLimits, choose_expendable
+from relay.journal.segment import PREFIX, Corrupt, Segment, SegmentReader, create_segment, make_path, write_all
 
 KIND = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("shop", "order", "uuid", "ts")
@@ -32,7 +32,7 @@ async def append(journal: Journal, *bodies: bytes, kind: Kind = KIND) -> int:
 
 
 async def read_all(journal: Journal, offset: int = 0) -> list[tuple[int, str, bytes]]:
-    reader, found = journal.reader(), []
+    reader, found = journal.open_reader(), []
     while offset < journal.head:
         for block in await reader.read(offset):
             found += [(event.offset, event.type, event.body) for event in block.events()]
@@ -58,7 +58,7 @@ async def test_appended_events_come_back_byte_for_byte_from_memory_and_from_disk
     assert reopened.head == 3
     assert await read_all(reopened) == expected
     assert await read_all(reopened, 2) == expected[2:]
-    (event,) = (await reopened.reader().read(2))[0].events()
+    (event,) = (await reopened.open_reader().read(2))[0].events()
     assert (event.source, event.kind.id_field, event.kind.time_field) == ("shop", "uuid", "ts")
     assert abs(event.received - time.time()) < 60
     await reopened.close()
@@ -91,7 +91,7 @@ async def test_nothing_is_acknowledged_or_read_before_it_is_synced(
     monkeypatch.setattr(os, "fdatasync", slow_disk)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         appending = group.create_task(append(journal, b"{}"))
-        reading = group.create_task(journal.reader().read(0))
+        reading = group.create_task(journal.open_reader().read(0))
         await asyncio.to_thread(syncing.wait, 10)
         await asyncio.sleep(0.01)
         assert (journal.head, appending.done(), reading.done()) == (0, False, False)
@@ -119,7 +119,7 @@ async def test_a_sender_that_goes_away_takes_nobody_elses_answer_with_it(
 
 async def test_a_reader_waits_for_the_next_event(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
-    reader = journal.reader()
+    reader = journal.open_reader()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         waiting = group.create_task(reader.read(0))
         await asyncio.sleep(0)
@@ -135,7 +135,7 @@ async def test_several_readers_each_have_their_own_place_while_segments_roll(tmp
     for _ in range(120):
         await append(journal, body, b"{}")
     assert len(segments(tmp_path)) > 1
-    slow, fast = journal.reader(), journal.reader()
+    slow, fast = journal.open_reader(), journal.open_reader()
     slow_at = fast_at = 0
     while fast_at < journal.head:
         fast_at = (await fast.read(fast_at))[-1].offsets[-1] + 1
@@ -180,14 +180,14 @@ async def test_the_space_that_a_crash_left_allocated_is_given_back_on_start(tmp_
 
 
 async def test_a_whole_record_at_the_wrong_place_is_not_taken_for_an_event(tmp_path: Path) -> None:
-    fd, salt = create(tmp_path, 0, 1 << 20)
+    fd, salt = create_segment(tmp_path, 0, 1 << 20)
     at = PREFIX.size
     for offset in (0, 7):
         block = make_block(offset, 1, [KIND], [b"{}"])
-        meta = meta_of(block)
-        at += write_all(fd, [header_of(block, meta, 1, salt), meta, block.body], at)
+        meta = encode_meta(block)
+        at += write_all(fd, [encode_header(block, meta, 1, salt), meta, block.body], at)
     os.close(fd)
-    reader = SegmentReader(path_of(tmp_path, 0))
+    reader = SegmentReader(make_path(tmp_path, 0))
     assert len(reader.read(0, 1)) == 1
     with pytest.raises(Corrupt, match="offset 1"):
         reader.read(1, 2)
@@ -198,10 +198,10 @@ async def test_memory_is_freed_when_all_have_read(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     for _ in range(3):
         await append(journal, b"{}")
-    reader = journal.reader()
+    reader = journal.open_reader()
     await reader.read(0)
     assert journal._tail.size > 0
-    await journal.keep(0)
+    await journal.set_needed(0)
     assert journal._tail.size == 0
     await journal.close()
 
@@ -240,7 +240,7 @@ async def test_a_bad_record_with_good_ones_behind_it_is_damage_and_no_torn_tail(
     path.write_bytes(damaged)
     journal = open_journal(tmp_path, memory=0)
     assert (journal.head, path.read_bytes()) == (4, damaged)
-    reader = journal.reader()
+    reader = journal.open_reader()
     assert [len(await reader.read(0)), len(await reader.read(2))] == [2, 1]  # what is before it, and what is behind
     assert (reader.offset, journal.lost) == (4, 1)
     await journal.close()
@@ -305,7 +305,7 @@ async def test_the_journal_is_full_when_all_is_needed_and_goes_on_when_it_is_not
     assert journal.head > 20
     assert journal.size <= limits.max_size
     assert len(await read_all(journal)) == journal.head
-    await journal.keep(journal.head)
+    await journal.set_needed(journal.head)
     head = journal.head
     assert await append(journal, body) == head
     assert 0 < journal.oldest < head  # retained as far as the size allows
@@ -318,10 +318,10 @@ async def test_retention_by_age_keeps_what_a_lane_still_needs(tmp_path: Path) ->
     body = b'{"x":"' + b"y" * 30_000_000 + b'"}'
     for _ in range(6):
         await append(journal, body)
-    await journal.keep(1)
+    await journal.set_needed(1)
     assert journal.oldest <= 1
     assert len(await read_all(journal, 1)) == 5
-    await journal.keep(journal.head)
+    await journal.set_needed(journal.head)
     assert journal.oldest > 1
     assert len(segments(tmp_path)) == 1
     await journal.close()
@@ -364,5 +364,9 @@ def test_a_part_of_a_block_has_no_more_kinds_than_events(numbers: list[int]) -> 
 def test_what_a_replay_would_like_to_keep_outlives_the_retention_but_not_the_need_for_room(tmp_path: Path) -> None:
     old = [Segment(tmp_path / str(n), n, n + 1, 100, 0.0) for n in range(5)]
     limits = JournalLimits(1000, 60.0)
-    assert [one.base for one in expendable(old, limits, keep=4, liked=2, now=1000.0, lacking=0)] == [0, 1]
-    assert [one.base for one in expendable(old, limits, keep=4, liked=2, now=1000.0, lacking=250)] == [0, 1, 2]
+    assert [one.base for one in choose_expendable(old, limits, keep=4, replay_floor=2, now=1000.0, lacking=0)] == [0, 1]
+    assert [one.base for one in choose_expendable(old, limits, keep=4, replay_floor=2, now=1000.0, lacking=250)] == [
+        0,
+        1,
+        2,
+    ]

@@ -179,7 +179,7 @@ async def _missing(folder: Path, due: list[bytes]) -> str | None:
     try:
         if journal.problem:
             return f"a power cut is taken for damage: {journal.problem}"
-        reader, bodies, offset = journal.reader(), [], 0
+        reader, bodies, offset = journal.open_reader(), [], 0
         while offset < journal.head:
             for block in await reader.read(offset):
                 bodies += block.bodies()

@@ -58,7 +58,7 @@ async def test_it_is_noticed_without_another_commit(tmp_path: Path, noticed_by: 
     await append(journal, 3)
     next(tmp_path.glob("*.log")).unlink()
     if noticed_by == "keep":
-        await journal.keep(0)
+        await journal.set_needed(0)
         assert on_disk(tmp_path) == [0, 1, 2]
     await journal.close()
     assert on_disk(tmp_path) == [0, 1, 2]
@@ -92,14 +92,14 @@ async def test_sealed_segments_that_were_removed_are_told_and_passed_over(
     await append(journal, 5, size=400_000)
     first, second, *_ = sorted(tmp_path.glob("*.log"))
     first.unlink()
-    await journal.keep(0)
+    await journal.set_needed(0)
     assert "journal segments were removed by somebody else" in capsys.readouterr().out
     assert journal.oldest == int(second.stem)
-    reader = journal.reader()
+    reader = journal.open_reader()
     async with asyncio.timeout(30):
         assert (await reader.read(0))[0].offsets[0] == journal.oldest
     second.unlink()
-    reader.let_go()
+    reader.release_file()
     async with asyncio.timeout(30):
         await reader.read(journal.oldest)
     assert journal.lost > 0
@@ -121,7 +121,7 @@ async def test_a_truncated_open_segment_is_written_again_and_nothing_later_is_lo
         await append(journal, 2)
         assert on_disk(tmp_path) == [0, 1, 2, 3, 4]
     elif noticed_by == "keep":
-        await journal.keep(0)
+        await journal.set_needed(0)
     elif noticed_by == "roll":
         await journal.roll()
     await journal.close()
@@ -140,7 +140,7 @@ async def test_of_a_truncated_segment_what_is_nowhere_left_counts_as_lost_and_th
     """Siblings: the open segment and those before it, which copytruncate of *.log takes as well."""
     journal = Journal(tmp_path, LIMITS, 0)
     await append(journal, 8, size=200_000)
-    reader = journal.reader()
+    reader = journal.open_reader()
     async with asyncio.timeout(30):
         await reader.read(0)  # keeps the first file open
     files = sorted(tmp_path.glob("*.log"))
@@ -148,7 +148,7 @@ async def test_of_a_truncated_segment_what_is_nowhere_left_counts_as_lost_and_th
     base, end = int(path.stem), int(files[1].stem) if which == "sealed" else 8
     os.truncate(path, 250_000)
     await append(journal, 2, size=10)
-    await journal.keep(0)
+    await journal.set_needed(0)
     assert journal.lost == end - base - 1
     offset, got = 0, []
     async with asyncio.timeout(30):

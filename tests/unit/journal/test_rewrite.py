@@ -10,9 +10,9 @@ from relay.api import Kind, OtherId, User
 from relay.inspect.repair import repair
 from relay.inspect.segments import blocks, inspect, list_segments
 from relay.journal.journal import Journal
-from relay.journal.record import header_at
+from relay.journal.record import read_header
 from relay.journal.retention import JournalLimits
-from relay.journal.rewrite import copies_of, more_ids, plan, rewrite
+from relay.journal.rewrite import find_copies, find_more_ids, plan_rewrite, rewrite
 from relay.journal.segment import PREFIX, Corrupt
 from relay.journal.users import Wanted
 from relay.testing import make_event
@@ -30,8 +30,8 @@ async def erase(journal: Journal, wanted: Wanted = WANTED) -> set[int]:
     """What the daemon does to the journal."""
     gone: set[int] = set()
     for segment in await journal.roll():
-        planned = plan(segment, wanted)
-        gone |= planned.gone.keys()
+        planned = plan_rewrite(segment, wanted)
+        gone |= planned.erased.keys()
         if not planned.is_empty:
             await journal.replace(segment, rewrite(segment, wanted))
     return gone
@@ -42,7 +42,7 @@ def read(folder: Path) -> dict[int, bytes]:
 
 
 async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:
-    reader, found = journal.reader(), dict[int, bytes]()
+    reader, found = journal.open_reader(), dict[int, bytes]()
     async with asyncio.timeout(30):
         while offset < journal.head:
             for block in await reader.read(offset):
@@ -60,7 +60,7 @@ async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_
         await journal.append([KIND] * 3, sent[start : start + 3])
         await journal.roll()
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.log")}
-    held = journal.reader()
+    held = journal.open_reader()
     await held.read(0)
     assert await erase(journal) == {0, 2, 5}
     left = {offset: b"{}" if offset in (0, 2, 5) else sent[offset] for offset in range(6)}
@@ -99,7 +99,7 @@ async def test_what_retention_has_removed_meanwhile_stays_removed(tmp_path: Path
         await journal.append([KIND], [body(user)])
         first = (await journal.roll())[0]
     fresh = rewrite(first, WANTED)
-    await journal.keep(1)
+    await journal.set_needed(1)
     await journal.replace(first, fresh)
     assert [path.name for path in tmp_path.glob("*.*")] == ["00000000000000000001.log"]
     await journal.close()
@@ -127,7 +127,7 @@ async def test_lost_events_stay_lost_and_the_kept_copy_is_found_if_it_names_the_
     for damaged in (0, 3):
         at = PREFIX.size
         for _ in range(damaged):
-            header = header_at(data, at)
+            header = read_header(data, at)
             assert header is not None
             at += header.size
         data[at + 100] ^= 1
@@ -139,8 +139,8 @@ async def test_lost_events_stay_lost_and_the_kept_copy_is_found_if_it_names_the_
     assert reopened.head == 7
     assert read(tmp_path) == before | {2: b"{}", 4: b"{}"}
     assert [segment.is_whole for segment in inspect(tmp_path, 7)] == [True]
-    assert [copy.name for copy in copies_of(tmp_path, WANTED)] == [path.name + ".damaged"]
-    assert copies_of(tmp_path, Wanted({1: User("ann")})) == []
+    assert [copy.name for copy in find_copies(tmp_path, WANTED)] == [path.name + ".damaged"]
+    assert find_copies(tmp_path, Wanted({1: User("ann")})) == []
     await reopened.close()
 
 
@@ -152,7 +152,7 @@ async def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
     data[-5] ^= 1
     segment.path.write_bytes(data)
     with pytest.raises(Corrupt):
-        plan(segment, WANTED)
+        plan_rewrite(segment, WANTED)
     with pytest.raises(Corrupt):
         rewrite(segment, WANTED)
     assert segment.path.read_bytes() == data
@@ -177,7 +177,7 @@ async def test_ids_are_read_from_the_users_own_events(tmp_path: Path) -> None:
     await journal.append([KIND] * 3, bodies)
     (segment,) = await journal.roll()
     devices = (OtherId("device_id", "phone"), OtherId("device_id", "tablet"))
-    assert more_ids(segment, WANTED) == {1: User(None, ("a1", "a2"), devices)}
+    assert find_more_ids(segment, WANTED) == {1: User(None, ("a1", "a2"), devices)}
     await journal.close()
 
 

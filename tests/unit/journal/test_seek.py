@@ -8,7 +8,7 @@ from relay.api import Kind
 from relay.journal import writer as writer_module
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.journal.seek import offset_at, received_at
+from relay.journal.seek import find_offset_at, find_received_at
 
 KIND = Kind("s", "t")
 
@@ -28,9 +28,9 @@ async def test_a_time_leads_to_the_first_event_that_came_then_or_later(
     segments = journal._writer.segments
     assert len(segments) == 3
     for received, offset in [(0, 0), (1000, 0), (1001, 2), (1010, 2), (1035, 8), (1040, 8), (1110, 22), (1111, 24)]:
-        assert offset_at(segments, journal.head, received) == offset, received
+        assert find_offset_at(segments, journal.head, received) == offset, received
     for offset, received in [(0, 1000), (1, 1000), (2, 1010), (9, 1040), (23, 1110), (24, None)]:
-        assert received_at(segments, journal.head, offset) == received, offset
-        assert await journal.received_at(offset) == received, offset
-    assert received_at(segments[1:], journal.head, 3) == 1040  # what retention has removed
+        assert find_received_at(segments, journal.head, offset) == received, offset
+        assert await journal.find_received(offset) == received, offset
+    assert find_received_at(segments[1:], journal.head, 3) == 1040  # what retention has removed
     await journal.close()

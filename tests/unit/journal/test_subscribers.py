@@ -30,7 +30,7 @@ async def test_a_reader_sleeps_through_what_it_does_not_want_and_begins_behind_t
 ) -> None:
     monkeypatch.setattr(waiting, "QUIET_S", 60)
     journal = open_journal(tmp_path)
-    reader = journal.reader(WANTED.type.__eq__)
+    reader = journal.open_reader(WANTED.type.__eq__)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = await asleep(group, reader, 0)
         for _ in range(3):
@@ -44,7 +44,7 @@ async def test_a_reader_sleeps_through_what_it_does_not_want_and_begins_behind_t
 
 async def test_a_reader_that_wants_nothing_still_learns_how_far_the_journal_has_come(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
-    reader, greedy = journal.reader(lambda _: False), journal.reader()
+    reader, greedy = journal.open_reader(lambda _: False), journal.open_reader()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = await asleep(group, reader, 0)
         await journal.append([OTHER] * 3, [b"{}"] * 3)
@@ -56,7 +56,7 @@ async def test_a_reader_that_wants_nothing_still_learns_how_far_the_journal_has_
 async def test_what_is_there_already_is_not_passed_over_unread(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     await journal.append([OTHER], [b"{}"])
-    reader = journal.reader(lambda _: False)
+    reader = journal.open_reader(lambda _: False)
     assert await reader.skip(0) == 0
     assert len(await reader.read(0)) == 1
     await journal.close()
@@ -64,7 +64,7 @@ async def test_what_is_there_already_is_not_passed_over_unread(tmp_path: Path) -
 
 async def test_a_block_of_very_many_kinds_wakes_all_without_a_look_at_each(tmp_path: Path) -> None:
     journal, asked = open_journal(tmp_path), list[str]()
-    reader = journal.reader(lambda one: bool(asked.append(one)))
+    reader = journal.open_reader(lambda one: bool(asked.append(one)))
     many = waiting.TYPES_REMEMBERED + 1
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = await asleep(group, reader, 0)

@@ -25,7 +25,7 @@ def test_the_journal_has_a_time_to_be_full_once_that_is_known(
 ) -> None:
     journal = SimpleNamespace(
         oldest=0, head=600, size=1000, capacity=1000, refusing=None, bytes=600, failed=0, lost=0,
-        syncs=Histogram(QUICK), needed=lambda offset: 100,
+        syncs=Histogram(QUICK), measure_needed=lambda offset: 100,
     )  # fmt: skip
     vars(journal).update(given)
     lane = SimpleNamespace(cursor=SimpleNamespace(position=0))

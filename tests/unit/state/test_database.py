@@ -22,7 +22,7 @@ from relay.state.migrations import MIGRATIONS
 from relay.state.parked import (
     _MARKED,
     Parked,
-    Which,
+    ParkedQuery,
     count_parked,
     drop_parked,
     list_parked,
@@ -81,7 +81,7 @@ async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> 
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 9;")
     state = State(tmp_path)
-    assert await state.cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
+    assert await state.load_cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
     await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
     state.close()
     (replay,) = list_replays(tmp_path)
@@ -117,7 +117,7 @@ async def test_an_event_that_is_parked_again_keeps_number_and_first_time_and_los
 ) -> None:
     await state.park([refused(1), refused(2)])
     before = list_parked(tmp_path)[0]
-    assert mark_parked(tmp_path, Which(numbers=[1])) == 1
+    assert mark_parked(tmp_path, ParkedQuery(numbers=[1])) == 1
     await state.park([Parked("braze", "heap", 1, "a.b", "refused", "HTTP 413", 3, b"{}")])
     after = list_parked(tmp_path)[0]
     assert (after.number, after.first, after.attempts, after.reason) == (1, before.first, 4, "HTTP 413")
@@ -132,7 +132,7 @@ async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path
     state.close()
 
     def numbers(**given: object) -> list[int]:
-        which = Which(**given)  # type: ignore[arg-type]
+        which = ParkedQuery(**given)  # type: ignore[arg-type]
         found = [one.number for one in read_parked(tmp_path, which)]
         assert count_parked(tmp_path, which) == len(found)
         return found
@@ -145,19 +145,19 @@ async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path
     assert numbers(since=last) == [5]
     assert numbers(numbers=[5, 2, 77]) == [2, 5]
     assert numbers(limit=2) == [1, 2]
-    assert mark_parked(tmp_path, Which()) == 4
+    assert mark_parked(tmp_path, ParkedQuery()) == 4
     assert [one.number for one in list_parked(tmp_path) if one.again] == [1, 2, 3, 4]
-    assert drop_parked(tmp_path, Which(connector="heap", limit=2)) == 2
+    assert drop_parked(tmp_path, ParkedQuery(connector="heap", limit=2)) == 2
     assert numbers() == [2, 4, 5]
 
 
 async def test_marked_events_come_in_order_and_within_the_limits_but_one_at_least(state: State, tmp_path: Path) -> None:
     await state.park([refused(offset) for offset in (5, 3, 4, 1)] + [refused(2, "file")])
-    assert await state.marked("heap", 10, 1000) == []
-    mark_parked(tmp_path, Which(numbers=[1, 2, 3, 5]))
+    assert await state.read_marked("heap", 10, 1000) == []
+    mark_parked(tmp_path, ParkedQuery(numbers=[1, 2, 3, 5]))
 
     async def offsets(events: int, size: int) -> list[int | None]:
-        return [one.offset for one in await state.marked("heap", events, size)]
+        return [one.offset for one in await state.read_marked("heap", events, size)]
 
     assert await offsets(10, 1000) == [3, 4, 5]
     assert await offsets(2, 1000) == [3, 4]
@@ -170,8 +170,8 @@ async def test_a_replayed_event_goes_with_the_cursor_that_counts_it_unless_it_fa
     state: State, tmp_path: Path
 ) -> None:
     await state.park([refused(1), refused(2)])
-    mark_parked(tmp_path, Which())
-    marked = await state.marked("heap", 10, 1000)
+    mark_parked(tmp_path, ParkedQuery())
+    marked = await state.read_marked("heap", 10, 1000)
     await state.park([refused(2)])
     await state.save({"heap": Cursor(0, 3, [], Counts(delivered=2, parked=1))}, 3, marked)
     assert [one.offset for one in list_parked(tmp_path)] == [2]
@@ -180,17 +180,17 @@ async def test_a_replayed_event_goes_with_the_cursor_that_counts_it_unless_it_fa
 
 
 async def test_the_version_changes_with_the_writes_of_others_only(state: State, tmp_path: Path) -> None:
-    before = await state.version()
+    before = await state.read_version()
     await state.park([refused(1)])
-    assert await state.version() == before
-    mark_parked(tmp_path, Which())
-    assert await state.version() != before
+    assert await state.read_version() == before
+    mark_parked(tmp_path, ParkedQuery())
+    assert await state.read_version() != before
     state.close()
 
 
 async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None:
     await state.park([refused(1)])
-    drop_parked(tmp_path, Which(numbers=[1]))
+    drop_parked(tmp_path, ParkedQuery(numbers=[1]))
     await state.park([refused(2)])
     assert [one.number for one in list_parked(tmp_path)] == [2]
     state.close()
@@ -199,7 +199,7 @@ async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None
 async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2)])
     began = time.time()
-    mark_parked(tmp_path, Which(numbers=[2]))
+    mark_parked(tmp_path, ParkedQuery(numbers=[2]))
     await state.park([replace(refused(1), first=began), replace(refused(2), first=began)])
     assert [one.again is None for one in list_parked(tmp_path)] == [True, False]
 
@@ -223,10 +223,10 @@ async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, mon
         for _ in range(2):
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 await state.park([refused(8)])
-            assert await state.look(lambda db: db.execute(patience).fetchone()) == (0,)
+            assert await state.read(lambda db: db.execute(patience).fetchone()) == (0,)
         db.execute("ROLLBACK")
     await state.park([refused(8)])
-    assert await state.look(lambda db: db.execute(patience).fetchone()) == (300,)
+    assert await state.read(lambda db: db.execute(patience).fetchone()) == (300,)
     state.close()
 
 
@@ -264,7 +264,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
         db.execute("INSERT INTO pause VALUES ('heap', 1e9)")
         db.commit()
     state = State(tmp_path)
-    assert await state.pauses() == {"heap": Pause(1e9)}
+    assert await state.read_pauses() == {"heap": Pause(1e9)}
     await state.park([replace(refused(2), part=1), refused(3)])
     state.close()
     found = list_parked(tmp_path)

@@ -15,11 +15,11 @@ from relay.state.erasures import (
     FailingErasures,
     add_erasure,
     ask_erasure,
-    digest,
     find_failing_erasures,
     find_unchanged,
     forget_ids,
     list_erasures,
+    make_digest,
     mark_compacted,
     mark_done,
     mark_erased,
@@ -29,14 +29,14 @@ from relay.state.erasures import (
     share_erasures,
 )
 from relay.state.forget import forget_connector
-from relay.state.layout import other_folders, worker_folder
+from relay.state.layout import list_other_folders, make_worker_folder
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """Of two workers, the first of which is asked for anna."""
     for number in (0, 1):
-        State(worker_folder(tmp_path, number), number).close()
+        State(make_worker_folder(tmp_path, number), number).close()
     ask_erasure(tmp_path, User("anna"))
     return tmp_path
 
@@ -62,13 +62,18 @@ def finish(folder: Path) -> None:
 
 
 def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Path) -> None:
-    other = worker_folder(state, 1)
-    assert other_folders(state, 0) == [other]
-    assert other_folders(other, 1) == [state]
+    other = make_worker_folder(state, 1)
+    assert list_other_folders(state, 0) == [other]
+    assert list_other_folders(other, 1) == [state]
     for _ in range(2):
         share_erasures(other, rows(state))
     (one,) = rows(other)
-    assert (one.number, one.user, one.asked, one.digests) == (1, User("anna"), rows(state)[0].asked, [digest("anna")])
+    assert (one.number, one.user, one.asked, one.digests) == (
+        1,
+        User("anna"),
+        rows(state)[0].asked,
+        [make_digest("anna")],
+    )
     finish(state)
     assert [(one.status, one.done) for one in list_erasures(state)] == [("waiting", None)]
     finish(other)
@@ -77,7 +82,7 @@ def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Pa
 
 
 def test_who_learns_an_id_has_the_others_begin_again_even_if_they_were_done(state: Path) -> None:
-    other = worker_folder(state, 1)
+    other = make_worker_folder(state, 1)
     share_erasures(other, rows(state))
     finish(state)
     with database(other) as db:
@@ -97,7 +102,14 @@ def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> No
     (known,) = before
     share_erasures(
         state,
-        [Erasure(number=1, asked=known.asked, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])],
+        [
+            Erasure(
+                number=1,
+                asked=known.asked,
+                user=User("anna", ("a1",)),
+                digests=[make_digest("anna"), make_digest("a1")],
+            )
+        ],
     )
     with database(state) as db:
         assert find_unchanged(db, before) == []
@@ -118,7 +130,8 @@ def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Pa
     assert not rows(state)[0].is_over([])
     assert not rows(state)[0].is_over(["hook"])
     share_erasures(
-        state, [Erasure(number=1, asked=0.0, user=User("anna", ("a1",)), digests=[digest("anna"), digest("a1")])]
+        state,
+        [Erasure(number=1, asked=0.0, user=User("anna", ("a1",)), digests=[make_digest("anna"), make_digest("a1")])],
     )
     with database(state) as db:
         mark_erased(db, read_erasures(db))
@@ -153,7 +166,7 @@ def test_the_map_forgets_who_is_named_by_external_ids_alone(state: Path) -> None
 
 
 def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Path) -> None:
-    other = worker_folder(state, 1)
+    other = make_worker_folder(state, 1)
     assert find_failing_erasures(state) == []
     ask_erasure(state, User("bert"))
     share_erasures(other, rows(state))

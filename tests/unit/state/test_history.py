@@ -18,7 +18,7 @@ from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.erasures import ask_erasure, count_erasures
 from relay.state.history import Entry, HistoryQuery, add_entries, find_done, find_last_run, read_history
-from relay.state.layout import worker_folder
+from relay.state.layout import make_worker_folder
 from relay.state.replays import Replay, ask_replay, list_replays, save_replays
 
 NOW = time.time()
@@ -78,7 +78,7 @@ def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
 
 
 async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(folder: Path) -> None:
-    others = worker_folder(folder, 1)
+    others = make_worker_folder(folder, 1)
     State(others, 1).close()
     number = ask_replay(others, Replay("heap", Cursor(0, 0), 5, asked_by="anna"))
     erasure = ask_erasure(folder, User("someone"), "bert")

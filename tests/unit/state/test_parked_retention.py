@@ -20,17 +20,17 @@ from relay.state.database import State
 from relay.state.parked import (
     ROW_BYTES,
     Parked,
-    Which,
+    ParkedQuery,
     drop_in_portions,
     drop_parked,
     list_parked,
     mark_parked,
+    measure_parked,
     read_parked,
     read_parked_totals,
-    size_of,
 )
 from relay.state.parked_limits import NoRoom, ParkedLimits
-from relay.state.parked_retention import tidy_parking
+from relay.state.parked_retention import keep_removing_parked
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")
@@ -57,7 +57,7 @@ async def state(tmp_path: Path) -> AsyncIterator[State]:
 async def tidied(state: State, retention: float) -> AsyncIterator[None]:
     state.parked_limits = ParkedLimits(retention=retention)
     async with asyncio.TaskGroup() as group:
-        tidying = group.create_task(tidy_parking(state), name="tidy")
+        tidying = group.create_task(keep_removing_parked(state), name="tidy")
         yield
         tidying.cancel()
 
@@ -98,7 +98,7 @@ async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_onc
 async def test_what_is_to_be_replayed_stays(tmp_path: Path, state: State) -> None:
     await state.park([refused(1), refused(2)])
     age(tmp_path, 91 * DAY_S)
-    mark_parked(tmp_path, Which(numbers=[1]))
+    mark_parked(tmp_path, ParkedQuery(numbers=[1]))
     async with tidied(state, 90 * DAY_S):
         (left,) = await until_left(tmp_path, 1)
     assert left.number == 1
@@ -171,8 +171,8 @@ async def test_max_size_takes_the_oldest_unreadable_ones_first_then_others_but_n
 ) -> None:
     await state.park([replace(refused(n), body=b" " * 1000) for n in range(4)])
     await state.park([junk(n) for n in range(4)])
-    mark_parked(tmp_path, Which(numbers=[1]))
-    state.parked_limits = ParkedLimits(max_size=8 * size_of("HTTP 400", "", None, b" " * 1000))
+    mark_parked(tmp_path, ParkedQuery(numbers=[1]))
+    state.parked_limits = ParkedLimits(max_size=8 * measure_parked("HTTP 400", "", None, b" " * 1000))
     await state.park([junk(4), junk(5)])
     assert [one.number for one in list_parked(tmp_path)] == [1, 2, 3, 4, 7, 8, 9, 10]
     for number in range(10, 18):
@@ -196,7 +196,7 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
     free = 2_500_000
-    monkeypatch.setattr(parked_limits, "_free", lambda folder: free)
+    monkeypatch.setattr(parked_limits, "_measure_free", lambda folder: free)
     await state.park([junk(n, 100_000) for n in range(4)])
     state.parked_limits = ParkedLimits(min_free=1_000_000)
     await state.park([junk(4, 100_000)])
@@ -217,11 +217,11 @@ async def test_totals_follow_every_change_and_those_of_an_older_relay_are_counte
     state = State(tmp_path)
     await state.park([refused(1), refused(2), junk(3)])
     await state.park([replace(refused(2), cause="gave_up", reason="longer " * 9)])
-    drop_parked(tmp_path, Which(numbers=[1]))
+    drop_parked(tmp_path, ParkedQuery(numbers=[1]))
     found = {one.cause: (one.events, one.bytes) for one in read_parked_totals(tmp_path)}
     assert found == {
-        "gave_up": (1, size_of("longer " * 9, "", None, b"{}")),
-        "unreadable": (1, size_of("no id", "", None, junk(3).body)),
+        "gave_up": (1, measure_parked("longer " * 9, "", None, b"{}")),
+        "unreadable": (1, measure_parked("no id", "", None, junk(3).body)),
     }
     state.close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
@@ -232,9 +232,9 @@ async def test_totals_follow_every_change_and_those_of_an_older_relay_are_counte
 
 async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path, state: State) -> None:
     await state.park([junk(n, 300_000) for n in range(20)])
-    listing = read_parked(tmp_path, Which())
+    listing = read_parked(tmp_path, ParkedQuery())
     next(listing)
-    assert drop_parked(tmp_path, Which()) == 20
+    assert drop_parked(tmp_path, ParkedQuery()) == 20
     assert len([*listing]) < 10
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
@@ -242,7 +242,7 @@ async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path
 
 async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, state: State) -> None:
     await state.park([junk(n, 1_100_000) for n in range(4)])
-    dropping = drop_in_portions(tmp_path, Which(source="braze"))
+    dropping = drop_in_portions(tmp_path, ParkedQuery(source="braze"))
     assert next(dropping) == 1
     await state.park([junk(9)])
     assert sum(dropping) == 3
@@ -258,7 +258,7 @@ async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_pat
             state = State(folder)
         await state.park([junk(n, 1_000_000) for n in range(20)])
         assert (folder / "relay.db").stat().st_size > 10_000_000
-        drop_parked(folder, Which(source="braze"))
+        drop_parked(folder, ParkedQuery(source="braze"))
         assert (folder / "relay.db").stat().st_size < 6_000_000, folder
     state.close()
 

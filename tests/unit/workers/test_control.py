@@ -18,7 +18,7 @@ from relay.runtime.control import View
 from relay.runtime.worker import Worker
 from relay.state.cursor import Cursor
 from relay.state.database import State
-from relay.state.layout import worker_folder
+from relay.state.layout import make_worker_folder
 from relay.status.model import Status
 from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning
 from relay.workers.control import JointView
@@ -128,7 +128,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
 
     async def go_on() -> None:
         await reloading.wait()
-        while not (view._reloading._waiters or await state.cursor("heap") is None):
+        while not (view._reloading._waiters or await state.load_cursor("heap") is None):
             await asyncio.sleep(0.01)
         go.set()
 
@@ -136,7 +136,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
         reloaded, forgotten, _ = await asyncio.gather(view.reload(), forget(), go_on(), return_exceptions=True)
     assert isinstance(reloaded, ReloadResult)
     assert "heap is configured" in str(forgotten)
-    assert await state.cursor("heap") == Cursor(0, 4)
+    assert await state.load_cursor("heap") == Cursor(0, 4)
     state.close()
 
 
@@ -231,13 +231,13 @@ class LooksOfNothing:
 def a_worker(state: Path, number: int) -> View:
     nothing = cast("Any", None)
     looks = cast("Any", LooksOfNothing())
-    return View(CONFIG, worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
+    return View(CONFIG, make_worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
 
 
 async def test_status_of_four_workers_opens_each_database_once_per_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = [State(worker_folder(tmp_path, number), number) for number in range(4)]
+    states = [State(make_worker_folder(tmp_path, number), number) for number in range(4)]
     views = [a_worker(tmp_path, number) for number in range(4)]
     supervisor = joint(tmp_path, [Faked(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)])
     opened: list[str] = []

@@ -17,7 +17,7 @@ from relay.config import traits_by_name
 from relay.inspect import advice_on as restore_advice
 from relay.inspect import describe_usage, usage
 from relay.journal import SUFFIX
-from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, journals, read_lanes_if_any
+from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, list_journals, read_lanes_if_any
 from relay.status import advice_on, said_of_doubt
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
@@ -52,7 +52,7 @@ def folder(it: Installation) -> Iterator[Finding]:
 
 def database(it: Installation) -> Iterator[Finding]:
     """Whether the databases can be used, and know their journals."""
-    for number, (folder, journal) in journals(it.state, it.config.journal.path).items():
+    for number, (folder, journal) in list_journals(it.state, it.config.journal.path).items():
         about = f"relay.db{f' of {number}' if number else ''}"
         try:
             found = [*find_worker_doubts(number, folder, journal)]

@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation
 from relay.cli.format import moment
-from relay.journal import holder
+from relay.journal import read_holder
 
 EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """relay was not there before."""
@@ -52,7 +52,7 @@ def limits(it: Installation) -> Iterator[Finding]:
     own = OTHERS + sum(connector.settings.concurrency for connector in it.config.connectors.values())
     needed = 2 * max(own, it.config.ingest.max_connections)
     try:
-        process = holder(it.state)
+        process = read_holder(it.state)
         soft, hard = resource.prlimit(process or 0, resource.RLIMIT_NOFILE)
     except (OSError, ValueError):
         process = None

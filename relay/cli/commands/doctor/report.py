@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from relay.api import Secret
 from relay.config import Config, KeyPath, Loaded, Mistake, Registry, leaves
-from relay.state import journal_folder
+from relay.state import make_journal_folder
 
 if TYPE_CHECKING:
     from relay.cli.commands.doctor.unit import Unit
@@ -61,7 +61,7 @@ class Installation:
     def journals(self) -> list[Path]:
         """Those of all workers that are configured; each may be as large as `journal.max_size` says."""
         settings = self.config.journal
-        return [journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
+        return [make_journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
 
 
 def existing(path: Path) -> Path:

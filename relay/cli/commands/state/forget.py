@@ -7,7 +7,7 @@ import click
 from relay.cli.access import access_of
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, places
-from relay.state import FailingErasures, Which
+from relay.state import FailingErasures, ParkedQuery
 from relay.words import counted
 
 
@@ -31,7 +31,7 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
         raise click.ClickException(
             f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
         )
-    parked = access.count_parked(Which(connector=connector))
+    parked = access.count_parked(ParkedQuery(connector=connector))
     what = f"{gone[connector]:,} pending and {parked:,} parked events of {connector}{_erasures(failing, connector)}"
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)

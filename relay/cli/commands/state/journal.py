@@ -17,7 +17,7 @@ from relay.cli.output import while_read
 from relay.cli.state_options import StateOptions, headed, local_places, note, one_object, places
 from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan
 from relay.inspect import repair as mend
-from relay.state import journals, mark_repaired, read_acknowledged
+from relay.state import list_journals, mark_repaired, read_acknowledged
 from relay.words import counted, ranges
 
 
@@ -74,7 +74,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
 
     Exit codes: 0 good or repaired; 1 not confirmed, relay runs, or --dry-run found damage.
     """
-    workers = journals(place.state, place.path)
+    workers = list_journals(place.state, place.path)
     needed = [(number, its, read_acknowledged(folder)) for number, (folder, its) in workers.items()]
     planned = [(number, plan(its, offset)) for number, its, offset in needed]
     is_good = not any(repairs for _, repairs in planned)

@@ -19,7 +19,7 @@ from relay.cli.format import moment, printable
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.output import Unwritten, while_read
 from relay.cli.state_options import StateOptions
-from relay.state import CAUSES, Parked, Which, worker_of
+from relay.state import CAUSES, Parked, ParkedQuery, find_worker
 from relay.words import counted, of_system
 
 Command = Callable[..., None]
@@ -73,7 +73,7 @@ def _selecting(command: Command) -> Command:
         numbers: tuple[int, ...] = (),
         **options: Any,
     ) -> None:
-        which = Which(numbers=numbers, connector=connector, source=source, cause=cause, since=since, limit=limit)
+        which = ParkedQuery(numbers=numbers, connector=connector, source=source, cause=cause, since=since, limit=limit)
         command(which=which, **options)
 
     return wrapped
@@ -83,7 +83,7 @@ def _selecting(command: Command) -> Command:
 @_selecting
 @_JSON
 @_on_state
-def list_(access: StateAccess, which: Which, as_json: bool) -> None:
+def list_(access: StateAccess, which: ParkedQuery, as_json: bool) -> None:
     """List parked events, the oldest first, without their content.
 
     Exit codes: 0 listed; 1 no such parked event, or no state.
@@ -142,7 +142,7 @@ def show(access: StateAccess, number: int, as_json: bool) -> None:
 
     Exit codes: 0 shown; 1 no such parked event, or no state.
     """
-    one = next(access.look_at_parked(Which(numbers=[number])), None)
+    one = next(access.look_at_parked(ParkedQuery(numbers=[number])), None)
     if one is None:
         raise click.ClickException(f"no parked event has the number {number}")
     text, body = one.body.decode(errors="replace"), None
@@ -161,7 +161,7 @@ def show(access: StateAccess, number: int, as_json: bool) -> None:
 @_selecting
 @click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
 @_on_state
-def export(access: StateAccess, which: Which, file: IO[bytes]) -> None:
+def export(access: StateAccess, which: ParkedQuery, file: IO[bytes]) -> None:
     """Write the content of parked events to FILE (default: standard output).
 
     One event per line, for `relay send`. The events stay parked. Events that the destination refused are written as the
@@ -180,7 +180,7 @@ def export(access: StateAccess, which: Which, file: IO[bytes]) -> None:
 @_selecting
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_on_state
-def drop(access: StateAccess, which: Which, yes: bool) -> None:
+def drop(access: StateAccess, which: ParkedQuery, yes: bool) -> None:
     """Remove parked events for good, by number or by selection.
 
     The counts still have them as parked. A selection asks first.
@@ -198,7 +198,7 @@ def drop(access: StateAccess, which: Which, yes: bool) -> None:
 @_NUMBERS
 @_selecting
 @_on_state
-def replay(access: StateAccess, which: Which) -> None:
+def replay(access: StateAccess, which: ParkedQuery) -> None:
     """Deliver parked events once more, each to its own connector.
 
     Name them by number or by selection. A running relay begins within a second, a stopped one after its next start.
@@ -220,12 +220,12 @@ def replay(access: StateAccess, which: Which) -> None:
         click.echo(line, err=True)
 
 
-def _waiting(access: StateAccess, which: Which) -> Iterator[str]:
+def _waiting(access: StateAccess, which: ParkedQuery) -> Iterator[str]:
     """Say of events, those of the first page, for which earlier one each waits that is not to be replayed."""
     some = [one for one in islice(access.look_at_parked(which, bodies=False), PAGE) if one.cause == "order"]
     firsts: dict[tuple[int, str | None, str | None], Parked] = {}
     for connector in {one.connector for one in some}:
-        for one in islice(access.look_at_parked(Which(connector=connector), bodies=False), SEARCHED):
+        for one in islice(access.look_at_parked(ParkedQuery(connector=connector), bodies=False), SEARCHED):
             firsts[_chain(one)] = min(firsts.get(_chain(one), one), one, key=attrgetter("offset", "part"))
     for one in some:
         first = firsts.get(_chain(one))
@@ -235,18 +235,18 @@ def _waiting(access: StateAccess, which: Which) -> Iterator[str]:
 
 def _chain(one: Parked) -> tuple[int, str | None, str | None]:
     """What those have in common that stay in order."""
-    return worker_of(one.number), one.connector, one.key
+    return find_worker(one.number), one.connector, one.key
 
 
-def _check_given(which: Which) -> None:
-    if which == Which():
+def _check_given(which: ParkedQuery) -> None:
+    if which == ParkedQuery():
         raise click.UsageError("say which: numbers, or a selection such as --connector NAME")
 
 
-def _check_some(access: StateAccess, which: Which) -> int:
+def _check_some(access: StateAccess, which: ParkedQuery) -> int:
     number, named = access.count_parked(which), len({*which.numbers})
     if not number:
-        raise click.ClickException("there is no such parked event" if which != Which() else "no event is parked")
+        raise click.ClickException("there is no such parked event" if which != ParkedQuery() else "no event is parked")
     if which.limit is None and number < named:
         click.echo(f"of {named} numbers only {number} name such a parked event", err=True)
     return number

@@ -20,8 +20,8 @@ from relay.deliver.batch.sent_together import Cuts, Ranges, resume, settled_in
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route
-from relay.state.cursor import Cursor, ranges_of
-from relay.state.layout import cut_file
+from relay.state.cursor import Cursor, make_ranges
+from relay.state.layout import make_cut_file
 from relay.testing import make_batch, make_event
 
 KIND = Kind("s", "mine")
@@ -62,7 +62,7 @@ def test_whatever_was_cut_what_is_not_settled_goes_once(
 ) -> None:
     cursor = Cursor(0, position)
     cursor.settle_each([one for one in settled if one >= position], cursor.counts)
-    made = [ranges_of(sorted(cut)) for cut in cuts]
+    made = [make_ranges(sorted(cut)) for cut in cuts]
     found = [{n for start, stop in cut for n in range(start, stop)} for cut in resume(made, cursor, until)]
     due = {n for cut in cuts for n in cut if n < until and not cursor.is_settled(n)}
     assert sorted(n for cut in found for n in cut) == sorted(due)
@@ -85,7 +85,7 @@ async def test_a_file_that_ends_anywhere_has_the_cuts_before_and_none_of_another
     for one in added:
         cuts.add(one)
     cuts.close(lambda cut: False)
-    path, expected = cut_file(tmp_path, "it"), [[*one] for one in added]
+    path, expected = make_cut_file(tmp_path, "it"), [[*one] for one in added]
     whole = path.read_bytes()
     assert await reopened(tmp_path) == expected
     with capture_logs() as logs:
@@ -111,7 +111,7 @@ async def test_a_damaged_line_costs_itself_and_is_told(tmp_path: Path, line: byt
     await cuts.open()
     cuts.add(((0, 5),))
     cuts.add(((5, 9),))
-    path = cut_file(tmp_path, "it")
+    path = make_cut_file(tmp_path, "it")
     header, first, second, _ = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([header, first, line, second, b""]))
     with capture_logs() as logs:
@@ -165,7 +165,7 @@ async def test_a_full_disk_costs_the_cuts_of_meanwhile_and_is_told_once(
 
 
 async def test_a_file_stays_small_and_is_gone_when_all_is_over(tmp_path: Path) -> None:
-    cuts, path = Cuts(tmp_path, "it", "j"), cut_file(tmp_path, "it")
+    cuts, path = Cuts(tmp_path, "it", "j"), make_cut_file(tmp_path, "it")
     await cuts.open()
     largest = 0
     for offset in range(20_000):
