@@ -7,74 +7,51 @@ start.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from relay.api import Batch, BatchSettings, Retry
 from relay.api.internal import BACK_S, LeftBehind
+from relay.deliver.admission import Admission
 from relay.deliver.batch.ordering import Order
 from relay.deliver.batch.parts import Settled
 from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.batch.split import NextAttempt, Part, Remainder
 from relay.deliver.destination import SharedDestination
 from relay.deliver.park import Parking, key_of, keys_of
-from relay.deliver.rate_limit import RateLimit
 from relay.deliver.result import Verdict, judge
+from relay.deliver.window import Window
 from relay.guests import called, trace_of
 from relay.state import State
 
-LOOK_S: Final = 0.05
-"""How soon a delivery that waits for its pace sees that others have given back what they booked."""
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
-
-
-class Stopped(Exception):
-    """The lane was stopped before the batch had its outcome."""
 
 
 class Delivery:
     """One way to a destination: attempts, retries, splitting, parking. The lane has one, and so has each replay."""
 
     def __init__(
-        self, destination: SharedDestination, state: State, *, replay: int | None = None, rate: float = 0.0
+        self,
+        destination: SharedDestination,
+        window: Window,
+        state: State,
+        *,
+        replay: int | None = None,
+        rate: float = 0.0,
     ) -> None:
         """`replay` is its number; None for the lane. `rate`: events per second of this way alone, 0 for no limit."""
         self.destination, self._replay = destination, replay
-        self._own_rate = RateLimit(rate)
-        self._stop = asyncio.Event()
+        self.admission = Admission(destination, window, rate)
         self.left = LeftBehind()
         """What deliveries that were cut short have left behind: none begins before it is back."""
-        self.parking = Parking(destination, state, self.sleep, replay)
-
-    async def begin(
-        self, group: asyncio.TaskGroup, work: Callable[[], Coroutine[Any, Any, None]], what: str, events: int
-    ) -> asyncio.Task[None]:
-        """Start a task for so many events once fewer than `concurrency` are under way; its end makes room, so does a
-        wait of its events alone."""
-        await _wait_for(self._own_rate, events, asyncio.sleep)
-        return await self.destination.in_flight.start(group, work, f"lane {self.destination.name}: {what}")
+        self.parking = Parking(destination, state, self.admission.sleep, replay)
 
     def order(self, limits: BatchSettings) -> Order | None:
         """How events are kept in order, for a lane that begins; None if they need not be."""
         if not self.destination.keeps_order:
             return None
         return Order(partial(key_of, self.destination.connector), limits, park=self.parking.keeps_behind)
-
-    def stop(self) -> None:
-        """Begin no further attempt; those under way may end."""
-        self._stop.set()
-
-    def go_on(self) -> None:
-        """Attempts may begin again."""
-        self._stop.clear()
-
-    def try_now(self) -> None:
-        """Have what waits to be tried again not wait any longer. A wait for the destination's pace goes on."""
-        self.destination.breaker.try_now()
-        if not self._stop.is_set():
-            self._stop.set()  # wakes who sleeps
-            self._stop.clear()
 
     async def finish(
         self,
@@ -133,10 +110,10 @@ class Delivery:
         """Wait until something of a batch is to be tried again; with room for other batches, if the destination is not
         what it waits for. Raises Stopped."""
         if (seconds := remainder.due - time.monotonic()) > 0:
-            waits = self.sleep if remainder.needs_place else self._aside
-            if await waits(seconds):
+            sleep = self.admission.sleep if remainder.needs_place else self.admission.sleep_aside
+            if await sleep(seconds):
                 remainder.hurry()
-        await left.back(self.sleep)
+        await left.back(self.admission.sleep)
 
     async def back(self, left: LeftBehind, sleep: Callable[[float], Awaitable[object]]) -> None:
         """Wait until what was left behind is back; status and log say so. Raises what `sleep` raises."""
@@ -175,9 +152,8 @@ class Delivery:
         note(Settled(batch, "delivered"))
 
     async def _attempt(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
-        async with self.destination.concurrency_limit:
-            await self._clearance(0 if waited else len(batch))
-            return await self._try(batch, left, waited=waited)
+        work = partial(self._try, batch, left, waited=waited)
+        return await self.admission.attempt(0 if waited else len(batch), work)
 
     async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
         began = time.monotonic()
@@ -187,7 +163,7 @@ class Delivery:
         finally:
             self.destination.health.unanswered.remove(began)
         self.destination.record_attempt(batch, verdict, began)
-        self._correct_pace(batch, verdict, waited=waited)
+        self.admission.correct_rates(batch, verdict, waited=waited)
         return verdict
 
     async def _answer(self, batch: Batch, left: LeftBehind) -> Verdict:
@@ -210,58 +186,3 @@ class Delivery:
 
     def _trace(self, error: Exception) -> str:
         return self.destination.redact(trace_of(error))
-
-    def _correct_pace(self, batch: Batch, verdict: Verdict, *, waited: bool) -> None:
-        """What caused no request takes no share of the pace from others; events that wait alone pay when they go."""
-        if verdict.delivered == len(batch) and not waited:  # nearly always
-            return
-        paid = 0 if waited else len(batch)
-        sent = len(batch) - verdict.unsent - sum(len(why.numbers) for why in verdict.deferred if why.alone)
-        if sent > paid:
-            self.destination.rate_limit.delay(sent - paid, time.monotonic())
-        elif sent < paid:
-            self.destination.rate_limit.give_back(paid - sent)
-        if not verdict.split:
-            self._own_rate.give_back(verdict.unsent)
-
-    async def _clearance(self, events: int) -> None:
-        """Wait for the pace, and for as long as the destination is to be left alone."""
-        await _wait_for(self.destination.rate_limit, events, self.sleep)
-        while (wait := self.destination.breaker.wait(time.monotonic())) > 0:
-            await self.sleep(wait)
-        if self._stop.is_set():
-            self.destination.breaker.given_up()
-            raise Stopped
-
-    async def _aside(self, seconds: float) -> bool:
-        """Wait with room for others; whether that was cut short. Raises Stopped."""
-        self.destination.breaker.given_up()
-        task = asyncio.current_task()
-        if task is None or not self.destination.in_flight.leave(task):
-            return await self.sleep(seconds)
-        hurried = await self.sleep(seconds)
-        await self.destination.in_flight.enter(task)
-        return hurried
-
-    async def sleep(self, seconds: float) -> bool:
-        """Wait so long, or until `try_now`; whether that was so. Raises Stopped as soon as the lane is stopped."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            hurried = False
-        else:
-            hurried = True
-        if self._stop.is_set():
-            raise Stopped
-        return hurried
-
-
-async def _wait_for(pace: RateLimit, events: int, sleep: Callable[[float], Awaitable[object]]) -> None:
-    """Book so many events, and wait until they may go; sooner, if others give back meanwhile what they booked before.
-    Raises what `sleep` raises."""
-    if not (events and (wait := pace.delay(events, now := time.monotonic()))):
-        return
-    due = now + wait + pace.given_back
-    while (wait := due - pace.given_back - time.monotonic()) > 0:
-        await sleep(min(wait, LOOK_S))

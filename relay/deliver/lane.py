@@ -25,15 +25,16 @@ import structlog
 
 from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
+from relay.deliver.admission import Stopped
 from relay.deliver.batch.builder import Span
 from relay.deliver.batch.groups import divided
+from relay.deliver.batch.parked_parts import ParkedParts
 from relay.deliver.batch.parts import Settled, SplitEvent, whole, within
 from relay.deliver.batch.reader import Collector
 from relay.deliver.batch.sent_together import ENDLESS, Cuts, resume, settled_in
-from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.delivery import Delivery
 from relay.deliver.ordered_delivery import Ordered
-from relay.deliver.retake import Retake
-from relay.deliver.window import Window, size_of
+from relay.deliver.window import size_of
 from relay.guests import named, trace_of
 from relay.journal import Journal
 from relay.route import Failed, Route
@@ -70,7 +71,6 @@ class Lane:
         route: Route,
         cursor: Cursor,
         *,
-        window: Window,
         journal: Journal,
         ready: Callable[[], Coroutine[Any, Any, None]],
         cuts: Cuts,
@@ -81,7 +81,8 @@ class Lane:
         self.name = self.destination.name
         self.cursor = cursor
         self._delivery, self._limits, self._route, self._journal = delivery, limits, route, journal
-        self._window, self._ready, self._cuts = window, ready, cuts
+        self._admission, self._window = delivery.admission, delivery.admission.window
+        self._ready, self._cuts = ready, cuts
         self._stop, self._halt = asyncio.Event(), asyncio.Event()
         self._awake = asyncio.Lock()
         """Held while anything is under way."""
@@ -89,7 +90,7 @@ class Lane:
         self.until = until
         """The offset that it ends at."""
         self._ordered: Ordered | None = None
-        self._retake = Retake(self.look_for_parked)
+        self._parked_parts = ParkedParts(self.look_for_parked)
         self.taps: set[Callable[[Block], object]] = set()
         """Called with each block that is on its way to the connector, after the filters; they must be quick."""
         self._fault = "", -1
@@ -98,7 +99,7 @@ class Lane:
 
     def try_destination(self) -> None:
         """Have what waits for the destination be tried again at once."""
-        self._delivery.try_now()
+        self._admission.try_now()
 
     @property
     def fault(self) -> str:
@@ -142,7 +143,7 @@ class Lane:
         """Whether no thread is left of what was cut short, once none is. False after a rest, or if the lane is to
         stop."""
         try:
-            await self._delivery.back(self._delivery.left, self._delivery.sleep)
+            await self._delivery.back(self._delivery.left, self._admission.sleep)
         except Stopped:
             async with self._awake:  # until the rest is over
                 return False
@@ -180,7 +181,7 @@ class Lane:
     async def at_rest(self) -> AsyncIterator[None]:
         """Inside nothing is under way, and the lane has no event in memory; after that it goes on from its cursor."""
         self._halt.set()
-        self._delivery.stop()
+        self._admission.stop()
         if self._patience is not None:
             with suppress(RuntimeError):  # it rests already
                 self._patience.reschedule(asyncio.get_running_loop().time() + REST_S)
@@ -190,7 +191,7 @@ class Lane:
         finally:
             if not self._stop.is_set():
                 self._halt.clear()
-                self._delivery.go_on()
+                self._admission.go_on()
 
     async def _begin(self) -> None:
         """Nothing is on its way."""
@@ -198,7 +199,7 @@ class Lane:
         self._window.begin()
         if order := self._delivery.order(self._limits):
             self._ordered = Ordered(
-                order, self._delivery, self.cursor, self._window, self._cuts, self._retake, self.look_for_parked
+                order, self._delivery, self.cursor, self._cuts, self._parked_parts, self.look_for_parked
             )
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
@@ -214,7 +215,7 @@ class Lane:
         """Begin nothing new."""
         self._stop.set()
         self._halt.set()
-        self._delivery.stop()
+        self._admission.stop()
 
     def snapshot(self) -> Snapshot:
         """What is to be saved; hand it to `saved` once it is."""
@@ -235,11 +236,11 @@ class Lane:
         collector = Collector(self._journal, self.cursor, self._route, self._limits, self.until, cuts)
         try:
             while (found := await collector.next()) is not None:
-                span = self._retake.counted(found)
+                span = self._parked_parts.counted(found)
                 if span.batch is None and not span.failed:
                     self._settle_at_once(span)
                     continue
-                await self._window.admit(len(span), size_of_span(span))
+                await self._admission.admit(len(span), size_of_span(span))
                 await self._send(group, span)
         finally:
             collector.close()
@@ -260,7 +261,7 @@ class Lane:
         sent = Sent(span, len(batches))
         self._under_way.add(sent)
         for one in batches:
-            await self._delivery.begin(group, partial(self._deliver, sent, one), "deliver", len(one))
+            await self._admission.start(group, partial(self._deliver, sent, one), "deliver", len(one))
 
     def _tap(self, batch: Batch) -> None:
         for tap in self.taps:
@@ -308,9 +309,9 @@ class Lane:
     def _ended(self, sent: "Sent") -> Iterator[Settled | SplitEvent]:
         """Those events of a span of which every part has its outcome."""
         for each in sent.settled:
-            self._retake.tried(each)
+            self._parked_parts.tried(each)
         for event in whole(sent.span.batch, sent.settled) if sent.span.is_split else sent.settled:
-            yield from self._retake.ended(event)
+            yield from self._parked_parts.ended(event)
 
     def _settle_partly(self) -> None:
         """What was under way is cut short: keep what has an outcome, so that it is not sent again."""

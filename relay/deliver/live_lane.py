@@ -41,22 +41,19 @@ class LiveLane(Lane):
         behind: LeftBehind,
     ) -> None:
         """`behind`: what goes on in threads of connectors that had this name before."""
-        delivery = Delivery(SharedDestination(made.connector, settings, keeps_order=made.traits.keeps_order), state)
-        limits, window = (
-            limit_batches(settings.batch, settings.rate),
-            Window(settings.window, memory_of(settings), save_soon),
-        )
+        destination = SharedDestination(made.connector, settings, keeps_order=made.traits.keeps_order)
+        delivery = Delivery(destination, Window(settings.window, memory_of(settings), save_soon), state)
+        limits = limit_batches(settings.batch, settings.rate)
         self.connector, self.traits = made.connector, made.traits
         self.opener = Opener(made.connector, made.connector.name)
         self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
         cuts = Cuts(state.folder, made.connector.name, journal.identity)
-        super().__init__(delivery, limits, route, cursor, window=window, journal=journal, ready=self._open, cuts=cuts)
+        super().__init__(delivery, limits, route, cursor, journal=journal, ready=self._open, cuts=cuts)
         self._state, self._behind = state, behind
         self._again = Again(
             delivery,
             route,
             limits,
-            window,
             state,
             cuts.beside("again"),
             self.correct,
@@ -105,18 +102,18 @@ class LiveLane(Lane):
         await super()._begin()
         await self._again.begin()
         open_ranges = find_unsettled(self.cursor.position, self._journal.head, self.cursor.ahead)
-        self._retake.begin(await self._state.read_parked_in(self.name, open_ranges))
+        self._parked_parts.begin(await self._state.read_parked_in(self.name, open_ranges))
         await self._read_keys()
 
     def _is_counted(self, offset: int) -> bool:
         """Whether the ledger counts the event there, and what lies parked of it is not about to go."""
-        return self.cursor.is_settled(offset) and not self._retake.is_going(offset)
+        return self.cursor.is_settled(offset) and not self._parked_parts.is_going(offset)
 
     async def _read_keys(self) -> None:
         """See whose parked events others have to stay behind."""
         if self._ordered is not None:
             self._ordered.order.reading()
-            self._ordered.order.read(await self._state.read_parked_keys(self.name, self._retake.numbers))
+            self._ordered.order.read(await self._state.read_parked_keys(self.name, self._parked_parts.numbers))
 
     def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
         self._again.look()
@@ -135,7 +132,7 @@ class LiveLane(Lane):
         is_bad = self.destination.health.is_bad
         if is_bad:
             log.info("tried again at once, as an admin asks", connector=self.name)
-            self._delivery.try_now()
+            self._admission.try_now()
         return is_bad
 
     def look_for_parked(self) -> None:
@@ -149,14 +146,14 @@ class LiveLane(Lane):
     def snapshot(self) -> Snapshot:
         """What is to be saved; hand it to `saved` once it is."""
         notes = self.destination.attempt_log.snapshot()
-        again, retaken = self._again.done, self._retake.done
+        again, retaken = self._again.done, self._parked_parts.done
         return replace(super().snapshot(), delivered_again=again, retaken=retaken, attempts=notes)
 
     def saved(self, snapshot: Snapshot) -> None:
         """A snapshot is on disk: its events will not be sent again."""
         self._again.saved(len(snapshot.delivered_again))
         if retaken := len(snapshot.retaken):
-            self._retake.saved(retaken)
+            self._parked_parts.saved(retaken)
             log.info("parked events delivered, as they were not settled", connector=self.name, events=retaken)
         self.destination.attempt_log.saved(snapshot.attempts)
         super().saved(snapshot)
@@ -168,16 +165,16 @@ class LiveLane(Lane):
 
     def replay(self, replay: Replay) -> Lane:
         """A lane beside this one, over an old range of the journal."""
-        delivery = Delivery(self.destination, self._state, replay=replay.number, rate=replay.rate)
+        delivery = Delivery(
+            self.destination, self._window.beside(), self._state, replay=replay.number, rate=replay.rate
+        )
         limits = limit_batches(self._limits, replay.rate)
         route = Route(Selection(replay.entries, within=self._route.selection), self._route.filters)
-        window = self._window.beside()
         return Lane(
             delivery,
             limits,
             route,
             replay.cursor,
-            window=window,
             journal=self._journal,
             ready=self._opened,
             cuts=self._cuts.beside(str(replay.number)),

@@ -15,13 +15,14 @@ from typing import Final
 import structlog
 
 from relay.api import Batch, Block, Event
+from relay.deliver.admission import Stopped
 from relay.deliver.batch.builder import Span
 from relay.deliver.batch.ordering import Admitted, Order
+from relay.deliver.batch.parked_parts import ParkedParts
 from relay.deliver.batch.parts import Parts, Settled, within
 from relay.deliver.batch.sent_together import Cuts
-from relay.deliver.delivery import Delivery, Stopped
-from relay.deliver.retake import Retake
-from relay.deliver.window import Window, size_of
+from relay.deliver.delivery import Delivery
+from relay.deliver.window import size_of
 from relay.route import Failed
 from relay.state import Cursor, Parked, find_unsettled, make_ranges
 
@@ -37,14 +38,13 @@ class Ordered:
         order: Order,
         delivery: Delivery,
         cursor: Cursor,
-        window: Window,
         cuts: Cuts,
-        retake: Retake,
+        parked_parts: ParkedParts,
         look_for_parked: Callable[[], None],
     ) -> None:
         self.order = order
-        self._delivery, self._cursor, self._window = delivery, cursor, window
-        self._cuts, self._retake, self._look_for_parked = cuts, retake, look_for_parked
+        self._delivery, self._cursor, self._window = delivery, cursor, delivery.admission.window
+        self._cuts, self._parked_parts, self._look_for_parked = cuts, parked_parts, look_for_parked
         self._parts = Parts()
         self._freed = Admitted([], [])
         self._news = asyncio.Event()
@@ -56,7 +56,7 @@ class Ordered:
         self._settle_clear(span)
         self.order.failed(failed.event for failed in span.failed)
         if span.failed:
-            await self._delivery.begin(group, partial(self._park_failed, span.failed), "park", 0)
+            await self._delivery.admission.start(group, partial(self._park_failed, span.failed), "park", 0)
         if span.batch is not None:
             self._parts.begin(span.batch)
             admit = self.order.admit_together if span.ranges else self.order.admit
@@ -75,13 +75,13 @@ class Ordered:
     ) -> None:
         """Send what was admitted; `whole` as it is, if that is all of it. `is_cut`: it was cut so before."""
         if admitted.behind:
-            await self._delivery.begin(group, partial(self._park_behind, admitted.behind), "park", 0)
+            await self._delivery.admission.start(group, partial(self._park_behind, admitted.behind), "park", 0)
         for events in admitted.going:
             is_whole = whole is not None and len(whole) == len(events)
             batch = whole if whole is not None and is_whole else _batch(events)
             if not (is_cut and is_whole):
                 self._cuts.add_batch(batch)
-            await self._delivery.begin(group, partial(self._deliver, batch), "deliver", len(batch))
+            await self._delivery.admission.start(group, partial(self._deliver, batch), "deliver", len(batch))
 
     async def _deliver(self, batch: Batch) -> None:
         try:
@@ -110,8 +110,8 @@ class Ordered:
 
     def _settle(self, settled: Settled) -> None:
         self._window.settled(0, size_of(settled.batch))
-        self._retake.tried(settled)
-        for each in [each for event in self._parts.end(settled) for each in self._retake.ended(event)]:
+        self._parked_parts.tried(settled)
+        for each in [each for event in self._parts.end(settled) for each in self._parked_parts.ended(event)]:
             self._cursor.settle_each(each.offsets, each.counts)
             self._window.settled(len(each.offsets), 0)
         freed = self.order.settled(settled.batch.places(), parked=settled.outcome == "parked")

@@ -15,11 +15,12 @@ from typing import Final
 import structlog
 
 from relay.api import Batch, BatchSettings, Block
+from relay.deliver.admission import Stopped
 from relay.deliver.batch.groups import divided
 from relay.deliver.batch.parts import Outcome, Settled, highest, within
 from relay.deliver.batch.sent_together import Cuts
-from relay.deliver.delivery import Delivery, Stopped
-from relay.deliver.window import Window, size_of
+from relay.deliver.delivery import Delivery
+from relay.deliver.window import size_of
 from relay.route import ENOUGH_BYTES, ENOUGH_S, Failed, Routed
 from relay.state import Counts, Parked, State, make_ranges
 
@@ -89,7 +90,6 @@ class Again:
         delivery: Delivery,
         route: Callable[[Block], Routed],
         limits: BatchSettings,
-        window: Window,
         state: State,
         cuts: Cuts,
         count: Callable[[Counts], None],
@@ -98,7 +98,8 @@ class Again:
     ) -> None:
         """`is_counted` tells of an offset whether the lane's ledger counts the event there."""
         self._delivery, self._route, self._limits = delivery, route, limits
-        self._window, self._state, self._count, self._after = window, state, count, after
+        self._admission, self._window = delivery.admission, delivery.admission.window
+        self._state, self._count, self._after = state, count, after
         self._cuts = cuts
         """Of the batch that is under way."""
         self._is_counted = is_counted
@@ -134,8 +135,8 @@ class Again:
             await self._look.wait()
             self._look.clear()
             while marked := await self._marked():
-                await self._window.admit(len(marked), size_of([one.event for one in marked]))
-                task = await self._delivery.begin(group, partial(self._deliver, marked), "deliver again", len(marked))
+                await self._admission.admit(len(marked), size_of([one.event for one in marked]))
+                task = await self._admission.start(group, partial(self._deliver, marked), "deliver again", len(marked))
                 await asyncio.wait([task])  # it goes on when this is cancelled
             await self._after()
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from relay.api import Batch, Block, Connector, Event, Kind, Retry
+from relay.deliver.admission import Stopped
 from relay.deliver.batch.parts import Settled
-from relay.deliver.delivery import Delivery, Stopped
+from relay.deliver.delivery import Delivery
 from relay.deliver.destination import SharedDestination
+from relay.deliver.window import Window
 from relay.state.database import State
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -45,17 +47,21 @@ class Ways:
         self.connector = Counted("it", Counted.Settings.model_validate({"type": "counted"} | settings), folder=folder)
         self.destination = SharedDestination(self.connector, self.connector.settings, keeps_order=False)
         self.state = State(folder)
-        self.lane = Delivery(self.destination, self.state)
-        self.replay = Delivery(self.destination, self.state, replay=1, rate=replay_rate)
+        self.lane = Delivery(self.destination, window(), self.state)
+        self.replay = Delivery(self.destination, window(), self.state, replay=1, rate=replay_rate)
         self.settled: list[Settled] = []
 
     async def send(self, delivery: Delivery) -> None:
         """Deliver one event, through all that a delivery waits for."""
         async with asyncio.TaskGroup() as group:
-            await delivery.begin(group, lambda: self._finish(delivery), "deliver", 1)
+            await delivery.admission.start(group, lambda: self._finish(delivery), "deliver", 1)
 
     async def _finish(self, delivery: Delivery) -> None:
         await delivery.finish(Batch([Block.of([Event(b"{}", KIND, 0, 0.0)])]), self.settled.append)
+
+
+def window() -> Window:
+    return Window(1000, 1 << 20, lambda: None)
 
 
 @asynccontextmanager
@@ -78,7 +84,7 @@ async def waits(it: Ways, delivery: Delivery) -> None:
     for _ in range(50):
         await asyncio.sleep(0)
     assert not sent.done()
-    delivery.stop()
+    delivery.admission.stop()
     (error,) = await sent
     assert isinstance(error, ExceptionGroup)
     assert error.subgroup(Stopped)
@@ -94,7 +100,7 @@ async def test_a_lane_and_a_replay_share_breaker_and_health(tmp_path: Path, firs
         await until(lambda: it.destination.health.is_bad)
         await waits(it, other)
         it.connector.failure = None
-        one.try_now()
+        one.admission.try_now()
         await failing
         assert not it.destination.health.is_bad
 
@@ -112,8 +118,8 @@ async def test_a_lane_and_a_replay_share_the_rate_limit(tmp_path: Path) -> None:
         await waits(it, it.lane)
 
 
-async def test_a_replay_has_a_rate_of_its_own(tmp_path: Path) -> None:
-    async with ways(tmp_path, replay_rate=NEVER) as it, asyncio.TaskGroup() as group:
+async def test_a_replay_that_waits_for_its_own_rate_takes_no_place_from_the_lane(tmp_path: Path) -> None:
+    async with ways(tmp_path, replay_rate=NEVER, concurrency=1) as it, asyncio.TaskGroup() as group:
         await it.send(it.replay)
         waiting = group.create_task(it.send(it.replay), name="waiting")
         for _ in range(20):
@@ -125,6 +131,6 @@ async def test_a_replay_has_a_rate_of_its_own(tmp_path: Path) -> None:
 
 async def test_a_stopped_replay_does_not_stop_the_lane(tmp_path: Path) -> None:
     async with ways(tmp_path) as it:
-        it.replay.stop()
+        it.replay.admission.stop()
         await it.send(it.lane)
         assert [one.outcome for one in it.settled] == ["delivered"]

@@ -3,7 +3,7 @@
 import pytest
 
 from relay.deliver.batch.builder import Span
-from relay.deliver.retake import Retake
+from relay.deliver.batch.parked_parts import ParkedParts
 from relay.state.cursor import Counts
 from relay.state.parked import Parked
 
@@ -11,7 +11,7 @@ from relay.state.parked import Parked
 @pytest.mark.parametrize("outcome", ["expired", "damaged"])
 def test_a_parked_event_that_left_the_journal_counts_as_parked_alone(outcome: str) -> None:
     told: list[bool] = []
-    retake = Retake(lambda: told.append(True))
-    retake.begin([Parked("braze", "it", 3, "users.messages.email.Open", "rejected", "no", 1, b"{}")])
-    span = retake.counted(Span(0, 5, None, (), Counts(**{outcome: 5})))
+    parked_parts = ParkedParts(lambda: told.append(True))
+    parked_parts.begin([Parked("braze", "it", 3, "users.messages.email.Open", "rejected", "no", 1, b"{}")])
+    span = parked_parts.counted(Span(0, 5, None, (), Counts(**{outcome: 5})))
     assert (span.counts, told) == (Counts(**{outcome: 4}, parked=1), [True])

@@ -13,7 +13,7 @@ from relay.deliver.batch.parts import Settled, SplitEvent
 from relay.state import Counts, Parked
 
 
-class Retake:
+class ParkedParts:
     """The parked parts of one lane's events that are not settled."""
 
     def __init__(self, told: Callable[[], None]) -> None:
