@@ -4,14 +4,21 @@ from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.daemon import Load, run
 from relay.runtime.event_loop import end_tasks, run_main
 from relay.runtime.history_writer import History
-from relay.runtime.journald import error_mark
-from relay.runtime.logs import change_logs, dropped_log_lines, set_up_logs
-from relay.runtime.process import StartError, cannot_listen, inherited, on_signal, unusable
-from relay.runtime.reload import HANGUP, changed_alerts_and_settings, guarded, in_full, refused, waiting
-from relay.runtime.state_folder import doubts_in, failing_erasures_in, forgotten, parked_in
+from relay.runtime.journald import find_error_prefix
+from relay.runtime.logs import change_logs, count_dropped_lines, set_up_logs
+from relay.runtime.process import StartError, make_folder_error, make_listen_error, on_signal, take_inherited
+from relay.runtime.reload import (
+    HANGUP,
+    catch_bug,
+    compare_alerts_and_settings,
+    find_waiting,
+    make_refused,
+    reload_and_report,
+)
+from relay.runtime.state_folder import forget_removed, read_doubts_in, read_failing_in, read_parked_in
 from relay.runtime.systemd import Notify
-from relay.runtime.watchdog import ADVICE, BEAT_S, sentence
-from relay.runtime.worker import FAILURE, Worker, follow_parent, handed
+from relay.runtime.watchdog import ADVICE, BEAT_S, describe_flow
+from relay.runtime.worker import FAILURE, Worker, follow_parent, write_to_memory
 
 __all__ = [
     "ADVICE",
@@ -24,27 +31,27 @@ __all__ = [
     "Notify",
     "StartError",
     "Worker",
-    "cannot_listen",
+    "catch_bug",
     "change_logs",
-    "changed_alerts_and_settings",
-    "doubts_in",
-    "dropped_log_lines",
+    "compare_alerts_and_settings",
+    "count_dropped_lines",
+    "describe_flow",
     "end_tasks",
-    "error_mark",
-    "failing_erasures_in",
+    "find_error_prefix",
+    "find_waiting",
     "follow_parent",
-    "forgotten",
-    "guarded",
-    "handed",
-    "in_full",
-    "inherited",
+    "forget_removed",
+    "make_folder_error",
+    "make_listen_error",
+    "make_refused",
     "on_signal",
-    "parked_in",
-    "refused",
+    "read_doubts_in",
+    "read_failing_in",
+    "read_parked_in",
+    "reload_and_report",
     "run",
     "run_main",
-    "sentence",
     "set_up_logs",
-    "unusable",
-    "waiting",
+    "take_inherited",
+    "write_to_memory",
 ]

@@ -1,4 +1,4 @@
-"""Tasks beside the flow, which may end and begin anew while it goes on."""
+"""Tasks beside the flow, which can end and start again during a run."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,18 +6,18 @@ from typing import Any
 
 
 class Chores:
-    """Tasks beside the flow, by name."""
+    """The tasks beside the flow, by name."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
 
-    def begin(self, group: asyncio.TaskGroup) -> None:
-        """They run in this group."""
+    def set_group(self, group: asyncio.TaskGroup) -> None:
+        """Set the task group that runs them."""
         self._group = group
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Begin one, in place of the one of that name."""
+        """Start a task. It replaces the task of that name."""
         if name in self._tasks:
             self._tasks[name].cancel()
         if self._group is None:
@@ -25,11 +25,11 @@ class Chores:
         self._tasks[name] = self._group.create_task(work, name=name)
 
     async def stop(self, name: str) -> None:
-        """End one, and wait until it has ended."""
+        """Cancel a task, and wait for its end."""
         self._tasks[name].cancel()
         await asyncio.wait([self._tasks[name]])
 
     def end(self) -> None:
-        """End all of them."""
+        """Cancel all tasks."""
         for task in self._tasks.values():
             task.cancel()

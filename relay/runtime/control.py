@@ -1,4 +1,4 @@
-"""What admins see of this process, and have it do."""
+"""What the admin API shows of this process and makes it do."""
 
 import asyncio
 import time
@@ -14,25 +14,25 @@ from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
 from relay.journal import Journal
-from relay.runtime.state_folder import doubts_in, failing_erasures_in, forgotten, parked_in
-from relay.runtime.status import Looks
+from relay.runtime.state_folder import forget_removed, read_doubts_in, read_failing_in, read_parked_in
+from relay.runtime.status import StatusReader
 from relay.state import Entry, Forgotten, Pause, pause_connector, resume_connector
 from relay.status import RefusedReload, ReloadResult, Status, configured, merged, retired
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
-"""How long a lane may take to heed a pause."""
+"""Seconds that a lane has to obey a pause."""
 HEED_LOOK_S: Final = 0.02
 
 
 class View:
-    """The daemon as `relay.admin` wants it."""
+    """The daemon for `relay.admin`."""
 
     def __init__(
         self,
         config: Config,
         folder: Path,
-        looks: Looks,
+        looks: StatusReader,
         fleet: Fleet,
         journal: Journal,
         reload: Callable[..., Coroutine[Any, Any, ReloadResult]],
@@ -40,8 +40,7 @@ class View:
         *,
         alone: bool,
     ) -> None:
-        """`alone`: this process is all that runs with the state folder. `note` has an entry be written into the
-        history."""
+        """`alone`: no other process runs with the state folder. `note` writes an entry into the history."""
         self._alone, self._path = alone, config.journal.path  # for good: a new path takes a restart
         self.config, self.folder, self.reload, self.note = config, folder, reload, note
         self.alerts = Alerts(folder)
@@ -49,12 +48,12 @@ class View:
         self.changing = asyncio.Lock()
         """Held while the configuration changes."""
         self.restart: Sequence[str] = ()
-        """What waits for a restart since the last reload."""
+        """Changes since the start that wait for a restart."""
         self.refused_reload: RefusedReload | None = None
 
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What passes at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
+        """Yield the events at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
         taps = self._journal.taps if at == "ingest" else self._fleet.lane(at).taps
         tap = Tap(Selection(entries))
         taps.add(tap)
@@ -64,31 +63,33 @@ class View:
             taps.discard(tap)
 
     async def pause(self, connector: str, until: float | None) -> bool:
-        """Have a connector hold its events, until a time (Unix seconds) or until it is resumed; False if it does so
-        already, as long. Returns when that is heeded.
+        """Pause a connector until a time (Unix seconds) or until it is resumed; return False if it is paused as long
+        already.
 
-        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        Returns when the lane obeys. Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        """
         self._check(connector)
         changed = await ADMIN.run(pause_connector, self.folder, connector, until)
 
         def is_so() -> bool:
-            held = self._held(connector)
+            held = self._find_pause(connector)
             return (held is not None and held.until == until) or (until is not None and until <= time.time())
 
-        await self._heeded(is_so)
+        await self._await_heeded(is_so)
         return changed
 
     async def resume(self, connector: str) -> bool:
-        """Have a connector go on; False if it was not paused. Returns when that is heeded.
+        """Resume a connector; return False if it was not paused. Returns when the lane obeys.
 
-        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        """
         self._check(connector)
         changed = await ADMIN.run(resume_connector, self.folder, connector)
-        await self._heeded(lambda: self._held(connector) is None)
+        await self._await_heeded(lambda: self._find_pause(connector) is None)
         return changed
 
-    async def _heeded(self, is_so: Callable[[], bool]) -> None:
-        """Return once the lane does what the database has for it. Raises OSError."""
+    async def _await_heeded(self, is_so: Callable[[], bool]) -> None:
+        """Wait until the lane obeys. Raises OSError after HEED_S."""
         try:
             async with asyncio.timeout(HEED_S):
                 while not is_so():  # noqa: ASYNC110  the database tells the lane
@@ -97,35 +98,36 @@ class View:
             raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
 
     async def try_now(self, connector: str) -> bool:
-        """Have a connector that waits for its destination try again at once; False if it does not wait. Raises
-        LookupError."""
+        """Make a waiting connector try again at once; return False if it does not wait. Raises LookupError."""
         self._check(connector)
         return self._fleet.try_now(connector)
 
     def _check(self, connector: str) -> None:
-        """Raise LookupError unless a connector runs, or a reload is just adding it."""
+        """Check that a connector runs, or that a reload is adding it. Raises LookupError."""
         if connector not in self.config.connectors:
             self._fleet.lane(connector)
 
     async def forget(self, connector: str) -> Forgotten:
-        """Let go of all that is kept of a connector that is not configured; not in the middle of a reload. Raises
-        LookupError, ValueError (it is), OSError, sqlite3.Error."""
-        async with self.changing:
-            return await forgotten(self.folder, connector, self.config.connectors)
+        """Remove everything of an unconfigured connector, between two reloads.
 
-    def _held(self, connector: str) -> Pause | None:
+        Raises LookupError, ValueError if the connector is configured, OSError, sqlite3.Error.
+        """
+        async with self.changing:
+            return await forget_removed(self.folder, connector, self.config.connectors)
+
+    def _find_pause(self, connector: str) -> Pause | None:
         held = (lane.destination.breaker.held for lane in self._fleet.lanes if lane.name == connector)
         return next(held, None)  # a reload may just be making the lane anew: it is held from the start
 
     async def status(self) -> Status:
-        """How everything is now. One of several workers leaves what is in the databases to the supervisor to count."""
+        """Return the status. With several workers the supervisor reads the databases."""
         if not self._alone:
-            mine = await self._looks.status(self.config, self.restart)
+            mine = await self._looks.read_status(self.config, self.restart)
             return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
         others = await retired(self.folder, {0}, self.config)
-        parked, failing = await parked_in(self.folder), await failing_erasures_in(self.folder)
-        mine = await self._looks.status(self.config, self.restart)
+        parked, failing = await read_parked_in(self.folder), await read_failing_in(self.folder)
+        mine = await self._looks.read_status(self.config, self.restart)
         others = [configured(one, self.config) for one in others]  # a reload may have ended
-        doubts = await doubts_in(self.folder, self._path)
+        doubts = await read_doubts_in(self.folder, self._path)
         whole = merged([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
         return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

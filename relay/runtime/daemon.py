@@ -1,9 +1,9 @@
-"""Wires everything together, in the order of the flow; takes it apart in the same order.
+"""Connects all parts in the order of the flow, runs and reloads them, and stops them in the same order.
 
 Start: journal, state, connectors and their lanes, and last the listener, so that nothing is accepted that could not be
-kept; then systemd is told. Stop: senders are told to come again, lanes finish what is under way, cursors are saved, the
-listener closes, the journal is sealed. A second signal, or the end of the drain budget, cuts the deliveries short: what
-was not settled is delivered after the next start.
+kept; then systemd is notified. Stop: senders are told to come again, lanes finish what is under way, cursors are saved,
+the listener closes, the journal is sealed. A second signal, or the end of the drain budget, cuts the deliveries short:
+unsettled events are delivered after the next start.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from relay.runtime.history_writer import History
 from relay.runtime.logs import change_logs
 from relay.runtime.process import (
     StartError,
-    cannot_listen,
-    collect_less,
-    inherited,
-    limits_of,
+    make_limits,
+    make_listen_error,
+    make_parked_limits,
     on_signal,
-    opened,
-    parked_limits_of,
+    open_state,
+    take_inherited,
+    tune_collector,
 )
-from relay.runtime.reload import HANGUP, guarded, in_full, refused, reloaded, waiting
-from relay.runtime.status import Looks
+from relay.runtime.reload import HANGUP, catch_bug, compare_configs, find_waiting, make_refused, reload_and_report
+from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
-from relay.runtime.watchdog import Pulse, keep_turning
+from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
 from relay.state import Entry, State, follow_pauses, keep_removing_parked, list_other_folders
 from relay.status import ReloadResult, ReloadWarning, merged_results, retired
@@ -56,30 +56,31 @@ from relay.threads import ADMIN
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
 ROOM_S: Final = 5.0
-"""How often relay looks whether the disk has room for the next segment of the journal."""
+"""Seconds between two checks for room for the journal's next segment."""
 FILLERS_S: Final = 60.0
-"""How long it remembers what fills a full disk."""
+"""Seconds for which relay remembers what fills a full disk."""
 FIRST_S: Final = 5.0
-"""What a worker's start waits for the first one."""
+"""Seconds that a worker's start waits for the first worker."""
 log = structlog.stdlib.get_logger()
 
 
 async def run(config: Config, load: Load, state_folder: Path, worker: Worker | None = None) -> None:
-    """Run until SIGTERM or SIGINT, alone or as one of several workers; `load` reads the configuration again.
+    """Run until SIGTERM or SIGINT, alone or as one of several workers. Raises StartError.
 
-    Raises StartError."""
+    `load` reads the configuration again.
+    """
     stop, hangup = asyncio.Event(), asyncio.Event()
     STOP.watch(config.runtime.drain, supervised=worker is not None)
     on_signal(stop.set)
     if worker is None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    async with opened(config, state_folder, worker.number if worker else 0) as (journal, state):
+    async with open_state(config, state_folder, worker.number if worker else 0) as (journal, state):
         await Daemon(config, load, journal, state, worker).run(stop, hangup)
     log.info("worker stopped" if worker else "relay stopped")
 
 
 class Daemon:
-    """What one process does with its journal."""
+    """One process with its journal."""
 
     def __init__(self, config: Config, load: Load, journal: Journal, state: State, worker: Worker | None) -> None:
         self._used, self._config, self._load = config, config, load
@@ -87,35 +88,37 @@ class Daemon:
         number = worker.number if worker else 0
         self._fleet = Fleet(journal, state, state.folder, number)
         self._first = First(worker.first, []) if worker and number else None
-        self._ingest = Ingest(sources_of(config), config.ingest, journal, state, self._first)
+        self._ingest = Ingest(build_sources(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
-        self._looks = Looks(self._fleet, self._ingest, journal)
+        self._status_reader = StatusReader(self._fleet, self._ingest, journal)
         self._watch = ConditionWatch()
         self._history = History(state.folder, lambda: self._config, self._watch)
-        note = self._history.note if worker is None else _leave_it  # the supervisor of several workers tells it
+        note = self._history.note if worker is None else _ignore_entry  # the supervisor of several workers tells it
         self._view = View(
-            config, state.folder, self._looks, self._fleet, journal, self.reload, note, alone=worker is None
+            config, state.folder, self._status_reader, self._fleet, journal, self.reload, note, alone=worker is None
         )
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, journal, self._fleet)
         self._chores = Chores()
         self._filled = "", -inf
-        journal.set_fillers(self._fillers)
+        journal.set_fillers(self._describe_fillers)
         self._asked = asyncio.Queue[tuple[asyncio.Future[ReloadResult], bool, str]]()
-        """Who waits for a reload, whether for a dry run of it, and who they say they are."""
+        """Requests for a reload: the future of the outcome, whether it is a dry run, and who asks."""
 
     async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
-        """Do it until `stop` or, if there is nothing to do but to drain, until that is done; `hangup`: a reload was
-        asked for before. Raises StartError, ConfigError."""
+        """Run until `stop`, or, if the worker only drains, until everything is delivered.
+
+        `hangup`: a reload was requested before. Raises StartError, ConfigError.
+        """
         await self._open()
         addresses = await self._listen()
         if self._worker is None:
             await self._history.start()
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(self._fleet.run(), name="fleet")
-            self._chores.begin(group)
-            for name, work in self._work():
+            self._chores.set_group(group)
+            for name, work in self._list_tasks():
                 self._chores.start(name, work)
             if self._worker is None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._ask_reload(by=HANGUP))
@@ -123,13 +126,13 @@ class Daemon:
                 self._ask_reload(by=HANGUP)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
-                collect_less()
-                self._tell_start(addresses)
-                await self._until(stop)
+                tune_collector()
+                self._log_start(addresses)
+                await self._await_end(stop)
                 STOP.begin()
                 self._watch.stop()
                 log.info("worker stops" if self._worker else "relay stops", drain_s=STOP.drain)
-                await self._notify.stopping()
+                await self._notify.report_stopping()
                 await self._ingest.drain()
                 await self._end(lanes)
                 if self._worker is None:
@@ -140,23 +143,23 @@ class Daemon:
                 await self._admin.stop()
                 beating.cancel()
 
-    def _work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
-        """What is done beside the flow, until the stop."""
+    def _list_tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """Yield name and coroutine of each task beside the flow."""
         yield "tidy parking", keep_removing_parked(self._state)
         yield "watch certificates", self._ingest.watch_tls()
         yield "look after sources", self._ingest.keep_asking_sources()
-        yield "look for room", self._keep_looking_for_room()
-        yield "sample the counters", self._looks.keep_sampling()
+        yield "look for room", self._keep_checking_room()
+        yield "sample the counters", self._status_reader.keep_sampling()
         yield "erasures", self._eraser.run()
         yield "reload", self._keep_reloading()
         yield "keep the admin socket", self._admin.keep_socket()
         if self._worker is None:
             yield "watch what is wrong", self._watch.run(self._view.status)
             yield "write the history", self._history.run()
-            yield "look around for the history", self._history.look_around()
+            yield "look around for the history", self._history.keep_checking()
             yield "alerts", self._view.alerts.run()
         else:
-            yield "say that the loop turns", keep_turning(self._notify)
+            yield "say that the loop turns", keep_reporting(self._notify)
         if self._first is not None:
             yield "hand on to the first worker", self._first.run()
         elif self._worker is not None:
@@ -171,7 +174,7 @@ class Daemon:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
         with suppress(OSError):  # the first commit says it
             await self._journal.check_room()
-        self._hand_on()
+        self._set_selections()
         if self._worker is None:
             await self._view.alerts.change(self._config, self._view.alerts.made(self._config))
             self._watch.listeners.append(self._view.alerts.look)
@@ -183,13 +186,13 @@ class Daemon:
                     await self._first.connect()
             await self._follow_pauses(list_other_folders(self._state.folder, self._state.worker)[0])
 
-    def _hand_on(self) -> None:
-        """Have the first worker get what has to be in its journal, if this is another one."""
+    def _set_selections(self) -> None:
+        """Set the events that the first worker must have in its journal, unless this is the first worker."""
         if self._first is not None:
             self._first.selections = [*self._fleet.single_worker_selections, *self._eraser.wants]
 
     async def _follow_pauses(self, first: Path) -> None:
-        """Pause what the first worker does."""
+        """Pause what the first worker pauses."""
         try:
             await self._state.run(lambda db: follow_pauses(db, first))
         except (OSError, sqlite3.Error) as error:
@@ -200,26 +203,26 @@ class Daemon:
         try:
             await self._admin.start()
         except OSError as error:
-            raise cannot_listen(self._config, error) from error
+            raise make_listen_error(self._config, error) from error
         try:
             if self._worker is None:
-                return await self._ingest.start(inherited())
+                return await self._ingest.start(take_inherited())
             sockets = [socket.socket(fileno=fd) for fd in self._worker.fds]
             return await self._ingest.start(sockets, outlived=self._worker.outlived)
         except OSError as error:
-            raise cannot_listen(self._config, error) from error
+            raise make_listen_error(self._config, error) from error
         except TlsError as error:
             raise StartError(str(error)) from error
 
-    async def _keep_looking_for_room(self) -> None:
-        """Know of a full disk before a sender does, for ever."""
+    async def _keep_checking_room(self) -> None:
+        """Notice a full disk before a sender does, for ever."""
         while True:
             with suppress(OSError):  # the next commit says it
                 await self._journal.check_room()
             await asyncio.sleep(ROOM_S)
 
-    def _fillers(self) -> str:
-        """What takes the room of the disk, in words. Blocking."""
+    def _describe_fillers(self) -> str:
+        """Describe what fills the disk. Blocking."""
         now = time.monotonic()
         if now - self._filled[1] > FILLERS_S:
             number = self._state.worker
@@ -231,9 +234,11 @@ class Daemon:
         return self._filled[0]
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
-        """Go over to the configuration as it is on disk now. What has not changed goes on untouched; if anything is
-        wrong, everything does. A second reload waits its turn; whoever asked may go away meanwhile. `dry_run`: only see
-        whether it can be done. `by`: who asks, as they say."""
+        """Switch to the configuration on disk. Unchanged parts go on; with any mistake, everything does.
+
+        A second reload waits its turn, even if its requester has gone. `dry_run`: only check whether the reload is
+        possible. `by`: who asks.
+        """
         return await self._ask_reload(dry_run=dry_run, by=by)
 
     def _ask_reload(self, *, dry_run: bool = False, by: str = "") -> asyncio.Future[ReloadResult]:
@@ -244,37 +249,41 @@ class Daemon:
     async def _keep_reloading(self) -> None:
         while True:
             future, dry_run, by = await self._asked.get()
-            outcome = await guarded(self._try_reload() if dry_run else self._reload_in_turn(by))
+            outcome = await catch_bug(self._try_reload() if dry_run else self._reload_in_turn(by))
             if not future.done():
                 future.set_result(outcome)
 
     async def _reload_in_turn(self, by: str) -> ReloadResult:
-        await self._notify.reloading()
+        await self._notify.report_reloading()
         async with self._view.changing:
-            outcome = await guarded(self._reload() if self._worker else in_full(self._view, self._reload, by))
-        await self._notify.ready(self._pulse.status())
+            outcome = await catch_bug(
+                self._apply_reload() if self._worker else reload_and_report(self._view, self._apply_reload, by)
+            )
+        await self._notify.report_ready(self._pulse.describe_status())
         return outcome
 
     async def _try_reload(self) -> ReloadResult:
-        """Whether a reload can be done: all is made that it would make, and let go."""
+        """Check whether a reload is possible: make everything that it would make, and drop it."""
         try:
             new = await ADMIN.run(self._load)
-            sources_of(new)
+            build_sources(new)
             self._view.alerts.made(new)
             self._fleet.try_change(new)
         except ConfigError as error:
-            return refused(error.mistakes)
+            return make_refused(error.mistakes)
         return ReloadResult()
 
-    async def _reload(self) -> ReloadResult:
+    async def _apply_reload(self) -> ReloadResult:
         try:
             new = await ADMIN.run(self._load)
-            sources, alerts = sources_of(new), self._view.alerts.made(new)
-            changes = await self._change(new)
+            sources, alerts = build_sources(new), self._view.alerts.made(new)
+            changes = await self._change_lanes(new)
         except ConfigError as error:
-            return refused(error.mistakes)
+            return make_refused(error.mistakes)
         except (sqlite3.Error, OSError) as error:
-            return refused([f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"])
+            return make_refused(
+                [f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"]
+            )
         kept: list[ReloadWarning] = []
         try:
             await self._ingest.reload_tls(new.ingest.tls)
@@ -284,18 +293,20 @@ class Daemon:
         STOP.drain = new.runtime.drain
         change_logs(new.log, None if self._worker is None else self._worker.number)
         self._ingest.change(sources, new.ingest)
-        self._journal.set_limits(limits_of(new), new.journal.memory)
-        self._state.parked_limits = parked_limits_of(new)
+        self._journal.set_limits(make_limits(new), new.journal.memory)
+        self._state.parked_limits = make_parked_limits(new)
         for lane in self._fleet.lanes:
             lane.connector.min_free = new.journal.min_free
-        self._hand_on()
+        self._set_selections()
         await self._view.alerts.change(new, alerts)
-        self._view.restart = waiting(self._used, new)
-        return merged_results([reloaded(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
+        self._view.restart = find_waiting(self._used, new)
+        return merged_results([compare_configs(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
 
-    async def _change(self, new: Config) -> Changes:
-        """Change the lanes. Erasing rests meanwhile: it has to reach all of them. Raises ConfigError, sqlite3.Error,
-        OSError."""
+    async def _change_lanes(self, new: Config) -> Changes:
+        """Change the lanes. Erasures rest meanwhile, because they must reach all lanes.
+
+        Raises ConfigError, sqlite3.Error, OSError.
+        """
         await self._chores.stop("erasures")
         try:
             changes = await self._fleet.change(new, new.runtime.drain)
@@ -306,12 +317,12 @@ class Daemon:
         return changes
 
     async def _renew_eraser(self, settings: ErasureSettings) -> None:
-        """The eraser knows the connectors and their settings: a new one goes on where it was."""
+        """Replace the eraser, which knows connectors and settings. The new eraser continues where the old one was."""
         self._eraser = Eraser(self._fleet, self._journal, self._state, settings, self._state.worker)
         await self._eraser.open()
         self._chores.start("erasures", self._eraser.run())
 
-    def _tell_start(self, addresses: list[str]) -> None:
+    def _log_start(self, addresses: list[str]) -> None:
         told = {"version": __version__, "listen": addresses, **self._admin.addresses}
         told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
         events = self._journal.head - self._journal.oldest
@@ -320,8 +331,8 @@ class Daemon:
         else:
             log.info("worker runs", **told, events_in_journal=events)
 
-    async def _until(self, stop: asyncio.Event) -> None:
-        """Wait for the signal or, if that is all there is to do, for the end of the deliveries."""
+    async def _await_end(self, stop: asyncio.Event) -> None:
+        """Wait for the signal, or, if the worker only drains, for the end of the deliveries."""
         drains = self._worker is not None and self._worker.only_drains
         while not stop.is_set() and not (drains and await self._is_idle()):
             with suppress(TimeoutError):
@@ -332,8 +343,10 @@ class Daemon:
         return await self._fleet.is_idle() and await self._eraser.is_idle()
 
     async def _end(self, lanes: asyncio.Task[None]) -> None:
-        """Let the deliveries under way end within the budget, and connectors close; a second signal does not wait for
-        them."""
+        """Let the deliveries under way end within the drain budget, and close the connectors.
+
+        A second signal ends the wait.
+        """
 
         def cut_short(why: str) -> None:
             if self._fleet.releases:
@@ -349,12 +362,12 @@ class Daemon:
             cut_short("the drain budget is used up")
 
 
-def _leave_it(_: Entry) -> None:
+def _ignore_entry(_: Entry) -> None:
     """Write no entry."""
 
 
-def sources_of(config: Config) -> list[Source]:
-    """The sources of a configuration, made anew. Raises ConfigError."""
+def build_sources(config: Config) -> list[Source]:
+    """Make the sources of a configuration. Raises ConfigError."""
     try:
         return make_sources(config)
     except NotMade as error:

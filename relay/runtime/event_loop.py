@@ -1,7 +1,7 @@
-"""Runs the event loop of a process until its main task has ended, whatever tasks and callbacks of plugins do.
+"""Runs the event loop of a process until its main task ends, whatever tasks and callbacks of plugins do.
 
-How it fails and recovers: a SystemExit or KeyboardInterrupt out of a plugin's own task ends that task, and the loop
-goes on. Tasks that are left at the end are cancelled; those that take no notice are left behind with the process.
+Failure and recovery: a SystemExit or KeyboardInterrupt in a plugin's own task ends that task, and the loop goes on.
+Tasks that remain at the end are cancelled. Tasks that ignore that end with the process.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from relay.stop import STOP, left
 T = TypeVar("T")
 
 TO_END_S: Final = 1.0
-"""Seconds that tasks have to end once the main task has; less if a stop has taken long."""
+"""Seconds that tasks have to end after the main task; less if a stop has taken long."""
 log = structlog.stdlib.get_logger()
 
 
 def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
-    """Run the main task to its end and return what it returns. Raises what it raises."""
+    """Run the main task to its end; return what it returns, and raise what it raises."""
     task = loop.create_task(main, name="main")
     while True:
         try:
@@ -35,18 +35,18 @@ def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T
 
 
 def _is_interrupted(error: BaseException) -> bool:
-    """Whether it is Ctrl-C, before relay takes signals itself."""
+    """Return whether the error is Ctrl-C before relay handles signals itself."""
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What tasks come to as they are ended is nobody's concern."""
+def _ignore_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Ignore the errors of tasks that are being ended."""
 
 
 def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
-    """End the tasks that are left, and the loop; whether that worked."""
+    """End the remaining tasks and the loop; return whether that worked."""
     if tasks := asyncio.all_tasks(loop):
-        loop.set_exception_handler(_ignore)  # asyncio's streams complain of a cancellation
+        loop.set_exception_handler(_ignore_error)  # asyncio's streams complain of a cancellation
         for task in tasks:
             task.cancel()
         with suppress(SystemExit, KeyboardInterrupt):

@@ -1,7 +1,7 @@
-"""What a look at relay adds to its history: one entry for each change of state, and counts once a period. Pure.
+"""Makes the entries of the history from snapshots: one per change of state, and counts once a period. Pure.
 
-What comes and goes all the time would push everything else out of the history: of one thing at most MOST changes are
-told in PERIOD_S. The next entry says how many were left out, and the state that it has come to is told in the end.
+What comes and goes all the time would push everything else out of the history: each thing gets MOST entries in PERIOD_S
+at most. The next entry says how many were left out. The last state is always entered.
 """
 
 from collections import deque
@@ -19,13 +19,13 @@ from relay.words import counted
 PERIOD_S: Final = 3600.0
 MOST: Final = 6
 LONG_S: Final = 60.0
-"""An entry that counts what has come in a longer time says how long that was."""
+"""An entry whose count covers a longer time names that time."""
 REFUSING_HOURS: Final = (1, 24, 72)
-"""After how many hours a source that refuses everything is told once more."""
+"""Hours after which a source that refuses everything is entered once more."""
 TOLD_ELSEWHERE: Final = frozenset({"parked", "reload_refused"})
-"""The first are counted, the second whoever reloads tells; so does whoever pauses a connector."""
+"""Conditions that others enter: as counts, by a reload, or by a pause."""
 FACTS: Final = ("pending", "oldest_s", "last_error", "fill", "lost", "erasures", "deadline")
-"""Of a condition those that its entry keeps."""
+"""The facts of a condition that its entry keeps."""
 COUNTED: Final = {
     "parked": "{} parked",
     "expired": "{} expired: the journal could not keep them any longer",
@@ -35,66 +35,71 @@ COUNTED: Final = {
 }
 """What is counted, in words."""
 WELL: Final = {"damaged": "its damage is accepted or repaired", "doubt": "nothing is in doubt any more"}
-"""How the end of a condition is told, where a subject has several at a time."""
+"""How the end of a condition is said for a subject with several conditions."""
 Key = tuple[str, str]
 """A subject, and the family of a kind."""
 
 
 @dataclass(slots=True)
 class Told:
-    """What the history says of one thing, and what has become of it since."""
+    """What the history says of one thing, and its changes since."""
 
     state: tuple[str, int] | None = None
-    """As the last entry says: a kind, and for how many hours; None: all is well."""
+    """The state in the last entry: a kind, and for how many hours; None: all is well."""
     now: tuple[str, int] | None = None
     since: float = 0.0
     left_out: int = 0
-    """Changes since that entry that are not told."""
+    """Changes left out since that entry."""
     times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST))
-    """When the last entries were."""
+    """Times of the last entries."""
 
 
 @dataclass(slots=True)
 class PeriodCount:
-    """How many since the last entry, and when that was."""
+    """A count since the last entry, and the time of that entry."""
 
     number: int = 0
     told: float = -PERIOD_S
     began: float | None = None
-    """When the first of them was seen; None: there is none yet."""
+    """When the first of them was seen; None without any."""
 
 
 @dataclass(slots=True)
 class HistoryEntries:
-    """Knows what it has told."""
+    """Makes entries, and remembers what it has entered."""
 
     _told: dict[Key, Told] = field(default_factory=dict)
     _counters: dict[Key, int] = field(default_factory=dict)
     _counts: dict[Key, PeriodCount] = field(default_factory=dict)
     _starts: dict[int, float] = field(default_factory=dict)
     _is_bound: bool = False
-    """Whether the number of damaged events is a bound."""
+    """Whether the number of damaged events is an upper bound."""
 
     def remember(self, entries: Sequence[Entry]) -> None:
-        """Know what the history says of sources that refuse everything, whose trouble outlasts a restart."""
+        """Remember what the history says of sources that refuse everything, whose trouble outlasts a restart."""
         for one in entries:
             told = self._told.setdefault((one.subject, "source_refusing"), Told())
             told.state = told.now = (one.kind, one.about.get("hours", 0)) if one.kind == "source_refusing" else None
             told.since = one.about.get("since", 0.0)
 
     def find(self, look: ConditionSnapshot) -> list[Entry]:
-        """What this look adds."""
-        self._count(look)
-        return [*self._workers(look), *_over(look), *self._changes(look), *self.counts(look.now)]
+        """Return the entries of a snapshot."""
+        self._count_risen(look)
+        return [
+            *self._find_restarts(look),
+            *_find_ended_pauses(look),
+            *self._find_changes(look),
+            *self.make_counts(look.now),
+        ]
 
-    def _changes(self, look: ConditionSnapshot) -> Iterator[Entry]:
-        found = {_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
+    def _find_changes(self, look: ConditionSnapshot) -> Iterator[Entry]:
+        found = {_make_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
         absent = [key for key in self._told if key not in found and not _is_there(key[0], look.status)]
         for key in [*dict.fromkeys((*self._told, *found))]:
             if key in absent:  # it is not well again
                 continue
             condition, told = found.get(key), self._told.setdefault(key, Told())
-            state = None if condition is None else _state(condition, look.now)
+            state = None if condition is None else _find_state(condition, look.now)
             if state and state[0] == "paused":  # what it was before shows when it goes on
                 told.now = told.state
                 continue
@@ -102,36 +107,36 @@ class HistoryEntries:
                 told.now, told.left_out = state, told.left_out + 1
             if told.now == told.state or (len(told.times) == MOST and look.now - told.times[0] < PERIOD_S):
                 continue
-            yield _entry(key, condition, told, look.now)
+            yield _make_entry(key, condition, told, look.now)
             if told.state is None or condition is None:  # else it is still the same trouble, of another kind
                 told.since = condition.since if condition else 0.0
             told.state, told.left_out = state, 0
             told.times.append(look.now)
 
-    def _count(self, look: ConditionSnapshot) -> None:
-        """Count what has risen since the last look; what is counted since the start began at 0."""
+    def _count_risen(self, look: ConditionSnapshot) -> None:
+        """Count what has risen since the last snapshot. Counters since the start began at 0."""
         self._is_bound = any(one.is_damage and is_bound(one.said) for one in look.status.doubts)
         for lane in look.status.lanes:
             subject = f"connector {lane.connector}"
-            self._rise("parked", subject, lane.parked, 0)
+            self._count_rise("parked", subject, lane.parked, 0)
             for kind in ("expired", "damaged"):
-                self._rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
+                self._count_rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
         for source in look.status.sources:
-            self._rise("parked", f"source {source.source}", source.unreadable, 0)
+            self._count_rise("parked", f"source {source.source}", source.unreadable, 0)
 
-    def _rise(self, kind: str, subject: str, value: int, first: int) -> None:
+    def _count_rise(self, kind: str, subject: str, value: int, first: int) -> None:
         before = self._counters.get((subject, kind), first)
         self._counters[subject, kind] = value
         if value > before:
             self.count(kind, subject, value - before)
 
     def count(self, kind: str, subject: str, number: int) -> None:
-        """Note that so many more have come."""
+        """Count further events of a kind."""
         if number:
             self._counts.setdefault((subject, kind), PeriodCount()).number += number
 
-    def counts(self, now: float, *, all_of_them: bool = False) -> Iterator[Entry]:
-        """What was counted, if the last entry on it is PERIOD_S old; `all_of_them`: however old that is."""
+    def make_counts(self, now: float, *, all_of_them: bool = False) -> Iterator[Entry]:
+        """Yield entries of counts whose last entry is PERIOD_S old; `all_of_them`: however old it is."""
         for (subject, kind), count in self._counts.items():
             if count.number and count.began is None:
                 count.began = now
@@ -141,11 +146,13 @@ class HistoryEntries:
                 said = COUNTED[kind].format(most + counted(count.number, noun))
                 lasted = now - (now if count.began is None else count.began)
                 during = f" (in the last {span(lasted)})" if lasted >= LONG_S else ""
-                yield Entry(kind, subject, f"{_name(subject)}: {said}{during}", about={"number": count.number}, at=now)
+                yield Entry(
+                    kind, subject, f"{_find_name(subject)}: {said}{during}", about={"number": count.number}, at=now
+                )
                 count.number, count.told, count.began = 0, now, None
 
-    def _workers(self, look: ConditionSnapshot) -> Iterator[Entry]:
-        """Workers that have died, and were back before anybody looked."""
+    def _find_restarts(self, look: ConditionSnapshot) -> Iterator[Entry]:
+        """Yield entries of workers that have died and come back between two snapshots."""
         for worker in look.status.workers:
             if worker.started is None:
                 continue
@@ -159,31 +166,31 @@ class HistoryEntries:
                 yield Entry("worker_recovered", subject, f"{subject} runs again", at=look.now)
 
 
-def _over(look: ConditionSnapshot) -> Iterator[Entry]:
-    """Pauses that have ended by themselves: nobody else tells that."""
+def _find_ended_pauses(look: ConditionSnapshot) -> Iterator[Entry]:
+    """Yield entries of pauses that have ended by themselves. Nobody else enters those."""
     for one in look.ended:
         if one.kind == "paused" and one.facts.get("until", inf) <= look.now:
-            yield Entry("resumed", one.subject, f"{_name(one.subject)} goes on: its pause is over", at=look.now)
+            yield Entry("resumed", one.subject, f"{_find_name(one.subject)} goes on: its pause is over", at=look.now)
 
 
 def _is_there(subject: str, status: Status) -> bool:
-    """Whether nothing was removed by a reload, or is just being made anew by one."""
+    """Return whether the subject still exists. A reload may have removed it, or may be making it anew."""
     kind, _, name = subject.partition(" ")
     if kind == "connector":
         return any(lane.connector == name for lane in status.lanes)
     return kind != "source" or any(source.source == name for source in status.sources)
 
 
-def _key(one: Condition) -> Key:
+def _make_key(one: Condition) -> Key:
     return one.subject, family_of(one.kind)
 
 
-def _state(one: Condition, now: float) -> tuple[str, int]:
+def _find_state(one: Condition, now: float) -> tuple[str, int]:
     marks = REFUSING_HOURS if one.kind == "source_refusing" else ()
     return one.kind, max((hours for hours in marks if now - one.since >= hours * 3600), default=0)
 
 
-def _entry(key: Key, condition: Condition | None, told: Told, now: float) -> Entry:
+def _make_entry(key: Key, condition: Condition | None, told: Told, now: float) -> Entry:
     subject, _ = key
     about: dict[str, Any] = {}
     left_out = told.left_out - 1
@@ -197,10 +204,10 @@ def _entry(key: Key, condition: Condition | None, told: Told, now: float) -> Ent
     kind = told.state[0] if told.state else ""
     lasted = span(now - told.since)
     about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
-    sentence = f"{_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
+    sentence = f"{_find_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
     return Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
 
 
-def _name(subject: str) -> str:
+def _find_name(subject: str) -> str:
     kind, _, name = subject.partition(" ")
     return name if kind in ("connector", "source") else subject

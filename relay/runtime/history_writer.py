@@ -1,7 +1,7 @@
-"""Writes the history: beside the flow, in a thread, and rather not at all than that anything waits for it.
+"""Writes the history in a thread. Nothing waits for it; an entry is dropped instead.
 
-One process writes it: the one that does everything, or the supervisor of several workers. How it fails: what cannot be
-written, as the disk is full or relay.db is locked, is lost with a line of the log. What is written outlasts a SIGKILL.
+One process writes it: the daemon, or the supervisor of several workers. Failure: what cannot be written because the
+disk is full or relay.db is locked is dropped with a line in the log. A written entry survives a SIGKILL.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from relay.words import counted, moment
 
 AROUND_S: Final = 3.0
 WAITING: Final = 1000
-"""Entries that wait to be written, at most."""
+"""Entries that may wait to be written."""
 NAMED: Final = 20
-"""Files that an entry names."""
+"""Files that an entry names, at most."""
 END_S: Final = 3.0
-"""What a stop waits for the last entries to be written."""
+"""Seconds that a stop waits for the last entries."""
 log = structlog.stdlib.get_logger()
 
 
 class History:
-    """What happens, on its way into relay.db."""
+    """Takes entries, and writes them to relay.db."""
 
     def __init__(self, folder: Path, in_force: Callable[[], Config], watch: ConditionWatch) -> None:
-        """`folder` is the state folder; `in_force` says which configuration is."""
+        """`folder`: the state folder. `in_force` returns the configuration in force."""
         self._folder, self._in_force = folder, in_force
         self._entries = HistoryEntries()
         self._waiting = deque[Entry]()
@@ -48,32 +48,31 @@ class History:
         self._last_erasure = -1
         self._changed: list[str] = []
         self._seen: tuple[Config | None, Sequence[Any]] = None, []
-        """What the files of conf.d were compared with last, and how they were then."""
-        watch.listeners.append(self._look)
+        """The configuration that the files of conf.d were compared with last, and the files that differed."""
+        watch.listeners.append(self._add_changes)
 
     def note(self, entry: Entry) -> None:
-        """Have an entry be written soon. Never waits."""
+        """Write an entry soon. Never waits."""
         if len(self._waiting) >= WAITING:
             log.error("an entry of the history is lost", reason="too many wait to be written", kind=entry.kind)
             return
-        self._waiting.append(_clean(entry))
+        self._waiting.append(_clean_entry(entry))
         self._some.set()
 
-    def _look(self, look: ConditionSnapshot) -> None:
+    def _add_changes(self, look: ConditionSnapshot) -> None:
         for entry in self._entries.find(look):
             self.note(entry)
 
     async def run(self) -> None:
-        """Write what there is to write, until cancelled."""
+        """Write entries until cancelled."""
         while True:
             await self._some.wait()
             await self._write()
 
-    async def look_around(self) -> None:
-        """Look every AROUND_S for what no status tells: replays and erasures that are done, files that have changed;
-        until cancelled."""
+    async def keep_checking(self) -> None:
+        """Check every AROUND_S for what no status has: finished replays and erasures, changed files. Never ends."""
         while True:
-            for look in (self._look_for_done, self._look_at_files):
+            for look in (self._note_done, self._check_files):
                 try:
                     await look()
                 except (OSError, sqlite3.Error) as error:
@@ -82,8 +81,8 @@ class History:
                     log.error("what is done cannot be looked up for the history", exc_info=bug)
             await asyncio.sleep(AROUND_S)
 
-    async def _look_for_done(self) -> None:
-        """Tell of replays that have come to their end, and of erasures."""
+    async def _note_done(self) -> None:
+        """Note finished replays and erasures."""
         now, since = time.time(), self._looked
         for entry in await ADMIN.run(find_done, self._folder, since - AROUND_S):
             self.note(entry)
@@ -93,8 +92,8 @@ class History:
             self._entries.count("erased", "relay", done)
         self._last_erasure, self._looked = last, now
 
-    async def _look_at_files(self) -> None:
-        """Tell of files of conf.d that say something else than the configuration in force: once of the same ones."""
+    async def _check_files(self) -> None:
+        """Note files of conf.d that differ from the configuration in force, once for each set of files."""
         config = self._in_force()
         seen = config, await ADMIN.run(file_stamps, config.folders)
         if seen[1] == self._seen[1] and config is self._seen[0]:  # to read TOML takes time
@@ -103,11 +102,11 @@ class History:
         if config is not self._in_force():  # a reload has ended meanwhile
             return
         if changed and changed != self._changed:
-            self.note(_changed(changed))
+            self.note(_make_files_entry(changed))
         self._seen, self._changed = seen, changed
 
     async def start(self, workers: int = 1) -> None:
-        """Note that relay runs, and how the last run ended. What has come to its end since is told as well."""
+        """Note the start of relay, how the last run ended, and what has finished since."""
         told: list[Entry] = []
         try:
             last = await ADMIN.run(find_last_run, self._folder)
@@ -129,9 +128,9 @@ class History:
         self.note(Entry("started", "relay", said, about=about, at=self._began))
 
     async def end(self) -> None:
-        """Note that relay stops, and write what waits."""
+        """Note the stop of relay, and write the waiting entries."""
         now = time.time()
-        for entry in self._entries.counts(now, all_of_them=True):
+        for entry in self._entries.make_counts(now, all_of_them=True):
             self.note(entry)
         ran = now - self._began
         self.note(Entry("stopped", "relay", f"relay stopped after {span(ran)}", about={"ran_s": round(ran, 1)}, at=now))
@@ -143,7 +142,7 @@ class History:
             log.error("entries of the history are lost", reason=f"they could not be written in {seconds:.1f} s")
 
     async def _write(self) -> None:
-        """Write what waits, behind what is being written."""
+        """Write the waiting entries, after those being written."""
         async with self._writing:
             self._some.clear()
             entries = [*self._waiting]
@@ -158,14 +157,14 @@ class History:
                 log.error("entries of the history are lost", exc_info=bug)
 
 
-def _changed(files: Sequence[str]) -> Entry:
+def _make_files_entry(files: Sequence[str]) -> Entry:
     said = f"{counted(len(files), 'file')} of conf.d changed, which relay reload brings into force: "
     named = [*files[:NAMED], *(["..."] if len(files) > NAMED else [])]
     return Entry("config_changed", "relay", said + ", ".join(named), about={"files": named})
 
 
-def _clean(entry: Entry) -> Entry:
-    """An entry without secrets."""
+def _clean_entry(entry: Entry) -> Entry:
+    """Return the entry without secrets."""
     line: dict[str, Any] = {"sentence": entry.sentence, "by": entry.by, "about": dict(entry.about)}
     kind, _, name = entry.subject.partition(" ")
     if kind in ("source", "connector"):

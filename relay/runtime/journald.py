@@ -1,4 +1,4 @@
-"""Priorities of lines for systemd's journal, as sd-daemon(3) has them: `journalctl -p warning` goes by these."""
+"""Priorities of lines for systemd's journal, as in sd-daemon(3), for `journalctl -p warning`."""
 
 import os
 from typing import Final
@@ -8,7 +8,7 @@ PRIORITIES: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL"
 
 
 def is_journal(fd: int) -> bool:
-    """Whether what is written to the descriptor goes to the journal, which reads priorities there."""
+    """Return whether the descriptor leads to systemd's journal, which reads priorities."""
     try:
         about = os.fstat(fd)
     except OSError:
@@ -16,12 +16,12 @@ def is_journal(fd: int) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
 
 
-def error_mark() -> str:
-    """What a line of an error begins with on standard error: its priority if that is the journal, else nothing."""
+def find_error_prefix() -> str:
+    """Return the prefix of an error line on standard error: its priority for systemd's journal, else ""."""
     return f"<{PRIORITIES['ERROR']}>" if is_journal(STANDARD_ERROR) else ""
 
 
-def prefixed(text: str, level: str) -> str:
-    """The text with the priority in front of each line; the journal takes each for an entry of its own."""
+def add_priority(text: str, level: str) -> str:
+    """Put the priority before each line of a text. The journal makes each line an entry."""
     priority = f"<{PRIORITIES.get(level, 6)}>"
     return "\n".join(f"{priority}{line}" for line in text.split("\n"))

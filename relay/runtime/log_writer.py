@@ -1,7 +1,7 @@
-"""Writes the log to standard error in a thread: whoever reads that may stall, relay does not.
+"""Writes the log to standard error in a thread, so that a stalled reader does not stall relay.
 
-How it fails and recovers: lines wait in a queue of QUEUE_BYTES. While it is full, and while standard error takes
-nothing, lines are dropped and counted. A line says how many were dropped once lines get through again.
+Failure and recovery: lines wait in a queue of QUEUE_BYTES. While the queue is full, lines are dropped and counted. A
+later line says how many were dropped.
 """
 
 import logging
@@ -17,36 +17,36 @@ from relay.stop import STOP, left
 
 QUEUE_BYTES: Final = 1 << 20
 AGAIN_S: Final = 1.0
-"""How soon a standard error is tried again that does not block, and does not say when it has room."""
+"""Seconds between two tries at a non-blocking standard error that does not tell when it has room."""
 STOP_S: Final = 1.0
-"""Seconds that the last lines have to get through when the process ends."""
+"""Seconds that the last lines have when the process ends."""
 LATE_S: Final = 0.05
-"""The same, where a stop has taken all its time."""
+"""The same after a stop that has taken all its time."""
 log = structlog.stdlib.get_logger()
 
 
 class LogWriter(logging.Handler):
-    """Takes lines, and never blocks whoever logs them."""
+    """Takes lines without blocking, and writes them."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        """Where the lines go."""
+        """The descriptor to write to."""
         self._lines = deque[bytes]()
         self._size = 0
         self._changed = threading.Condition()
         self._ends = False
         self.dropped = 0
-        """Lines that were dropped since the start."""
+        """Lines dropped since the start."""
         self._told = 0
-        """How many of them the log has told of."""
+        """Dropped lines that the log has reported."""
         self._is_torn = False
-        """Whether the last line that was written lacks its end."""
+        """Whether the last written line lacks its end."""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         super().__init__()  # last: an exit of the process closes all handlers that are known
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or drop it if there is no room."""
+        """Queue a line. Drop it without room."""
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:  # whatever the line holds: there is nobody to tell, and whoever logs goes on
@@ -61,20 +61,20 @@ class LogWriter(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until the lines are written, for STOP_S at most."""
+        """Wait until the lines are written, STOP_S at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._lines, _patience())
+            self._changed.wait_for(lambda: not self._lines, _choose_patience())
 
     def close(self) -> None:
-        """Write what waits, for STOP_S at most, and end."""
+        """Write the queued lines within STOP_S, and end the thread."""
         with self._changed:
             self._ends = True
             self._changed.notify_all()
-        self._thread.join(_patience())
+        self._thread.join(_choose_patience())
         super().close()
 
     def _run(self) -> None:
-        while (line := self._next()) is not None:
+        while (line := self._take_next()) is not None:
             written = self._write(line)
             with self._changed:
                 self._lines.popleft()
@@ -82,20 +82,20 @@ class LogWriter(logging.Handler):
                 self.dropped += not written
                 self._changed.notify_all()
             if written and self.dropped > self._told and self._size < QUEUE_BYTES // 2:
-                self._tell()
+                self._log_dropped()
 
-    def _next(self) -> bytes | None:
-        """The next line; None at the end."""
+    def _take_next(self) -> bytes | None:
+        """Return the next line; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._ends)
             return self._lines[0] if self._lines else None
 
-    def _tell(self) -> None:
+    def _log_dropped(self) -> None:
         lines, self._told = self.dropped - self._told, self.dropped
         log.warning("log lines were dropped", lines=lines, reason="standard error did not take them", always=True)
 
     def _write(self, line: bytes) -> bool:
-        """Write a line whole; False if standard error does not take it."""
+        """Write a whole line; return False if standard error does not take it."""
         rest = memoryview(b"\n" + line if self._is_torn else line)
         try:
             while rest:
@@ -110,5 +110,5 @@ class LogWriter(logging.Handler):
         return True
 
 
-def _patience() -> float:
+def _choose_patience() -> float:
     return max(LATE_S, left(STOP.over, STOP_S))

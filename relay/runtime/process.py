@@ -1,4 +1,4 @@
-"""What a process of relay has for itself: signals, sockets that it was passed, its journal and its database."""
+"""The parts of a process: signals, inherited sockets, its journal and its database."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from relay.config import Config
 from relay.inspect import advice_on, describe_usage, usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
-from relay.runtime.systemd import inherited_sockets
+from relay.runtime.systemd import take_inherited_sockets
 from relay.state import (
     DATABASE,
     ParkedLimits,
@@ -34,25 +34,25 @@ from relay.words import of_system
 
 CLOSE_S: Final = 15.0
 LEAST_BYTES: Final = 1 << 20
-"""Less room than that on its disk, and relay.db cannot be opened."""
+"""Free bytes that relay.db needs to open."""
 OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
 
 
 class StartError(Exception):
-    """The daemon cannot start, and why."""
+    """Raised when the daemon cannot start, with the reason."""
 
 
-def cannot_listen(config: Config, error: OSError) -> StartError:
-    """Why the start ends, where the listeners cannot be had; with the place of the setting that names the address."""
+def make_listen_error(config: Config, error: OSError) -> StartError:
+    """Make the error for listeners that cannot be bound, with the place of the setting that names the address."""
     if not isinstance(error, ListenError):
         return StartError(f"the admin API cannot listen: {error}")
     return StartError(": ".join(filter(None, [config.written.get(error.key), str(error)])))
 
 
 def on_signal(act: Callable[[], object]) -> None:
-    """Act on SIGTERM and SIGINT, instead of what was to be done before. The first signal begins the stop, even while a
-    plugin blocks the event loop."""
+    """Handle SIGTERM and SIGINT by `act` from now on. The first signal begins the stop, even while a plugin blocks the
+    loop."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, act)
         signal.signal(number, partial(_begin_stop, signal.getsignal(number)))
@@ -63,10 +63,10 @@ def _begin_stop(loops: Any, *signalled: Any) -> None:
     loops(*signalled)
 
 
-def inherited() -> list[socket.socket] | None:
-    """The sockets that systemd has passed to the process; None if it has none. Raises StartError."""
+def take_inherited() -> list[socket.socket] | None:
+    """Return the sockets passed by systemd; None without any. Raises StartError."""
     try:
-        sockets = inherited_sockets()
+        sockets = take_inherited_sockets()
     except ValueError as error:
         raise StartError(f"the sockets that were passed to relay: {error}") from error
     if sockets:
@@ -75,37 +75,36 @@ def inherited() -> list[socket.socket] | None:
 
 
 @asynccontextmanager
-async def opened(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, State]]:
-    """The journal and the database of the worker with this number. Raises StartError."""
+async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, State]]:
+    """Open the journal and the database of the worker with this number. Raises StartError."""
     settings, folder = config.journal, make_worker_folder(state_folder, number)
     place = make_journal_folder(state_folder, settings.path, number)
     try:
         if advice := await ADMIN.run(advice_on, state_folder):
             raise StartError(f"the state folder {state_folder} is not complete: {advice}")
-        journal, state = await ADMIN.run(open_both, folder, place, number, limits_of(config), settings.memory)
+        journal, state = await ADMIN.run(open_both, folder, place, number, make_limits(config), settings.memory)
     except sqlite3.Error as error:
-        why = [str(error), full_disk(state_folder, config) or advise_on_error(error)]
+        why = [str(error), describe_full_disk(state_folder, config) or advise_on_error(error)]
         raise StartError(f"{folder / DATABASE} cannot be used: {'; '.join(filter(None, why))}") from error
     except OtherJournal as error:
         raise StartError(str(error)) from error
     except OSError as error:
-        raise unusable(config, state_folder, error, number) from error
-    state.parked_limits = parked_limits_of(config)
+        raise make_folder_error(config, state_folder, error, number) from error
+    state.parked_limits = make_parked_limits(config)
     try:
         yield journal, state
     finally:
-        await _closed(journal, state)
+        await _close_both(journal, state)
 
 
-def unusable(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:
-    """Why the start ends, where the part of a state folder that the worker with this number has cannot be used.
-    Blocking."""
-    why = filter(None, [of_system(error), full_disk(state, config)])
+def make_folder_error(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:
+    """Make the error for a worker's part of a state folder that cannot be used. Blocking."""
+    why = filter(None, [of_system(error), describe_full_disk(state, config)])
     return StartError(f"the state folder {make_worker_folder(state, number)} cannot be used: {'; '.join(why)}")
 
 
-def full_disk(state: Path, config: Config) -> str:
-    """That the disk of a state folder is full, by what, and what to do; "" if it is not. Blocking."""
+def describe_full_disk(state: Path, config: Config) -> str:
+    """Describe a full disk of a state folder, and what to do; return "" if it is not full. Blocking."""
     try:
         about = os.statvfs(state)
     except OSError:
@@ -117,8 +116,8 @@ def full_disk(state: Path, config: Config) -> str:
     return f"its file system is full{holds}: free some space"
 
 
-async def _closed(journal: Journal, state: State) -> None:
-    """Close both; if their disk hangs, the process ends without that."""
+async def _close_both(journal: Journal, state: State) -> None:
+    """Close both. If their disk hangs, the process ends without that."""
     seconds = left(STOP.kept, CLOSE_S)
     try:
         async with asyncio.timeout(seconds):
@@ -131,21 +130,20 @@ async def _closed(journal: Journal, state: State) -> None:
         log.error("journal and database are not closed", in_s=round(seconds, 1), reason=why)
 
 
-def limits_of(config: Config) -> JournalLimits:
-    """How much the journal may keep."""
+def make_limits(config: Config) -> JournalLimits:
+    """Return the limits of the journal."""
     settings = config.journal
     expire_oldest = settings.on_full == "expire_oldest"
     return JournalLimits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
 
 
-def parked_limits_of(config: Config) -> ParkedLimits:
-    """How much may lie parked."""
+def make_parked_limits(config: Config) -> ParkedLimits:
+    """Return the limits of parked events."""
     return ParkedLimits(config.parked.max_size, config.parked.retention, config.journal.min_free)
 
 
-def collect_less() -> None:
-    """What is there now stays, so the garbage collector need not look at it again and again, nor so often at the rest:
-    hardly any of what a request leaves behind is cyclic."""
+def tune_collector() -> None:
+    """Make the garbage collector skip present objects and run less often: requests leave hardly any cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_PER_COLLECTION)

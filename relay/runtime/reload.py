@@ -1,4 +1,4 @@
-"""Reloads the configuration: what differs, and what is said of it in the log and the history."""
+"""Compares two configurations, and reports a reload in the log and the history. `Daemon.reload` applies it."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,72 +25,74 @@ from relay.status import (
 )
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
-"""Settings that are what they were at the start."""
+"""Settings that change only with a restart."""
 TABLES_AT_START: Final = ("admin", "metrics")
 HANGUP: Final = "SIGHUP"
-"""Who asks for a reload by that signal."""
+"""Who requests a reload by SIGHUP."""
 log = structlog.stdlib.get_logger()
 
 
-def refused(mistakes: Sequence[object]) -> ReloadResult:
-    """The new configuration does not come into force."""
+def make_refused(mistakes: Sequence[object]) -> ReloadResult:
+    """Make the result of a refused reload."""
     return ReloadResult(mistakes=[*map(str, mistakes)])
 
 
-def reloaded(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> ReloadResult:
-    """The new configuration is in force, but for what takes a `restart`."""
-    own = changed_alerts_and_settings(old, new, restart)
-    connectors = [*_connectors(changes, new), *_changed("source", old.sources, new.sources, new)]
+def compare_configs(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> ReloadResult:
+    """Make the result of a reload. `restart`: what waits for a restart."""
+    own = compare_alerts_and_settings(old, new, restart)
+    connectors = [*_compare_connectors(changes, new), *_compare_tables("source", old.sources, new.sources, new)]
     warnings = [ReloadWarning(f"connector {name}", doubt) for name, doubt in changes.doubts.items()]
     return replace(own, changes=[*connectors, *own.changes], warnings=warnings)
 
 
-def changed_alerts_and_settings(old: Config, new: Config, restart: Sequence[str]) -> ReloadResult:
-    """The alerts and the daemon's own settings by which two configurations differ; `restart`: what takes a restart."""
-    alerts = _changed("alert", old.alerts, new.alerts, new)
-    return ReloadResult([*alerts, *_changed_settings(old, new, restart)], restart)
+def compare_alerts_and_settings(old: Config, new: Config, restart: Sequence[str]) -> ReloadResult:
+    """Compare the alerts and the daemon's own settings of two configurations. `restart`: what waits for a restart."""
+    alerts = _compare_tables("alert", old.alerts, new.alerts, new)
+    return ReloadResult([*alerts, *_compare_settings(old, new, restart)], restart)
 
 
 class Reloading(Protocol):
-    """What reloads: one process, or several workers as one."""
+    """What is reloaded: one process, or several workers as one."""
 
     config: Config
     refused_reload: RefusedReload | None
 
     def note(self, entry: Entry) -> None:
-        """Have an entry be written into the history."""
+        """Write an entry into the history."""
 
     async def status(self) -> Status:
-        """How everything is now."""
+        """Return the status."""
 
 
-async def in_full(view: Reloading, reload: Callable[[], Awaitable[ReloadResult]], by: str) -> ReloadResult:
-    """Reload, count what is pending for connectors that were added back or removed, and log the result; `by`: who
-    asked for it."""
+async def reload_and_report(view: Reloading, reload: Callable[[], Awaitable[ReloadResult]], by: str) -> ReloadResult:
+    """Reload, and report the result in log and history, with the pending events of added and removed connectors.
+
+    `by`: who requested it.
+    """
     before = await view.status()
     result = await reload()
     if result.ok:
         after = await view.status()
-        result = with_pending(result, before, after, view.config.journal.retention)
-        result = merged_results([result, ReloadResult(warnings=[*_expired(after)])])
-    _log(result)
+        result = add_pending(result, before, after, view.config.journal.retention)
+        result = merged_results([result, ReloadResult(warnings=[*_find_expired(after)])])
+    _log_result(result)
     entry = reload_entry(result, by)
     view.refused_reload = None if result.ok else RefusedReload(at=entry.at, said="; ".join(entry.about["said"]))
     view.note(entry)
     return result
 
 
-async def guarded(reload: Awaitable[ReloadResult]) -> ReloadResult:
-    """The outcome of a reload, though it fails by a bug."""
+async def catch_bug(reload: Awaitable[ReloadResult]) -> ReloadResult:
+    """Return the result of a reload, also if a bug ends it."""
     try:
         return await reload
     except Exception as error:
         log.error("reload failed by a bug", exc_info=error, always=True)
-        return refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
+        return make_refused([f"a bug in relay: {type(error).__name__}: {error}; restart it to be sure"])
 
 
-def with_pending(result: ReloadResult, before: Status, after: Status, retention: float) -> ReloadResult:
-    """Say of each connector that was added back or removed what waits for it."""
+def add_pending(result: ReloadResult, before: Status, after: Status, retention: float) -> ReloadResult:
+    """Add to each connector that was added back or removed what is pending for it."""
     was_gone = {one.connector for one in before.gone}
     left = {one.connector: one.pending for one in after.gone}
     pending = {lane.connector: lane.pending for lane in after.lanes}
@@ -108,59 +110,58 @@ def with_pending(result: ReloadResult, before: Status, after: Status, retention:
     return replace(result, changes=[*map(counted, result.changes)])
 
 
-def _expired(status: Status) -> Iterator[ReloadWarning]:
-    """The certificates in service that senders refuse: whoever reloads may think that they are renewed."""
+def _find_expired(status: Status) -> Iterator[ReloadWarning]:
+    """Yield warnings of served certificates that senders refuse. A reload may not have renewed them."""
     for one in status.certificates:
         if kind_of_certificate(one, status.now) == EXPIRED:
             yield ReloadWarning(f"certificate {one.certificate}", said_of_certificate(one, status.now))
 
 
-def _log(result: ReloadResult) -> None:
-    """Log it, however often: who sent a SIGHUP hears of it nowhere else."""
+def _log_result(result: ReloadResult) -> None:
+    """Log the result, however often: whoever sent a SIGHUP learns it nowhere else."""
     if result.ok:
         log.info("configuration reloaded", changes=result.said)
     else:
         log.error("configuration not reloaded, the old one goes on", mistakes=result.said, always=True)
 
 
-def _connectors(changes: Changes, new: Config) -> Iterator[ReloadChange]:
+def _compare_connectors(changes: Changes, new: Config) -> Iterator[ReloadChange]:
     yield from (ReloadChange("connector", name, "added") for name in changes.added)
     yield from (ReloadChange("connector", name, "changed") for name in changes.changed)
-    yield from (_removed("connector", name, new) for name in changes.removed)
+    yield from (_make_removed("connector", name, new) for name in changes.removed)
 
 
-def _changed(
+def _compare_tables(
     kind: Literal["source", "alert"], old: Mapping[str, Any], new: Mapping[str, Any], config: Config
 ) -> Iterator[ReloadChange]:
     for name in sorted({*old, *new}):
         if name not in new:
-            yield _removed(kind, name, config)
+            yield _make_removed(kind, name, config)
         elif name not in old:
             yield ReloadChange(kind, name, "added")
         elif not is_same(old[name], new[name]):
             yield ReloadChange(kind, name, "changed")
 
 
-def _removed(kind: Literal["connector", "source", "alert"], name: str, new: Config) -> ReloadChange:
+def _make_removed(kind: Literal["connector", "source", "alert"], name: str, new: Config) -> ReloadChange:
     return ReloadChange(kind, name, "switched off" if f"{kind}.{name}" in new.disabled else "removed")
 
 
-def waiting(used: Config, new: Config) -> list[str]:
-    """What of a new configuration waits for a restart, by what the process was started with: settings, and the code of
-    plugins."""
-    found = [name for name, takes_restart in _different(used, new) if takes_restart]
+def find_waiting(used: Config, new: Config) -> list[str]:
+    """List what of a new configuration waits for a restart: settings, and the code of plugins."""
+    found = [name for name, takes_restart in _find_different(used, new) if takes_restart]
     return [*found, *(f"the new code of plugin {plugin}" for plugin in new.stale_plugins)]
 
 
-def _changed_settings(old: Config, new: Config, restart: Sequence[str]) -> Iterator[ReloadChange]:
-    """The daemon's own settings that are others now than they were, but for those that still take a `restart`."""
-    for name, took_restart in _different(old, new):
+def _compare_settings(old: Config, new: Config, restart: Sequence[str]) -> Iterator[ReloadChange]:
+    """Yield the daemon's changed settings, except those that wait for a `restart`."""
+    for name, took_restart in _find_different(old, new):
         if name not in restart:
             yield ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
 
 
-def _different(old: Config, new: Config) -> Iterator[tuple[str, bool]]:
-    """The settings by which two configurations differ, and whether it takes a restart to go from one to the other."""
+def _find_different(old: Config, new: Config) -> Iterator[tuple[str, bool]]:
+    """Yield the differing settings of two configurations, and whether the change needs a restart."""
     for table in OWN_TABLES:
         before, after = vars(getattr(old, table)), vars(getattr(new, table))
         for key in after:

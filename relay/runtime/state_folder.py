@@ -21,7 +21,7 @@ from relay.threads import ADMIN
 log = structlog.stdlib.get_logger()
 
 
-async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -> Forgotten:
+async def forget_removed(folder: Path, connector: str, connectors: Collection[str]) -> Forgotten:
     """Let go of what a state folder has of a connector that is none of these. Raises as `View.forget`."""
     if connector in connectors:
         raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
@@ -32,7 +32,7 @@ async def forgotten(folder: Path, connector: str, connectors: Collection[str]) -
     return kept
 
 
-async def parked_in(folder: Path) -> list[ParkedTotal]:
+async def read_parked_in(folder: Path) -> list[ParkedTotal]:
     """What lies parked in a state folder; nothing if that cannot be told at the moment."""
     try:
         return await ADMIN.run(read_parked_totals, folder)
@@ -41,7 +41,7 @@ async def parked_in(folder: Path) -> list[ParkedTotal]:
         return []
 
 
-async def doubts_in(folder: Path, path: Path) -> list[Doubt]:
+async def read_doubts_in(folder: Path, path: Path) -> list[Doubt]:
     """What an admin may have to accept in a state folder; nothing if that cannot be told at the moment. `path`: the
     setting `journal.path`."""
     try:
@@ -51,7 +51,7 @@ async def doubts_in(folder: Path, path: Path) -> list[Doubt]:
         return []
 
 
-async def failing_erasures_in(folder: Path) -> list[FailingErasures]:
+async def read_failing_in(folder: Path) -> list[FailingErasures]:
     """The erasures of a state folder that fail; nothing if that cannot be told at the moment."""
     try:
         return await ADMIN.run(find_failing_erasures, folder)

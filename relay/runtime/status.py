@@ -1,4 +1,4 @@
-"""Looks at sources, journal and lanes of this process, for its status."""
+"""Reads the status of this process: its sources, journal and lanes."""
 
 import asyncio
 import sqlite3
@@ -15,7 +15,7 @@ from relay.deliver import Fleet, Lane, LiveLane
 from relay.guests import named, quick, text_of
 from relay.ingest import Ingest, Intake
 from relay.journal import Journal
-from relay.runtime.logs import dropped_log_lines
+from relay.runtime.logs import count_dropped_lines
 from relay.status import (
     EVERY_S,
     NOW_S,
@@ -39,25 +39,25 @@ from relay.status import (
 log = structlog.stdlib.get_logger()
 
 
-class Looks:
-    """Knows how the counters were before, and so how fast they go."""
+class StatusReader:
+    """Reads the status, with rates from earlier counters."""
 
     def __init__(self, fleet: Fleet, ingest: Ingest, journal: Journal) -> None:
         self._fleet, self._ingest, self._journal = fleet, ingest, journal
         self._rates = Rates()
         self._started = time.time()
         self._oldest: dict[str, tuple[int, float | None]] = {}
-        """For each lane when the event at its position was received: that may take a look at the disk."""
+        """Receipt of the event at each lane's position. Finding it may need a read from disk."""
 
     async def keep_sampling(self) -> None:
         """Note the counters once a second, for ever."""
         while True:
-            self._rates.note(time.monotonic(), self._sample())
+            self._rates.note(time.monotonic(), self._read_counters())
             await asyncio.sleep(EVERY_S)
 
-    def _sample(self) -> Mapping[Hashable, float]:
+    def _read_counters(self) -> Mapping[Hashable, float]:
         journal, head = self._journal, self._journal.head
-        values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._needed()}
+        values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._find_needed()}
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
             values["pending", lane.name] = lane.cursor.make_ledger(head).pending
@@ -68,32 +68,32 @@ class Looks:
             values["accepted", name] = intake.traffic.accepted
         return values
 
-    def _needed(self) -> int:
-        """The oldest offset that some lane still needs."""
+    def _find_needed(self) -> int:
+        """Return the oldest offset that a lane still needs."""
         return min((lane.cursor.position for lane in self._fleet.lanes), default=self._journal.head)
 
-    async def status(self, config: Config, restart: Sequence[str]) -> Status:
-        """How everything is now, by the configuration in force; `restart`: what waits for one."""
+    async def read_status(self, config: Config, restart: Sequence[str]) -> Status:
+        """Return the status by the configuration in force. `restart`: what waits for a restart."""
         return Status(
             version=__version__,
             now=time.time(),
             started=self._started,
             cpu=cpu_seconds(),
             memory=memory_bytes(),
-            sources=[self._source(name, intake, config) for name, intake in self._ingest.intakes.items()],
-            lanes=[await self._lane(lane, config) for lane in self._fleet.lanes],
-            journal=self._journal_status(),
+            sources=[self._read_source(name, intake, config) for name, intake in self._ingest.intakes.items()],
+            lanes=[await self._read_lane(lane, config) for lane in self._fleet.lanes],
+            journal=self._read_journal(),
             strays=self._ingest.unrouted,
-            dropped_log_lines=dropped_log_lines(),
+            dropped_log_lines=count_dropped_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
-            certificates=self._certificates(config),
+            certificates=self._read_certificates(config),
             parked=(),
-            gone=await self._gone(config),
-            replays=[self._replay(number, lane) for number, lane in self._fleet.replays.items()],
+            gone=await self._read_removed(config),
+            replays=[self._read_replay(number, lane) for number, lane in self._fleet.replays.items()],
             restart=restart,
         )
 
-    def _source(self, name: str, intake: Intake, config: Config) -> SourceStatus:
+    def _read_source(self, name: str, intake: Intake, config: Config) -> SourceStatus:
         traffic, ledger = intake.traffic, intake.ledger
         refusals = ledger.refusals
         refusing = None
@@ -115,17 +115,17 @@ class Looks:
             incomplete=intake.calls.incomplete,
             notice=intake.calls.notice,
             unknown_types=[*traffic.unknown_types],
-            secrets=secrets_of(f"source {name}", config.sources[name].settings, config),
+            secrets=list_secrets(f"source {name}", config.sources[name].settings, config),
         )
 
-    def _certificates(self, config: Config) -> list[CertificateStatus]:
+    def _read_certificates(self, config: Config) -> list[CertificateStatus]:
         shown, tls = self._ingest.certificate, config.ingest.tls
         if shown is None:
             return []
         files = tls.files if tls else ""  # to go without TLS takes a restart
         return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
 
-    async def _gone(self, config: Config) -> list[GoneConnector]:
+    async def _read_removed(self, config: Config) -> list[GoneConnector]:
         try:
             gone = await self._fleet.gone()
         except (OSError, sqlite3.Error) as error:
@@ -137,7 +137,7 @@ class Looks:
             if name not in config.connectors  # a reload may just be making its lane anew
         ]
 
-    def _replay(self, number: int, lane: Lane) -> ReplayStatus:
+    def _read_replay(self, number: int, lane: Lane) -> ReplayStatus:
         return ReplayStatus(
             number=number,
             connector=lane.name,
@@ -146,12 +146,12 @@ class Looks:
             rate=self._rates.change(("replayed", number), NOW_S),
         )
 
-    async def _lane(self, lane: LiveLane, config: Config) -> LaneStatus:
-        oldest = await self._received(lane)
+    async def _read_lane(self, lane: LiveLane, config: Config) -> LaneStatus:
+        oldest = await self._find_received(lane)
         name, destination, now = lane.name, lane.destination, time.monotonic()
         ledger = lane.cursor.make_ledger(self._journal.head)
         configured = config.connectors.get(name)  # a reload may just be adding it
-        state, since = _state(lane)
+        state, since = _find_state(lane)
         stands = state in ("paused", "unauthorized")
         asked, held = min(destination.health.unanswered, default=now), destination.breaker.held
         return LaneStatus(
@@ -170,20 +170,20 @@ class Looks:
             oldest_pending=oldest,
             rate=self._rates.change(("settled", name), NOW_S),
             drained_in=None if stands else time_to(ledger.pending, -self._rates.change(("pending", name))),
-            last_error=_last_error(lane),
+            last_error=_read_last_error(lane),
             parked_now=0,
             parked=destination.meter.parked,
             parked_rate=self._rates.change(("parked", name), NOW_S),
             attempts={**destination.meter.attempts},
             attempt=destination.meter.attempt.copy(),
             end_to_end=destination.meter.end_to_end.copy(),
-            notice=_notice(lane.connector),
-            secrets=secrets_of(f"connector {name}", lane.connector.settings, config),
+            notice=_read_notice(lane.connector),
+            secrets=list_secrets(f"connector {name}", lane.connector.settings, config),
             writes=str(lane.traits.local_path or ""),
             batch_wait=lane.connector.settings.batch.age,
         )
 
-    async def _received(self, lane: LiveLane) -> float | None:
+    async def _find_received(self, lane: LiveLane) -> float | None:
         position = lane.cursor.position
         if position >= self._journal.head:
             return None
@@ -191,9 +191,9 @@ class Looks:
             self._oldest[lane.name] = position, await self._journal.find_received(position)
         return self._oldest[lane.name][1]
 
-    def _journal_status(self) -> JournalStatus:
+    def _read_journal(self) -> JournalStatus:
         journal, rates = self._journal, self._rates
-        needed = journal.measure_needed(self._needed()) if self._needed() < journal.head else 0
+        needed = journal.measure_needed(self._find_needed()) if self._find_needed() < journal.head else 0
         per_event = rates.change("bytes") / (rates.change("events") or 1.0)
         growing = rates.steady_change("held")
         is_known = growing is not None and journal.refusing is None and needed < journal.capacity
@@ -213,8 +213,8 @@ class Looks:
         )
 
 
-def _state(lane: LiveLane) -> tuple[State, float | None]:
-    """The state of a lane, and since when."""
+def _find_state(lane: LiveLane) -> tuple[State, float | None]:
+    """Return the state of a lane, and since when."""
     health, held = lane.destination.health, lane.destination.breaker.held
     trouble, refusals = health.trouble, health.refusals
     if held is not None:
@@ -228,8 +228,8 @@ def _state(lane: LiveLane) -> tuple[State, float | None]:
     return "working", None
 
 
-def _notice(connector: Connector) -> str:
-    """What a connector says that admins should know, without secrets."""
+def _read_notice(connector: Connector) -> str:
+    """Return a connector's message for admins, without secrets."""
     try:
         with quick("notice", connector=connector.name):
             said = connector.notice
@@ -239,35 +239,35 @@ def _notice(connector: Connector) -> str:
     return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
 
 
-def secrets_of(table: str, settings: Settings, config: Config) -> list[str]:
-    """The settings of a table that refer to secrets, each with what it refers to, and who else refers to that."""
+def list_secrets(table: str, settings: Settings, config: Config) -> list[str]:
+    """List the settings of a table that refer to secrets, with each reference and who shares it."""
     return [
-        f'{dotted(path)} ({secret.how} "{secret.name}"{_shared(secret, table, config)})'
-        for path, secret in _secret_leaves(settings)
+        f'{dotted(path)} ({secret.how} "{secret.name}"{_describe_sharers(secret, table, config)})'
+        for path, secret in _find_secrets(settings)
     ]
 
 
-def _shared(secret: Secret, table: str, config: Config) -> str:
+def _describe_sharers(secret: Secret, table: str, config: Config) -> str:
     tables: dict[str, Settings] = {f"source {name}": one.settings for name, one in config.sources.items()}
     tables |= {f"connector {name}": one.settings for name, one in config.connectors.items()}
     tables |= {f"alert {name}": one.settings for name, one in config.alerts.items()}
     others = [
         other
         for other, settings in tables.items()
-        if other != table and any(_place(leaf) == _place(secret) for _, leaf in _secret_leaves(settings))
+        if other != table and any(_find_place(leaf) == _find_place(secret) for _, leaf in _find_secrets(settings))
     ]
     return f"; {' and '.join(others)} {'uses' if len(others) == 1 else 'use'} it, too" if others else ""
 
 
-def _place(secret: Secret) -> tuple[str, str]:
+def _find_place(secret: Secret) -> tuple[str, str]:
     return secret.how, secret.name
 
 
-def _secret_leaves(settings: Settings) -> list[tuple[KeyPath, Secret]]:
+def _find_secrets(settings: Settings) -> list[tuple[KeyPath, Secret]]:
     return [(path, leaf) for path, leaf in leaves((), settings) if isinstance(leaf, Secret)]
 
 
-def _last_error(lane: LiveLane) -> LastError | None:
+def _read_last_error(lane: LiveLane) -> LastError | None:
     if lane.fault:
         return LastError(at=time.time(), reason=lane.fault, status=None)
     health = lane.destination.health

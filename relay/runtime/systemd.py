@@ -1,4 +1,4 @@
-"""What systemd wants to hear from a service, and the sockets it may pass to one; without systemd nothing happens.
+"""Notifies systemd, and takes the sockets that it passes. Does nothing without systemd.
 
 The protocols are sd_notify(3) and sd_listen_fds(3).
 """
@@ -17,54 +17,56 @@ from relay.socket_path import address_of
 
 SEND_S: Final = 5.0
 EXTEND_S: Final = 30.0
-"""Seconds that a stop may take from each sign of life on."""
+"""Seconds by which each sign of life extends a stop."""
 FIRST_FD: Final = 3
 log = structlog.stdlib.get_logger()
 
 
 class Notify:
-    """Tells the service manager how the daemon is."""
+    """Notifies the service manager."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._stopping = False
-        self.watchdog = _watchdog(environ)
-        """Seconds after which the service manager ends a service that has not said it is alive; None: never."""
+        self.watchdog = _read_watchdog(environ)
+        """Seconds after which the service manager ends a silent service; None: never."""
 
     @property
     def listens(self) -> bool:
-        """Whether there is a service manager that wants to know."""
+        """Whether a service manager listens."""
         return bool(self._address)
 
-    async def ready(self, status: str) -> None:
-        """The start is done, or a reload is, well or not."""
-        await self._tell("READY=1", f"STATUS={status}")
+    async def report_ready(self, status: str) -> None:
+        """Report the end of a start or of a reload, successful or not."""
+        await self._send_state("READY=1", f"STATUS={status}")
 
-    async def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
-        await self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
+    async def report_reloading(self) -> None:
+        """Report the beginning of a reload; `report_ready` ends it."""
+        await self._send_state("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
 
-    async def stopping(self) -> None:
-        """The stop begins. From now on every sign of life asks for more time."""
+    async def report_stopping(self) -> None:
+        """Report the beginning of the stop. Every later sign of life asks for more time."""
         self._stopping = True
-        await self._tell("STOPPING=1", "STATUS=stopping: finishing the deliveries under way", *self._extension())
+        await self._send_state(
+            "STOPPING=1", "STATUS=stopping: finishing the deliveries under way", *self._make_extension()
+        )
 
-    async def alive(self, status: str) -> None:
-        """All that should make progress does."""
-        await self._tell("WATCHDOG=1", f"STATUS={status}", *self._extension())
+    async def report_alive(self, status: str) -> None:
+        """Report that everything makes progress."""
+        await self._send_state("WATCHDOG=1", f"STATUS={status}", *self._make_extension())
 
-    async def turns(self) -> None:
-        """The event loop turns, whatever else does not: for the supervisor of several workers."""
-        await self._tell("X_LOOP=1")
+    async def report_turning(self) -> None:
+        """Report that the event loop turns, to the supervisor of several workers."""
+        await self._send_state("X_LOOP=1")
 
-    async def stuck(self, status: str) -> None:
-        """Something does not make progress: no sign of life."""
-        await self._tell(f"STATUS={status}")
+    async def report_stuck(self, status: str) -> None:
+        """Report what makes no progress, without a sign of life."""
+        await self._send_state(f"STATUS={status}")
 
-    def _extension(self) -> list[str]:
+    def _make_extension(self) -> list[str]:
         return [f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1e6:.0f}"] if self._stopping else []
 
-    async def _tell(self, *lines: str) -> None:
+    async def _send_state(self, *lines: str) -> None:
         if not self._address:
             return
         try:
@@ -84,24 +86,24 @@ class Notify:
             await asyncio.get_running_loop().sock_sendall(out, message)
 
 
-def _watchdog(environ: Mapping[str, str]) -> float | None:
+def _read_watchdog(environ: Mapping[str, str]) -> float | None:
     ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     given = environ.get("WATCHDOG_USEC", "")
     return int(given) / 1e6 if ours and given.isdecimal() and int(given) else None
 
 
-def inherited_sockets() -> list[socket.socket]:
-    """The listening sockets that were passed to this process; at the second call there are none.
+def take_inherited_sockets() -> list[socket.socket]:
+    """Return the listening sockets passed to this process; a second call returns none.
 
-    Raises ValueError if what was passed is something else.
+    Raises ValueError for anything but listening sockets.
     """
     meant_for, number = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
     os.environ.pop("LISTEN_FDNAMES", None)
     count = int(number) if meant_for == str(os.getpid()) else 0
-    return [_adopt(fd) for fd in range(FIRST_FD, FIRST_FD + count)]
+    return [_adopt_socket(fd) for fd in range(FIRST_FD, FIRST_FD + count)]
 
 
-def _adopt(fd: int) -> socket.socket:
+def _adopt_socket(fd: int) -> socket.socket:
     os.set_inheritable(fd, False)
     try:
         listener = socket.socket(fileno=fd)

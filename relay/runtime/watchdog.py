@@ -1,9 +1,9 @@
-"""Signs of life for systemd, given only while what does the work gets on.
+"""Signs of life for systemd, sent only while the working parts make progress.
 
-Every BEAT_S the journal's writer is asked for an answer, and so is all that deliveries wait for inside relay: reads of
-the journal, the database. That the event loop turns shows in the question being asked at all. If an answer does not
-come, because a disk hangs or something blocks the loop, the signs of life stop, and systemd ends relay and starts it
-again. Idle is not stuck: an idle writer answers at once. Nor is a destination that is slow or dead: nobody asks it.
+Every BEAT_S the journal's writer must answer, and so must everything inside relay that deliveries wait for: reads of
+the journal, the database. That the event loop turns shows in the question itself. If an answer does not come, because a
+disk hangs or something blocks the loop, the signs of life stop, and systemd restarts relay. Idle is not stuck: an idle
+writer answers at once. A slow or dead destination does not count.
 """
 
 import asyncio
@@ -25,31 +25,31 @@ log = structlog.stdlib.get_logger()
 
 
 class Pulse:
-    """Asks, and tells systemd."""
+    """Checks progress, and notifies systemd."""
 
     def __init__(self, notify: Notify, journal: Journal, fleet: Fleet) -> None:
         self._notify, self._journal, self._fleet = notify, journal, fleet
         self._asked = {"the journal's writer": journal.await_writer, "what deliveries wait for": fleet.answers}
         self.others = 0
-        """Events that workers accepted that are no longer wanted."""
+        """Events accepted by workers that no longer run."""
         self._beat, self._patience = BEAT_S, PATIENCE_S
         if notify.watchdog:
             self._beat, self._patience = min(BEAT_S, notify.watchdog / 4), notify.watchdog / 2
 
     async def run(self) -> None:
-        """Say that relay is ready, and then that it is alive, until cancelled."""
-        await self._notify.ready(self.status())
+        """Report that relay is ready, and then that it is alive, until cancelled."""
+        await self._notify.report_ready(self.describe_status())
         while self._notify.listens:
-            if stuck := await self._stuck():
+            if stuck := await self._find_stuck():
                 status = f"stuck: {stuck} has not answered for {self._patience:g} s"
                 log.error("relay is stuck", reason=status, advice=ADVICE)
-                await self._notify.stuck(status)
+                await self._notify.report_stuck(status)
             else:
-                await self._notify.alive(self.status())
+                await self._notify.report_alive(self.describe_status())
                 await asyncio.sleep(self._beat)
 
-    async def _stuck(self) -> str | None:
-        """What does not answer."""
+    async def _find_stuck(self) -> str | None:
+        """Return what does not answer; None if all does."""
         for name, answers in self._asked.items():
             try:
                 async with asyncio.timeout(self._patience):
@@ -58,22 +58,22 @@ class Pulse:
                 return name
         return None
 
-    def status(self) -> str:
-        """How things are, in one sentence."""
+    def describe_status(self) -> str:
+        """Describe the state in one sentence."""
         head = self._journal.head
         pending = {lane.name: lane.cursor.make_ledger(head).pending for lane in self._fleet.lanes}
-        return sentence(head + self.others, pending, self._journal.refusing)
+        return describe_flow(head + self.others, pending, self._journal.refusing)
 
 
-async def keep_turning(notify: Notify) -> None:
-    """Say again and again that the event loop turns, until cancelled: what waits for a disk does not hold this up."""
+async def keep_reporting(notify: Notify) -> None:
+    """Report that the event loop turns, until cancelled. A disk that hangs does not stop this."""
     while True:
-        await notify.turns()
+        await notify.report_turning()
         await asyncio.sleep(TURN_S)
 
 
-def sentence(events: int, pending: Mapping[str, int], refusing: str | None) -> str:
-    """How things are: events accepted, what is pending at each connector, and why senders are refused if they are."""
+def describe_flow(events: int, pending: Mapping[str, int], refusing: str | None) -> str:
+    """Describe accepted events, each connector's pending events, and why senders are refused."""
     slowest = max(pending, key=lambda name: pending[name], default=None)
     parts = [f"{counted(events, 'event')} accepted", counted(len(pending), "connector")]
     if slowest is not None:

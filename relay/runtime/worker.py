@@ -1,4 +1,4 @@
-"""One of several processes that do the work together: what it is told at its start, and what that changes."""
+"""One of several worker processes: its parameters, and its share of the configuration."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from relay.parent import end_with_parent
 from relay.socket_path import address_of
 
 FAILURE: Final = b"X_RELAY_CANNOT_START="
-"""How a message of a worker begins that says why it cannot start."""
+"""The prefix of a worker's message that says why it cannot start."""
 FAILURE_BYTES: Final = 3000
 P = TypeVar("P", bound=Plugin)
 S = TypeVar("S", bound=Settings)
@@ -26,52 +26,52 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker; the first one, with the number 0, keeps what has to be in one journal."""
+    """A worker. The first worker, number 0, keeps the events that must be in one journal."""
 
     number: int
     of: int
-    """How many there are; one whose number is not below that only delivers what it still has."""
+    """The number of workers. A worker with this number or a higher one only delivers what it still has."""
     rendezvous: str
-    """The folder of the sockets by which they know each other."""
+    """The folder of the workers' sockets."""
     fds: Sequence[int]
     """The sockets to listen on."""
     outlived: bool
-    """Whether they stay open when relay stops."""
+    """Whether the sockets stay open when relay stops."""
     journal: str
-    """The setting `journal.path` as it was at the start of them all: it takes a restart of relay."""
+    """The setting `journal.path` as at the start of relay. A change takes a restart of relay."""
     conf: int = -1
-    """The descriptor of the file in memory that has the configuration in force, as `handed` writes it."""
+    """The descriptor of the memory file with the configuration in force, as `write_to_memory` writes it."""
 
     @classmethod
     def read(cls, text: str) -> "Worker":
-        """What `str` wrote."""
+        """Parse what `str` wrote."""
         return cls(**json.loads(text))
 
     def __str__(self) -> str:
         return json.dumps(asdict(self))
 
-    def texts(self) -> list[Text]:
-        """The configuration in force when it was started, whatever lies on disk by now; to be read once."""
+    def read_texts(self) -> list[Text]:
+        """Read the configuration in force at this worker's start, whatever is on disk by now. Works once."""
         with os.fdopen(self.conf, "rb") as file:
             return msgspec.json.decode(file.read(), type=list[Text])
 
     @property
     def only_drains(self) -> bool:
-        """Whether it takes nothing in, and ends when all it has is delivered."""
+        """Whether the worker takes nothing in, and ends when everything is delivered."""
         return self.number >= self.of
 
     @property
     def first(self) -> Path:
-        """The socket at which the first one takes what the others hand on."""
+        """The socket of the first worker for events from the others."""
         return Path(self.rendezvous) / "first.sock"
 
     @property
     def notify(self) -> Path:
-        """The socket at which its supervisor hears how it is."""
+        """The socket of the supervisor for signs of life."""
         return Path(self.rendezvous) / f"notify-{self.number}.sock"
 
-    def tell(self, failure: str) -> bool:
-        """Tell the supervisor why this process cannot start; False if nobody hears it."""
+    def report_failure(self, failure: str) -> bool:
+        """Report to the supervisor why this process cannot start; return False if nobody listens."""
         message = FAILURE + " ".join(failure.split()).encode()[:FAILURE_BYTES]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, suppress(OSError):
             out.setblocking(False)
@@ -82,13 +82,15 @@ class Worker:
 
     @property
     def admin(self) -> Path:
-        """The socket at which its supervisor asks how it is."""
+        """The socket at which the supervisor asks for the status."""
         return Path(self.rendezvous) / f"admin-{self.number}.sock"
 
-    def share(self, config: Config) -> Config:
-        """Its part of a configuration: all of them together keep to each connector's `concurrency` and each source's
-        `rate`, and it is for the supervisor to listen, to talk to admins and to those whom alerts tell, and to know how
-        many there are."""
+    def divide(self, config: Config) -> Config:
+        """Return this worker's share of a configuration.
+
+        The workers together keep each connector's `concurrency` and each source's `rate`. Only the supervisor listens,
+        serves admins and sends alerts.
+        """
         sources = {} if self.only_drains else config.sources
         return replace(
             config,
@@ -98,29 +100,28 @@ class Worker:
             admin=AdminSettings(),
             metrics=MetricsSettings(),
             alerts={},
-            sources={name: _with(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
+            sources={name: _replace(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
             connectors={
-                name: _with(one, concurrency=max(1, one.settings.concurrency // self.of))
+                name: _replace(one, concurrency=max(1, one.settings.concurrency // self.of))
                 for name, one in config.connectors.items()
             },
         )
 
 
 @contextmanager
-def handed(texts: Sequence[Text]) -> Iterator[int]:
-    """A file in memory that has a configuration, for a worker's process to inherit. Raises OSError."""
+def write_to_memory(texts: Sequence[Text]) -> Iterator[int]:
+    """Write a configuration to a memory file for a worker to inherit; yield its descriptor. Raises OSError."""
     with os.fdopen(os.memfd_create("conf.d"), "w+b") as file:
         file.write(msgspec.json.encode(texts))
         file.seek(0)
         yield file.fileno()
 
 
-def _with(one: Configured[P, S], **settings: float) -> Configured[P, S]:
+def _replace(one: Configured[P, S], **settings: float) -> Configured[P, S]:
     return replace(one, settings=one.settings.model_copy(update=settings))
 
 
 def follow_parent() -> None:
-    """Have this process stop when the one that started it is gone, however that ended, and leave it to that one to hear
-    of a SIGHUP."""
+    """Stop this process when its parent ends, however that happens, and ignore SIGHUP: the parent handles it."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end_with_parent()

@@ -1,4 +1,4 @@
-"""Several workers in processes of their own: a supervisor starts them, hears them and replaces those that die."""
+"""Several workers in processes of their own: a supervisor starts them, checks them and replaces dead ones."""
 
 from relay.workers.supervisor import is_needed, supervise
 

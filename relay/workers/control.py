@@ -1,7 +1,7 @@
-"""What admins see of several workers: the supervisor asks each of them, and tells what they say as one.
+"""Serves the admin API for several workers: the supervisor asks each worker and merges the answers.
 
-A worker that is away for the moment is no error: its part is as it was seen last, and the status says so. What it had
-counted since its start is kept when it starts again, so that sums do not fall.
+A worker that is away for a moment is no error: its part is as it was last, and the status says so. The counts of its
+earlier processes are kept, so that sums do not fall.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from relay.runtime import (
     ConditionWatch,
     History,
     Worker,
+    catch_bug,
     change_logs,
-    changed_alerts_and_settings,
-    doubts_in,
-    dropped_log_lines,
-    failing_erasures_in,
-    forgotten,
-    guarded,
-    in_full,
-    parked_in,
-    refused,
-    waiting,
+    compare_alerts_and_settings,
+    count_dropped_lines,
+    find_waiting,
+    forget_removed,
+    make_refused,
+    read_doubts_in,
+    read_failing_in,
+    read_parked_in,
+    reload_and_report,
 )
 from relay.socket_path import address_of
 from relay.state import Forgotten, pause_connector, resume_connector
@@ -57,31 +57,31 @@ from relay.stop import STOP
 from relay.threads import ADMIN
 
 ANSWER_S: Final = 5.0
-"""A worker that has not answered by then is away; to a pause it answers when it heeds it."""
+"""Seconds that a worker has to answer. It answers to a pause when its lane obeys."""
 PAUSE_S: Final = 10.0
 AGAIN_S: Final = 0.5
 PIECES: Final = 4
-"""How much of a live tap waits for who reads it: beyond that the workers leave events out, and count them."""
+"""Lines of a live tap that may wait for their reader. Beyond that the workers leave events out, and count them."""
 GONE: Final = (aiohttp.ClientError, OSError)
 TORN: Final = "other workers have gone over to it already: mend that, and reload again"
 
 
 class Running(Protocol):
-    """What is to be known of a worker's process."""
+    """A worker's process, as the control sees it."""
 
     worker: Worker
     over: bool
-    """It has ended, and is not started again: all it had is delivered."""
+    """The process has ended for good: everything is delivered."""
 
     newer: Sequence[str]
-    """The plugins of which it runs newer code than relay was started with."""
+    """The plugins with newer code than relay was started with."""
 
-    def begin_anew(self) -> None:
-        """End its process, so that the next one begins with the configuration in force."""
+    def restart(self) -> None:
+        """End the process, so that the next one begins with the configuration in force."""
 
 
 class JointView:
-    """Several workers as `relay.admin` wants them."""
+    """Several workers for `relay.admin`."""
 
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
         self._used, self._load = config, load
@@ -90,7 +90,7 @@ class JointView:
         self.history = History(folder, lambda: self.config, self.watch)
         self.note = self.history.note
         self.config = config
-        """What is in force: workers that are started again begin with it."""
+        """The configuration in force. Restarted workers begin with it."""
         self._restart: Sequence[str] = ()
         self.refused_reload: RefusedReload | None = None
         self.folder, self._workers = folder, workers
@@ -98,55 +98,59 @@ class JointView:
         self._started = time.time()
         self._seen: dict[int, Status] = {}
         self._before: dict[int, Status] = {}
-        """Of each worker what its earlier processes had counted."""
+        """The counts of each worker's earlier processes."""
 
     async def status(self) -> Status:
-        """How everything is now."""
+        """Return the status."""
         running = [one.worker for one in self._workers if not one.over]
         async with asyncio.TaskGroup() as group:
             asked = {
-                worker.number: group.create_task(self._look(worker), name=f"look at worker {worker.number}")
+                worker.number: group.create_task(self._ask_status(worker), name=f"look at worker {worker.number}")
                 for worker in running
             }
             books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
-            parked = group.create_task(parked_in(self.folder), name="count parked events")
-            failing = group.create_task(failing_erasures_in(self.folder), name="look for erasures that fail")
-            doubts = group.create_task(doubts_in(self.folder, self._used.journal.path), name="look for doubts")
+            parked = group.create_task(read_parked_in(self.folder), name="count parked events")
+            failing = group.create_task(read_failing_in(self.folder), name="look for erasures that fail")
+            doubts = group.create_task(read_doubts_in(self.folder, self._used.journal.path), name="look for doubts")
         answers = {number: task.result() for number, task in asked.items()}
-        parts = [self._part(number, status, answers) for number, status in self._seen.items()]
+        parts = [self._read_part(number, status, answers) for number, status in self._seen.items()]
         before = [configured(status, self.config) for status in self._before.values()]
-        found = [self._mine(), *before, *parts, *books.result()]
+        found = [self._read_own(), *before, *parts, *books.result()]
         most = self.config.parked.max_size * self.config.runtime.workers
         whole = merged(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
-        workers = [self._worker(number, away=status is None) for number, status in answers.items()]
+        workers = [self._read_worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
 
-    def _part(self, number: int, last: Status, answers: Mapping[int, Status | None]) -> Status:
-        """What a worker adds to the whole: what it says, or what it said last; of one that has ended for good that is
-        what it had counted, beside its books."""
+    def _read_part(self, number: int, last: Status, answers: Mapping[int, Status | None]) -> Status:
+        """Return a worker's part of the status: its answer, or its last one.
+
+        The part of a worker that has ended for good is its counts and its ledgers.
+        """
         if number not in answers:
             return configured(ended(last), self.config)
         return last if answers[number] else still(last)
 
-    async def _look(self, worker: Worker) -> Status | None:
-        """How a worker is; None if it is away."""
+    async def _ask_status(self, worker: Worker) -> Status | None:
+        """Ask a worker for its status; return None if it is away."""
         try:
-            async with _session(worker, ANSWER_S) as session, session.get("http://worker/status") as answer:
+            async with _open_session(worker, ANSWER_S) as session, session.get("http://worker/status") as answer:
                 status = msgspec.json.decode(await answer.read(), type=Status)
         except (*GONE, msgspec.MsgspecError):
             return None
-        self._keep(worker.number, status)  # at once: others look as well, and may hear of its next process before
+        self._keep_status(
+            worker.number, status
+        )  # at once: others look as well, and may hear of its next process before
         return status
 
-    def _keep(self, number: int, status: Status) -> None:
+    def _keep_status(self, number: int, status: Status) -> None:
         last = self._seen.get(number)
         if last is not None and last.started != status.started:
             ones = [before for before in (self._before.get(number),) if before]
             self._before[number] = merged([*ones, ended(last)], ())
         self._seen[number] = status
 
-    def _mine(self) -> Status:
-        """The supervisor itself."""
+    def _read_own(self) -> Status:
+        """Return the status of the supervisor itself."""
         mine = nobody(0, {}, {}, self.config)
         newer = [
             f"the new code of plugin {plugin}, which worker {one.worker.number} runs already"
@@ -156,9 +160,9 @@ class JointView:
         ]
         restart = [*self._restart, *newer]
         mine = replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=restart)
-        return replace(mine, dropped_log_lines=dropped_log_lines())
+        return replace(mine, dropped_log_lines=count_dropped_lines())
 
-    def _worker(self, number: int, *, away: bool) -> WorkerStatus:
+    def _read_worker(self, number: int, *, away: bool) -> WorkerStatus:
         seen = self._seen.get(number)
         if seen is None:
             return WorkerStatus(worker=number, away=away, started=None, memory=0, journal=None)
@@ -166,29 +170,30 @@ class JointView:
         return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
-        """Have all workers go over to the configuration as it is on disk now, once each of them has made what it takes:
-        if one cannot, none does. A second reload waits its turn. `dry_run`: only see whether it can be done. `by`: who
-        asks, as they say."""
+        """Switch all workers to the configuration on disk, once each has made everything new: all of them or none.
+
+        A second reload waits its turn. `dry_run`: only check whether the reload is possible. `by`: who asks.
+        """
         async with self._reloading:
-            return await guarded(self._try_all() if dry_run else in_full(self, self._reload_all, by))
+            return await catch_bug(self._try_all() if dry_run else reload_and_report(self, self._reload_all, by))
 
     async def _try_all(self) -> ReloadResult:
-        """See whether all workers can reload."""
+        """Check whether all workers can reload."""
         tried, _ = await self._ask_all(dry_run=True)
         return tried
 
     async def _ask_all(self, *, dry_run: bool) -> tuple[ReloadResult, Sequence[Running]]:
-        """Have the workers reload one after the other, as long as none refuses; also return those that are away."""
+        """Reload the workers one after the other until one refuses; return the result and the absent workers."""
         results: list[ReloadResult] = []
         away: list[Running] = []
         for one in [one for one in self._workers if not one.over]:
-            result = await self._reload(one.worker, dry_run=dry_run)
+            result = await self._reload_worker(one.worker, dry_run=dry_run)
             if result is None:
                 away.append(one)
                 result = ReloadResult(warnings=[away_warning(one.worker)])
             if not result.ok:
                 torn = [TORN] if results and not dry_run else []
-                return refused([*result.mistakes, *torn]), away
+                return make_refused([*result.mistakes, *torn]), away
             results.append(result)
         return merged_results(results), away
 
@@ -197,67 +202,71 @@ class JointView:
             new = await ADMIN.run(self._load)
             alerts = self.alerts.made(new)
         except ConfigError as error:
-            return refused(error.mistakes)
+            return make_refused(error.mistakes)
         if not (tried := await self._try_all()).ok:
             return tried
         done, away = await self._ask_all(dry_run=False)
         if not done.ok:
             return done
         old, self.config = self.config, new
-        self._restart = waiting(self._used, new)
+        self._restart = find_waiting(self._used, new)
         STOP.drain = new.runtime.drain
         change_logs(new.log)
         await self.alerts.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
-            one.begin_anew()
-        return merged_results([done, changed_alerts_and_settings(old, new, self._restart)])
+            one.restart()
+        return merged_results([done, compare_alerts_and_settings(old, new, self._restart)])
 
-    async def _reload(self, worker: Worker, *, dry_run: bool) -> ReloadResult | None:
-        """What a worker's reload comes to; None if it is away."""
+    async def _reload_worker(self, worker: Worker, *, dry_run: bool) -> ReloadResult | None:
+        """Reload a worker; return the result, or None if it is away."""
         url = f"http://worker{RELOAD_AS_VALUE}?dry_run={str(dry_run).lower()}"
         try:
-            async with _session(worker, None) as session, session.post(url) as answer:
+            async with _open_session(worker, None) as session, session.post(url) as answer:
                 if not answer.ok:
-                    return refused([f"worker {worker.number}: HTTP {answer.status}"])
+                    return make_refused([f"worker {worker.number}: HTTP {answer.status}"])
                 return msgspec.json.decode(await answer.read(), type=ReloadResult)
         except GONE:
             return None
         except msgspec.MsgspecError as error:
-            return refused([f"worker {worker.number}: {error}"])
+            return make_refused([f"worker {worker.number}: {error}"])
 
     async def pause(self, connector: str, until: float | None) -> bool:
-        """Have a connector hold its events in all workers, until a time (Unix seconds) or until it is resumed; False if
-        it does so already, as long. Returns when those that run heed it; the others do when they start.
+        """Pause a connector in all workers until a time (Unix seconds) or until it is resumed.
 
-        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        Returns False if it is paused as long already. Returns when the running workers obey; the others obey when they
+        start. Raises LookupError, OSError if a worker does not obey in time, sqlite3.Error.
+        """
         self._check(connector)
         changed = await ADMIN.run(pause_connector, self.folder, connector, until)
         await self._post_all(connector, "pause" if until is None else f"pause?until={until!r}")
         return changed
 
     async def resume(self, connector: str) -> bool:
-        """Have a connector go on in all workers; False if it was not paused. Returns when those that run heed it.
+        """Resume a connector in all workers; return False if it was not paused. Returns when the running workers obey.
 
-        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        Raises LookupError, OSError if a worker does not obey in time, sqlite3.Error.
+        """
         self._check(connector)
         changed = await ADMIN.run(resume_connector, self.folder, connector)
         await self._post_all(connector, "resume")
         return changed
 
     async def try_now(self, connector: str) -> bool:
-        """Have a connector that waits for its destination try again at once, in all workers; False if it waits in none.
-        Raises LookupError, OSError (a worker refuses)."""
+        """Make a waiting connector try again at once in all workers; return False if it waits in none.
+
+        Raises LookupError, OSError if a worker refuses.
+        """
         self._check(connector)
         return any(said.get("retried") for said in await self._post_all(connector, "retry"))
 
     def _check(self, connector: str) -> None:
-        """Raise LookupError unless a connector is configured."""
+        """Check that a connector is configured. Raises LookupError."""
         if connector not in self.config.connectors:
             known = ", ".join(sorted(self.config.connectors)) or "none"
             raise LookupError(f"no connector {connector} runs; there are: {known}")
 
     async def _post_all(self, connector: str, what: str) -> list[dict[str, Any]]:
-        """Ask all workers for something about a connector; what those say that are there. Raises OSError."""
+        """Post to all workers for a connector; return the answers of the present ones. Raises OSError."""
         path = f"/lanes/{quote(connector, safe='')}/{what}"
         async with asyncio.TaskGroup() as group:
             asked = [
@@ -271,16 +280,18 @@ class JointView:
         return [one for one in answers if isinstance(one, dict)]
 
     async def forget(self, connector: str) -> Forgotten:
-        """Let go of all that is kept of a connector that is not configured, and runs in no worker; not in the middle of
-        a reload. Raises LookupError, ValueError (it is, or does), OSError, sqlite3.Error."""
+        """Remove everything of a connector that is not configured and runs in no worker, between two reloads.
+
+        Raises LookupError, ValueError if the connector is configured or runs, OSError, sqlite3.Error.
+        """
         async with self._reloading:
             running = [lane.connector for lane in (await self.status()).lanes]
-            return await forgotten(self.folder, connector, {*self.config.connectors, *running})
+            return await forget_removed(self.folder, connector, {*self.config.connectors, *running})
 
     async def _post(self, worker: Worker, path: str) -> dict[str, Any] | str | None:
-        """Ask a worker for something: what it says, or why it does not do it; None if it is not there."""
+        """Post to a worker; return its answer, or its refusal as text, or None if it is away."""
         try:
-            async with _session(worker, PAUSE_S) as session, session.post(f"http://worker{path}") as answer:
+            async with _open_session(worker, PAUSE_S) as session, session.post(f"http://worker{path}") as answer:
                 said = msgspec.json.decode(await answer.read(), type=dict[str, Any])
                 return said if answer.ok else f"worker {worker.number}: {said.get('detail')}"
         except GONE:
@@ -290,8 +301,10 @@ class JointView:
 
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What passes at "ingest", or at a connector behind its filters, in all workers, as NDJSON. Raises
-        LookupError."""
+        """Yield the events at "ingest", or at a connector behind its filters, in all workers, as NDJSON.
+
+        Raises LookupError.
+        """
         if at != "ingest" and at not in self.config.connectors:
             known = ", ".join(sorted(self.config.connectors)) or "none"
             raise LookupError(f"no connector {at} runs; there are: {known}")
@@ -300,11 +313,11 @@ class JointView:
         failed: Exception | None = None
         async with asyncio.TaskGroup() as group:
             tapping = [
-                group.create_task(_tap(one.worker, query, lines), name=f"tap worker {one.worker.number}")
+                group.create_task(_tap_worker(one.worker, query, lines), name=f"tap worker {one.worker.number}")
                 for one in self._workers
             ]
             try:
-                yield _taken(lines)
+                yield _take_lines(lines)
             except Exception as error:  # the group would wrap it
                 failed = error
             finally:
@@ -315,37 +328,40 @@ class JointView:
 
 
 def away_warning(worker: Worker) -> ReloadWarning:
-    """Say that a worker takes no part in a reload."""
+    """Make the warning that a worker takes no part in a reload."""
     name = f"worker {worker.number}"
     return ReloadWarning(name, f"{name} is away; it begins with this configuration")
 
 
-async def _tap(worker: Worker, query: Sequence[tuple[str, str]], lines: asyncio.Queue[bytes]) -> None:
-    """Hand on what passes in a worker, over its restarts, for ever."""
+async def _tap_worker(worker: Worker, query: Sequence[tuple[str, str]], lines: asyncio.Queue[bytes]) -> None:
+    """Pass on the tap of a worker, over its restarts, for ever."""
     while True:
         with suppress(*GONE):
-            async with _session(worker, None) as session, session.get("http://worker/tail", params=query) as answer:
+            async with (
+                _open_session(worker, None) as session,
+                session.get("http://worker/tail", params=query) as answer,
+            ):
                 answer.raise_for_status()
                 rest = b""
                 async for piece in answer.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
-                    await lines.put(b"".join(_named(worker, line) for line in whole))
+                    await lines.put(b"".join(_add_worker(worker, line) for line in whole))
         await asyncio.sleep(AGAIN_S)
 
 
-def _named(worker: Worker, line: bytes) -> bytes:
-    """A JSON object that says which worker it is from."""
+def _add_worker(worker: Worker, line: bytes) -> bytes:
+    """Add the worker's number to a JSON object."""
     return b'{"worker":%d,%s\n' % (worker.number, line.removeprefix(b"{"))
 
 
-async def _taken(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+async def _take_lines(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
     while True:
         yield await lines.get()
 
 
 @asynccontextmanager
-async def _session(worker: Worker, seconds: float | None) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with a worker. Raises OSError if its folder is gone."""
+async def _open_session(worker: Worker, seconds: float | None) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a session with a worker. Raises OSError if its folder is missing."""
     with address_of(worker.admin) as address:
         connector = aiohttp.UnixConnector(address)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=seconds)) as session:

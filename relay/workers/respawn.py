@@ -1,4 +1,4 @@
-"""One worker's process: started, heard, and started again when it dies."""
+"""Starts a worker's process, listens to it, and starts it again when it dies."""
 
 import asyncio
 import os
@@ -15,63 +15,66 @@ from typing import Final
 import structlog
 
 from relay.config import Config
-from relay.runtime import FAILURE, StartError, Worker, handed
+from relay.runtime import FAILURE, StartError, Worker, write_to_memory
 from relay.socket_path import address_of
 from relay.threads import ADMIN
 
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 30.0
 GOOD_RUN_S: Final = 60.0
-"""A worker that has run for so long is started again at once."""
+"""A worker that has run for so long is restarted at once."""
 LOOK_S: Final = 0.5
 HANG_S: Final = 30.0
-"""A process whose event loop has not turned for so long is killed, unless a service manager says how long it may."""
+"""A process whose event loop has not turned for so long is killed, unless a service manager sets a longer time."""
 REMOVED_ADVICE: Final = "find out who removes files there: relay and its workers need that folder while they run"
 CODE_ADVICE: Final = "restart relay, so that all workers run it; if it is broken, mend it or put the old file back"
 LIFE: Final = frozenset({b"READY=1", b"WATCHDOG=1", b"RELOADING=1", b"STOPPING=1"})
-"""What is a sign of life of all that does the work; what else is said only shows that the event loop turns."""
+"""The message that everything makes progress. Other messages only show that the event loop turns."""
 log = structlog.stdlib.get_logger()
 
 
 class Supervised:
-    """A worker's process, over all its starts.
+    """A worker's process over all its starts.
 
-    How it fails and recovers: whatever ends the process, or keeps it from being started, is told, and it is started
-    again, at once and then ever later. Only before a worker was ready for the first time its word that it cannot start
-    (an exit code, no signal) ends the start of all; that of one which only drains does not."""
+    Failure and recovery: whatever ends the process, or prevents its start, is logged. The process is started again, at
+    once and then with growing backoff. Only a failed first start, reported by an exit code, ends the start of all. A
+    worker that only drains never does that.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.ready = asyncio.Event()
-        """It was ready once."""
+        """Whether it was ever ready."""
         self.over = False
-        """It has ended and is not started again: all it had is delivered."""
+        """Whether it has ended for good: everything is delivered."""
         self.newer: Sequence[str] = ()
-        """The plugins whose files were others when its process began than when relay did."""
+        """The plugins whose files changed between relay's start and this process's start."""
         self._failure = ""
         """Why its process could not start, in its own words."""
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._is_ready = False
         self._heard = self._lived = 0.0
-        """When its process said anything last, and when it was a sign of life: not that it is stuck."""
+        """Times of its process's last message, and of its last sign of life."""
         self._attended = time.monotonic()
-        """When it was ready and said anything last, whichever process it was."""
+        """Time of the last message of any of its processes that was ready."""
 
     @property
     def silence(self) -> float:
-        """Seconds since it was heard last while it was ready: since its process has died, or its event loop hangs."""
+        """Seconds since the last message of a ready process. It has died, or its event loop hangs."""
         return time.monotonic() - self._attended
 
     async def run(self, in_force: Callable[[], Config], new_code: Callable[[], Sequence[str]]) -> None:
-        """Keep it running until `stop` or, if it only drains, until it is through. Each of its processes begins with
-        the configuration that is `in_force` then: what lies on disk may be wrong, or not meant yet. Plugins are loaded
-        from disk: of which there is `new_code` is told. Raises StartError."""
+        """Keep the process running until `stop`, or, if it only drains, until everything is delivered.
+
+        Each process begins with the configuration `in_force`, because the one on disk may be wrong or not meant yet.
+        Plugins are loaded from disk, and `new_code` names the changed ones for the log. Raises StartError.
+        """
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._tell_newer(await ADMIN.run(new_code))
-            code, why = await self._tried(in_force())
+            self._log_newer_code(await ADMIN.run(new_code))
+            code, why = await self._try_once(in_force())
             self.over = self.worker.only_drains and code == 0
             if self._stopping.is_set() or self.over:
                 return
@@ -85,18 +88,18 @@ class Supervised:
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
 
-    def _tell_newer(self, plugins: Sequence[str]) -> None:
-        """Tell of which plugins the next process runs newer code, unless that is known already."""
+    def _log_newer_code(self, plugins: Sequence[str]) -> None:
+        """Log the plugins whose newer code the next process runs, once for each set."""
         if plugins and plugins != self.newer:
             told = {"worker": self.worker.number, "plugins": plugins, "advice": CODE_ADVICE}
             log.warning("worker begins with newer code of plugins than relay did", **told)
         self.newer = plugins
 
-    async def _tried(self, config: Config) -> tuple[int | None, str]:
-        """Run the process to its end; return its exit code, None if it could not be started, and that in words."""
+    async def _try_once(self, config: Config) -> tuple[int | None, str]:
+        """Run the process to its end; return its exit code, None if it could not start, and a description."""
         self._failure = ""
         try:
-            code = await self._once(config)
+            code = await self._run_once(config)
         except OSError as error:
             return None, f"cannot be started: {error}"
         if self._failure:
@@ -104,21 +107,21 @@ class Supervised:
         newer = f"; it ran new code of plugin {', '.join(self.newer)}" if self.newer else ""
         return code, f"ended with exit code {code}, see above{newer}"
 
-    async def _once(self, config: Config) -> int:
-        """Run the process to its end. Raises OSError if it cannot be started."""
+    async def _run_once(self, config: Config) -> int:
+        """Run the process to its end. Raises OSError if it cannot start."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            self._listen(notify)
+            self._bind(notify)
             environ = os.environ | {"NOTIFY_SOCKET": str(self.worker.notify)}
             environ.pop("WATCHDOG_PID", None)
             self._heard = self._lived = time.monotonic()
-            with handed(config.texts) as conf:
+            with write_to_memory(config.texts) as conf:
                 told = str(replace(self.worker, conf=conf))
                 command = [sys.executable, "-m", "relay", *sys.argv[1:], "--worker", told]
                 process = await asyncio.create_subprocess_exec(*command, env=environ, pass_fds=[*self.worker.fds, conf])
             self._process = process
             try:
                 async with asyncio.TaskGroup() as group:
-                    hearing = group.create_task(self._hear(notify), name=f"worker {self.worker.number}: hear")
+                    hearing = group.create_task(self._keep_hearing(notify), name=f"worker {self.worker.number}: hear")
                     keeping = group.create_task(
                         self._keep_socket(notify), name=f"worker {self.worker.number}: keep its socket"
                     )
@@ -133,8 +136,8 @@ class Supervised:
                     process.kill()
                     await process.wait()
 
-    def _listen(self, notify: socket.socket) -> None:
-        """Make the socket at which the process says how it is, and its folder if somebody has removed that."""
+    def _bind(self, notify: socket.socket) -> None:
+        """Make the socket for signs of life, and its folder if somebody has removed it."""
         path = self.worker.notify
         path.parent.mkdir(mode=0o700, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -143,7 +146,7 @@ class Supervised:
         notify.setblocking(False)
 
     async def _keep_socket(self, notify: socket.socket) -> None:
-        """Make the socket anew whenever somebody has removed it: the process would not be heard, and be killed."""
+        """Make the socket again whenever somebody has removed it. Without it the process would be killed."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_S)
@@ -152,7 +155,7 @@ class Supervised:
             told = {"worker": self.worker.number, "socket": str(self.worker.notify)}
             try:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as fresh:
-                    self._listen(fresh)
+                    self._bind(fresh)
                     loop.remove_reader(notify)
                     os.dup2(fresh.fileno(), notify.fileno(), inheritable=False)
                     loop.add_reader(notify, self._note_all, notify)
@@ -161,20 +164,21 @@ class Supervised:
             else:
                 log.warning("the socket of a worker was removed, is made anew", **told, advice=REMOVED_ADVICE)
 
-    async def _hear(self, notify: socket.socket) -> None:
-        """Hear how it is; kill it if that takes too long, once it is ready: a start may take its time each time."""
+    async def _keep_hearing(self, notify: socket.socket) -> None:
+        """Receive messages. Kill a ready process that is silent for too long; a start may take its time."""
         loop, patience = asyncio.get_running_loop(), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
         loop.add_reader(notify, self._note_all, notify)
         try:
-            while not self._hangs(patience):
+            while not self._is_hanging(patience):
                 await asyncio.sleep(LOOK_S)
                 self._note_all(notify)  # before it is judged: this process may have slept
         finally:
             loop.remove_reader(notify)
-        self.signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
-    def _hangs(self, patience: float) -> bool:
-        """Whether it has been silent for too long; `patience`: seconds that a service manager has, 0: there is none."""
+    def _is_hanging(self, patience: float) -> bool:
+        """Return whether the process has been silent for too long. `patience`: the service manager's seconds, 0
+        without."""
         now = time.monotonic()
         silent, most = (now - self._lived, patience) if patience else (now - self._heard, HANG_S)
         if not self._is_ready or silent <= most:
@@ -202,20 +206,20 @@ class Supervised:
             self._attended = self._heard
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether the process runs, but has given no sign of life for so long."""
+        """Return whether a running process has given no sign of life for so long."""
         runs = self._process is not None and self._process.returncode is None
         return runs and time.monotonic() - self._lived > seconds
 
-    def signal(self, number: int) -> None:
-        """Send the process a signal, if it runs."""
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a running process."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
-    def begin_anew(self) -> None:
-        """End the process, if it runs, so that the next one begins with what is in force now."""
-        self.signal(signal.SIGKILL)
+    def restart(self) -> None:
+        """End a running process, so that the next one begins with the configuration in force."""
+        self.send_signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Have it stop, and not start again."""
+        """Stop the process for good."""
         self._stopping.set()
-        self.signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""Answers senders in place of workers that are away: 503 and Retry-After, so that nobody waits for them in a socket.
+"""Answers senders in place of absent workers: 503 and Retry-After, so that nobody waits in a socket.
 
-A worker that dies is back within a second or two as a rule, and connections wait for it until then. A socket whose
-workers have all been away for AWAY_S, because they cannot start or hang, is attended here until one is back.
+A worker that dies is usually back within a second or two, and connections wait that long. A socket whose workers have
+all been away for AWAY_S is attended here until one is back.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = structlog.stdlib.get_logger()
 
 
 class Substitute:
-    """Looks after the sockets of all workers."""
+    """Attends the sockets of absent workers."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Substitute:
         sockets: Sequence[Sequence[socket]],
         tls: Callable[[], TlsSettings | None],
     ) -> None:
-        """`sockets`: of each worker those that it accepts from; several may share one."""
+        """`sockets`: the sockets of each worker; several may share one."""
         self._tls = tls
         self._workers = {
             one: [worker for worker, mine in zip(workers, sockets, strict=False) if one in mine]
@@ -51,34 +51,34 @@ class Substitute:
         self._looking = asyncio.Lock()
 
     async def run(self) -> None:
-        """Attend sockets, until cancelled."""
+        """Attend sockets until cancelled."""
         await self._runner.setup()
         with suppress(TlsError):  # it is told once somebody is to be answered
-            await ADMIN.run(self._context)
+            await ADMIN.run(self._make_context)
         try:
             while True:
-                await self.look()
+                await self.check()
                 await asyncio.sleep(LOOK_S)
         finally:
             for acceptor in self._accepting.values():
                 acceptor.close()
             await self._runner.cleanup()
 
-    async def look(self) -> None:
-        """Begin where workers are away, and end where one is back."""
+    async def check(self) -> None:
+        """Start where workers are away, and stop where one is back."""
         async with self._looking:
             for one, workers in self._workers.items():
-                await self._look(one, workers)
+                await self._check_socket(one, workers)
 
-    async def _look(self, one: socket, workers: Sequence[Supervised]) -> None:
-        told = {"workers": [each.worker.number for each in workers], "listen": _shown(one)}
+    async def _check_socket(self, one: socket, workers: Sequence[Supervised]) -> None:
+        told = {"workers": [each.worker.number for each in workers], "listen": _describe_socket(one)}
         is_away, is_attended = all(worker.silence > AWAY_S for worker in workers), one in self._accepting
         if is_attended and not is_away:
             self._accepting.pop(one).close()
             log.info("worker is back at its socket", **told)
         elif is_away and not is_attended:
             try:
-                await self._begin(one)
+                await self._attend(one)
             except (TlsError, OSError) as error:
                 log.error("worker is away and nobody answers in its place", **told, reason=str(error))
             else:
@@ -86,13 +86,12 @@ class Substitute:
                 tell = log.error if is_news else log.info  # a first start may take long, with a large journal
                 tell("worker is away, its senders are answered 503", **told, always=True)
 
-    async def _begin(self, one: socket) -> None:
-        context = None if one.family == AF_UNIX else await ADMIN.run(self._context)
+    async def _attend(self, one: socket) -> None:
+        context = None if one.family == AF_UNIX else await ADMIN.run(self._make_context)
         self._accepting[one] = Acceptor(self._server, one.dup(), context)
 
-    def _context(self) -> ssl.SSLContext | None:
-        """What to serve TLS with, by the files as they are now; a good certificate stays rather than one that is not
-        good. Raises TlsError."""
+    def _make_context(self) -> ssl.SSLContext | None:
+        """Make a TLS context from the present files. A bad certificate replaces no good one. Raises TlsError."""
         if (tls := self._tls()) is None:
             return None
         if self._certificates is None:
@@ -108,5 +107,5 @@ async def _refuse(request: web.BaseRequest) -> web.Response:
     return response
 
 
-def _shown(one: socket) -> str:
+def _describe_socket(one: socket) -> str:
     return shown(one.getsockname())

@@ -1,4 +1,4 @@
-"""Whether a worker that is no longer wanted has left anything to do in its folder."""
+"""Finds out whether a surplus worker has left anything to do in its folder."""
 
 import sqlite3
 from contextlib import closing
@@ -8,8 +8,7 @@ from relay.state import connect, has_marked, has_open_erasures, has_open_replays
 
 
 def has_work(folder: Path) -> bool:
-    """Whether there are events to deliver, replays or erasures to be done. Nobody knows if the database is gone: then
-    the worker has to look. Raises sqlite3.Error."""
+    """Return whether events, replays or erasures remain. Assume so without a database. Raises sqlite3.Error."""
     if not has_tables(folder):
         return True
     with closing(connect(folder, "ro")) as db:
@@ -17,5 +16,5 @@ def has_work(folder: Path) -> bool:
 
 
 def is_asked(db: sqlite3.Connection) -> bool:
-    """Whether anything was asked for that is not done."""
+    """Return whether any request is not done."""
     return has_open_replays(db) or has_marked(db) or has_open_erasures(db)

@@ -21,7 +21,7 @@ from relay.alerts.memory import AlertRules, Memory, step
 from relay.alerts.sender import WAITING
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, RuntimeSettings
-from relay.runtime.reload import changed_alerts_and_settings
+from relay.runtime.reload import compare_alerts_and_settings
 from relay.state.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
 from relay.state.layout import DATABASE
 from relay.state.migrations import make_tables
@@ -505,8 +505,8 @@ async def test_messages_of_an_alert_that_is_gone_are_told_to_be_dropped(folder: 
         ("messages of an alert are dropped", "ops", 1)
     ]
     off = replace(Config(), disabled=("alert.ops",))
-    assert changed_alerts_and_settings(config(), Config(), []).lines == ["alert ops: removed"]
-    assert changed_alerts_and_settings(config(), off, []).lines == ["alert ops: switched off"]
+    assert compare_alerts_and_settings(config(), Config(), []).lines == ["alert ops: removed"]
+    assert compare_alerts_and_settings(config(), off, []).lines == ["alert ops: switched off"]
 
 
 @pytest.mark.parametrize(

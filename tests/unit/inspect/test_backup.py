@@ -24,7 +24,7 @@ from relay.journal.journal import Journal
 from relay.journal.lock import lock
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import find_end
-from relay.runtime.process import StartError, opened
+from relay.runtime.process import StartError, open_state
 from relay.state.cursor import Counts, Cursor
 from relay.state.journal_state import find_doubts
 from relay.state.open_folder import open_both
@@ -383,5 +383,5 @@ async def test_a_restore_waits_for_no_relay_and_a_broken_one_starts_none(state: 
     with pytest.raises(OSError, match="no space"):
         restore(tmp_path / "backup", restored, PATH, Files(fail))
     with pytest.raises(StartError, match="is not complete: a restore was broken off there: run relay restore"):
-        async with opened(Config(), restored, 0):
+        async with open_state(Config(), restored, 0):
             pass

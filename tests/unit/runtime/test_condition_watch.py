@@ -20,7 +20,7 @@ def test_listeners_hear_what_begins_what_lasts_and_what_ends() -> None:
     looks: list[ConditionSnapshot] = []
     watch = ConditionWatch([looks.append])
     for status in (GOOD, BEHIND, BROKEN, LATER, GOOD, GOOD):
-        watch.look(status)
+        watch.check(status)
     assert [[[one.kind for one in part] for part in (look.conditions, look.begun, look.ended)] for look in looks] == [
         [[], [], []],
         [["behind"], ["behind"], []],
@@ -39,7 +39,7 @@ def test_what_ends_with_relay_is_not_told() -> None:
     looks: list[ConditionSnapshot] = []
     watch = ConditionWatch([looks.append])
     watch.stop()
-    watch.look(BROKEN)
+    watch.check(BROKEN)
     assert looks == []
 
 

@@ -29,7 +29,7 @@ class Told:
     def see(self, at: float, status: Status | None = None, **lane: Any) -> list[Entry]:
         """What a look at `at` seconds after noon adds."""
         before = len(self.found)
-        self.watch.look(replace(status or a_status(lanes=[a_lane(**lane)]), now=NOON + at))
+        self.watch.check(replace(status or a_status(lanes=[a_lane(**lane)]), now=NOON + at))
         return self.found[before:]
 
     def kinds(self, at: float, status: Status | None = None, **lane: Any) -> list[str]:
@@ -123,7 +123,7 @@ def test_events_are_counted_at_once_and_then_once_an_hour() -> None:
     assert told.see(3 * HOUR, parked=1_010, outcomes=ever | {"expired": 9}) == []
     told.see(3 * HOUR + 5, parked=1_011, outcomes=ever | {"expired": 9})
     told.see(3 * HOUR + 9, parked=1_013, outcomes=ever | {"expired": 9})
-    assert [one.about for one in told.entries.counts(NOON + 3 * HOUR + 9, all_of_them=True)] == [{"number": 2}]
+    assert [one.about for one in told.entries.make_counts(NOON + 3 * HOUR + 9, all_of_them=True)] == [{"number": 2}]
     assert told.see(4 * HOUR, a_status(sources=[a_source(unreadable=2)]))[-1].subject == "source braze"
 
 

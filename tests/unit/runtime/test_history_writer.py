@@ -37,7 +37,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work, name="history") for work in (one.run(), one.look_around())]
+        tasks = [group.create_task(work, name="history") for work in (one.run(), one.keep_checking())]
         await asked.wait()
         while not read_history(tmp_path):
             one.note(Entry("failing", "journal", "good"))
@@ -85,7 +85,7 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
         one = History(tmp_path, lambda: config, watch)
         await one.start()
         for status in looks:
-            watch.look(status)
+            watch.check(status)
         await one.end()
         kinds = [entry.kind for entry in read_history(tmp_path)[before:]]
         assert kinds == ["started", *told, "stopped"]
@@ -96,7 +96,7 @@ async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path:
     config, watch = Config(), ConditionWatch()
     one = History(tmp_path, lambda: config, watch)
     for parked in (0, 3, 5):
-        watch.look(a_status(lanes=[a_lane(parked=parked)]))
+        watch.check(a_status(lanes=[a_lane(parked=parked)]))
     await one.end()
     told = [(entry.kind, entry.about.get("number")) for entry in read_history(tmp_path)]
     assert told == [("parked", 3), ("parked", 2), ("stopped", None)]

@@ -22,9 +22,9 @@ from relay.runtime.logs import (
     QUIET_S,
     VARIANTS,
     Repeats,
-    _formatter,
+    _make_formatter,
     change_logs,
-    dropped_log_lines,
+    count_dropped_lines,
     set_up_logs,
 )
 
@@ -128,7 +128,7 @@ def test_nobody_who_reads_the_log_makes_lines_drop_and_not_wait(
     os.set_blocking(pipe[1], blocking)
     logs(pipe[1])
     log, number = structlog.stdlib.get_logger(), 0
-    while dropped_log_lines() < 10:
+    while count_dropped_lines() < 10:
         number += 1
         log.info("it happened", number=number, filling="x" * 1000)
     lines: list[dict[str, Any]] = []
@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_costs_lines_and_leaves_none_torn(logs: Callable[[in
         logging.getLogger().handlers[0].flush()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (dropped := dropped_log_lines()) >= 40
+    assert (dropped := count_dropped_lines()) >= 40
     log.info("it goes on")
     while b"were dropped" not in (tmp_path / "log").read_bytes():
         logging.getLogger().handlers[0].flush()
@@ -205,7 +205,7 @@ def test_no_value_commands_the_terminal(logs: Callable[..., None], tmp_path: Pat
 @pytest.mark.parametrize("colors", [False, True])
 def test_only_relay_itself_colours_a_line(colors: bool) -> None:
     record = logging.LogRecord("library", logging.WARNING, "", 0, "it said %s", (EVIL,), None)
-    line = _formatter([structlog.stdlib.add_log_level], console=True, colors=colors).format(record)
+    line = _make_formatter([structlog.stdlib.add_log_level], console=True, colors=colors).format(record)
     assert "it said evil\\u001b[31m" in line
     assert ("\x1b[" in line) is colors
     assert "\x1b[31m\x9b" not in line

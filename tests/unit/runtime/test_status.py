@@ -8,7 +8,7 @@ import pytest
 from relay.api import Connector, ConnectorSettings, Secret, Source, SourceSettings
 from relay.config.model import Config, Configured
 from relay.histogram import QUICK, Histogram
-from relay.runtime.status import Looks, secrets_of
+from relay.runtime.status import StatusReader, list_secrets
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ def test_the_journal_has_a_time_to_be_full_once_that_is_known(
     vars(journal).update(given)
     lane = SimpleNamespace(cursor=SimpleNamespace(position=0))
     fleet: Any = SimpleNamespace(lanes=[lane], unsaved=None)
-    looks = Looks(fleet, None, journal)  # type: ignore[arg-type]
+    looks = StatusReader(fleet, None, journal)  # type: ignore[arg-type]
     for second in range(seconds):
         looks._rates.note(second, {"events": 10 * second, "bytes": 10 * second, "held": 10 * second})
-    assert looks._journal_status().full_in == full_in
+    assert looks._read_journal().full_in == full_in
 
 
 class TokenSource(SourceSettings):
@@ -54,7 +54,7 @@ def test_a_secret_of_two_tables_names_the_other_table() -> None:
         name: Configured(name, Connector, TokenConnector(type="x", token=token)) for name, token in tables.items()
     }
     config = Config(sources={"braze": Configured("braze", Source, mine)}, connectors=connectors)
-    assert secrets_of("source braze", mine, config) == ['token (file "/run/t"; connector heap uses it, too)']
-    heap, other = (secrets_of(f"connector {name}", one.settings, config) for name, one in connectors.items())
+    assert list_secrets("source braze", mine, config) == ['token (file "/run/t"; connector heap uses it, too)']
+    heap, other = (list_secrets(f"connector {name}", one.settings, config) for name, one in connectors.items())
     assert heap == ['token (file "/run/t"; source braze uses it, too)']
     assert other == ['token (file "/run/o")']

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.runtime import systemd
-from relay.runtime.systemd import Notify, inherited_sockets
+from relay.runtime.systemd import Notify, take_inherited_sockets
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -26,25 +26,25 @@ async def test_each_state_is_told_in_systemds_words(listener: tuple[socket.socke
     it, name = listener
     notify = Notify({"NOTIFY_SOCKET": name})
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    await notify.reloading()
+    await notify.report_reloading()
     reloading = it.recv(4096).decode().split("\n")
     assert reloading[0] == "RELOADING=1"
     assert before <= int(reloading[1].removeprefix("MONOTONIC_USEC=")) <= before + 60e6
-    await notify.ready("all\nis well")
+    await notify.report_ready("all\nis well")
     assert it.recv(4096) == b"READY=1\nSTATUS=all is well"
-    await notify.alive("fine")
+    await notify.report_alive("fine")
     assert it.recv(4096) == b"WATCHDOG=1\nSTATUS=fine"
-    await notify.stuck("it hangs")
+    await notify.report_stuck("it hangs")
     assert it.recv(4096) == b"STATUS=it hangs"
-    await notify.stopping()
+    await notify.report_stopping()
     assert it.recv(4096).startswith(b"STOPPING=1\nSTATUS=stopping")
-    await notify.alive("fine")
+    await notify.report_alive("fine")
     assert it.recv(4096) == b"WATCHDOG=1\nSTATUS=fine\nEXTEND_TIMEOUT_USEC=30000000"
 
 
 async def test_without_a_service_manager_nothing_is_told() -> None:
     notify = Notify({})
-    await notify.ready("")
+    await notify.report_ready("")
     assert (notify.listens, notify.watchdog) == (False, None)
 
 
@@ -66,12 +66,12 @@ async def test_a_manager_that_is_gone_or_does_not_read_is_a_warning(
 ) -> None:
     monkeypatch.setattr(systemd, "SEND_S", 0.05)
     with capture_logs() as logs:
-        await Notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).ready("")
+        await Notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).report_ready("")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
             deaf.bind(str(tmp_path / "deaf"))
             notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "deaf")})
             while len(logs) < 2:
-                await notify.alive("x" * 10_000)
+                await notify.report_alive("x" * 10_000)
     assert [line["event"] for line in logs] == ["systemd cannot be told"] * 2
     assert logs[1]["error"] == "it does not read"
 
@@ -79,5 +79,5 @@ async def test_a_manager_that_is_gone_or_does_not_read_is_a_warning(
 def test_sockets_that_were_passed_to_another_process_are_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "5")
-    assert inherited_sockets() == []
+    assert take_inherited_sockets() == []
     assert "LISTEN_FDS" not in os.environ

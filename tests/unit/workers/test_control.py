@@ -46,7 +46,7 @@ class Faked:
     newer: Sequence[str] = ()
     reloaded: ReloadResult = field(default_factory=ReloadResult)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         self.anew += 1
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -82,7 +82,7 @@ async def test_two_who_look_while_a_worker_starts_again_count_each_of_its_proces
     tmp_path: Path, workers: list[Faked]
 ) -> None:
     view, answered, go = joint(tmp_path, workers), asyncio.Event(), asyncio.Event()
-    look = view._look
+    look = view._ask_status
 
     async def looked(worker: Worker) -> Status | None:
         status = await look(worker)
@@ -93,7 +93,7 @@ async def test_two_who_look_while_a_worker_starts_again_count_each_of_its_proces
         workers[1].hold = None
         await go.wait()
 
-    view._look = looked  # type: ignore[method-assign]
+    view._ask_status = looked  # type: ignore[method-assign]
     workers[0].status, workers[1].hold = counted(1.0, 100), late
     async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         first = group.create_task(view.status(), name="the first look")
@@ -245,14 +245,14 @@ async def test_status_of_four_workers_opens_each_database_once_per_count(
 
     async def look(worker: Worker) -> Status:
         status = await views[worker.number].status()
-        supervisor._keep(worker.number, status)
+        supervisor._keep_status(worker.number, status)
         return status
 
     def counting(database: Any, *args: Any, **options: Any) -> sqlite3.Connection:
         opened.append(str(database))
         return connect(database, *args, **options)
 
-    monkeypatch.setattr(supervisor, "_look", look)
+    monkeypatch.setattr(supervisor, "_ask_status", look)
     monkeypatch.setattr(sqlite3, "connect", counting)
     status = await supervisor.status()
     assert len(status.workers) == 4

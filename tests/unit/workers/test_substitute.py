@@ -44,11 +44,11 @@ async def test_the_substitute_serves_a_renewed_certificate_and_none_that_has_exp
         seen = [await _serial(listening, authority)]
         for days in (-1, 365):
             worker.silence = 0
-            await substitute.look()
+            await substitute.check()
             authority.issue(days=days)
             settings.append(settings[-1].reread())
             worker.silence = 3600.0
-            await substitute.look()
+            await substitute.check()
             seen.append(await _serial(listening, authority))
         running.cancel()
         await asyncio.wait([running])

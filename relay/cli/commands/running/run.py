@@ -37,7 +37,7 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     try:
         _run(conf, state, plugin_folders, worker)
     except ConfigError:
-        output.mark_errors(runtime.error_mark())
+        output.mark_errors(runtime.find_error_prefix())
         raise
 
 
@@ -47,7 +47,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     folders = [conf] if conf else CONF_FOLDERS
     told = None if worker is None else runtime.Worker.read(worker)
-    loaded = load(folders, registry) if told is None else load_again(told.texts(), registry)
+    loaded = load(folders, registry) if told is None else load_again(told.read_texts(), registry)
     LOG.note("table", "admin", loaded.config.admin)  # what has secrets beside the plugins, which are noted when made
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
     raise_descriptor_limit()
@@ -64,8 +64,8 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
         )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
-        if told is None or not told.tell(str(error)):
-            output.mark_errors(runtime.error_mark())
+        if told is None or not told.report_failure(str(error)):
+            output.mark_errors(runtime.find_error_prefix())
             click.echo(f"relay cannot start: {error}", err=True)
         _leave(1, loop)
     except ConfigError:
@@ -99,7 +99,7 @@ def _main(
     """What this process does: all of it, one worker's share, or to look after the workers. Raises StartError."""
     if worker is not None:
         runtime.follow_parent()
-        return runtime.run(worker.share(config), lambda: worker.share(read()), state, worker)
+        return runtime.run(worker.divide(config), lambda: worker.divide(read()), state, worker)
     if _needs_several(config, state):
         return supervise(config, read, state, new_code)
     return runtime.run(config, read, state)
@@ -109,7 +109,7 @@ def _needs_several(config: Config, state: Path) -> bool:
     try:
         return is_needed(config, state)
     except OSError as error:
-        raise runtime.unusable(config, state, error) from error
+        raise runtime.make_folder_error(config, state, error) from error
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:
