@@ -15,13 +15,14 @@ DELIVERIES: Final = (
         "destination does not accept relay",
         "error",
         "The destination refuses relay's credentials or address (401, 403 and the like). The events wait.",
-        "Mend the credentials, then run `relay resume NAME`.",
+        "Correct the secret, then run `relay reload`; for a systemd credential restart relay. If the destination was at"
+        " fault, run `relay resume NAME`.",
     ),
     LogMessage(
         "destination refuses everything",
         "error",
         "The destination has refused for good every event of the last attempts. Each event is parked.",
-        "Run `relay pause NAME`, look with `relay parked show NUMBER`, mend, then `relay parked replay`.",
+        "Run `relay pause NAME`, look with `relay parked show NUMBER`, repair, then `relay parked replay`.",
     ),
     LogMessage("destination takes events again", "info", "The destination has taken an event after it refused all."),
     LogMessage("deliveries work again", "info", "A delivery has got through after failures."),
@@ -29,7 +30,7 @@ DELIVERIES: Final = (
         "connector raised",
         "error",
         "A bug in a connector. Its events wait, or the one at fault is parked with the cause `bug`.",
-        "Mend the connector that the traceback names.",
+        "Repair the connector that the traceback names.",
     ),
     LogMessage(
         "connector cannot be opened, tried again",
@@ -51,19 +52,19 @@ DELIVERIES: Final = (
         "connector did not close",
         "error",
         "`close` of a connector has failed or took too long. relay goes on without it.",
-        "Mend the connector that the traceback names.",
+        "Repair the connector that the traceback names.",
     ),
     LogMessage(
         "filter did not close",
         "error",
         "`close` of a filter has failed or took too long. relay goes on without it.",
-        "Mend the filter that the traceback names.",
+        "Repair the filter that the traceback names.",
     ),
     LogMessage(
         "connector gave no key",
         "error",
         "`key` of a connector has raised an error. The event goes out without an order.",
-        "Mend the connector that the traceback names.",
+        "Repair the connector that the traceback names.",
     ),
     LogMessage(
         "lane failed, starts again",
@@ -81,7 +82,7 @@ DELIVERIES: Final = (
         "events expired",
         "error",
         "Events had to leave the journal before this connector got them. They are lost for the connector.",
-        "Raise `journal.retention` or `journal.max_size`, or mend the destination.",
+        "Raise `journal.retention` or `journal.max_size`, or repair the destination.",
     ),
     LogMessage(
         "events are damaged",
@@ -96,13 +97,13 @@ PARKED: Final = (
         "event parked",
         "warning",
         "The destination, or the connector, has refused an event for good. The event is parked (dead letter).",
-        "Look with `relay parked list`. Mend the cause, then run `relay parked replay NUMBER`.",
+        "Look with `relay parked list`. Remove the cause, then run `relay parked replay NUMBER`.",
     ),
     LogMessage(
         "events parked: a filter failed",
         "warning",
         "A filter has raised an error for these events. They are parked with the cause `filter`.",
-        "Mend the filter, then run `relay parked replay --cause filter`.",
+        "Repair the filter, then run `relay parked replay --cause filter`.",
     ),
     LogMessage(
         "events parked behind an earlier one",

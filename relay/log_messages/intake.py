@@ -39,7 +39,7 @@ REQUESTS: Final = (
         "unreadable events parked",
         "warning",
         "Events of an accepted request are not what the source takes. relay has parked them.",
-        "Look with `relay parked list --cause unreadable`. To send them: export, mend, `relay send`.",
+        "Look with `relay parked list --cause unreadable`. To send them: export, correct, `relay send`.",
     ),
     LogMessage(
         "unreadable events cannot be parked",
@@ -69,13 +69,13 @@ SOURCES: Final = (
         "bug in a source",
         "error",
         "A source plugin has raised an error or returned a wrong value. The request got 500.",
-        "Mend the plugin. The line names plugin, call and place.",
+        "Repair the plugin. The line names plugin, call and place.",
     ),
     LogMessage(
         "what a source remembers cannot be read",
         "error",
         "A source plugin refuses its own saved notes. The source begins without them.",
-        "Mend the plugin.",
+        "Repair the plugin.",
     ),
     LogMessage(
         "saving what a source remembers failed",
@@ -103,7 +103,7 @@ CERTIFICATES: Final = (
         "renewed certificate cannot be used",
         "error",
         "The files of the certificate have changed and are not good. relay serves the old certificate.",
-        "Mend what `reason` names.",
+        "Correct what `reason` names.",
     ),
     LogMessage(
         "TLS handshake failed",

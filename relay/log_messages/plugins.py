@@ -9,25 +9,25 @@ ANY: Final = (
         "a plugin held up relay",
         "warning",
         "A call of a plugin has blocked the event loop for `seconds` seconds. Nothing else ran meanwhile.",
-        "Mend the plugin: no blocking requests, files or sleeps in this call.",
+        "Repair the plugin: no blocking requests, files or sleeps in this call.",
     ),
     LogMessage(
         "connector is not closed: a thread of it hangs",
         "error",
         "A thread of a connector does not return. relay does not call `close`.",
-        "Mend the connector: a call in a thread needs a timeout.",
+        "Repair the connector: a call in a thread needs a timeout.",
     ),
     LogMessage(
         "filter is not closed: its thread hangs",
         "error",
         "The thread of a filter does not return. relay does not call `close`.",
-        "Mend the filter: a call in a thread needs a timeout.",
+        "Repair the filter: a call in a thread needs a timeout.",
     ),
     LogMessage(
         "alert is not closed: its thread hangs",
         "error",
         "The thread of an alert does not return. relay does not call `close`.",
-        "Mend the alert: a call in a thread needs a timeout.",
+        "Repair the alert: a call in a thread needs a timeout.",
     ),
 )
 

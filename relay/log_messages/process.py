@@ -35,19 +35,19 @@ LIFE: Final = (
         "threads do not end, relay stops without them",
         "warning",
         "Threads still run at the end of the stop. The line names the threads.",
-        "Mend the plugin whose thread hangs.",
+        "Repair the plugin whose thread hangs.",
     ),
     LogMessage(
         "tasks of plugins do not end, relay stops without them",
         "warning",
         "Tasks of plugins ignore their cancellation. The line names up to 10 tasks.",
-        "Mend the plugin: a task ends when it is cancelled.",
+        "Repair the plugin: a task ends when it is cancelled.",
     ),
     LogMessage(
         "a task of a plugin tried to end relay, which goes on",
         "error",
         "A plugin has raised `SystemExit` or `KeyboardInterrupt`. relay goes on.",
-        "Mend the plugin that the traceback names.",
+        "Repair the plugin that the traceback names.",
     ),
     LogMessage(
         "relay ends by a bug of its own",
@@ -82,7 +82,7 @@ RELOAD: Final = (
         "configuration not reloaded, the old one goes on",
         "error",
         "The new configuration has mistakes, or a plugin cannot be made of it. Nothing has changed.",
-        "Mend what `mistakes` names, check with `relay check`, and reload again.",
+        "Correct what `mistakes` names, check with `relay check`, and reload again.",
     ),
     LogMessage(
         "reload failed by a bug",
@@ -229,13 +229,13 @@ ALERTS: Final = (
         "alert given up",
         "error",
         "A message of an alert was not sent for a day, or too many wait. The message is dropped.",
-        "Look at `reason`, mend the alert, and test with `relay alerts test NAME`.",
+        "Look at `reason`, correct the alert, and test with `relay alerts test NAME`.",
     ),
     LogMessage(
         "alert is not closed",
         "warning",
         "An alert has failed to close. relay goes on without waiting.",
-        "Mend the alert's plugin.",
+        "Repair the alert's plugin.",
     ),
     LogMessage(
         "messages of an alert are dropped",

@@ -18,14 +18,14 @@ JOURNAL: Final = (
         "error",
         "More than 80 % of the room is needed for events that `connector` has not delivered."
         " Once the journal is full, senders get 503.",
-        "Mend the connector's destination, or raise `journal.max_size`.",
+        "Repair the connector's destination, or raise `journal.max_size`.",
     ),
     LogMessage("journal segments removed", "info", "Retention has removed old segments."),
     LogMessage(
         "events removed that were still needed",
         "error",
         "The journal is full, and `journal.on_full` is `expire_oldest`. These events count as expired.",
-        "Raise `journal.max_size`, or mend the connector that holds events.",
+        "Raise `journal.max_size`, or repair the connector that holds events.",
     ),
     LogMessage(
         "commit failed by a bug",

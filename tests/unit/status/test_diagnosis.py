@@ -60,7 +60,14 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             UNAUTHORIZED | {"last_error": error("HTTP 401: no", 401), "secrets": ['token (credential "heap-token")']},
             "unauthorized, the destination does not accept relay since MORNING: HTTP 401: no; 12,340 pending;"
             ' check token (credential "heap-token") in 60-heap.toml: it was accepted until then;'
-            " relay resume heap tries again at once",
+            " a new secret needs systemctl restart relay; relay resume heap tries again at once",
+        ),
+        (
+            False,
+            UNAUTHORIZED | {"last_error": error("HTTP 403", 403), "secrets": ['token (file "/etc/relay/token")']},
+            "unauthorized, the destination does not accept relay since MORNING: HTTP 403; 12,340 pending;"
+            ' check token (file "/etc/relay/token") in 60-heap.toml: it was accepted until then;'
+            " a new secret needs relay reload; relay resume heap tries again at once",
         ),
         (
             False,

@@ -15,7 +15,8 @@ from relay.cli.state_options import StateOptions, told
 def resume(state: Path, connector: str) -> None:
     """End a pause, or have a connector that waits try again at once.
 
-    Say so when the destination of an `unauthorized` or failing connector is mended.
+    Use this command once the destination of an `unauthorized` or failing connector is well again. The command does not
+    read secrets again: after a new secret, use `relay reload`. For a systemd credential, restart relay.
 
     Exit codes: 0 resumed; 1 no such connector.
     """
