@@ -116,7 +116,7 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert not any((tmp_path / "run").iterdir())
 
 
-async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_wanted(daemon: Daemon) -> None:
+async def test_commands_read_the_journals_of_all_workers_also_of_removed_ones(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -133,7 +133,7 @@ async def test_commands_go_over_all_journals_also_of_workers_that_are_no_longer_
         await fewer(daemon, destination, number)
 
 
-async def test_a_worker_that_is_over_counts_with_what_it_did_and_with_nothing_else(daemon: Daemon) -> None:
+async def test_a_removed_worker_counts_with_its_past_work_only(daemon: Daemon) -> None:
     workers(daemon, 2)
     daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
     async with Destination() as destination:

@@ -68,7 +68,7 @@ def metrics_used(text: str) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\brelay_\w+", text)}
 
 
-async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_back(daemon: Daemon) -> None:
+async def test_status_is_right_during_an_outage_and_after_it(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     async with Destination() as heap:
@@ -122,7 +122,7 @@ async def test_the_status_is_right_while_a_destination_is_dead_and_once_it_is_ba
         assert not (daemon.state / "admin.sock").exists()
 
 
-async def test_the_status_says_of_each_count_since_when_and_shows_what_lies_parked(daemon: Daemon) -> None:
+async def test_status_says_since_when_it_counts_and_shows_parked_events(daemon: Daemon) -> None:
     daemon.configure("10-source", SOURCE + 'dedupe = "1h"')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     await daemon.start()
@@ -158,9 +158,7 @@ async def test_the_status_shows_a_replay_that_is_under_way(daemon: Daemon) -> No
     assert await daemon.stop() == 0
 
 
-async def test_the_metrics_are_the_documented_ones_and_alerts_and_dashboard_use_no_others(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_metrics_alerts_and_dashboard_match_the_documentation(daemon: Daemon, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
     daemon.configure("05-tls", authority.table())
@@ -253,7 +251,7 @@ async def test_resume_says_that_a_destination_is_mended(daemon: Daemon, workers:
         assert relay(daemon, "resume", "bussy")[0] == 1
 
 
-async def test_a_destination_that_refuses_and_one_that_hangs_are_told_and_a_pause_ends_by_itself(
+async def test_refusing_and_hanging_destinations_show_and_a_pause_ends_by_itself(
     daemon: Daemon,
 ) -> None:
     daemon.configure("10-source", SOURCE)

@@ -113,7 +113,7 @@ def flip(path: Path, text: bytes) -> None:
     path.write_bytes(path.read_bytes().replace(text, text[:-1] + b"?"))
 
 
-async def test_whole_books_balance(state: Path) -> None:
+async def test_an_audit_of_a_whole_state_balances(state: Path) -> None:
     result = run(state, "audit")
     assert result.exit_code == 0, result.output
     assert "Everything balances." in result.stdout
@@ -124,7 +124,7 @@ async def test_whole_books_balance(state: Path) -> None:
     ]
 
 
-async def test_a_segment_that_is_gone_is_found_with_its_offsets(state: Path) -> None:
+async def test_a_missing_segment_is_found_with_its_offsets(state: Path) -> None:
     make_path(state / "journal", 3).unlink()
     code, problems = audited(state)
     assert code == 1
@@ -135,7 +135,7 @@ async def test_a_segment_that_is_gone_is_found_with_its_offsets(state: Path) -> 
     assert (result.exit_code, "gap from 3 to 7" in result.stdout) == (1, True)
 
 
-async def test_the_whole_journal_being_gone_is_found(state: Path) -> None:
+async def test_a_missing_journal_is_found(state: Path) -> None:
     for path in (state / "journal").glob("*.log"):
         path.unlink()
     code, problems = audited(state)
@@ -166,7 +166,7 @@ async def test_a_flipped_record_is_found_with_its_offset(state: Path) -> None:
         ("UPDATE cursor SET parked = 0, delivered = 7 WHERE connector = 'mail'", "1 event parked, but 0 counted"),
     ],
 )
-async def test_books_that_were_tampered_with_do_not_balance(state: Path, change: str, told: str) -> None:
+async def test_a_ledger_that_was_tampered_with_does_not_balance(state: Path, change: str, told: str) -> None:
     edit(state, change)
     code, problems = audited(state)
     assert code == 1
@@ -180,7 +180,7 @@ async def test_an_event_that_was_parked_but_not_yet_counted_is_no_fault(state: P
     assert audited(state) == (0, [])
 
 
-async def test_events_of_a_connector_that_is_gone_may_have_left_the_journal(state: Path) -> None:
+async def test_events_of_a_removed_connector_may_have_left_the_journal(state: Path) -> None:
     make_path(state / "journal", 0).unlink()
     edit(state, "UPDATE cursor SET position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE connector = 'all'")
     assert audited(state)[0] == 1
@@ -188,7 +188,7 @@ async def test_events_of_a_connector_that_is_gone_may_have_left_the_journal(stat
     assert audited(state) == (0, [])
 
 
-async def test_events_that_left_a_full_journal_may_be_missing_if_that_is_configured(state: Path) -> None:
+async def test_audit_accepts_missing_events_under_expire_oldest(state: Path) -> None:
     make_path(state / "journal", 0).unlink()
     edit(state, "UPDATE cursor SET position = 1, delivered = 4, ahead = '[[6, 9]]' WHERE connector = 'all'")
     (state.parent / "conf.d" / "20.toml").write_text('[journal]\non_full = "expire_oldest"')

@@ -58,9 +58,7 @@ async def killed(*arguments: str) -> int | None:
         return await process.wait()
 
 
-async def test_a_backup_under_load_is_restored_without_an_error_and_has_all_that_was_acknowledged_before(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_backup_under_load_restores_every_event_acknowledged_before(daemon: Daemon, tmp_path: Path) -> None:
     """Siblings: a backup that was killed, one that goes on, one that adds; restored where something is, and elsewhere;
     what was settled before is not sent again, what was pending is."""
     target, state = tmp_path / "backup", daemon.state

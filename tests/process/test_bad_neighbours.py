@@ -136,7 +136,7 @@ async def load(daemon: Daemon, batches: int) -> None:
 
 
 @pytest.mark.promise(3)
-async def test_a_folder_of_bad_plugins_takes_nothing_from_a_connector_that_is_well(daemon: Daemon) -> None:
+async def test_a_folder_of_bad_plugins_does_not_harm_a_healthy_connector(daemon: Daemon) -> None:
     """All events arrive at Heap, each bad plugin is named and does not flood the log, the books balance, and a stop
     keeps to the drain budget. Looked at: what is loaded, made, opened, called, asked, and closed."""
     async with Destination() as heap:

@@ -271,9 +271,7 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Daem
         assert await daemon.stop() == 0
 
 
-async def test_a_push_that_can_be_compared_with_nothing_or_with_several_is_refused(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_push_without_exactly_one_cohort_to_compare_is_refused(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(10)) as api:
         configure(daemon, tmp_path, api.url)
         await daemon.start()

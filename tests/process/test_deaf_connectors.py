@@ -125,9 +125,7 @@ async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Daemon
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_stop_and_a_reload_do_not_wait_for_a_delivery_that_takes_no_notice(
-    daemon: Daemon, workers: int
-) -> None:
+async def test_stop_and_reload_do_not_wait_for_a_delivery_that_ignores_cancels(daemon: Daemon, workers: int) -> None:
     (daemon.plugins / "deaf.py").write_text(PLUGIN)
     async with Destination() as hook:
         daemon.configure("10-all", HEAD % hook.url + tables("30m"))

@@ -52,7 +52,7 @@ async def run(daemon: Daemon, *words: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-async def test_what_a_drop_in_says_of_itself_holds_for_relay_and_for_every_command(daemon: Daemon) -> None:
+async def test_defaults_of_a_drop_in_hold_for_relay_and_every_command(daemon: Daemon) -> None:
     """Defaults of a batch beside what is written, a batch larger than the window, a stateful filter, commands with
     `--plugins` while relay runs and after it.
 

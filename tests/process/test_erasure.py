@@ -202,7 +202,7 @@ async def others_are_done(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_what_failed_at_a_connector_that_is_gone_waits_until_it_is_back(
+async def test_erasures_that_failed_at_a_removed_connector_wait_for_its_return(
     daemon: Daemon, tmp_path: Path, workers: int
 ) -> None:
     async with HeapApi(api_key=SECRET) as heap:

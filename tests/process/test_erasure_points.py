@@ -53,7 +53,7 @@ def check(folder: Path) -> None:
     assert "erased [('5f3a9c0d11e2b4a6c7d8e9f0', 'anna-4711')]" in (folder / "delivered").read_text().splitlines()
 
 
-def test_a_kill_between_the_steps_of_an_erasure_changes_nothing_of_its_outcome(tmp_path: Path) -> None:
+def test_a_kill_between_steps_of_an_erasure_leaves_the_same_outcome(tmp_path: Path) -> None:
     seen = Counter[str]()
     stride = 1 if LONG else 12
     with harness("erasure_points.py") as it:

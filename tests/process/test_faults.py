@@ -91,7 +91,7 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Dae
 
 
 @pytest.mark.promise(3)
-async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_the_end(daemon: Daemon) -> None:
+async def test_a_hanging_destination_blocks_no_other_and_gets_everything_later(daemon: Daemon) -> None:
     events = [make_event(number=number) for number in range(30_000)]
     body = [b'{"events":[' + b",".join(events[at : at + 500]) + b"]}" for at in range(0, len(events), 500)]
     async with Destination() as hanging, Destination() as well:
@@ -120,7 +120,7 @@ async def test_a_destination_that_hangs_holds_up_nobody_and_gets_everything_in_t
 
 
 @pytest.mark.promise(6)
-async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_sends_nothing_twice(daemon: Daemon) -> None:
+async def test_sigterm_under_load_stops_in_time_without_losses_or_duplicates(daemon: Daemon) -> None:
     acknowledged: list[bytes] = []
     async with Destination() as hook:
         hook.behaviour = Answer(delay=0.02)
@@ -138,7 +138,7 @@ async def test_sigterm_under_load_stops_within_the_budget_loses_nothing_and_send
         assert ids(hook.bodies()) == ids(acknowledged)
 
 
-async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain_budget(daemon: Daemon) -> None:
+async def test_a_stop_waits_for_a_dead_destination_within_the_drain_budget(daemon: Daemon) -> None:
     async with Destination() as hook:
         hook.behaviour = Answer(hang=True)
         daemon.configure("10-all", TABLES % (hook.url, WINDOW, WINDOW) + '[runtime]\ndrain = "300ms"')
@@ -154,9 +154,7 @@ async def test_a_stop_does_not_wait_for_a_dead_destination_longer_than_the_drain
         assert hook.bodies()[-1] == event
 
 
-async def test_a_destination_that_does_not_accept_us_is_told_once_and_its_events_wait(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_destination_that_refuses_connections_is_logged_once_and_waits(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hush-hush")
     async with Destination() as hook:
         hook.behaviour = Answer(status=401, body=b"go away")
@@ -221,7 +219,7 @@ async def test_while_it_stops_senders_are_told_to_come_again(daemon: Daemon) -> 
         assert [line["reason"] for line in daemon.logged(CUT_SHORT)] == ["another signal"]
 
 
-async def test_a_connector_that_is_gone_is_missed_and_what_expires_is_told(daemon: Daemon) -> None:
+async def test_a_removed_connector_is_reported_with_its_expired_events(daemon: Daemon) -> None:
     daemon.configure("00-journal", '[journal]\nmax_size = "16MiB"')
     events = [make_event(filling="x" * 2000) for _ in range(100)]
     async with Destination() as hook:

@@ -165,9 +165,7 @@ async def test_a_full_disk_refuses_senders_and_loses_nothing(small: Daemon, disk
     assert ("No space left" if min_free == "0" else "7 MiB needed") in told[0]["reason"]
 
 
-async def test_on_a_full_disk_parking_is_refused_while_cursors_are_saved_and_dropping_works(
-    small: Daemon, disk: Path
-) -> None:
+async def test_a_full_disk_refuses_parking_but_not_cursors_or_dropping(small: Daemon, disk: Path) -> None:
     async with Destination() as hook:
         small.configure("10-all", TABLES % ("min_free = 0", hook.url))
         await small.start()
@@ -205,7 +203,7 @@ async def test_relay_stops_cleanly_while_the_disk_is_full(small: Daemon, disk: P
 
 
 @pytest.mark.promise(2)
-async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_balance(small: Daemon, disk: Path) -> None:
+async def test_junk_of_one_source_leaves_room_for_others_and_the_audit_balances(small: Daemon, disk: Path) -> None:
     """Looked at as well: what lanes park (it waits), the file after a drop, status, metrics and audit."""
     async with Destination() as hook:
         tables = TABLES % ('min_free = "4MiB"', hook.url)
@@ -235,7 +233,7 @@ async def test_junk_of_one_source_leaves_the_others_their_room_and_the_books_bal
         assert await small.stop() == 0
 
 
-async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_missed(small: Daemon) -> None:
+async def test_expire_oldest_keeps_accepting_and_the_lane_counts_expired_events(small: Daemon) -> None:
     async with Destination() as hook:
         hook.behaviour = 500
         small.configure("10-all", TABLES % ('min_free = "4MiB"\non_full = "expire_oldest"\nmemory = "1MiB"', hook.url))
@@ -256,9 +254,7 @@ async def test_expire_oldest_goes_on_accepting_and_the_lane_counts_what_it_misse
         assert small.logged("events expired")
 
 
-async def test_an_archive_waits_for_room_while_senders_are_taken_and_a_start_names_what_fills_the_disk(
-    small: Daemon, disk: Path
-) -> None:
+async def test_a_file_waits_for_disk_space_and_a_start_names_what_fills_the_disk(small: Daemon, disk: Path) -> None:
     """What the lane says of it, and then, on the same disk, what /readyz, the log, the status and relay doctor do."""
     tables = TABLES % ('min_free = "4MiB"\nretention = "1ms"', "http://127.0.0.1:9/") + "enabled = false\n"
     small.configure("10-all", tables)
@@ -329,7 +325,7 @@ async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Daem
     ), said
 
 
-async def test_a_backup_that_fills_its_disk_says_so_and_goes_on_once_there_is_room(daemon: Daemon, disk: Path) -> None:
+async def test_a_backup_that_fills_its_disk_says_so_and_continues_later(daemon: Daemon, disk: Path) -> None:
     """Siblings: a restore; the disk is full at the database, and at a segment."""
     daemon.configure("10-all", '[source.braze]\ntype = "currents"\npath = "/currents"\n[journal]\nmax_size = "16MiB"')
     await daemon.start()

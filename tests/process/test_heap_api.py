@@ -57,7 +57,7 @@ async def test_one_hot_identity_does_not_hold_up_the_rest(daemon: Daemon) -> Non
         assert await daemon.stop() == 0
 
 
-async def test_an_app_that_heap_does_not_know_is_unauthorized_and_says_what_to_check(daemon: Daemon) -> None:
+async def test_an_app_unknown_to_heap_is_unauthorized_and_says_what_to_check(daemon: Daemon) -> None:
     async with HeapApi("2") as heap:
         configure(daemon, heap)
         await daemon.start()

@@ -103,7 +103,7 @@ ERASING = """
 """
 
 
-async def test_nothing_is_erased_or_sent_again_while_a_thread_hangs_that_has_the_events(stuck: Daemon) -> None:
+async def test_events_in_a_hanging_thread_are_neither_erased_nor_sent_again(stuck: Daemon) -> None:
     """Looked at beside it: a reload, a rest, removal and return of the connector, the state after the last pending
     event was erased, the advice of status."""
     (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread="self.run_blocking") + ERASING)
@@ -178,7 +178,7 @@ class Disk(Connector, type="disk"):
 """
 
 
-async def test_nothing_is_erased_while_a_thread_of_another_worker_hangs_that_has_the_events(stuck: Daemon) -> None:
+async def test_events_in_a_hanging_thread_of_another_worker_are_not_erased(stuck: Daemon) -> None:
     (stuck.plugins / "disk.py").write_text(IN_WORKER_1.format(state=str(stuck.state)))
     (stuck.state / "written").touch()
     event = make_event(user={"user_id": "anna"})

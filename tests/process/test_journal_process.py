@@ -195,7 +195,7 @@ async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
     assert await daemon.stop() == 0
 
 
-async def test_events_come_at_the_pace_of_the_client_and_what_is_missing_is_said(daemon: Daemon) -> None:
+async def test_a_tail_goes_at_the_rate_of_the_client_and_says_what_is_missing(daemon: Daemon) -> None:
     async with holding(daemon, 400, size=20_000) as session:
         slow = [await session.get("/journal/events") for _ in range(2)]
         status, said = await asked(session, "/journal/events")

@@ -106,7 +106,7 @@ async def test_a_database_that_is_garbage_stops_the_start_with_a_way_out(daemon:
         assert await daemon.stop() == 0
 
 
-async def test_a_journal_that_is_not_there_stops_the_start_and_is_delivered_when_it_is_back(daemon: Daemon) -> None:
+async def test_a_missing_journal_stops_the_start_and_is_delivered_once_back(daemon: Daemon) -> None:
     """Siblings: no folder, an empty one; log, audit, doctor; back again, and given up for good."""
     async with Destination() as hook:
         await left_pending(daemon, hook)
@@ -132,7 +132,7 @@ async def test_a_journal_that_is_not_there_stops_the_start_and_is_delivered_when
         assert await daemon.stop() == 0
 
 
-async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent_again(daemon: Daemon) -> None:
+async def test_damage_in_the_newest_segment_shows_and_lost_events_may_come_again(daemon: Daemon) -> None:
     """Siblings: the connector, the ids by which a source drops duplicates, status, audit, journal check, doctor."""
     async with Destination() as hook:
         hook.behaviour = 503
@@ -164,7 +164,7 @@ async def test_damage_in_the_newest_segment_is_told_and_what_is_lost_may_be_sent
         assert (await run(daemon, "audit")).exit_code == 0
 
 
-async def test_damage_in_a_sealed_segment_is_passed_once_and_told_until_it_is_repaired(daemon: Daemon) -> None:
+async def test_damage_in_a_sealed_segment_is_skipped_and_shows_until_repaired(daemon: Daemon) -> None:
     """Siblings: a second connector that is added later; a replay over it; log, status, doctor, audit, metrics, journal
     check; accepted, put back, and repaired."""
     daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')
@@ -274,7 +274,7 @@ time.time_ns = lambda: _ns() + int(_off() * 1e9)
 """
 
 
-async def test_a_clock_that_is_years_ahead_removes_nothing_and_is_told_until_it_is_accepted(
+async def test_a_clock_years_ahead_removes_nothing_and_shows_until_accepted(
     daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Siblings: a jump while relay runs, and one at a start; log, status, doctor; parked events and erasures."""

@@ -56,7 +56,7 @@ async def test_a_dead_destination_holds_no_more_bytes_than_its_memory(daemon: Da
 
 
 @pytest.mark.promise(8)
-async def test_recent_events_take_no_more_than_journal_memory_however_small_they_are(daemon: Daemon) -> None:
+async def test_small_recent_events_take_no_more_than_journal_memory(daemon: Daemon) -> None:
     """Of each a type of its own. Looked at as well: live taps, types that sources, selections and readers remember."""
     daemon.configure("10-source", SOURCES.replace("8MiB", "16MiB") + '[source.j]\ntype="json"\npath="/j"\n')
     async with Destination() as hook:

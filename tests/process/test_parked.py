@@ -43,9 +43,7 @@ def times_taken(hook: Destination) -> int:
     return [request.body for request in hook.requests].count(POISON)
 
 
-async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_balance(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_parked_event_is_shown_exported_replayed_and_the_audit_balances(daemon: Daemon, tmp_path: Path) -> None:
     state = ("--state", daemon.state)
     async with Destination() as hook:
         await run_with_poison(daemon, hook)
@@ -80,7 +78,7 @@ async def test_a_parked_event_is_looked_at_exported_and_replayed_and_the_books_b
         assert await daemon.stop() == 0
 
 
-async def test_dropped_events_are_gone_and_stay_parked_in_the_books(daemon: Daemon) -> None:
+async def test_dropped_events_leave_and_still_count_as_parked_in_the_ledger(daemon: Daemon) -> None:
     state = ("--state", daemon.state)
     async with Destination() as hook:
         await run_with_poison(daemon, hook)
@@ -140,7 +138,7 @@ async def test_the_last_answer_is_shown_and_a_token_that_it_repeats_is_nowhere(
 
 
 @pytest.mark.parametrize(("retention", "left"), [("", [2]), ('"1d"', []), ("0", [1, 2])])
-async def test_parked_events_leave_after_their_retention_and_stay_in_the_books(
+async def test_parked_events_leave_after_retention_and_still_count_in_the_ledger(
     daemon: Daemon, retention: str, left: list[int]
 ) -> None:
     async with Destination() as hook:
@@ -191,9 +189,7 @@ async def peak_of(*command: object) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_however_many_are_parked_listing_replaying_and_dropping_take_little_memory(
-    daemon: Daemon, workers: int
-) -> None:
+async def test_commands_on_many_parked_events_take_little_memory(daemon: Daemon, workers: int) -> None:
     """Of the relay that runs, with one worker and with two, and of the command. Export and `forget` go the same way."""
     async with Destination() as hook:
         daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')

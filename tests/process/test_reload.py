@@ -133,7 +133,7 @@ async def test_a_fifo_among_the_files_keeps_no_reload_and_no_stop_waiting(daemon
 
 
 @pytest.mark.promise(7)
-async def test_a_bad_configuration_is_told_with_file_and_line_and_changes_nothing(daemon: Daemon) -> None:
+async def test_a_bad_configuration_is_named_by_file_and_line_and_changes_nothing(daemon: Daemon) -> None:
     async with Watched() as kept, Destination() as other:
         daemon.configure("10-source", SOURCE)
         hook(daemon, "kept", kept.url)
@@ -204,9 +204,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Daemon)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_what_a_removed_connector_had_pending_is_told_until_it_comes_back_or_is_forgotten(
-    daemon: Daemon, workers: int
-) -> None:
+async def test_pending_events_of_a_removed_connector_show_until_it_is_forgotten(daemon: Daemon, workers: int) -> None:
     daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
     daemon.configure("10-source", SOURCE)
     async with Destination() as web:

@@ -79,7 +79,7 @@ async def test_a_range_is_counted_first_and_then_delivered_once_more(daemon: Dae
         assert await daemon.stop() == 0
 
 
-async def test_a_replay_goes_on_after_a_kill_and_keeps_its_rate_out_of_the_live_events_way(daemon: Daemon) -> None:
+async def test_a_replay_continues_after_a_kill_and_does_not_slow_live_events(daemon: Daemon) -> None:
     async with delivered(daemon, 80) as (hook, events):
         code, _ = relay(daemon, "--connector", "hook", "--rate", 20, "--yes", "--detach")
         assert code == 0
@@ -116,7 +116,7 @@ async def test_a_replay_is_cancelled_and_listed(daemon: Daemon) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_what_is_refused_in_a_replay_is_parked_in_its_own_books(daemon: Daemon) -> None:
+async def test_events_refused_in_a_replay_are_parked_and_counted_by_the_replay(daemon: Daemon) -> None:
     async with delivered(daemon, 4) as (hook, events):
         hook.behaviour = 400
         relay(daemon, "--connector", "hook", "--yes", "--detach")

@@ -33,9 +33,7 @@ def signed(body: bytes, secret: str = SECRET, *, age: float = 0.0) -> dict[str, 
     return {"Heap_Hash": f"ts:{stamp},hmac:{base64.b64encode(digest).decode()}"}
 
 
-async def test_a_signed_page_is_delivered_once_and_forged_stale_and_malformed_ones_are_refused(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_signed_page_is_delivered_once_and_bad_pages_are_refused(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
     async with Destination() as hook:
         daemon.configure(
@@ -109,9 +107,7 @@ def page(add: list[str], remove: list[str], number: int = 1, pages: int = 5) -> 
     return orjson.dumps({"action_type": "segment.users.sync", "data": data})
 
 
-async def test_an_incomplete_sync_is_told_in_status_and_metrics_also_by_workers_and_after_a_restart(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_an_incomplete_sync_shows_in_status_and_metrics_after_a_restart(daemon: Daemon, tmp_path: Path) -> None:
     daemon.configure("00-workers", "[runtime]\nworkers=2")
     daemon.configure("10-all", '[source.heap]\ntype="heap_segments"\npath="/segments"\nincomplete_after="1m"')
     await daemon.start()

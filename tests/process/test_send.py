@@ -137,9 +137,7 @@ async def test_it_says_where_in_the_file_and_for_what_source(daemon: Daemon) -> 
     assert err.endswith("It was sent in the form `array`, for a source of type json: is this one of another type?\n")
 
 
-async def test_over_tls_it_trusts_whom_it_is_told_to_and_gives_up_at_once_on_others(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_send_trusts_the_given_authority_and_gives_up_on_others(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "mine").mkdir()
     theirs, mine = Authority(tmp_path / "theirs"), Authority(tmp_path / "mine")
@@ -166,7 +164,7 @@ async def test_over_tls_it_trusts_whom_it_is_told_to_and_gives_up_at_once_on_oth
     assert (await send("-", *url, "--ca", str(mine.key), stdin=EVENTS[0]))[0] == 2
 
 
-async def test_a_certificate_that_has_expired_takes_no_advice_on_who_vouches_for_it(tmp_path: Path) -> None:
+async def test_send_to_an_expired_certificate_gives_no_advice_on_authorities(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue(days=-1)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -88,9 +88,7 @@ def told(daemon: Daemon) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_connector_that_does_not_get_ready_holds_up_neither_senders_nor_a_stop(
-    daemon: Daemon, workers: int
-) -> None:
+async def test_a_connector_that_never_opens_blocks_neither_senders_nor_a_stop(daemon: Daemon, workers: int) -> None:
     """Looked at: the others deliver, a reload says so, SIGTERM ends it, with one process and with several."""
     (daemon.plugins / "slow.py").write_text(SLOW)
     async with Destination() as destination:

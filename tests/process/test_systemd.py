@@ -225,9 +225,7 @@ async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Daemon, systemd: S
         assert all("WATCHDOG" in message for message in systemd.told[1:])
 
 
-async def test_of_several_workers_one_that_is_stuck_is_restarted_and_systemd_hears_of_all_of_them(
-    daemon: Daemon, systemd: Systemd
-) -> None:
+async def test_a_stuck_worker_is_restarted_and_systemd_hears_of_all_workers(daemon: Daemon, systemd: Systemd) -> None:
     async with Destination() as hook:
         daemon.configure("10-all", TABLES % hook.url + "[runtime]\nworkers = 2\ndrain = '2s'")
         await daemon.start()
@@ -353,7 +351,7 @@ async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Daem
     )
 
 
-async def test_lines_for_the_journal_have_their_priorities_and_a_reload_changes_the_log(daemon: Daemon) -> None:
+async def test_lines_for_journald_have_priorities_and_a_reload_changes_the_log(daemon: Daemon) -> None:
     """Of the supervisor and of workers."""
     daemon.wrapper = ["sh", "-c", 'export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec "$@"', "sh"]
     daemon.configure("05-runtime", "[runtime]\nworkers = 2")

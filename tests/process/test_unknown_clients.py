@@ -74,7 +74,7 @@ async def test_half_open_connections_do_not_use_up_the_descriptors(
     assert daemon.logged("connections without a request closed")
 
 
-async def test_silent_connections_to_the_admin_socket_make_room_for_one_that_speaks(daemon: Daemon) -> None:
+async def test_silent_connections_to_the_admin_socket_make_room_for_requests(daemon: Daemon) -> None:
     """More than the listener takes, and all of them held; the TCP listeners share the code."""
     daemon.configure("10-all", SOURCE + ARCHIVE)
     await daemon.start()

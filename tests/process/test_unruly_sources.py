@@ -163,7 +163,7 @@ def bugs(daemon: Daemon, what: str) -> list[dict[str, Any]]:
     return [line for line in daemon.logged("bug in a source") if line["source"] == named(what)]
 
 
-async def test_whatever_a_source_gives_or_raises_costs_no_other_and_is_told_by_its_name(daemon: Daemon) -> None:
+async def test_a_failure_of_a_source_harms_no_other_and_is_logged_with_its_name(daemon: Daemon) -> None:
     """Looked at: authorize, verify, respond, decode in the loop and in a thread, with `dedupe` and without."""
     (daemon.plugins / "crooked.py").write_text(PLUGIN)
     tables = [*(table("crooked", what) for what in WRONG), *(table("watcher", f"{call} sleeps") for call in SLOW)]
@@ -261,9 +261,7 @@ path = "/currents"
 """
 
 
-async def test_a_source_answers_challenges_by_itself_and_knows_types_from_headers(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_source_answers_challenges_and_reads_types_from_headers(daemon: Daemon, tmp_path: Path) -> None:
     """Looked at: GET of sources that do not want it, and from where the source's `allow` does not reach."""
     (tmp_path / "secret").write_text("s3cret-of-the-hook")
     (daemon.plugins / "hook.py").write_text(CHALLENGED)

@@ -270,7 +270,7 @@ async def answers_within(daemon: Daemon, seconds: float) -> set[int]:
     return {*await asyncio.gather(*map(ask, range(8)))}
 
 
-async def test_while_a_worker_cannot_start_its_senders_are_answered_and_it_is_tried_again(daemon: Daemon) -> None:
+async def test_senders_of_a_worker_that_cannot_start_are_answered(daemon: Daemon) -> None:
     """Looked at: the supervisor goes on, nobody waits in the socket, the status says so, and it comes back."""
     workers(daemon, 2)
     await daemon.start()
@@ -335,7 +335,7 @@ async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(d
     assert not [*daemon.state.rglob("elsewhere")]
 
 
-async def test_a_worker_that_is_started_again_with_newer_code_of_a_plugin_is_told(daemon: Daemon) -> None:
+async def test_a_worker_restarted_with_newer_plugin_code_is_reported(daemon: Daemon) -> None:
     """A process cannot load what is not there any more. Looked at: code that works, code that is broken, and the file
     as it was, with which the worker runs what the others run."""
     path = daemon.plugins / "chat.py"
@@ -391,7 +391,7 @@ async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Daemon) -> 
     assert await daemon.stop() == 0
 
 
-async def test_what_a_worker_that_is_no_longer_wanted_has_left_damaged_keeps_nobody_out(daemon: Daemon) -> None:
+async def test_a_damaged_folder_of_a_removed_worker_stops_no_start(daemon: Daemon) -> None:
     (daemon.state / "workers" / "1").mkdir(parents=True)
     (daemon.state / "workers" / "1" / "relay.db").write_bytes(b"no database" * 1000)
     workers(daemon, 1)
@@ -441,7 +441,7 @@ async def test_a_start_that_fails_is_one_sentence(daemon: Daemon, what: str, sai
     assert what == "worker" or not (daemon.state / "relay.db").exists(), "no worker has begun"
 
 
-async def test_the_sockets_of_workers_that_run_are_made_anew_when_somebody_removes_them(daemon: Daemon) -> None:
+async def test_removed_sockets_of_running_workers_are_made_again(daemon: Daemon) -> None:
     """Looked at: the sockets at which workers are heard, asked and handed events; the admin API's, of one process and
     of several."""
     workers(daemon, 2)

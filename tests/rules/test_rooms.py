@@ -15,8 +15,10 @@ from tests.rooms.code import (
     past_a_face,
     tables_with_two_homes,
 )
+from tests.rooms.code import test_names as names_of_tests
 
 MODULES_IN_A_FOLDER = 20
+LENGTH_OF_A_TEST_NAME = 70
 
 
 def test_no_module_imports_past_the_face_of_another_room() -> None:
@@ -58,6 +60,10 @@ def test_a_class_name_has_one_meaning() -> None:
 
 def test_no_module_name_ends_in_ing_but_ordering() -> None:
     assert names_in_ing() == []
+
+
+def test_a_test_name_has_at_most_seventy_characters() -> None:
+    assert [name for name in names_of_tests() if len(name) > LENGTH_OF_A_TEST_NAME] == []
 
 
 def test_one_module_holds_the_sql_of_a_table() -> None:

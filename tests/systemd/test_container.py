@@ -75,7 +75,7 @@ def contained(folder: Path, port: int) -> Iterator[tuple[list[str], dict[str, st
 
 
 @pytest.mark.skipif(not is_possible(), reason="takes root, and namespaces")
-def test_the_entry_point_runs_with_a_read_only_root_as_a_user_without_rights(tmp_path: Path) -> None:
+def test_the_entry_point_runs_without_rights_on_a_read_only_root(tmp_path: Path) -> None:
     port = free_port()
     assert said("ENTRYPOINT") == ["relay"]
     with contained(tmp_path, port) as (command, env):

@@ -24,7 +24,7 @@ def test_a_quick_call_is_not_told_and_what_it_raises_is_an_exception() -> None:
 
 
 @pytest.mark.parametrize("ending", ["returns", "raises", "cancelled"])
-async def test_work_that_blocks_between_two_awaits_is_told_and_otherwise_as_it_is(ending: str) -> None:
+async def test_blocking_between_two_awaits_is_logged_and_changes_no_result(ending: str) -> None:
     """What is sent into the work, and what comes out of it, is what `await` alone would do."""
     seen: list[str] = []
 

@@ -217,7 +217,7 @@ async def test_a_loopback_address_wants_a_token(tmp_path: Path) -> None:
     bench.state.close()
 
 
-async def test_a_question_that_does_not_exist_is_answered_with_where_they_all_are(bench: Bench) -> None:
+async def test_an_unknown_path_is_answered_with_the_list_of_paths(bench: Bench) -> None:
     status, problem, _ = await bench.ask("GET", "/nonsense")
     assert (status, "/openapi.yaml" in problem["detail"]) == (404, True)
 

@@ -154,7 +154,7 @@ async def test_a_lane_that_has_not_tried_since_a_restart_is_not_told_to_be_well(
     assert Fake.got[-1].at >= Fake.got[-2].at
 
 
-async def test_a_death_between_sending_and_noting_sends_the_same_message_once_more(folder: Path) -> None:
+async def test_a_kill_before_a_sent_message_is_saved_sends_the_message_again(folder: Path) -> None:
     async with running(folder, config()) as alerts:
         alerts.look(look(HEAP))
         await until(lambda: alerts.statuses[0].sent)
@@ -339,7 +339,7 @@ async def test_a_database_that_cannot_be_written_costs_no_message(
     assert tracks == {"ops": {}}
 
 
-async def test_a_reload_changes_alerts_and_forgets_those_that_are_gone(folder: Path) -> None:
+async def test_a_reload_changes_alerts_and_forgets_removed_alerts(folder: Path) -> None:
     async with running(folder, config(ops={}, gone={})) as alerts:
         alerts.look(look(HEAP))
         await until(lambda: len(Fake.got) == 2)
@@ -417,7 +417,7 @@ def test_what_is_saved_of_a_message_that_is_not_there_yet_is_saved(folder: Path)
     assert [one.sent for one in read_alerts(folder, {"ops"})[1]] == [NOON]
 
 
-def test_what_is_over_is_what_was_told_and_another_kind_names_the_one_before() -> None:
+def test_an_end_names_the_told_problem_and_a_new_kind_names_the_old_kind() -> None:
     behind = replace(HEAP, kind="behind", since=NOON + 60)
     filling = Condition("journal_filling", "journal", "journal: 90%", NOON - 400, {})
     full = replace(filling, kind="journal_full", sentence="journal: takes no events", since=NOON + 60)
@@ -437,7 +437,7 @@ def test_what_is_over_is_what_was_told_and_another_kind_names_the_one_before() -
     assert make_message(told[2]).title.endswith("journal: full, was filling")
 
 
-async def test_a_restart_or_reload_does_not_end_the_trouble_of_an_alert_that_cannot_send(folder: Path) -> None:
+async def test_a_failing_alert_stays_failing_over_a_restart_and_a_reload(folder: Path) -> None:
     def mood(_: Message) -> None:
         raise Retry("busy")
 
@@ -495,7 +495,7 @@ async def test_what_a_plugin_raises_is_told_as_of_connectors(folder: Path, error
     assert "s3cret" not in tried.problem
 
 
-async def test_messages_of_an_alert_that_is_gone_are_told_to_be_dropped(folder: Path) -> None:
+async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> None:
     save_message(folder, message_of(1))
     alerts = Alerts(folder)
     await alerts.change(config(), alerts.made(config()))
@@ -529,7 +529,7 @@ def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, se
     assert make_message(over).title.endswith(f"{subject}: {title}")
 
 
-def test_a_trouble_that_was_told_and_is_paused_then_is_told_as_paused_and_not_as_over() -> None:
+def test_a_pause_of_a_reported_problem_is_reported_as_a_pause() -> None:
     rules, memory = AlertRules.of(AlertSettings(type="fake")), dict[Any, Any]()
     refusing, paused = replace(HEAP, kind="refusing"), replace(HEAP, kind="paused", sentence="heap: paused by an admin")
     told = list[Alarm]()

@@ -38,7 +38,7 @@ def short(found: list[tuple[float, list[Due]]]) -> list[tuple[float, list[tuple[
     return [(at, [(one.key.subject, one.what) for one in due]) for at, due in found]
 
 
-def test_a_destination_dead_for_a_day_is_told_once_again_each_interval_and_once_when_it_is_over() -> None:
+def test_a_day_of_outage_is_told_at_once_each_interval_and_at_the_end() -> None:
     """At each look there were as many failed attempts as anybody likes: they make no difference."""
 
     def wrong(passed: float) -> list[Condition]:

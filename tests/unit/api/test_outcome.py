@@ -183,7 +183,7 @@ def test_a_reset_that_is_no_moment_asks_for_nothing(header: str) -> None:
         (lambda: Delivered(7), TypeError, "Delivered: note is a text, got 7"),
     ],
 )
-def test_an_outcome_with_a_wrong_argument_is_the_connectors_mistake_at_once(make: Any, error: Any, said: str) -> None:
+def test_an_outcome_with_a_wrong_argument_fails_in_the_connector_at_once(make: Any, error: Any, said: str) -> None:
     """A connector that changes them afterwards: that event alone is its bug (test_buggy_connectors)."""
     with pytest.raises(error, match=re.escape(said)):
         make()

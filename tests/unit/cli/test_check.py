@@ -197,7 +197,7 @@ def test_plugins_are_listed_with_what_they_provide_or_why_not(conf):
     assert [plugin["name"] for plugin in found][:2] == ["bad", "tiny"]
 
 
-def test_two_providers_of_a_type_in_use_or_of_a_command_are_named_with_where_they_are(conf, monkeypatch):
+def test_two_providers_of_a_type_or_command_are_named_with_their_places(conf, monkeypatch):
     """Looked at: a type that is not in use, a table that is switched off, the list of plugins."""
     drop_in = conf.parent / "plugins" / "mine.py"
     filters = "class F(Filter, type='redact'): pass\nclass G(Filter, type='keep'): pass\n"

@@ -369,7 +369,7 @@ def test_every_value_says_where_it_comes_from(conf: Path) -> None:
     assert re.search(r"(?m)^batch\.events = 7 +# odd\.toml:22$", show(conf, "--origin"))
 
 
-def test_secrets_are_references_and_what_looks_like_one_is_hidden(conf: Path) -> None:
+def test_secrets_are_references_and_texts_that_resemble_secrets_are_hidden(conf: Path) -> None:
     for shown in (show(conf), show(conf, "--json"), show(conf, "--origin")):
         assert "hunter2" not in shown
     found = {setting["key"]: setting["value"] for setting in json.loads(show(conf, "--json"))}

@@ -146,7 +146,7 @@ def test_a_relay_that_has_run_and_does_not_is_told(place: Place) -> None:
     assert place.findings()["relay"] == ("warning", f"no relay runs with the state folder {place.state}")
 
 
-def test_the_first_line_says_where_and_whether_relay_runs_and_what_is_wrong_comes_before_what_is_well(
+def test_the_first_line_says_whether_relay_runs_and_problems_come_first(
     place: Place,
 ) -> None:
     (place.state / DATABASE).touch()

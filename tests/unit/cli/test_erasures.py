@@ -44,7 +44,7 @@ async def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_notes(state: Path) -> None:
+def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_remarks(state: Path) -> None:
     where = ("--state", state)
     ids = ["--user-id", "anna", "--device-id", "phone", "--email", "a@example.com", "--alias", "crm:17:eu"]
     assert relay("request", *ids, *where)[0] == 0

@@ -170,7 +170,7 @@ def test_a_pipe_that_nobody_reads_is_no_error(conf: Path, words: list[str], code
     assert (found.stderr == b"") is ("status" not in words)  # it says there that no relay runs
 
 
-def test_a_command_that_changes_something_does_so_whether_it_is_read_or_not(tmp_path: Path, command: Commands) -> None:
+def test_a_command_makes_its_change_even_if_nobody_reads_its_output(tmp_path: Path, command: Commands) -> None:
     assert command.unread("init", tmp_path / "new").returncode == 0
     assert (tmp_path / "new" / "00-relay.toml").exists()
 

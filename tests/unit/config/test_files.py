@@ -71,7 +71,7 @@ def test_a_value_in_one_file_and_a_table_in_another_clash(folders):
     assert [(mistake.file, mistake.key) for mistake in error.value.mistakes] == [("a.toml", "log"), ("b.toml", "log")]
 
 
-def test_overrides_replace_single_keys_of_their_file_in_the_order_of_their_names(folders):
+def test_overrides_replace_single_keys_of_a_file_in_order_of_name(folders):
     etc, run, lib = folders
     (lib / "a.toml").write_text('[log]\nlevel = "debug"\nformat = "json"\n')
     for folder, name, text in [(run, "20", log("error")), (etc, "10", log("warning")), (lib, "20", log("wrong"))]:
@@ -111,7 +111,7 @@ def test_an_override_of_another_files_key_is_a_clash(folders):
         load(folders, EMPTY)
 
 
-def test_overrides_of_a_masked_file_are_masked_and_those_of_no_file_are_a_warning(folders):
+def test_overrides_of_a_masked_file_are_masked_and_of_no_file_warned_about(folders):
     (folders[0] / "a.toml").touch()
     for name in ("a.toml.d", "b.toml.d"):
         (folders[2] / name).mkdir()

@@ -351,14 +351,14 @@ def test_a_mistake_hides_no_other_in_its_table(tmp_path, registry):
         ),
     ],
 )
-def test_a_wrong_setting_hides_nothing_of_what_the_others_say_against_each_other(tmp_path, text, expected):
+def test_a_wrong_setting_hides_no_conflict_between_other_settings(tmp_path, text, expected):
     table = text if "type" in text else f"type = 'stdout'\n{text}"
     told = mistakes(write(tmp_path, a=f"[connector.c]\n{table}\n"), Registry.discover(()))
     missing = [part for part in expected if not any(part in one for one in told)]
     assert (missing, len(told)) == ([], len(expected)), told
 
 
-def test_a_check_that_cannot_do_without_a_wrong_setting_hides_no_other_mistake(tmp_path, registry):
+def test_a_check_that_needs_a_wrong_setting_hides_no_other_mistake(tmp_path, registry):
     told = mistakes(write(tmp_path, a="[connector.c]\ntype = 'frail'\nrate = 'x'\n"), registry)
     assert [one.split(": ")[1] for one in told] == ["connector.c.size", "connector.c.rate"]
 
@@ -525,7 +525,7 @@ def test_a_file_that_anybody_may_write_is_refused(tmp_path, registry):
     assert mistakes(tmp_path, registry) == [f"a.toml: anybody may write it: chmod o-w {tmp_path}/a.toml"]
 
 
-def test_an_unread_credential_is_a_warning_only_where_systemd_is_not_at_work(tmp_path, registry, monkeypatch):
+def test_an_unread_credential_is_a_warning_only_without_systemd(tmp_path, registry, monkeypatch):
     write(tmp_path, a=SOURCE + "tokens = [{ credential = 'x' }]\n" + CONNECTOR)
     assert len(mistakes(tmp_path, registry)) == 1
     assert len(warnings(tmp_path, registry, secrets_required=False)) == 1
@@ -605,7 +605,7 @@ def test_a_filter_that_no_connector_uses_is_a_warning(tmp_path, registry):
         ("url = 'https://a.example/?token=hunter2#x'", "url"),
     ],
 )
-def test_what_looks_like_a_secret_in_plain_text_is_a_warning_that_does_not_repeat_it(tmp_path, registry, text, key):
+def test_a_secret_in_plain_text_is_a_warning_that_does_not_show_the_secret(tmp_path, registry, text, key):
     found = load([write(tmp_path, a=SOURCE + CONNECTOR + text)], registry).warnings
     assert [warning.key for warning in found] == [f"connector.c.{key}"]
     assert "looks like a secret" in found[0].reason
@@ -686,7 +686,7 @@ def test_where_users_to_be_erased_would_stay_is_a_warning(tmp_path):
     assert warnings(tmp_path, Registry.discover(())) == []
 
 
-def test_what_a_source_makes_or_how_it_knows_its_senders_is_no_reason_for_a_warning(tmp_path):
+def test_emitted_types_and_authentication_of_a_source_cause_no_warning(tmp_path):
     (tmp_path / "a.toml").write_text(
         '[source.a]\ntype = "heap_segments"\npath = "/a"\nsecret = { env = "PATH" }\n'
         '[connector.c]\ntype = "stdout"\nevents = ["cohort.*", "!cohort.Change", "cohorts.*"]\n'

@@ -87,7 +87,7 @@ def test_an_example_works_once_it_is_renamed_and_shows_the_defaults(conf, regist
     assert (others, len(before.warnings)) == (["source.braze"], 1 + missing)
 
 
-def test_secrets_are_kept_where_the_unit_looks_for_them():
+def test_secrets_are_kept_where_the_unit_reads_them():
     unit = (SHIPPED.parent / "systemd" / "relay.service").read_text()
     (told,) = re.findall(r"LoadCredential=\S+", (SHIPPED / "20-braze.toml").read_text())
     assert f"# {told}\n" in unit

@@ -72,7 +72,7 @@ async def test_what_is_parked_is_counted(tmp_path: Path) -> None:
         assert sum(it.fleet.lanes[0].destination.meter.end_to_end.counts) == 0
 
 
-async def test_a_destination_that_refuses_everything_is_told_until_it_takes_an_event(tmp_path: Path) -> None:
+async def test_a_refusing_destination_shows_until_it_takes_an_event(tmp_path: Path) -> None:
     """A whole batch that is refused, and so are its parts; a few bad events in a row are not everything."""
 
     def refuse(batch: Batch) -> None:

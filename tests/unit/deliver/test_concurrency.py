@@ -31,7 +31,7 @@ def test_it_grows_up_to_the_limit_while_latency_holds() -> None:
     assert rounds(adaptive, 5, steady(adaptive)) == [4, 8, 16, 16, 16]
 
 
-def test_slots_that_nobody_needs_do_not_grow() -> None:
+def test_a_concurrency_limit_that_nobody_needs_does_not_grow() -> None:
     adaptive = Adaptive(MOST)
     assert rounds(adaptive, 5, steady(adaptive, full=False)) == [START] * 5
 
@@ -71,7 +71,7 @@ def test_it_is_never_below_one_nor_over_the_connectors_limit(most: int, answers:
 
 
 @pytest.mark.parametrize("cancelled", ["nobody", "before its turn", "in its turn"])
-async def test_a_slot_goes_to_who_waits_longest_and_is_not_lost_with_who_gives_up(cancelled: str) -> None:
+async def test_room_goes_to_the_longest_waiter_and_survives_a_cancelled_one(cancelled: str) -> None:
     slots, order = Slots(1), list[int]()
 
     async def take(number: int) -> None:

@@ -49,7 +49,7 @@ def test_retry_after_in_both_forms(header: str | None, seconds: float | None) ->
     assert retry_after(header, NOW) == seconds
 
 
-def test_the_pace_is_kept_on_average_with_a_burst_of_one_second() -> None:
+def test_the_rate_limit_holds_on_average_with_a_burst_of_one_second() -> None:
     pace = RateLimit(100)
     now = 1000.0
     waits = [pace.delay(50, now) for _ in range(6)]
@@ -83,9 +83,7 @@ def test_what_is_given_back_shortens_the_wait_of_those_who_come_later() -> None:
         (TimeoutError(), 0, False),
     ],
 )
-def test_what_the_connector_settles_by_itself_causes_no_request_and_is_no_answer(
-    answer: Any, unsent: int, answered: bool
-) -> None:
+def test_outcomes_without_a_request_are_no_answer_of_the_destination(answer: Any, unsent: int, answered: bool) -> None:
     verdict = judge(3, answer)
     assert (verdict.unsent, verdict.answered) == (unsent, answered)
 
@@ -167,7 +165,7 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
         ([DELIVERED, DELIVERED, Unauthorized("no")], by_event(Deferral([2], "no", unauthorized=True), delivered=2)),
     ],
 )
-def test_every_answer_of_a_connector_has_a_verdict(answer: Any, verdict: Verdict) -> None:
+def test_every_answer_of_a_connector_has_a_result(answer: Any, verdict: Verdict) -> None:
     assert judge(3, answer) == verdict
 
 
@@ -217,7 +215,7 @@ def test_what_is_given_up_is_refused_with_the_cause() -> None:
     assert bug.given_up() == [DestinationRefusal(0, "bug in the connector: KeyError: 'x'", "bug")]
 
 
-def test_the_breaker_opens_after_some_failures_in_a_row_and_lets_one_attempt_find_out() -> None:
+def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_probe_pass() -> None:
     breaker = Breaker()
     for failure in range(FAILURES - 1):
         breaker.failed(100.0 + failure, at_once=False)
@@ -235,7 +233,7 @@ def test_the_breaker_opens_after_some_failures_in_a_row_and_lets_one_attempt_fin
     assert [breaker.wait(150.0) for _ in range(3)] == [0, 0, 0]
 
 
-def test_the_breaker_opens_at_once_if_the_destination_asks_for_it_and_success_starts_the_count_anew() -> None:
+def test_the_breaker_opens_at_once_on_request_and_success_resets_its_count() -> None:
     breaker = Breaker()
     breaker.failed(20.0, at_once=True)
     assert breaker.wait(15.0) == 5.0
@@ -247,7 +245,7 @@ def test_the_breaker_opens_at_once_if_the_destination_asks_for_it_and_success_st
     assert breaker.wait(15.0) == 0
 
 
-def test_a_connector_that_fails_at_everything_by_a_bug_is_tried_in_turns_until_anything_gets_through() -> None:
+def test_a_connector_with_a_bug_is_retried_in_turns_until_a_success() -> None:
     breaker = Breaker()
     for _ in range(BUGS - 1):
         breaker.stumbled()

@@ -156,9 +156,7 @@ async def test_a_destination_that_cannot_be_reached_is_told_without_its_secret(t
         assert (await it.fleet.change(added, BUDGET_S)).doubts == {"new": "connector new: no way to ..."}
 
 
-async def test_a_lane_whose_connector_does_not_get_ready_says_so_and_stops_at_once(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+async def test_a_lane_whose_connector_never_opens_says_so_and_stops_at_once(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("relay.deliver.opener.TOLD_S", 0.01)
     opening, ended = asyncio.Event(), asyncio.Event()
 
@@ -183,9 +181,7 @@ async def test_a_lane_whose_connector_does_not_get_ready_says_so_and_stops_at_on
     assert (told["connector"], told["reason"]) == (lane.name, slow)
 
 
-async def test_a_connector_that_takes_longer_than_its_open_timeout_is_opened_again(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+async def test_a_connector_that_exceeds_its_open_timeout_is_opened_again(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("relay.deliver.opener.AGAIN_S", 0.01)
     tries = 0
 
@@ -240,7 +236,7 @@ async def test_a_replay_goes_on_with_the_connector_that_has_changed(tmp_path: Pa
         assert answers(it).delivered.total() == 5
 
 
-async def test_a_replay_that_is_asked_for_while_its_connector_changes_begins_after_that(tmp_path: Path) -> None:
+async def test_a_replay_requested_during_a_change_begins_after_the_change(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         await it.send(5)
         await it.settled()

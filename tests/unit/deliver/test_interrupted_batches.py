@@ -248,9 +248,7 @@ async def test_a_connector_that_is_forgotten_takes_its_cuts_with_it(tmp_path: Pa
 
 
 @pytest.mark.parametrize("way", ["crash", "stop"])
-async def test_groups_go_out_again_as_they_were_and_a_stop_repeats_none_that_is_delivered(
-    tmp_path: Path, way: str
-) -> None:
+async def test_groups_are_resent_as_they_were_and_delivered_groups_are_not(tmp_path: Path, way: str) -> None:
     bench, kinds = Bench(tmp_path / "state"), [KIND, Kind("braze", "users.messages.sms.Send")]
     batch = {"events": 6, "group_by": ["type", "source"]}
 

@@ -202,7 +202,7 @@ async def test_the_rate_holds_for_what_is_sent_among_events_that_are_not(tmp_pat
         assert time.monotonic() - began > 1, "60 at 20 a second, the first second's worth or two at once"
 
 
-async def test_what_a_connector_settles_by_itself_does_not_say_that_the_destination_is_back(tmp_path: Path) -> None:
+async def test_outcomes_without_a_request_do_not_close_the_breaker(tmp_path: Path) -> None:
     with capture_logs() as logs:
         async with bench(tmp_path, concurrency=2, batch={"events": 1}) as it:
             it.connector.answer = lambda batch: [
@@ -245,7 +245,7 @@ async def test_a_filter_gets_every_event_of_a_large_block(tmp_path: Path) -> Non
         assert it.fleet.lanes[0].cursor.counts == Counts(delivered=499, filtered=500)
 
 
-async def test_a_poison_event_is_found_by_halves_and_parked_and_the_rest_goes_through(tmp_path: Path) -> None:
+async def test_a_poison_event_is_found_by_halves_and_parked_alone(tmp_path: Path) -> None:
     async with bench(tmp_path, batch={"events": 1000, "age": "0ms"}) as it:
         poison = make_event(poison=True)
 
@@ -354,7 +354,7 @@ async def test_a_destination_that_asks_for_peace_gets_it_from_all_batches(
         assert min(times[1:]) - times[0] >= least
 
 
-async def test_a_delivery_without_an_answer_is_given_up_after_the_timeout_and_tried_again(tmp_path: Path) -> None:
+async def test_a_delivery_without_an_answer_times_out_and_is_retried(tmp_path: Path) -> None:
     async with bench(tmp_path, timeout="20ms") as it:
         real, hung = it.connector.deliver, []
 
@@ -420,7 +420,7 @@ def stuck(batch: Batch) -> None:
 
 
 @pytest.mark.promise(2)
-async def test_events_that_are_gone_from_the_journal_are_counted_as_expired(tmp_path: Path) -> None:
+async def test_events_that_have_left_the_journal_count_as_expired(tmp_path: Path) -> None:
     for count in (10, 5):
         async with bench(tmp_path) as it:
             it.connector.answer = stuck
@@ -485,7 +485,7 @@ async def test_a_lane_that_fails_starts_again_and_the_others_do_not_notice(
         assert it.connector.delivered == Counter(bodies)
 
 
-async def test_what_could_not_be_delivered_for_too_long_is_parked_only_if_the_admin_says_so(tmp_path: Path) -> None:
+async def test_events_that_fail_too_long_are_parked_only_if_configured(tmp_path: Path) -> None:
     async with bench(tmp_path, retry={"first": "1ms", "max": "5ms", "give_up_after": "50ms"}) as it:
         it.connector.answer = stuck
         bodies = await it.send(3)
@@ -629,7 +629,7 @@ async def test_what_comes_behind_a_parked_event_is_parked_and_follows_it(tmp_pat
                 await asyncio.sleep(0.01)
 
 
-async def test_keys_of_parked_events_are_known_after_a_restart_and_free_once_those_are_dropped(tmp_path: Path) -> None:
+async def test_keys_of_parked_events_outlast_a_restart_and_are_free_after_a_drop(tmp_path: Path) -> None:
     settings = {"order_by": "properties.who", "after_parked": "park"}
     async with bench(tmp_path, **settings) as it:
 
@@ -680,7 +680,7 @@ async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, m
         assert by_key(it)["user"] == [1, 2]
 
 
-async def test_of_a_batch_of_several_blocks_what_is_refused_and_what_is_given_up_is_parked(tmp_path: Path) -> None:
+async def test_rejected_and_abandoned_events_of_several_blocks_are_parked(tmp_path: Path) -> None:
     retry = {"first": "1ms", "max": "2ms", "give_up_after": "1ms"}
     async with bench(tmp_path, retry=retry, batch={"events": 6, "age": "1s"}, order_by="properties.n") as it:
 

@@ -20,7 +20,7 @@ async def until(good: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_paused_lane_sends_nothing_until_it_is_resumed_and_others_may_be_paused_beside_it(
+async def test_a_paused_lane_sends_nothing_until_it_is_resumed(
     tmp_path: Path,
 ) -> None:
     async with bench(tmp_path, window=5) as it:
@@ -77,9 +77,7 @@ async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("failure", [Retry("busy", after=3000), Unauthorized("no such key"), Retry("away")])
-async def test_what_waits_for_the_destination_is_tried_at_once_when_an_admin_says_so(
-    tmp_path: Path, failure: Exception
-) -> None:
+async def test_a_waiting_lane_retries_at_once_when_an_admin_says_so(tmp_path: Path, failure: Exception) -> None:
     """A destination that asked for peace, one that does not accept relay, one that is away; a replay beside each."""
 
     def fail(batch: Batch) -> None:

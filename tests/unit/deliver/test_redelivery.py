@@ -163,7 +163,7 @@ async def test_a_stopped_relay_replays_after_its_next_start(tmp_path: Path) -> N
         assert [event.offset for batch in it.taken for event in batch] == [0, 1]
 
 
-async def test_until_the_books_are_saved_a_replayed_event_stays_parked(tmp_path: Path, monkeypatch: Any) -> None:
+async def test_a_replayed_event_stays_parked_until_the_checkpoint(tmp_path: Path, monkeypatch: Any) -> None:
     bench = Bench(tmp_path)
     async with bench.running() as it:
         it.likes = lambda event: False
@@ -191,7 +191,7 @@ async def test_until_the_books_are_saved_a_replayed_event_stays_parked(tmp_path:
         assert len(it.taken) == 1
 
 
-async def test_what_is_replayed_while_the_books_are_being_saved_is_sent_once(tmp_path: Path, monkeypatch: Any) -> None:
+async def test_an_event_replayed_during_a_checkpoint_is_sent_once(tmp_path: Path, monkeypatch: Any) -> None:
     bench = Bench(tmp_path)
     async with bench.running() as it:
         it.likes = lambda event: False
@@ -213,7 +213,7 @@ async def test_what_is_replayed_while_the_books_are_being_saved_is_sent_once(tmp
     assert sorted(event.offset for batch in it.taken for event in batch) == [0, 1]
 
 
-async def test_dropped_events_stay_parked_in_the_books(tmp_path: Path) -> None:
+async def test_dropped_events_still_count_as_parked_in_the_ledger(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     async with bench.running() as it:
         it.likes = lambda event: False
@@ -247,7 +247,7 @@ async def test_dropped_events_stay_parked_in_the_books(tmp_path: Path) -> None:
         (lambda: KeyError("hunter2"), "bug", "bug in the connector: KeyError: '...'", None, ""),
     ],
 )
-async def test_the_last_answer_is_kept_and_what_is_secret_in_it_neither_kept_nor_logged(
+async def test_the_last_answer_is_kept_and_logged_without_its_secrets(
     tmp_path: Path,
     monkeypatch: Any,
     refuse: Callable[[], Exception],
@@ -269,7 +269,7 @@ async def test_the_last_answer_is_kept_and_what_is_secret_in_it_neither_kept_nor
     assert "hunter2" not in str(lines)
 
 
-async def test_a_lane_goes_on_after_the_attempt_that_was_to_find_out_has_given_up(tmp_path: Path) -> None:
+async def test_a_lane_continues_after_its_probe_has_given_up(tmp_path: Path) -> None:
     bench = Bench(tmp_path, concurrency=1, retry={"first": "1ms", "max": "2ms", "give_up_after": "50ms"})
     async with bench.running() as it:
         it.likes, it.refuse = (lambda event: False), lambda: Retry("busy")

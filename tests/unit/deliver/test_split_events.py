@@ -113,9 +113,7 @@ ORDERED = {"order_by": "item", "after_parked": "park"}
 
 
 @pytest.mark.parametrize("settings", [{}, ORDERED, {"concurrency": 1}], ids=str)
-async def test_the_refused_parts_of_an_event_are_parked_and_they_alone_are_sent_again(
-    tmp_path: Path, settings: dict[str, Any]
-) -> None:
+async def test_refused_parts_of_an_event_are_parked_and_resent_alone(tmp_path: Path, settings: dict[str, Any]) -> None:
     bench = Bench(tmp_path, **settings)
     async with bench.running() as till:
         till.refuses = lambda event: event.data["item"] in ("b", "c", "e")
@@ -199,7 +197,7 @@ async def test_more_parts_than_a_batch_holds_go_in_several(tmp_path: Path, setti
         assert len({name for name, _ in tried}) == len({*map(str, tried)}), "what is tried again has the same id"
 
 
-async def test_an_event_of_which_not_all_parts_have_an_outcome_is_sent_again_after_a_restart(tmp_path: Path) -> None:
+async def test_an_event_with_a_part_pending_is_sent_again_after_a_restart(tmp_path: Path) -> None:
     """With the ids that it had before; what of it was parked by then is not parked twice."""
     bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"}, concurrency=1)
     async with bench.running() as till:
@@ -237,7 +235,7 @@ def only(*parts: int) -> Callable[[Filter, Event], list[Event]]:
 
 @pytest.mark.parametrize("settings", [{}, ORDERED], ids=str)
 @pytest.mark.parametrize("made", [(), (0,), (0, 1, 2, 3)], ids=["none", "fewer", "the same"])
-async def test_what_is_parked_of_an_unsettled_event_stays_also_if_the_filter_makes_other_parts_after_a_restart(
+async def test_parked_parts_of_an_unsettled_event_stay_if_the_filter_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], made: tuple[int, ...]
 ) -> None:
     """With its number. Looked at: a filter that drops the event, makes fewer parts, makes the same; an ordered lane."""
@@ -272,7 +270,7 @@ async def test_what_is_parked_of_an_unsettled_event_stays_also_if_the_filter_mak
         assert bench.parked() == []
 
 
-async def test_trace_says_of_an_event_what_the_books_know_or_that_filters_may_have_changed(
+async def test_trace_says_what_the_ledger_knows_or_that_filters_may_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at: a filter that drops it today, with and without others that were dropped; parked, and not any more."""
@@ -301,7 +299,7 @@ async def test_trace_says_of_an_event_what_the_books_know_or_that_filters_may_ha
         assert state("o0") == "filtered, unless its events or filters have changed since"
 
 
-async def test_a_parked_part_of_an_unsettled_event_that_is_delivered_after_a_restart_is_parked_no_more(
+async def test_a_parked_part_that_is_delivered_after_a_restart_leaves_the_parked(
     tmp_path: Path,
 ) -> None:
     bench = Bench(tmp_path, batch={"events": 1, "age": "0ms"}, concurrency=1)
@@ -366,7 +364,7 @@ async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: P
         assert till.items.count("a") == 1
 
 
-async def test_parked_events_that_filters_make_much_of_are_sent_again_some_at_a_time(
+async def test_parked_events_that_filters_enlarge_are_resent_in_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits in memory is bounded, whatever a filter makes of the events that it had failed on."""

@@ -192,9 +192,7 @@ async def test_events_that_wait_for_an_earlier_one_of_their_key_go(tmp_path: Pat
 
 
 @pytest.mark.parametrize("again", [False, True])
-async def test_parked_events_are_erased_once_whether_they_are_on_their_way_again_or_not(
-    tmp_path: Path, again: bool
-) -> None:
+async def test_parked_events_are_erased_once_even_during_their_redelivery(tmp_path: Path, again: bool) -> None:
     def refuse(batch: Batch) -> None:
         raise Reject("HTTP 400: anna is not known")
 
@@ -314,7 +312,9 @@ async def test_who_is_stopped_before_the_first_answer_still_has_it_to_do(tmp_pat
         await it.erased()
 
 
-async def test_a_stop_goes_on_when_the_books_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_continues_when_the_ledger_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(db: sqlite3.Connection, *_: Any) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
@@ -382,7 +382,7 @@ async def test_events_that_ask_are_noticed_once_also_those_of_a_time_without_us(
     assert [line["offset"] for line in logs if "names no user" in line["event"]] == [3]
 
 
-async def test_a_damaged_journal_is_told_in_the_receipt_and_the_erasure_waits_for_its_repair(tmp_path: Path) -> None:
+async def test_an_erasure_of_a_damaged_journal_waits_and_the_receipt_says_so(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         await it.send(body("anna"))
         await it.until(lambda: it.fleet.lanes[0].cursor.position == 1)

@@ -130,7 +130,7 @@ def test_what_is_packed_is_unpacked(body: bytes, how: tuple[str, Any], zeros: in
     assert decompress(packed, choose_window_bits(coding, packed), 1000) == body
 
 
-def test_members_that_are_empty_are_bounded_and_none_is_given_all_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_gzip_members_are_limited_and_get_no_copy_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at as well: deflate, which has one member, zeros behind the last one, and bombs (in tests/process)."""
     fed, make = list[int](), fast_zlib.decompressobj
 
@@ -156,7 +156,7 @@ def test_members_that_are_empty_are_bounded_and_none_is_given_all_that_follows(m
 
 
 @pytest.mark.parametrize("tail", [b"\0\0x", b"x", b"\0" + gzip.compress(b"more", mtime=0)])
-def test_what_follows_a_gzip_member_and_is_neither_zeros_nor_a_member_is_an_error(tail: bytes) -> None:
+def test_junk_behind_a_gzip_member_is_an_error(tail: bytes) -> None:
     with pytest.raises((zlib.error, fast_zlib.error, EOFError)):
         decompress(gzip.compress(b"body", mtime=0) + tail, 31, 1000)
 

@@ -15,7 +15,7 @@ from relay.state.database import State
 REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
 
 
-async def test_who_connected_to_a_passed_socket_before_the_stop_is_answered_and_who_comes_after_waits_for_the_next(
+async def test_a_stop_answers_earlier_clients_of_a_passed_socket(
     tmp_path: Path,
 ) -> None:
     plugin = Registry.discover(()).types("source")["json"]

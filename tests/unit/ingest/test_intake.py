@@ -115,7 +115,7 @@ async def test_duplicates_are_saved_while_relay_runs(relay: Relay, monkeypatch: 
 BATCH = body_of(*(make_event() for _ in range(9)), b'{"no":"event %s"}' % (b"x" * 100_000))
 
 
-async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_parked(relay: Relay) -> None:
+async def test_no_event_of_a_batch_is_kept_while_parking_of_its_entry_fails(relay: Relay) -> None:
     """Looked at as well: a journal that refuses (below), what another worker keeps (below), ids that cannot be noted
     (`Seen` goes on without them), and what a source remembers (the page stays accepted)."""
     (pages,) = relay.state._db.execute("PRAGMA page_count").fetchone()
@@ -130,7 +130,7 @@ async def test_nothing_of_a_batch_is_kept_while_its_unreadable_entry_cannot_be_p
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refuses(
+async def test_an_unreadable_entry_is_parked_once_while_the_journal_refuses(
     relay: Relay, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
     relay.journal.set_limits(JournalLimits(max_size=1 << 30, retention=3600, min_free=1 << 60), 1 << 20)
@@ -145,7 +145,7 @@ async def test_an_unreadable_entry_is_parked_once_however_often_the_journal_refu
     assert (relay.journal.head, len(list_parked(relay.folder))) == (9, 1)
 
 
-async def test_types_that_are_not_in_the_catalogue_are_told_once_and_up_to_a_hundred(relay: Relay) -> None:
+async def test_types_outside_the_catalogue_are_logged_once_and_up_to_a_hundred(relay: Relay) -> None:
     def event(number: int, type: str) -> bytes:
         return b'{"id":"%d","event_type":"%s"}' % (number, type.encode())
 
@@ -177,7 +177,7 @@ class OtherWorker:
         return len(decoded.bodies)
 
 
-async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at_most(tmp_path: Path) -> None:
+async def test_the_other_worker_keeps_its_part_once_while_the_journal_refuses(tmp_path: Path) -> None:
     relay, other = Relay(tmp_path), OtherWorker()
     await relay.start()
     settings = SourceSettings.model_validate({"type": "braze", "path": "/braze"})
@@ -200,7 +200,7 @@ async def test_a_journal_that_refuses_has_the_other_worker_keep_its_part_once_at
     await relay.stop()
 
 
-async def test_duplicates_and_the_senders_deadline_go_by_the_clock_that_no_jump_moves(relay: Relay) -> None:
+async def test_duplicates_and_deadlines_of_senders_ignore_jumps_of_the_clock(relay: Relay) -> None:
     """Looked at as well: parked events, segments, erasures, ids, each with a jump (unit/journal/test_clock.py)."""
     clock, body = relay.journal.clock, body_of(EVENT)
     wall, up = clock._wall, clock._up
@@ -352,7 +352,7 @@ class Hanging(Currents):
         return super().decode(request)
 
 
-async def test_a_source_that_hangs_in_a_large_body_holds_up_its_own_large_bodies_alone(
+async def test_a_source_that_hangs_in_a_large_body_blocks_only_its_large_bodies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "DECODE_S", 0.2)
@@ -424,7 +424,7 @@ async def test_a_database_that_cannot_be_written_fails_no_request(
     await relay.start()
 
 
-async def test_the_clock_of_a_source_that_is_gone_is_not_shown_for_ever_but_what_it_left_out_is(relay: Relay) -> None:
+async def test_a_removed_source_shows_its_duplicates_but_not_its_refusals(relay: Relay) -> None:
     await relay.stop()
     with closing(sqlite3.connect(relay.folder / "relay.db")) as db, db:
         db.execute("REPLACE INTO source VALUES ('braze', 7, 1e9, 1000090000, 503, 'the journal is full', 1000432000)")

@@ -252,7 +252,7 @@ async def test_answers_of_a_source_that_is_challenged_or_wrong_are_described(ben
     assert described["post"] == resolve(document, document["paths"]["/braze"])["post"]
 
 
-async def test_a_stopping_relay_is_alive_but_not_ready_and_refuses_with_retry_after(bench: Bench) -> None:
+async def test_a_stopping_relay_is_alive_not_ready_and_answers_retry_after(bench: Bench) -> None:
     _, document, _ = await bench.ask("GET", "/openapi.yaml")
     await bench.ingest.drain()
     assert (await bench.ask("GET", "/healthz"))[0] == 200

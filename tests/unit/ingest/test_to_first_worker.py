@@ -65,7 +65,7 @@ async def test_the_kinds_are_those_of_its_source_and_no_more_than_that_remembers
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_worker_that_dies_while_its_events_are_kept_ends_nothing_in_the_first(
+def test_a_death_of_a_forwarding_worker_ends_nothing_in_the_first_worker(
     tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """Looked at: a write to the worker that is gone, nonsense from it, a socket that cannot be bound, and the other
@@ -127,7 +127,7 @@ async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize("first", [_silence, _nonsense, _hang_up])
-async def test_whatever_the_first_worker_does_a_sender_soon_hears_that_it_is_away(
+async def test_a_sender_soon_hears_that_the_first_worker_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[..., Coroutine[Any, Any, None]]
 ) -> None:
     monkeypatch.setattr("relay.ingest.to_first_worker.KEEP_S", 0.2)

@@ -75,9 +75,7 @@ async def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-async def test_a_backup_copies_what_is_new_and_lets_go_of_what_has_left_the_journal(
-    state: Path, tmp_path: Path
-) -> None:
+async def test_a_backup_copies_new_segments_and_removes_expired_segments(state: Path, tmp_path: Path) -> None:
     """Siblings: an open segment with a record that is not whole; a database of a connector; ids by which duplicates are
     told; a segment that was written anew (an erasure); one that is gone; what a killed try has left."""
     (state / "cohorts").mkdir()
@@ -124,7 +122,7 @@ async def test_a_backup_copies_what_is_new_and_lets_go_of_what_has_left_the_jour
 
 
 @pytest.mark.parametrize(("settled", "passes"), [(7, 2), (12, 1)])
-async def test_events_that_leave_the_journal_while_it_is_copied_make_another_pass_if_they_are_needed(
+async def test_needed_events_that_expire_during_a_backup_cause_another_pass(
     state: Path, tmp_path: Path, settled: int, passes: int
 ) -> None:
     """Else the copy's database needs events that the copy lacks."""
@@ -139,9 +137,7 @@ async def test_events_that_leave_the_journal_while_it_is_copied_make_another_pas
     assert (found.workers[0].oldest, found.workers[0].head, problems) == (10, 15, [])
 
 
-async def test_a_copy_that_is_not_what_was_copied_is_removed_and_copied_by_the_next_try(
-    state: Path, tmp_path: Path
-) -> None:
+async def test_a_wrong_copy_is_removed_and_copied_again_by_the_next_backup(state: Path, tmp_path: Path) -> None:
     target = tmp_path / "backup"
     back(state, target)
     copy = target / PATH / name(5)
@@ -193,9 +189,7 @@ async def test_what_is_no_place_for_a_backup_is_refused_and_stays_as_it_is(state
     assert not (tmp_path / "fresh").exists()
 
 
-async def test_a_restored_backup_is_a_journal_of_its_own_and_starts_without_a_doubt(
-    state: Path, tmp_path: Path
-) -> None:
+async def test_a_restored_backup_is_a_new_journal_and_starts_without_doubts(state: Path, tmp_path: Path) -> None:
     """Siblings: cursors, cuts, databases of connectors; a backup that is old; `journal.path` elsewhere; the original's
     database beside the restored journal."""
     identity = read_identity(state / PATH)
@@ -315,7 +309,7 @@ async def test_a_backup_has_the_database_of_one_moment_before_the_journal(state:
     assert read_end(tmp_path / "backup" / PATH) == 15
 
 
-async def test_a_backup_passes_again_until_one_pass_is_quick_and_has_all_that_is_needed(
+async def test_a_backup_repeats_until_a_pass_is_quick_and_complete(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "PASSES", 3)

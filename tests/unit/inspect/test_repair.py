@@ -154,7 +154,7 @@ def test_whatever_is_damaged_no_wrong_byte_is_ever_read(
     asyncio.run(goes_on(folder, len(sent)))
 
 
-async def test_a_relay_whose_journal_was_damaged_goes_on_after_a_repair_and_its_books_balance(daemon: Daemon) -> None:
+async def test_a_relay_continues_after_a_repair_and_the_audit_balances(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     async with Destination() as hook:
         hook.behaviour = 503

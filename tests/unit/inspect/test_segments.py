@@ -96,7 +96,7 @@ async def test_a_file_that_does_not_begin_as_a_segment_is_damage(tmp_path: Path)
     assert said(inspect(tmp_path)) == ["good", "damaged at byte 0 offset 3"]
 
 
-async def test_the_segment_that_is_being_written_is_open_and_grows_while_it_is_read(tmp_path: Path) -> None:
+async def test_the_segment_under_writing_is_open_and_grows_during_a_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 1 << 20)
     await journal.append([KIND] * 2, [body(0), body(1)])
     assert said(inspect(tmp_path, 2)) == ["open"]
@@ -138,7 +138,7 @@ async def test_large_records_before_a_damaged_one_are_read(tmp_path: Path) -> No
     assert offsets(tmp_path) == [0, 1, 2]
 
 
-async def test_the_books_tell_what_was_acknowledged_and_what_is_unsettled(tmp_path: Path) -> None:
+async def test_the_ledger_tells_acknowledged_and_unsettled_events(tmp_path: Path) -> None:
     state = State(tmp_path)
     gone, runs = Cursor(0, 90, []), Cursor(2, 4, [(6, 7)], Counts(delivered=3))
     await state.save({"gone": gone}, 99)

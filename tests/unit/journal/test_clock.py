@@ -43,7 +43,7 @@ class Machine:
         return Clock(newest, lambda: self.wall, lambda: self.up)
 
 
-def test_it_is_the_machines_time_as_long_as_that_goes_on_as_the_uptime_does() -> None:
+def test_the_clock_is_the_machines_time_while_it_agrees_with_the_uptime() -> None:
     machine = Machine()
     clock = machine.clock(NOON - 60)
     for seconds in (1, DAY_S * 30, 0.5):
@@ -100,7 +100,7 @@ def test_an_admin_says_that_it_is_right() -> None:
     assert (clock.now(), clock.ahead) == (NOON, 0)
 
 
-def test_a_segment_that_was_written_in_the_future_does_not_hold_up_those_behind_it(tmp_path: Path) -> None:
+def test_a_segment_from_the_future_does_not_keep_the_segments_behind_it(tmp_path: Path) -> None:
     times = [NOON, NOON + YEAR_S, NOON + 20, NOON + 30]
     old = [Segment(tmp_path / str(n), n, n + 1, 100, at) for n, at in enumerate(times)]
     found = choose_expendable(old, JournalLimits(1000, 60.0), keep=4, replay_floor=4, now=NOON + 100, lacking=0)

@@ -77,7 +77,7 @@ def place(path: Path, share: float) -> int:
 
 
 @pytest.mark.parametrize("how", ["bit", "zeros", "last", "cut", "start", "everything"])
-async def test_what_was_acknowledged_is_never_cut_and_its_offsets_are_never_given_again(
+async def test_acknowledged_events_are_never_cut_and_keep_their_offsets(
     whole: tuple[Path, Sequence[bytes]], tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Siblings: a bit, a page of zeros, the last record, a cut file, the head of the file, all of it."""
@@ -133,7 +133,7 @@ async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) 
     await journal.close()
 
 
-async def test_the_newest_file_is_gone(whole: tuple[Path, Sequence[bytes]], tmp_path: Path) -> None:
+async def test_a_missing_newest_file_counts_as_damage(whole: tuple[Path, Sequence[bytes]], tmp_path: Path) -> None:
     shutil.copytree(whole[0], tmp_path / "journal")
     logs(tmp_path / "journal")[0].unlink()
     journal = Journal(tmp_path / "journal", LIMITS, 0, KnownJournal(ANY, EVENTS))
@@ -168,7 +168,7 @@ async def test_a_file_that_never_was_a_segment_is_set_aside(
     await journal.close()
 
 
-async def test_readers_pass_over_damage_in_older_segments_and_over_files_that_are_gone(tmp_path: Path) -> None:
+async def test_readers_skip_damage_in_older_segments_and_missing_files(tmp_path: Path) -> None:
     """Siblings: a damaged record, a damaged head, a missing file; by reading on and by looking for a time."""
     sent = await fill(tmp_path, starts=5)
     first, second, third, *_ = logs(tmp_path)
@@ -205,7 +205,7 @@ async def _reads(folder: Path, expected: dict[int, bytes]) -> None:
 
 
 @pytest.mark.parametrize("how", ["zeros", "cut", "gone", "junk"])
-async def test_after_a_crash_offsets_go_on_behind_all_that_may_have_been_acknowledged(tmp_path: Path, how: str) -> None:
+async def test_offsets_after_a_crash_begin_behind_all_possibly_acknowledged_ones(tmp_path: Path, how: str) -> None:
     """The database has saved the head of 10 events, 20 more were acknowledged. Siblings: the newest file zeroed, cut to
     nothing, removed, overwritten; a second start adds no second gap."""
     first = Journal(tmp_path, LIMITS, 0)
@@ -237,7 +237,7 @@ async def test_after_a_crash_offsets_go_on_behind_all_that_may_have_been_acknowl
     await again.close()
 
 
-async def test_after_a_clean_stop_the_head_is_known_whatever_the_database_has_saved(tmp_path: Path) -> None:
+async def test_the_head_is_known_after_a_clean_stop_despite_an_old_database(tmp_path: Path) -> None:
     await fill(tmp_path)
     (path,) = logs(tmp_path)
     path.unlink()
@@ -247,7 +247,7 @@ async def test_after_a_clean_stop_the_head_is_known_whatever_the_database_has_sa
     await journal.close()
 
 
-async def test_an_audit_names_the_offsets_that_connectors_lose_and_says_that_it_is_the_journal(tmp_path: Path) -> None:
+async def test_an_audit_names_lost_offsets_and_blames_the_journal(tmp_path: Path) -> None:
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     for n in range(EVENTS):
         await journal.append([KIND], [make_event(n=n)])

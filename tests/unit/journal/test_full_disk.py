@@ -176,7 +176,7 @@ async def test_a_segment_that_could_not_be_written_gives_its_space_back(
     await journal.close()
 
 
-async def test_the_head_outlives_a_full_disk_when_everything_has_been_settled_and_removed(
+async def test_the_head_survives_a_full_disk_after_every_segment_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(tmp_path, limits(retention=0), 0)

@@ -78,7 +78,7 @@ async def test_a_journal_that_is_elsewhere_for_a_while_is_refused_and_untouched(
 
 
 @pytest.mark.parametrize("events", [0, 3])
-async def test_an_admin_may_accept_another_journal_and_its_events_all_count_as_new(tmp_path: Path, events: int) -> None:
+async def test_all_events_of_an_accepted_journal_count_as_new(tmp_path: Path, events: int) -> None:
     await run(tmp_path, 5)
     (tmp_path / "journal").rename(tmp_path / "away")
     if events:
@@ -119,7 +119,7 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
         assert read_watch_position(db) == 0
 
 
-async def test_an_id_that_was_removed_is_written_again_if_the_journal_holds_what_the_database_knows(
+async def test_a_removed_journal_id_is_written_again_if_the_database_agrees(
     tmp_path: Path,
 ) -> None:
     await run(tmp_path, 5)
@@ -135,7 +135,7 @@ async def test_an_id_that_was_removed_is_written_again_if_the_journal_holds_what
 
 
 @pytest.mark.parametrize("how", ["gone", "empty", "without a row"])
-async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_accepted(
+async def test_a_database_without_the_journal_is_a_doubt_until_accepted(
     tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await run(tmp_path, 5)
@@ -165,7 +165,7 @@ async def test_a_database_that_never_heard_of_the_journal_is_told_until_it_is_ac
     assert find_doubts(tmp_path, PATH) == []
 
 
-async def test_what_one_worker_cannot_note_yet_keeps_nothing_of_the_others_from_being_accepted(tmp_path: Path) -> None:
+async def test_a_failure_of_one_worker_stops_no_acceptance_by_the_others(tmp_path: Path) -> None:
     """Siblings: the first worker's database is gone, another's knows nothing; a worker that has only its lock; the
     clock."""
     for folder in (tmp_path, tmp_path / "workers" / "1"):
@@ -184,7 +184,7 @@ async def test_what_one_worker_cannot_note_yet_keeps_nothing_of_the_others_from_
     assert find_doubts(tmp_path, PATH) == []
 
 
-async def test_who_begins_now_begins_with_what_an_older_database_has_not_heard_of(tmp_path: Path) -> None:
+async def test_a_new_connector_begins_with_events_unknown_to_an_older_database(tmp_path: Path) -> None:
     """Siblings: a database that is gone (0), one copied without its -wal or from a backup (what it knew)."""
     await run(tmp_path, 5)
     older = (tmp_path / "relay.db").read_bytes()
@@ -225,7 +225,7 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
     assert find_doubts(tmp_path, PATH) == []
 
 
-async def test_a_connector_that_a_lost_database_does_not_know_begins_at_the_oldest_event_until_it_is_accepted(
+async def test_a_lost_database_has_connectors_begin_at_the_oldest_event(
     tmp_path: Path,
 ) -> None:
     """Siblings: at that start, at a later one, by a reload; after the acceptance "now" is now again."""
@@ -245,7 +245,7 @@ async def test_a_connector_that_a_lost_database_does_not_know_begins_at_the_olde
 
 
 @pytest.mark.parametrize("end", ["stop", "crash"])
-async def test_a_database_that_is_older_than_its_journal_is_told_until_it_is_accepted(
+async def test_a_database_older_than_its_journal_is_a_doubt_until_accepted(
     tmp_path: Path, end: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Siblings: an old copy put back after a clean stop, and after a crash, where the last second is no news."""

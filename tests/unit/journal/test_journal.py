@@ -361,7 +361,7 @@ def test_a_part_of_a_block_has_no_more_kinds_than_events(numbers: list[int]) -> 
         assert [event.kind for event in part] == [[*kinds, kinds[8]][n] for n in numbers]
 
 
-def test_what_a_replay_would_like_to_keep_outlives_the_retention_but_not_the_need_for_room(tmp_path: Path) -> None:
+def test_events_of_a_replay_outlast_retention_while_there_is_room(tmp_path: Path) -> None:
     old = [Segment(tmp_path / str(n), n, n + 1, 100, 0.0) for n in range(5)]
     limits = JournalLimits(1000, 60.0)
     assert [one.base for one in choose_expendable(old, limits, keep=4, replay_floor=2, now=1000.0, lacking=0)] == [0, 1]

@@ -26,7 +26,7 @@ async def append(journal: Journal, number: int = 1, size: int = 0) -> None:
 
 
 @pytest.mark.parametrize("what", ["the file", "all files", "the folder"])
-async def test_the_open_segment_is_written_again_before_anything_else_is_acknowledged(
+async def test_a_removed_open_segment_is_rewritten_before_the_next_answer(
     tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Siblings: the file alone, everything in the folder, the folder itself; noticed by the next commit."""
@@ -109,7 +109,7 @@ async def test_sealed_segments_that_were_removed_are_told_and_passed_over(
 
 @pytest.mark.parametrize("left", [0, 10, 150])
 @pytest.mark.parametrize("noticed_by", ["commit", "keep", "close", "roll"])
-async def test_a_truncated_open_segment_is_written_again_and_nothing_later_is_lost(
+async def test_a_truncated_open_segment_is_rewritten_and_later_events_are_kept(
     tmp_path: Path, left: int, noticed_by: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Siblings: truncated to nothing, inside the prefix, inside a record; noticed by a commit, tidying, sealing."""
@@ -134,9 +134,7 @@ async def test_a_truncated_open_segment_is_written_again_and_nothing_later_is_lo
 
 
 @pytest.mark.parametrize("which", ["open", "sealed"])
-async def test_of_a_truncated_segment_what_is_nowhere_left_counts_as_lost_and_the_rest_is_read(
-    tmp_path: Path, which: str
-) -> None:
+async def test_only_missing_events_of_a_truncated_segment_count_as_lost(tmp_path: Path, which: str) -> None:
     """Siblings: the open segment and those before it, which copytruncate of *.log takes as well."""
     journal = Journal(tmp_path, LIMITS, 0)
     await append(journal, 8, size=200_000)

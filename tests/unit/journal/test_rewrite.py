@@ -117,7 +117,7 @@ async def test_what_a_crash_has_left_beside_is_removed_at_the_start(tmp_path: Pa
     await reopened.close()
 
 
-async def test_lost_events_stay_lost_and_the_kept_copy_is_found_if_it_names_the_user(tmp_path: Path) -> None:
+async def test_lost_events_stay_lost_and_a_copy_that_names_the_user_is_found(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 0)
     for users in (("bert", "bert"), ("anna", "bert"), ("anna", "carl"), ("carl",)):
         await journal.append([KIND] * len(users), [body(user) for user in users])

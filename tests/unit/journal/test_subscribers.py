@@ -25,7 +25,7 @@ async def asleep(group: asyncio.TaskGroup, reader: Reader, offset: int) -> async
     return task
 
 
-async def test_a_reader_sleeps_through_what_it_does_not_want_and_begins_behind_that(
+async def test_a_reader_sleeps_through_unwanted_events_and_begins_behind_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "QUIET_S", 60)
@@ -42,7 +42,7 @@ async def test_a_reader_sleeps_through_what_it_does_not_want_and_begins_behind_t
     await journal.close()
 
 
-async def test_a_reader_that_wants_nothing_still_learns_how_far_the_journal_has_come(tmp_path: Path) -> None:
+async def test_a_reader_without_wanted_events_still_learns_the_head(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     reader, greedy = journal.open_reader(lambda _: False), journal.open_reader()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:

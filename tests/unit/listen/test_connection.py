@@ -92,7 +92,7 @@ def run(make_loop: MakeLoop, scene: Callable[[], Any]) -> list[Any]:
 
 
 @LOOPS
-def test_connections_that_are_reset_take_neither_room_nor_time_limits_with_them(make_loop: MakeLoop) -> None:
+def test_reset_connections_leave_room_and_time_limits_intact(make_loop: MakeLoop) -> None:
     """With nothing sent, half a head, half a body and a whole request; beyond the bound, many times over."""
 
     async def scene() -> None:
@@ -170,7 +170,7 @@ def test_a_bug_in_one_connection_ends_neither_the_look_nor_the_accepting(
 
 
 @LOOPS
-def test_a_handler_whose_client_has_gone_is_no_bug(make_loop: MakeLoop) -> None:
+def test_a_handler_whose_client_has_left_is_no_bug(make_loop: MakeLoop) -> None:
     """As it reads the body, at the admin API; a source's body is below."""
     begun = []
 
@@ -194,7 +194,7 @@ def test_a_handler_whose_client_has_gone_is_no_bug(make_loop: MakeLoop) -> None:
     assert not run(make_loop, scene)
 
 
-async def test_a_source_whose_sender_has_gone_before_it_reads_is_no_bug() -> None:
+async def test_a_source_whose_sender_left_before_the_read_is_no_bug() -> None:
     class Gone:
         connected = False
 

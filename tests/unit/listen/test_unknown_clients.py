@@ -92,7 +92,7 @@ async def test_a_bug_is_told_with_its_place_and_without_what_a_sender_sent(
     assert "jane@" not in str(relay.logs) + caplog.text + answer.decode()
 
 
-async def test_a_bug_of_relay_is_told_with_its_place_and_without_what_a_sender_sent(
+async def test_a_bug_of_relay_is_logged_with_its_place_and_without_the_body(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def keep(_: Intake, decoded: Decoded) -> int:
@@ -141,7 +141,7 @@ async def test_who_sends_no_whole_request_is_hung_up_on(tmp_path: Path, begun: b
     assert relay.told() == [("unix" if unix else "127.0.0.1", 408, reason)]
 
 
-async def test_the_next_head_has_its_time_from_its_first_byte_and_an_idle_connection_has_its_own(
+async def test_the_time_of_a_next_head_counts_from_its_first_byte(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, read_timeout="200ms", idle_timeout="2s") as relay:
@@ -197,7 +197,7 @@ async def test_at_the_bound_those_who_wait_longest_make_room(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
-def test_of_many_who_come_at_once_the_last_is_answered_and_the_books_are_right(
+def test_the_last_of_many_clients_is_answered_and_connections_are_counted(
     tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop], family: socket.AddressFamily
 ) -> None:
     async def handle(_: web.BaseRequest) -> web.StreamResponse:

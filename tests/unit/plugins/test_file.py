@@ -125,7 +125,7 @@ async def test_a_full_file_is_set_aside_and_none_is_overwritten(connect, make_ba
     assert [ids(tmp_path / f"2026-11-22{n}.ndjson{ending}") for n in (".2", ".3", "")] == [["id-1"], ["id-2"], ["id-3"]]
 
 
-async def test_a_file_below_its_size_goes_on_after_a_restart_and_one_above_does_not(connect, make_batch, tmp_path):
+async def test_a_file_continues_after_a_restart_while_below_its_size(connect, make_batch, tmp_path):
     for number in (1, 2, 3):
         await connect(File, path="x.ndjson", max_size="120B").deliver(make_batch(number))
     assert (ids(tmp_path / "x.1.ndjson"), ids(tmp_path / "x.ndjson")) == (["id-1", "id-2"], ["id-3"])
@@ -139,7 +139,7 @@ async def test_an_old_file_is_set_aside(connect, make_batch, tmp_path):
 
 
 @pytest.mark.parametrize("compress", ["gzip", "zstd"])
-async def test_a_compressed_file_goes_on_after_a_clean_stop_and_not_after_a_crash(
+async def test_a_compressed_file_continues_after_a_clean_stop_but_not_a_crash(
     connect, make_batch, tmp_path, compress, monkeypatch
 ):
     ending = {"gzip": ".gz", "zstd": ".zst"}[compress]
@@ -509,7 +509,7 @@ def test_an_archive_without_limit_beside_the_journal_is_warned_of(monkeypatch, t
     assert bool([*settings.warnings()]) is (warned and not path.startswith("BESIDE"))
 
 
-async def test_a_full_disk_has_old_files_removed_and_other_file_systems_are_not_bound(connect, make_batch, tmp_path):
+async def test_a_full_disk_removes_old_files_on_its_own_file_system_only(connect, make_batch, tmp_path):
     age(tmp_path / "2026-01-01.ndjson", 31)
     file = connect(File, path="{date}.ndjson", keep="30d")
     file.min_free = 1 << 60

@@ -308,7 +308,7 @@ FRAMING = ["Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgra
 
 
 @pytest.mark.parametrize("name", FRAMING)
-async def test_a_header_that_frames_the_request_is_a_mistake_and_a_bug_of_a_plugin(connect, peer, make_batch, name):
+async def test_a_framing_header_is_a_mistake_in_settings_and_a_bug_in_a_plugin(connect, peer, make_batch, name):
     """Looked at as well: Host, which a proxy may need, and Content-Encoding, which a plugin may set for its body."""
     with pytest.raises(ValidationError, match=f"headers: the header {name} cannot be set"):
         Http.Settings(type="http", url="http://x/", headers={name: "5"})

@@ -254,7 +254,7 @@ async def test_a_body_that_does_not_come_in_time_is_not_complete(connect):
         assert not within.complete, "a delivery that was answered does not run out of time for the rest"
 
 
-async def test_a_connector_that_gives_an_answer_more_time_gets_the_whole_of_a_slow_one(connect):
+async def test_a_connector_that_allows_more_time_gets_all_of_a_slow_answer(connect):
     slowly = Answer(body=b"not so fast!", drip=0.1)
     async with Destination(slowly, slowly) as slow:
         http = connect(Http, url=slow.url, timeout="60s")

@@ -132,6 +132,6 @@ def test_junk_is_malformed_at_worst(junk):
         assert len(decoded.kinds) == len(decoded.bodies)
 
 
-def test_one_event_that_is_not_utf8_where_nobody_looks_is_malformed():
+def test_an_event_with_bad_utf8_in_an_unread_field_is_malformed():
     with pytest.raises(Malformed, match="the body is no event: not UTF-8"):
         source().decode(Request(b'{"event_type":"a","id":"1","x":"\xff"}'))

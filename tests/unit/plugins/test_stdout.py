@@ -134,7 +134,7 @@ async def test_a_pipe_that_nobody_reads_loses_and_doubles_nothing(connect, make_
     assert b"".join(came) == expected
 
 
-async def test_a_reader_that_is_gone_is_waited_for(connect, make_batch, pipe):
+async def test_delivery_waits_for_a_reader_that_has_left(connect, make_batch, pipe):
     os.close(pipe[0])
     (outcome,) = await connect(Stdout).deliver(make_batch(1))
     assert outcome.reason == "standard output: Broken pipe"

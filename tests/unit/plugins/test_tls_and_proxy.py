@@ -150,7 +150,7 @@ async def test_a_certificate_is_shown_and_a_renewed_one_after_a_reload(
 
 
 @pytest.mark.parametrize("password", ["", "s3cret-w0rd"])
-async def test_a_proxy_is_gone_through_with_tls_and_without(
+async def test_requests_go_through_a_proxy_with_tls_and_without(
     connect: Any, make_batch: Any, peer: Any, authority: Authority, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Secure(authority) as server, Proxy(password) as proxy:

@@ -51,7 +51,7 @@ def test_a_connector_is_told_once_for_each_state() -> None:
     assert told.kinds(85) == []
 
 
-def test_a_connector_that_a_reload_removes_or_makes_anew_is_not_well_again_while_it_is_away() -> None:
+def test_a_connector_away_during_a_reload_does_not_count_as_recovered() -> None:
     told = Told()
     assert told.kinds(0, state="failing") == ["failing"]
     assert told.kinds(5, a_status(lanes=[])) == []

@@ -61,9 +61,7 @@ def test_the_watchdog_counts_if_it_is_meant_for_this_process(given: dict[str, st
     assert Notify(given).watchdog == seconds
 
 
-async def test_a_manager_that_is_gone_or_does_not_read_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_or_deaf_service_manager_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd, "SEND_S", 0.05)
     with capture_logs() as logs:
         await Notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).report_ready("")

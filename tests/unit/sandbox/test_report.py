@@ -12,7 +12,7 @@ def result(*, accepted=101, parked_at_source=1, ledger_accepted=100, arrived=60,
     return Result(sent=101, accepted=accepted, unreadable=1, parked_at_source=parked_at_source, lanes=[lane])
 
 
-def test_books_that_agree_with_what_arrived_balance():
+def test_a_ledger_that_agrees_with_arrivals_balances():
     good = result()
     assert good.all_balance
     assert good.rows() == [

@@ -54,7 +54,7 @@ def test_custom_attributes_are_json_in_a_text():
         assert isinstance(json.loads(text), dict)
 
 
-def test_an_impression_of_a_landing_page_has_no_user_and_a_survey_lists_answers_in_a_text():
+def test_landing_page_events_have_no_user_and_surveys_list_answers_in_text():
     assert all(event["user"] == {} for event in some_events("users.messages.landingpage.Impression"))
     assert any(event["user"] for event in some_events("users.messages.landingpage.Click"))
     for event in some_events("users.messages.survey.Response"):

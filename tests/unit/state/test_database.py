@@ -56,7 +56,7 @@ def state(tmp_path: Path) -> State:
     return State(tmp_path)
 
 
-async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what_it_has(tmp_path: Path) -> None:
+async def test_a_database_of_an_older_relay_is_migrated_with_its_content(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.executescript(OLD)
     with pytest.raises(sqlite3.Error, match="older relay"):
@@ -71,7 +71,7 @@ async def test_a_database_of_an_older_relay_is_brought_up_to_date_and_keeps_what
     assert read_ledger(tmp_path)["heap"].counts == Counts(delivered=8, parked=1)
 
 
-async def test_books_of_a_relay_that_knew_no_damage_are_kept(tmp_path: Path) -> None:
+async def test_a_ledger_of_a_relay_without_damage_counts_is_kept(tmp_path: Path) -> None:
     """Of version 9 of the tables: lanes, replays, and the view for people."""
     state = State(tmp_path)
     await state.save({"heap": Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))}, 12)
@@ -112,9 +112,7 @@ def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
         list_parked(tmp_path)
 
 
-async def test_an_event_that_is_parked_again_keeps_number_and_first_time_and_loses_its_mark(
-    state: State, tmp_path: Path
-) -> None:
+async def test_an_event_parked_again_keeps_number_and_time_without_its_mark(state: State, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2)])
     before = list_parked(tmp_path)[0]
     assert mark_parked(tmp_path, ParkedQuery(numbers=[1])) == 1
@@ -151,7 +149,7 @@ async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path
     assert numbers() == [2, 4, 5]
 
 
-async def test_marked_events_come_in_order_and_within_the_limits_but_one_at_least(state: State, tmp_path: Path) -> None:
+async def test_marked_events_come_in_order_within_limits_and_at_least_one(state: State, tmp_path: Path) -> None:
     await state.park([refused(offset) for offset in (5, 3, 4, 1)] + [refused(2, "file")])
     assert await state.read_marked("heap", 10, 1000) == []
     mark_parked(tmp_path, ParkedQuery(numbers=[1, 2, 3, 5]))
@@ -166,9 +164,7 @@ async def test_marked_events_come_in_order_and_within_the_limits_but_one_at_leas
     state.close()
 
 
-async def test_a_replayed_event_goes_with_the_cursor_that_counts_it_unless_it_failed_meanwhile(
-    state: State, tmp_path: Path
-) -> None:
+async def test_a_replayed_event_leaves_with_the_saved_cursor_unless_it_failed(state: State, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2)])
     mark_parked(tmp_path, ParkedQuery())
     marked = await state.read_marked("heap", 10, 1000)
@@ -204,7 +200,7 @@ async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State
     assert [one.again is None for one in list_parked(tmp_path)] == [True, False]
 
 
-async def test_notes_of_attempts_are_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_of_attempts_are_limited_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "KEPT_BYTES", 5000)
     state = State(tmp_path)
     noted = [Attempts("heap", 0, [(n, n + 1)], 2, "delivered", "x" * 1000, 1.0, 1.0) for n in range(20)]
@@ -274,7 +270,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     assert sum(total.events for total in read_parked_totals(tmp_path)) == 4
 
 
-def test_what_is_to_be_sent_again_is_found_without_a_look_at_all_that_is_parked(state: State) -> None:
+def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: State) -> None:
     plan = state._db.execute(f"EXPLAIN QUERY PLAN {_MARKED}", ("heap", 10, None)).fetchall()
     assert "USING INDEX parked_due" in plan[0][3]
     assert not [step for *_, step in plan if "TEMP B-TREE" in step]

@@ -81,7 +81,7 @@ def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Pa
     assert (one.status, [*one.workers]) == ("done", [0, 1])
 
 
-def test_who_learns_an_id_has_the_others_begin_again_even_if_they_were_done(state: Path) -> None:
+def test_a_newly_learnt_id_makes_all_workers_begin_again(state: Path) -> None:
     other = make_worker_folder(state, 1)
     share_erasures(other, rows(state))
     finish(state)

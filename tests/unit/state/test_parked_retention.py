@@ -75,7 +75,7 @@ async def until_told(lines: Sequence[Any], level: str) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_events_leave_by_their_last_failure_in_portions_and_it_is_said_once(
+async def test_parked_events_expire_by_last_failure_in_portions_and_logged_once(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(parked_limits, "BYTES", 3 * ROW_BYTES)
@@ -166,9 +166,7 @@ def junk(number: int, size: int = 1000) -> Parked:
     return replace(AT_THE_SOURCE, body=b"%d" % number + b" " * size)
 
 
-async def test_max_size_takes_the_oldest_unreadable_ones_first_then_others_but_none_to_be_replayed(
-    tmp_path: Path, state: State
-) -> None:
+async def test_max_size_removes_oldest_unreadable_events_first_and_no_marked_one(tmp_path: Path, state: State) -> None:
     await state.park([replace(refused(n), body=b" " * 1000) for n in range(4)])
     await state.park([junk(n) for n in range(4)])
     mark_parked(tmp_path, ParkedQuery(numbers=[1]))
@@ -182,9 +180,7 @@ async def test_max_size_takes_the_oldest_unreadable_ones_first_then_others_but_n
     assert removed == {None: {"parked.max_size": 6}, "heap": {"parked.max_size": 4}}
 
 
-async def test_a_request_that_is_larger_than_max_size_is_taken_and_goes_with_the_next(
-    tmp_path: Path, state: State
-) -> None:
+async def test_a_request_above_max_size_is_parked_and_leaves_with_the_next(tmp_path: Path, state: State) -> None:
     state.parked_limits = ParkedLimits(max_size=5000)
     await state.park([junk(n) for n in range(10)])
     assert len(list_parked(tmp_path)) == 10
@@ -213,7 +209,7 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     await state.park([replace(refused(1), body=b" " * 2_000_000)])
 
 
-async def test_totals_follow_every_change_and_those_of_an_older_relay_are_counted(tmp_path: Path) -> None:
+async def test_totals_follow_every_change_and_are_counted_for_an_older_relay(tmp_path: Path) -> None:
     state = State(tmp_path)
     await state.park([refused(1), refused(2), junk(3)])
     await state.park([replace(refused(2), cause="gave_up", reason="longer " * 9)])

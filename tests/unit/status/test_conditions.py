@@ -109,7 +109,7 @@ def test_a_source_that_refuses_says_by_when_its_sender_stops() -> None:
     assert one.facts["last_error"] == {"reason": "wrong bearer token", "status": 401}
 
 
-def test_what_lies_parked_has_a_sentence_of_its_own_beside_that_on_the_lane() -> None:
+def test_parked_events_have_a_sentence_beside_the_sentence_on_the_lane() -> None:
     lane = a_lane(state="refusing", since=MORNING, last_error=ERROR, parked_now=3)
     refusing, parked = conditions(a_status(lanes=[lane]))
     assert refusing.sentence == said_of_lane(lane, NOON)

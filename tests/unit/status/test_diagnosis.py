@@ -241,7 +241,7 @@ def test_the_journal_in_words(ok: bool, given: dict[str, Any], said: str) -> Non
     assert found.ok is ok
 
 
-def test_a_full_journal_says_who_holds_it_and_so_does_a_source_that_refuses_for_it() -> None:
+def test_a_full_journal_and_its_refusing_source_name_the_slow_connector() -> None:
     why = "the journal has reached its max_size and every event in it is still needed"
     refusing = Refusing(since=MORNING, status=503, reason=why, deadline=None)
     status = a_status(sources=[a_source(refusing=refusing)], lanes=HOLDING)
@@ -438,7 +438,7 @@ def test_an_alert_says_whether_its_last_message_was_sent(given: dict[str, Any], 
     assert written(said_of_alert(alert, NOON)) == f"alert ops: {said}"
 
 
-def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_what_is_refused() -> None:
+def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_refused_events() -> None:
     refusing = a_lane(**REFUSING, breaker="half-open", rate=12.0)
     row = next(line for line in screen(a_status(lanes=[refusing])) if line.startswith("heap "))
     assert row.split() == ["heap", "refusing", "0", "-", "0", "-", "3", "-"]

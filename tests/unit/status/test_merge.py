@@ -95,7 +95,7 @@ def test_a_source_refuses_everything_if_no_worker_takes_anything(
         assert (source.refusing.since if source.refusing else None) == since
 
 
-def test_what_is_counted_is_summed_and_what_lies_parked_is_what_was_counted_of_all() -> None:
+def test_counts_of_workers_are_summed_and_parked_events_are_counted_once() -> None:
     parked = [ParkedTotal(source="braze", connector="heap", cause="refused", events=3)]
     source = {"accepted": 3, "requests": {"2xx": 1, "5xx": 2}, "last": 5.0}
     one, other = worker(source, {"parked_now": 9}, now=NOON + 1, started=1.0), worker(lane={"connector": "more"})
@@ -141,7 +141,7 @@ def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
     assert (*over.replays, *over.gone, *over.restart) == ()
 
 
-def test_connections_are_summed_and_those_of_a_worker_that_is_gone_are_closed_but_what_was_refused_stays() -> None:
+def test_connections_are_summed_and_refusals_of_an_ended_worker_stay() -> None:
     one = ListenerStatus(connections=3, refused={"malformed": 2, "full": 0})
     status = worker(listeners={"ingest": one, "admin": replace(one, connections=1)})
     both = merged([status, worker(listeners={"ingest": one})], ())
@@ -157,7 +157,7 @@ def test_of_certificates_of_workers_the_first_to_end_is_shown() -> None:
     assert one.ends == 5.0
 
 
-def test_a_connector_that_still_runs_in_one_worker_is_not_gone() -> None:
+def test_a_connector_that_still_runs_in_one_worker_is_not_removed() -> None:
     gone = worker(gone=[GoneConnector(connector="web", pending=3), GoneConnector(connector="old", pending=1)])
     both = merged([gone, worker(lane={"connector": "web"})], ())
     assert [one.connector for one in both.lanes] == ["heap", "web"]
@@ -196,7 +196,7 @@ def test_a_worker_that_is_away_or_nearly_full_needs_a_look() -> None:
         ({"state": "working", "parked_rate": 10.0}, 100_000, None),
     ],
 )
-def test_when_parked_events_are_removed_for_their_size_is_known_while_all_are_refused(
+def test_the_time_until_parked_reach_max_size_is_known_during_refusals(
     lane: dict[str, Any], most: int, seconds: float | None
 ) -> None:
     parked = [

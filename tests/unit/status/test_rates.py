@@ -7,7 +7,7 @@ import pytest
 from relay.status.rates import Rates, time_to
 
 
-def test_a_rate_is_that_of_the_last_seconds_and_unknown_counters_stand_still() -> None:
+def test_a_rate_is_of_the_last_seconds_and_zero_for_unknown_counters() -> None:
     rates = Rates()
     assert rates.change("a") == 0.0
     for second in range(100):
@@ -29,7 +29,7 @@ def test_a_rate_is_that_of_the_last_seconds_and_unknown_counters_stand_still() -
         (lambda second: -10, None),
     ],
 )
-def test_a_pace_is_steady_if_both_halves_of_a_minute_have_it(pace: Callable[[int], int], steady: float | None) -> None:
+def test_a_rate_is_steady_if_both_halves_of_a_minute_have_it(pace: Callable[[int], int], steady: float | None) -> None:
     rates, value = Rates(), 0
     for second in range(100):
         assert second > 60 or rates.steady_change("held") is None

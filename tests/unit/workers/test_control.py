@@ -78,7 +78,7 @@ def joint(folder: Path, workers: list[Faked], config: Config = CONFIG, new: Conf
     return JointView(config, lambda: new, folder, workers)
 
 
-async def test_two_who_look_while_a_worker_starts_again_count_each_of_its_processes_once(
+async def test_two_status_requests_during_a_restart_count_each_process_once(
     tmp_path: Path, workers: list[Faked]
 ) -> None:
     view, answered, go = joint(tmp_path, workers), asyncio.Event(), asyncio.Event()
@@ -157,7 +157,7 @@ async def test_a_bug_in_a_reload_is_told_and_ends_nothing(tmp_path: Path, worker
     assert logs[-1]["event"] == "reload failed by a bug"
 
 
-async def test_a_worker_that_is_away_in_a_reload_begins_anew_with_what_came_into_force(
+async def test_a_worker_away_during_a_reload_starts_with_the_new_configuration(
     tmp_path: Path, workers: list[Faked]
 ) -> None:
     """Its process may have been handed the configuration before, and not be there yet."""

@@ -62,7 +62,7 @@ async def test_one_that_is_killed_before_it_is_ready_is_started_again(scene: Sce
     await scene.until(scene.it.ready.is_set)
 
 
-async def test_one_that_says_at_the_first_start_that_it_cannot_start_ends_the_start(scene: Scene) -> None:
+async def test_a_worker_that_cannot_start_the_first_time_ends_the_start(scene: Scene) -> None:
     scene.script.write_text("raise SystemExit(1)")
     with pytest.raises(StartError, match="worker 0 ended with exit code 1, see above"):
         await scene.it.run(Config, list)
@@ -81,7 +81,7 @@ async def test_one_that_hangs_is_killed_without_a_service_manager(
     ]
 
 
-async def test_one_that_only_says_that_it_turns_is_killed_for_a_service_manager_and_not_without(
+async def test_a_worker_with_only_loop_signs_is_killed_under_a_service_manager(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.script.write_text(READY + "while True:\n    out.send(b'X_LOOP=1')\n    time.sleep(0.01)")
@@ -98,7 +98,7 @@ async def test_one_that_only_says_that_it_turns_is_killed_for_a_service_manager_
     assert not logs
 
 
-async def test_what_keeps_its_process_from_being_started_later_is_told_and_tried_again(scene: Scene) -> None:
+async def test_a_later_failure_to_start_a_worker_is_logged_and_retried(scene: Scene) -> None:
     scene.script.write_text(READY)
     runner = Path(sys.executable)
 

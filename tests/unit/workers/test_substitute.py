@@ -31,7 +31,7 @@ async def _serial(listening: socket, authority: Authority) -> tuple[int, str]:
     return status, certificate["serialNumber"]
 
 
-async def test_the_substitute_serves_a_renewed_certificate_and_none_that_has_expired(tmp_path: Path) -> None:
+async def test_the_substitute_serves_a_renewed_certificate_and_no_expired_one(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue()
     files = {"certificate": str(authority.certificate), "key": str(authority.key)}

@@ -231,7 +231,7 @@ def test_settings_that_fail_are_told_under_the_plugins_name(folder: Path, error:
 
 @pytest.mark.parametrize("method", ["contradictions", "warnings"])
 @pytest.mark.parametrize("value", ["['x']", "[('x', 1, 2)]", "[(1, 'x')]", "5", "[None]", "[('', 'x')]"])
-def test_what_settings_say_of_themselves_in_another_form_is_a_bug_of_the_plugin(
+def test_a_description_of_settings_in_another_form_is_a_bug_of_the_plugin(
     folder: Path, method: str, value: str
 ) -> None:
     setting = f"x: int = 1\n        def {method}(self): return {value}"

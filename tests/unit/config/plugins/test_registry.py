@@ -144,7 +144,7 @@ def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder,
     assert registry.connector("chat")
 
 
-def test_a_type_that_a_broken_plugin_might_provide_is_explained_by_its_error(folder, tmp_path):
+def test_an_unknown_type_is_explained_by_the_error_of_a_broken_plugin(folder, tmp_path):
     (folder / "chat.py").write_text("import not_there_at_all")
     (folder / "other.py").write_text("raise ValueError('first line\\nsecond line')")
     (tmp_path / "conf").mkdir()
@@ -174,7 +174,7 @@ def test_two_classes_of_one_type_in_a_plugin_are_its_error(folder):
     )
 
 
-def test_a_package_never_takes_over_what_is_relays_or_of_an_earlier_package(installed, folder):
+def test_a_package_replaces_no_type_of_relay_or_of_an_earlier_package(installed, folder):
     """Whatever its name and that of its entry point; a class that one package names twice is no rival of itself."""
     installed("aaa-relay", aaa=CONNECTOR.format(type="heap") + "class F(C, type='chat'): pass\n")
     installed("Zzz_relay", a=CONNECTOR.format(type="chat"), b="from relay_test_a import C\n")

@@ -83,7 +83,7 @@ async def test_an_aligned_batch_ends_with_its_time_however_old_it_might_grow(tmp
     assert len(found) == 1
 
 
-def test_the_age_of_an_aligned_batch_is_that_time_unless_it_is_set_and_longer() -> None:
+def test_an_aligned_batch_has_the_age_of_its_time_unless_set_longer() -> None:
     assert BatchSettings.model_validate({"align": "5m"}).age == 300
     assert BatchSettings.model_validate({"align": "5m", "age": "1h"}).age == 3600
     assert BatchSettings.model_validate({"align": "1ms"}).age == BatchSettings().age == 0.003

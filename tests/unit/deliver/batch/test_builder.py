@@ -134,7 +134,7 @@ def test_a_filter_that_returns_no_event_costs_only_the_event(returned: Any) -> N
     assert failed.reason == f"filter wrong: apply returned {name}, not an event, a list of events, or None"
 
 
-def test_a_connector_without_a_proper_deliver_is_refused_when_it_is_defined() -> None:
+def test_a_connector_class_without_a_proper_deliver_is_refused() -> None:
     with pytest.raises(TypeError, match="connector type idle: Idle needs a method `async def deliver"):
 
         class Idle(Connector, type="idle"):

@@ -51,7 +51,7 @@ def test_what_has_no_room_in_the_batch_waits_for_those_of_its_key_in_it() -> Non
     assert offsets(order.settled(places(first.going[0]), parked=False).going) == [[5, 7]]
 
 
-def test_with_park_an_event_behind_a_parked_one_is_parked_until_that_is_gone() -> None:
+def test_with_park_events_behind_a_parked_event_are_parked_until_it_leaves() -> None:
     order = Order(key_of, LIMITS, park=True)
     first = order.admit([event(0, "a"), event(1, "a"), event(2, "b")])
     assert offsets(first.going) == [[0, 2]]
@@ -116,7 +116,7 @@ def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park
     assert {key_of(one) for one in behind} <= aside
 
 
-def test_events_that_go_together_wait_for_all_their_keys_and_keep_their_turn() -> None:
+def test_events_of_one_batch_wait_for_all_their_keys_in_turn() -> None:
     order = Order(key_of, LIMITS, park=False)
     first = order.admit_together([event(0, "a"), event(3, "b"), event(7, None)])
     assert offsets(first.going) == [[0, 3, 7]]
@@ -128,7 +128,7 @@ def test_events_that_go_together_wait_for_all_their_keys_and_keep_their_turn() -
     assert offsets(order.settled([(6, 0), (8, 0)], parked=False).going) == [[10]]
 
 
-def test_with_park_events_that_went_together_part_where_one_is_behind_a_parked_one() -> None:
+def test_with_park_a_batch_is_divided_at_events_behind_a_parked_event() -> None:
     order = Order(key_of, LIMITS, park=True)
     order.admit_together([event(0, "a")])
     assert order.admit_together([event(1, "a"), event(2, "b"), event(3, "b")]) == ([], [])
@@ -143,7 +143,7 @@ def test_with_park_events_that_went_together_part_where_one_is_behind_a_parked_o
     parks=st.tuples(st.booleans(), st.booleans()),
     data=st.data(),
 )
-def test_after_a_crash_what_went_together_does_again_and_each_key_ends_in_order(
+def test_after_a_crash_batches_stay_whole_and_each_key_ends_in_order(
     keys: list[str | None], parks: tuple[bool, bool], data: st.DataObject
 ) -> None:
     """The keys may be others than before (`order_by`), and so may `after_parked`: then only the order is promised."""

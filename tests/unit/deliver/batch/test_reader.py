@@ -62,7 +62,7 @@ def kept(work: Work, *, keeps: bool) -> Kept:
 
 @pytest.mark.parametrize("settled", [[], [(n, n + 1) for n in range(1, TYPES, 64)]], ids=["new", "settled in part"])
 @pytest.mark.parametrize(("keeps", "entry"), [(True, "*"), (False, "*"), (None, "*"), (None, "t1*"), (None, "no")])
-async def test_events_with_a_type_each_cost_a_look_each_and_others_have_their_turn(
+async def test_many_types_in_a_block_cost_one_check_each_and_block_nobody(
     tmp_path: Path, keeps: bool | None, entry: str, settled: list[tuple[int, int]]
 ) -> None:
     """Siblings: filters that keep and that drop, none at all, selections, what a cursor has settled already, waiting

@@ -79,7 +79,7 @@ async def reopened(folder: Path, journal: str = "j") -> list[Ranges]:
     return cuts.all
 
 
-async def test_a_file_that_ends_anywhere_has_the_cuts_before_and_none_of_another_journal(tmp_path: Path) -> None:
+async def test_a_torn_file_keeps_earlier_cuts_and_none_of_another_journal(tmp_path: Path) -> None:
     cuts, added = Cuts(tmp_path, "it", "j"), [((0, 5),), ((5, 6), (8, 9)), ((6, 8),)]
     await cuts.open()
     for one in added:
@@ -164,7 +164,7 @@ async def test_a_full_disk_costs_the_cuts_of_meanwhile_and_is_told_once(
     assert [line["event"] for line in logs] == ["cuts cannot be kept", "cuts are kept again"]
 
 
-async def test_a_file_stays_small_and_is_gone_when_all_is_over(tmp_path: Path) -> None:
+async def test_a_file_of_cuts_stays_small_and_is_removed_at_the_end(tmp_path: Path) -> None:
     cuts, path = Cuts(tmp_path, "it", "j"), make_cut_file(tmp_path, "it")
     await cuts.open()
     largest = 0
@@ -228,7 +228,7 @@ async def test_a_lane_begins_with_what_was_cut_and_goes_on_as_usual(tmp_path: Pa
     await journal.close()
 
 
-def test_an_id_does_not_depend_on_how_events_are_spread_over_blocks() -> None:
+def test_an_id_does_not_depend_on_the_blocks_of_the_events() -> None:
     """It is that of the bytes, in memory as well as off the disk, picked or whole."""
     whole = make_batch([make_event() for _ in range(6)])
     parts = type(whole)([whole.pick([n]).blocks[0] for n in range(6)])

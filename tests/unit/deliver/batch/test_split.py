@@ -70,9 +70,7 @@ BUG = KeyError("x")
 
 @UNHURRIED
 @given(events=st.integers(2, 200), culprits=st.sets(st.integers(0, 199), min_size=1, max_size=4))
-def test_the_events_at_which_a_connector_fails_are_parked_and_all_others_delivered(
-    events: int, culprits: set[int]
-) -> None:
+def test_events_that_make_a_connector_fail_are_parked_and_others_delivered(events: int, culprits: set[int]) -> None:
     """Looked at as well: a connector that fails at everything, one that answers per event (below)."""
     culprits = {culprit % events for culprit in culprits}
     if len(culprits) == events:
@@ -89,7 +87,7 @@ def test_one_culprit_takes_log2_n_attempts_and_a_few() -> None:
 
 
 @pytest.mark.parametrize("events", [1, 2, 100, 1000])
-def test_a_connector_that_fails_at_everything_has_nothing_parked_and_is_not_asked_often(events: int) -> None:
+def test_a_connector_that_fails_at_everything_parks_nothing_and_rests(events: int) -> None:
     run = Run(events, lambda numbers: BUG).go_on(300)
     assert (run.parked, run.delivered) == ({}, [])
     assert run.now > 3000, "300 attempts take hours: searches become rarer, waits longer"
@@ -98,7 +96,7 @@ def test_a_connector_that_fails_at_everything_has_nothing_parked_and_is_not_aske
     assert sorted(run.delivered) == [*range(events)]
 
 
-def test_a_batch_of_nothing_but_culprits_is_parked_once_other_batches_get_through() -> None:
+def test_a_batch_of_culprits_is_parked_once_other_batches_are_delivered() -> None:
     run = Run(8, lambda numbers: BUG).go_on(50)
     assert not run.parked
     for attempts in range(51, 300):
@@ -107,7 +105,7 @@ def test_a_batch_of_nothing_but_culprits_is_parked_once_other_batches_get_throug
     assert run.parked == dict.fromkeys(range(8), "bug")
 
 
-def test_an_event_alone_is_parked_after_five_failures_if_others_got_through_between_the_last_two() -> None:
+def test_a_single_event_is_parked_after_five_failures_between_successes() -> None:
     run = Run(1, lambda numbers: BUG)
     run.proof = 0.0
     run.go_on(10)

@@ -322,9 +322,7 @@ DAMAGED = {
     [(one, said) for said, values in DAMAGED.items() for one in values.split("|" if "|" in values else " ")],
 )
 @pytest.mark.parametrize("name", ["users.csv", "users.ndjson"])
-def test_what_programs_make_of_ids_is_refused_unless_it_is_said_to_be_right(
-    value: str, mistake: str, name: str
-) -> None:
+def test_ids_that_look_mangled_by_programs_are_refused_unless_confirmed(value: str, mistake: str, name: str) -> None:
     """Looked at as well: NDJSON, `diff` and `watch`, which read files by the same function."""
     as_json = name.endswith("ndjson")
     lines = ["external_id", "user-1", '"' + value.replace('"', '""') + '"']
@@ -410,7 +408,7 @@ async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
         assert members(tmp_path / "cohorts" / "braze.db", "7") == [Member("external_id", "a")]
 
 
-async def test_a_full_sync_removes_who_is_in_none_of_its_pages_once_all_have_come(tmp_path: Path) -> None:
+async def test_a_complete_full_sync_removes_users_in_none_of_its_pages(tmp_path: Path) -> None:
     async with CohortApi(named("a", "b", "c", "d")) as api, connected(api, tmp_path) as braze:
         await told(braze, change(["a", "b"]))
         lost = {"task": "lost", "pages": 2, "full": True}
@@ -431,7 +429,7 @@ async def test_a_full_sync_removes_who_is_in_none_of_its_pages_once_all_have_com
         assert (inside(api), unfinished(path, "7")) == (set(), None)
 
 
-async def test_who_is_only_sent_once_more_in_the_middle_of_a_full_sync_is_no_member_of_it(tmp_path: Path) -> None:
+async def test_a_resend_during_a_full_sync_is_no_membership_in_that_sync(tmp_path: Path) -> None:
     async with CohortApi(named("a", "b", "c")) as api, connected(api, tmp_path) as braze:
         half = {"task": "half", "parts": 2, "full": True}
         await told(braze, change(["a", "b"]), change(["b"], sync=half), change(sync={"resend": True}))
@@ -476,7 +474,7 @@ async def test_another_braze_gets_everybody_before_the_next_change(
         assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
 
 
-async def test_what_one_braze_got_of_a_cohort_before_yet_another_one_came_counts_for_it_alone(tmp_path: Path) -> None:
+async def test_members_sent_to_one_braze_count_for_that_braze_alone(tmp_path: Path) -> None:
     users = [f"user-{number}" for number in range(1500)]
     async with CohortApi(named(*users)) as first, CohortApi(named(*users)) as second, CohortApi(named(*users)) as third:
         async with connected(first, tmp_path) as braze:
@@ -605,7 +603,7 @@ async def test_attributes_of_users_who_exist(tmp_path: Path, style: str) -> None
         assert [api.attributes[user][name] for user in users] == [no] + [yes] * 100
 
 
-async def test_users_whom_braze_cannot_find_by_their_kind_of_id_are_left_out_and_counted(
+async def test_users_with_a_kind_of_id_unknown_to_braze_are_skipped_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Device ids for attributes, e-mail addresses for cohorts; neither parks the change of the others. Looked at as

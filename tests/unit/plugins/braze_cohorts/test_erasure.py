@@ -32,7 +32,7 @@ async def came(api: CohortApi) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_who_is_erased_while_everybody_is_sent_again_is_not_sent_after_that(tmp_path: Path) -> None:
+async def test_a_user_erased_during_a_full_resend_is_not_sent_afterwards(tmp_path: Path) -> None:
     async with api_of() as api, connected(api, tmp_path) as braze:
         await told(braze, change(USERS))
         api.faults.append(Fault(201, delay=0.3))
@@ -71,7 +71,7 @@ async def test_a_cohort_does_not_wait_for_another_one(tmp_path: Path) -> None:
             assert not erased.done()
 
 
-async def test_one_cohort_that_fails_keeps_no_other_and_nobody_else_from_being_cleaned(tmp_path: Path) -> None:
+async def test_a_failing_cohort_stops_no_erasure_in_other_cohorts(tmp_path: Path) -> None:
     async with api_of() as api, connected(api, tmp_path) as braze:
         await told(braze, change(["anna"]), change(["anna", "user-1"], cohort="8"), change(["user-2"], cohort="9"))
         users = [User(None, (one,)) for one in ("anna", "user-1", "user-2")]
@@ -154,7 +154,7 @@ async def test_whom_braze_took_without_a_word_is_taken_out(tmp_path: Path) -> No
             assert not files_name("anna", tmp_path)
 
 
-async def test_an_erasure_asks_nothing_of_braze_about_whom_it_refused_or_has_let_go(tmp_path: Path) -> None:
+async def test_an_erasure_skips_users_that_braze_refused_or_has_removed(tmp_path: Path) -> None:
     async with api_of() as api, connected(api, tmp_path) as braze:
         api.faults.extend([Fault(201), Fault(400), Fault(500)])
         await told(braze, change(["anna"]), change(["user-1"]), change([], ["user-1"]))
@@ -162,7 +162,7 @@ async def test_an_erasure_asks_nothing_of_braze_about_whom_it_refused_or_has_let
         assert api.books.ids == [1]
 
 
-async def test_a_user_leaves_cohorts_by_every_id_and_the_receipt_says_what_is_not_known(tmp_path: Path) -> None:
+async def test_an_erasure_uses_every_id_and_the_receipt_says_what_is_unknown(tmp_path: Path) -> None:
     """External ids, device ids and aliases; e-mail addresses are in cohorts of the mode `attribute` alone."""
     anna = Profile("anna", aliases=frozenset([("crm", "17")]))
     async with (

@@ -537,6 +537,6 @@ def test_settings_of_the_other_mode_are_mistakes(settings: dict[str, Any], mista
     ("given_", "rate", "events"),
     [({}, 245, 250), ({"rate": 10}, 10, 250), ({"batch": {"age": "1s"}}, 245, 250), ({"batch": {"events": 7}}, 245, 7)],
 )
-def test_the_api_has_a_pace_and_a_size_of_its_own(given_: dict[str, Any], rate: float, events: int) -> None:
+def test_the_api_has_a_rate_limit_and_a_size_limit(given_: dict[str, Any], rate: float, events: int) -> None:
     settings = Heap.Settings.model_validate({"type": "heap", "mode": "api", "app_id": "1"} | given_)
     assert (settings.rate, settings.batch.events) == (rate, events)

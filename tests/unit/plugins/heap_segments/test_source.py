@@ -92,7 +92,7 @@ def test_what_the_ids_are_is_passed_on(tmp_path: Path, match: str, told: Any) ->
     assert changes(source(tmp_path, match=match), page(add=1))[0]["match"] == told
 
 
-def test_a_page_without_users_still_tells_a_new_name_and_a_drain_empties_the_cohort(tmp_path: Path) -> None:
+def test_a_page_without_users_renames_and_a_drain_empties_the_cohort(tmp_path: Path) -> None:
     made = source(tmp_path)
     (change,) = changes(made, page())
     assert (change["add"], change["remove"], change["sync"]["full"]) == ([], [], False)
@@ -193,7 +193,7 @@ def test_what_is_odd_beside_the_users_costs_nothing(tmp_path: Path, name: bytes,
 
 
 @pytest.mark.parametrize("odd", [b"{}", b'{"id":""}', b'{"id":[]}'])
-def test_users_without_an_id_cost_little_and_a_page_of_nothing_else_is_refused(tmp_path: Path, odd: bytes) -> None:
+def test_users_without_an_id_cost_little_and_too_many_are_refused(tmp_path: Path, odd: bytes) -> None:
     """Looked at as well: users that the decoder refuses, of which more than 1,000 are refused in every source."""
     body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', (odd + b",") * NOBODIES + b'{"id":"in-0"}')
     decoded = source(tmp_path).decode(Request(body))

@@ -114,7 +114,7 @@ def test_by_the_older_page_it_goes_on_and_drops_events_in_the_end(status, after)
     assert made.counts.dropped == 100
 
 
-def test_by_the_older_page_wrong_credentials_are_tried_again_after_2_to_5_minutes():
+def test_wrong_credentials_are_retried_after_2_to_5_minutes_by_older_rules():
     made = filled(1, page="older")
     answer(made, 403, 0.0)
     assert 120 <= made.due() <= 300
@@ -145,7 +145,7 @@ def test_what_a_current_does_not_have():
 
 
 @pytest.mark.parametrize("page", ["current", "older"])
-def test_whatever_is_answered_the_books_balance(page):
+def test_the_ledger_balances_whatever_the_destination_answers(page):
     rng, made, now = Random(page), current(page=page, repeat=0.2, repeat_part=0.2, age=60), 0.0
     for _ in range(3000):
         now += rng.expovariate(1 / 300)

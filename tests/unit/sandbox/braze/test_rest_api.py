@@ -125,7 +125,7 @@ async def test_a_cohort_is_renamed_by_naming_it_again_and_segments_go_by_names()
         assert api.audience(["Carts"]) == set()
 
 
-async def test_switches_for_cohorts_without_name_and_partners_that_are_not_enabled():
+async def test_switches_refuse_unnamed_cohorts_and_disabled_partners():
     async with CohortApi(USERS, unknown_cohort="refuse") as api:
         assert (await change(api, {"user_ids": ["anna"]}))[0] == 400
         await name(api)
@@ -143,7 +143,7 @@ async def test_two_changes_of_a_cohort_at_a_time_are_one_too_many():
     assert api.books.conflicts == 1
 
 
-async def test_requests_are_counted_by_the_hour_and_every_answer_says_how_many_are_left():
+async def test_requests_are_counted_by_the_hour_and_answers_say_how_many_remain():
     now = 3600.0 * 100 + 3000
     async with CohortApi(USERS, hourly=2, clock=lambda: now) as api, aiohttp.ClientSession() as http:
         seen = []

@@ -147,7 +147,7 @@ def test_waits_grow_up_to_a_limit_with_jitter():
         assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
-async def test_a_sender_that_hangs_up_sends_everything_again_until_it_hears_an_answer():
+async def test_a_sender_that_hangs_up_sends_again_until_it_gets_an_answer():
     async with Destination() as destination, sender(destination.url, hang_up=1) as braze, asyncio.TaskGroup() as group:
         sending = group.create_task(braze.send(stream(some(3))), name="send")
         await destination.requested(3)

@@ -113,7 +113,7 @@ async def test_pages_in_any_order_are_all_there():
     assert sorted(numbers) == list(range(1, 201))
 
 
-async def test_what_is_not_answered_200_comes_again_and_in_the_end_with_the_next_sync():
+async def test_a_page_without_200_comes_again_and_later_with_the_next_sync():
     async with Destination(*[201] * 2, 500) as hook, SegmentSync(hook.url, "shh", tries=2, again=0) as sync:
         with pytest.raises(TimeoutError, match="in 2 tries"):
             await sync.sync(BIG, {"a"})
