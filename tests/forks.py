@@ -1,8 +1,9 @@
 """Starts relays that need not import relay first: a process that has done so forks each of them.
 
 Importing takes most of the CPU of a start, and tests start relay hundreds of times. What is forked is a process of its
-own that goes on as `python -m relay` does, from `main` to the end of the interpreter. Tests of what comes before that
-start relay in the usual way, with a wrapper (`Daemon.wrapper`); relay itself starts its workers in the usual way.
+own that goes on as `python -m relay` does, from `main` to the end of the interpreter. It forks its own processes too
+(`tests.forked_children`). Tests of what comes before `main` start relay in the usual way, with a wrapper
+(`Daemon.wrapper`), and that relay starts its processes in the usual way.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 from typing import Any
+
+COMMAND_LINE = 4096
+"""The room for the command line of what is forked."""
 
 
 class Forked:
@@ -104,7 +108,8 @@ def forks() -> Iterator[Forks]:
     """Run the process that forks; it ends with the last who could give it an order."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        command = [sys.executable, __file__, str(theirs.fileno()), " " * COMMAND_LINE]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     with ours:
         yield Forks(ours)
     process.wait()
@@ -143,28 +148,37 @@ def _bury() -> None:
         return
 
 
-def be(arguments: Sequence[str], environ: dict[str, str], folder: str, streams: Sequence[int]) -> None:
-    """Be what `python -m relay` is before it begins."""
-    for number, stream in enumerate(streams, 1):
-        os.dup2(stream, number)
-        os.close(stream)
+def be(module: str, arguments: Sequence[str], environ: dict[str, str]) -> None:
+    """Be what `python -m MODULE` is before it begins."""
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.environ.clear()
     os.environ.update(environ)
-    os.chdir(folder)
-    sys.argv, sys.path[0] = ["relay", *arguments], folder
+    sys.argv = ["relay", *arguments]
+    name_process(sys.executable, "-m", module, *arguments)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
     import relay.cli.commands.running.run  # noqa: F401  what `main` will look for
     from relay.cli.main import main
     from relay.config.plugins.registry import Registry
+    from relay.inspect.subprocess import main as read_journal
+    from tests.forked_children import fork_children, name_process
 
     Registry.discover(())
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
     with socket.socket(fileno=int(sys.argv[1])) as listening:
         order, given = next_relay(listening)
-    be(**order, streams=given)
+    for number, stream in enumerate(given, 1):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(order["folder"])
+    sys.path[0] = order["folder"]
+    be("relay", order["arguments"], order["environ"])
+    if order["arguments"][:1] == ["run"] and (child := fork_children()):
+        be(*child)
+        if child[0] == "relay.inspect":
+            sys.exit(read_journal())
     main()

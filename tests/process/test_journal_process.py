@@ -36,8 +36,11 @@ async def holding(
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A daemon with so many events, and a session with its socket. What reads gets CPU on a busy machine as well,
     unless that is to be seen."""
-    if not nicely:
-        (daemon.plugins / "at_once.py").write_text("from relay.admin import reader\nreader.NICE = 0\n")
+    if nicely:
+        daemon.wrapper = ["env"]  # relay starts an interpreter to read the journal
+    else:
+        at_once = "from relay.admin import journal_process\njournal_process.NICE = 0\n"
+        (daemon.plugins / "at_once.py").write_text(at_once)
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["email"]')
     daemon.configure("30-erasure", '[erasure]\nafter = "0s"')

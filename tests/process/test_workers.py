@@ -103,6 +103,7 @@ async def test_they_share_the_connections_and_everything_arrives_once(daemon: Da
 
 
 async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(daemon: Daemon) -> None:
+    daemon.wrapper = ["env"]  # relay starts an interpreter for each worker
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
@@ -231,6 +232,7 @@ async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Daemon, m
     workers' sockets that somebody removes; one process and several, and the commands."""
     monkeypatch.setenv("TMPDIR", "/not/there")
     daemon.state = daemon.state / ("pvc-0a1b2c3d-0000-4444-8888-999999999999-" * 2) / "state"
+    daemon.wrapper = ["env"]  # relay starts an interpreter for each worker
     workers(daemon, 2)
     daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
     await daemon.start()
