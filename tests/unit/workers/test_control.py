@@ -221,16 +221,16 @@ async def test_worker_that_answers_a_reload_with_an_error_has_not_reloaded(
     assert (outcome.ok, outcome.said) == (False, ["worker 1: HTTP 503"])
 
 
-class LooksOfNothing:
+class EmptyStatusReader:
     """What a worker sees of its own lanes and sources."""
 
-    async def status(self, *_: object) -> Status:
+    async def read_status(self, *_: object) -> Status:
         return a_status()
 
 
 def a_worker(state: Path, number: int) -> View:
     nothing = cast("Any", None)
-    looks = cast("Any", LooksOfNothing())
+    looks = cast("Any", EmptyStatusReader())
     return View(CONFIG, make_worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
 
 
