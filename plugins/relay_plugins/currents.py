@@ -1,7 +1,7 @@
 """The source type `currents`: Braze Currents as the "Custom Currents Export" (also "Heap Export") sends it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
@@ -69,18 +69,15 @@ class Currents(Source, type="currents"):
         entries = _entries(body)
         try:
             if entries is not None:
-                return self._good(entries)
+                # The events, if all entries are some. Raises ValidationError.
+                kinds = self._all_kinds
+                if not self.settings.dedupe:
+                    return Decoded([kinds[decode_head(entry).event_type] for entry in entries], Entries(entries))
+                return self._decoded([decode_head(entry) for entry in entries], Entries(entries))
         except msgspec.ValidationError:
             pass
         each = _each_entry(body) if entries is None else entries
         return self._decoded(*read_entries(enumerate(each, 1), decode_head, "entry", "Currents event"))
-
-    def _good(self, entries: list[Any]) -> Decoded:
-        """The events, if all entries are some. Raises ValidationError."""
-        kinds = self._all_kinds
-        if not self.settings.dedupe:
-            return Decoded([kinds[decode_head(entry).event_type] for entry in entries], Entries(entries))
-        return self._decoded([decode_head(entry) for entry in entries], Entries(entries))
 
     def _decoded(self, heads: list[Head], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
         kinds = [self._all_kinds[head.event_type] for head in heads]

@@ -129,7 +129,15 @@ class Http(Connector, type="http"):
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Send the batch in one request or, with `body = "single"`, each event in its own."""
         if self.settings.body == "single":
-            return await self._deliver_singly(batch)
+            # One after the other; the first that has to be tried again ends it, so that none before it is sent twice
+            deadline = asyncio.get_running_loop().time() + SINGLY_SHARE * self.settings.timeout
+            outcomes: list[Outcome] = []
+            for event in batch:
+                outcome = await self._deliver_one(event, deadline)
+                if isinstance(outcome, Retry | Unauthorized):
+                    return outcomes + [outcome] * (len(batch) - len(outcomes))
+                outcomes.append(outcome)
+            return outcomes
         await self._send(self._body(batch), batch.id)
         return None
 
@@ -140,17 +148,6 @@ class Http(Connector, type="http"):
             case "array":
                 return batch.joined(b"[", b"]")
         return batch.joined(b'{"events":[', b"]}")
-
-    async def _deliver_singly(self, batch: Batch) -> list[Outcome]:
-        """One after the other; the first that has to be tried again ends it, so that none before it is sent twice."""
-        deadline = asyncio.get_running_loop().time() + SINGLY_SHARE * self.settings.timeout
-        outcomes: list[Outcome] = []
-        for event in batch:
-            outcome = await self._deliver_one(event, deadline)
-            if isinstance(outcome, Retry | Unauthorized):
-                return outcomes + [outcome] * (len(batch) - len(outcomes))
-            outcomes.append(outcome)
-        return outcomes
 
     async def _deliver_one(self, event: Event, deadline: float) -> Outcome:
         try:
@@ -168,12 +165,9 @@ class Http(Connector, type="http"):
             headers |= signed_headers(self._key, key, body)
         if self.settings.gzip:
             headers["content-encoding"] = "gzip"
-            body = await self._gzip(body)
+            squeeze = partial(compress, body, compresslevel=1, mtime=0)
+            body = squeeze() if len(body) < THREAD_BYTES else await self.run_blocking(squeeze)
         await self.post(self.settings.url, body, headers, method=self.settings.method)
-
-    async def _gzip(self, body: bytes) -> bytes:
-        squeeze = partial(compress, body, compresslevel=1, mtime=0)
-        return squeeze() if len(body) < THREAD_BYTES else await self.run_blocking(squeeze)
 
 
 def _key_of(event: Event) -> str:

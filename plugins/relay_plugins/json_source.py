@@ -1,7 +1,7 @@
 """The source type `json`: events from anywhere, one, several or line by line."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -62,7 +62,13 @@ class Json(Source, type="json"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._decode_head = _head_decoder(settings.type_field, settings.id_field)
+        head = msgspec.defstruct(
+            "Head",
+            [("type", Name), ("id", Name | Number)],
+            rename={"type": settings.type_field, "id": settings.id_field},
+            gc=False,
+        )
+        self._decode_head = msgspec.json.Decoder(head).decode
         self._all_kinds = self.kinds(settings.id_field, settings.time_field)
 
     def decode(self, request: Request) -> Decoded:
@@ -71,15 +77,16 @@ class Json(Source, type="json"):
         if not body:
             return self._decoded([], Entries())
         if body.startswith(b"["):
-            return self._array(body)
+            # The elements of an array, unread; None if only a look at each can tell
+            try:
+                entries = decode_array(body) if is_utf8(body) and not is_dense(body) else None
+            except UNREADABLE:
+                entries = None
+            if entries is not None and (decoded := self._good(entries)):
+                return decoded
+            return self._each(enumerate(Walk(body).elements() if entries is None else entries, 1), "entry")
         reason = _why_no_value(body)
         return self._lines(body, reason) if reason and not Walk(body).is_one_value() else self._one(body)
-
-    def _array(self, body: bytes) -> Decoded:
-        entries = _entries(body)
-        if entries is not None and (decoded := self._good(entries)):
-            return decoded
-        return self._each(enumerate(Walk(body).elements() if entries is None else entries, 1), "entry")
 
     def _one(self, body: bytes) -> Decoded:
         if is_utf8(body) and (decoded := self._good([body])):
@@ -126,14 +133,6 @@ def _why_no_value(body: bytes) -> str:
     return ""
 
 
-def _entries(array: bytes) -> list[msgspec.Raw] | None:
-    """The elements of an array, unread; None if only a look at each can tell."""
-    try:
-        return decode_array(array) if is_utf8(array) and not is_dense(array) else None
-    except UNREADABLE:
-        return None
-
-
 def _numbered_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, with their numbers. Blank ones cost next to nothing, however many there are."""
     number, before = 1, 0
@@ -141,10 +140,3 @@ def _numbered_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
         number += body.count(b"\n", before, line.start())
         before = line.start()
         yield number, line[0]
-
-
-def _head_decoder(type_field: str, id_field: str) -> Callable[[Any], Any]:
-    head = msgspec.defstruct(
-        "Head", [("type", Name), ("id", Name | Number)], rename={"type": type_field, "id": id_field}, gc=False
-    )
-    return msgspec.json.Decoder(head).decode

@@ -76,17 +76,14 @@ class Output:
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             return 0, STALLED
         try:
-            self._look_at(fd)
+            # A file may end in the middle of a line that another process has left: that line ends here
+            found = os.fstat(fd)
+            if self._file != (file := (found.st_dev, found.st_ino)):
+                torn = stat.S_ISREG(found.st_mode) and _last_byte(fd) not in (b"", b"\n")
+                self._file, self._rest, self._torn = file, b"\n" if torn else b"", None
             return self._write(fd, batch, until)
         finally:
             self._lock.release()
-
-    def _look_at(self, fd: int) -> None:
-        """A file may end in the middle of a line that another process has left: that line ends here."""
-        found = os.fstat(fd)
-        if self._file != (file := (found.st_dev, found.st_ino)):
-            torn = stat.S_ISREG(found.st_mode) and _last_byte(fd) not in (b"", b"\n")
-            self._file, self._rest, self._torn = file, b"\n" if torn else b"", None
 
     def _write(self, fd: int, batch: Batch, until: float) -> tuple[int, str]:
         lines, offsets = batch.lines(), batch.offsets()

@@ -147,17 +147,15 @@ def _at(key: str, addresses: Sequence[Address]) -> Iterator[socket.socket]:
     """What listens at the addresses of a setting. Raises ListenError."""
     for address in addresses:
         with at(key, address):
-            yield from _listening(address, addresses)
-
-
-def _listening(address: Address, addresses: Sequence[Address]) -> Iterator[socket.socket]:
-    if isinstance(address, UnixAddress):
-        if address.path.is_socket():
-            address.path.unlink()
-        yield _bound_at(address.path)
-        return
-    for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
-        yield socket.create_server(where, family=family, dualstack_ipv6=takes_ipv4(address, addresses))
+            if isinstance(address, UnixAddress):
+                if address.path.is_socket():
+                    address.path.unlink()
+                yield _bound_at(address.path)
+                continue
+            for family, *_, where in dict.fromkeys(
+                socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            ):
+                yield socket.create_server(where, family=family, dualstack_ipv6=takes_ipv4(address, addresses))
 
 
 def guard(tokens: Sequence[str]) -> object:

@@ -229,7 +229,12 @@ class Batch(Sequence[Event]):
         """Yield the lines of `lines` in parts of about a hundred lines."""
         for block in self.blocks:
             for first in range(0, len(block), LINES_AT_ONCE):
-                yield _lines(block, first, first + LINES_AT_ONCE)
+                start, ends = block.start(first), block.ends[first : first + LINES_AT_ONCE]
+                lines = bytearray(one_line(block.body[start : ends[-1]]))
+                lines.append(LINE_BREAK)
+                for end in ends:
+                    lines[end - start] = LINE_BREAK
+                yield lines
 
     def pick(self, numbers: Sequence[int]) -> "Batch":
         """Return a batch of the events with these numbers, which ascend. It is a first attempt."""
@@ -258,15 +263,6 @@ class Batch(Sequence[Event]):
             between = (n for n in range(1, self._len) if offsets[n - 1] != offsets[n])
             middle = min(between, key=lambda n: abs(n - middle), default=middle)
         return self.pick(range(middle)), self.pick(range(middle, self._len))
-
-
-def _lines(block: Block, first: int, stop: int) -> bytearray:
-    start, ends = block.start(first), block.ends[first:stop]
-    lines = bytearray(one_line(block.body[start : ends[-1]]))
-    lines.append(LINE_BREAK)
-    for end in ends:
-        lines[end - start] = LINE_BREAK
-    return lines
 
 
 def one_line(body: bytes) -> bytes:

@@ -109,7 +109,15 @@ class Event(Struct, frozen=True, eq=False):
 
         Reads seconds, milliseconds and ISO 8601. Raises UnreadableEvent.
         """
-        return _seconds(self.data.get(self.kind.time_field))
+        value = self.data.get(self.kind.time_field)
+        if isinstance(value, str):
+            try:
+                return parse_time(value)
+            except ValueError:
+                return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return value / 1000 if value >= 1e11 else float(value)  # 1e11 s would be the year 5138: so it is milliseconds
 
     @property
     def user(self) -> Mapping[str, Any]:
@@ -154,14 +162,3 @@ def _decoded(event: Event) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UnreadableEvent(event, "data", "the event is no JSON object")
     return data
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, str):
-        try:
-            return parse_time(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value / 1000 if value >= 1e11 else float(value)  # 1e11 s would be the year 5138: so it is milliseconds

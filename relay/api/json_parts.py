@@ -123,28 +123,25 @@ class Walk:
         if found and found.end() < start + LARGE:
             return found.end()
         if self._body[start : start + 1] in (b"[", b"{"):
-            return self._deep_end(start)
+            # The same for an array or object, counting brackets
+            depth, at = 1, start + 1
+            while depth:
+                found = _STEP.match(self._body, at, at + LARGE)
+                if found and found.end() == at:
+                    found = _STEP.match(self._body, at)  # a long string
+                if found is None or found.end() == at:
+                    raise ValueError(f"what begins at byte {start} does not end")
+                at = found.end()
+                if found[1]:
+                    self._steps -= 1
+                    depth += 1 if found[1] in (b"[", b"{") else -1
+                if self._steps < 0:
+                    raise ValueError("it is nested too deep")
+            return at
         found = _SHALLOW.match(self._body, start)
         if found is None:
             raise ValueError(f"a value is expected at byte {start}")
         return found.end()
-
-    def _deep_end(self, start: int) -> int:
-        """The same for an array or object, counting brackets."""
-        depth, at = 1, start + 1
-        while depth:
-            found = _STEP.match(self._body, at, at + LARGE)
-            if found and found.end() == at:
-                found = _STEP.match(self._body, at)  # a long string
-            if found is None or found.end() == at:
-                raise ValueError(f"what begins at byte {start} does not end")
-            at = found.end()
-            if found[1]:
-                self._steps -= 1
-                depth += 1 if found[1] in (b"[", b"{") else -1
-            if self._steps < 0:
-                raise ValueError("it is nested too deep")
-        return at
 
 
 def _space(body: bytes, at: int) -> int:

@@ -183,7 +183,9 @@ def failure_of(
     now = datetime.now(UTC)
     after = retry_after(headers.get("Retry-After"), now)
     if after is None and status == 429:
-        after = _reset_after(headers.get("x-ratelimit-reset", ""), now)
+        header = headers.get("x-ratelimit-reset", "")
+        if header.isdecimal() and (moment := float(header)) > EARLIEST_RESET:
+            after = min(max(0.0, moment - now.timestamp()), LONGEST_WAIT_S)
     return Retry(reason, after=after, status=status, answer=said)
 
 
@@ -210,13 +212,6 @@ def retry_after(header: str | None, now: datetime) -> float | None:
     except (ValueError, TypeError, IndexError, OverflowError):  # what Python makes of odd dates
         return None
     return min(max(0.0, wait), LONGEST_WAIT_S)
-
-
-def _reset_after(header: str, now: datetime) -> float | None:
-    """Seconds until the moment in `x-ratelimit-reset`, LONGEST_WAIT_S at most; None if it names none."""
-    if not header.isdecimal() or (moment := float(header)) <= EARLIEST_RESET:
-        return None
-    return min(max(0.0, moment - now.timestamp()), LONGEST_WAIT_S)
 
 
 def _target(answer: "aiohttp.ClientResponse") -> str:

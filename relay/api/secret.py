@@ -69,7 +69,12 @@ class Secret:
                 raise LookupError(f"the environment has no variable {self.name}{_without_dollar(self.name)}")
             content = os.environb[self.name.encode("utf-8", "surrogateescape")]
         else:
-            content = _content(_secret_file(self.name) if self.how == "file" else _credential(self.name))
+            try:
+                content = read_plain(
+                    _secret_file(self.name) if self.how == "file" else _credential(self.name), MOST_BYTES
+                )
+            except NotPlain as error:
+                raise ValueError(f"it {error}") from None
         try:
             value = content.decode().strip().strip(BYTE_ORDER_MARK).strip()
         except UnicodeDecodeError:
@@ -156,13 +161,6 @@ class BearerToken(HeaderSecret):
         if " " in self._value:
             return f"{self} holds a space: most senders do not send such a token"
         return super().doubt
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_plain(path, MOST_BYTES)
-    except NotPlain as error:
-        raise ValueError(f"it {error}") from None
 
 
 def _wrong(reference: object) -> str:

@@ -53,7 +53,15 @@ class Kinds(dict[str, Kind]):
         self._source, self._id_field, self._time_field = source, id_field, time_field
 
     def __missing__(self, type: str) -> Kind:
-        _check_type(type)
+        # Raise Malformed if no event can be of this type, as it is a sender who says it; TypeError
+        if not isinstance(type, str):
+            raise TypeError("an event type is a text")
+        if not 0 < len(type) <= TYPE_CHARS:
+            raise Malformed(f"the event type has {len(type)} characters: it may have 1 to {TYPE_CHARS}")
+        try:
+            type.encode()
+        except UnicodeEncodeError:
+            raise Malformed("the event type has half a character (an unpaired surrogate)") from None
         if len(self) >= KINDS_REMEMBERED:
             self.clear()
         kind = self[type] = Kind(self._source, type, self._id_field, self._time_field)
@@ -78,18 +86,6 @@ class Decoded(NamedTuple):  # takes half the time of a frozen dataclass, and eac
     subject: str | None = None
     """The thing, such as a segment, whose newest state the body describes. The events are duplicates only until other
     events of the same subject come. None: for as long as `dedupe` says."""
-
-
-def _check_type(type: str) -> None:
-    """Raise Malformed if no event can be of this type, as it is a sender who says it; TypeError."""
-    if not isinstance(type, str):
-        raise TypeError("an event type is a text")
-    if not 0 < len(type) <= TYPE_CHARS:
-        raise Malformed(f"the event type has {len(type)} characters: it may have 1 to {TYPE_CHARS}")
-    try:
-        type.encode()
-    except UnicodeEncodeError:
-        raise Malformed("the event type has half a character (an unpaired surrogate)") from None
 
 
 class SourceSettings(Settings):

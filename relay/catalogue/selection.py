@@ -60,7 +60,7 @@ class Selection:
         self._globs: list[tuple[int, Callable[[str], object]]] = []
         for number, entry in enumerate(self._entries):
             name = entry.removeprefix("!")
-            if _is_glob(name):
+            if any(char in name for char in "*?["):
                 self._globs.append((number, re.compile(translate(name)).match))
             else:
                 self._named.setdefault(name, number)
@@ -104,10 +104,6 @@ def without_opt_in(entries: Sequence[str], accepted_types: Sequence[str] = ()) -
     naming = [entry for entry in entries if entry != "*" and not entry.startswith("!")]
     asked = {*accepted_types, *filter(Selection(naming).wants, OPT_IN if naming else ())}
     return (*entries, *(f"!{one}" for one in OPT_IN if one not in asked))
-
-
-def _is_glob(name: str) -> bool:
-    return any(char in name for char in "*?[")
 
 
 def _lists_of(type: str) -> Iterator[str]:

@@ -152,8 +152,18 @@ def running(state: Path) -> Client | None:
     """The relay that --url names, else the relay that runs with a state folder; None if none does."""
     context = click.get_current_context(silent=True)
     if context is not None and (url := context.meta.get(ADMIN_URL)):
-        return _reached(url)
-    path = _socket_of(state)
+        # The relay at a URL, if somebody listens there
+        path = url.removeprefix("unix:")
+        at = Path(path) if path != url else urlsplit(url)
+        try:
+            _probe(at)
+        except OSError as error:
+            raise click.ClickException(f"nobody answers at {url}: {error.strerror or error}") from None
+        return Client(at)
+    # The admin socket of the relay that runs with a state folder, also for those who may not enter that folder
+    folder, runtime = SERVICE
+    beside = runtime / SOCKET
+    path = beside if state == folder and not os.access(state, os.X_OK) and beside.exists() else state / SOCKET
     try:
         _probe(path)
     except (FileNotFoundError, ConnectionRefusedError):
@@ -165,24 +175,6 @@ def running(state: Path) -> Client | None:
     except OSError as error:
         raise click.ClickException(f"{path}: {error.strerror or error}") from None
     return Client(path)
-
-
-def _socket_of(state: Path) -> Path:
-    """The admin socket of the relay that runs with a state folder, also for those who may not enter that folder."""
-    folder, runtime = SERVICE
-    beside = runtime / SOCKET
-    return beside if state == folder and not os.access(state, os.X_OK) and beside.exists() else state / SOCKET
-
-
-def _reached(url: str) -> Client:
-    """The relay at a URL, if somebody listens there."""
-    path = url.removeprefix("unix:")
-    at = Path(path) if path != url else urlsplit(url)
-    try:
-        _probe(at)
-    except OSError as error:
-        raise click.ClickException(f"nobody answers at {url}: {error.strerror or error}") from None
-    return Client(at)
 
 
 def _probe(at: Path | SplitResult) -> None:

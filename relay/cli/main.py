@@ -71,12 +71,8 @@ def main() -> NoReturn:
     except OSError as error:
         failure = error
     if failure := output.finish() or failure:
-        code = _failed(failure)
+        # Say in a line why a command failed
+        with suppress(OSError):
+            click.echo(f"Error: {of_system(failure)}", err=True)
+        code = 1
     sys.exit(code)  # type: ignore[arg-type]
-
-
-def _failed(error: OSError) -> int:
-    """Say in a line why a command failed."""
-    with suppress(OSError):
-        click.echo(f"Error: {of_system(error)}", err=True)
-    return 1

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from relay.api import Settings
 from relay.config.load import Loaded
 from relay.config.locate import KeyPath
 from relay.config.merge import is_reference
@@ -32,21 +31,17 @@ class Effective:
 def effective(loaded: Loaded) -> Iterator[Effective]:
     """All settings of all tables, those that are switched off too."""
     for table, settings in loaded.tables.items():
-        for path, value in _flat(table, _plain(settings)):
+        # Settings as plain data, each by itself: a plugin may have one that cannot be written
+        plain: dict[str, Any] = {}
+        for name, field in type(settings).model_fields.items():
+            try:
+                with contained(until_ctrl_c=True):
+                    plain |= to_jsonable_python(settings, include={name}, by_alias=True, fallback=text_of)
+            except Exception as error:
+                plain[field.alias or name] = f"cannot be shown: {type(error).__name__}"
+        for path, value in _flat(table, plain):
             file, line = loaded.merged.origin(path) or ("", None)
             yield Effective(path, _shown(path, value), file, line)
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    """Settings as plain data, each by itself: a plugin may have one that cannot be written."""
-    plain: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        try:
-            with contained(until_ctrl_c=True):
-                plain |= to_jsonable_python(settings, include={name}, by_alias=True, fallback=text_of)
-        except Exception as error:
-            plain[field.alias or name] = f"cannot be shown: {type(error).__name__}"
-    return plain
 
 
 def _flat(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:

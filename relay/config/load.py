@@ -206,7 +206,10 @@ class _Check:
             self._wrong((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
         plugin = self._plugin(kind, name, table)
         if plugin is None:
-            self._common_settings(kind, name, table)
+            # Check what tables of a kind have in common; which other keys there are, only the type would tell
+            _, model = KINDS[kind]
+            common = {key: value for key, value in table.items() if key in model.model_fields}
+            self._settings((kind, name), common | {"type": ""}, model)
             return None
         known = len(self.mistakes)
         settings = self._settings((kind, name), table, plugin.Settings)
@@ -222,12 +225,6 @@ class _Check:
                 last = self.mistakes.pop()
                 reason = f"{last.reason}; the new code of plugin {plugin} takes a restart"
                 self.mistakes.append(replace(last, reason=reason))
-
-    def _common_settings(self, kind: str, name: str, table: dict[str, Any]) -> None:
-        """Check what tables of a kind have in common; which other keys there are, only the type would tell."""
-        _, model = KINDS[kind]
-        common = {key: value for key, value in table.items() if key in model.model_fields}
-        self._settings((kind, name), common | {"type": ""}, model)
 
     def _plugin(self, kind: str, name: str, table: dict[str, Any]) -> type[Plugin] | None:
         known = self.registry.types(kind)

@@ -49,7 +49,11 @@ class Merged:
             elif origin.base == document.base:
                 into[key], self.origins[here] = value, document
             else:
-                found.append(_twice(here, origin, document))
+                reason = (
+                    f"is set already at {origin.name}:{origin.line(here)}; keep one of them, "
+                    f"or move this one to {origin.base}.d/ to override it"
+                )
+                found.append(document.mistake(here, reason, None, private=True))
 
     def origin(self, path: KeyPath) -> tuple[str, int | None] | None:
         """The file and the line that say the value of this key; None if no file does."""
@@ -112,11 +116,3 @@ def _items(value: Mapping[Any, object]) -> list[tuple[Any, object]]:
 def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
     """Tell whether a value merges key by key. A reference to a secret is one value, replaced as a whole."""
     return isinstance(value, dict) and not is_reference(value)
-
-
-def _twice(path: KeyPath, first: Document, second: Document) -> Mistake:
-    reason = (
-        f"is set already at {first.name}:{first.line(path)}; keep one of them, "
-        f"or move this one to {first.base}.d/ to override it"
-    )
-    return second.mistake(path, reason, None, private=True)

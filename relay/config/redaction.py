@@ -126,20 +126,16 @@ def _texts(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
         else:
             value = leaf if isinstance(leaf, str) else text_of(leaf)
             yield from _forms(value) if isinstance(leaf, str) and is_secret(path) else ()
-        yield from _in_urls(value)
+        # The password of each URL, all behind the host, and of that what looks like a token
+        for user, target in _URL.findall(value):
+            pieces = [
+                piece
+                for piece in re.split(r"[/?&=#]", target)
+                if len(piece) >= TOKEN and not (piece.isalpha() and piece.islower())
+            ]
+            for secret in (user.rpartition(":")[2], target.rstrip("/"), *pieces):
+                yield from (secret, unquote(secret))
 
 
 def _forms(value: str) -> tuple[str, ...]:
     return value, " ".join(value.split()), value.rpartition(" ")[2]
-
-
-def _in_urls(text: str) -> Iterator[str]:
-    """The password of each URL, all behind the host, and of that what looks like a token."""
-    for user, target in _URL.findall(text):
-        pieces = [piece for piece in re.split(r"[/?&=#]", target) if len(piece) >= TOKEN and not _is_word(piece)]
-        for secret in (user.rpartition(":")[2], target.rstrip("/"), *pieces):
-            yield from (secret, unquote(secret))
-
-
-def _is_word(piece: str) -> bool:
-    return piece.isalpha() and piece.islower()

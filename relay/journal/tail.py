@@ -25,7 +25,11 @@ class Tail:
         self._blocks.append(block)
         self.size += block.memory
         if self.size > self.max_bytes:
-            self._shrink()
+            count, size = 0, self.size
+            while size > self.max_bytes and count < len(self._blocks):
+                size -= self._blocks[count].memory
+                count += 1
+            self._forget(count)
 
     def read(self, offset: int, max_bytes: int) -> list[Block]:
         """Return the blocks from this offset on, about `max_bytes`; none if the offset is no longer in memory."""
@@ -58,13 +62,6 @@ class Tail:
     def clear(self) -> None:
         """Drop all blocks."""
         self._forget(len(self._blocks))
-
-    def _shrink(self) -> None:
-        count, size = 0, self.size
-        while size > self.max_bytes and count < len(self._blocks):
-            size -= self._blocks[count].memory
-            count += 1
-        self._forget(count)
 
     def _forget(self, count: int) -> None:
         self.size -= sum(block.memory for block in self._blocks[:count])

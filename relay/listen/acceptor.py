@@ -43,7 +43,11 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return  # another worker was quicker, or the client has gone
             except OSError as error:
-                self._rest_a_while(error)
+                # There is no descriptor, or no memory, for another connection: who connects waits in the socket
+                told = {"listener": self._server.name, "reason": error.strerror, "advice": ADVICE}
+                log.error("no connection can be accepted", **told)
+                self._loop.remove_reader(self._socket)
+                self._rest = self._loop.call_later(REST_S, self._begin)
                 return
             accepted.setblocking(False)
             try:
@@ -51,13 +55,6 @@ class Acceptor:
             except Exception as bug:  # the others are to be accepted all the same
                 accepted.close()
                 self._server.tell_bug(bug, client_of(address))
-
-    def _rest_a_while(self, error: OSError) -> None:
-        """There is no descriptor, or no memory, for another connection: who connects waits in the socket."""
-        told = {"listener": self._server.name, "reason": error.strerror, "advice": ADVICE}
-        log.error("no connection can be accepted", **told)
-        self._loop.remove_reader(self._socket)
-        self._rest = self._loop.call_later(REST_S, self._begin)
 
     def close(self) -> None:
         """Accept no more, and let go of the socket."""

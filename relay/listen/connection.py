@@ -89,21 +89,18 @@ class Connection(web.RequestHandler):
         waiter = self._waiter
         if waiter is None:
             if self._messages:
-                self._came_meanwhile()
+                # Another request came before this one was answered, or the parser gave up in the middle of its body
+                self._head_began = None
+                message, _ = self._messages[-1]
+                request = self._current_request
+                if request is not None and not request.content.is_eof() and not isinstance(message, RawRequestMessage):
+                    request.content.set_exception(RequestPayloadError(BAD_BODY.reason))
             elif not self._request_count:  # aiohttp has not begun to wait: it came with the connection
                 self._head_grew(len(data))
         elif waiter.done():
             self._head_began = None
         elif data:
             self._head_grew(len(data))
-
-    def _came_meanwhile(self) -> None:
-        """Another request came before this one was answered, or the parser gave up in the middle of its body."""
-        self._head_began = None
-        message, _ = self._messages[-1]
-        request = self._current_request
-        if request is not None and not request.content.is_eof() and not isinstance(message, RawRequestMessage):
-            request.content.set_exception(RequestPayloadError(BAD_BODY.reason))
 
     def _head_grew(self, size: int) -> None:
         if self._head_began is None:

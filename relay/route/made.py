@@ -149,7 +149,13 @@ def _check(event: Event, made: object) -> None:
     if made.kind is not event.kind:
         _check_kind(event.kind, made.kind)
     if made.body is not event.body:
-        _check_body(made)
+        try:
+            if type(made.body) is bytes and is_utf8(made.body):
+                _check_object(made.body)
+                return
+        except UNREADABLE:
+            pass
+        raise Wrong("apply returned an event that is not a JSON object")
 
 
 def _check_kind(kind: Kind, made: object) -> None:
@@ -157,16 +163,6 @@ def _check_kind(kind: Kind, made: object) -> None:
         raise Wrong("apply returned an event of another source: make events by event.with_data and event.with_type")
     if not (type(made.type) is str and 0 < len(made.type) <= TYPE_CHARS and made.type.isprintable()):
         raise Wrong(f"apply returned an event of the type {made.type!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
-
-
-def _check_body(made: Event) -> None:
-    try:
-        if type(made.body) is bytes and is_utf8(made.body):
-            _check_object(made.body)
-            return
-    except UNREADABLE:
-        pass
-    raise Wrong("apply returned an event that is not a JSON object")
 
 
 def _size(events: Sequence[Event]) -> int:

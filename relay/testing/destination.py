@@ -168,36 +168,29 @@ class Destination:
         if isinstance(behaviour, int):
             behaviour = Answer(status=behaviour)
         if isinstance(behaviour, Reset):
-            return await self._reset(request, behaviour)
+            self._record(request, await request.content.read() if behaviour.after_body else b"", None)
+            if request.transport is not None:
+                connection = request.transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, HARD_CLOSE)
+                request.transport.abort()
+            return web.Response()
         self._record(request, await request.content.read(), behaviour.status)
         if behaviour.hang:
             await self._released.wait()
         if behaviour.delay:
             await asyncio.sleep(behaviour.delay)
         if behaviour.drip or behaviour.cut:
-            return await _piecemeal(request, behaviour)
+            response = web.StreamResponse(status=behaviour.status, headers=behaviour.headers)
+            response.content_length = len(behaviour.body)
+            await response.prepare(request)
+            for byte in behaviour.body[: len(behaviour.body) // 2] if behaviour.cut else behaviour.body:
+                await asyncio.sleep(behaviour.drip)
+                await response.write(bytes((byte,)))
+            if behaviour.cut and request.transport is not None:
+                request.transport.close()
+            return response
         return web.Response(status=behaviour.status, headers=behaviour.headers, body=behaviour.body)
 
     def _record(self, request: web.BaseRequest, body: bytes, status: int | None) -> None:
         self.requests.append(Received(request.method, request.path_qs, request.headers, body, status))
         self._news.set()
-
-    async def _reset(self, request: web.BaseRequest, behaviour: Reset) -> web.StreamResponse:
-        self._record(request, await request.content.read() if behaviour.after_body else b"", None)
-        if request.transport is not None:
-            connection = request.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, HARD_CLOSE)
-            request.transport.abort()
-        return web.Response()
-
-
-async def _piecemeal(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    response.content_length = len(answer.body)
-    await response.prepare(request)
-    for byte in answer.body[: len(answer.body) // 2] if answer.cut else answer.body:
-        await asyncio.sleep(answer.drip)
-        await response.write(bytes((byte,)))
-    if answer.cut and request.transport is not None:
-        request.transport.close()
-    return response

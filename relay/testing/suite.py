@@ -35,7 +35,9 @@ class ConnectorSuite:
             assert destination.requests
 
     async def test_retries_when_the_connection_is_refused(self, tmp_path: Path) -> None:
-        async with self._opened(_closed_port(), tmp_path) as connector:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            closed_port = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        async with self._opened(closed_port, tmp_path) as connector:
             _assert_retried(await _deliver(connector))
 
     async def test_retries_when_the_destination_is_unavailable(self, tmp_path: Path) -> None:
@@ -112,8 +114,3 @@ def _assert_retried(said: Exception | Sequence[Outcome] | None) -> None:
 
 def _batch() -> Batch:
     return make_batch([make_event(), make_event("users.behaviors.CustomEvent", name="basket")])
-
-
-def _closed_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}/"

@@ -80,14 +80,17 @@ class Attributes:
     def change(self, change: Change, portion: Portion) -> CohortRequest:
         """Set the attribute of existing users."""
         attributes = [
-            _user(member) | {"_update_existing_only": True, self._name(change): self._value(change, inside=inside)}
+            _user(member)
+            | {
+                "_update_existing_only": True,
+                self._attribute.replace("{id}", change.cohort).replace("{name}", change.slug): self._value(
+                    change, inside=inside
+                ),
+            }
             for members, inside in ((portion.remove, False), (portion.add, True))
             for member in members
         ]
         return CohortRequest("/users/track", orjson.dumps({"attributes": attributes}), self._headers)
-
-    def _name(self, change: Change) -> str:
-        return self._attribute.replace("{id}", change.cohort).replace("{name}", change.slug)
 
     def _value(self, change: Change, *, inside: bool) -> bool | dict[str, list[str]]:
         if not self._listed:

@@ -1,7 +1,7 @@
 """A change of a cohort, as an event says it and as requests carry it. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -70,7 +70,28 @@ def change_of(event: Event) -> Change:
     if event.type != EVENT_TYPE:
         raise Reject(f"is of the type {event.type}; the connector takes {EVENT_TYPE}")
     try:
-        return _read(event.data, event.offset)
+        data = event.data
+        cohort, sync = data["cohort"], data.get("sync", {})
+        match = data.get("match", EXTERNAL_ID)
+        match = ALIAS + str(match["alias_label"]) if isinstance(match, dict) else str(match)
+        if match not in (EXTERNAL_ID, DEVICE_ID, EMAIL, "prefix") and not match.startswith(ALIAS):
+            raise ValueError(f"match is {match!r}, not external_id, device_id, email, prefix or an alias_label")
+        add = dict.fromkeys(member_of(_text(user), match) for user in data.get("add", ()))
+        remove = dict.fromkeys(member_of(_text(user), match) for user in data.get("remove", ()))
+        numbers: dict[str, Any] = {
+            key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))
+        }
+        return Change(
+            cohort=_text(cohort["id"]),
+            name=str(cohort.get("name") or ""),
+            add=[*add],
+            remove=[member for member in remove if member not in add],
+            offset=event.offset,
+            task=str(sync.get("task", "")),
+            full=bool(sync.get("full")),
+            resend=bool(sync.get("resend")),
+            **numbers,
+        )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise Reject(f"is no change of a cohort: {type(error).__name__}: {error}") from None
 
@@ -172,36 +193,8 @@ def portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iter
         yield portion
 
 
-def _read(data: Mapping[str, Any], offset: int) -> Change:
-    cohort, sync = data["cohort"], data.get("sync", {})
-    match = _match(data.get("match", EXTERNAL_ID))
-    add = dict.fromkeys(member_of(_text(user), match) for user in data.get("add", ()))
-    remove = dict.fromkeys(member_of(_text(user), match) for user in data.get("remove", ()))
-    numbers: dict[str, Any] = {
-        key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))
-    }
-    return Change(
-        cohort=_text(cohort["id"]),
-        name=str(cohort.get("name") or ""),
-        add=[*add],
-        remove=[member for member in remove if member not in add],
-        offset=offset,
-        task=str(sync.get("task", "")),
-        full=bool(sync.get("full")),
-        resend=bool(sync.get("resend")),
-        **numbers,
-    )
-
-
 def _text(value: Any) -> str:
     """An id, as Braze takes it."""
     if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
         raise TypeError(f"{value!r} is no id")
     return str(value)
-
-
-def _match(match: Any) -> str:
-    kind = ALIAS + str(match["alias_label"]) if isinstance(match, dict) else str(match)
-    if kind not in (EXTERNAL_ID, DEVICE_ID, EMAIL, "prefix") and not kind.startswith(ALIAS):
-        raise ValueError(f"match is {kind!r}, not external_id, device_id, email, prefix or an alias_label")
-    return kind

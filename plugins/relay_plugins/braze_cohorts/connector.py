@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -129,25 +129,29 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""
         outcomes: dict[int, Outcome] = {}
         until = time.monotonic() + self.settings.timeout / 2
-        for changes in _by_cohort(batch, outcomes):
-            await self._tell_in_order(changes, until, outcomes)
+        # The changes in a batch with their numbers; what is no change gets its outcome
+        found = defaultdict[str, list[tuple[int, Change]]](list)
+        for number, event in enumerate(batch):
+            try:
+                change = change_of(event)
+            except Reject as refusal:
+                outcomes[number] = refusal
+            else:
+                found[change.cohort].append((number, change))
+        for changes in found.values():
+            # Tell Braze of the changes of one cohort, up to the first that has to come again
+            waiting = deque(runs(changes, self._braze.most))
+            while waiting:
+                run = waiting.popleft()
+                outcome = await self._outcome(merged([change for _, change in run]), until)
+                if isinstance(outcome, Reject) and len(run) > 1:
+                    waiting.extendleft([each] for each in reversed(run))
+                    continue
+                if isinstance(outcome, Retry | Unauthorized):
+                    run = [*run, *chain(*waiting)]
+                    waiting.clear()
+                outcomes.update((number, outcome) for number, _ in run)
         return [outcomes[number] for number in range(len(batch))]
-
-    async def _tell_in_order(
-        self, changes: Sequence[tuple[int, Change]], until: float, outcomes: dict[int, Outcome]
-    ) -> None:
-        """Tell Braze of the changes of one cohort, up to the first that has to come again."""
-        waiting = deque(runs(changes, self._braze.most))
-        while waiting:
-            run = waiting.popleft()
-            outcome = await self._outcome(merged([change for _, change in run]), until)
-            if isinstance(outcome, Reject) and len(run) > 1:
-                waiting.extendleft([each] for each in reversed(run))
-                continue
-            if isinstance(outcome, Retry | Unauthorized):
-                run = [*run, *chain(*waiting)]
-                waiting.clear()
-            outcomes.update((number, outcome) for number, _ in run)
 
     async def _outcome(self, change: Change, until: float) -> Outcome:
         try:
@@ -171,7 +175,18 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         lost = sum(len(a) - len(b) for a, b in ((whole.add, change.add), (whole.remove, change.remove)))
         await known.run(partial(known.synced, change, complete=left is not None, left_out=lost))
         self._tell_of_lost(change.cohort, lost)
-        await self._look_for_crowds()
+        # Find users who are in more cohorts than fit into an array. At most once a minute: it reads all members.
+        if self.settings.style != "array" or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        most = self.settings.array_size or ARRAY_SIZE
+        found, before = await self._known.run(partial(self._known.crowded, most)), self.notice
+        who = "1 user is" if found == 1 else f"{found:,} users are"
+        self.notice = f"{who} in more than {most} cohorts: Braze keeps the last {most} of an array" if found else ""
+        if self.notice and not before:
+            self.log.warning(
+                "array overflows: the cohorts that the users came into first leave it", users=found, most=most
+            )
 
     async def _bring(self, cohort: str, until: float) -> None:
         """Tell this Braze all that another one knows of a cohort."""
@@ -185,20 +200,6 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             kind = self._braze.cannot_find
             self.log.warning(
                 "users left out: Braze cannot find them by such an id", cohort=cohort, kind=kind, users=users
-            )
-
-    async def _look_for_crowds(self) -> None:
-        """Find users who are in more cohorts than fit into an array. At most once a minute: it reads all members."""
-        if self.settings.style != "array" or time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + LOOK_S
-        most = self.settings.array_size or ARRAY_SIZE
-        found, before = await self._known.run(partial(self._known.crowded, most)), self.notice
-        who = "1 user is" if found == 1 else f"{found:,} users are"
-        self.notice = f"{who} in more than {most} cohorts: Braze keeps the last {most} of an array" if found else ""
-        if self.notice and not before:
-            self.log.warning(
-                "array overflows: the cohorts that the users came into first leave it", users=found, most=most
             )
 
     async def _begin(self, change: Change, until: float) -> None:
@@ -262,19 +263,6 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         for secret in chain((one.reveal() for one in secrets if isinstance(one, Secret)), hidden):
             text = text.replace(secret, "...")
         return text[:MOST_TOLD]
-
-
-def _by_cohort(batch: Batch, outcomes: dict[int, Outcome]) -> Iterable[list[tuple[int, Change]]]:
-    """The changes in a batch with their numbers; what is no change gets its outcome."""
-    found = defaultdict[str, list[tuple[int, Change]]](list)
-    for number, event in enumerate(batch):
-        try:
-            change = change_of(event)
-        except Reject as refusal:
-            outcomes[number] = refusal
-        else:
-            found[change.cohort].append((number, change))
-    return found.values()
 
 
 def _braze(settings: CohortSettings) -> Partner | Attributes:

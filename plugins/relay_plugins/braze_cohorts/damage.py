@@ -50,7 +50,10 @@ DAMAGE: Final = (
 def check_undamaged(users: Sequence[str]) -> None:
     """Raise ValueError if some of the users are no ids, but what a program has made of them."""
     for user in users:
-        if problem := _damage(user):
+        problem = next((what for pattern, what in DAMAGE if pattern.fullmatch(user)), "")
+        if not user.isprintable():
+            problem = "has characters that cannot be seen"
+        if problem:
             raise ValueError(f"{user[:80]!r} {problem}; {IF_RIGHT}")
     fraction = next(filter(FRACTION.fullmatch, users), None)
     if fraction is not None and all(map(NUMBER.fullmatch, users)):
@@ -61,10 +64,3 @@ def check_undamaged(users: Sequence[str]) -> None:
 def is_sum(row: Sequence[str]) -> bool:
     """Whether a line is that of a sum, or a count."""
     return any(SUM.fullmatch(cell.strip()) or COUNT.fullmatch(cell.strip()) for cell in row)
-
-
-def _damage(user: str) -> str:
-    """What is wrong with a user; "" if nothing is."""
-    if not user.isprintable():
-        return "has characters that cannot be seen"
-    return next((what for pattern, what in DAMAGE if pattern.fullmatch(user)), "")

@@ -23,7 +23,11 @@ UNTOLD: Final = {
 async def erase(known: CohortStore, users: Sequence[User], take_out: TakeOut) -> list[Outcome]:
     """Have the users taken out everywhere; of each, what became of it: `Retry` and `Reject` are for those of whom
     something is left somewhere. Raises Retry, Unauthorized, sqlite3.Error."""
-    named = [_members(user) for user in users]
+    # The user as a member of a cohort may be called
+    named = [
+        [Member(EXTERNAL_ID, one) for one in user.external_ids] + [Member(*one) for one in user.other_ids]
+        for user in users
+    ]
     ids = [one for members in named for one in members]
     failed = dict[str, Outcome]()
     for cohort in await known.run(partial(known.where, ids)):
@@ -36,11 +40,6 @@ async def erase(known: CohortStore, users: Sequence[User], take_out: TakeOut) ->
     left = await known.run(partial(known.where, ids))
     kinds = await known.run(known.kinds)
     return [_outcome(members, left, failed, kinds) for members in named]
-
-
-def _members(user: User) -> list[Member]:
-    """The user as a member of a cohort may be called."""
-    return [Member(EXTERNAL_ID, one) for one in user.external_ids] + [Member(*one) for one in user.other_ids]
 
 
 def _outcome(

@@ -83,7 +83,11 @@ class CohortSettings(HttpConnectorSettings):
         for field in TAKES[other]:
             if field in self.model_fields_set:
                 yield f"{field} mode", f'{field} is for mode = "{other}"; this is mode = "{self.mode}"'
-        if self.attribute and self.style == "boolean" and not {"{id}", "{name}"}.intersection(_places(self.attribute)):
+        if (
+            self.attribute
+            and self.style == "boolean"
+            and not {"{id}", "{name}"}.intersection(re.findall(r"\{\w+\}", self.attribute))
+        ):
             yield "attribute style", "attribute has neither {id} nor {name}: all cohorts would have the same attribute"
         if self.array_size and self.style != "array":
             yield "array_size style", 'array_size is for style = "array"'
@@ -97,7 +101,3 @@ class CohortSettings(HttpConnectorSettings):
                 " users in more cohorts lose some; set array_size to what your Braze keeps"
             )
             yield "style", reason
-
-
-def _places(attribute: str) -> list[str]:
-    return re.findall(r"\{\w+\}", attribute)

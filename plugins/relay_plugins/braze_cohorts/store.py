@@ -106,16 +106,13 @@ class CohortStore:
         """Open the database, and make it if there is none. Raises OSError with what to do about it."""
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         try:
-            self._open()
+            self._db = sqlite3.connect(self._path, timeout=BUSY_S)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(files(__package__).joinpath("store.sql").read_text())
+            with self._db:  # of a database that is older than this table nobody knows better
+                self._db.execute("INSERT OR IGNORE INTO target SELECT id, ? FROM cohort", (self._target,))
         except sqlite3.Error as error:
             raise OSError(f"{self._path}: {error}; {ADVICE}") from error
-
-    def _open(self) -> None:
-        self._db = sqlite3.connect(self._path, timeout=BUSY_S)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.executescript(files(__package__).joinpath("store.sql").read_text())
-        with self._db:  # of a database that is older than this table nobody knows better
-            self._db.execute("INSERT OR IGNORE INTO target SELECT id, ? FROM cohort", (self._target,))
 
     def elsewhere(self) -> int:
         """How many cohorts another Braze was told of, or this one in another way."""

@@ -120,7 +120,13 @@ class HeapApp:
                 outcomes[number] = refusal
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
-        profiles = _newest(changes)
+        # One entry per identity; of each property the newest value, or nothing if that is null
+        merged: dict[str, Item] = {}
+        for _, number, identity, update in sorted(changes, key=lambda change: change[:2]):
+            before = merged.get(identity, Item((), identity, {"identity": identity, "properties": {}}))
+            entry = {"identity": identity, "properties": update.over(before.entry["properties"])}
+            merged[identity] = Item((*before.numbers, number), identity, entry)
+        profiles = [*merged.values()]
         _note(outcomes, (one for one in profiles if not one.entry["properties"]), NOTHING_OF_THE_USER)
         return events, [one for one in profiles if one.entry["properties"]]
 
@@ -173,34 +179,19 @@ class HeapApp:
         try:
             await self._post(f"{self.url}/api/{call.name}", body, HEADERS)
         except Reject as refusal:
-            return self._stranger(refusal) if _is_of_the_app(refusal.answer) else refusal
+            # What Heap refuses is who we say we are; not the events. No status: 400 alone would tell nobody that.
+            if not NAMED.search(refusal.answer) and OF_THE_APP.search(refusal.answer):
+                return Unauthorized(f"Heap does not take app_id {self._settings.app_id} ({refusal})")
+            return refusal
         except (Retry, Unauthorized) as failure:
             return failure
         return DELIVERED
-
-    def _stranger(self, refusal: Reject) -> Unauthorized:
-        """What Heap refuses is who we say we are; not the events. No status: 400 alone would tell nobody that."""
-        return Unauthorized(f"Heap does not take app_id {self._settings.app_id} ({refusal})")
-
-
-def _is_of_the_app(answer: str) -> bool:
-    return not NAMED.search(answer) and OF_THE_APP.search(answer) is not None
 
 
 def _note(outcomes: list[Outcome], items: Iterable[Item], outcome: Outcome) -> None:
     for item in items:
         for number in item.numbers:
             outcomes[number] = outcome
-
-
-def _newest(changes: list[Change]) -> list[Item]:
-    """One entry per identity; of each property the newest value, or nothing if that is null."""
-    merged: dict[str, Item] = {}
-    for _, number, identity, update in sorted(changes, key=lambda change: change[:2]):
-        before = merged.get(identity, Item((), identity, {"identity": identity, "properties": {}}))
-        entry = {"identity": identity, "properties": update.over(before.entry["properties"])}
-        merged[identity] = Item((*before.numbers, number), identity, entry)
-    return [*merged.values()]
 
 
 def _parts(items: Sequence[Item], refusal: Reject) -> tuple[Sequence[Item], Sequence[Item]]:

@@ -37,9 +37,16 @@ class HeapLimits:
 
     def book(self, identities: Sequence[str], now: float) -> tuple[Booking, list[int]]:
         """Book an event of each identity, as far as they may go now; return the numbers of those that may."""
-        self._forget(now)
+        while self._bookings and self._bookings[0].until <= now:
+            gone = self._bookings.popleft().counts
+            self._total -= gone.total()
+            for identity, count in gone.items():
+                self._counts[identity] -= count
+                if not self._counts[identity]:
+                    del self._counts[identity]
         counts, numbers = Counter(identities), [*range(len(identities))]
-        if not self._has_room(counts):
+        is_over = any(self._counts.get(one, 0) + count > self._identity for one, count in counts.items())
+        if is_over or self._total + counts.total() > self._app:
             counts, numbers = self._fitting(identities)
         booking = Booking(counts)
         if numbers:
@@ -47,13 +54,6 @@ class HeapLimits:
             self._total += len(numbers)
             self._counts.update(counts)
         return booking, numbers
-
-    def _has_room(self, counts: Counter[str]) -> bool:
-        """Whether all of it may go."""
-        if self._total + counts.total() > self._app:
-            return False
-        before = self._counts
-        return all(before.get(identity, 0) + count <= self._identity for identity, count in counts.items())
 
     def _fitting(self, identities: Sequence[str]) -> tuple[Counter[str], list[int]]:
         """As much of it as may go, and its numbers."""
@@ -73,15 +73,6 @@ class HeapLimits:
         spent = self._counts[identity] >= self._identity
         first = next((each for each in self._bookings if not spent or identity in each.counts), None)
         return UNANSWERED_S if first is None or first.until == inf else max(first.until - now, 0.0)
-
-    def _forget(self, now: float) -> None:
-        while self._bookings and self._bookings[0].until <= now:
-            gone = self._bookings.popleft().counts
-            self._total -= gone.total()
-            for identity, count in gone.items():
-                self._counts[identity] -= count
-                if not self._counts[identity]:
-                    del self._counts[identity]
 
 
 @cache

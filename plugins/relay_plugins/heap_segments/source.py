@@ -147,15 +147,12 @@ class HeapSegments(Source, type="heap_segments"):
         if page.action not in (SYNC, DRAIN):
             self.log.warning("unknown action of Heap left out", action=page.action[:80])
             return Decoded((), ())
-        return self._drain(page) if page.action == DRAIN else self._sync(page)
-
-    def _sync(self, page: Page) -> Decoded:
-        return self._decoded(page, [*_parts(self._ids(page.add), self._ids(page.remove))], self._unreadable(page))
-
-    def _drain(self, page: Page) -> Decoded:
-        """An empty membership, as a sync of one page: this retired action may come without `sync_info`."""
-        drain = Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain")
-        return self._decoded(drain, [([], [])], full=True)
+        # An empty membership, as a sync of one page: this retired action may come without `sync_info`
+        return (
+            self._decoded(Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain"), [([], [])], full=True)
+            if page.action == DRAIN
+            else self._decoded(page, [*_parts(self._ids(page.add), self._ids(page.remove))], self._unreadable(page))
+        )
 
     def _decoded(
         self, page: Page, parts: Sequence[Part], odd: Iterable[Unreadable] = (), *, full: bool = False

@@ -86,7 +86,10 @@ class SyncWatch:
             sync.came.add(page.number)
             sync.contents |= content
             self._syncs[page.segment, page.task, CURRENT] = sync
-            self._forget(now)
+            # Forget the oldest syncs if there are too many or their pages are, and those that are a week old
+            pages = sum([len(one.came) for one in self._syncs.values()])
+            while len(self._syncs) > SYNCS or pages > PAGES or next(iter(self._syncs.values())).last < now - WEEK_S:
+                pages -= len(self._syncs.pop(next(iter(self._syncs))).came)
         late = self._late(lambda one: one.segment == page.segment and one is not sync) if begun else []
         done = sync.told and sync.is_complete
         sync.told = sync.told and not done
@@ -111,12 +114,6 @@ class SyncWatch:
         for one in late:
             one.told = True
         return late
-
-    def _forget(self, now: float) -> None:
-        """Forget the oldest syncs if there are too many or their pages are, and those that are a week old."""
-        pages = sum([len(one.came) for one in self._syncs.values()])
-        while len(self._syncs) > SYNCS or pages > PAGES or next(iter(self._syncs.values())).last < now - WEEK_S:
-            pages -= len(self._syncs.pop(next(iter(self._syncs))).came)
 
     def dump(self) -> str:
         """What is to be remembered."""

@@ -97,7 +97,17 @@ class ParkedHandlers:
         """Have a range of the journal delivered once more."""
         given = await content(request)
         worker = msgspec.convert(given.pop("worker", 0), int)
-        asked = replace(_asked(given), asked_by=asker(request))
+        if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
+            raise ValueError(
+                f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate, worker"
+            )
+        start = msgspec.convert(given.get("start"), int)
+        entries = msgspec.convert(given.get("events", ["*"]), list[str])
+        rate, stop = check_rate(msgspec.convert(given.get("rate", 0.0), float)), msgspec.convert(given.get("stop"), int)
+        asked = replace(
+            Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate),
+            asked_by=asker(request),
+        )
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
@@ -126,15 +136,6 @@ def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
     if not asked.cursor.start < asked.stop <= position:
         raise ValueError(f"not start < stop <= {position}, where the connector is")
     return ask_replay(folder, asked), is_locked(folder)
-
-
-def _asked(given: dict[str, Any]) -> Replay:
-    if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
-        raise ValueError(f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate, worker")
-    start = msgspec.convert(given.get("start"), int)
-    entries = msgspec.convert(given.get("events", ["*"]), list[str])
-    rate, stop = check_rate(msgspec.convert(given.get("rate", 0.0), float)), msgspec.convert(given.get("stop"), int)
-    return Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate)
 
 
 async def _in_a_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:

@@ -93,7 +93,13 @@ async def send(
         async with session.request(method, target, data=data, headers=headers, allow_redirects=False) as answer:
             said, complete = await _read(answer, limits, session.timeout.total)
             if said and "Content-Encoding" in answer.headers:
-                said, whole = _decoded(said, limits.size)
+                # Undo gzip or deflate, up to so many bytes, and whether that is all; of another coding nothing can be
+                # told.
+                decoder = zlib.decompressobj(GZIP_OR_ZLIB)
+                try:
+                    said, whole = decoder.decompress(said, limits.size), decoder.eof
+                except zlib.error:
+                    said, whole = b"", False
                 complete = complete and whole
             check(answer, said, answers)
             return Answered(answer.headers, said, complete)
@@ -117,15 +123,6 @@ async def _read(answer: aiohttp.ClientResponse, limits: AnswerLimits, timeout: f
                     return bytes(said), True
                 said += part
     return bytes(said[: limits.size]), False
-
-
-def _decoded(said: bytes, size: int) -> tuple[bytes, bool]:
-    """Undo gzip or deflate, up to so many bytes, and whether that is all; of another coding nothing can be told."""
-    decoder = zlib.decompressobj(GZIP_OR_ZLIB)
-    try:
-        return decoder.decompress(said, size), decoder.eof
-    except zlib.error:
-        return b"", False
 
 
 async def reach(url: str, run_blocking: RunBlocking, settings: object = None) -> str:

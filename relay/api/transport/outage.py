@@ -84,7 +84,10 @@ def in_words(error: BaseException, place: str = "") -> str:  # noqa: C901  a tab
         case aiohttp.ClientResponseError():
             return f"{where}its answer is no HTTP: {_told(cause.message)}"
         case OSError(errno=int(number)) if number > 0:
-            return where + _of_system(cause, tell_all=not place)
+            # An error of the operating system; with what it is about, such as a file, if the place does not say that
+            text = os.strerror(cause.errno or 0)
+            about = cause.filename if cause.filename is not None else cause.strerror
+            return where + (f"{text} ({_told(about)})" if not place and about not in (None, text) else text)
         case OSError() | EOFError() | HTTPException():
             return f"{where}{_named(cause)}"
     return f"{where}{type(cause).__name__}" if place else _named(cause)
@@ -93,13 +96,6 @@ def in_words(error: BaseException, place: str = "") -> str:  # noqa: C901  a tab
 def _named(error: BaseException) -> str:
     text = _told(error, REASON_CHARACTERS)
     return text if text and type(error) is OSError else f"{type(error).__name__}: {text}".removesuffix(": ")
-
-
-def _of_system(error: OSError, *, tell_all: bool) -> str:
-    """An error of the operating system; with what it is about, such as a file, if the place does not say that."""
-    text = os.strerror(error.errno or 0)
-    about = error.filename if error.filename is not None else error.strerror
-    return f"{text} ({_told(about)})" if tell_all and about not in (None, text) else text
 
 
 def _told(text: object, most: int = TOLD_CHARACTERS) -> str:

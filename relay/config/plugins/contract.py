@@ -5,7 +5,7 @@ is that setting, with another default or narrower limits at most.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import takewhile
 from typing import Any, ClassVar, Final, get_args, get_origin, get_type_hints
@@ -40,7 +40,15 @@ def check_class(plugin: type[Plugin], base: type[Plugin], settings: type[Setting
     if not isinstance(plugin.Settings, type) or not issubclass(plugin.Settings, settings):
         raise TypeError(f"{name}.Settings must be a subclass of {settings.__name__}")
     for attribute, kind in _attributes(base).items():  # type: ignore[arg-type]  # classes have hashes
-        _check_attribute(plugin, attribute, kind)
+        place, value = f"{plugin.__name__}.{attribute}", getattr(plugin, attribute)
+        try:
+            kind.validate_python(value, strict=True)
+        except ValidationError as error:
+            raise TypeError(f"{place}: {error.errors()[0]['msg']}, got {value!r}") from None
+        named = value if isinstance(value, tuple) else (value,) if value else ()
+        for one in named if attribute in NAMING else ():
+            if one not in plugin.Settings.model_fields:
+                raise TypeError(f"{place}: {plugin.__name__}.Settings has no setting {one}")
     for field, reason in _misused(plugin.Settings, settings):
         raise TypeError(f"{name}.Settings.{field} {reason}")
 
@@ -62,18 +70,6 @@ def _attributes(base: type[Plugin]) -> Mapping[str, "TypeAdapter[Any]"]:
         for name, hint in hints
         if get_origin(hint) is ClassVar and name not in ("type", "Settings")
     }
-
-
-def _check_attribute(plugin: type[Plugin], attribute: str, kind: "TypeAdapter[Any]") -> None:
-    place, value = f"{plugin.__name__}.{attribute}", getattr(plugin, attribute)
-    try:
-        kind.validate_python(value, strict=True)
-    except ValidationError as error:
-        raise TypeError(f"{place}: {error.errors()[0]['msg']}, got {value!r}") from None
-    named = value if isinstance(value, tuple) else (value,) if value else ()
-    for one in named if attribute in NAMING else ():
-        if one not in plugin.Settings.model_fields:
-            raise TypeError(f"{place}: {plugin.__name__}.Settings has no setting {one}")
 
 
 def _misused(model: type[Settings], base: type[Settings]) -> Iterator[tuple[str, str]]:
@@ -104,15 +100,14 @@ def _changed(field: FieldInfo, name: str, known: FieldInfo) -> Iterator[tuple[st
             yield from ((f"{name}.{inner}", reason) for inner, reason in _misused(mine, kind))
         else:
             yield name, f"is a setting of every table: it stays a {kind.__name__}"
-    elif mine != kind or field.alias != known.alias or not _keeps(field.metadata, known.metadata):
+    elif (
+        mine != kind
+        or field.alias != known.alias
+        or not all(any(one == other or _is_narrower(one, other) for one in field.metadata) for other in known.metadata)
+    ):
         yield name, "is a setting of every table: it keeps its type and its limits, or choose another name"
     elif reason := _wrong_default(field):
         yield name, reason
-
-
-def _keeps(mine: Sequence[object], others: Sequence[object]) -> bool:
-    """Whether these parts of a type are the others, or narrower limits in their place."""
-    return all(any(one == other or _is_narrower(one, other) for one in mine) for other in others)
 
 
 def _is_narrower(one: object, other: object) -> bool:

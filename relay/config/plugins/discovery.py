@@ -48,13 +48,10 @@ def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
     installed = [
         (*(about(point.dist) if point.dist else (point.value, "")), point) for point in set(entry_points(group="relay"))
     ]
-    for origin, version, point in sorted(installed, key=lambda one: (one[0] != OWN, _normal(one[0]), one[2].name)):
+    for origin, version, point in sorted(
+        installed, key=lambda one: (one[0] != OWN, re.sub(r"[-_.]+", "-", one[0]).lower(), one[2].name)
+    ):
         yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
-
-
-def _normal(distribution: str) -> str:
-    """The name of a distribution as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _about(distribution: Distribution) -> tuple[str, str]:
@@ -71,7 +68,14 @@ def _is_plugin(path: Path) -> bool:
 def _load_drop_in(path: Path) -> ModuleType:
     """Load a module by its location, under a name of its own that no installed package can have."""
     for part in (path.parent, path, *path.rglob("*")):
-        _check_code(part)
+        # Refuse what is no file, and code that somebody else could have written. Raises PermissionError, NotPlain.
+        about = part.stat()
+        if not stat.S_ISDIR(about.st_mode):
+            check_plain(about.st_mode)
+        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{part} can be written by others: chmod go-w {part}")
+        if about.st_uid not in (0, os.geteuid()):
+            raise PermissionError(f"{part} belongs to neither root nor the user that runs relay")
     name = f"relay_dropin_{path.stem}"
     spec = spec_from_file_location(name, path / "__init__.py" if path.is_dir() else path)
     if spec is None or spec.loader is None:
@@ -104,14 +108,3 @@ def _digest(file: Path) -> bytes:
         return hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
     except (OSError, NotPlain):
         return b""
-
-
-def _check_code(path: Path) -> None:
-    """Refuse what is no file, and code that somebody else could have written. Raises PermissionError, NotPlain."""
-    about = path.stat()
-    if not stat.S_ISDIR(about.st_mode):
-        check_plain(about.st_mode)
-    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"{path} can be written by others: chmod go-w {path}")
-    if about.st_uid not in (0, os.geteuid()):
-        raise PermissionError(f"{path} belongs to neither root nor the user that runs relay")

@@ -71,16 +71,14 @@ def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
         is_off = dotted(table) in loaded.disabled
         yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
         for setting in settings:
-            line = _line(setting, len(table))
+            depth = len(table)
+            key = toml_key(setting.path[depth:])
+            if setting.value is None:
+                line = f"# {key} is not set"
+            else:
+                line = ("" if setting.file else "# ") + f"{key} = {toml(setting.value)}"
             yield f"{line:<64} # {setting.origin}" if origin else line
         yield ""
-
-
-def _line(setting: Effective, depth: int) -> str:
-    key = toml_key(setting.path[depth:])
-    if setting.value is None:
-        return f"# {key} is not set"
-    return ("" if setting.file else "# ") + f"{key} = {toml(setting.value)}"
 
 
 def toml_key(path: tuple[str | int, ...]) -> str:

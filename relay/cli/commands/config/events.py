@@ -56,7 +56,8 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
     elif found:
         click.echo("\n".join([*_table(found), counted(len(found), "type")]))
     if not found:
-        raise click.ClickException(_nothing(pattern))
+        meant = suggest(pattern) if pattern else None
+        raise click.ClickException("no type that is known" + (f" (did you mean {meant}?)" if meant else ""))
 
 
 def _matching(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
@@ -88,8 +89,3 @@ def _table(found: Sequence[KnownType]) -> list[str]:
 
 def _entry(one: KnownType) -> list[str]:
     return [printable(one.entry)] if one.entry else []
-
-
-def _nothing(pattern: str | None) -> str:
-    meant = suggest(pattern) if pattern else None
-    return "no type that is known" + (f" (did you mean {meant}?)" if meant else "")

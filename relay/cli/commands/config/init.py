@@ -42,7 +42,15 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
     """
     unit = unit_file or (UNIT if with_unit else None)
     try:
-        written = [_configuration(folder), *([_unit(unit, folder)] if unit else [])]
+        if folder.is_dir() and any(folder.iterdir()):
+            click.echo(f"left as it is: {folder} has files already")
+            configuration = False
+        else:
+            shutil.copytree(shipped("conf.d"), folder, dirs_exist_ok=True)
+            for path in sorted(folder.iterdir()):
+                click.echo(f"wrote {path}")
+            configuration = True
+        written = [configuration, *([_unit(unit, folder)] if unit else [])]
     except OSError as error:
         raise click.ClickException(str(error)) from None
     if not any(written):
@@ -51,16 +59,6 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
     by_hand = f"{own_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
     start = "systemctl daemon-reload && systemctl enable --now relay" if unit else by_hand
     click.echo(NEXT.format(conf=folder, relay=own_command(), option=option, start=start))
-
-
-def _configuration(folder: Path) -> bool:
-    if folder.is_dir() and any(folder.iterdir()):
-        click.echo(f"left as it is: {folder} has files already")
-        return False
-    shutil.copytree(shipped("conf.d"), folder, dirs_exist_ok=True)
-    for path in sorted(folder.iterdir()):
-        click.echo(f"wrote {path}")
-    return True
 
 
 def _unit(unit: Path, folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
@@ -234,7 +233,13 @@ def _add(kind: str) -> None:
     @click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))
     @plugins_option
     def write(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
-        _check_name(kind, name, plugin_folders)
+        # Refuse what cannot be the name of a type and of a module. Raises click.BadParameter.
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
+            raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
+        if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).types(kind):
+            raise click.BadParameter(f"there is {with_article(kind)} type {name} already", param_hint="NAME")
+        if name in sys.stdlib_module_names or find_spec(name):
+            raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")
         _write(name, folder, *STARTERS[kind])
 
 
@@ -256,13 +261,3 @@ def _write(name: str, folder: Path, code: Template, test_code: Template, table: 
     except OSError as error:
         raise click.ClickException(str(error)) from None
     click.echo(NEXT.format(plugin=plugin, test=test) + table.format(name=name))
-
-
-def _check_name(kind: str, name: str, plugin_folders: Sequence[Path]) -> None:
-    """Refuse what cannot be the name of a type and of a module. Raises click.BadParameter."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
-        raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
-    if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).types(kind):
-        raise click.BadParameter(f"there is {with_article(kind)} type {name} already", param_hint="NAME")
-    if name in sys.stdlib_module_names or find_spec(name):
-        raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")

@@ -46,7 +46,7 @@ def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
     about = summary(description)
-    if _is_text_or_secret(field):
+    if _holds_secrets(field) and str in get_args(field.annotation):
         about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)
     if _holds_secrets(field):
@@ -63,10 +63,6 @@ def _holds_secrets(field: FieldInfo) -> bool:
     """Tell whether the setting is a secret or a list of secrets."""
     kinds = (field.annotation, *get_args(field.annotation))
     return any(isinstance(kind, type) and issubclass(kind, Secret) for kind in kinds)
-
-
-def _is_text_or_secret(field: FieldInfo) -> bool:
-    return _holds_secrets(field) and str in get_args(field.annotation)
 
 
 class _Reference(click.ParamType[dict[str, str]]):

@@ -16,14 +16,13 @@ def sending(it: Installation) -> Iterator[Finding]:
     statuses = msgspec.json.decode(client.read("GET", "/alerts"), type=list[AlertStatus]) if client else []
     known = {one.alert: one for one in statuses}
     for name in it.config.alerts:
-        yield _finding(name, known.get(name))
-
-
-def _finding(name: str, alert: AlertStatus | None) -> Finding:
-    about, advice = f"alert {name}", f"relay alerts test {name}, once relay runs with it"
-    if alert is None or alert.last is None:
-        return Finding("ok", about, "not tried: only sending would tell", advice)
-    if alert.failing is not None:
-        said = f"sends nothing since {moment(alert.failing)}: {alert.last.problem}"
-        return Finding("problem", about, said, f"see {alert.file}; relay alerts test {name} tries at once")
-    return Finding("ok", about, f"the last message was sent at {moment(alert.last.at)}")
+        alert = known.get(name)
+        about, advice = f"alert {name}", f"relay alerts test {name}, once relay runs with it"
+        if alert is None or alert.last is None:
+            finding = Finding("ok", about, "not tried: only sending would tell", advice)
+        elif alert.failing is not None:
+            said = f"sends nothing since {moment(alert.failing)}: {alert.last.problem}"
+            finding = Finding("problem", about, said, f"see {alert.file}; relay alerts test {name} tries at once")
+        else:
+            finding = Finding("ok", about, f"the last message was sent at {moment(alert.last.at)}")
+        yield finding

@@ -71,30 +71,22 @@ def secrets(it: Installation) -> Iterator[Finding]:
 
 def _looked_at(secret: Secret, unit: Unit) -> Finding | None:
     try:
-        return _lacking(secret, unit)
+        if secret.how == "credential":
+            line = f"LoadCredential={secret.name}:/etc/relay/credentials/{secret.name}"
+            if not unit.loads(secret.name):
+                advice = f"systemctl edit relay: [Service], {line}; then systemctl restart relay"
+                return Finding("problem", "secret", f"{secret}: {NAME} loads no such credential", advice)
+            if path := unit.missing(secret.name):
+                return Finding(
+                    "problem", "secret", f"{secret}: {path}, which {NAME} loads it from, is not there", f"write {path}"
+                )
+            return None
+        if secret.how == "env":
+            said = f"{secret}: {NAME} has no Environment={secret.name}=... and no EnvironmentFile="
+            return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
+        why = unit.reading(Path(secret.name))
+        return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None
     except OSError as error:
         return Finding(
             "warning", "secret", f"{secret} cannot be looked at: {error.strerror}", "run relay doctor as root"
         )
-
-
-def _lacking(secret: Secret, unit: Unit) -> Finding | None:
-    if secret.how == "credential":
-        return _not_loaded(secret, unit)
-    if secret.how == "env":
-        said = f"{secret}: {NAME} has no Environment={secret.name}=... and no EnvironmentFile="
-        return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
-    why = unit.reading(Path(secret.name))
-    return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None
-
-
-def _not_loaded(secret: Secret, unit: Unit) -> Finding | None:
-    line = f"LoadCredential={secret.name}:/etc/relay/credentials/{secret.name}"
-    if not unit.loads(secret.name):
-        advice = f"systemctl edit relay: [Service], {line}; then systemctl restart relay"
-        return Finding("problem", "secret", f"{secret}: {NAME} loads no such credential", advice)
-    if path := unit.missing(secret.name):
-        return Finding(
-            "problem", "secret", f"{secret}: {path}, which {NAME} loads it from, is not there", f"write {path}"
-        )
-    return None

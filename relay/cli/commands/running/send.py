@@ -307,7 +307,12 @@ def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
     first, before = b"", 0
     while not first and (line := file.readline()):
         first, before = line.removeprefix(BOM_UTF8).strip(), before + 1
-    if _is_event(first):
+    # Whether a line is an object by itself, and no envelope of events
+    try:
+        is_event = all(name != b"events" for name, _ in Walk(first).members())
+    except ValueError:
+        is_event = False
+    if is_event:
         yield first
         for number, line in enumerate(map(bytes.strip, file), before + 1):
             if line and torn is not None and not Walk(line).is_one_value():
@@ -319,14 +324,6 @@ def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
         yield from map(bytes, _whole((first + b"\n" + file.read()).strip()))
     except ValueError as error:
         raise click.ClickException(f"neither NDJSON nor JSON: {error}") from None
-
-
-def _is_event(line: bytes) -> bool:
-    """Whether a line is an object by itself, and no envelope of events."""
-    try:
-        return all(name != b"events" for name, _ in Walk(line).members())
-    except ValueError:
-        return False
 
 
 def _whole(text: bytes) -> Iterator[bytes | memoryview]:

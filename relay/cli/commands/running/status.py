@@ -60,22 +60,35 @@ def screen(seen: Status) -> list[str]:
 
 def overview(seen: Status) -> list[str]:
     """The figures, most of them in tables."""
-    return [_head(seen), _journal(seen), "", *_workers(seen), *_sources(seen), "", *_lanes(seen)]
+    rate = sum(source.rate for source in seen.sources)
+    used = seen.cpu / max(1.0, seen.now - seen.started)
+    return [
+        (
+            f"relay {seen.version}, up {span(seen.now - seen.started)}; {rate:,.0f} events/s;"
+            f" {size(seen.memory)} of memory, {used:.0%} of a CPU on average"
+        ),
+        _journal(seen),
+        "",
+        *_workers(seen),
+        *_sources(seen),
+        "",
+        *_lanes(seen),
+    ]
 
 
 def notes(seen: Status) -> list[str]:
     """Sentences on what there is to know besides, behind an empty line."""
-    found = [*_replays(seen), *_gone(seen), *_restart(seen), *_unknown(seen), *_wrong(seen)]
+    found = [
+        *(
+            f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
+            for one in seen.replays
+        ),
+        *_gone(seen),
+        *_restart(seen),
+        *_unknown(seen),
+        *_wrong(seen),
+    ]
     return ["", *found] if found else []
-
-
-def _head(seen: Status) -> str:
-    rate = sum(source.rate for source in seen.sources)
-    used = seen.cpu / max(1.0, seen.now - seen.started)
-    return (
-        f"relay {seen.version}, up {span(seen.now - seen.started)}; {rate:,.0f} events/s;"
-        f" {size(seen.memory)} of memory, {used:.0%} of a CPU on average"
-    )
 
 
 def _journal(seen: Status) -> str:
@@ -143,11 +156,6 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
     last = "-" if error is None else f"{error.status or cut(printable(error.reason), 40)} at {moment(error.at)}"
     counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
     return [one.connector, one.state, *counts, last]
-
-
-def _replays(seen: Status) -> Iterator[str]:
-    for one in seen.replays:
-        yield f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
 
 
 def _gone(seen: Status) -> Iterator[str]:

@@ -49,19 +49,16 @@ def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
     with suppress(KeyboardInterrupt):
         for look in while_read(range(times) if times else count()):
             time.sleep(every if look else 0)
-            _show(client.read("GET", "/status"), as_json=as_json)
-
-
-def _show(told: bytes, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(told)
-        return
-    seen = msgspec.json.decode(told, type=Status)
-    lines = screen(seen)
-    if sys.stdout.isatty():
-        click.echo(CLEAR, nl=False, file=unescaped(sys.stdout))
-        lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
-    click.echo("\n".join(lines))
+            told = client.read("GET", "/status")
+            if as_json:
+                click.echo(told)
+                continue
+            seen = msgspec.json.decode(told, type=Status)
+            lines = screen(seen)
+            if sys.stdout.isatty():
+                click.echo(CLEAR, nl=False, file=unescaped(sys.stdout))
+                lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
+            click.echo("\n".join(lines))
 
 
 def fit(figures: Sequence[str], sentences: Sequence[str], columns: int, rows: int) -> list[str]:

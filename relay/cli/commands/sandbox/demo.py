@@ -46,7 +46,9 @@ def sandbox(
     if ctx.invoked_subcommand:
         return
     if scenario is not None:
-        _refuse_those_of_the_demo(ctx)
+        for option in ("events", "rate"):
+            if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+                raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
         _tell(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
     show = _rewrite if terminal else _write
@@ -62,12 +64,6 @@ def sandbox(
             _rewrite("")
     click.echo(json.dumps(_plain(result), indent=2) if as_json else table(result))
     ctx.exit(0 if result.all_balance else 1)
-
-
-def _refuse_those_of_the_demo(ctx: click.Context) -> None:
-    for option in ("events", "rate"):
-        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
 
 
 def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:

@@ -31,15 +31,20 @@ def audit(place: StateOptions, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        click.echo("\n".join([*_report(found), *found.problems, _verdict(found)]))
+        if not isinstance(found, WholeAudit):
+            report = [_journal(found), *_books(found)]
+        else:
+            each = [[f"worker {one.worker}:", _journal(one), "", *_table(one.connectors), ""] for one in found.workers]
+            report = [*chain(*each), "all workers:", *_books(found)]
+        if not found.problems:
+            verdict = "Everything balances."
+        else:
+            books = all(row.balances for row in found.connectors)
+            verdict = (
+                f"NOT BALANCED: {'the books of every connector do, the journal does not: ' if books else ''}see above"
+            )
+        click.echo("\n".join([*report, *found.problems, verdict]))
     raise SystemExit(0 if found.balances else 1)
-
-
-def _report(found: Audit) -> list[str]:
-    if not isinstance(found, WholeAudit):
-        return [_journal(found), *_books(found)]
-    each = [[f"worker {one.worker}:", _journal(one), "", *_table(one.connectors), ""] for one in found.workers]
-    return [*chain(*each), "all workers:", *_books(found)]
 
 
 def _journal(found: Audit) -> str:
@@ -64,13 +69,6 @@ def _source(one: SourceLedger) -> str:
     since, reason = moment(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"
     until = f"; its sender stops for good at {moment(one.refusals.deadline)}" if one.refusals.deadline else ""
     return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
-
-
-def _verdict(found: Audit) -> str:
-    if not found.problems:
-        return "Everything balances."
-    books = all(row.balances for row in found.connectors)
-    return f"NOT BALANCED: {'the books of every connector do, the journal does not: ' if books else ''}see above"
 
 
 def _table(rows: Sequence[AuditRow]) -> list[str]:

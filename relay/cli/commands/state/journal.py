@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import click
 import orjson
@@ -39,15 +38,19 @@ def check(place: StateOptions, as_json: bool) -> None:
     """
     found = access_of(place).check_journal()
     if as_json:
-        click.echo(one_object([(one.worker, _plain(one)) for one in found.workers], ok=found.ok))
+        click.echo(
+            one_object(
+                [
+                    (one.worker, {"ok": one.ok, "segments": [*map(asdict, one.segments)], "missing": one.missing})
+                    for one in found.workers
+                ],
+                ok=found.ok,
+            )
+        )
     else:
         lines = headed([(one.worker, _lines(one)) for one in found.workers])
         click.echo("\n".join([*lines, "good" if found.ok else "DAMAGED: see above"]))
     raise SystemExit(0 if found.ok else 1)
-
-
-def _plain(one: WorkerCheck) -> dict[str, Any]:
-    return {"ok": one.ok, "segments": [*map(asdict, one.segments)], "missing": one.missing}
 
 
 def _lines(one: WorkerCheck) -> list[str]:

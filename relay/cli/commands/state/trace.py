@@ -76,7 +76,14 @@ def _lines(one: Traced) -> str:
 
 
 def _way_line(way: TracedConnector) -> str:
-    parts = [_wanted(way), way.filters, way.state]
+    if not way.configured:
+        unknown = "no valid configuration to tell if it is wanted (relay check)"
+        wanted = unknown if way.configured is None else "switched off" if way.disabled else "not configured"
+    elif way.entry is None:
+        wanted = "not wanted: no entry matches"
+    else:
+        wanted = f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'
+    parts = [wanted, way.filters, way.state]
     line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
     return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
 
@@ -98,15 +105,6 @@ def _tried_line(one: Tried) -> str:
 def _resent_line(one: Resent) -> str:
     ended = f", ended {moment(one.ended)}" if one.ended else ""
     return f"    by replay {one.replay}: {one.state}, asked for {moment(one.asked)}{ended}"
-
-
-def _wanted(way: TracedConnector) -> str:
-    if not way.configured:
-        unknown = "no valid configuration to tell if it is wanted (relay check)"
-        return unknown if way.configured is None else "switched off" if way.disabled else "not configured"
-    if way.entry is None:
-        return "not wanted: no entry matches"
-    return f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'
 
 
 def _parked_line(one: Aside) -> str:
