@@ -147,16 +147,13 @@ class Alerts:
 
     async def test(self, name: str) -> AlertMessage:
         """Send a test; return what became of it. Raises LookupError, OSError (there is no answer yet)."""
-        return await self._sender(name).test()
+        if name not in self._senders:
+            known = ", ".join(sorted(self._senders)) or "none"
+            raise LookupError(f"there is no alert {name}; there are: {known}")
+        return await self._senders[name].test()
 
     def shown(self) -> dict[str, Message]:
         """What each would tell now of what is wrong. Raises OSError right after the start."""
         if self._seen is None:
             raise OSError("relay has just started, and has not looked yet: ask again in a few seconds")
         return {name: one.shown(*self._seen) for name, one in self._senders.items()}
-
-    def _sender(self, name: str) -> Sender:
-        if name not in self._senders:
-            known = ", ".join(sorted(self._senders)) or "none"
-            raise LookupError(f"there is no alert {name}; there are: {known}")
-        return self._senders[name]

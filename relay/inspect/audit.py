@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from relay.inspect.repair import plan_segment
 from relay.inspect.segments import Inspected, inspect
@@ -139,12 +139,11 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
         sources=_sources([books for one in audits for books in one.sources]),
         parked=sum_totals(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
-        workers=[WorkerAudit(worker=number, **_fields(one)) for number, one in found.items()],
+        workers=[
+            WorkerAudit(worker=number, **{field.name: getattr(one, field.name) for field in fields(Audit)})
+            for number, one in found.items()
+        ],
     )
-
-
-def _fields(one: Audit) -> dict[str, Any]:
-    return {field.name: getattr(one, field.name) for field in fields(Audit)}
 
 
 def _sum(rows: Sequence[AuditRow]) -> AuditRow:

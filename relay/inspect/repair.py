@@ -44,7 +44,15 @@ def repair(folder: Path, needed: int) -> list[Repair]:
     try:
         repairs = plan(folder, needed)
         for one in repairs:
-            _write(one)
+            path = one.segment.path
+            fresh = write_anew(path, one.salt, one.records)
+            if os.geteuid() == 0:  # relay's own user has to read what root repairs
+                about = path.stat()
+                os.chown(fresh, about.st_uid, about.st_gid)
+            kept = path.with_name(path.name + DAMAGED)
+            kept.unlink(missing_ok=True)
+            kept.hardlink_to(path)
+            put_in_place(fresh, path)
         return repairs
     finally:
         os.close(held)
@@ -70,15 +78,3 @@ def plan_segment(segment: Inspected) -> Repair:
         lost.append((offset, segment.limit))
         records.append(encode_lost_record(offset, segment.limit, salt))
     return Repair(segment, salt, records, saved, lost)
-
-
-def _write(one: Repair) -> None:
-    path = one.segment.path
-    fresh = write_anew(path, one.salt, one.records)
-    if os.geteuid() == 0:  # relay's own user has to read what root repairs
-        about = path.stat()
-        os.chown(fresh, about.st_uid, about.st_gid)
-    kept = path.with_name(path.name + DAMAGED)
-    kept.unlink(missing_ok=True)
-    kept.hardlink_to(path)
-    put_in_place(fresh, path)

@@ -129,7 +129,14 @@ def _restore(part: BackupPart, source: Path, folder: Path, journal: Path, told: 
         _copy(path, folder / path.relative_to(source), told)
     for path in sorted((source / CUTS).glob("*")):
         (folder / CUTS).mkdir(mode=0o700, exist_ok=True)
-        (folder / CUTS / path.name).write_bytes(_of_journal(path.read_bytes(), part.identity, identity))
+        # The cuts of one journal, whose first line ends with its identity, as those of another
+        data = path.read_bytes()
+        first, end, rest = data.partition(b"\n")
+        (folder / CUTS / path.name).write_bytes(
+            first.removesuffix(part.identity.encode()) + identity.encode() + end + rest
+            if first.endswith(part.identity.encode())
+            else data
+        )
     check_databases(folder)
     if bad := bad_segments(journal, part.head):
         damaged = {one.path.name for one in bad_segments(source / JOURNAL, part.head)}
@@ -143,12 +150,6 @@ def _restore(part: BackupPart, source: Path, folder: Path, journal: Path, told: 
 def _copy(path: Path, copy: Path, told: Told) -> None:
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     told(copy, copy_file(path, copy))
-
-
-def _of_journal(data: bytes, old: str, new: str) -> bytes:
-    """The cuts of one journal, whose first line ends with its identity, as those of another."""
-    first, end, rest = data.partition(b"\n")
-    return first.removesuffix(old.encode()) + new.encode() + end + rest if first.endswith(old.encode()) else data
 
 
 def _give(made: Sequence[Path], state: Path) -> None:

@@ -109,17 +109,14 @@ class Inspected:
                 reader.at, reader.offset, bad_at = self.used, self.end, self.used
                 piece = HEADER.size
                 continue
-            self._passed(reader, found, whole=not start)
+            if not start:
+                self.lost += reader.offset - self.end - sum(map(len, found))
+            self.used, self.end = reader.at, reader.offset
+            if found:
+                self.first = found[0].received if self.first is None else self.first
+                self.last = found[-1].received
             yield from found
         self.condition = "good"
-
-    def _passed(self, reader: SegmentReader, found: Sequence[Block], *, whole: bool) -> None:
-        if whole:
-            self.lost += reader.offset - self.end - sum(map(len, found))
-        self.used, self.end = reader.at, reader.offset
-        if found:
-            self.first = found[0].received if self.first is None else self.first
-            self.last = found[-1].received
 
     def _judge(self, fd: int, header: bytes) -> None:
         """Name what the good records end with, by the bytes behind them, of which `header` are the first."""

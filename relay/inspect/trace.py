@@ -180,8 +180,11 @@ def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]])
     split."""
     parts, changed, split = [event], list[str](), list[str]()
     for table in steps:
-        if why := _why_unknown(table.plugin):
-            return f"{UNKNOWN} {table.name}, which {why}", ()
+        # Only the running lane can tell what these filters make of an event
+        if table.plugin.stateful:
+            return f"{UNKNOWN} {table.name}, which goes by more than the event", ()
+        if table.plugin.open is not Filter.open:
+            return f"{UNKNOWN} {table.name}, which is open in its lane alone", ()
         try:
             with contained():
                 step = table.plugin(table.name, table.settings)
@@ -204,13 +207,6 @@ def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]])
     whole = [f"split into {len(parts)} by {_names(split)}"] if split else []
     said = "; ".join([*whole, *([f"changed by {_names(changed)}"] if changed else [])])
     return said or "kept", numbered(parts) if split else ()
-
-
-def _why_unknown(plugin: type[Filter]) -> str:
-    """Why only the running lane can tell what a filter makes of an event; "" if that is not so."""
-    if plugin.stateful:
-        return "goes by more than the event"
-    return "is open in its lane alone" if plugin.open is not Filter.open else ""
 
 
 def _names(steps: Sequence[str]) -> str:

@@ -58,7 +58,11 @@ def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
     `token` is what Braze needs towards relay, and relay towards Heap.
     """
     place = DemoFolder(folder, free_port())
-    shutil.copytree(_shipped_conf(), place.conf)
+    try:
+        shipped_conf = shipped("conf.d")
+    except FileNotFoundError as error:
+        raise SandboxError(str(error)) from None
+    shutil.copytree(shipped_conf, place.conf)
     place.state.mkdir(mode=0o700)
     file = folder / "token"
     file.touch(mode=0o600)
@@ -70,13 +74,6 @@ def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
     return place
 
 
-def _shipped_conf() -> Path:
-    try:
-        return shipped("conf.d")
-    except FileNotFoundError as error:
-        raise SandboxError(str(error)) from None
-
-
 @asynccontextmanager
 async def running(place: DemoFolder, command: Sequence[str]) -> AsyncIterator[Process]:
     """Run relay and wait until it is ready; stop it with SIGTERM at the end. Raises SandboxError."""
@@ -86,7 +83,14 @@ async def running(place: DemoFolder, command: Sequence[str]) -> AsyncIterator[Pr
     try:
         await _ready(place, process)
         yield process
-        await _stop(place, process)
+        if process.returncode is None:
+            process.terminate()
+        try:
+            code = await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            raise SandboxError(f"relay did not stop within {STOP_SECONDS:g} s of SIGTERM{_tail(place)}") from None
+        if code != 0:
+            raise SandboxError(f"relay stopped with exit code {code}{_tail(place)}")
     finally:
         if process.returncode is None:
             process.kill()
@@ -116,17 +120,6 @@ async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
             return answer.status == 200
     except aiohttp.ClientError:
         return False
-
-
-async def _stop(place: DemoFolder, process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        code = await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        raise SandboxError(f"relay did not stop within {STOP_SECONDS:g} s of SIGTERM{_tail(place)}") from None
-    if code != 0:
-        raise SandboxError(f"relay stopped with exit code {code}{_tail(place)}")
 
 
 def _tail(place: DemoFolder) -> str:

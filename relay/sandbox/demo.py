@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,9 @@ class Demo:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)
             braze = CurrentsSender(place.url("/currents"), token=token, switches=QUICK)
             async with running(place, self.command) as process, braze:
-                await _probe(braze)
+                statuses = await braze.probe()
+                if not all(status is not None and 200 <= status < 300 for status in statuses):
+                    raise SandboxError(f"relay answered Braze's credential probes with {statuses}")
                 await self._send(place, process, braze)
             return await asyncio.to_thread(_result, place, braze, heap)
 
@@ -81,12 +83,6 @@ class Demo:
         while True:
             self.show(progress(braze.counts, await asyncio.to_thread(_books, place.state)))
             await asyncio.sleep(self.interval)
-
-
-async def _probe(braze: CurrentsSender) -> None:
-    statuses = await braze.probe()
-    if not all(status is not None and 200 <= status < 300 for status in statuses):
-        raise SandboxError(f"relay answered Braze's credential probes with {statuses}")
 
 
 async def _send_all(braze: CurrentsSender, events: int, rate: float) -> None:
@@ -118,13 +114,10 @@ async def _settle(place: DemoFolder, braze: CurrentsSender) -> None:
     with suppress(TimeoutError):  # the table shows what is pending
         async with asyncio.timeout(SETTLE_SECONDS):
             while True:
-                if _settled(await asyncio.to_thread(_books, place.state), readable):
+                books = await asyncio.to_thread(_books, place.state)
+                if books and all(book.accepted >= readable and book.pending == 0 for book in books.values()):
                     return
                 await asyncio.sleep(POLL_SECONDS)
-
-
-def _settled(books: Mapping[str, Ledger], readable: int) -> bool:
-    return bool(books) and all(book.accepted >= readable and book.pending == 0 for book in books.values())
 
 
 def _books(state: Path) -> dict[str, Ledger]:
@@ -135,7 +128,12 @@ def _books(state: Path) -> dict[str, Ledger]:
 
 
 def _result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Result:
-    arrived = {"archive": len(_ids_in(place.state / "archive")), "heap": len(heap.ids)}
+    # The ids of all events in the archive's files
+    ids: set[str] = set()
+    for path in (place.state / "archive").glob("*.ndjson"):
+        with path.open("rb") as lines:
+            ids.update(orjson.loads(line)["id"] for line in lines)
+    arrived = {"archive": len(ids), "heap": len(heap.ids)}
     books = read_ledger(place.state)
     if missing := arrived.keys() - books.keys():
         raise SandboxError(f"relay kept no books for {', '.join(sorted(missing))}; its log is {place.log}")
@@ -146,12 +144,3 @@ def _result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Resu
         parked_at_source=sum(one.connector is None for one in list_parked(place.state)),
         lanes=[ReportedLane(name, books[name], count) for name, count in arrived.items()],
     )
-
-
-def _ids_in(archive: Path) -> set[str]:
-    """The ids of all events in the archive's files."""
-    ids: set[str] = set()
-    for path in archive.glob("*.ndjson"):
-        with path.open("rb") as lines:
-            ids.update(orjson.loads(line)["id"] for line in lines)
-    return ids

@@ -11,7 +11,6 @@ from aiohttp import web
 
 from relay.sandbox.clock import SandboxClock
 from relay.sandbox.server import DOORS, Fault, StandIn
-from relay.sandbox.switches import Switches
 
 
 class Switched(Protocol):
@@ -56,7 +55,12 @@ def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> lis
     def switch(given: Any) -> dict[str, Any]:
         if unknown := dict(given).keys() - show(None).keys():
             raise ValueError(f"there is no switch {', '.join(sorted(unknown))}")
-        changed = [_switched(owner.switches, given) for owner in owners]
+        changed = [
+            owner.switches.changed(
+                **{name: value for name, value in given.items() if name in type(owner.switches).model_fields}
+            )
+            for owner in owners
+        ]
         for owner, switches in zip(owners, changed, strict=True):
             owner.switches = switches
         return show(None)
@@ -76,10 +80,6 @@ def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> lis
         get("clock", lambda _: {"now": clock()}),
         post("clock", forward),
     ]
-
-
-def _switched(switches: Switches, given: dict[str, Any]) -> Switches:
-    return switches.changed(**{name: value for name, value in given.items() if name in type(switches).model_fields})
 
 
 async def _answer(work: Callable[[Any], Any], given: Any) -> web.Response:

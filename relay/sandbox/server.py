@@ -109,7 +109,10 @@ class StandIn:
         try:
             self.admit()
             if fault and fault.cut:
-                return await _cut(request, fault)
+                await request.content.readexactly((request.content_length or 0) // 2)
+                if request.transport is not None:
+                    request.transport.abort()
+                return web.Response(status=fault.status)
             if fault and not fault.has_effect:
                 raise Refused(fault.status, "injected")
             answer = await handler(request)
@@ -124,10 +127,3 @@ class StandIn:
         if self._rng.random() < self.switches.fail:
             return Fault(status=self.switches.fail_status, applied=self.switches.fail_applied)
         return None
-
-
-async def _cut(request: web.Request, fault: Fault) -> web.Response:
-    await request.content.readexactly((request.content_length or 0) // 2)
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=fault.status)

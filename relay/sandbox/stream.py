@@ -42,7 +42,11 @@ class Stream:
             owed += rate * EVERY_S
             while owed >= 1:
                 owed, number = owed - 1, number + 1
-                yield self._made(self.chosen[number % len(self.chosen)])
+                kind = self.chosen[number % len(self.chosen)]
+                event = make_event(kind, self.rng, self.sender.clock())
+                if self.rng.random() < self.sender.switches.odd:
+                    event = self.rng.choice([*ODDITIES.values()])(event, self.rng)
+                yield event["event_type"], orjson.dumps(event)
 
     def send(self, kind: str, count: int, odd: str | None, changes: Mapping[str, Any]) -> None:
         """Queue some. `changes` are fields of `user` and `properties`. Raises KeyError for an unknown type, oddity."""
@@ -64,12 +68,6 @@ class Stream:
         for user in users:
             self.send(kind, 1, None, {"user": {"external_user_id": user}, "properties": {"campaign_name": name}})
         return len(users)
-
-    def _made(self, kind: str) -> tuple[str, bytes]:
-        event = make_event(kind, self.rng, self.sender.clock())
-        if self.rng.random() < self.sender.switches.odd:
-            event = self.rng.choice([*ODDITIES.values()])(event, self.rng)
-        return event["event_type"], orjson.dumps(event)
 
     def _queue(self, event: Mapping[str, Any]) -> None:
         self.sender.add(event["event_type"], orjson.dumps(event))

@@ -103,26 +103,31 @@ def _of_alert(alert: AlertStatus, said: str) -> Iterator[Condition]:
 def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
     subject, said = f"connector {lane.connector}", said_of_lane(lane, now)
     if kind := kind_of_lane(lane, now):
-        yield Condition(kind, subject, said, lane.since or now, _lane_facts(lane, now))
+        error = lane.last_error
+        until = {"until": lane.paused_until} if lane.paused_until else {}
+        yield Condition(
+            kind,
+            subject,
+            said,
+            lane.since or now,
+            (
+                until
+                | {
+                    "pending": lane.pending,
+                    "oldest_s": round(waited(lane, now), 1),
+                    "drained_in_s": lane.drained_in,
+                    "last_error": error and {"at": error.at, "reason": error.reason, "status": error.status},
+                    "event": {"type": error.event_type, "id": error.event_id} if error and error.event_type else None,
+                    "do": advice_for(lane),
+                }
+            ),
+        )
     if lane.parked_now:
         yield _parked(subject, lane, now)
 
 
 def _parked(subject: str, one: LaneStatus | SourceStatus, now: float) -> Condition:
     return Condition("parked", subject, said_of_parked(one), now, {"parked": one.parked_now, "do": listing(one)})
-
-
-def _lane_facts(lane: LaneStatus, now: float) -> dict[str, Any]:
-    error = lane.last_error
-    until = {"until": lane.paused_until} if lane.paused_until else {}
-    return until | {
-        "pending": lane.pending,
-        "oldest_s": round(waited(lane, now), 1),
-        "drained_in_s": lane.drained_in,
-        "last_error": error and {"at": error.at, "reason": error.reason, "status": error.status},
-        "event": {"type": error.event_type, "id": error.event_id} if error and error.event_type else None,
-        "do": advice_for(lane),
-    }
 
 
 def _of_source(source: SourceStatus, said: str, now: float) -> Iterator[Condition]:

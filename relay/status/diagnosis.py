@@ -11,7 +11,6 @@ from relay.status.model import (
     CertificateStatus,
     JournalStatus,
     LaneStatus,
-    RefusedReload,
     Refusing,
     SourceStatus,
     Status,
@@ -104,7 +103,13 @@ def diagnose(status: Status) -> Diagnosis:
         )
         for one in status.certificates
     ]
-    reload = _reload(status.refused_reload)
+    refused = status.refused_reload
+    if refused is None:
+        reload = HealthFinding("reload", ok=True, said="reload: none was refused")
+    else:
+        said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
+        advice = "mend conf.d until relay check is content; then relay reload"
+        reload = HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
     each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates, reload)
     ok = all(finding.ok for finding in each)
     return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts, certificates, reload)
@@ -215,11 +220,8 @@ def _parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
     if isinstance(one, LaneStatus) and one.parked_full_in is not None and one.parked_full_in < FAR_S:
         yield f"the oldest of them are removed in {span(one.parked_full_in)} if it goes on like this (parked.max_size)"
     if one.parked_removed:
-        yield _removed(one.parked_removed)
-
-
-def _removed(events: int) -> str:
-    return f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
+        events = one.parked_removed
+        yield f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
 
 
 def _taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
@@ -434,14 +436,6 @@ def _losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
     most = AT_MOST if is_bound else ""
     found = [f"{name} has lost {most}{counted(number, 'event')}" for name, number in lost.items() if number]
     return ", ".join(found) or "no connector has lost an event"
-
-
-def _reload(refused: RefusedReload | None) -> HealthFinding:
-    if refused is None:
-        return HealthFinding("reload", ok=True, said="reload: none was refused")
-    said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
-    advice = "mend conf.d until relay check is content; then relay reload"
-    return HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
 
 
 def _worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:

@@ -351,14 +351,10 @@ def _gauge(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
 def _histogram(name: str, help: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
     family = HistogramMetricFamily(name, help, labels=[label] if label else [])
     for value, one in histograms.items():
-        family.add_metric([value] if label else [], _buckets(one), one.sum)
+        # What Prometheus wants: how many values were up to each bound, all smaller ones included
+        found, total = [], 0
+        for bound, count in zip([*map(str, one.bounds), "+Inf"], one.counts, strict=True):
+            total += count
+            found.append((bound, float(total)))
+        family.add_metric([value] if label else [], found, one.sum)
     return family
-
-
-def _buckets(one: Histogram) -> list[tuple[str, float]]:
-    """What Prometheus wants: how many values were up to each bound, all smaller ones included."""
-    found, total = [], 0
-    for bound, count in zip([*map(str, one.bounds), "+Inf"], one.counts, strict=True):
-        total += count
-        found.append((bound, float(total)))
-    return found

@@ -36,7 +36,14 @@ def cohort_doors(api: CohortApi) -> list[web.RouteDef]:
     return [
         post("profiles", add_profiles),
         get("members", lambda query: _names(api.profiles.inside(query["cohort"]))),
-        get("audience", lambda query: _names(api.profiles.audience(_audience(query)))),
+        get(
+            "audience",
+            lambda query: _names(
+                api.profiles.audience(
+                    Audience(tuple(query.getall("includes", [])), tuple(query.getall("excludes", [])))
+                )
+            ),
+        ),
         get("attributes", attributes),
         get("books", books),
     ]
@@ -87,10 +94,6 @@ def currents_doors(api: CohortApi, sender: CurrentsSender, stream: Stream) -> li
         post("flush", flush),
         post("enable", enable),
     ]
-
-
-def _audience(query: Any) -> Audience:
-    return Audience(tuple(query.getall("includes", [])), tuple(query.getall("excludes", [])))
 
 
 def _profile(given: Any) -> Profile:

@@ -95,7 +95,11 @@ class SegmentSync:
         told = self._told[segment.id]
         came = sorted(members if self.switches.full else members - told)
         went = sorted(told - members)
-        for body in self._sent([*self._pages(segment, came, went)]):
+        # The pages as they go out
+        pages = [*self._pages(segment, came, went)]
+        pages = pages[:-1] if self.switches.lose_last_page else pages
+        pages = pages * 2 if self.switches.repeat_pages else pages
+        for body in Random().sample(pages, len(pages)) if self.switches.shuffle_pages else pages:
             await self._post(body)
         self._told[segment.id] = set(members)
         return len(came), len(went)
@@ -109,12 +113,6 @@ class SegmentSync:
         """Tell that the segment is empty, with an action that Heap has retired."""
         await self._post(self._body(segment, DRAIN, 1, 1, str(uuid4()), []))
         self._told[segment.id] = set()
-
-    def _sent(self, pages: list[bytes]) -> list[bytes]:
-        """The pages as they go out."""
-        pages = pages[:-1] if self.switches.lose_last_page else pages
-        pages = pages * 2 if self.switches.repeat_pages else pages
-        return Random().sample(pages, len(pages)) if self.switches.shuffle_pages else pages
 
     def _pages(self, segment: StandInSegment, came: Sequence[str], went: Sequence[str]) -> Iterator[bytes]:
         adds, removes = [("add", user) for user in came], [("remove", user) for user in went]
@@ -143,17 +141,20 @@ class SegmentSync:
         for attempt in range(self.switches.tries):
             await asyncio.sleep(self.switches.again if attempt else 0)
             try:
-                async with self._http.post(self._url, data=sent, headers=self._headers(body)) as answer:
+                kind = self.switches.signature
+                stamp = str(round((time.time() - AGES.get(kind, 0)) * 1000))  # receivers compare it with a real clock
+                secret = b"of somebody else" if kind == "forged" else self._secret
+                digest = base64.b64encode(hmac.digest(secret, stamp.encode() + body, "sha256")).decode()
+                header = f"{stamp};{digest}" if kind == "malformed" else f"ts:{stamp},hmac:{digest}"
+                async with self._http.post(
+                    self._url,
+                    data=sent,
+                    headers=(
+                        {"Content-Type": "application/json"} | ({} if kind == "missing" else {"Heap-Hash": header})
+                    ),
+                ) as answer:
                     if answer.status == 200:
                         return
             except (aiohttp.ClientError, TimeoutError):
                 pass
         raise TimeoutError(f"{self._url} did not answer 200 in {self.switches.tries} tries")
-
-    def _headers(self, body: bytes) -> dict[str, str]:
-        kind = self.switches.signature
-        stamp = str(round((time.time() - AGES.get(kind, 0)) * 1000))  # receivers compare it with a real clock
-        secret = b"of somebody else" if kind == "forged" else self._secret
-        digest = base64.b64encode(hmac.digest(secret, stamp.encode() + body, "sha256")).decode()
-        header = f"{stamp};{digest}" if kind == "malformed" else f"ts:{stamp},hmac:{digest}"
-        return {"Content-Type": "application/json"} | ({} if kind == "missing" else {"Heap-Hash": header})

@@ -90,7 +90,7 @@ class HeapApi(StandIn):
         if key in self.events:
             self.duplicates += 1
             return
-        self.events[key] = {"timestamp": self._now(), **event}
+        self.events[key] = {"timestamp": datetime.fromtimestamp(self.clock(), UTC).isoformat(), **event}
         if "identity" in event:
             self.users.setdefault(event["identity"], {})
 
@@ -111,7 +111,11 @@ class HeapApi(StandIn):
             good, complaint = _sorted_out(items, key or "events", wrong)
             if complaint and not (self.switches.partial and key in fields):
                 raise Refused(400, complaint)
-            if self._kept(request.host) and self._fits(good, key, bulk=key in fields):
+            other = HOSTS["eu" if self.switches.region == "us" else "us"]
+            is_elsewhere = request.host == other and self.switches.wrong_region != "accept"
+            if is_elsewhere and self.switches.wrong_region == "refuse":
+                raise Refused(400, f"this app's data does not belong to {other}")
+            if not is_elsewhere and self._fits(good, key, bulk=key in fields):
                 take(good)
             return self.answer(200, complaint)
 
@@ -127,15 +131,6 @@ class HeapApi(StandIn):
         if fields.get("app_id") != self._app_id:
             raise Refused(400, "postBody.app_id is not known")
         return fields
-
-    def _kept(self, host: str) -> bool:
-        """Whether data that was sent to this host stays here. Raises Refused."""
-        other = HOSTS["eu" if self.switches.region == "us" else "us"]
-        if host != other or self.switches.wrong_region == "accept":
-            return True
-        if self.switches.wrong_region == "refuse":
-            raise Refused(400, f"this app's data does not belong to {other}")
-        return False
 
     def _fits(self, items: Items, key: str, *, bulk: bool) -> bool:
         """Whether items are within the limits. Raises Refused."""
@@ -178,9 +173,6 @@ class HeapApi(StandIn):
                     if event.get("user_id") == user_id:
                         del event["user_id"]
                         event["identity"] = identity
-
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self.clock(), UTC).isoformat()
 
 
 def _sorted_out(items: Any, key: str, wrong: Wrong) -> tuple[Items, str]:

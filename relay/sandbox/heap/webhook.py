@@ -79,7 +79,14 @@ class HeapWebhook(StandIn):
         if self.switches.without_identity == "refuse" and any(mapped is None for _, _, mapped in seen):
             raise Refused(400, f"an event without {self.switches.identity}")
         for event_id, kind, mapped in seen:
-            self._remember(event_id, kind, mapped)
+            if event_id in self.ids:
+                self.duplicates += 1
+                continue
+            self.ids.add(event_id)
+            self.types[kind] += 1
+            self.nobody += mapped is None
+            if mapped is not None and self._hand_on is not None:
+                self._hand_on(event_id, mapped)
         return web.json_response({"taken": len(events)})
 
     def _mapped(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -94,13 +101,3 @@ class HeapWebhook(StandIn):
             "timestamp": datetime.fromtimestamp(event.get("time", 0), UTC).isoformat(),
             "properties": {prefix + name: value for name, value in event.get("properties", {}).items()},
         }
-
-    def _remember(self, event_id: str, kind: str, mapped: Mapping[str, Any] | None) -> None:
-        if event_id in self.ids:
-            self.duplicates += 1
-            return
-        self.ids.add(event_id)
-        self.types[kind] += 1
-        self.nobody += mapped is None
-        if mapped is not None and self._hand_on is not None:
-            self._hand_on(event_id, mapped)
