@@ -211,7 +211,7 @@ def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
         copy.parent.mkdir(mode=0o700, exist_ok=True)
         _put_database(_copy_database(path, copy), copy)
         told(copy, True)
-    for left in other_databases(target):
+    for left in _named_as_databases(target):
         if left not in others:
             left.unlink()
     _copy_cuts(folder / CUTS, target / CUTS)
@@ -286,10 +286,26 @@ def _end_of(path: Path) -> int:
 
 
 def other_databases(folder: Path) -> list[Path]:
-    """Those of connectors in a worker's folder. The ids by which duplicates are told are not wanted: what was lost
-    since a backup, and is sent again, is no duplicate."""
+    """Return the databases of connectors in a worker's folder. A file of another format is no database."""
+    return [path for path in _named_as_databases(folder) if _is_database(path)]
+
+
+def copied_databases(folder: Path) -> list[Path]:
+    """Return the databases of connectors in a worker's copy. A backup writes no other file of such a name.
+
+    Raises sqlite3.DatabaseError (the header of a database is damaged), OSError."""
+    found = _named_as_databases(folder)
+    for path in found:
+        if not _is_database(path):
+            raise sqlite3.DatabaseError(f"{path}: file is not a database")
+    return found
+
+
+def _named_as_databases(folder: Path) -> list[Path]:
+    """Return the files that are databases by their name. Leave out the ids of the duplicate check: an event that was
+    lost since a backup, and is sent again, is no duplicate."""
     found = (path for glob in ("*.db", "*/*.db") for path in sorted(folder.glob(glob)))
-    return [path for path in found if path.name != DATABASE and path.parent.name != SEEN and _is_database(path)]
+    return [path for path in found if path.name != DATABASE and path.parent.name != SEEN]
 
 
 def _is_database(path: Path) -> bool:

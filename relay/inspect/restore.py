@@ -26,8 +26,8 @@ from relay.inspect.backup import (
     Told,
     bad_segments,
     check_databases,
+    copied_databases,
     copy_file,
-    other_databases,
     read_backup,
 )
 from relay.journal import list_segment_files, lock, replace_text, sync_folder, write_end, write_identity
@@ -45,7 +45,8 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
     """Make a state folder of the backup in `source`; `path` is the setting `journal.path`.
 
     Return what there is, and which of its segments were damaged in the backup already. Raises OSError (no complete
-    backup, one of another version, a state folder that is not empty, or that a relay runs with), sqlite3.Error."""
+    backup, one of another version, a state folder that is not empty, or that a relay runs with), sqlite3.Error (a
+    database of the backup is damaged)."""
     found = read_backup(source)
     if not found.complete:
         raise OSError(f"{source} is not complete: run relay backup {source} again, with the state folder that it is of")
@@ -76,9 +77,12 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
 
 
 def _check_version(database: Path) -> None:
-    """Raise OSError if this relay cannot read the tables."""
+    """Raise OSError if this relay cannot read the tables, sqlite3.DatabaseError if nobody can."""
     with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise sqlite3.DatabaseError(f"{database}: {error}") from None
     if not OLDEST_VERSION <= version <= VERSION:
         raise OSError(
             f"{database} is of {'a newer' if version > VERSION else 'a much older'} relay: use that to restore"
@@ -104,7 +108,7 @@ def _kept(source: Path, backup: Backup, state: Path, path: Path) -> list[Path]:
     found: list[Path] = []
     for part in backup.workers:
         theirs, folder = make_worker_folder(source, part.worker), make_worker_folder(state, part.worker)
-        databases = [one.relative_to(theirs).parts[0] for one in other_databases(theirs)]
+        databases = [one.relative_to(theirs).parts[0] for one in copied_databases(theirs)]
         files = [f"{name}{end}" for name in (DATABASE, *databases) for end in ("", "-wal", "-shm")]
         there = [folder / name for name in (*files, CUTS, SEEN, WORKERS)]
         if (journal := make_journal_folder(state, path, part.worker)).is_dir():
@@ -125,7 +129,7 @@ def _restore(part: BackupPart, source: Path, folder: Path, journal: Path, told: 
         change_identity(db, identity, now)
     for path in list_segment_files(source / JOURNAL):
         _copy(path, journal / path.name, told)
-    for path in other_databases(source):
+    for path in copied_databases(source):
         _copy(path, folder / path.relative_to(source), told)
     for path in sorted((source / CUTS).glob("*")):
         (folder / CUTS).mkdir(mode=0o700, exist_ok=True)

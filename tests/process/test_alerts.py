@@ -144,6 +144,8 @@ async def test_the_supervisor_of_workers_tells_what_begins_and_what_is_over(
         assert (code, told) == (1, "not sent: HTTP 500: no ...\n")
         code, screen = relay(daemon, "status")
         assert (code, "alert ops: sends nothing since" in screen) == (1, True)
+        code, listed = relay(daemon, "alerts", "list")
+        assert (code, "not sent: HTTP 500: no ..." in listed) == (1, True)
         it = SimpleNamespace(state=daemon.state, config=SimpleNamespace(alerts={"ops": None, "new": None}))
         ops_found, new_found = await asyncio.to_thread(lambda: [*sending(it)])  # type: ignore[arg-type]  # for `relay doctor`
         assert (ops_found.level, new_found.level) == ("problem", "ok")

@@ -125,6 +125,10 @@ def test_the_image_has_a_user_of_its_own_and_one_place_to_write() -> None:
     assert re.findall(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE) == [" ".join(ports)]
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
     assert all((CONTAINER.parents[2] / path).exists() for line in copied for path in line.split())
+    project = tomllib.loads((CONTAINER.parents[2] / "pyproject.toml").read_text())
+    packages = {one.partition("/")[0] for one in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    assert packages == {"relay", "plugins"}
+    assert packages <= {path for line in copied for path in line.split()}
 
 
 def test_the_compose_file_names_what_is_there() -> None:

@@ -379,3 +379,44 @@ async def test_a_restore_waits_for_no_relay_and_a_broken_one_starts_none(state: 
     with pytest.raises(StartError, match="is not complete: a restore was broken off there: run relay restore"):
         async with open_state(Config(), restored, 0):
             pass
+
+
+@pytest.mark.parametrize("place", ["relay.db", "mine.db", "cohorts/vip.db"])
+async def test_a_restore_names_a_database_with_a_destroyed_header(state: Path, tmp_path: Path, place: str) -> None:
+    (state / "cohorts").mkdir()
+    for one in ("mine.db", "cohorts/vip.db"):
+        with closing(sqlite3.connect(state / one)) as db, db:
+            db.execute("CREATE TABLE member (id)")
+    back(state, tmp_path / "backup")
+    with (tmp_path / "backup" / place).open("r+b") as file:
+        file.write(bytes(100))
+    with pytest.raises(sqlite3.DatabaseError, match=rf"{place}: file is not a database"):
+        restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
+    assert not (tmp_path / "restored").exists()
+    (state / "mine.db").unlink()
+    back(state, tmp_path / "backup")
+    assert restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())[1] == []
+
+
+async def test_only_the_owner_may_read_a_backup(state: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(state / "mine.db")) as db, db:
+        db.execute("CREATE TABLE member (id)")
+    (state / "cuts").mkdir()
+    (state / "cuts" / "it").write_text(f"relay cuts 1 {read_identity(state / PATH)}\nline\n")
+    for path in state.rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    back(state, tmp_path / "backup")
+    for path in [tmp_path / "backup", *(tmp_path / "backup").rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+
+
+async def test_the_command_exits_with_1_if_the_journal_is_damaged(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    command = ["backup", str(tmp_path / "backup"), "--state", str(state), "--conf", str(tmp_path / "conf.d")]
+    whole = CliRunner().invoke(relay, command)
+    assert (whole.exit_code, "15 events" in whole.output) == (0, True)
+    path = state / PATH / name(5)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    damaged = CliRunner().invoke(relay, command)
+    assert damaged.exit_code == 1
+    assert f"damaged in the journal itself, and copied as it is: {path}" in damaged.output

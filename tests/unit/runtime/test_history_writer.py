@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from relay.api import ConnectorSettings, Secret
 from relay.cli.main import relay
 from relay.config.model import Config, HistorySettings
+from relay.config.redaction import LogRedaction
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.history_writer import WAITING, History
 from relay.state.database import State
@@ -136,3 +138,22 @@ async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, mo
         await ending
         writing.cancel()
     assert [entry.kind for entry in read_history(tmp_path)] == ["started", "stopped"]
+
+
+class Chatty(ConnectorSettings):
+    token: Secret
+
+
+async def test_entries_hide_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Siblings: the sentence, by whom, and what programs read."""
+    monkeypatch.setenv("CHATTY", "hunter2")
+    redaction = LogRedaction()
+    redaction.note("connector", "heap", Chatty(type="chatty", token=Secret("env", "CHATTY")))
+    monkeypatch.setattr("relay.runtime.history_writer.LOG", redaction)
+    State(tmp_path).close()
+    config = Config()
+    one = History(tmp_path, lambda: config, ConditionWatch())
+    one.note(Entry("failing", "connector heap", "said hunter2", by="hunter2 of ops", about={"why": ["not hunter2"]}))
+    await one.end()
+    entry = read_history(tmp_path)[0]
+    assert (entry.sentence, entry.by, entry.about) == ("said ...", "... of ops", {"why": ["not ..."]})
