@@ -55,8 +55,8 @@ relay saves the counts in one transaction with the position that they belong to.
     5: Promise(
         "Senders get precise answers.",
         """
-- 400: only if the body does not have the format of the source. One bad event in a good batch is parked with its
-  reason, and the others go on.
+- 400: only if the body does not have the format of the source. relay parks a bad event in a good batch with the
+  reason, and accepts the other events.
 - 401: only for a wrong token or signature.
 - 403: only from addresses that the source's `allow` does not name.
 - 413: only over the size limit.
