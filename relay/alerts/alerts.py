@@ -11,7 +11,7 @@ import structlog
 
 from relay.alerts.compose import without_answer, without_answers
 from relay.alerts.losses import Losses
-from relay.alerts.sender import Sender
+from relay.alerts.sender import Sender, SendTimes
 from relay.api import Alert, Message
 from relay.config import Config, ConfigError, NotMade, make_alerts, mistakes_of
 from relay.guests import is_same
@@ -38,8 +38,9 @@ class AlertSnapshot(Protocol):
 class Alerts:
     """Shows each of them what is wrong, and has them send what they make of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, times: SendTimes | None = None) -> None:
         """`folder`: the state folder."""
+        self._times = times or SendTimes()
         self._folder, self._host = folder, socket.gethostname()
         self._config = Config()
         self._senders: dict[str, Sender] = {}
@@ -80,7 +81,7 @@ class Alerts:
         for name, alert in made.items():
             kept = await self._end(name) or (tracks.get(name, {}), [one for one in messages if one.alert == name])
             file, relay = config.alerts[name].file, config.runtime.name
-            self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept)
+            self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
             self._begin(name)
 
     async def _read(

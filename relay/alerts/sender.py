@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,19 +31,27 @@ from relay.status import AlertStatus, Condition, LastAlert, Status
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 
-FIRST_WAIT_S: Final = 1.0
-LONGEST_WAIT_S: Final = 300.0
 LONGEST_ASKED_S: Final = 3600.0
 """A destination that asks for a longer wait gets this one."""
 GIVE_UP_S: Final = 86400.0
 WAITING: Final = 100
 """Messages that wait to be sent, at most: beyond that the oldest is given up."""
-SETTLE_S: Final = 60.0
-"""What was wrong before a start is told to be over only after so long, or if it was wrong again: lanes have to try."""
-CLOSE_S: Final = 5.0
-MARGIN_S: Final = 5.0
-"""Beyond `timeout`, until whoever asked for a test hears that there is no answer."""
 log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True)
+class SendTimes:
+    """The times of an alert, in seconds."""
+
+    first_wait: float = 1.0
+    """The wait after the first failure. Each further wait is twice as long."""
+    longest_wait: float = 300.0
+    settle: float = 60.0
+    """Conditions from before a start count as over only after this time, or after a return: lanes have to try first."""
+    close: float = 5.0
+    """The longest wait for a save or for `close` at a stop."""
+    margin: float = 5.0
+    """The time beyond `timeout` after which a test counts as unanswered."""
 
 
 class Sender:
@@ -58,9 +66,11 @@ class Sender:
         folder: Path,
         tracks: Tracks,
         known: Iterable[AlertMessage],
+        times: SendTimes,
     ) -> None:
         """`file`: where it is configured; `relay`: the name of this one; `tracks` and `known` are from the database."""
         self._alert, self._file, self._relay, self._host, self._folder = alert, file, relay, host, folder
+        self._times = times
         self._rules = AlertRules.of(alert.settings)
         self._log = log.bind(alert=alert.name)
         self._clean = Redaction(alert.settings).clean
@@ -68,7 +78,7 @@ class Sender:
         self._messages = {one.id: one for one in known}
         self._began, self._unsettled = time.monotonic(), {key for key, track in self._memory.items() if track.wrong}
         self._news = asyncio.Event()
-        self._wait, self._not_before = FIRST_WAIT_S, 0.0
+        self._wait, self._not_before = self._times.first_wait, 0.0
         self._tests: dict[str, asyncio.Future[AlertMessage]] = {}
         self._sent = self._failed = self._given_up = 0
         self._failing = self._failing_since()
@@ -82,7 +92,7 @@ class Sender:
 
     @property
     def _is_settled(self) -> bool:
-        return time.monotonic() - self._began >= SETTLE_S
+        return time.monotonic() - self._began >= self._times.settle
 
     async def look(self, conditions: Sequence[Condition], status: Status) -> None:
         """Look at what is wrong; what is to be told is on its way then."""
@@ -131,7 +141,7 @@ class Sender:
         self._messages[made.id], self._not_before = made, 0.0
         self._news.set()
         try:
-            async with asyncio.timeout(self._alert.settings.timeout + MARGIN_S):
+            async with asyncio.timeout(self._alert.settings.timeout + self._times.margin):
                 return await self._tests[made.id]
         except TimeoutError:
             raise OSError("it is not known yet whether it was sent: see relay alerts list") from None
@@ -173,7 +183,7 @@ class Sender:
                     await self._send_all(waiting)
                 except Exception as bug:  # it costs time, and ends nothing
                     self._log.error("an alert cannot send", exc_info=bug)
-                    self._not_before = time.monotonic() + LONGEST_WAIT_S
+                    self._not_before = time.monotonic() + self._times.longest_wait
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._not_before - time.monotonic() if waiting else None):
@@ -198,10 +208,10 @@ class Sender:
             if not isinstance(error, Reject):
                 break
         if wait is None:
-            self._wait, self._not_before = FIRST_WAIT_S, 0.0
+            self._wait, self._not_before = self._times.first_wait, 0.0
         else:
             self._not_before = time.monotonic() + wait
-            self._wait = min(2 * self._wait, LONGEST_WAIT_S)
+            self._wait = min(2 * self._wait, self._times.longest_wait)
 
     async def _tried(self, one: AlertMessage) -> Exception | None:
         """Try to send a message; return why that failed."""
@@ -250,7 +260,7 @@ class Sender:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work], timeout=left(STOP.kept, CLOSE_S))
+            await asyncio.wait([work], timeout=left(STOP.kept, self._times.close))
             raise
 
     async def _write(self, save: "partial[None]") -> None:
@@ -268,7 +278,7 @@ class Sender:
     async def close(self) -> None:
         """Let go of what it sends with."""
         try:
-            await limited(self._alert.release, left(STOP.kept, CLOSE_S), f"alert {self._alert.name}: close")
+            await limited(self._alert.release, left(STOP.kept, self._times.close), f"alert {self._alert.name}: close")
         except Exception as error:  # a plugin's own
             self._log.warning("alert is not closed", reason=self._clean(reason_of(error)))
 

@@ -76,19 +76,20 @@ class Intake:
         self._limit = Limit(rate) if rate else None
         self.duplicates = Duplicates(Seen(state.folder, source.name, window, steady)) if window and not first else None
         self._left_out = 0
-        self._refusal_clock = RefusalClock(source, save_soon, steady)
+        self.refusal_clock = RefusalClock(source, save_soon, steady)
+        """How long the source has refused everything."""
         self.traffic = Traffic()
         self.draining = False
 
     @property
     def ledger(self) -> SourceLedger:
         """The source's counts."""
-        return SourceLedger(self.source.name, self._left_out, self._refusal_clock.lasting)
+        return SourceLedger(self.source.name, self._left_out, self.refusal_clock.lasting)
 
     def restore(self, ledger: SourceLedger) -> None:
         """Restore the counts from before a restart."""
         self._left_out = ledger.duplicates
-        self._refusal_clock.restore(ledger.refusals)
+        self.refusal_clock.restore(ledger.refusals)
 
     def close(self) -> None:
         """Close the thread of the source. No request may be under way."""
@@ -116,13 +117,13 @@ class Intake:
         try:
             response = await self._take(request)
         except Problem as problem:
-            self._refusal_clock.note_refused(problem.status, problem.detail)
+            self.refusal_clock.note_refused(problem.status, problem.detail)
             return self._refuse(request, problem)
         except Exception as bug:
-            self._refusal_clock.note_refused(500, f"{type(bug).__name__}, see the log")
+            self.refusal_clock.note_refused(500, f"{type(bug).__name__}, see the log")
             self.traffic.count_refused(500)
             raise
-        self._refusal_clock.note_accepted()
+        self.refusal_clock.note_accepted()
         self.traffic.count_answered(perf_counter() - began)
         return response
 

@@ -31,35 +31,36 @@ class RefusalClock:
 
     def __init__(self, source: Source, save_soon: Callable[[], None], clock: Callable[[], float] = time.time) -> None:
         self._source, self._save_soon, self._clock = source, save_soon, clock
-        self._refusals: Refusals | None = None
+        self.refusals: Refusals | None = None
+        """The refusals since the last 2xx; None without any."""
 
     def restore(self, refusals: Refusals | None) -> None:
         """Restore a clock that ran when relay stopped."""
-        self._refusals = refusals
+        self.refusals = refusals
 
     @property
     def lasting(self) -> Refusals | None:
         """The refusals so far, if they have lasted for a minute, else None."""
-        return self._refusals if self._refusals and _age(self._refusals) >= MINUTE_S else None
+        return self.refusals if self.refusals and _age(self.refusals) >= MINUTE_S else None
 
     def note_refused(self, status: int, reason: str) -> None:
         """Note a request that was not answered 2xx."""
-        now, before = self._clock(), self._refusals
+        now, before = self._clock(), self.refusals
         since = before.since if before else now
         patience = self._source.disabled_after
         deadline = None if patience is None else since + patience
-        self._refusals = Refusals(since, now, status, reason, deadline)
+        self.refusals = Refusals(since, now, status, reason, deadline)
         age_before = _age(before) if before else 0.0
         if _count_marks(now - since) > _count_marks(age_before):
-            self._warn(self._refusals)
+            self._warn(self.refusals)
         if (now - since) // MINUTE_S > age_before // MINUTE_S:
             self._save_soon()
 
     def note_accepted(self) -> None:
         """Note a request that was answered 2xx."""
-        if self._refusals is None:
+        if self.refusals is None:
             return
-        refusals, lasting, self._refusals = self._refusals, self.lasting, None
+        refusals, lasting, self.refusals = self.refusals, self.lasting, None
         if lasting:
             self._save_soon()
         if _count_marks(_age(refusals)):

@@ -53,7 +53,8 @@ class Ingest:
     ) -> None:
         """`first`: the first worker, unless this is the first worker."""
         self._settings, self._journal, self._state, self._first = settings, journal, state, first
-        self._pressure = Pressure(settings.max_in_flight)
+        self.pressure = Pressure(settings.max_in_flight)
+        """The bytes of requests under way, of all sources."""
         self._source_saver = SourceSaver(state, self._collect_ledgers)
         self._intakes: dict[str, Intake] = {}
         self._paths: dict[str, Intake] = {}
@@ -64,7 +65,8 @@ class Ingest:
         self._set_sources(sources)
         self._certificates: Certificates | None = None
         self._ready = False
-        self._server: Server | None = None
+        self.server: Server | None = None
+        """The HTTP server; None before the start."""
         self._runner: web.ServerRunner | None = None
         self._accepting: list[Acceptor] = []
         self._outlived = False
@@ -78,12 +80,12 @@ class Ingest:
     @property
     def connections(self) -> int:
         """Open connections."""
-        return self._server.connected if self._server else 0
+        return self.server.connected if self.server else 0
 
     @property
     def refused(self) -> Mapping[str, int]:
         """Connections that ended without a request, by cause, since the start."""
-        return {**self._server.refused} if self._server else {}
+        return {**self.server.refused} if self.server else {}
 
     def get_source(self, name: str) -> Source:
         """Return the source of this name. Raises LookupError."""
@@ -105,9 +107,9 @@ class Ingest:
             known = {name: intake.source for name, intake in self._intakes.items()}
             sources = [_reuse_source(known.get(source.name), source) for source in sources]
         self._settings = settings
-        self._pressure.limit = settings.max_in_flight
-        if self._server is not None:
-            self._server.limits = make_limits(settings)
+        self.pressure.limit = settings.max_in_flight
+        if self.server is not None:
+            self.server.limits = make_limits(settings)
         self._set_sources(sources)
 
     def _set_sources(self, sources: Sequence[Source]) -> None:
@@ -125,7 +127,7 @@ class Ingest:
         fresh = Intake(
             source,
             self._settings,
-            self._pressure,
+            self.pressure,
             self._journal,
             self._state,
             self._source_saver.save_soon,
@@ -145,14 +147,14 @@ class Ingest:
         if self._settings.tls is not None:
             self._certificates = Certificates(self._settings.tls)
         await self._restore()
-        self._server = Server(self._dispatch, "ingest", make_limits(self._settings), auto_decompress=False)
-        if self._server.bound < self._settings.max_connections:
+        self.server = Server(self._dispatch, "ingest", make_limits(self._settings), auto_decompress=False)
+        if self.server.bound < self._settings.max_connections:
             advice = "raise LimitNOFILE= in the unit (ulimit -n in a shell): senders get half of it"
-            log.warning("fewer connections than ingest.max_connections", connections=self._server.bound, advice=advice)
-        self._runner = web.ServerRunner(self._server, handle_signals=False, shutdown_timeout=STOP_S)
+            log.warning("fewer connections than ingest.max_connections", connections=self.server.bound, advice=advice)
+        self._runner = web.ServerRunner(self.server, handle_signals=False, shutdown_timeout=STOP_S)
         await self._runner.setup()
         listening = bind(self._settings.listen)[0] if sockets is None else sockets
-        self._accepting = [Acceptor(self._server, one, self._choose_tls(one)) for one in listening]
+        self._accepting = [Acceptor(self.server, one, self._choose_tls(one)) for one in listening]
         self._outlived = sockets is not None and outlived
         self._ready = True
         return describe_sockets(listening, self._settings)

@@ -71,12 +71,19 @@ class Group:
 class Journal:
     """The durable log of one state folder. Use it from the event loop that opened it."""
 
-    def __init__(self, folder: Path, limits: JournalLimits, memory: int, known: KnownJournal | None = None) -> None:
-        """Open the journal. Blocking. `known`: what the database knows of it.
+    def __init__(
+        self,
+        folder: Path,
+        limits: JournalLimits,
+        memory: int,
+        known: KnownJournal | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Open the journal. Blocking. `known`: what the database knows of it. `clock`: by which data expires.
 
         Raises OSError, and identity.OtherJournal if the journal is not the database's.
         """
-        self._writer = Writer(folder, limits, known)
+        self._writer = Writer(folder, limits, known, clock)
         self._set_bounds(limits)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
         self._tail = Tail(memory)

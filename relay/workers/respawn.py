@@ -9,7 +9,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -19,18 +19,26 @@ from relay.runtime import FAILURE, StartError, Worker, write_to_memory
 from relay.socket_path import address_of
 from relay.threads import ADMIN
 
-FIRST_WAIT_S: Final = 0.2
-LONGEST_WAIT_S: Final = 30.0
-GOOD_RUN_S: Final = 60.0
-"""A worker that has run for so long is restarted at once."""
-LOOK_S: Final = 0.5
-HANG_S: Final = 30.0
-"""A process whose event loop has not turned for so long is killed, unless a service manager sets a longer time."""
 REMOVED_ADVICE: Final = "find out who removes files there: relay and its workers need that folder while they run"
 CODE_ADVICE: Final = "restart relay, so that all workers run it; if it is broken, mend it or put the old file back"
 LIFE: Final = frozenset({b"READY=1", b"WATCHDOG=1", b"RELOADING=1", b"STOPPING=1"})
 """The message that everything makes progress. Other messages only show that the event loop turns."""
 log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True)
+class RespawnTimes:
+    """The times of a supervised worker, in seconds."""
+
+    first_wait: float = 0.2
+    """The wait before the first restart. Each further wait is twice as long."""
+    longest_wait: float = 30.0
+    good_run: float = 60.0
+    """A worker that has run for so long is restarted after the first wait."""
+    check: float = 0.5
+    """The time between two checks of the worker."""
+    hang: float = 30.0
+    """The silence after which a process is killed, unless a service manager sets a longer time."""
 
 
 class Supervised:
@@ -41,8 +49,8 @@ class Supervised:
     worker that only drains never does that.
     """
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
+    def __init__(self, worker: Worker, times: RespawnTimes | None = None) -> None:
+        self.worker, self._times = worker, times or RespawnTimes()
         self.ready = asyncio.Event()
         """Whether it was ever ready."""
         self.over = False
@@ -70,7 +78,8 @@ class Supervised:
         Each process begins with the configuration `in_force`, because the one on disk may be wrong or not meant yet.
         Plugins are loaded from disk, and `new_code` names the changed ones for the log. Raises StartError.
         """
-        wait = FIRST_WAIT_S
+        times = self._times
+        wait = times.first_wait
         while not self._stopping.is_set():
             began = time.monotonic()
             self._log_newer_code(await ADMIN.run(new_code))
@@ -80,7 +89,8 @@ class Supervised:
                 return
             if not (self.ready.is_set() or self.worker.only_drains) and (code is None or code >= 0):
                 raise StartError(self._failure or f"worker {self.worker.number} {why}")
-            wait = FIRST_WAIT_S if time.monotonic() - began > GOOD_RUN_S else min(2 * wait, LONGEST_WAIT_S)
+            has_run_well = time.monotonic() - began > times.good_run
+            wait = times.first_wait if has_run_well else min(2 * wait, times.longest_wait)
             log.error(
                 "worker died, starts again", worker=self.worker.number, exit_code=code, reason=why, in_s=round(wait, 1)
             )
@@ -149,7 +159,7 @@ class Supervised:
         """Make the socket again whenever somebody has removed it. Without it the process would be killed."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._times.check)
             if await ADMIN.run(self.worker.notify.exists):
                 continue
             told = {"worker": self.worker.number, "socket": str(self.worker.notify)}
@@ -170,7 +180,7 @@ class Supervised:
         loop.add_reader(notify, self._note_all, notify)
         try:
             while not self._is_hanging(patience):
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(self._times.check)
                 self._note_all(notify)  # before it is judged: this process may have slept
         finally:
             loop.remove_reader(notify)
@@ -180,7 +190,7 @@ class Supervised:
         """Return whether the process has been silent for too long. `patience`: the service manager's seconds, 0
         without."""
         now = time.monotonic()
-        silent, most = (now - self._lived, patience) if patience else (now - self._heard, HANG_S)
+        silent, most = (now - self._lived, patience) if patience else (now - self._heard, self._times.hang)
         if not self._is_ready or silent <= most:
             return False
         log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=round(most, 1))

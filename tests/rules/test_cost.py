@@ -153,7 +153,7 @@ class Pipeline:
 
     async def take(self, bodies: list[bytes]) -> None:
         for body in bodies:
-            answer = await self.ingest._intakes["braze"].handle(request(body))
+            answer = await self.ingest.intakes["braze"].handle(request(body))
             assert answer.status == 202
 
     async def deliver(self, lane: LiveLane) -> None:

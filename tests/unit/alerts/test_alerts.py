@@ -18,7 +18,7 @@ import structlog
 from relay.alerts import Alerts
 from relay.alerts.compose import MOST, alarms_of
 from relay.alerts.memory import AlertRules, Memory, step
-from relay.alerts.sender import WAITING
+from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, RuntimeSettings
 from relay.runtime.reload import compare_alerts_and_settings
@@ -47,12 +47,12 @@ class Fake(Alert, type="fake"):
         type(self).got.append(message)
 
 
+TIMES = SendTimes(first_wait=0.01, longest_wait=0.02, settle=0.0, close=60.0)
+"""`close`: a restart in the middle of a save sends a message again."""
+
+
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.alerts.sender.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("relay.alerts.sender.LONGEST_WAIT_S", 0.02)
-    monkeypatch.setattr("relay.alerts.sender.SETTLE_S", 0.0)
-    monkeypatch.setattr("relay.alerts.sender.CLOSE_S", 60.0)  # a restart in the middle of a save sends a message again
+def fresh() -> None:
     Fake.got = []
     Fake.mood = lambda _: None  # type: ignore[method-assign, assignment]
 
@@ -85,8 +85,8 @@ def look(*conditions: Condition, now: float = NOON) -> Look:
 
 
 @asynccontextmanager
-async def running(folder: Path, config: Config) -> AsyncIterator[Alerts]:
-    alerts = Alerts(folder)
+async def running(folder: Path, config: Config, times: SendTimes = TIMES) -> AsyncIterator[Alerts]:
+    alerts = Alerts(folder, times)
     await alerts.change(config, alerts.made(config))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(alerts.run(), name="alerts")
@@ -139,13 +139,13 @@ async def test_what_a_destination_says_is_not_kept_beside_the_messages(folder: P
 
 
 async def test_a_lane_that_has_not_tried_since_a_restart_is_not_told_to_be_well(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    monkeypatch.setattr("relay.alerts.sender.SETTLE_S", 3600.0)
-    async with running(folder, config()) as alerts:
+    times = replace(TIMES, settle=3600.0)
+    async with running(folder, config(), times) as alerts:
         alerts.look(look(HEAP))
         await until(lambda: alerts.statuses[0].sent)
-    async with running(folder, config()) as alerts:
+    async with running(folder, config(), times) as alerts:
         for seconds, *wrong in ((10,), (15, HEAP), (20,)):
             alerts.look(look(*wrong, now=NOON + seconds))
             await alerts.test("ops")
@@ -214,10 +214,9 @@ async def test_a_destination_that_is_down_gets_all_of_it_afterwards_in_order(
 
 @pytest.mark.parametrize(("asked", "attempts", "least"), [(None, 5, 0.75), (0.3, 2, 0.3)])
 async def test_a_destination_that_stays_down_is_tried_ever_later_and_as_it_asks(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: float | None, attempts: int, least: float
+    folder: Path, asked: float | None, attempts: int, least: float
 ) -> None:
-    monkeypatch.setattr("relay.alerts.sender.FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr("relay.alerts.sender.LONGEST_WAIT_S", 60.0)
+    times = replace(TIMES, first_wait=0.05, longest_wait=60.0)
     tried: list[float] = []
 
     def mood(_: Message) -> None:
@@ -225,7 +224,7 @@ async def test_a_destination_that_stays_down_is_tried_ever_later_and_as_it_asks(
         raise Retry("busy", after=asked)
 
     Fake.mood = mood  # type: ignore[method-assign, assignment]
-    async with running(folder, config()) as alerts:
+    async with running(folder, config(), times) as alerts:
         alerts.look(look(HEAP))
         await until(lambda: len(tried) == attempts)
     assert tried[-1] - tried[0] >= least, "at the earliest: a busy machine takes longer"
@@ -379,8 +378,7 @@ async def test_a_test_goes_the_way_of_all_messages(folder: Path, monkeypatch: py
         raise KeyError("broken")
 
     monkeypatch.setattr(f"relay.alerts.sender.Sender.{broken}", fail)
-    monkeypatch.setattr("relay.alerts.sender.MARGIN_S", 0.3)
-    async with running(folder, config(ops={"timeout": 0.1})) as alerts:
+    async with running(folder, config(ops={"timeout": 0.1}), replace(TIMES, margin=0.3)) as alerts:
         alerts.look(look(HEAP))
         await until(lambda: alerts.statuses[0].waiting)
         with pytest.raises(OSError, match="not known yet"):
@@ -446,7 +444,7 @@ async def test_a_failing_alert_stays_failing_over_a_restart_and_a_reload(folder:
         alerts.look(look(HEAP))
         await until(lambda: alerts.statuses[0].failed)
         since = alerts.statuses[0].failing
-    again = Alerts(folder)
+    again = Alerts(folder, TIMES)
     await again.change(config(), again.made(config()))
     assert since is not None
     assert again.statuses[0].failing == pytest.approx(since, abs=5)
@@ -470,7 +468,7 @@ async def test_an_alert_fails_since_the_first_message_that_was_not_sent(
 ) -> None:
     for number, given in enumerate(messages, 1):
         save_message(folder, replace(message_of(number, NOON + number), **given))
-    alerts = Alerts(folder)
+    alerts = Alerts(folder, TIMES)
     await alerts.change(config(), alerts.made(config()))
     assert alerts.statuses[0].failing == failing
 
@@ -497,7 +495,7 @@ async def test_what_a_plugin_raises_is_told_as_of_connectors(folder: Path, error
 
 async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> None:
     save_message(folder, message_of(1))
-    alerts = Alerts(folder)
+    alerts = Alerts(folder, TIMES)
     await alerts.change(config(), alerts.made(config()))
     with structlog.testing.capture_logs() as logs:
         await alerts.change(Config(), {})

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from relay.ingest import intake, server, source_saver
 from relay.ingest.intake import Intake
 from relay.ingest.pressure import Pressure
 from relay.ingest.server import Ingest
+from relay.journal.clock import Clock, read_uptime
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
@@ -43,6 +45,8 @@ class Relay:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names = ["braze", "bare"]
+        self.jump = self.passed = 0.0
+        """Seconds by which the clock has jumped, and by which the uptime is ahead."""
         self.made: dict[str, type[Source]] = {"braze": Currents, "bare": Bare}
 
     async def start(self) -> None:
@@ -50,7 +54,8 @@ class Relay:
         all_of_them = [
             self.made[name](name, settings.model_copy(update={"path": f"/{name}", "type": name})) for name in self.names
         ]
-        self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
+        clock = Clock(None, lambda: time.time() + self.jump, lambda: read_uptime() + self.passed)
+        self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20, clock=clock)
         self.state = State(self.folder)
         listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),))
         self.ingest = Ingest(all_of_them, listening, self.journal, self.state)
@@ -68,7 +73,7 @@ class Relay:
     @property
     def refusals(self) -> Refusals | None:
         """What the clock of braze says, however short it runs."""
-        return self.ingest._intakes["braze"]._refusal_clock._refusals
+        return self.ingest.intakes["braze"].refusal_clock.refusals
 
 
 @pytest.fixture
@@ -202,13 +207,12 @@ async def test_the_other_worker_keeps_its_part_once_while_the_journal_refuses(tm
 
 async def test_duplicates_and_deadlines_of_senders_ignore_jumps_of_the_clock(relay: Relay) -> None:
     """Looked at as well: parked events, segments, erasures, ids, each with a jump (unit/journal/test_clock.py)."""
-    clock, body = relay.journal.clock, body_of(EVENT)
-    wall, up = clock._wall, clock._up
+    body = body_of(EVENT)
     assert (await relay.post(body))[1]["accepted"] == 1
-    clock._wall = lambda: wall() + 400 * 86400.0
+    relay.jump = 400 * 86400.0
     assert (await relay.post(body))[1]["duplicates"] == 1
     assert (await relay.post(b"x"))[0] == 400
-    clock._wall, clock._up = wall, lambda: up() + 7200.0
+    relay.jump, relay.passed = 0.0, 7200.0
     assert (await relay.post(b"x"))[0] == 400
     assert relay.refusals is not None
     assert relay.refusals.last - relay.refusals.since >= 7200
@@ -270,7 +274,7 @@ async def test_every_refused_post_starts_the_clock_and_no_other_method(
 
 async def test_a_plugin_with_a_bug_starts_the_clock(relay: Relay) -> None:
     assert (await relay.post(b"bug", "bare"))[0] == 500
-    refusals = relay.ingest._intakes["bare"]._refusal_clock._refusals
+    refusals = relay.ingest.intakes["bare"].refusal_clock.refusals
     assert refusals is not None
     assert (refusals.status, refusals.deadline) == (500, None)
     assert "decode raised ZeroDivisionError; see relay's log" in refusals.reason
@@ -332,12 +336,12 @@ async def test_what_a_source_makes_of_a_body_is_within_max_in_flight(tmp_path: P
     relay = Relay(tmp_path)
     relay.made["making"], relay.names = Making, ["making"]
     await relay.start()
-    relay.ingest._pressure.limit = 9 << 20
+    relay.ingest.pressure.limit = 9 << 20
     status, problem = await relay.post(b"{}", "making")
     assert (status, "ingest.max_in_flight" in problem["detail"]) == (413, True)
-    relay.ingest._pressure.limit = 11 << 20
+    relay.ingest.pressure.limit = 11 << 20
     assert (await relay.post(b"{}", "making"))[0] == 202
-    assert relay.ingest._pressure.used == 0
+    assert relay.ingest.pressure.used == 0
     await relay.stop()
 
 
@@ -366,7 +370,7 @@ async def test_a_source_that_hangs_in_a_large_body_blocks_only_its_large_bodies(
         assert (await relay.post(large, "hanging"))[0] == 500
         assert (await relay.post(body_of(EVENT), "hanging"))[0] == 202
         assert (await relay.post(large))[0] == 202
-        assert relay.ingest._pressure.used == 0
+        assert relay.ingest.pressure.used == 0
         Hanging.goes_on.set()
         async with asyncio.timeout(10):
             while (await relay.post(large, "hanging"))[0] != 202:

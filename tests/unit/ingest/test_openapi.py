@@ -204,7 +204,7 @@ async def test_an_outsider_is_403_whatever_it_sends_and_no_failure_of_the_source
             assert seen[0] == 403
             assert_described(document, path, seen)
         assert bench.journal.head == 0
-        assert all(intake._refusal_clock._refusals is None for intake in bench.ingest._intakes.values())
+        assert all(intake.refusal_clock.refusals is None for intake in bench.ingest.intakes.values())
 
 
 @pytest.mark.promise(5)
@@ -220,11 +220,11 @@ async def test_too_many_events_are_429_until_one_gets_through(tmp_path: Path, pa
         assert bench.journal.head == 2
         for headers, status in (({"Authorization": "Bearer wrong"}, 401), ({}, 429)):
             assert (await bench.ask("POST", path, make_event(), **headers))[0] == status
-        guard = bench.ingest._intakes[{"/braze": "currents", "/any": "json"}[path]]._refusal_clock
-        assert guard._refusals is not None
-        assert guard._refusals.status == 429
+        guard = bench.ingest.intakes[{"/braze": "currents", "/any": "json"}[path]].refusal_clock
+        assert guard.refusals is not None
+        assert guard.refusals.status == 429
         assert (await bench.ask("POST", path, b""))[0] == 200
-        assert guard._refusals is None
+        assert guard.refusals is None
 
 
 async def test_the_document_is_valid_and_names_the_sources_paths(bench: Bench) -> None:

@@ -111,8 +111,7 @@ async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -
     """Looked at as well: ids and erasures (below), parked events (test_parked_retention.py); room is no age."""
     machine = Machine()
     machine.wall = time.time()
-    journal = Journal(tmp_path, JournalLimits(16 << 20, 60.0), 1 << 20)
-    journal._writer.clock = machine.clock(machine.wall)
+    journal = Journal(tmp_path, JournalLimits(16 << 20, 60.0), 1 << 20, clock=machine.clock(machine.wall))
     for _ in range(3):
         await journal.append([KIND], [b'{"x":"%s"}' % (b"y" * 700_000)])
     machine.wall += YEAR_S
@@ -140,8 +139,7 @@ async def test_ids_of_events_outlive_a_jump_and_back(tmp_path: Path) -> None:
 async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path) -> None:
     """Siblings: a clock that jumps ahead after the request, and a request while the clock was ahead."""
     machine = Machine()
-    journal = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0)
-    journal._writer.clock = machine.clock(NOON)
+    journal = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0, clock=machine.clock(NOON))
     state = State(tmp_path)
     eraser = Eraser(Fleet(journal, state, tmp_path), journal, state, ErasureSettings.model_validate({"after": "1h"}))
     await state.run(lambda db: ask_at(db, NOON))

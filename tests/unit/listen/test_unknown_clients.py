@@ -236,7 +236,7 @@ async def test_where_all_have_a_request_under_way_who_comes_is_503(tmp_path: Pat
         for _, writer in held:
             writer.write(AUTHORIZED + b"Content-Length: %d\r\n\r\n" % len(BODY))
         async with asyncio.timeout(30):
-            while any(one.is_free for one in relay.ingest._server.open):  # type: ignore[union-attr]
+            while any(one.is_free for one in relay.ingest.server.open):  # type: ignore[union-attr]
                 await asyncio.sleep(0.01)
         answer = await relay.ask()
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -283,7 +283,7 @@ async def test_a_reload_changes_the_limits_of_connections_that_are_open(tmp_path
 async def test_half_of_the_descriptors_are_kept_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (40, 40))
     async with running(tmp_path) as relay:
-        assert relay.ingest._server.bound == 20  # type: ignore[union-attr]
+        assert relay.ingest.server.bound == 20  # type: ignore[union-attr]
     (line,) = relay.logs
     assert (line["event"], line["connections"]) == ("fewer connections than ingest.max_connections", 20)
 
@@ -324,8 +324,8 @@ async def test_without_a_descriptor_left_who_connects_waits_and_it_is_told(
         listening = Full()
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        assert relay.ingest._server is not None
-        acceptor = Acceptor(relay.ingest._server, listening)
+        assert relay.ingest.server is not None
+        acceptor = Acceptor(relay.ingest.server, listening)
         relay.url = "http://{}:{}".format(*listening.getsockname())
         assert (await relay.ask(GOOD)).startswith(b"HTTP/1.1 202 ")
         acceptor.close()

@@ -11,8 +11,7 @@ from structlog.testing import capture_logs
 from relay.config.model import Config
 from relay.runtime.process import StartError
 from relay.runtime.worker import Worker
-from relay.workers import respawn as supervised
-from relay.workers.respawn import Supervised
+from relay.workers.respawn import RespawnTimes, Supervised
 
 READY = """
 import os, socket, time
@@ -38,10 +37,13 @@ class Scene:
         runner.write_text(f"#!/bin/sh\nexec {sys.executable} {self.script}\n")
         runner.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(runner))
-        monkeypatch.setattr(supervised, "FIRST_WAIT_S", 0.01)
-        monkeypatch.setattr(supervised, "LOOK_S", 0.02)
         monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-        self.it = Supervised(Worker(0, 1, str(folder / "rendezvous"), (), False, "journal"))
+        self.supervise()
+
+    def supervise(self, hang: float = 30.0) -> None:
+        """Begin with a worker that has never run. `hang`: the silence that ends its process, in seconds."""
+        worker = Worker(0, 1, str(self.folder / "rendezvous"), (), False, "journal")
+        self.it = Supervised(worker, RespawnTimes(first_wait=0.01, check=0.02, hang=hang))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
@@ -68,10 +70,8 @@ async def test_a_worker_that_cannot_start_the_first_time_ends_the_start(scene: S
         await scene.it.run(Config, list)
 
 
-async def test_one_that_hangs_is_killed_without_a_service_manager(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervised, "HANG_S", 0.05)
+async def test_one_that_hangs_is_killed_without_a_service_manager(scene: Scene) -> None:
+    scene.supervise(hang=0.05)
     scene.script.write_text(READY + "time.sleep(60)")
     with capture_logs() as logs:
         await scene.until(lambda: any(line["event"] == "worker died, starts again" for line in logs))
@@ -85,14 +85,14 @@ async def test_a_worker_with_only_loop_signs_is_killed_under_a_service_manager(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.script.write_text(READY + "while True:\n    out.send(b'X_LOOP=1')\n    time.sleep(0.01)")
-    monkeypatch.setattr(supervised, "HANG_S", 20.0)
+    scene.supervise(hang=20.0)
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
     with capture_logs() as logs:
         await scene.until(lambda: any(line["event"] == "worker died, starts again" for line in logs))
     assert scene.it.silence < 20
     monkeypatch.delenv("WATCHDOG_USEC")
-    other = Supervised(scene.it.worker)
-    scene.it = other
+    scene.supervise(hang=20.0)
+    other = scene.it
     with capture_logs() as logs:
         await scene.until(lambda: other.ready.is_set() and other.is_silent(0.5))
     assert not logs
