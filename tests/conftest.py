@@ -34,14 +34,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def _forks() -> Iterator[Forks]:
+def relay_forks() -> Iterator[Forks]:
+    """The process that forks relays."""
     with forks() as running:
         yield running
 
 
 @pytest.fixture
-async def daemon(tmp_path: Path, _forks: Forks) -> AsyncIterator[Daemon]:
-    daemon = Daemon(tmp_path, _forks)
+async def daemon(tmp_path: Path, relay_forks: Forks) -> AsyncIterator[Daemon]:
+    daemon = Daemon(tmp_path, relay_forks)
     yield daemon
     if daemon.is_running:
         await daemon.kill()

@@ -116,6 +116,6 @@ async def test_a_destination_that_is_away_is_told_by_every_voice(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     (scene,) = [one for one in SCENES if one.name == "destination-away"]
-    played = await play(scene, tmp_path, request.getfixturevalue("_forks"))
+    played = await play(scene, tmp_path, request.getfixturevalue("relay_forks"))
     silent = [one.voice for one in (*played.trouble, *played.over) if one.seconds is None]
     assert not silent, told(played)

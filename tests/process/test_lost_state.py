@@ -15,6 +15,7 @@ from relay.cli.main import relay
 from relay.state.journal_state import accept_clock, read_acknowledged
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
+from tests.unit.inspect.test_repair import flip, logs
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 HOOK = '[connector.hook]\ntype = "http"\nurl = "%s"\nretry = { first = "10ms", max = "50ms" }\n'
@@ -310,3 +311,27 @@ async def test_a_clock_years_ahead_removes_nothing_and_shows_until_accepted(
         await until_status(daemon, 0)
         await daemon.until(lambda: daemon.logged("the clock is right again"), lambda lines: len(lines) == 1)
         assert await daemon.stop() == 0
+
+
+async def test_a_relay_continues_after_a_repair_and_the_audit_balances(daemon: Daemon) -> None:
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
+    async with Destination() as hook:
+        hook.behaviour = 503
+        daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nretry={{first="1ms",max="9ms"}}')
+        await daemon.start()
+        for _ in range(5):
+            await daemon.post(b'{"events":[%s]}' % b",".join(make_event(n=n) for n in range(10)))
+        await daemon.until(lambda: daemon.ledger()["hook"].accepted, lambda accepted: accepted == 50)
+        await daemon.stop()
+        flip(logs(daemon.state / "journal")[0], 3000)
+        where = ("--state", str(daemon.state), "--conf", str(daemon.conf))
+        assert CliRunner().invoke(relay, ["journal", "repair", "--dry-run", *where]).exit_code == 1
+        result = CliRunner().invoke(relay, ["journal", "repair", "--yes", *where])
+        assert (result.exit_code, "10 lost: offsets" in result.output) == (0, True), result.output
+        hook.behaviour = 200
+        await daemon.start()
+        books = await daemon.settled("hook", 50)
+        assert (books.counts.delivered, books.counts.damaged) == (40, 10)
+        assert await daemon.stop() == 0
+        assert CliRunner().invoke(relay, ["audit", *where]).exit_code == 0
+        assert CliRunner().invoke(relay, ["journal", "check", *where]).exit_code == 0

@@ -5,14 +5,17 @@ destination of the type http, and work in a thread that ends in a way that no fu
 """
 
 import asyncio
+import json
 
 import msgspec
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.status.model import Status
-from relay.testing import make_event
+from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
+from tests.forks import Forks
+from tests.unit.cli.test_output import CLEAR, SOURCE, TURNED
 
 PLUGIN = r"""
 from relay.api import (
@@ -128,3 +131,27 @@ async def test_words_that_are_no_utf8_end_nothing(daemon: Daemon) -> None:
         assert (await daemon.post(b'{"events":[%b]}' % make_event(n=2)))[0] == 202
         assert (await daemon.settled("well", 2)).counts.delivered == 2
         assert not daemon.logged("lane failed, starts again")
+
+
+async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Daemon, relay_forks: Forks) -> None:
+    said = f"no{CLEAR}{TURNED}\n  other: delivered"
+    async with Destination() as destination:
+        destination.behaviour = Answer(status=422, body=said.encode())
+        daemon.configure(
+            "10", f'{SOURCE.replace("unix", "127.0.0.1")}[connector.hook]\ntype = "http"\nurl = "{destination.url}"\n'
+        )
+        await daemon.start()
+        event = json.loads(make_event()) | {"id": f"e{TURNED}", "event_type": f"t{CLEAR}"}
+        await daemon.post(json.dumps(event).encode(), "/s")
+        await daemon.until(daemon.parked, bool)
+        state = ["--state", str(daemon.state)]
+        found = relay_forks.run("trace", event["id"], *state)
+        assert found.stdout
+        assert CLEAR.encode() not in found.stdout
+        assert TURNED.encode() not in found.stdout
+        for words in (["trace", event["id"]], ["parked", "list"], ["parked", "show", "1"], ["status"]):
+            shown = CliRunner().invoke(cli, [*words, *state]).stdout
+            assert "no" in shown, words
+            assert "\n  other: delivered" not in shown, words
+        as_json = json.loads(relay_forks.run("trace", event["id"], "--json", *state).stdout)
+        assert as_json["journal"][0]["type"] == f"t{CLEAR}"

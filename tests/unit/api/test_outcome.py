@@ -127,6 +127,10 @@ def wait_of(**headers: str) -> float | None:
     [
         ("7", 7.0),
         (" 7 ", 7.0),
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Mon, 30 Nov 2026 00:01:30 GMT", 90.0),
+        ("Sun, 29 Nov 2026 23:00:00 GMT", 0.0),
         ("9" * 5000, YEAR_S),
         (format_datetime(NOW + timedelta(seconds=90)), 90.0),
         (format_datetime(NOW - timedelta(seconds=90)), 0.0),
@@ -135,6 +139,7 @@ def wait_of(**headers: str) -> float | None:
         ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
         ("Mon, 01 Jan 2026 00:00:00 +9999999999", None),
         ("-1", None),
+        ("-5", None),
         ("0.5", None),
         ("soon", None),
         ("\xb2", None),

@@ -1,6 +1,5 @@
 """`relay add` writes a checked table into conf.d, for every type from its settings model."""
 
-import asyncio
 import re
 import stat
 from importlib import import_module
@@ -13,8 +12,6 @@ from click.testing import CliRunner, Result
 from relay.cli.main import relay
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
-from relay.testing import Destination
-from tests.daemon import Daemon
 
 module = import_module("relay.cli.commands.config.add")
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
@@ -151,28 +148,6 @@ def test_no_token_is_left_behind_by_a_mistake_and_none_is_replaced(tmp_path: Pat
     token.write_text("mine")
     assert add("source", "currents", *words).exit_code == 1
     assert token.read_text() == "mine"
-
-
-async def test_an_export_to_heap_is_set_up_without_an_editor(daemon: Daemon, tmp_path: Path) -> None:
-    """From an empty folder to a delivered sample, with commands alone."""
-    async with Destination() as heap:
-        token = f"file:{tmp_path / 'token'}"
-        steps = [
-            ["source", "currents", "--name", "braze", "--path", "/currents", "--make-token", "--token-from", token],
-            ["filter", "redact", "--name", "no_emails", "--fields", "properties.email_address"],
-            ["connector", "heap", "--endpoint", heap.url, "--filters", "no_emails", "--events", "message_engagement"],
-        ]
-        for step in steps:
-            assert add(*step, "--conf", daemon.conf).exit_code == 0
-        await daemon.start()
-        words = ["send", "--sample", "users.messages.email.Open", "--url", f"{daemon.url}/currents"]
-        env = {"RELAY_TOKEN": (tmp_path / "token").read_text().strip()}
-        answer = await asyncio.to_thread(CliRunner().invoke, relay, words, env=env)
-        assert answer.output.endswith("1 accepted, 0 parked as unreadable\n")
-        await heap.received(1, timeout=30)
-        (event,) = heap.events()
-        assert event["event_type"] == "users.messages.email.Open"
-        assert f"sent {event['id']}, see relay trace {event['id']}" in answer.output
 
 
 def test_a_sample_of_an_unknown_type_is_refused_with_the_nearest() -> None:

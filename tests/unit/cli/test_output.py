@@ -14,17 +14,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from click.testing import CliRunner
 
 from relay.api import Kind
-from relay.cli.main import relay
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
 from relay.state.parked import Parked
-from relay.testing import Answer, Destination, make_event
 from relay.words import escape
-from tests.daemon import Daemon
 from tests.forks import Forks, exit_code
 
 CLEAR, TURNED = "\x9b2J\x07", "\u202e"
@@ -75,8 +71,8 @@ class Commands:
 
 
 @pytest.fixture
-def command(_forks: Forks) -> Commands:
-    return Commands(_forks)
+def command(relay_forks: Forks) -> Commands:
+    return Commands(relay_forks)
 
 
 @pytest.fixture
@@ -213,26 +209,3 @@ def test_what_keeps_relay_from_starting_is_an_error_for_the_journal(conf: Path) 
     lines = found.stderr.splitlines()
     assert len(lines) > 2
     assert all(line.startswith(b"<3>") for line in lines), lines
-
-
-async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Daemon, command: Commands) -> None:
-    said = f"no{CLEAR}{TURNED}\n  other: delivered"
-    async with Destination() as destination:
-        destination.behaviour = Answer(status=422, body=said.encode())
-        daemon.configure(
-            "10", f'{SOURCE.replace("unix", "127.0.0.1")}[connector.hook]\ntype = "http"\nurl = "{destination.url}"\n'
-        )
-        await daemon.start()
-        event = json.loads(make_event()) | {"id": f"e{TURNED}", "event_type": f"t{CLEAR}"}
-        await daemon.post(json.dumps(event).encode(), "/s")
-        await daemon.until(daemon.parked, bool)
-        state = ["--state", str(daemon.state)]
-        found = command("trace", event["id"], *state)
-        assert found.stdout
-        assert CLEAR.encode() not in found.stdout
-        assert TURNED.encode() not in found.stdout
-        for words in (["trace", event["id"]], ["parked", "list"], ["parked", "show", "1"], ["status"]):
-            shown = CliRunner().invoke(relay, [*words, *state]).stdout
-            assert "no" in shown, words
-            assert "\n  other: delivered" not in shown, words
-        assert json.loads(command("trace", event["id"], "--json", *state).stdout)["journal"][0]["type"] == f"t{CLEAR}"

@@ -3,32 +3,12 @@
 Looked at as well: several workers, the metrics listener, `allow` and the log (they see IPv4 addresses as such).
 """
 
-import json
 import socket
 
-import aiohttp
 import pytest
 
 from relay.config.address import parse_address, takes_ipv4
 from relay.ingest.listeners import bind, close
-from relay.testing import make_event
-from tests.daemon import Daemon
-
-TABLES = """
-[source.here]
-type = "json"
-path = "/here"
-allow = ["127.0.0.1"]
-[source.elsewhere]
-type = "json"
-path = "/elsewhere"
-allow = ["10.0.0.0/8"]
-[connector.archive]
-type = "file"
-path = "a.ndjson"
-[metrics]
-listen = "[::]:0"
-"""
 
 
 def has_ipv6() -> bool:
@@ -76,19 +56,3 @@ def test_an_ipv4_address_beside_it_has_a_socket_of_its_own() -> None:
     sockets = bind([parse_address(f"[::]:{port}"), parse_address(f"127.0.0.1:{port}")])
     assert [one.family for one in sockets[0]] == [socket.AF_INET6, socket.AF_INET]
     close(sockets)
-
-
-async def test_senders_and_prometheus_come_over_ipv4(daemon: Daemon) -> None:
-    daemon.configure("00-ingest", '[ingest]\nlisten = "[::]:0"')
-    daemon.configure("10", TABLES)
-    await daemon.start()
-    (told,) = daemon.logged("relay runs")
-    port, metrics = (url.rpartition(":")[2] for url in (told["listen"][0], told["metrics"][0]))
-    daemon.url = f"http://127.0.0.1:{port}"
-    event = json.dumps([json.loads(make_event())]).encode()
-    assert (await daemon.post(event, "/here"))[0] == 202
-    assert (await daemon.post(event, "/elsewhere"))[0] == 403
-    (refused,) = await daemon.until(lambda: daemon.logged("request refused"), bool)
-    assert refused["client"] == "127.0.0.1"
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{metrics}/metrics") as answer:
-        assert answer.status == 200

@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.api import Kind
-from relay.cli.main import relay
 from relay.inspect.repair import plan, repair
 from relay.inspect.segments import blocks, inspect, list_segments
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.testing import Destination, make_event
-from tests.daemon import Daemon
+from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(1 << 30, 3600)
@@ -152,27 +149,3 @@ def test_whatever_is_damaged_no_wrong_byte_is_ever_read(
     assert good.items() <= saved.items()
     assert all(segment.is_whole for segment in inspect(folder, len(sent)))
     asyncio.run(goes_on(folder, len(sent)))
-
-
-async def test_a_relay_continues_after_a_repair_and_the_audit_balances(daemon: Daemon) -> None:
-    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
-    async with Destination() as hook:
-        hook.behaviour = 503
-        daemon.configure("20-hook", f'[connector.hook]\ntype="http"\nurl="{hook.url}"\nretry={{first="1ms",max="9ms"}}')
-        await daemon.start()
-        for _ in range(5):
-            await daemon.post(b'{"events":[%s]}' % b",".join(make_event(n=n) for n in range(10)))
-        await daemon.until(lambda: daemon.ledger()["hook"].accepted, lambda accepted: accepted == 50)
-        await daemon.stop()
-        flip(logs(daemon.state / "journal")[0], 3000)
-        where = ("--state", str(daemon.state), "--conf", str(daemon.conf))
-        assert CliRunner().invoke(relay, ["journal", "repair", "--dry-run", *where]).exit_code == 1
-        result = CliRunner().invoke(relay, ["journal", "repair", "--yes", *where])
-        assert (result.exit_code, "10 lost: offsets" in result.output) == (0, True), result.output
-        hook.behaviour = 200
-        await daemon.start()
-        books = await daemon.settled("hook", 50)
-        assert (books.counts.delivered, books.counts.damaged) == (40, 10)
-        assert await daemon.stop() == 0
-        assert CliRunner().invoke(relay, ["audit", *where]).exit_code == 0
-        assert CliRunner().invoke(relay, ["journal", "check", *where]).exit_code == 0
