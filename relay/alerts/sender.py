@@ -10,12 +10,12 @@ import asyncio
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -74,14 +74,17 @@ class Sender:
         self._rules = AlertRules.of(alert.settings)
         self._log = log.bind(alert=alert.name)
         self._clean = Redaction(alert.settings).clean
-        self._memory = _read(tracks)
+        self._memory: Memory = {Key(*key): msgspec.json.decode(track, type=Track) for key, track in tracks.items()}
         self._messages = {one.id: one for one in known}
         self._began, self._unsettled = time.monotonic(), {key for key, track in self._memory.items() if track.wrong}
         self._news = asyncio.Event()
         self._wait, self._not_before = self._times.first_wait, 0.0
         self._tests: dict[str, asyncio.Future[AlertMessage]] = {}
         self._sent = self._failed = self._given_up = 0
-        self._failing = self._failing_since()
+        # Since when nothing could be sent, by what is known of the messages: a restart or a reload ends no trouble
+        sent = max((one.sent for one in self._messages.values() if one.sent is not None), default=0.0)
+        failed = (one for one in self._messages.values() if one.sent is None and one.last is not None)
+        self._failing = min((one.made for one in failed if (one.last or 0.0) > sent), default=None)
         self._unsaved = False
         self._saving = asyncio.Lock()
 
@@ -107,16 +110,6 @@ class Sender:
         await self._save(partial(save_tracks, self._folder, self._alert.name, _written(memory), made))
         self._messages |= {one.id: one for one in made}
         self._news.set()
-
-    def _failing_since(self) -> float | None:
-        """Since when nothing could be sent, by what is known of the messages: a restart or a reload ends no trouble."""
-        sent = max((one.sent for one in self._messages.values() if one.sent is not None), default=0.0)
-        failed = (one for one in self._messages.values() if one.sent is None and one.last is not None)
-        return min((one.made for one in failed if (one.last or 0.0) > sent), default=None)
-
-    def _last_tried(self) -> AlertMessage | None:
-        tried = [one for one in self._messages.values() if one.last is not None]
-        return max(tried, key=lambda one: one.last or 0.0, default=None)
 
     def _mine(self, conditions: Iterable[Condition]) -> list[Condition]:
         """Those that it can tell: that it sends nothing is for others to tell."""
@@ -159,7 +152,8 @@ class Sender:
     @property
     def status(self) -> AlertStatus:
         """How it is."""
-        last = self._last_tried()
+        tried = [one for one in self._messages.values() if one.last is not None]
+        last = max(tried, key=lambda one: one.last or 0.0, default=None)
         return AlertStatus(
             alert=self._alert.name,
             type=self._alert.settings.type,
@@ -170,7 +164,9 @@ class Sender:
             failed=self._failed,
             given_up=self._given_up,
             failing=self._failing,
-            last=None if last is None else _shown(last),
+            last=None
+            if last is None
+            else LastAlert(id=last.id, at=last.last or last.made, sent=last.sent is not None, problem=last.problem),
         )
 
     async def run(self) -> None:
@@ -204,7 +200,8 @@ class Sender:
             error = await self._tried(one)
             if error is None:
                 continue
-            wait = max(wait or 0.0, self._wait, _asked(error))
+            asked = (error.after if isinstance(error, Retry) else None) or 0.0
+            wait = max(wait or 0.0, self._wait, min(asked, LONGEST_ASKED_S))
             if not isinstance(error, Reject):
                 break
         if wait is None:
@@ -283,25 +280,10 @@ class Sender:
             self._log.warning("alert is not closed", reason=self._clean(reason_of(error)))
 
 
-def _shown(one: AlertMessage) -> LastAlert:
-    return LastAlert(id=one.id, at=one.last or one.made, sent=one.sent is not None, problem=one.problem)
-
-
-def _asked(error: Exception) -> float:
-    """Seconds that a destination wants to be left alone."""
-    after = error.after if isinstance(error, Retry) else None
-    return min(after or 0.0, LONGEST_ASKED_S)
-
-
-def _read(tracks: Tracks) -> Memory:
-    return {Key(*key): msgspec.json.decode(track, type=Track) for key, track in tracks.items()}
-
-
 def _written(memory: Memory) -> Tracks:
     """As JSON, without what destinations said: that may name a user who is to be erased, and is lost by a restart."""
-    plain = {key: replace(track, said=_without_reason(track.said)) for key, track in memory.items()}
+    plain = {
+        key: replace(track, said={name: value for name, value in track.said.items() if name != "reason"})
+        for key, track in memory.items()
+    }
     return {(key.subject, key.family): msgspec.json.encode(track).decode() for key, track in plain.items()}
-
-
-def _without_reason(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if name != "reason"}

@@ -42,7 +42,16 @@ def check_hmac(
     sender does, or anybody could write another one. Takes the same time for every wrong signature.
     """
     if timestamp is not None:
-        _check_age(timestamp, tolerance)
+        try:
+            moment = float(timestamp)
+        except ValueError:
+            moment = math.nan
+        if not math.isfinite(moment):
+            raise Denied("the timestamp of the signature is missing, or no number")
+        age = time.time() - (moment / 1000 if moment >= MILLISECONDS else moment)
+        if abs(age) > tolerance:
+            when = f"{age:.0f} s old" if age > 0 else f"from {-age:.0f} s in the future"
+            raise Denied(f"the signature is {when}, {tolerance:g} s are allowed: is a clock wrong?")
     texts = [given] if isinstance(given, str) else list(given or ())
     if not any(texts):
         raise Denied("the signature is missing")
@@ -51,19 +60,6 @@ def check_hmac(
     fits = [hmac.compare_digest(_decoded(text, prefix, encoding), expected) for text in texts]  # all: no early exit
     if not any(fits):
         raise Denied("the signature does not fit: is the secret the sender's?")
-
-
-def _check_age(timestamp: str, tolerance: float) -> None:
-    try:
-        moment = float(timestamp)
-    except ValueError:
-        moment = math.nan
-    if not math.isfinite(moment):
-        raise Denied("the timestamp of the signature is missing, or no number")
-    age = time.time() - (moment / 1000 if moment >= MILLISECONDS else moment)
-    if abs(age) > tolerance:
-        when = f"{age:.0f} s old" if age > 0 else f"from {-age:.0f} s in the future"
-        raise Denied(f"the signature is {when}, {tolerance:g} s are allowed: is a clock wrong?")
 
 
 def _decoded(text: str, prefix: str, encoding: str) -> bytes:

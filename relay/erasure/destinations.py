@@ -117,7 +117,18 @@ class ConnectorErasure:
         except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
             await self._save_cut_short(lacking)
             raise
-        answers = self._make_answers(lacking, verdict, notes, wanted)
+        # Make the answers to save. They name no user.
+        name = self._connector.name
+        answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
+        answers |= {
+            number: ConnectorAnswer(name, "done", wanted.hide(self._clean(text_of(note))))
+            for number, note in notes.items()
+        }
+        answers |= dict.fromkeys(verdict.skipped, ConnectorAnswer(name, "skipped", wanted.hide(verdict.why_skipped)))
+        for why in verdict.deferred:
+            answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
+        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
+        answers = {lacking[number].number: answer for number, answer in answers.items()}
         await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
         if not failed:
@@ -160,22 +171,6 @@ class ConnectorErasure:
                 told = wanted.hide(self._clean(trace_of(error)))
                 log.error("connector raised", connector=self._connector.name, exception=told)
             return verdict, {}
-
-    def _make_answers(
-        self, lacking: Sequence[Erasure], verdict: Verdict, notes: Mapping[int, str], wanted: Wanted
-    ) -> Mapping[int, ConnectorAnswer]:
-        """Make the answers to save. They name no user."""
-        name = self._connector.name
-        answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
-        answers |= {
-            number: ConnectorAnswer(name, "done", wanted.hide(self._clean(text_of(note))))
-            for number, note in notes.items()
-        }
-        answers |= dict.fromkeys(verdict.skipped, ConnectorAnswer(name, "skipped", wanted.hide(verdict.why_skipped)))
-        for why in verdict.deferred:
-            answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
-        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
-        return {lacking[number].number: answer for number, answer in answers.items()}
 
 
 def _save_unchanged(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:

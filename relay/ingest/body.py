@@ -67,7 +67,10 @@ class Body(AbstractContextManager["Body"]):
         chunks = []
         try:
             async with asyncio.timeout(self._settings.read_timeout):
-                await self._send_continue()
+                # Send "100 Continue" to a sender that waits for it
+                request = self._request
+                if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+                    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 while chunk := await content.readany():
                     chunks.append(self._count_chunk(chunk))
         except TimeoutError:
@@ -80,12 +83,6 @@ class Body(AbstractContextManager["Body"]):
         except RequestPayloadError as error:
             raise Problem(400, str(error), Connection="close") from None
         return b"".join(chunks)
-
-    async def _send_continue(self) -> None:
-        """Send "100 Continue" to a sender that waits for it."""
-        request = self._request
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _count_chunk(self, chunk: bytes) -> bytes:
         self.reserve(len(chunk))

@@ -239,21 +239,18 @@ class Ingest:
             "/openapi.yaml": self._serve_contract,
         }.get(request.path)
         if own is None:
-            return self._refuse_unrouted(request)
+            # Refuse a request to an unknown path. The sender's source may have been removed or moved.
+            self.unrouted += 1
+            near = guess_path(request.path, self._paths)
+            advice = "" if near is None else f"; the path of source {self._paths[near].source.name} is {near}"
+            problem = Problem(404, f"no source has the path {mask_path(request.path)}{advice}")
+            if request.method == "POST":
+                by = describe_client(request, self._settings.trusted_proxies)
+                log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
+            return problem.make_response(request)
         if request.method not in ("GET", "HEAD"):
             return Problem(405, "this is only to be read", Allow="GET, HEAD").make_response(request)
         return await own(request)
-
-    def _refuse_unrouted(self, request: web.BaseRequest) -> web.Response:
-        """Refuse a request to an unknown path. The sender's source may have been removed or moved."""
-        self.unrouted += 1
-        near = guess_path(request.path, self._paths)
-        advice = "" if near is None else f"; the path of source {self._paths[near].source.name} is {near}"
-        problem = Problem(404, f"no source has the path {mask_path(request.path)}{advice}")
-        if request.method == "POST":
-            by = describe_client(request, self._settings.trusted_proxies)
-            log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
-        return problem.make_response(request)
 
     async def _serve_health(self, _: web.BaseRequest) -> web.Response:
         return web.json_response({"status": "alive"})

@@ -182,7 +182,17 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
     for lane in sorted(before, key=lambda lane: lane.connector):
         may_expire = kept_for is not None and lane.connector not in kept_for
         wrong = [*lane_problems(lane, seen, may_expire=may_expire)]
-        rows.append(_row(lane, balances=not wrong))
+        ledger = lane.ledger
+        rows.append(
+            AuditRow(
+                lane.connector,
+                ledger.accepted,
+                **asdict(ledger.counts),
+                pending=ledger.pending,
+                unsettled=_size(lane.unsettled),
+                balances=not wrong,
+            )
+        )
         problems += [f"{lane.connector}: {problem}" for problem in wrong]
     return Audit(
         balances=not problems,
@@ -246,15 +256,3 @@ def _counts(lane: LaneLedger, offset: int) -> bool:
 
 def _size(found: Sequence[Range]) -> int:
     return sum(stop - start for start, stop in found)
-
-
-def _row(lane: LaneLedger, *, balances: bool) -> AuditRow:
-    ledger = lane.ledger
-    return AuditRow(
-        lane.connector,
-        ledger.accepted,
-        **asdict(ledger.counts),
-        pending=ledger.pending,
-        unsettled=_size(lane.unsettled),
-        balances=balances,
-    )

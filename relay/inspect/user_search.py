@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.api import User
-from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
+from relay.inspect.segments import blocks, describe_segments, list_all_segments
 from relay.journal import Erased, Wanted
 from relay.state import Parked, ParkedQuery, list_erasures, make_digests, read_parked
 
@@ -30,14 +30,10 @@ def find_remains(state: Path, path: Path, user: User) -> Remains:
     wanted, digests = Wanted({1: user}), make_digests(user)
     receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
     listed = [segment for its in list_all_segments(state, path).values() for segment in its]
-    events = _events(listed, wanted)
+    found = (Erased(block, wanted) for _, block in blocks(listed))
+    events = sum(len(one.erased) + len(one.changed) for one in found)
     parked = sum(_is_of(one, wanted) for one in read_parked(state, ParkedQuery()))
     return Remains(events, parked, receipts, describe_segments(listed))
-
-
-def _events(listed: Sequence[Inspected], wanted: Wanted) -> int:
-    found = (Erased(block, wanted) for _, block in blocks(listed))
-    return sum(len(one.erased) + len(one.changed) for one in found)
 
 
 def _is_of(one: Parked, wanted: Wanted) -> bool:

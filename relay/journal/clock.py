@@ -56,21 +56,21 @@ class Clock:
 
         Return -inf until the clock was accepted `age` seconds ago: what was stamped before ages from then on.
         """
-        now = self._read_trusted()
-        return now if not age or self._accepted + age <= now else -math.inf
-
-    def _read_trusted(self) -> float:
         wall, up = self._wall(), self._up()
         latest = self._start + up
         if wall > latest + DAY_S:
             self.ahead = wall - latest
-            self._log_ahead(wall, latest)
-            return latest
-        if self._told:
-            log.info("the clock is right again", clock=_format_time(wall))
-        self.ahead, self._told = 0.0, False
-        self._start = max(self._start, wall - up)
-        return wall
+            if not self._told:
+                self._told = True
+                log.error("the clock is ahead", clock=_format_time(wall), expected=_format_time(latest), advice=ADVICE)
+            now = latest
+        else:
+            if self._told:
+                log.info("the clock is right again", clock=_format_time(wall))
+            self.ahead, self._told = 0.0, False
+            self._start = max(self._start, wall - up)
+            now = wall
+        return now if not age or self._accepted + age <= now else -math.inf
 
     def read_steady(self) -> float:
         """Return the latest time that can be right. It advances with the uptime, whatever the clock shows."""
@@ -81,11 +81,6 @@ class Clock:
         """Take over a newest known time, and the time at which an admin accepted the clock."""
         self._accepted = accepted
         self._start = max(self._start, newest - self._up())
-
-    def _log_ahead(self, wall: float, latest: float) -> None:
-        if not self._told:
-            self._told = True
-            log.error("the clock is ahead", clock=_format_time(wall), expected=_format_time(latest), advice=ADVICE)
 
 
 def _format_time(moment: float) -> str:

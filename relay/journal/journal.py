@@ -200,7 +200,9 @@ class Journal:
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
         size = self.check_size(kinds, bodies)
-        group = self._choose_group(size)
+        if not self._groups or self._groups[-1].size + size > self._group_bytes:
+            self._groups.append(Group())
+        group = self._groups[-1]
         future = asyncio.get_running_loop().create_future()
         group.waiting.append((len(group.bodies), future))
         group.kinds += kinds
@@ -219,12 +221,6 @@ class Journal:
             raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
         return size
 
-    def _choose_group(self, size: int) -> Group:
-        """Return the group that takes so many more bytes."""
-        if not self._groups or self._groups[-1].size + size > self._group_bytes:
-            self._groups.append(Group())
-        return self._groups[-1]
-
     def _commit(self) -> None:
         group = self._groups.popleft()
         self._committing = True
@@ -236,9 +232,23 @@ class Journal:
         self._committing = False
         error = written.exception()
         if error is None:
-            self._accept_block(group, written.result())
+            block = written.result()
+            self.head = block.offsets[-1] + 1
+            if self._refused:
+                log.info("the journal takes events again")
+                self._refused, self._lacks_room = None, False
+            self.bytes += len(block.body)
+            self._tail.add(block)
+            for tap in self.taps:
+                tap(block)
+            group.set_done(block.offsets[0])
+            self._waiting.notify(block)
         else:
-            reason = _describe_error(error)
+            # Describe an error without its number
+            if not isinstance(error, OSError) or not error.strerror:
+                reason = str(error)
+            else:
+                reason = error.strerror + (f": {error.filename}" if error.filename else "")
             self._refused = reason, time.monotonic()
             self.failed += 1
             group.set_failed(Unavailable(reason))
@@ -246,18 +256,6 @@ class Journal:
                 log.error("commit failed by a bug", exc_info=error)
         if self._groups:
             self._commit()
-
-    def _accept_block(self, group: Group, block: Block) -> None:
-        self.head = block.offsets[-1] + 1
-        if self._refused:
-            log.info("the journal takes events again")
-            self._refused, self._lacks_room = None, False
-        self.bytes += len(block.body)
-        self._tail.add(block)
-        for tap in self.taps:
-            tap(block)
-        group.set_done(block.offsets[0])
-        self._waiting.notify(block)
 
     async def find_offset(self, start: str | float) -> int:
         """Find the offset for "now", "oldest" or a Unix time."""
@@ -352,10 +350,3 @@ class Journal:
         self._waiting.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
         self._thread.shutdown()
-
-
-def _describe_error(error: BaseException) -> str:
-    """Describe an error without its number."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    return error.strerror + (f": {error.filename}" if error.filename else "")

@@ -75,7 +75,10 @@ class Reader:
                 return [], end
             start = max(offset, segment.base)
             try:
-                reader = self._open(segment)
+                if self._segment is None or self._segment.path != segment.path or self._segment.is_replaced:
+                    self._close()
+                    self._segment = SegmentReader(segment.path)
+                reader = self._segment
                 blocks = reader.read(start, end)
                 following = max(offset, reader.offset)
             except Corrupt as damage:
@@ -105,13 +108,6 @@ class Reader:
         """Close the file, so that a removed or replaced file takes no more space. Blocking."""
         with self._lock:
             self._close()
-
-    def _open(self, segment: Segment) -> SegmentReader:
-        """Return the reader of a segment. Raises Corrupt, OSError."""
-        if self._segment is None or self._segment.path != segment.path or self._segment.is_replaced:
-            self._close()
-            self._segment = SegmentReader(segment.path)
-        return self._segment
 
     def _locate(self, offset: int) -> tuple[Segment | None, int]:
         """Find the segment of an offset, or the next one, and the end of its readable part. None: no segment up to the

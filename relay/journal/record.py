@@ -142,17 +142,13 @@ def find_records(data: bytes, at: int, salt: int, offset: int) -> Iterator[tuple
     while at < len(data):
         header = read_header(data, at)
         if header is None or header.offset < offset or not is_whole(data, at, header, salt):
-            at = _find_start(data, at + 1)
+            # Find the next place where a record may start; return the end of the data without any
+            ahead = HEADER.size + TABLE_BYTES
+            found = data.find(TABLE_START, at + 1 + ahead)
+            at = len(data) if found < 0 else found - ahead
             continue
         yield at, header
         offset, at = header.end, at + header.size
-
-
-def _find_start(data: bytes, at: int) -> int:
-    """Find the next place where a record may start; return the end of the data without any."""
-    ahead = HEADER.size + TABLE_BYTES
-    found = data.find(TABLE_START, at + ahead)
-    return len(data) if found < 0 else found - ahead
 
 
 def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Block | None:

@@ -22,7 +22,7 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
-from relay.config import Config, ConfigError, ErasureSettings, NotMade, TlsError, make_sources, mistakes_of
+from relay.config import Config, ConfigError, NotMade, TlsError, make_sources, mistakes_of
 from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
@@ -184,20 +184,18 @@ class Daemon:
             with suppress(TimeoutError):  # until it is there, its share is answered 503, and nobody waits for it
                 async with asyncio.timeout(FIRST_S):
                     await self._first.connect()
-            await self._follow_pauses(list_other_folders(self._state.folder, self._state.worker)[0])
+            # Pause what the first worker pauses
+            first = list_other_folders(self._state.folder, self._state.worker)[0]
+            try:
+                await self._state.run(lambda db: follow_pauses(db, first))
+            except (OSError, sqlite3.Error) as error:
+                log.error("what the first worker pauses cannot be read", folder=str(first), error=str(error))
+            await self._fleet.heed_pauses()
 
     def _set_selections(self) -> None:
         """Set the events that the first worker must have in its journal, unless this is the first worker."""
         if self._first is not None:
             self._first.selections = [*self._fleet.single_worker_selections, *self._eraser.wants]
-
-    async def _follow_pauses(self, first: Path) -> None:
-        """Pause what the first worker pauses."""
-        try:
-            await self._state.run(lambda db: follow_pauses(db, first))
-        except (OSError, sqlite3.Error) as error:
-            log.error("what the first worker pauses cannot be read", folder=str(first), error=str(error))
-        await self._fleet.heed_pauses()
 
     async def _listen(self) -> list[str]:
         try:
@@ -313,14 +311,11 @@ class Daemon:
         except Exception:
             self._chores.start("erasures", self._eraser.run())
             raise
-        await self._renew_eraser(new.erasure)
-        return changes
-
-    async def _renew_eraser(self, settings: ErasureSettings) -> None:
-        """Replace the eraser, which knows connectors and settings. The new eraser continues where the old one was."""
-        self._eraser = Eraser(self._fleet, self._journal, self._state, settings, self._state.worker)
+        # Replace the eraser, which knows connectors and settings. The new eraser continues where the old one was.
+        self._eraser = Eraser(self._fleet, self._journal, self._state, new.erasure, self._state.worker)
         await self._eraser.open()
         self._chores.start("erasures", self._eraser.run())
+        return changes
 
     def _log_start(self, addresses: list[str]) -> None:
         told = {"version": __version__, "listen": addresses, **self._admin.addresses}
@@ -334,13 +329,10 @@ class Daemon:
     async def _await_end(self, stop: asyncio.Event) -> None:
         """Wait for the signal, or, if the worker only drains, for the end of the deliveries."""
         drains = self._worker is not None and self._worker.only_drains
-        while not stop.is_set() and not (drains and await self._is_idle()):
+        while not stop.is_set() and not (drains and await self._fleet.is_idle() and await self._eraser.is_idle()):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S if drains else None):
                     await stop.wait()
-
-    async def _is_idle(self) -> bool:
-        return await self._fleet.is_idle() and await self._eraser.is_idle()
 
     async def _end(self, lanes: asyncio.Task[None]) -> None:
         """Let the deliveries under way end within the drain budget, and close the connectors.

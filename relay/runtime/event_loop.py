@@ -29,14 +29,11 @@ def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T
         try:
             return loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
-            if task.done() or _is_interrupted(error):
+            if task.done() or (
+                isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            ):
                 raise
             log.error("a task of a plugin tried to end relay, which goes on", exception=trace_of(error))
-
-
-def _is_interrupted(error: BaseException) -> bool:
-    """Return whether the error is Ctrl-C before relay handles signals itself."""
-    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _ignore_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -84,7 +84,15 @@ class HistoryEntries:
 
     def find(self, look: ConditionSnapshot) -> list[Entry]:
         """Return the entries of a snapshot."""
-        self._count_risen(look)
+        # Count what has risen since the last snapshot. Counters since the start began at 0.
+        self._is_bound = any(one.is_damage and is_bound(one.said) for one in look.status.doubts)
+        for lane in look.status.lanes:
+            subject = f"connector {lane.connector}"
+            self._count_rise("parked", subject, lane.parked, 0)
+            for kind in ("expired", "damaged"):
+                self._count_rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
+        for source in look.status.sources:
+            self._count_rise("parked", f"source {source.source}", source.unreadable, 0)
         return [
             *self._find_restarts(look),
             *_find_ended_pauses(look),
@@ -93,7 +101,7 @@ class HistoryEntries:
         ]
 
     def _find_changes(self, look: ConditionSnapshot) -> Iterator[Entry]:
-        found = {_make_key(one): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
+        found = {(one.subject, family_of(one.kind)): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
         absent = [key for key in self._told if key not in found and not _is_there(key[0], look.status)]
         for key in [*dict.fromkeys((*self._told, *found))]:
             if key in absent:  # it is not well again
@@ -107,22 +115,28 @@ class HistoryEntries:
                 told.now, told.left_out = state, told.left_out + 1
             if told.now == told.state or (len(told.times) == MOST and look.now - told.times[0] < PERIOD_S):
                 continue
-            yield _make_entry(key, condition, told, look.now)
+            now = look.now
+            subject, _ = key
+            about: dict[str, Any] = {}
+            left_out = told.left_out - 1
+            more = f"; {counted(left_out, 'change')} before that are left out" if left_out > 0 else ""
+            if left_out > 0:
+                about["left_out"] = left_out
+            if told.now and condition:
+                about |= {name: condition.facts[name] for name in FACTS if condition.facts.get(name) is not None}
+                about |= {"since": condition.since} | ({"hours": told.now[1]} if told.now[1] else {})
+                make_entry = Entry(condition.kind, subject, condition.sentence + more, about=about, at=now)
+            else:
+                kind = told.state[0] if told.state else ""
+                lasted = span(now - told.since)
+                about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
+                sentence = f"{_find_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
+                make_entry = Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
+            yield make_entry
             if told.state is None or condition is None:  # else it is still the same trouble, of another kind
                 told.since = condition.since if condition else 0.0
             told.state, told.left_out = state, 0
             told.times.append(look.now)
-
-    def _count_risen(self, look: ConditionSnapshot) -> None:
-        """Count what has risen since the last snapshot. Counters since the start began at 0."""
-        self._is_bound = any(one.is_damage and is_bound(one.said) for one in look.status.doubts)
-        for lane in look.status.lanes:
-            subject = f"connector {lane.connector}"
-            self._count_rise("parked", subject, lane.parked, 0)
-            for kind in ("expired", "damaged"):
-                self._count_rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
-        for source in look.status.sources:
-            self._count_rise("parked", f"source {source.source}", source.unreadable, 0)
 
     def _count_rise(self, kind: str, subject: str, value: int, first: int) -> None:
         before = self._counters.get((subject, kind), first)
@@ -181,31 +195,9 @@ def _is_there(subject: str, status: Status) -> bool:
     return kind != "source" or any(source.source == name for source in status.sources)
 
 
-def _make_key(one: Condition) -> Key:
-    return one.subject, family_of(one.kind)
-
-
 def _find_state(one: Condition, now: float) -> tuple[str, int]:
     marks = REFUSING_HOURS if one.kind == "source_refusing" else ()
     return one.kind, max((hours for hours in marks if now - one.since >= hours * 3600), default=0)
-
-
-def _make_entry(key: Key, condition: Condition | None, told: Told, now: float) -> Entry:
-    subject, _ = key
-    about: dict[str, Any] = {}
-    left_out = told.left_out - 1
-    more = f"; {counted(left_out, 'change')} before that are left out" if left_out > 0 else ""
-    if left_out > 0:
-        about["left_out"] = left_out
-    if told.now and condition:
-        about |= {name: condition.facts[name] for name in FACTS if condition.facts.get(name) is not None}
-        about |= {"since": condition.since} | ({"hours": told.now[1]} if told.now[1] else {})
-        return Entry(condition.kind, subject, condition.sentence + more, about=about, at=now)
-    kind = told.state[0] if told.state else ""
-    lasted = span(now - told.since)
-    about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
-    sentence = f"{_find_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
-    return Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
 
 
 def _find_name(subject: str) -> str:

@@ -56,7 +56,12 @@ class History:
         if len(self._waiting) >= WAITING:
             log.error("an entry of the history is lost", reason="too many wait to be written", kind=entry.kind)
             return
-        self._waiting.append(_clean_entry(entry))
+        line: dict[str, Any] = {"sentence": entry.sentence, "by": entry.by, "about": dict(entry.about)}
+        kind, _, name = entry.subject.partition(" ")
+        if kind in ("source", "connector"):
+            line[kind] = name
+        LOG.clean(line)
+        self._waiting.append(replace(entry, sentence=line["sentence"], by=line["by"], about=line["about"]))
         self._some.set()
 
     def _add_changes(self, look: ConditionSnapshot) -> None:
@@ -102,7 +107,9 @@ class History:
         if config is not self._in_force():  # a reload has ended meanwhile
             return
         if changed and changed != self._changed:
-            self.note(_make_files_entry(changed))
+            said = f"{counted(len(changed), 'file')} of conf.d changed, which relay reload brings into force: "
+            named = [*changed[:NAMED], *(["..."] if len(changed) > NAMED else [])]
+            self.note(Entry("config_changed", "relay", said + ", ".join(named), about={"files": named}))
         self._seen, self._changed = seen, changed
 
     async def start(self, workers: int = 1) -> None:
@@ -155,19 +162,3 @@ class History:
                 log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
             except Exception as bug:  # the history ends nothing
                 log.error("entries of the history are lost", exc_info=bug)
-
-
-def _make_files_entry(files: Sequence[str]) -> Entry:
-    said = f"{counted(len(files), 'file')} of conf.d changed, which relay reload brings into force: "
-    named = [*files[:NAMED], *(["..."] if len(files) > NAMED else [])]
-    return Entry("config_changed", "relay", said + ", ".join(named), about={"files": named})
-
-
-def _clean_entry(entry: Entry) -> Entry:
-    """Return the entry without secrets."""
-    line: dict[str, Any] = {"sentence": entry.sentence, "by": entry.by, "about": dict(entry.about)}
-    kind, _, name = entry.subject.partition(" ")
-    if kind in ("source", "connector"):
-        line[kind] = name
-    LOG.clean(line)
-    return replace(entry, sentence=line["sentence"], by=line["by"], about=line["about"])

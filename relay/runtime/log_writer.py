@@ -82,17 +82,16 @@ class LogWriter(logging.Handler):
                 self.dropped += not written
                 self._changed.notify_all()
             if written and self.dropped > self._told and self._size < QUEUE_BYTES // 2:
-                self._log_dropped()
+                lines, self._told = self.dropped - self._told, self.dropped
+                log.warning(
+                    "log lines were dropped", lines=lines, reason="standard error did not take them", always=True
+                )
 
     def _take_next(self) -> bytes | None:
         """Return the next line; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._ends)
             return self._lines[0] if self._lines else None
-
-    def _log_dropped(self) -> None:
-        lines, self._told = self.dropped - self._told, self.dropped
-        log.warning("log lines were dropped", lines=lines, reason="standard error did not take them", always=True)
 
     def _write(self, line: bytes) -> bool:
         """Write a whole line; return False if standard error does not take it."""

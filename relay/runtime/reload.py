@@ -75,7 +75,11 @@ async def reload_and_report(view: Reloading, reload: Callable[[], Awaitable[Relo
         after = await view.status()
         result = add_pending(result, before, after, view.config.journal.retention)
         result = merged_results([result, ReloadResult(warnings=[*_find_expired(after)])])
-    _log_result(result)
+    # Log the result, however often: whoever sent a SIGHUP learns it nowhere else
+    if result.ok:
+        log.info("configuration reloaded", changes=result.said)
+    else:
+        log.error("configuration not reloaded, the old one goes on", mistakes=result.said, always=True)
     entry = reload_entry(result, by)
     view.refused_reload = None if result.ok else RefusedReload(at=entry.at, said="; ".join(entry.about["said"]))
     view.note(entry)
@@ -115,14 +119,6 @@ def _find_expired(status: Status) -> Iterator[ReloadWarning]:
     for one in status.certificates:
         if kind_of_certificate(one, status.now) == EXPIRED:
             yield ReloadWarning(f"certificate {one.certificate}", said_of_certificate(one, status.now))
-
-
-def _log_result(result: ReloadResult) -> None:
-    """Log the result, however often: whoever sent a SIGHUP learns it nowhere else."""
-    if result.ok:
-        log.info("configuration reloaded", changes=result.said)
-    else:
-        log.error("configuration not reloaded, the old one goes on", mistakes=result.said, always=True)
 
 
 def _compare_connectors(changes: Changes, new: Config) -> Iterator[ReloadChange]:

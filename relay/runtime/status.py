@@ -11,7 +11,7 @@ import structlog
 from relay import __version__
 from relay.api import Connector, Secret, Settings
 from relay.config import Config, KeyPath, Redaction, dotted, leaves
-from relay.deliver import Fleet, Lane, LiveLane
+from relay.deliver import Fleet, LiveLane
 from relay.guests import named, quick, text_of
 from relay.ingest import Ingest, Intake
 from relay.journal import Journal
@@ -89,7 +89,16 @@ class StatusReader:
             certificates=self._read_certificates(config),
             parked=(),
             gone=await self._read_removed(config),
-            replays=[self._read_replay(number, lane) for number, lane in self._fleet.replays.items()],
+            replays=[
+                ReplayStatus(
+                    number=number,
+                    connector=lane.name,
+                    settled=lane.cursor.counts.total,
+                    events=lane.until - lane.cursor.start,
+                    rate=self._rates.change(("replayed", number), NOW_S),
+                )
+                for number, lane in self._fleet.replays.items()
+            ],
             restart=restart,
         )
 
@@ -136,15 +145,6 @@ class StatusReader:
             for name, pending in gone.items()
             if name not in config.connectors  # a reload may just be making its lane anew
         ]
-
-    def _read_replay(self, number: int, lane: Lane) -> ReplayStatus:
-        return ReplayStatus(
-            number=number,
-            connector=lane.name,
-            settled=lane.cursor.counts.total,
-            events=lane.until - lane.cursor.start,
-            rate=self._rates.change(("replayed", number), NOW_S),
-        )
 
     async def _read_lane(self, lane: LiveLane, config: Config) -> LaneStatus:
         oldest = await self._find_received(lane)

@@ -28,7 +28,9 @@ class Notify:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._stopping = False
-        self.watchdog = _read_watchdog(environ)
+        ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        given = environ.get("WATCHDOG_USEC", "")
+        self.watchdog = int(given) / 1e6 if ours and given.isdecimal() and int(given) else None
         """Seconds after which the service manager ends a silent service; None: never."""
 
     @property
@@ -84,12 +86,6 @@ class Notify:
                 with address_of(Path(self._address)) as address:
                     out.connect(address)
             await asyncio.get_running_loop().sock_sendall(out, message)
-
-
-def _read_watchdog(environ: Mapping[str, str]) -> float | None:
-    ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    given = environ.get("WATCHDOG_USEC", "")
-    return int(given) / 1e6 if ours and given.isdecimal() and int(given) else None
 
 
 def take_inherited_sockets() -> list[socket.socket]:

@@ -73,19 +73,15 @@ def measure_free(db: sqlite3.Connection) -> int:
 def shrink_in_steps(db: sqlite3.Connection) -> Iterator[None]:
     """Shrink the file by its free pages except PAGES_KEPT, step by step. Raises sqlite3.Error."""
     if not _read_number(db, "auto_vacuum"):
-        yield from _copy(db)
+        # Rewrite a small database so that it can free single pages from then on
+        free = _read_number(db, "freelist_count")
+        if free > PAGES_KEPT and _read_number(db, "page_count") - free <= PAGES_TO_COPY:
+            db.execute("VACUUM")
+            _checkpoint(db)
+            yield
         return
     while _read_number(db, "freelist_count") > PAGES_KEPT:
         db.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")  # `execute` gives back one page
-        _checkpoint(db)
-        yield
-
-
-def _copy(db: sqlite3.Connection) -> Iterator[None]:
-    """Rewrite a small database so that it can free single pages from then on."""
-    free = _read_number(db, "freelist_count")
-    if free > PAGES_KEPT and _read_number(db, "page_count") - free <= PAGES_TO_COPY:
-        db.execute("VACUUM")
         _checkpoint(db)
         yield
 

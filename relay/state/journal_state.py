@@ -205,21 +205,17 @@ def _accept(folder: Path, journal: Path) -> bool:
         known = read_known_journal(db)
         if describe_mismatch(journal, known):
             if list_segment_files(journal):
-                _delete_offsets(db)
+                # Delete all offsets from the database in one transaction, because they mean other events now
+                db.execute("BEGIN IMMEDIATE")
+                delete_cursors(db)
+                delete_attempts(db)
+                delete_damage(db)
+                detach_from_journal(db)
+                cancel_replays(db)
+                search_again(db)
+                db.execute("COMMIT")
             db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
         else:
             db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
             mark_accepted(db)
     return known is not None or not list_segment_files(journal)
-
-
-def _delete_offsets(db: sqlite3.Connection) -> None:
-    """Delete all offsets from the database in one transaction, because they mean other events now."""
-    db.execute("BEGIN IMMEDIATE")
-    delete_cursors(db)
-    delete_attempts(db)
-    delete_damage(db)
-    detach_from_journal(db)
-    cancel_replays(db)
-    search_again(db)
-    db.execute("COMMIT")

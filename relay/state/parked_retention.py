@@ -9,7 +9,6 @@ import structlog
 
 from relay.state.database import State
 from relay.state.parked import Reason
-from relay.state.parked_limits import Removals
 from relay.words import moment
 
 EVERY_S: Final = 1.0
@@ -48,15 +47,12 @@ def _log_removals(state: State, told: dict[Reason, float]) -> None:
     for reason in [*state.removals]:
         if now - told.get(reason, -TELL_S) >= TELL_S:
             told[reason] = now
-            _log_removal(reason, state.removals.pop(reason))
-
-
-def _log_removal(reason: Reason, removed: Removals) -> None:
-    log.warning(
-        "parked events removed",
-        events=removed.counts.total(),
-        counts=dict(removed.counts),
-        oldest=moment(removed.oldest),
-        reason=IN_WORDS[reason],
-        always=True,
-    )
+            removed = state.removals.pop(reason)
+            log.warning(
+                "parked events removed",
+                events=removed.counts.total(),
+                counts=dict(removed.counts),
+                oldest=moment(removed.oldest),
+                reason=IN_WORDS[reason],
+                always=True,
+            )

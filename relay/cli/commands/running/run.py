@@ -13,7 +13,7 @@ import structlog
 from relay import runtime
 from relay.cli import output
 from relay.cli.options import conf_option, plugins_option, state_option
-from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Mistake, Registry, load, load_again
+from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Registry, load, load_again
 from relay.listen import raise_descriptor_limit
 from relay.threads import LeftAlone, leave
 from relay.workers import is_needed, supervise
@@ -52,7 +52,12 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
     raise_descriptor_limit()
     if told is None:
-        _tell(loaded.warnings)
+        # Log what relay check warns of; of very many the first ones
+        warnings = loaded.warnings
+        for warning in warnings[:WARNINGS]:
+            log.warning("configuration: %s", warning)
+        if len(warnings) > WARNINGS:
+            log.warning("configuration: %s more warnings, see relay check", f"{len(warnings) - WARNINGS:,}")
     loop = _make_loop()
     try:
         main = _main(
@@ -81,14 +86,6 @@ def _leave(code: int, loop: asyncio.AbstractEventLoop) -> NoReturn:
     leave(code, at_once=not runtime.end_tasks(loop))
 
 
-def _tell(warnings: Sequence[Mistake]) -> None:
-    """Log what relay check warns of; of very many the first ones."""
-    for warning in warnings[:WARNINGS]:
-        log.warning("configuration: %s", warning)
-    if len(warnings) > WARNINGS:
-        log.warning("configuration: %s more warnings, see relay check", f"{len(warnings) - WARNINGS:,}")
-
-
 def _main(
     config: Config,
     read: Callable[[], Config],
@@ -100,16 +97,13 @@ def _main(
     if worker is not None:
         runtime.follow_parent()
         return runtime.run(worker.divide(config), lambda: worker.divide(read()), state, worker)
-    if _needs_several(config, state):
-        return supervise(config, read, state, new_code)
-    return runtime.run(config, read, state)
-
-
-def _needs_several(config: Config, state: Path) -> bool:
     try:
-        return is_needed(config, state)
+        needs_several = is_needed(config, state)
     except OSError as error:
         raise runtime.make_folder_error(config, state, error) from error
+    if needs_several:
+        return supervise(config, read, state, new_code)
+    return runtime.run(config, read, state)
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:
